@@ -1,0 +1,138 @@
+"""The error tree and the table of codes: what may go wrong, whether a retry can help, what is tried without asking.
+
+Owns every code that a user, a log row or a client can see. Raising happens elsewhere; showing an error to a person
+happens in `cli/`.
+
+    HarmoniaError
+    ├── InvalidRequest       the caller can mend it: a value out of range, an unknown key or instrument, a taken folder
+    ├── MetadataError        stage 1: no Ollama, no model, an answer that could not be repaired
+    ├── AudioError           stage 2: a renderer is missing or failed
+    ├── StorageError         a file could not be written or read
+    └── Cancelled            somebody stopped the generation (a person, or a time limit)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+__all__ = [
+    "CODES",
+    "AudioError",
+    "Cancelled",
+    "Code",
+    "ErrorCode",
+    "HarmoniaError",
+    "InvalidRequest",
+    "MetadataError",
+    "StorageError",
+]
+
+
+class ErrorCode(StrEnum):
+    """Stable names. They travel on the wire, in log rows and in the command line's `--json` output."""
+
+    OLLAMA_UNAVAILABLE = "OLLAMA_UNAVAILABLE"
+    OLLAMA_TIMEOUT = "OLLAMA_TIMEOUT"
+    OLLAMA_MODEL_MISSING = "OLLAMA_MODEL_MISSING"
+    METADATA_INVALID = "METADATA_INVALID"
+    AUDIO_UNAVAILABLE = "AUDIO_UNAVAILABLE"
+    AUDIO_ERROR = "AUDIO_ERROR"
+    AUDIO_TIMEOUT = "AUDIO_TIMEOUT"
+    STORAGE_FULL = "STORAGE_FULL"
+    STORAGE_UNWRITABLE = "STORAGE_UNWRITABLE"
+    INVALID_PAYLOAD = "INVALID_PAYLOAD"
+    NOT_FOUND = "NOT_FOUND"
+    CANCELLED = "CANCELLED"
+    INTERNAL = "INTERNAL"
+
+
+@dataclass(frozen=True)
+class Code:
+    """One row of the table.
+
+    meaning: what happened, in words a researcher understands.
+    recoverable: whether the same request can succeed later without being changed.
+    recovery: what is tried before the error is final; empty when nothing is.
+    """
+
+    meaning: str
+    recoverable: bool
+    recovery: str = ""
+
+
+CODES: dict[ErrorCode, Code] = {
+    ErrorCode.OLLAMA_UNAVAILABLE: Code(
+        "The language model's server does not answer, or went away.", True, "reconnect once; the embedded server is restarted"
+    ),
+    ErrorCode.OLLAMA_TIMEOUT: Code(
+        "The language model's server stopped answering in time.", True, "reconnect once; the embedded server is restarted"
+    ),
+    ErrorCode.OLLAMA_MODEL_MISSING: Code("The language model is not installed on that server.", False),
+    ErrorCode.METADATA_INVALID: Code(
+        "The language model's answers do not make valid song metadata.", True, "two repair rounds"
+    ),
+    ErrorCode.AUDIO_UNAVAILABLE: Code("The audio engine, or a file that it needs, is not installed.", False),
+    ErrorCode.AUDIO_ERROR: Code("The audio engine failed while it rendered.", True),
+    ErrorCode.AUDIO_TIMEOUT: Code("The audio engine took longer than its time limit.", True),
+    ErrorCode.STORAGE_FULL: Code("The disk is full.", True),
+    ErrorCode.STORAGE_UNWRITABLE: Code("A file or folder cannot be written.", False),
+    ErrorCode.INVALID_PAYLOAD: Code("The request has a value that cannot be used.", False),
+    ErrorCode.NOT_FOUND: Code("There is no such file, song or record.", False),
+    ErrorCode.CANCELLED: Code("The generation was stopped before it was done.", True),
+    ErrorCode.INTERNAL: Code("A defect in Harmonia Lab itself.", False),
+}
+
+
+class HarmoniaError(Exception):
+    """What happened (`message`), and what to do next (`hint`).
+
+    code: the row of `CODES`.
+    details: plain JSON values that help a program go on (the offending field, the names that would work, …).
+    """
+
+    default_code = ErrorCode.INTERNAL
+
+    def __init__(
+        self, message: str, *, code: ErrorCode | None = None, hint: str = "", details: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.default_code
+        self.hint = hint
+        self.details = details or {}
+
+    @property
+    def recoverable(self) -> bool:
+        """Whether the same request can succeed later, unchanged."""
+        return CODES[self.code].recoverable
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".rstrip()
+
+
+class InvalidRequest(HarmoniaError):
+    default_code = ErrorCode.INVALID_PAYLOAD
+
+
+class MetadataError(HarmoniaError):
+    default_code = ErrorCode.METADATA_INVALID
+
+
+class AudioError(HarmoniaError):
+    default_code = ErrorCode.AUDIO_ERROR
+
+
+class StorageError(HarmoniaError):
+    default_code = ErrorCode.STORAGE_UNWRITABLE
+
+
+class Cancelled(HarmoniaError):
+    """Raised by `CancelToken.raise_if_cancelled`. `reason` is the guide's: user_cancelled, timeout or system_error."""
+
+    default_code = ErrorCode.CANCELLED
+
+    def __init__(self, reason: str = "user_cancelled") -> None:
+        super().__init__("The generation was cancelled." if reason == "user_cancelled" else f"The generation was stopped: {reason}.")
+        self.reason = reason

@@ -1,0 +1,222 @@
+"""The nouns of the protocol: what is asked for (`SongRequest`), what stage 1 writes (`SongMetadata`), what comes out (`Song`).
+
+Owns ranges, units and the wire names (camelCase; Python attributes are snake_case). It validates and normalises, and
+does nothing else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, field_validator
+from pydantic.alias_generators import to_camel
+
+from harmonia_lab.errors import InvalidRequest
+from harmonia_lab.protocol.vocabulary import INSTRUMENTS, Role, find_instrument, normalise_key
+from harmonia_lab.syllables import count_syllables, words_of
+
+__all__ = ["MAX_NARRATIVE", "Instrument", "LyricSection", "Song", "SongMetadata", "SongRequest", "StemFile", "WireModel", "parse_request"]
+
+MAX_NARRATIVE = 20_000
+"""Characters. A short story fits; more than that no model reads with attention, and a megabyte is a mistake."""
+
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+
+class WireModel(BaseModel):
+    """camelCase on the wire, snake_case in Python, unknown fields ignored."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", allow_inf_nan=False)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Plain JSON values under wire names; fields that are None are left out, as the guide's optional fields are."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Instrument(WireModel):
+    """One voice of the arrangement. `name` is a key of `vocabulary.INSTRUMENTS`."""
+
+    name: str
+    role: Role
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return _instrument_name(value)
+
+
+class LyricSection(NamedTuple):
+    """A block of lyrics. name: as printed, e.g. "Verse 1". lines: without line ends."""
+
+    name: str
+    lines: tuple[str, ...]
+
+
+class SongMetadata(WireModel):
+    """Stage 1's result, and everything that stage 2 needs to know.
+
+    lyrics: sections start with a line such as `[Verse 1]`, lines follow; sections are parted by a blank line.
+    bpm: quarter notes a minute. key: as "A minor".
+    """
+
+    title: Annotated[str, Field(min_length=1, max_length=120)]
+    lyrics: Annotated[str, Field(max_length=MAX_NARRATIVE)]
+    genre: Annotated[str, Field(min_length=1, max_length=40)]
+    mood: Annotated[list[str], Field(min_length=1, max_length=5)]
+    bpm: Annotated[int, Field(ge=40, le=220)]
+    key: str
+    instruments: Annotated[list[Instrument], Field(min_length=1, max_length=8)]
+
+    @field_validator("key")
+    @classmethod
+    def _key(cls, value: str) -> str:
+        return _key_name(value)
+
+    @property
+    def sections(self) -> tuple[LyricSection, ...]:
+        """The lyrics by section; text before the first header becomes a section named "Verse"."""
+        found: list[tuple[str, list[str]]] = []
+        for raw in self.lyrics.splitlines():
+            line = raw.strip()
+            header = re.fullmatch(r"\[(.+?)\]", line)
+            if header:
+                found.append((header[1].strip(), []))
+            elif line:
+                if not found:
+                    found.append(("Verse", []))
+                found[-1][1].append(line)
+        return tuple(LyricSection(name, tuple(lines)) for name, lines in found if lines)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def syllable_count(self) -> int:
+        """Sung syllables; section headers are not sung."""
+        return sum(count_syllables(word) for word in self._sung_words())
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def word_count(self) -> int:
+        """Sung words."""
+        return len(self._sung_words())
+
+    def _sung_words(self) -> list[str]:
+        return [word for section in self.sections for line in section.lines for word in words_of(line)]
+
+
+class SongRequest(WireModel):
+    """What a researcher asks for. What is None is decided by stage 1 (bpm, key, genre, instruments) or drawn (seed).
+
+    seconds: length of the song, 1…600 s. bpm: 40…220 quarter notes a minute. seed: 0…2³²−1; the same seed gives the
+    same bytes with the offline engines. model: the language model's name on its server. audio_model: the audio model.
+    metadata: given, stage 1 is skipped.
+    """
+
+    narrative: Annotated[str, Field(max_length=MAX_NARRATIVE)] = ""
+    generation_id: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = None
+    model: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    audio_model: Annotated[str | None, Field(min_length=1, max_length=400)] = None
+    seconds: Annotated[float, Field(ge=1, le=600)] = 20.0
+    bpm: Annotated[int | None, Field(ge=40, le=220)] = None
+    key: str | None = None
+    genre: Annotated[str | None, Field(min_length=1, max_length=40)] = None
+    instruments: Annotated[list[Instrument] | None, Field(min_length=1, max_length=8)] = None
+    seed: Seed | None = None
+    metadata: SongMetadata | None = None
+
+    @field_validator("narrative", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if len(value) > MAX_NARRATIVE:
+            raise ValueError(f"has {len(value):,} characters; at most {MAX_NARRATIVE:,} are read. Shorten it to the heart of the story")
+        if any((ord(c) < 32 and c not in "\t\n\r\f\v") or 0xD800 <= ord(c) <= 0xDFFF or c == "\ufffd" for c in value):
+            raise ValueError("holds control characters or undecodable bytes: it is no text. Give it as UTF-8 text")
+        return value.strip()
+
+    @field_validator("key")
+    @classmethod
+    def _key(cls, value: str | None) -> str | None:
+        return None if value is None else _key_name(value)
+
+    @field_validator("instruments", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        """A bare name stands for the instrument in its usual role."""
+        if isinstance(value, list):
+            return [{"name": v, "role": INSTRUMENTS[_instrument_name(v)].role} if isinstance(v, str) else v for v in value]
+        return value
+
+
+class StemFile(WireModel):
+    """One rendered instrument on disk. path: absolute. sample_rate: Hz."""
+
+    name: str
+    role: Role
+    path: str
+    sample_rate: int
+
+
+class Song(WireModel):
+    """A finished song on disk. Paths are absolute; duration is in seconds, file_size in bytes, checksum a SHA-256 in hex.
+
+    timings: seconds by stage and step. engines: {"metadata": name, "audio": name}.
+    """
+
+    generation_id: str
+    song_id: str
+    metadata: SongMetadata
+    directory: str
+    audio_path: str
+    duration: float
+    file_size: int
+    checksum: str
+    stems: list[StemFile]
+    engines: dict[str, str]
+    timings: dict[str, float]
+    seed: Seed
+
+
+def parse_request(**fields: Any) -> SongRequest:
+    """A `SongRequest` from untrusted fields.
+
+    Raises InvalidRequest that names the field, the value's fault and the range, instead of pydantic's report.
+    """
+    try:
+        request = SongRequest.model_validate(fields)
+    except ValidationError as error:
+        raise InvalidRequest(explain(error), details={"fields": [".".join(map(str, e["loc"])) for e in error.errors()]}) from None
+    if not request.narrative and request.metadata is None:
+        raise InvalidRequest(
+            "narrative is empty.", hint="Write a sentence or two that tell a story.", details={"fields": ["narrative"]}
+        )
+    return request
+
+
+def explain(error: ValidationError) -> str:
+    """Pydantic's findings as one line a person can act on, without echoing long or private input."""
+    parts = []
+    for item in error.errors(include_url=False):
+        where = ".".join(str(p) for p in item["loc"]) or "request"
+        message = item["msg"].removeprefix("Value error, ")
+        given = repr(item["input"])
+        shown = f" (got {given})" if len(given) <= 40 and item["type"] != "value_error" else ""
+        parts.append(f"{where} {message[0].lower()}{message[1:]}{shown}")
+    return "; ".join(parts) + "."
+
+
+def _instrument_name(value: str) -> str:
+    found = find_instrument(value)
+    if found is None:
+        near = difflib.get_close_matches(value.lower(), INSTRUMENTS, 3, 0.5)
+        raise ValueError(f"{value[:40]!r} is no known instrument. {'Nearest: ' if near else 'Known: '}{', '.join(near or INSTRUMENTS)}")
+    return found
+
+
+def _key_name(value: str) -> str:
+    found = normalise_key(value)
+    if found is None:
+        raise ValueError(f"{value[:40]!r} is no key. Write a tonic and a mode, such as 'A minor', 'F# major' or 'Bbm'")
+    return found
