@@ -1,1 +1,50 @@
+"""Harmonia Lab: songs from stories, and the study of how they are made.
+
+Owns the public names. They load on first use, so that `import harmonia_lab` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Cancelled",
+    "HarmoniaError",
+    "Instrument",
+    "JobHandle",
+    "Lab",
+    "Song",
+    "SongMetadata",
+    "SongRequest",
+    "__version__",
+]
+
+_HOMES = {
+    "Cancelled": "harmonia_lab.errors",
+    "HarmoniaError": "harmonia_lab.errors",
+    "Instrument": "harmonia_lab.protocol.models",
+    "JobHandle": "harmonia_lab.pipeline.jobs",
+    "Lab": "harmonia_lab.lab",
+    "Song": "harmonia_lab.protocol.models",
+    "SongMetadata": "harmonia_lab.protocol.models",
+    "SongRequest": "harmonia_lab.protocol.models",
+}
+
+if TYPE_CHECKING:
+    from harmonia_lab.errors import Cancelled, HarmoniaError
+    from harmonia_lab.lab import Lab
+    from harmonia_lab.pipeline.jobs import JobHandle
+    from harmonia_lab.protocol.models import Instrument, Song, SongMetadata, SongRequest
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'harmonia_lab' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -12,7 +12,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-__all__ = ["count_syllables", "in_dictionary", "words_of"]
+__all__ = ["count_syllables", "in_dictionary", "syllable_stresses", "words_of"]
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _VOWELS = re.compile(r"[aeiouyáàâãäéèêëíìîïóòôõöúùûüœæ]+")
@@ -36,6 +36,20 @@ def count_syllables(word: str) -> int:
     if re.search(r"[^aeiouytd]ed$", plain):
         groups -= 1  # "walked", but not "wanted"
     return max(1, groups)
+
+
+def syllable_stresses(word: str) -> tuple[bool, ...]:
+    """Which syllables carry primary stress, one flag for each of `count_syllables(word)`.
+
+    From the dictionary's pronunciation that has that many syllables; a word it lacks is stressed at its start, as most
+    English nouns are.
+    """
+    count = count_syllables(word)
+    for phones in _pronunciations(word.lower().replace("’", "'")):
+        digits = re.findall(r"\d", phones)
+        if len(digits) == count:
+            return tuple(digit == "1" for digit in digits)
+    return (True, *(False,) * (count - 1))
 
 
 def in_dictionary(word: str) -> bool:

@@ -76,6 +76,10 @@ class CancelToken:
         """The guide's reason: user_cancelled, timeout or system_error; empty while not cancelled."""
         return self._reason
 
+    def wait(self, timeout_s: float) -> bool:
+        """Sleeps up to `timeout_s` seconds; True as soon as it is cancelled."""
+        return self._event.wait(timeout_s)
+
     def raise_if_cancelled(self) -> None:
         """Raises Cancelled."""
         if self._event.is_set():
@@ -86,7 +90,7 @@ class CancelToken:
         """While inside, a cancel calls `callback` (at once when it came before). It must be quick and must not raise."""
         with self._lock:
             late = self._event.is_set()
-            key = id(object()) if late else max(self._callbacks, default=0) + 1
+            key = max(self._callbacks, default=0) + 1
             if not late:
                 self._callbacks[key] = callback
         if late:
@@ -129,9 +133,12 @@ class MetadataResult:
 
 
 class MetadataEngine(Protocol):
-    """Stage 1. Blocking; called from a worker thread."""
+    """Stage 1. Blocking; called from a worker thread. model: the language model's name on its server."""
 
     name: str
+
+    @property
+    def model(self) -> str: ...
 
     def write(
         self, request: SongRequest, seed: int, report: Callable[[MetadataProgress], None], cancel: CancelToken

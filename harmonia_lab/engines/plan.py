@@ -105,7 +105,8 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; field names as here."""
-        return _plain(asdict(self))
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
 
 
 def _plain(value: Any) -> Any:

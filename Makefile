@@ -1,0 +1,43 @@
+# The front door: `make song` and `make test` work from a fresh clone, with Python >= 3.11, make and a package index.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+
+STORY ?= An old lighthouse keeper spends his last night at the tower. The storm that took his wife comes back, and he keeps the lamp burning for a ship he cannot see.
+
+.PHONY: song test lab bench setup clean
+
+song: $(VENV)/.installed  ## make a song from a story
+	@$(BIN)/harmonia song "$(STORY)" --seconds 30 --seed 7
+
+test: $(VENV)/.installed-test  ## everything that must hold
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lab: $(VENV)/.installed-test  ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab notebooks
+
+bench: $(VENV)/.installed  ## what a song costs on this machine
+	$(BIN)/harmonia bench pipeline
+
+setup: $(VENV)/.installed-test  ## everything, without running anything
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Harmonia Lab needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version`. Set PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	$(BIN)/harmonia setup embedded
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+clean:  ## remove what make made
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

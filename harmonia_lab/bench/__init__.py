@@ -1,0 +1,1 @@
+"""Benchmarks: what the machine can do, measured the same way everywhere. One module per subject."""

@@ -1,0 +1,151 @@
+"""The command line: `harmonia song | verify | doctor | setup | bench`.
+
+Owns arguments, exit statuses and what a person or a script gets to read. Results go to standard output, everything
+else to standard error. Exit status: 0 done, 1 failed, 2 bad usage, 130 cancelled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from harmonia_lab.errors import HarmoniaError
+
+__all__ = ["EXIT_CANCELLED", "EXIT_DONE", "EXIT_FAILED", "EXIT_USAGE", "main"]
+
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_CANCELLED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status."""
+    try:
+        # What stops a service or a batch stops a song: the same clean end as an interrupt.
+        signal.signal(signal.SIGTERM, _interrupt)
+        options = _parser().parse_args(argv)
+        _log_where_asked()
+        return _run(options)
+    except KeyboardInterrupt:
+        _leave_cancelled()
+
+
+def _run(options: argparse.Namespace) -> int:
+    # Commands load when they are chosen: `harmonia --help` waits for nothing.
+    from harmonia_lab.errors import Cancelled, HarmoniaError, InvalidRequest  # noqa: PLC0415
+
+    try:
+        if options.command == "song":
+            from harmonia_lab.cli.song import run  # noqa: PLC0415
+        elif options.command == "verify":
+            from harmonia_lab.cli.verify import run  # noqa: PLC0415
+        elif options.command == "doctor":
+            from harmonia_lab.cli.doctor import run  # noqa: PLC0415
+        elif options.command == "bench":
+            from harmonia_lab.bench.pipeline import run  # noqa: PLC0415
+        else:
+            from harmonia_lab.cli.setup import run  # noqa: PLC0415
+        return run(options)
+    except Cancelled:
+        _leave_cancelled()
+    except HarmoniaError as error:
+        _show_error(error, as_json=getattr(options, "json", None) is True)
+        return EXIT_USAGE if isinstance(error, InvalidRequest) else EXIT_FAILED
+    except BrokenPipeError:
+        # The reader went away (`harmonia … | head`); keep the interpreter from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    from harmonia_lab import __version__  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser(
+        prog="harmonia", description="Songs from stories, and the study of how they are made."
+    )
+    parser.add_argument("--version", action="version", version=f"harmonia {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    song = commands.add_parser(
+        "song", help="make a song from a story", description="Makes a song from a story, and prints where it is."
+    )
+    song.add_argument("narrative", nargs="?", metavar="NARRATIVE", help="the story; - reads it from standard input")
+    song.add_argument("--seconds", type=float, default=20.0, help="length of the song, 1 to 600 (default 20)")
+    song.add_argument("--seed", type=int, help="0 to 4294967295; the same seed makes the same song (default: drawn)")
+    song.add_argument("--bpm", type=int, help="quarter notes a minute, 40 to 220 (default: chosen to suit the story)")
+    song.add_argument("--key", help="such as 'A minor' or 'F# major'")
+    song.add_argument("--genre", help="such as folk, jazz or ambient")
+    song.add_argument("--instruments", type=_names, metavar="NAME,NAME", help="such as 'piano,cello,drums'")
+    song.add_argument("--from", dest="source", metavar="FILE", help="a metadata.json: skips the language model")
+    song.add_argument("--out", metavar="DIR", help="the song's own folder (default: songs/<title>-<id>)")
+    song.add_argument("--metadata", choices=("auto", "ollama", "embedded"), default="auto", help="who writes the lyrics")
+    song.add_argument("--metadata-model", metavar="NAME", help="the language model, as its server names it")
+    song.add_argument("--audio", choices=("auto", "sketch"), default="auto", help="who renders the music")
+    song.add_argument("--json", action="store_true", help="print one JSON object")
+
+    verify = commands.add_parser(
+        "verify", help="check a song's files against its record", description="Checks a song's files against its record."
+    )
+    verify.add_argument("folder", metavar="DIR", help="a song's folder")
+    verify.add_argument("--rerun", action="store_true", help="make the song again, and compare byte by byte")
+    verify.add_argument("--json", action="store_true", help="print one JSON object")
+
+    doctor = commands.add_parser(
+        "doctor", help="say what is there and what is missing", description="Says what is there, and what mends the rest."
+    )
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+
+    bench = commands.add_parser(
+        "bench", help="measure this machine", description="Makes songs, and prints what each stage costs here."
+    )
+    bench.add_argument("what", choices=("pipeline",), help="pipeline: both stages, with the embedded model and the sketch")
+    bench.add_argument("--runs", type=int, default=5, help="songs that count, after one that does not (default 5)")
+    bench.add_argument("--seconds", type=float, default=30.0, help="length of each song (default 30)")
+    bench.add_argument("--json", metavar="FILE", help="also write the figures, with the machine and the versions")
+
+    setup = commands.add_parser(
+        "setup", help="install what package metadata can't express", description="Installs what pip can't be told to."
+    )
+    setup.add_argument("what", choices=("embedded",), help="embedded: the small language model for offline songs")
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _show_error(error: HarmoniaError, *, as_json: bool) -> None:
+    if as_json:
+        import json  # noqa: PLC0415
+
+        body: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
+        print(json.dumps({"error": body | {"recoverable": error.recoverable, "details": error.details}}))
+    else:
+        hint = f"\n{error.hint}" if error.hint else ""
+        print(f"harmonia: {error.message} [{error.code}]{hint}", file=sys.stderr)
+
+
+def _log_where_asked() -> None:
+    import logging  # noqa: PLC0415
+
+    logging.basicConfig(level=logging.WARNING, format="harmonia: %(message)s")
+    if os.environ.get("HARMONIA_DEBUG"):
+        logging.getLogger("harmonia_lab").setLevel(logging.DEBUG)
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    del signum, frame
+    raise KeyboardInterrupt
+
+
+def _leave_cancelled() -> NoReturn:
+    """Ends at once: a library's threads, joined at a normal exit, must not keep an interrupted user waiting."""
+    print("harmonia: cancelled.", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(EXIT_CANCELLED)
+
+

@@ -1,0 +1,51 @@
+"""The embedded language model's server: `python -P -m harmonia_lab.engines.embedded_server`, started by `embedded.py`.
+
+Owns the order in which things start, and how they end. Its HTTP side is `embedded_api.py`, its model `embedded_model.py`.
+The settings come as one JSON line on standard input, never as arguments, which other users could read: {token, socket,
+name, path, threads}, `socket` being the number of an inherited, listening socket. When standard input closes, the parent
+is gone, and this process ends with everything that it started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from harmonia_lab.engines.embedded_model import LanguageModel
+
+
+async def serve(settings: dict[str, Any]) -> None:
+    """Never returns. The model loads in its process while this one imports the web server."""
+    model = LanguageModel(Path(settings["path"]), settings["threads"])
+    await model.begin()
+    from aiohttp import web  # noqa: PLC0415 - 0.12 s, in parallel with the load
+
+    from harmonia_lab.engines.embedded_api import application  # noqa: PLC0415 - as above
+
+    runner = web.AppRunner(
+        application(model, settings["name"], settings["token"]), handler_cancellation=True, access_log=None
+    )
+    await runner.setup()
+    await web.SockSite(runner, socket.socket(fileno=settings["socket"])).start()
+    await asyncio.Event().wait()
+
+
+def main() -> None:
+    settings = json.loads(sys.stdin.buffer.readline())
+
+    def end_with_the_parent() -> None:
+        sys.stdin.buffer.read()
+        os._exit(0)  # the model's process notices that its own input closes
+
+    threading.Thread(target=end_with_the_parent, daemon=True).start()
+    asyncio.run(serve(settings))
+
+
+if __name__ == "__main__":
+    main()

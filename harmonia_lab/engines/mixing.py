@@ -1,0 +1,190 @@
+"""From stems to a mastered song: levels by measured loudness, a place and a room for each instrument, −14 LUFS.
+
+Owns the balance between roles and the mastering loop. The measurements, the limiter, the reverb and the filters stand
+in their own files; files on disk are `audiofile.py`.
+
+Every stem is brought to the same loudness first, so that the balance in `_ROLES` holds for any engine, sound bank and
+arrangement. The same stems give the same bytes: there is no clock, no thread and no BLAS in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harmonia_lab.engines.base import CancelToken, Stem
+from harmonia_lab.engines.limiter import apply_gains, limiting_gains
+from harmonia_lab.engines.loudness import cell_peaks, integrated_loudness, segment_powers, true_peak, CELL
+from harmonia_lab.engines.reverb import add_reverb
+from harmonia_lab.engines.spectral import Framing, bell, frame_frequencies, high_pass, keep_freed_memory
+from harmonia_lab.errors import AudioError
+from harmonia_lab.protocol.vocabulary import Role
+
+__all__ = ["TARGET_LUFS", "TRUE_PEAK_DBTP", "Measurements", "Mix", "StemLevel", "mix"]
+
+TARGET_LUFS = -14.0
+"""What streaming services play at."""
+
+TRUE_PEAK_DBTP = -1.0
+"""Room for what a lossy codec adds."""
+
+_MARGIN_DB = 0.1  # between meters, which interpolate differently
+_TOLERANCE_LU = 0.1
+_MOST_LIMITING_DB = 15.0
+"""Beyond that (a lone click), the loudness gives way: the limiter would be all that is heard."""
+
+_FADE_IN_S, _FADE_OUT_S = 0.004, 0.2
+_STEM_LUFS = -23.0
+
+
+class _Channel(NamedTuple):
+    """How a role stands in the mix. level: LU against the lead. width: how far from the middle several parts of the role
+    (or one, where `aside` is set) are placed, 0…1. send: the reverb's level against the dry sound, dB."""
+
+    level: float
+    high_pass: float
+    bell: tuple[float, float, float]
+    width: float
+    aside: float
+    send: float
+
+
+_ROLES: dict[Role, _Channel] = {
+    "lead": _Channel(0.0, 110, (3000, 1.5, 0.8), 0.35, 0.0, -11),
+    "chords": _Channel(-3.0, 100, (2800, -1.5, 0.7), 0.5, 0.2, -13),
+    "bass": _Channel(-2.5, 32, (750, 1.5, 0.8), 0.15, 0.0, -30),
+    "drums": _Channel(-2.5, 28, (350, -2.0, 0.8), 0.3, 0.0, -19),
+    "pad": _Channel(-7.0, 150, (400, -2.0, 0.7), 0.6, -0.2, -9),
+    "mix": _Channel(0.0, 28, (1000, 0.0, 1.0), 0.0, 0.0, -math.inf),
+}
+"""Levels after the usual order of a vocal mix: the melody on top, rhythm section just below, chords 3 LU and pads
+7 LU under the melody, since what sounds all the time needs little level. Filters clear each other's place: the chords
+give way at 3 kHz where the lead gains, nothing but bass and drums reaches below 100 Hz."""
+
+
+@dataclass(frozen=True)
+class StemLevel:
+    """loudness_lufs: as rendered, filtered for its role; None for silence. gain_db: what it got before the master.
+    pan: −1 left … 1 right."""
+
+    name: str
+    loudness_lufs: float | None
+    gain_db: float
+    pan: float
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Of the finished mix. None stands for −∞: silence. limiting_db: the limiter's deepest reduction.
+    silent: there was nothing to bring to a loudness. master_gain_db: what the whole mix got before the limiter."""
+
+    loudness_lufs: float | None
+    true_peak_dbtp: float | None
+    peak_to_loudness_db: float | None
+    silent: bool
+    master_gain_db: float
+    limiting_db: float
+    stems: tuple[StemLevel, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; field names as here."""
+        plain = asdict(self)
+        plain["stems"] = list(plain["stems"])
+        return plain
+
+
+@dataclass(frozen=True)
+class Mix:
+    """audio: float32 [2, samples], −1…1, the song. sample_rate: Hz."""
+
+    audio: NDArray[np.float32]
+    sample_rate: int
+    measurements: Measurements
+
+
+def mix(
+    stems: Sequence[Stem],
+    *,
+    seconds: float,
+    cancel: CancelToken,
+    progress: Callable[[float], None],
+    sample_rate: int = 48_000,
+) -> Mix:
+    """A song of exactly round(seconds · sample_rate) samples; shorter stems end in silence, longer ones are cut.
+
+    Stems may have any number of channels and any sample rate that is a multiple of 25 Hz. Silent stems stay silent.
+    progress gets 0…1. Raises AudioError that names the stem that holds NaN, infinity or no channel; Cancelled.
+    """
+    keep_freed_memory()
+    samples = round(seconds * sample_rate)
+    levels: list[StemLevel] = []
+    prepared: list[Stem] = []
+    places = _places([stem.role for stem in stems])
+    for number, (stem, pan) in enumerate(zip(stems, places, strict=True)):
+        stereo = _checked(stem)
+        length = round(seconds * stem.sample_rate)
+        prepared.append(Stem(stem.name, stem.role, stereo[:, :length], stem.sample_rate))
+        loudness = _loudness(prepared[-1], cancel)
+        crowd = sum(other.role == stem.role for other in stems)
+        gain = 0.0 if loudness is None else _STEM_LUFS + _ROLES[stem.role].level - 5 * math.log10(crowd) - loudness
+        levels.append(StemLevel(stem.name, loudness, gain, pan))
+        progress(0.35 * (number + 1) / len(stems))
+    bus = np.zeros((2, samples), np.float32)
+    send = np.zeros(samples, np.float32)
+    _sum(prepared, levels, bus, send, sample_rate, cancel, lambda done: progress(0.35 + 0.35 * done))
+    add_reverb(send, bus, sample_rate, cancel)
+    del send
+    _fade(bus, sample_rate)
+    progress(0.8)
+    audio, measurements = _master(bus, sample_rate, levels, cancel)
+    progress(1.0)
+    return Mix(audio, sample_rate, measurements)
+
+
+def _checked(stem: Stem) -> NDArray[np.float32]:
+    """The stem's audio with one or two channels; more are folded, odd ones left, even ones right."""
+    audio = np.asarray(stem.audio, np.float32)
+    if audio.ndim != 2 or not len(audio):
+        raise AudioError(f"Stem {stem.name!r} has shape {audio.shape}, not [channels, samples].")
+    if stem.sample_rate <= 0 or stem.sample_rate % 25:
+        raise AudioError(f"Stem {stem.name!r} has a sample rate of {stem.sample_rate} Hz; only multiples of 25 Hz can be mixed.")
+    if len(audio) > 2:
+        audio = np.stack([audio[0::2].mean(axis=0), audio[1::2].mean(axis=0)])
+    return audio
+
+
+def _places(roles: Sequence[Role]) -> list[float]:
+    """Where each part stands, −1…1: alone where its role likes to stand, several of a role spread over its width."""
+    crowds, seen, places = Counter(roles), Counter[Role](), []
+    for role in roles:
+        channel, crowd = _ROLES[role], crowds[role]
+        spread = 0.0 if crowd == 1 else (2 * seen[role] / (crowd - 1) - 1) * channel.width
+        places.append(channel.aside if crowd == 1 else spread)
+        seen[role] += 1
+    return places
+
+
+def _equaliser(role: Role, frequencies: NDArray[np.float64]) -> NDArray[np.complex128]:
+    channel = _ROLES[role]
+    return high_pass(frequencies, channel.high_pass) * bell(frequencies, *channel.bell)
+
+
+def _loudness(stem: Stem, cancel: CancelToken) -> float | None:
+    """LUFS after the role's filters, as part of a stereo mix: a mono stem sounds from two loudspeakers."""
+    response = _equaliser(stem.role, frame_frequencies(stem.sample_rate))
+    powers = segment_powers(stem.audio, stem.sample_rate, cancel, response) * (3 - len(stem.audio))
+    broken = np.flatnonzero(~np.isfinite(powers))
+    if len(broken):
+        raise AudioError(
+            f"Stem {stem.name!r} holds values that are no sound (NaN, infinity or beyond all scale) about second {broken[0] / 10:.0f}.",
+            hint="Render it again; if it comes back, report the engine, the model and the seed.",
+            details={"stem": stem.name},
+        )
+    loudness = integrated_loudness(powers)
+    return loudness if math.isfinite(loudness) else None

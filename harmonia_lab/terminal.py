@@ -1,0 +1,71 @@
+"""A song's progress on a terminal or in a notebook cell: a bar where there is one, plain lines where output is piped.
+
+Owns the look. It reads the job's latest event and never draws from another thread.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from harmonia_lab.pipeline.jobs import JobHandle
+from harmonia_lab.protocol.events import AudioGenerationProgress, MetadataGenerationProgress, ProgressEvent
+
+__all__ = ["watch"]
+
+REDRAW_S = 0.1
+
+
+def watch(job: JobHandle) -> None:
+    """Shows `job` until it has ended; raises nothing of its own. Everything goes to standard error."""
+    console = Console(stderr=True)
+    if console.is_terminal or console.is_jupyter:
+        _bar(job, console)
+    else:
+        _lines(job, lambda line: print(line, file=sys.stderr, flush=True))
+
+
+def _bar(job: JobHandle, console: Console) -> None:
+    columns = (
+        TextColumn("{task.fields[stage]}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[eta]}"),
+        TextColumn("{task.fields[status]}", markup=False),
+    )
+    with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
+        task = progress.add_task("song", total=100.0, stage="", status="Starting...", eta="")
+        while not job.wait(REDRAW_S):
+            event = job.progress
+            if event is not None:
+                eta = "" if event.eta_seconds is None else f"{event.eta_seconds:4.0f} s left"
+                progress.update(task, completed=event.overall_progress, stage=_stage(event), status=_status(event), eta=eta)
+            progress.refresh()
+
+
+def _lines(job: JobHandle, write: Callable[[str], None]) -> None:
+    shown = ""
+    while True:
+        ended = job.wait(REDRAW_S)
+        event = job.progress
+        line = "" if event is None else f"{_stage(event)}: {_status(event)}"
+        if event is not None and line != shown:
+            write(f"{event.overall_progress:3.0f} %  {line}")
+            shown = line
+        if ended:
+            return
+
+
+def _stage(event: ProgressEvent) -> str:
+    return "lyrics" if isinstance(event, MetadataGenerationProgress) else "music"
+
+
+def _status(event: ProgressEvent) -> str:
+    """Text from a model may stand in it: control characters are taken out, and `markup=False` above keeps rich from reading it."""
+    status = event.status
+    if isinstance(event, AudioGenerationProgress) and event.current_instrument:
+        status = f"{status} ({event.instruments_completed + 1} of {event.total_instruments})"
+    return "".join(c for c in status if c.isprintable())
