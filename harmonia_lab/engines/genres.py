@@ -26,7 +26,8 @@ class GenreStyle(NamedTuple):
     major, minor: progressions of one chord a bar, in Roman numerals (case gives the quality); `composing.harmony`
     reads them. sevenths: whether chords carry their seventh. instruments: by role, each list from the softest sound
     to the brightest; an empty name means that the role may be left out. fifths: usual key signatures as positions on
-    the circle of fifths (0 = C major/A minor, +1 = one sharp). gloom: added to a mood's negative valence when the
+    the circle of fifths (0 = C major/A minor, +1 = one sharp). syncopation: 0 the tune keeps to the beats … 1 it doesn't.
+    swing_grid: beats; the notes that swing are those between its even positions. gloom: added to a mood's negative valence when the
     mode is chosen, so that metal is mostly minor and country mostly major.
     """
 
@@ -39,6 +40,8 @@ class GenreStyle(NamedTuple):
     minor: tuple[str, ...]
     instruments: Mapping[Role, tuple[str, ...]]
     fifths: tuple[int, ...]
+    syncopation: float = 0.4
+    swing_grid: float = 0.5
     sevenths: bool = False
     beats_per_bar: int = 4
     gloom: float = 0.0
@@ -56,7 +59,7 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         (88, 124), 0.0, "pop", "push", "syncopated", _POP_MAJOR, _POP_MINOR,
         {"lead": ("flute", "synth lead", "saxophone"), "chords": ("piano", "electric piano", "electric guitar"),
          "bass": ("bass guitar", "synth bass"), "drums": ("drums",), "pad": ("strings", "synth pad")},
-        _ANY_KEYS,
+        _ANY_KEYS, syncopation=0.5,
     ),
     "rock": GenreStyle(
         (104, 140), 0.0, "rock", "eighths", "eighths",
@@ -64,7 +67,7 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         ("i VI VII i", "i VII VI VII", "i III VII iv", "i iv i V"),
         {"lead": ("electric guitar",), "chords": ("electric guitar", "distorted guitar"), "bass": ("bass guitar",),
          "drums": ("drums",), "pad": ("organ",)},
-        _GUITAR_KEYS,
+        _GUITAR_KEYS, syncopation=0.4,
     ),
     "folk": GenreStyle(
         (80, 112), 0.0, "train", "fingerpick", "root fifth",
@@ -72,7 +75,7 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         ("i VII VI VII", "i iv i V", "i III VII i", "i VI III VII"),
         {"lead": ("flute", "violin", "harmonica"), "chords": ("nylon guitar", "acoustic guitar", "banjo"),
          "bass": ("double bass",), "drums": ("", "brush kit"), "pad": ("strings", "accordion")},
-        _GUITAR_KEYS,
+        _GUITAR_KEYS, syncopation=0.15,
     ),
     "country": GenreStyle(
         (92, 128), 0.25, "train", "boom chick", "root fifth",
@@ -80,7 +83,7 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         {"lead": ("harmonica", "violin"), "chords": ("acoustic guitar", "banjo"),
          "bass": ("double bass", "bass guitar"),
          "drums": ("brush kit", "drums"), "pad": ("accordion",)},
-        _GUITAR_KEYS, gloom=-0.2,
+        _GUITAR_KEYS, syncopation=0.2, gloom=-0.2,
     ),
     "jazz": GenreStyle(
         (96, 144), 0.85, "swing", "charleston", "walking",
@@ -89,35 +92,35 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         {"lead": ("clarinet", "saxophone", "trumpet"), "chords": ("piano", "electric piano"),
          "bass": ("double bass",),
          "drums": ("brush kit", "drums"), "pad": ("", "vibraphone")},
-        _HORN_KEYS, sevenths=True,
+        _HORN_KEYS, syncopation=0.7, sevenths=True,
     ),
     "blues": GenreStyle(
         (80, 116), 0.9, "shuffle", "shuffle", "boogie",
         ("I IV I I IV IV I I V IV I V",), ("i iv i i iv iv i i VI V i V",),
         {"lead": ("harmonica", "saxophone", "electric guitar"), "chords": ("piano", "electric guitar"),
          "bass": ("double bass", "bass guitar"), "drums": ("drums",), "pad": ("organ",)},
-        _GUITAR_KEYS, sevenths=True,
+        _GUITAR_KEYS, syncopation=0.4, sevenths=True,
     ),
     "soul": GenreStyle(
         (76, 112), 0.2, "soul", "push", "syncopated",
         ("I vi ii V", "I IV ii V", "IV iii ii I", "I iii IV V"), ("i iv VII III", "i VI iv V", "i iv i V"),
         {"lead": ("saxophone", "trumpet"), "chords": ("electric piano", "piano"), "bass": ("bass guitar",),
          "drums": ("drums",), "pad": ("organ", "brass")},
-        _HORN_KEYS, sevenths=True,
+        _HORN_KEYS, syncopation=0.7, swing_grid=0.25, sevenths=True,
     ),
     "electronic": GenreStyle(
         (96, 128), 0.0, "electro", "arpeggio", "eighths",
         ("vi IV I V", "I V vi IV", "IV I V vi"), ("i VI III VII", "i VII VI VII", "VI VII i i", "i iv VI VII"),
         {"lead": ("synth lead",), "chords": ("electric piano", "synth lead"), "bass": ("synth bass",),
          "drums": ("drum machine",), "pad": ("synth pad", "strings")},
-        _ANY_KEYS, gloom=0.15,
+        _ANY_KEYS, syncopation=0.5, gloom=0.15,
     ),
     "house": GenreStyle(
         (118, 128), 0.0, "house", "offbeat", "offbeat",
         ("I vi IV V", "vi IV I V", "I iii vi IV"), ("i VI III VII", "i VII VI VII", "i iv VII VI"),
         {"lead": ("synth lead", "saxophone"), "chords": ("electric piano", "piano"), "bass": ("synth bass",),
          "drums": ("drum machine",), "pad": ("synth pad", "strings")},
-        _ANY_KEYS, sevenths=True, gloom=0.15,
+        _ANY_KEYS, syncopation=0.6, sevenths=True, gloom=0.15,
     ),
     "ambient": GenreStyle(
         (60, 80), 0.0, "none", "broken", "long",
@@ -125,7 +128,7 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         ("i VI III VII", "i iv VI i", "i VI i VII", "VI III i VII"),
         {"lead": ("kalimba", "vibraphone", "flute"), "chords": ("harp", "electric piano", "piano"),
          "bass": ("cello", "synth bass"), "drums": ("",), "pad": ("synth pad", "choir")},
-        _ANY_KEYS,
+        _ANY_KEYS, syncopation=0.2,
     ),
     "hip hop": GenreStyle(
         (78, 96), 0.35, "boom bap", "stabs", "syncopated",
@@ -133,14 +136,14 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         {"lead": ("flute", "vibraphone", "synth lead"), "chords": ("electric piano", "piano"),
          "bass": ("bass guitar", "synth bass"),
          "drums": ("drum machine",), "pad": ("strings", "synth pad")},
-        _ANY_KEYS, sevenths=True, gloom=0.2,
+        _ANY_KEYS, syncopation=0.8, swing_grid=0.25, sevenths=True, gloom=0.2,
     ),
     "classical": GenreStyle(
         (72, 116), 0.0, "none", "alberti", "half notes",
         ("I IV V I", "I vi ii V", "I V vi iii", "IV I ii V"), ("i iv V i", "i VI iv V", "i VII III VI", "i ii° V i"),
         {"lead": ("oboe", "flute", "violin"), "chords": ("harp", "piano", "harpsichord"), "bass": ("cello",),
          "drums": ("",), "pad": ("strings", "french horn")},
-        _ANY_KEYS,
+        _ANY_KEYS, syncopation=0.0,
     ),
     "indie": GenreStyle(
         (92, 132), 0.0, "indie", "arpeggio", "eighths",
@@ -149,21 +152,21 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         {"lead": ("electric guitar", "synth lead"), "chords": ("acoustic guitar", "electric guitar"),
          "bass": ("bass guitar",),
          "drums": ("drums",), "pad": ("synth pad", "organ")},
-        _GUITAR_KEYS,
+        _GUITAR_KEYS, syncopation=0.5,
     ),
     "metal": GenreStyle(
         (112, 152), 0.0, "metal", "power", "eighths",
         ("I V vi IV", "I IV V IV"), ("i VI VII i", "i VII VI V", "i VI III VII", "i iv VI V"),
         {"lead": ("electric guitar",), "chords": ("distorted guitar",), "bass": ("bass guitar",),
          "drums": ("drums",), "pad": ("choir", "strings")},
-        (0, 1, 2, 3), gloom=0.5,
+        (0, 1, 2, 3), syncopation=0.3, gloom=0.5,
     ),
     "bossa nova": GenreStyle(
         (108, 136), 0.0, "bossa", "bossa", "bossa",
         ("I vi ii V", "I IV ii V", "iii vi ii V"), ("i iv ii° V", "i VI ii° V", "i iv VII III"),
         {"lead": ("flute", "saxophone"), "chords": ("nylon guitar",), "bass": ("double bass", "bass guitar"),
          "drums": ("brush kit", "drums"), "pad": ("", "strings")},
-        _HORN_KEYS, sevenths=True,
+        _HORN_KEYS, syncopation=0.8, sevenths=True,
     ),
     "reggae": GenreStyle(
         (72, 92), 0.15, "one drop", "skank", "reggae",
@@ -171,7 +174,7 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         {"lead": ("trumpet", "saxophone", "harmonica"), "chords": ("electric guitar", "organ"),
          "bass": ("bass guitar",),
          "drums": ("drums",), "pad": ("organ",)},
-        _GUITAR_KEYS, gloom=-0.1,
+        _GUITAR_KEYS, syncopation=0.6, swing_grid=0.25, gloom=-0.1,
     ),
     "waltz": GenreStyle(
         (96, 144), 0.0, "waltz", "oom pah", "downbeat",
@@ -179,7 +182,7 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         {"lead": ("oboe", "clarinet", "violin"), "chords": ("harp", "piano", "accordion"),
          "bass": ("cello", "double bass"),
          "drums": ("", "brush kit"), "pad": ("strings",)},
-        _ANY_KEYS, beats_per_bar=3,
+        _ANY_KEYS, syncopation=0.0, beats_per_bar=3,
     ),
     "cinematic": GenreStyle(
         (80, 120), 0.0, "epic", "ostinato", "long",
@@ -188,7 +191,7 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         {"lead": ("french horn", "violin", "trumpet"), "chords": ("harp", "piano", "strings"),
          "bass": ("cello", "double bass"),
          "drums": ("", "drums"), "pad": ("strings", "choir", "brass")},
-        _ANY_KEYS, gloom=0.15,
+        _ANY_KEYS, syncopation=0.1, gloom=0.15,
     ),
 }  # fmt: skip
 """One row for each of `protocol.vocabulary.GENRES`."""

@@ -151,9 +151,16 @@ def _checked(stem: Stem) -> NDArray[np.float32]:
     """The stem's audio with one or two channels; more are folded, odd ones left, even ones right."""
     audio = np.asarray(stem.audio, np.float32)
     if audio.ndim != 2 or not len(audio):
-        raise AudioError(f"Stem {stem.name!r} has shape {audio.shape}, not [channels, samples].")
+        raise AudioError(f"Stem {stem.name!r} has the shape {list(audio.shape)}, not [channels, samples].")
     if stem.sample_rate <= 0 or stem.sample_rate % 25:
-        raise AudioError(f"Stem {stem.name!r} has a sample rate of {stem.sample_rate} Hz; only multiples of 25 Hz can be mixed.")
+        raise AudioError(f"Stem {stem.name!r} has {stem.sample_rate} samples a second; only multiples of 25 can be mixed.")
+    if audio.size and not max(float(audio.max()), -float(audio.min())) < _ABSURD:  # NaN compares as false
+        second = int(np.argmax(~(np.abs(audio) < _ABSURD).all(axis=0))) / stem.sample_rate
+        raise AudioError(
+            f"Stem {stem.name!r} holds values that are no sound (NaN, infinity or beyond all scale) from {second:.2f} s on.",
+            hint="Render it again; if it comes back, report the engine, the model and the seed.",
+            details={"stem": stem.name, "second": round(second, 3)},
+        )
     if len(audio) > 2:
         audio = np.stack([audio[0::2].mean(axis=0), audio[1::2].mean(axis=0)])
     return audio
@@ -179,12 +186,92 @@ def _loudness(stem: Stem, cancel: CancelToken) -> float | None:
     """LUFS after the role's filters, as part of a stereo mix: a mono stem sounds from two loudspeakers."""
     response = _equaliser(stem.role, frame_frequencies(stem.sample_rate))
     powers = segment_powers(stem.audio, stem.sample_rate, cancel, response) * (3 - len(stem.audio))
-    broken = np.flatnonzero(~np.isfinite(powers))
-    if len(broken):
-        raise AudioError(
-            f"Stem {stem.name!r} holds values that are no sound (NaN, infinity or beyond all scale) about second {broken[0] / 10:.0f}.",
-            hint="Render it again; if it comes back, report the engine, the model and the seed.",
-            details={"stem": stem.name},
-        )
+    return _finite(integrated_loudness(powers))
+
+
+def _sum(
+    stems: Sequence[Stem],
+    levels: Sequence[StemLevel],
+    bus: NDArray[np.float32],
+    send: NDArray[np.float32],
+    sample_rate: int,
+    cancel: CancelToken,
+    progress: Callable[[float], None],
+) -> None:
+    """Filter, resample, place and add up all stems into bus [2, samples], and what the reverb gets into send [samples].
+
+    All of it is linear, so it happens to spectra: a stem costs one transform, and the sum is transformed back once. The
+    frames last 2 s at every rate, so that bins of different rates mean the same frequency and resampling is leaving out
+    or adding empty bins.
+    """
+    framing = Framing.at(sample_rate)
+    bins = framing.size // 2 + 1
+    channels = []
+    for stem, level in zip(stems, levels, strict=True):
+        own = Framing.at(stem.sample_rate)
+        response = _equaliser(stem.role, frame_frequencies(stem.sample_rate)[:bins])
+        if stem.sample_rate != sample_rate:
+            response *= _band_edge(len(response)) * (sample_rate / stem.sample_rate)
+        response *= _ratio(level.gain_db)
+        angle = (level.pan + 1) * math.pi / 4  # constant power; 1 in the middle
+        pan = math.sqrt(2) * np.array([[math.cos(angle)], [math.sin(angle)]], np.float32)
+        wet = np.float32(_ratio(_ROLES[stem.role].send) / 2)
+        frame = np.empty((len(stem.audio), own.size), np.float32)
+        channels.append((stem.audio, own, response.astype(np.complex64), pan, wet, frame))
+    count = framing.count(bus.shape[1])
+    for index in range(count):
+        spectra = np.zeros((3, bins), np.complex64)  # left, right, send
+        for audio, own, response, pan, wet, frame in channels:
+            cancel.raise_if_cancelled()
+            own.cut(audio, index, frame)
+            if not frame.any():
+                continue
+            spectrum = np.fft.rfft(frame)[:, : len(response)]
+            spectrum *= response
+            placed = spectrum * pan
+            spectra[:2, : len(response)] += placed
+            spectra[2, : len(response)] += (placed[0] + placed[1]) * wet
+        sound = np.fft.irfft(spectra, framing.size)[:, framing.kept]
+        where = slice(index * framing.hop, min((index + 1) * framing.hop, bus.shape[1]))
+        bus[:, where] = sound[:2, : where.stop - where.start]
+        send[where] = sound[2, : where.stop - where.start]
+        progress((index + 1) / count)
+
+
+def _band_edge(bins: int) -> NDArray[np.float64]:
+    """1, falling to 0 over the last 5 % of the bins: the edge of a resampler, gentle enough to ring for 10 ms only."""
+    edge = np.clip((bins - 1 - np.arange(bins)) / (0.05 * bins), 0, 1)
+    rounded: NDArray[np.float64] = 0.5 - 0.5 * np.cos(np.pi * edge)
+    return rounded
+
+
+def _fade(bus: NDArray[np.float32], sample_rate: int) -> None:
+    """The very ends, so that nothing clicks; the music's own ending is composed."""
+    for seconds, step in ((_FADE_IN_S, 1), (_FADE_OUT_S, -1)):
+        length = min(round(seconds * sample_rate), bus.shape[1] // 4)
+        bus[:, ::step][:, :length] *= (0.5 - 0.5 * np.cos(np.pi * np.arange(length) / max(1, length))).astype(np.float32)
+
+
+def _master(
+    bus: NDArray[np.float32], sample_rate: int, levels: Sequence[StemLevel], cancel: CancelToken
+) -> tuple[NDArray[np.float32], Measurements]:
+    """Bring the bus to the target loudness under the target peak, by one gain and the limiter; and measure the result.
+
+    The gain is found on the cells' peaks and the segments' powers, which is quick; then the result is measured, and
+    what the quick way got wrong is corrected.
+    """
+    powers = segment_powers(bus, sample_rate, cancel)
     loudness = integrated_loudness(powers)
-    return loudness if math.isfinite(loudness) else None
+    if not math.isfinite(loudness):
+        return bus, Measurements(None, _decibels(true_peak(bus, cancel)), None, True, 0.0, 0.0, tuple(levels))
+    aim, ceiling_db = TARGET_LUFS, TRUE_PEAK_DBTP - _MARGIN_DB
+    gain_db = aim - loudness
+    peaks = cell_peaks(bus, _ratio(ceiling_db - gain_db - 1.5), cancel)  # 1.5 dB: what limiting usually makes up for
+    out = np.empty_like(bus)
+    while True:
+        gain_db, gains = _solve(powers, peaks, gain_db, aim, ceiling_db, sample_rate, cancel)
+        apply_gains(bus, _ratio(gain_db), gains, out, cancel)
+        reached = integrated_loudness(segment_powers(out, sample_rate, cancel))
+        peak_db = 20 * math.log10(true_peak(out, cancel))
+        excess = peak_db - TRUE_PEAK_DBTP
+        ...

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import cycle, islice
 
@@ -45,7 +45,7 @@ def harmonise(
     if not chords and final:
         chords = [_chord(n, i * final / 2, final / 2, tonic, style, minor=minor) for i, n in enumerate(_tonic_dominant(minor))]
     plain = style._replace(sevenths=False)
-    return (*_merged(chords), _chord("i" if minor else "I", final, beats - final, tonic, plain, minor=minor))
+    return (*chords, _chord("i" if minor else "I", final, beats - final, tonic, plain, minor=minor))
 
 
 def _tonic_dominant(minor: bool) -> tuple[str, str]:
@@ -105,26 +105,15 @@ def _chord(numeral: str, start: float, duration: float, tonic: int, style: Genre
     return Harmony(start, duration, symbol, tones, numeral == "V")
 
 
-def _merged(chords: Iterable[Harmony]) -> list[Harmony]:
-    """Neighbours that are the same chord become one."""
-    merged: list[Harmony] = []
-    for chord in chords:
-        if merged and merged[-1].symbol == chord.symbol and merged[-1].duration + chord.duration <= 8:
-            merged[-1] = merged[-1]._replace(duration=chord.end - merged[-1].start)
-        else:
-            merged.append(chord)
-    return merged
-
-
 def scale_over(chord: Harmony, tonic: int, *, minor: bool) -> frozenset[int]:
     """The pitch classes that a melody may use over a chord: the key's scale, bent where the chord bends it.
 
-    In minor the dominant's raised leading tone replaces the natural seventh (harmonic minor).
+    In minor the dominant's raised leading tone replaces the natural seventh (harmonic minor); in major a blue seventh
+    or third replaces the natural one.
     """
     scale = {(tonic + step) % 12 for step in (MINOR_SCALE if minor else MAJOR_SCALE)}
-    foreign = set(chord.pitch_classes) - scale
-    clashing = {pc for tone in foreign for pc in ((tone - 1) % 12, (tone + 1) % 12) if pc not in chord.pitch_classes}
-    return frozenset((scale | set(chord.pitch_classes)) - (clashing if foreign else set()))
+    replaced = {(tone + (-1 if minor else 1)) % 12 for tone in set(chord.pitch_classes) - scale}
+    return frozenset((scale - replaced) | set(chord.pitch_classes))
 
 
 def voice_lead(chords: Sequence[Harmony], low: int, high: int, voices: int) -> list[tuple[int, ...]]:

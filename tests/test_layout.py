@@ -1,0 +1,39 @@
+"""What must agree, agrees: pyproject.toml, environment.yml, constraints.txt, the public face."""
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def requirements():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return project["dependencies"], project["optional-dependencies"]
+
+
+def names(listed):
+    return {re.match(r"[A-Za-z0-9._-]+", line)[0].lower().replace("_", "-") for line in listed}
+
+
+def test_environment_yml_installs_this_project_with_the_notebook_extra_and_the_tested_versions():
+    text = (ROOT / "environment.yml").read_text()
+    pip = re.findall(r"^ {6}- (.+)$", text, re.MULTILINE)
+    assert pip == ["-c constraints.txt", "-e .[notebook]"]
+    assert "notebook" in requirements()[1]
+    python = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert f"python{python}" in text
+    assert "harmonia setup embedded" in text
+
+
+def test_every_requirement_is_pinned_to_what_was_tested():
+    base, extras = requirements()
+    pinned = names((ROOT / "constraints.txt").read_text().splitlines())
+    wanted = names(base) | {name for extra in extras.values() for name in names(extra)} - {"harmonia-lab"}
+    assert wanted <= pinned
+
+
+def test_every_module_says_what_it_owns():
+    for path in (ROOT / "harmonia_lab").rglob("*.py"):
+        text = path.read_text()
+        assert not text or text.startswith('"""'), path
