@@ -172,7 +172,8 @@ class EmbeddedServer:
                 return
             words = self._last_words()
         raise MetadataError(
-            f"The embedded language model's server ended with status {status}." + (f" It said:\n{words}" if words else ""),
+            f"The embedded language model's server ended with status {status}."
+            + (f" It said:\n{words}" if words else ""),
             code=ErrorCode.OLLAMA_UNAVAILABLE,
             hint="Try again: it is started anew.",
         )

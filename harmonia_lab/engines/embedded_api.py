@@ -64,14 +64,16 @@ def application(model: LanguageModel, name: str, token: str) -> web.Application:
     """The routes for one model called `name`, for whoever shows the `token`."""
     api = _Api(model, name)
     app = web.Application(client_max_size=MAX_BODY, middlewares=[_errors, _guard(token)])
-    app.add_routes([
-        web.get("/api/version", api.version),
-        web.get("/api/tags", api.tags),
-        web.get("/api/ps", api.ps),
-        web.post("/api/show", api.show),
-        web.post("/api/pull", api.pull),
-        web.post("/api/chat", api.chat),
-    ])
+    app.add_routes(
+        [
+            web.get("/api/version", api.version),
+            web.get("/api/tags", api.tags),
+            web.get("/api/ps", api.ps),
+            web.post("/api/show", api.show),
+            web.post("/api/pull", api.pull),
+            web.post("/api/chat", api.chat),
+        ]
+    )
     return app
 
 
@@ -113,11 +115,13 @@ class _Api:
         self._keep(KEEP_ALIVE_S)
 
     async def version(self, _request: web.Request) -> web.Response:
-        return web.json_response({
-            "version": f"{harmonia_lab.__version__}-embedded",
-            "xllamacpp": importlib.metadata.version("xllamacpp"),
-            "threads": self.model.threads,
-        })
+        return web.json_response(
+            {
+                "version": f"{harmonia_lab.__version__}-embedded",
+                "xllamacpp": importlib.metadata.version("xllamacpp"),
+                "threads": self.model.threads,
+            }
+        )
 
     async def tags(self, _request: web.Request) -> web.Response:
         return web.json_response({"models": [await self._entry()]})
@@ -138,14 +142,16 @@ class _Api:
             "harmonia.threads": self.model.threads,
             "harmonia.xllamacpp": importlib.metadata.version("xllamacpp"),
         }
-        return web.json_response({
-            "license": self.header.licence or "",
-            "template": self.header.metadata.get("tokenizer.chat_template", ""),
-            "modified_at": entry["modified_at"],
-            "details": entry["details"],
-            "model_info": self.header.metadata | extra,
-            "capabilities": ["completion"],
-        })
+        return web.json_response(
+            {
+                "license": self.header.licence or "",
+                "template": self.header.metadata.get("tokenizer.chat_template", ""),
+                "modified_at": entry["modified_at"],
+                "details": entry["details"],
+                "model_info": self.header.metadata | extra,
+                "capabilities": ["completion"],
+            }
+        )
 
     async def pull(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request)
@@ -172,7 +178,7 @@ class _Api:
         if not body.get("messages"):
             return await self._load_or_unload(num_ctx, keep_alive)
         question = self._question(body, options)
-        answer = _Answer(self.name, request if body.get("stream", True) else None)
+        answer = _Answer(self.name, request if body.get("stream", True) else None, body.get("top_logprobs") or 0)
         async with self.model.lock:
             self._hold()
             try:
@@ -196,15 +202,17 @@ class _Api:
                 load_ns = await self.model.load(num_ctx) if keep_alive else 0
             finally:
                 self._keep(keep_alive)
-        return web.json_response({
-            "model": self.name,
-            "created_at": _now(),
-            "message": {"role": "assistant", "content": ""},
-            "done": True,
-            "done_reason": "load" if keep_alive else "unload",
-            "load_duration": load_ns,
-            "total_duration": time.perf_counter_ns() - started,
-        })
+        return web.json_response(
+            {
+                "model": self.name,
+                "created_at": _now(),
+                "message": {"role": "assistant", "content": ""},
+                "done": True,
+                "done_reason": "load" if keep_alive else "unload",
+                "load_duration": load_ns,
+                "total_duration": time.perf_counter_ns() - started,
+            }
+        )
 
     def _question(self, body: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
         """Ollama's request in llama.cpp's terms."""
@@ -226,7 +234,7 @@ class _Api:
         if not isinstance(top, int) or not 0 <= top <= MAX_TOP_LOGPROBS:
             raise _Refused(400, f"top_logprobs must be between 0 and {MAX_TOP_LOGPROBS}")
         if body.get("logprobs"):
-            question |= {"logprobs": True, "top_logprobs": top}
+            question |= {"logprobs": True, "top_logprobs": max(1, top)}  # llama.cpp gives none at all for 0
         schema = body.get("format")
         if isinstance(schema, dict):
             question["json_schema"] = schema | {"x-guidance": {"whitespace_flexible": False}}
@@ -287,9 +295,10 @@ class _Api:
 class _Answer:
     """One chat's answer, in lines as it comes (a request given) or in one piece."""
 
-    def __init__(self, name: str, request: web.Request | None) -> None:
+    def __init__(self, name: str, request: web.Request | None, top: int) -> None:
         self._name = name
         self._request = request
+        self._top = top
         self._response: web.StreamResponse | None = None
         self._text: list[str] = []
         self._logprobs: list[dict[str, Any]] = []
@@ -307,7 +316,7 @@ class _Answer:
         choice = (chunk.get("choices") or [{}])[0]
         self._reason = choice.get("finish_reason") or self._reason
         text = (choice.get("delta") or {}).get("content") or ""
-        logprobs = [_logprob(entry, top=True) for entry in (choice.get("logprobs") or {}).get("content") or ()]
+        logprobs = [_logprob(entry, self._top) for entry in (choice.get("logprobs") or {}).get("content") or ()]
         if not text and not logprobs:
             return
         if self._request is None:
@@ -349,11 +358,9 @@ class _Answer:
         return line | {"logprobs": logprobs} if logprobs else line
 
 
-def _logprob(entry: dict[str, Any], *, top: bool = False) -> dict[str, Any]:
+def _logprob(entry: dict[str, Any], top: int = 0) -> dict[str, Any]:
     value = {"token": entry["token"], "logprob": entry["logprob"]}
-    if top and entry.get("top_logprobs"):
-        value["top_logprobs"] = [_logprob(other) for other in entry["top_logprobs"]]
-    return value
+    return value | {"top_logprobs": [_logprob(other) for other in entry["top_logprobs"]]} if top else value
 
 
 async def _body(request: web.Request) -> dict[str, Any]:

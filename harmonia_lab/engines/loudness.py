@@ -46,8 +46,7 @@ def segment_powers(
     """Mean square of the K-weighted audio [channels, samples], summed over channels, for each whole 100 ms.
 
     response: a further filter ahead of the K filter, at `frame_frequencies(sample_rate)`. The last, incomplete segment
-    counts as if silence followed when it is all there is, and not at all otherwise. Values are not finite where the
-    audio is not.
+    counts as if silence followed when it is all there is, and not at all otherwise.
     """
     framing = Framing.at(sample_rate)
     weights = k_weighting(frame_frequencies(sample_rate))
@@ -58,12 +57,11 @@ def segment_powers(
     per_frame = framing.hop * 10 // sample_rate  # 18 segments of 100 ms
     edges = np.arange(per_frame) * sample_rate // 10
     powers = []
-    with np.errstate(all="ignore"):  # NaN and infinity come out as such, and the caller asks
-        for index in range(framing.count(audio.shape[1])):
-            cancel.raise_if_cancelled()
-            framing.cut(audio, index, frame)
-            weighted = np.fft.irfft(np.fft.rfft(frame) * weights32, framing.size)[:, framing.kept]
-            powers.append(np.add.reduceat(weighted * weighted, edges, axis=1).sum(axis=0, dtype=np.float64))
+    for index in range(framing.count(audio.shape[1])):
+        cancel.raise_if_cancelled()
+        framing.cut(audio, index, frame)
+        weighted = np.fft.irfft(np.fft.rfft(frame) * weights32, framing.size)[:, framing.kept]
+        powers.append(np.add.reduceat(weighted * weighted, edges, axis=1).sum(axis=0, dtype=np.float64))
     whole = max(1, audio.shape[1] * 10 // sample_rate)
     return np.concatenate([*powers, np.zeros(1)])[:whole] / (sample_rate / 10)
 

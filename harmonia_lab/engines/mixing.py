@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from harmonia_lab.engines.base import CancelToken, Stem
 from harmonia_lab.engines.limiter import apply_gains, limiting_gains
-from harmonia_lab.engines.loudness import cell_peaks, integrated_loudness, segment_powers, true_peak, CELL
+from harmonia_lab.engines.loudness import CELL, cell_peaks, integrated_loudness, segment_powers, true_peak
 from harmonia_lab.engines.reverb import add_reverb
 from harmonia_lab.engines.spectral import Framing, bell, frame_frequencies, high_pass, keep_freed_memory
 from harmonia_lab.errors import AudioError
@@ -40,7 +40,10 @@ _MOST_LIMITING_DB = 15.0
 """Beyond that (a lone click), the loudness gives way: the limiter would be all that is heard."""
 
 _FADE_IN_S, _FADE_OUT_S = 0.004, 0.2
-_STEM_LUFS = -23.0
+_STEM_LUFS = -23.0  # the lead's; what all of them add up to stays well inside full scale
+_MOST_STEM_GAIN_DB = 30.0  # what is fainter was meant to be, or is noise
+_ABSURD = 1e6  # +120 dBFS
+_ATTEMPTS = 4
 
 
 class _Channel(NamedTuple):
@@ -56,11 +59,11 @@ class _Channel(NamedTuple):
 
 
 _ROLES: dict[Role, _Channel] = {
-    "lead": _Channel(0.0, 110, (3000, 1.5, 0.8), 0.35, 0.0, -11),
-    "chords": _Channel(-3.0, 100, (2800, -1.5, 0.7), 0.5, 0.2, -13),
+    "lead": _Channel(0.0, 110, (3000, 1.5, 0.8), 0.35, 0.0, -8),
+    "chords": _Channel(-3.0, 100, (2800, -1.5, 0.7), 0.5, 0.25, -10),
     "bass": _Channel(-2.5, 32, (750, 1.5, 0.8), 0.15, 0.0, -30),
-    "drums": _Channel(-2.5, 28, (350, -2.0, 0.8), 0.3, 0.0, -19),
-    "pad": _Channel(-7.0, 150, (400, -2.0, 0.7), 0.6, -0.2, -9),
+    "drums": _Channel(-2.5, 28, (350, -2.0, 0.8), 0.3, 0.0, -14),
+    "pad": _Channel(-7.0, 150, (400, -2.0, 0.7), 0.6, -0.3, -6),
     "mix": _Channel(0.0, 28, (1000, 0.0, 1.0), 0.0, 0.0, -math.inf),
 }
 """Levels after the usual order of a vocal mix: the melody on top, rhythm section just below, chords 3 LU and pads
@@ -127,12 +130,12 @@ def mix(
     prepared: list[Stem] = []
     places = _places([stem.role for stem in stems])
     for number, (stem, pan) in enumerate(zip(stems, places, strict=True)):
-        stereo = _checked(stem)
-        length = round(seconds * stem.sample_rate)
-        prepared.append(Stem(stem.name, stem.role, stereo[:, :length], stem.sample_rate))
+        audio = _checked(stem)[:, : math.ceil(seconds * stem.sample_rate)]
+        prepared.append(Stem(stem.name, stem.role, audio, stem.sample_rate))
         loudness = _loudness(prepared[-1], cancel)
         crowd = sum(other.role == stem.role for other in stems)
-        gain = 0.0 if loudness is None else _STEM_LUFS + _ROLES[stem.role].level - 5 * math.log10(crowd) - loudness
+        wanted = _STEM_LUFS + _ROLES[stem.role].level - 5 * math.log10(crowd)
+        gain = 0.0 if loudness is None else min(wanted - loudness, _MOST_STEM_GAIN_DB)
         levels.append(StemLevel(stem.name, loudness, gain, pan))
         progress(0.35 * (number + 1) / len(stems))
     bus = np.zeros((2, samples), np.float32)
@@ -263,15 +266,62 @@ def _master(
     powers = segment_powers(bus, sample_rate, cancel)
     loudness = integrated_loudness(powers)
     if not math.isfinite(loudness):
-        return bus, Measurements(None, _decibels(true_peak(bus, cancel)), None, True, 0.0, 0.0, tuple(levels))
-    aim, ceiling_db = TARGET_LUFS, TRUE_PEAK_DBTP - _MARGIN_DB
-    gain_db = aim - loudness
-    peaks = cell_peaks(bus, _ratio(ceiling_db - gain_db - 1.5), cancel)  # 1.5 dB: what limiting usually makes up for
+        return bus, Measurements(None, _finite(_decibels(true_peak(bus, cancel))), None, True, 0.0, 0.0, tuple(levels))
+    aim, ceiling, gain = TARGET_LUFS, TRUE_PEAK_DBTP - _MARGIN_DB, TARGET_LUFS - loudness
+    peaks = cell_peaks(bus, _ratio(ceiling - gain - 1.5), cancel)  # 1.5 dB: what limiting usually has to be made up by
+    most = ceiling - _decibels(float(peaks.max())) + _MOST_LIMITING_DB
     out = np.empty_like(bus)
-    while True:
-        gain_db, gains = _solve(powers, peaks, gain_db, aim, ceiling_db, sample_rate, cancel)
-        apply_gains(bus, _ratio(gain_db), gains, out, cancel)
+    for _ in range(_ATTEMPTS):
+        gain, gains = _solve(powers, peaks, min(gain, most), aim, ceiling, most, sample_rate, cancel)
+        apply_gains(bus, _ratio(gain), gains, out, cancel)
         reached = integrated_loudness(segment_powers(out, sample_rate, cancel))
-        peak_db = 20 * math.log10(true_peak(out, cancel))
-        excess = peak_db - TRUE_PEAK_DBTP
-        ...
+        peak = _decibels(true_peak(out, cancel))
+        if peak <= TRUE_PEAK_DBTP and (abs(TARGET_LUFS - reached) <= _TOLERANCE_LU or gain >= most):
+            break
+        aim += TARGET_LUFS - reached
+        ceiling -= max(0.0, peak - TRUE_PEAK_DBTP)
+    else:
+        lower = min(0.0, TRUE_PEAK_DBTP - peak)  # the peak is a promise, the loudness an aim
+        out *= np.float32(_ratio(lower))
+        peak, reached = peak + lower, reached + lower
+    limiting = abs(_decibels(float(gains.min())))
+    return out, Measurements(reached, peak, peak - reached, False, gain, limiting, tuple(levels))
+
+
+def _solve(
+    powers: NDArray[np.float64],
+    peaks: NDArray[np.float32],
+    gain: float,
+    aim: float,
+    ceiling: float,
+    most: float,
+    sample_rate: int,
+    cancel: CancelToken,
+) -> tuple[float, NDArray[np.float32]]:
+    """The gain (dB, at most `most`) that brings the limited mix to `aim` LUFS, and the limiter's gains on top of it.
+
+    How much power the limiter takes from a segment is estimated from its cells' squared peaks.
+    """
+    squares = peaks.astype(np.float64) ** 2 + 1e-30
+    borders = np.minimum(np.arange(len(powers)) * sample_rate // 10 // CELL, len(peaks) - 1)
+    whole = np.add.reduceat(squares, borders)
+    while True:
+        cancel.raise_if_cancelled()
+        gains = limiting_gains(peaks * np.float32(_ratio(gain)), _ratio(ceiling), sample_rate)
+        kept = np.add.reduceat(squares * gains[:-1].astype(np.float64) ** 2, borders) / whole
+        lacking = aim - integrated_loudness(powers * kept * _ratio(gain) ** 2)
+        if abs(lacking) < 0.01 or (lacking > 0 and gain >= most):
+            return gain, gains
+        gain = min(gain + lacking, most)
+
+
+def _ratio(decibels: float) -> float:
+    return float(10 ** (decibels / 20))
+
+
+def _decibels(ratio: float) -> float:
+    return 20 * math.log10(ratio) if ratio > 0 else -math.inf
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -43,7 +43,9 @@ def harmonise(
                 at = start + i * unit
                 chords.append(_chord(numeral, at, min(end, at + unit) - at, tonic, style, minor=minor))
     if not chords and final:
-        chords = [_chord(n, i * final / 2, final / 2, tonic, style, minor=minor) for i, n in enumerate(_tonic_dominant(minor))]
+        chords = [
+            _chord(n, i * final / 2, final / 2, tonic, style, minor=minor) for i, n in enumerate(_tonic_dominant(minor))
+        ]
     plain = style._replace(sevenths=False)
     return (*chords, _chord("i" if minor else "I", final, beats - final, tonic, plain, minor=minor))
 
@@ -151,7 +153,9 @@ def _voicings(tones: tuple[int, ...], low: int, high: int, voices: int) -> tuple
         while len(stack) < voices:
             stack.append(next(p for p in range(stack[-1] + 1, stack[-1] + 13) if p % 12 in tones))
         dropped = sorted((*stack[:-2], stack[-2] - 12, stack[-1]))
-        found |= {tuple(v) for v in (stack, dropped) if v[0] >= low and v[-1] <= high and set(tones) <= {p % 12 for p in v}}
+        found |= {
+            tuple(v) for v in (stack, dropped) if v[0] >= low and v[-1] <= high and set(tones) <= {p % 12 for p in v}
+        }
     assert found, (tones, low, high)
     return tuple(sorted(found))
 

@@ -86,7 +86,14 @@ def _phrase(setting: Setting, phrase: Phrase, theme: _Theme, voice: Voice) -> li
         syllables = tuple(Syllable("", s) for s in invented_stresses(beats, pace, lively, dice))
     start = float(phrase.bar * setting.beats_per_bar)
     stressed = [syllable.stressed for syllable in syllables]
-    onsets = place_syllables(stressed, beats, setting.beats_per_bar, pace, setting.style.syncopation, dice)
+    onsets = place_syllables(
+        stressed,
+        beats,
+        beats_per_bar=setting.beats_per_bar,
+        pace=pace,
+        syncopation=setting.style.syncopation,
+        theme=dice,
+    )
     lengths = _lengths(onsets, beats, pace)
     pitches = _pitches(setting, [start + onset for onset in onsets], lengths, theme, voice)
     return [
@@ -100,7 +107,10 @@ def _lengths(onsets: Sequence[float], beats: float, pace: float) -> list[float]:
     breath = min(0.25 * beats, max(0.25, 0.35 / pace))
     longest = max(1.0, 1.5 / pace)
     ends = [*onsets[1:], max(onsets[-1] + 0.25, beats - breath)]
-    return [min(end - onset, longest if i < len(onsets) - 1 else 2 * longest) for i, (onset, end) in enumerate(zip(onsets, ends, strict=True))]
+    return [
+        min(end - onset, longest if i < len(onsets) - 1 else 2 * longest)
+        for i, (onset, end) in enumerate(zip(onsets, ends, strict=True))
+    ]
 
 
 def _pitches(

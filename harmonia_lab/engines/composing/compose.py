@@ -1,0 +1,207 @@
+"""`compose`: from a song's metadata to its plan.
+
+Owns the order of decisions: form, chords, who plays where, the notes, their performance. Each decision has its own
+module; each draws its own random numbers, so that one can change without disturbing the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harmonia_lab.engines.composing.accompaniment import Voicings, comp, comp_ending, hold, voice_for
+from harmonia_lab.engines.composing.arranging import Player, enlist, levels
+from harmonia_lab.engines.composing.bass import bass_ending, walk
+from harmonia_lab.engines.composing.counterpoint import accompany_tune, lead_ending
+from harmonia_lab.engines.composing.drums import drum, drum_ending
+from harmonia_lab.engines.composing.form import Form, Section, lay_out
+from harmonia_lab.engines.composing.harmony import harmonise
+from harmonia_lab.engines.composing.melody import Voice, sing, tessitura
+from harmonia_lab.engines.composing.performance import perform, tidy
+from harmonia_lab.engines.composing.ranges import bass_range, melody_range
+from harmonia_lab.engines.composing.setting import ScoreNote, Setting
+from harmonia_lab.engines.genres import GENRE_STYLES, nearest_genre
+from harmonia_lab.engines.plan import Chord, Note, Part, Plan, PlanSection, SungLine
+from harmonia_lab.engines.style import affect, expression
+from harmonia_lab.protocol.models import SongMetadata
+from harmonia_lab.protocol.vocabulary import INSTRUMENTS, PITCH_CLASSES
+
+__all__ = ["compose"]
+
+
+def compose(metadata: SongMetadata, seconds: float, seed: int) -> Plan:
+    """The whole song as notes. The same arguments give the same plan; another seed another song.
+
+    seconds: length of the audio, at least 1; the plan has exactly that, and its last chord rings out inside it.
+    """
+    feeling = affect(metadata.mood)
+    genre = nearest_genre(metadata.genre)
+    style = GENRE_STYLES[genre]
+    tonic_name, mode = metadata.key.split()
+    tonic, minor = PITCH_CLASSES[tonic_name], mode == "minor"
+    bar_seconds = style.beats_per_bar * 60.0 / metadata.bpm
+    form = lay_out(metadata.sections, bar_seconds, seconds)
+    beats = seconds * metadata.bpm / 60.0
+    final = _final_beat(form, style.beats_per_bar, beats)
+    draft = Setting(
+        seed=seed,
+        bpm=float(metadata.bpm),
+        beats_per_bar=style.beats_per_bar,
+        beats=beats,
+        final=final,
+        line_beats=float(form.line_bars * style.beats_per_bar),
+        tonic=tonic,
+        minor=minor,
+        style=style,
+        cues=expression(feeling),
+        sections=form.sections,
+        chords=(),
+    )
+    chords = harmonise(form, style, tonic, minor=minor, final=final, beats=beats, dice=draft.dice("harmony"))
+    setting = Setting(**{**vars(draft), "chords": chords})
+    players = enlist(metadata.instruments)
+    parts, tunes = _play(setting, players)
+    return Plan(
+        title=metadata.title,
+        genre=genre,
+        tonic=tonic,
+        mode=mode,
+        bpm=setting.bpm,
+        beats_per_bar=setting.beats_per_bar,
+        bars=form.bars,
+        seconds=seconds,
+        valence=feeling.valence,
+        arousal=feeling.arousal,
+        sections=tuple(PlanSection(s.kind, s.bar, s.bars, s.intensity, s.lyric_section) for s in form.sections),
+        chords=tuple(Chord(c.start, c.duration, c.symbol, c.pitch_classes) for c in chords),
+        parts=parts,
+        sung=_sung(setting, metadata, tunes),
+    )
+
+
+def _final_beat(form: Form, beats_per_bar: int, beats: float) -> float:
+    """On a bar line; in songs shorter than two bars on any beat, so that something comes before the last chord."""
+    return float(form.final_bar * beats_per_bar) if form.final_bar else float(int(0.5 * beats))
+
+
+def _play(setting: Setting, players: Sequence[Player]) -> tuple[tuple[Part, ...], list[list[ScoreNote]]]:
+    """Every player's part, and the tune of each section."""
+    plan = levels(setting, players)
+    voices = [_voice(setting, player) for player in players]
+    voicings = [voice_for(setting, player) if player.role in ("chords", "pad") else None for player in players]
+    tunes = [_tune(setting, section, column, players, voices, plan) for column, section in enumerate(setting.sections)]
+    parts = []
+    for row, player in enumerate(players):
+        played: list[Note] = []
+        for column, section in enumerate(setting.sections):
+            written: list[ScoreNote] = []
+            if plan[row][column]:
+                level = plan[row][column]
+                written += _write(setting, column, player, level, voices[row], voicings[row], tunes[column])
+            if column == len(setting.sections) - 1:
+                written += _ending(setting, player, voices[row], voicings[row], tunes)
+            played += perform(setting, player, section, written)
+        monophonic = player.role in ("lead", "bass")
+        program = INSTRUMENTS[player.instrument.name].program
+        notes = tidy(
+            played, setting.beats - 0.25 * (setting.beats - setting.final - setting.final_hold), monophonic=monophonic
+        )
+        parts.append(Part(player.name, player.instrument, program, notes))
+    return tuple(parts), tunes
+
+
+def _voice(setting: Setting, player: Player) -> Voice:
+    span = bass_range(player.instrument.name) if player.role == "bass" else (60, 84)
+    if player.role in ("lead", "chords", "pad"):
+        span = melody_range(player.instrument.name)
+    return tessitura(*span, setting.cues.register)
+
+
+def _tune(
+    setting: Setting,
+    section: Section,
+    column: int,
+    players: Sequence[Player],
+    voices: Sequence[Voice],
+    plan: Sequence[Sequence[int]],
+) -> list[ScoreNote]:
+    """The section's melody, in the range of whoever has it: the singer, or a second lead that plays the solo."""
+    for row, player in enumerate(players):
+        if player.sings and (plan[row][column] or player.role != "lead"):
+            sung = section.kind not in ("intro", "outro") or player.role == "lead" or len(players) == 1
+            return sing(setting, section, voices[row]) if sung else []
+    if section.kind == "solo":
+        soloist = next((row for row, player in enumerate(players) if player.role == "lead" and player.nth == 1), None)
+        return sing(setting, section, voices[soloist]) if soloist is not None else []
+    return []
+
+
+def _write(
+    setting: Setting,
+    column: int,
+    player: Player,
+    level: int,
+    voice: Voice,
+    voicings: Voicings | None,
+    tune: Sequence[ScoreNote],
+) -> list[ScoreNote]:
+    section = setting.sections[column]
+    if player.role == "drums":
+        following = setting.sections[column + 1].kind if column + 1 < len(setting.sections) else "outro"
+        return drum(setting, section, player, level, into=following)
+    if player.role == "lead":
+        has_tune = player.sings or (section.kind == "solo" and player.nth == 1)
+        return list(tune) if has_tune else accompany_tune(setting, section, player, voice, tune)
+    own = list(tune) if player.sings else []
+    if player.role == "bass":
+        return own or walk(setting, section, player, level)
+    assert voicings
+    below = (
+        comp(setting, section, player, level, voicings)
+        if player.role == "chords"
+        else hold(setting, section, player, level, voicings)
+    )
+    return _under(own, below)
+
+
+def _under(tune: Sequence[ScoreNote], chords: Sequence[ScoreNote]) -> list[ScoreNote]:
+    """Tune and chords on one instrument: chords keep below the tune's lowest note."""
+    if not tune:
+        return list(chords)
+    ceiling = min(note.pitch for note in tune)
+    lowered = {(n.start, n.pitch - 12 * max(0, -(-(n.pitch - ceiling + 1) // 12))): n for n in chords}
+    return [*tune, *(note._replace(pitch=pitch, accent=note.accent - 8.0) for (_, pitch), note in lowered.items())]
+
+
+def _ending(
+    setting: Setting, player: Player, voice: Voice, voicings: Voicings | None, tunes: Sequence[Sequence[ScoreNote]]
+) -> list[ScoreNote]:
+    if player.role == "drums":
+        return drum_ending(setting, player)
+    if player.role == "bass" and not player.sings:
+        return bass_ending(setting, player)
+    before = next((tune[-1].pitch for tune in reversed(tunes) if tune), None) if player.sings else None
+    last = lead_ending(setting, player, voice, before) if player.role == "lead" or player.sings else []
+    if voicings is None:
+        return last
+    return _under(last, comp_ending(setting, player, voicings))
+
+
+def _sung(setting: Setting, metadata: SongMetadata, tunes: Sequence[Sequence[ScoreNote]]) -> tuple[SungLine, ...]:
+    """When each line is sung: from its first note's start to its last one's end, as written."""
+    found = []
+    lyric_sections = metadata.sections
+    for section, tune in zip(setting.sections, tunes, strict=True):
+        if section.lyric_section is None:
+            continue
+        name = lyric_sections[section.lyric_section].name
+        for phrase in section.phrases:
+            start = phrase.bar * setting.beats_per_bar
+            end = start + phrase.bars * setting.beats_per_bar
+            notes = [note for note in tune if start <= note.start < end]
+            if phrase.line and notes:
+                found.append(
+                    SungLine(
+                        setting.in_seconds(notes[0].start), setting.in_seconds(notes[-1].end), name, phrase.line.text
+                    )
+                )
+    return tuple(found)
