@@ -22,14 +22,16 @@ from numpy.typing import NDArray
 
 from harmonia_lab.engines.base import CancelToken
 from harmonia_lab.errors import AudioError, ErrorCode, StorageError
-from harmonia_lab.storage import storage_error, write_bytes
+from harmonia_lab.storage import write_bytes
 
 __all__ = ["Tag", "WrittenAudio", "digest_seconds", "read_audio", "write_flac"]
 
 Tag = Literal["title", "artist", "album", "genre", "software", "license", "comment"]
 
 _FULL_SCALE = 2**23
-_COMPRESSION = 0.5  # of libsndfile's 0…1: level 4; level 5 costs 20 % more CPU for 8 % less space, level 8 twice the CPU
+_COMPRESSION = (
+    0.5  # of libsndfile's 0…1: level 4; level 5 costs 20 % more CPU for 8 % less space, level 8 twice the CPU
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class WrittenAudio:
 def write_flac(
     path: Path, audio: NDArray[np.float32], sample_rate: int, tags: Mapping[Tag, str], cancel: CancelToken
 ) -> WrittenAudio:
-    """Write audio [channels, samples], full scale ±1, 1…8 channels. What lies beyond full scale is clipped, and counted.
+    """Write audio [channels, samples], full scale ±1, 1…8 channels. What is beyond full scale is clipped, and counted.
 
     It is encoded in memory (at most a third of the audio's own size) and then written at once, since libsndfile does
     not say why it could not write. Raises AudioError for values that are no sound, StorageError, Cancelled.
@@ -64,9 +66,8 @@ def write_flac(
             second = np.ascontiguousarray(audio[:, start : start + sample_rate].T)
             peak = float(np.abs(second).max())
             if not np.isfinite(peak):
-                raise AudioError(
-                    f"The audio for {path.name} holds values that are no sound (NaN or infinity) in second {start // sample_rate}."
-                )
+                where = f"in second {start // sample_rate}"
+                raise AudioError(f"The audio for {path.name} holds values that are no sound (NaN or infinity) {where}.")
             if peak > 1:
                 clipped += int(np.count_nonzero(np.abs(second) > 1))
             pcm = _quantised(second)
@@ -138,4 +139,6 @@ def _clean(text: str) -> str:
 def _unreadable(error: OSError, path: Path) -> StorageError:
     if isinstance(error, FileNotFoundError):
         return StorageError(f"There is no file {path}.", code=ErrorCode.NOT_FOUND, details={"path": str(path)})
-    return storage_error(error, path)
+    return StorageError(
+        f"{path} cannot be read: {(error.strerror or str(error)).lower()}.", details={"path": str(path)}
+    )

@@ -29,7 +29,7 @@ def impulse_response(sample_rate: int) -> NDArray[np.float32]:
     time = np.arange(samples) / sample_rate
     noise = np.random.default_rng(_SEED).standard_normal((2, samples))
     spectrum = np.fft.rfft(noise)
-    frequencies = np.fft.rfftfreq(samples, 1 / sample_rate)
+    frequencies = np.arange(samples // 2 + 1) * sample_rate / samples
     octave = np.log2(np.maximum(frequencies, 1.0))
     tail = np.zeros_like(noise)
     centres = np.log2(list(_DECAY_S))
@@ -53,7 +53,9 @@ def impulse_response(sample_rate: int) -> NDArray[np.float32]:
 def add_reverb(send: NDArray[np.float32], out: NDArray[np.float32], sample_rate: int, cancel: CancelToken) -> None:
     """Add the room's answer to `send` [samples] to `out` [2, samples]; what rings beyond the end is cut off."""
     response = impulse_response(sample_rate)
-    framing = Framing(history=response.shape[1], hop=17 * sample_rate // 5, lookahead=0)  # 5 s: a quick size to transform
+    framing = Framing(
+        history=response.shape[1], hop=17 * sample_rate // 5, lookahead=0
+    )  # 5 s: a quick size to transform
     spectrum = np.fft.rfft(response, framing.size)
     frame = np.empty((1, framing.size), np.float32)
     for index in range(framing.count(len(send))):

@@ -1,6 +1,6 @@
 """Chords and pads: the genre's comping patterns over voicings that lead smoothly.
 
-Owns the patterns by name (`GenreStyle.comping`). Voicings are made in `harmony.py`.
+Owns the patterns by name (`GenreStyle.comping`). Voicings are made in `voicing.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from harmonia_lab.engines.composing.arranging import Player
 from harmonia_lab.engines.composing.form import Section
-from harmonia_lab.engines.composing.harmony import voice_lead
+from harmonia_lab.engines.composing.voicing import voice_lead
 from harmonia_lab.engines.composing.ranges import SUSTAINED, chord_range
 from harmonia_lab.engines.composing.setting import Harmony, ScoreNote, Setting
 
@@ -106,11 +106,11 @@ _COMPING: dict[str, tuple[Bars, Bars]] = {
         (_chug(4, 0.5, 0.4, "all"), ((0, 0.9, "all", 6), *((1 + i * 0.5, 0.35, "all", -3) for i in range(6)))),
     ),
     "bossa": (
-        (((0, 0.9, "all", 0), (1.5, 0.9, "all", 0), (3, 0.8, "all", -2)),
-         ((0.5, 0.9, "all", 0), (2, 0.9, "all", 0), (3.5, 0.4, "all", 0))),
+        (((0, 0.9, "all", 2), (1, 0.4, "upper", -2), (2.5, 1.2, "all", 0)),
+         ((0.5, 0.4, "all", 0), (2, 0.9, "all", 1), (3, 0.8, "upper", -3))),
         (
-            ((0, 0.5, "all", 2), (1, 0.4, "upper", -3), (1.5, 0.9, "all", 0), (3, 0.8, "all", 0)),
-            ((0.5, 0.9, "all", 1), (2, 0.5, "all", 0), (2.5, 0.4, "upper", -3), (3.5, 0.4, "all", 1)),
+            ((0, 0.5, "all", 3), (1, 0.4, "upper", -1), (1.5, 0.4, "all", 0), (2.5, 0.9, "all", 0)),
+            ((0, 0.4, "all", 2), (0.5, 0.4, "upper", -2), (2, 0.5, "all", 2), (3, 0.4, "upper", -1), (3.5, 0.4, "all", 0)),
         ),
     ),
     "skank": (

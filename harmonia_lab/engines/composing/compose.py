@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harmonia_lab.engines.composing.accompaniment import Voicings, comp, comp_ending, hold, voice_for
+from harmonia_lab.engines.composing.accompaniment import comp, comp_ending, hold, voice_for
 from harmonia_lab.engines.composing.arranging import Player, enlist, levels
 from harmonia_lab.engines.composing.bass import bass_ending, walk
 from harmonia_lab.engines.composing.counterpoint import accompany_tune, lead_ending
 from harmonia_lab.engines.composing.drums import drum, drum_ending
-from harmonia_lab.engines.composing.form import Form, Section, lay_out
-from harmonia_lab.engines.composing.harmony import harmonise
+from harmonia_lab.engines.composing.form import Form, lay_out
+from harmonia_lab.engines.composing.harmony import Key, harmonise
 from harmonia_lab.engines.composing.melody import Voice, sing, tessitura
 from harmonia_lab.engines.composing.performance import perform, tidy
-from harmonia_lab.engines.composing.ranges import bass_range, melody_range
+from harmonia_lab.engines.composing.ranges import bass_range, is_kit, melody_range
 from harmonia_lab.engines.composing.setting import ScoreNote, Setting
 from harmonia_lab.engines.genres import GENRE_STYLES, nearest_genre
 from harmonia_lab.engines.plan import Chord, Note, Part, Plan, PlanSection, SungLine
@@ -56,10 +56,10 @@ def compose(metadata: SongMetadata, seconds: float, seed: int) -> Plan:
         sections=form.sections,
         chords=(),
     )
-    chords = harmonise(form, style, tonic, minor=minor, final=final, beats=beats, dice=draft.dice("harmony"))
+    chords = harmonise(form, style, Key(tonic, minor), final=final, beats=beats, dice=draft.dice("harmony"))
     setting = Setting(**{**vars(draft), "chords": chords})
-    players = enlist(metadata.instruments)
-    parts, tunes = _play(setting, players)
+    band = _Band(setting, enlist(metadata.instruments))
+    tunes = [band.tune(section) for section in range(len(form.sections))]
     return Plan(
         title=metadata.title,
         genre=genre,
@@ -73,7 +73,7 @@ def compose(metadata: SongMetadata, seconds: float, seed: int) -> Plan:
         arousal=feeling.arousal,
         sections=tuple(PlanSection(s.kind, s.bar, s.bars, s.intensity, s.lyric_section) for s in form.sections),
         chords=tuple(Chord(c.start, c.duration, c.symbol, c.pitch_classes) for c in chords),
-        parts=parts,
+        parts=tuple(band.part(row, tunes) for row in range(len(band.players))),
         sung=_sung(setting, metadata, tunes),
     )
 
@@ -83,84 +83,74 @@ def _final_beat(form: Form, beats_per_bar: int, beats: float) -> float:
     return float(form.final_bar * beats_per_bar) if form.final_bar else float(int(0.5 * beats))
 
 
-def _play(setting: Setting, players: Sequence[Player]) -> tuple[tuple[Part, ...], list[list[ScoreNote]]]:
-    """Every player's part, and the tune of each section."""
-    plan = levels(setting, players)
-    voices = [_voice(setting, player) for player in players]
-    voicings = [voice_for(setting, player) if player.role in ("chords", "pad") else None for player in players]
-    tunes = [_tune(setting, section, column, players, voices, plan) for column, section in enumerate(setting.sections)]
-    parts = []
-    for row, player in enumerate(players):
+class _Band:
+    """The players with what they prepared: levels by section, melodic ranges, voicings."""
+
+    def __init__(self, setting: Setting, players: Sequence[Player]) -> None:
+        self.setting = setting
+        self.players = players
+        self._levels = levels(setting, players)
+        self._voices = [_voice(setting, player) for player in players]
+        self._voicings = [voice_for(setting, p) if p.role in ("chords", "pad") else None for p in players]
+
+    def tune(self, column: int) -> list[ScoreNote]:
+        """A section's melody, in the range of whoever has it: the singer, or a second lead that plays the solo."""
+        setting, section = self.setting, self.setting.sections[column]
+        for row, player in enumerate(self.players):
+            soloist = section.kind == "solo" and player.role == "lead" and player.nth == 1
+            if soloist or (player.sings and (player.role != "lead" or self._levels[row][column])):
+                alone = len(self.players) == 1 or player.role == "lead"
+                return sing(setting, section, self._voices[row]) if alone or section.kind not in _WORDLESS else []
+        return []
+
+    def part(self, row: int, tunes: Sequence[Sequence[ScoreNote]]) -> Part:
+        setting, player = self.setting, self.players[row]
         played: list[Note] = []
         for column, section in enumerate(setting.sections):
-            written: list[ScoreNote] = []
-            if plan[row][column]:
-                level = plan[row][column]
-                written += _write(setting, column, player, level, voices[row], voicings[row], tunes[column])
+            written = self._write(row, column, tunes[column]) if self._levels[row][column] else []
             if column == len(setting.sections) - 1:
-                written += _ending(setting, player, voices[row], voicings[row], tunes)
+                written += self._ending(row, tunes)
             played += perform(setting, player, section, written)
-        monophonic = player.role in ("lead", "bass")
-        program = INSTRUMENTS[player.instrument.name].program
-        notes = tidy(
-            played, setting.beats - 0.25 * (setting.beats - setting.final - setting.final_hold), monophonic=monophonic
-        )
-        parts.append(Part(player.name, player.instrument, program, notes))
-    return tuple(parts), tunes
+        notes = tidy(played, setting.final + setting.final_hold, monophonic=player.role in ("lead", "bass"))
+        return Part(player.name, player.instrument, INSTRUMENTS[player.instrument.name].program, notes)
+
+    def _write(self, row: int, column: int, tune: Sequence[ScoreNote]) -> list[ScoreNote]:
+        setting, player, level = self.setting, self.players[row], self._levels[row][column]
+        section = setting.sections[column]
+        own = list(tune) if player.sings else []
+        voicings = self._voicings[row]
+        if voicings is not None:
+            accompany = comp if player.role == "chords" else hold
+            return _under(own, accompany(setting, section, player, level, voicings))
+        if player.role == "drums":
+            following = setting.sections[column + 1].kind if column + 1 < len(setting.sections) else "outro"
+            return drum(setting, section, player, level, into=following)
+        if player.role == "bass":
+            return own or walk(setting, section, player, level)
+        if player.sings or (section.kind == "solo" and player.nth == 1):
+            return list(tune)
+        return accompany_tune(setting, section, player, self._voices[row], tune)
+
+    def _ending(self, row: int, tunes: Sequence[Sequence[ScoreNote]]) -> list[ScoreNote]:
+        setting, player, voicings = self.setting, self.players[row], self._voicings[row]
+        if player.role == "drums":
+            return drum_ending(setting, player)
+        if player.role == "bass":
+            return bass_ending(setting, player)
+        last: list[ScoreNote] = []
+        if player.role == "lead" or player.sings:
+            before = next((tune[-1].pitch for tune in reversed(tunes) if tune), None) if player.sings else None
+            last = lead_ending(setting, player, self._voices[row], before)
+        return _under(last, comp_ending(setting, player, voicings)) if voicings else last
+
+
+_WORDLESS = frozenset({"intro", "outro"})
 
 
 def _voice(setting: Setting, player: Player) -> Voice:
-    span = bass_range(player.instrument.name) if player.role == "bass" else (60, 84)
-    if player.role in ("lead", "chords", "pad"):
-        span = melody_range(player.instrument.name)
+    name = player.instrument.name
+    span = (0, 127) if is_kit(name) else bass_range(name) if player.role == "bass" else melody_range(name)
     return tessitura(*span, setting.cues.register)
-
-
-def _tune(
-    setting: Setting,
-    section: Section,
-    column: int,
-    players: Sequence[Player],
-    voices: Sequence[Voice],
-    plan: Sequence[Sequence[int]],
-) -> list[ScoreNote]:
-    """The section's melody, in the range of whoever has it: the singer, or a second lead that plays the solo."""
-    for row, player in enumerate(players):
-        if player.sings and (plan[row][column] or player.role != "lead"):
-            sung = section.kind not in ("intro", "outro") or player.role == "lead" or len(players) == 1
-            return sing(setting, section, voices[row]) if sung else []
-    if section.kind == "solo":
-        soloist = next((row for row, player in enumerate(players) if player.role == "lead" and player.nth == 1), None)
-        return sing(setting, section, voices[soloist]) if soloist is not None else []
-    return []
-
-
-def _write(
-    setting: Setting,
-    column: int,
-    player: Player,
-    level: int,
-    voice: Voice,
-    voicings: Voicings | None,
-    tune: Sequence[ScoreNote],
-) -> list[ScoreNote]:
-    section = setting.sections[column]
-    if player.role == "drums":
-        following = setting.sections[column + 1].kind if column + 1 < len(setting.sections) else "outro"
-        return drum(setting, section, player, level, into=following)
-    if player.role == "lead":
-        has_tune = player.sings or (section.kind == "solo" and player.nth == 1)
-        return list(tune) if has_tune else accompany_tune(setting, section, player, voice, tune)
-    own = list(tune) if player.sings else []
-    if player.role == "bass":
-        return own or walk(setting, section, player, level)
-    assert voicings
-    below = (
-        comp(setting, section, player, level, voicings)
-        if player.role == "chords"
-        else hold(setting, section, player, level, voicings)
-    )
-    return _under(own, below)
 
 
 def _under(tune: Sequence[ScoreNote], chords: Sequence[ScoreNote]) -> list[ScoreNote]:
@@ -170,20 +160,6 @@ def _under(tune: Sequence[ScoreNote], chords: Sequence[ScoreNote]) -> list[Score
     ceiling = min(note.pitch for note in tune)
     lowered = {(n.start, n.pitch - 12 * max(0, -(-(n.pitch - ceiling + 1) // 12))): n for n in chords}
     return [*tune, *(note._replace(pitch=pitch, accent=note.accent - 8.0) for (_, pitch), note in lowered.items())]
-
-
-def _ending(
-    setting: Setting, player: Player, voice: Voice, voicings: Voicings | None, tunes: Sequence[Sequence[ScoreNote]]
-) -> list[ScoreNote]:
-    if player.role == "drums":
-        return drum_ending(setting, player)
-    if player.role == "bass" and not player.sings:
-        return bass_ending(setting, player)
-    before = next((tune[-1].pitch for tune in reversed(tunes) if tune), None) if player.sings else None
-    last = lead_ending(setting, player, voice, before) if player.role == "lead" or player.sings else []
-    if voicings is None:
-        return last
-    return _under(last, comp_ending(setting, player, voicings))
 
 
 def _sung(setting: Setting, metadata: SongMetadata, tunes: Sequence[Sequence[ScoreNote]]) -> tuple[SungLine, ...]:

@@ -19,7 +19,7 @@ __all__ = ["accompany_tune", "lead_ending"]
 def accompany_tune(
     setting: Setting, section: Section, player: Player, voice: Voice, tune: Sequence[ScoreNote]
 ) -> list[ScoreNote]:
-    """Choruses: a voice below (a third lead: above) the tune. Elsewhere: answers while the tune holds its last notes."""
+    """Choruses: a voice below (a third lead: above) the tune. Elsewhere: answers while the tune rests or holds."""
     if section.kind == "chorus" and tune:
         return _second_voice(setting, voice, tune, above=player.nth % 2 == 0)
     return _answers(setting, section, player, voice, tune)

@@ -31,7 +31,7 @@ _SOFTER = {
 }
 
 Groove = Mapping[str, str]
-"""Drum → sixteenths of a bar: X accent, x normal, o soft, g ghost (played now and then), . rest."""
+"""Drum → sixteenths of one bar, or of several that are played in turn: X accent, x normal, o soft, g ghost (played now and then), . rest."""
 
 _GROOVES: dict[str, tuple[Groove, Groove]] = {
     "pop": (
@@ -90,9 +90,9 @@ _GROOVES: dict[str, tuple[Groove, Groove]] = {
         {"kick": "X.xxX.xxX.xxX.xx", "snare": "....X.......X...", "ride": "X...X...X...X..."},
     ),
     "bossa": (
-        {"kick": "x.....o.x.....o.", "stick": "x.....x.....x...", "hat": "o.o.o.o.o.o.o.o."},
-        {"kick": "x.....x.x.....x.", "stick": "x..x..x...x..x..", "hat": "x.o.x.o.x.o.x.o.",
-         "pedal": "....o.......o..."},
+        {"kick": "x.....o.x.....o.", "hat": "x.o.x.o.x.o.x.o.", "pedal": "....x.......x..."},
+        {"kick": "x.....o.x.....o.", "stick": "x.....x.....x.......x.....x.....", "hat": "X.o.X.o.X.o.X.o.",
+         "pedal": "....x.......x..."},
     ),
     "one drop": (
         {"kick": "........X.......", "stick": "........x.......", "hat": "x.o.x.o.x.o.x.o."},
@@ -138,21 +138,29 @@ def drum(setting: Setting, section: Section, player: Player, level: int, *, into
     notes: list[ScoreNote] = []
     for bar in range(round(start), round(end), setting.beats_per_bar):
         for name, line in groove.items():
-            # A user's waltz may ask for a kit of another genre's: three beats take the first twelve steps.
-            notes += _line(name, line[:steps], bar, end, dice)
+            number = (bar - round(start)) // setting.beats_per_bar
+            first = number % (len(line) // steps) * steps
+            notes += _line(name, line[first : first + steps], bar, end, dice)
     if player.nth:
-        return notes
+        return _dry(notes, player)
     fill = _fill(end, into, setting, dice)
     if fill and end - start > setting.beats_per_bar:
-        first = min(note.start for note in fill)
+        filled = min(note.start for note in fill)
         notes = [
-            note for note in notes if note.start < first - 1e-6 or note.pitch in (_KEYS["kick"], _KEYS["pedal"])
+            note for note in notes if note.start < filled - 1e-6 or note.pitch in (_KEYS["kick"], _KEYS["pedal"])
         ] + fill
     if level == 2 or section.kind in ("chorus", "solo"):
         soft = setting.style.groove in _SOFT_CRASH
         notes.append(ScoreNote(start, 2.0, _KEYS["crash"], -14.0 if soft else 4.0))
         notes = [note for note in notes if note.start > start or note.pitch not in (_KEYS["hat"], _KEYS["ride"])]
-    return notes
+    return _dry(notes, player)
+
+
+def _dry(notes: list[ScoreNote], player: Player) -> list[ScoreNote]:
+    """An 808's kick rings on one low note, whatever the song's key; the key below has a dry one."""
+    if player.instrument.name != "drum machine":
+        return notes
+    return [note._replace(pitch=35) if note.pitch == _KEYS["kick"] else note for note in notes]
 
 
 def _line(name: str, line: str, bar: int, end: float, dice: random.Random) -> list[ScoreNote]:
@@ -193,4 +201,4 @@ def drum_ending(setting: Setting, player: Player) -> list[ScoreNote]:
     """Kick and cymbal on the last chord."""
     quiet = -14.0 if setting.style.groove in _SOFT_CRASH else 0.0
     names = ("low conga",) if player.nth else ("kick", "crash")
-    return [ScoreNote(setting.final, setting.final_hold, _KEYS[name], quiet) for name in names]
+    return _dry([ScoreNote(setting.final, setting.final_hold, _KEYS[name], quiet) for name in names], player)
