@@ -246,7 +246,7 @@ def _fitting(text: str, font: Font, width: float, fewest: int = 1) -> str:
 
 def _showable(text: str, font: Font) -> str:
     """One line without what the font lacks, as far as that is symbols; a letter that it lacks stays, as a box."""
-    text = " ".join(text.split())
+    text = " ".join(text[:300].split())  # more than that fits nowhere
     lacking = bytes(font.getmask("\U0010ffff"))
     return "".join(
         c for c in text

@@ -63,7 +63,7 @@ def write_flac(
             setattr(file, name, _clean(text))
         for start in range(0, samples, sample_rate):
             cancel.raise_if_cancelled()
-            second = np.ascontiguousarray(audio[:, start : start + sample_rate].T)
+            second = audio[:, start : start + sample_rate].T.copy()  # interleaved, and ours to change
             peak = float(np.abs(second).max())
             if not np.isfinite(peak):
                 where = f"in second {start // sample_rate}"

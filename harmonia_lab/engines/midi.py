@@ -93,15 +93,14 @@ def _track(plan: Plan, part: Part, channel: int, *, program: bool) -> mido.MidiT
             (on, 3, mido.Message("note_on", channel=channel, note=note.pitch, velocity=note.velocity)),
             (off, 1, mido.Message("note_off", channel=channel, note=note.pitch, velocity=0)),
         ]
-    if not _is_kit(part):
-        events += [(tick, 1, control(11, level)) for tick, level in _fade(plan)]
+    events += [(tick, 1, control(11, level)) for tick, level in _fade(plan)]
     return _timed(events, end)
 
 
 def _fade(plan: Plan) -> Iterable[tuple[int, int]]:
     """Expression (controller 11) from full to nothing over the last part of the last chord.
 
-    Strings and pads would otherwise stop like a switch where the file ends.
+    Strings, pads and cymbals would otherwise stop like a switch where the file ends.
     """
     beats = plan.seconds / plan.seconds_per_beat
     last = plan.chords[-1].start if plan.chords else 0.0
@@ -124,14 +123,17 @@ def _timed(events: Iterable[Event], end: int) -> mido.MidiTrack:
     return track
 
 
+_SUBSTITUTES = {"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-"}
+
+
 def _latin(text: str) -> str:
     """The text in Latin-1, which mido writes: "Dvořák" → "Dvorák"."""
 
     def plain(character: str) -> str:
         if ord(character) < 256:
             return character
-        base = unicodedata.normalize("NFKD", character)[0]
-        return base if ord(base) < 256 else {"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-"}.get(character, "?")
+        base = _SUBSTITUTES.get(character, unicodedata.normalize("NFKD", character)[0])
+        return base if ord(base) < 256 else "?"
 
     return "".join(map(plain, unicodedata.normalize("NFC", text)))
 

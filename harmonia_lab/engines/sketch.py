@@ -65,7 +65,7 @@ class SketchEngine:
     ) -> list[Stem]:
         """One stem per part, float32 [2, round(plan.seconds * 48000)].
 
-        Raises AudioError (AUDIO_UNAVAILABLE for a bank that can't be read, AUDIO_ERROR for anything else), or Cancelled.
+        Raises AudioError (AUDIO_UNAVAILABLE where the bank can't be read, else AUDIO_ERROR), or Cancelled.
         """
         samples = round(plan.seconds * SAMPLE_RATE)
         stems: list[Stem] = []
@@ -122,7 +122,7 @@ class SketchEngine:
                 code=ErrorCode.AUDIO_UNAVAILABLE,
                 hint=_CHOOSE_BANK,
             )
-        return AudioError(f"The sketch engine's renderer failed: {error}.", hint="Try again; `harmonia doctor` checks it.")
+        return AudioError(f"The renderer failed: {error}.", hint="Try again; `harmonia doctor` checks the engine.")
 
 
 _CHOOSE_BANK = "Set HARMONIA_SOUNDFONT to a General MIDI sound bank (an .sf2 file), or unset it to use the bundled one."

@@ -34,9 +34,7 @@ def test_the_standards_own_example_reads_minus_three():
 @pytest.mark.parametrize("rate", [32_000, 44_100, 48_000])
 def test_it_agrees_with_pyloudnorm_gates_and_all(rate):
     for audio in (bursts(rate), np.stack([tone(60, rate=rate, level=0.3), tone(3000, rate=rate, level=0.1)])):
-        assert loudness(audio, rate) == pytest.approx(
-            pyloudnorm.Meter(rate).integrated_loudness(audio.T), abs=0.1
-        )
+        assert loudness(audio, rate) == pytest.approx(pyloudnorm.Meter(rate).integrated_loudness(audio.T), abs=0.1)
 
 
 def test_a_constant_offset_is_not_loud():

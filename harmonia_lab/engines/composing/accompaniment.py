@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple
 
 from harmonia_lab.engines.composing.arranging import Player
 from harmonia_lab.engines.composing.form import Section
-from harmonia_lab.engines.composing.voicing import voice_lead
 from harmonia_lab.engines.composing.ranges import SUSTAINED, chord_range
 from harmonia_lab.engines.composing.setting import Harmony, ScoreNote, Setting
+from harmonia_lab.engines.composing.voicing import voice_lead
 
 __all__ = ["Voicings", "comp", "comp_ending", "hold", "voice_for"]
 
@@ -110,7 +110,8 @@ _COMPING: dict[str, tuple[Bars, Bars]] = {
          ((0.5, 0.4, "all", 0), (2, 0.9, "all", 1), (3, 0.8, "upper", -3))),
         (
             ((0, 0.5, "all", 3), (1, 0.4, "upper", -1), (1.5, 0.4, "all", 0), (2.5, 0.9, "all", 0)),
-            ((0, 0.4, "all", 2), (0.5, 0.4, "upper", -2), (2, 0.5, "all", 2), (3, 0.4, "upper", -1), (3.5, 0.4, "all", 0)),
+            ((0, 0.4, "all", 2), (0.5, 0.4, "upper", -2), (2, 0.5, "all", 2), (3, 0.4, "upper", -1),
+             (3.5, 0.4, "all", 0)),
         ),
     ),
     "skank": (
@@ -136,22 +137,26 @@ _SECOND = {
 
 
 class Voicings(NamedTuple):
-    """One voicing for each chord of the setting, by the chord's start."""
+    """A chord instrument's voicings by the chord's start: three voices for light playing, four and higher for full."""
 
-    by_start: dict[float, tuple[int, ...]]
+    light: dict[float, tuple[int, ...]]
+    full: dict[float, tuple[int, ...]]
 
-    def at(self, chord: Harmony) -> tuple[int, ...]:
-        return self.by_start[chord.start]
+    def at(self, chord: Harmony, level: int) -> tuple[int, ...]:
+        return (self.full if level == 2 else self.light)[chord.start]
 
 
 def voice_for(setting: Setting, player: Player) -> Voicings:
+    starts = [chord.start for chord in setting.chords]
+    if setting.style.comping == "power" and player.role == "chords" and player.nth == 0:
+        power = {chord.start: _power(chord.root) for chord in setting.chords}
+        return Voicings(power, power)
     low, high = chord_range(player.instrument.name)
-    shift = min(5 * player.nth, max(0, chord_range(player.instrument.name)[1] + 5 - high))
-    if setting.style.comping == "power" and player.role == "chords":
-        return Voicings({chord.start: _power(chord.root) for chord in setting.chords})
-    voices = 4 if player.role == "chords" and high - low >= 16 else 3
-    found = voice_lead(setting.chords, low, high + shift, voices)
-    return Voicings({chord.start: voicing for chord, voicing in zip(setting.chords, found, strict=True)})
+    low = min(low + 5 * player.nth, high - 17)
+    rise = min(5, high - 17 - low)
+    light = voice_lead(setting.chords, low, low + 17, 3)
+    full = voice_lead(setting.chords, low + rise, min(high, low + rise + 19), 4)
+    return Voicings(dict(zip(starts, light, strict=True)), dict(zip(starts, full, strict=True)))
 
 
 def _power(root: int) -> tuple[int, ...]:
@@ -167,7 +172,8 @@ def comp(setting: Setting, section: Section, player: Player, level: int, voicing
     for _ in range(player.nth % 2):
         name = _SECOND[name]
     bars = _COMPING[name][level - 1]
-    turn = setting.dice("comping", player.name, section.kind).randrange(len(bars))
+    # The first bar of a pattern has its downbeat, which an opening needs.
+    turn = setting.dice("comping", player.name, section.kind).randrange(len(bars)) if section.bar else 0
     legato = 1.0 if setting.cues.articulation > 0.9 else 0.6 + 0.4 * setting.cues.articulation
     notes: list[ScoreNote] = []
     for number, bar in enumerate(range(round(start), round(end), setting.beats_per_bar)):
@@ -176,7 +182,7 @@ def comp(setting: Setting, section: Section, player: Player, level: int, voicing
             if at < end - 1e-6:
                 chord = setting.chord_at(at)
                 limit = min(chord.end, end) - at
-                chosen = _chosen(voicings.at(chord), what)
+                chosen = _chosen(voicings.at(chord, level), what)
                 notes += [ScoreNote(at, min(length * legato, limit), pitch, accent) for pitch in chosen]
         if player.alone and player.nth == 0:
             notes += _left_hand(setting, bar, end)
@@ -210,41 +216,31 @@ def _without_doubles(notes: list[ScoreNote]) -> list[ScoreNote]:
 def comp_ending(setting: Setting, player: Player, voicings: Voicings) -> list[ScoreNote]:
     """The last chord, held."""
     chord = setting.chords[-1]
-    notes = [ScoreNote(setting.final, setting.final_hold, pitch, 3.0) for pitch in voicings.at(chord)]
+    notes = [ScoreNote(setting.final, setting.final_hold, pitch, 3.0) for pitch in voicings.at(chord, 2)]
     if player.alone and player.nth == 0 and player.role == "chords":
         notes.append(ScoreNote(setting.final, setting.final_hold, 36 + chord.root, 3.0))
     return _without_doubles(notes)
 
 
 def hold(setting: Setting, section: Section, player: Player, level: int, voicings: Voicings) -> list[ScoreNote]:
-    """A pad's notes for one section: chords held, notes that two chords share tied over. Light: without the top voice.
+    """A pad's notes for one section: chords held, notes that two chords share tied over up to eight beats.
 
     Sounds that die away, such as a vibraphone's, are struck again with each chord.
     """
     start, end = setting.span(section)
     sounding: dict[int, ScoreNote] = {}
-    notes: list[ScoreNote] = []
+    done: list[ScoreNote] = []
     for chord in setting.chords:
         if not start - 1e-6 <= chord.start < end - 1e-6:
             continue
-        voicing = (
-            voicings.at(chord)
-            if level == 2
-            else voicings.at(chord)[:2]
-            if len(voicings.at(chord)) > 2
-            else voicings.at(chord)
-        )
         stop = min(chord.end, end)
         held: dict[int, ScoreNote] = {}
-        for pitch in voicing:
+        for pitch in voicings.at(chord, level):
             before = sounding.get(pitch)
-            ties = before is not None and player.instrument.name in SUSTAINED and stop - before.start <= 8.0
-            note = (
-                before._replace(duration=stop - before.start)
-                if before and ties
-                else ScoreNote(chord.start, stop - chord.start, pitch)
-            )
-            held[pitch] = note
-        notes += [note for pitch, note in sounding.items() if pitch not in held or held[pitch].start != note.start]
+            if before and player.instrument.name in SUSTAINED and stop - before.start <= 8.0:
+                held[pitch] = before._replace(duration=stop - before.start)
+            else:
+                held[pitch] = ScoreNote(chord.start, stop - chord.start, pitch)
+        done += [note for pitch, note in sounding.items() if pitch not in held or held[pitch].start != note.start]
         sounding = held
-    return notes + list(sounding.values())
+    return done + list(sounding.values())

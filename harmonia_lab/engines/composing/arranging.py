@@ -82,7 +82,7 @@ def levels(setting: Setting, players: Sequence[Player]) -> list[list[int]]:
     player plays somewhere before the last chord, and no section is left without harmony where somebody could play it.
     """
     dice = setting.dice("arranging")
-    wakes_early = {player.name: dice.random() < 0.4 for player in players}
+    wakes_early = {player.name: dice.random() < 0.45 for player in players}
     plan = [
         [_wanted(player, section, early=wakes_early[player.name]) for section in setting.sections] for player in players
     ]
@@ -104,7 +104,8 @@ def _wanted(player: Player, section: Section, *, early: bool) -> int:
     level = table[player.role][_COLUMNS.index(section.kind)]
     if section.kind == "verse" and section.occurrence and player.role != "lead":
         return max(level, 1)
-    if section.kind in ("intro", "bridge") and level == 0 and early and player.role in ("bass", "drums"):
+    wakes = {"intro": ("bass", "drums", "lead"), "bridge": ("bass", "drums"), "outro": ("lead",)}
+    if level == 0 and early and not player.nth and player.role in wakes.get(section.kind, ()):
         return 1
     return level
 

@@ -100,7 +100,7 @@ def _tone(chord: Harmony, tone: str, root: int, span: tuple[int, int]) -> int:
     low, high = span
     third, fifth = ((chord.pitch_classes[i] - chord.root) % 12 for i in (1, 2))
     pitch = root + {"R": 0, "3": third, "5": fifth, "6": 9 if third == 4 else 7, "8": 12}[tone]
-    while pitch > high + 5:
+    while pitch > high:
         pitch -= 12
     return pitch if pitch >= low else pitch + 12
 

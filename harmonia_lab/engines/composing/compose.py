@@ -7,6 +7,7 @@ module; each draws its own random numbers, so that one can change without distur
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from harmonia_lab.engines.composing.accompaniment import comp, comp_ending, hold, voice_for
 from harmonia_lab.engines.composing.arranging import Player, enlist, levels
@@ -57,7 +58,7 @@ def compose(metadata: SongMetadata, seconds: float, seed: int) -> Plan:
         chords=(),
     )
     chords = harmonise(form, style, Key(tonic, minor), final=final, beats=beats, dice=draft.dice("harmony"))
-    setting = Setting(**{**vars(draft), "chords": chords})
+    setting = replace(draft, chords=chords)
     band = _Band(setting, enlist(metadata.instruments))
     tunes = [band.tune(section) for section in range(len(form.sections))]
     return Plan(

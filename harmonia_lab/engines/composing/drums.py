@@ -31,7 +31,10 @@ _SOFTER = {
 }
 
 Groove = Mapping[str, str]
-"""Drum → sixteenths of one bar, or of several that are played in turn: X accent, x normal, o soft, g ghost (played now and then), . rest."""
+"""Drum → sixteenths of one bar, or of several that are played in turn.
+
+X accent, x normal, o soft, g ghost (played now and then), . rest.
+"""
 
 _GROOVES: dict[str, tuple[Groove, Groove]] = {
     "pop": (

@@ -69,7 +69,7 @@ def _bounded_gauss(value: float) -> float:
 
 
 def tidy(notes: Sequence[Note], beats: float, *, monophonic: bool) -> tuple[Note, ...]:
-    """Sorted by start and pitch, inside the song; a key is up before it is struck again, a tune is one note at a time."""
+    """Sorted by start and pitch, inside the song; a key is up before it is struck again, a tune is in one voice."""
     ordered = sorted(notes, key=attrgetter("start", "pitch"))
     following: dict[int, float] = {}
     kept: list[Note] = []

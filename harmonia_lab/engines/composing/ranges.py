@@ -46,10 +46,10 @@ def melody_range(name: str) -> tuple[int, int]:
 
 
 def chord_range(name: str) -> tuple[int, int]:
-    """Two octaves below the melody, where close chords neither growl nor shriek; inside the instrument's own range."""
+    """Where close chords neither growl nor shriek: two octaves from D3, inside the instrument's own range."""
     low, high = _RANGES[name]
-    bottom = min(max(low, 50), high - 16)
-    return bottom, min(high, bottom + 22)
+    bottom = min(max(low, 50), high - 17)
+    return bottom, min(high, bottom + 26)
 
 
 def bass_range(name: str) -> tuple[int, int]:

@@ -37,15 +37,15 @@ def place_syllables(
 ) -> list[float]:
     """The onsets in beats from the phrase's start, strictly growing, the last at least half a beat before its end.
 
-    beats: length of the phrase. pace: seconds a beat. syncopation: 0 keeps to the beats, 1 doesn't mind missing them. theme: random numbers that lines of the same theme
-    share.
+    beats: length of the phrase. pace: seconds a beat. syncopation: 0 keeps to the beats, 1 doesn't mind missing them.
+    theme: random numbers that lines of the same theme share.
     """
     count = len(stressed)
     grid = next((g for g in (0.5, 0.25, 0.125) if count <= 0.75 * (beats - 1) / g), 0.0625)
     slots = max(count, int((beats - (1.0 if beats > 2 else 0.5)) / grid) + 1)
     noise = [0.5 * theme.random() for _ in range(256)]
     usable = slots / count
-    ideal = max(1.0, min(usable, 0.5 / pace / grid, 1.5 / grid))
+    ideal = max(1.0, min(usable, 0.45 / pace / grid, 1.5 / grid))
     reach = max(2, math.ceil(min(3 * ideal, slots)))
     spacing = [0.0] + [1.3 * math.log2(gap / ideal) ** 2 for gap in range(1, reach + 1)]
 

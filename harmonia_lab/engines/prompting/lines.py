@@ -36,6 +36,7 @@ class Line:
     words: tuple[str, ...]
     syllables: int
     fluency: float | None = None
+    natural: int = 0
     sample: int = 0
     start: int = 0
     end: int = 0
@@ -93,7 +94,7 @@ def cut_into_lines(text: str, sample: int, *, complete: bool, logprobs: Sequence
     for index, (offset, sentence) in enumerate(sentences):
         clauses = list(_clauses(sentence, offset))
         if not complete and index == len(sentences) - 1 and text.rstrip()[-1:] not in ".!?":
-            clauses.pop()
+            del clauses[-1:]
         for first in range(len(clauses)):
             for last in range(first, min(first + 4, len(clauses))):
                 begin, end = clauses[first][0], clauses[last][1]
@@ -103,18 +104,22 @@ def cut_into_lines(text: str, sample: int, *, complete: bool, logprobs: Sequence
                     syllables = sum(count_syllables(word) for word in words)
                     if syllables in SYLLABLES:
                         shown = piece[0].upper() + piece[1:]
-                        lines.append(Line(shown, words, syllables, fluency.of(begin, end), sample, number + first, number + last))
+                        natural = clauses[first][2] + clauses[last][3]
+                        lines.append(Line(shown, words, syllables, fluency.of(begin, end), natural, sample, number + first, number + last))
         number += len(clauses) + 2
     return lines
 
 
-def _clauses(sentence: str, offset: int) -> Iterator[tuple[int, int]]:
+def _clauses(sentence: str, offset: int) -> Iterator[tuple[int, int, bool, bool]]:
     begin = 0
+    hard = True
     for match in [*_BREATH.finditer(sentence), None]:
         end = match.start() if match else len(sentence)
+        closed = match is None or bool(match.group().strip())
         if sentence[begin:end].strip():
-            yield offset + begin, offset + end
+            yield offset + begin, offset + end, hard, closed
         begin = match.end() if match else end
+        hard = closed
 
 
 class _Fluency:
@@ -169,6 +174,7 @@ def score(line: Line, setting: Setting) -> Line:
     value = min(1.5, 0.6 * len(stems & setting.stems))
     if line.fluency is not None:
         value += max(-1.0, min(1.0, 1.2 + line.fluency))
+    value += 0.4 * line.natural
     value -= 0.15 * max(0, abs(line.syllables - TARGET_SYLLABLES) - 1)
     strangers = persons(line.text) - setting.people - {"they"}
     value -= 0.5 * len(strangers)
