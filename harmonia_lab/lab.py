@@ -217,7 +217,7 @@ it likes."""
 
 
 def _draw_overview() -> DrawOverview:
-    """matplotlib loads when the picture is drawn, not before."""
+    """The drawing library loads when the picture is drawn, not before."""
 
     def draw(path: Path, **picture: Any) -> None:
         from harmonia_lab.analysis.plots import overview  # noqa: PLC0415

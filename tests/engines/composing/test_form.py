@@ -5,8 +5,12 @@ import pytest
 from harmonia_lab.engines.composing.form import lay_out
 from harmonia_lab.protocol.models import LyricSection
 
-VERSE = LyricSection("Verse 1", ("The keeper counts the waves tonight", "And every boat comes home", "He lifts the lamp", "So high"))
-CHORUS = LyricSection("Chorus", ("Hold on to the light", "Hold on to the light we know", "The river runs", "I carry you home"))
+VERSE = LyricSection(
+    "Verse 1", ("The keeper counts the waves tonight", "And every boat comes home", "He lifts the lamp", "So high")
+)
+CHORUS = LyricSection(
+    "Chorus", ("Hold on to the light", "Hold on to the light we know", "The river runs", "I carry you home")
+)
 SECOND = LyricSection("Verse 2", VERSE.lines)
 BRIDGE = LyricSection("Bridge", ("And in the silence", "I hear you"))
 SONG = (VERSE, CHORUS, SECOND, CHORUS, BRIDGE, CHORUS)
