@@ -89,7 +89,9 @@ _META = frozenset(
     essay author reader readers write writes writing written wrote sure here's response task stanzas""".split()
 )
 _META_UNLESS_TOLD = frozenset("story stories tale tales song songs line lines word words page pages".split())
-_STALE = frozenset("tapestry testament canvas hue hues etched realm symphony embrace expanse beauty whispers fleeting amidst".split())
+_STALE = frozenset(
+    "tapestry testament canvas hue hues etched realm symphony embrace expanse beauty whispers fleeting amidst".split()
+)
 """Words that language models reach for. Allowed, at a price."""
 
 
@@ -187,7 +189,10 @@ def refusal(line: Line, setting: Setting, *, examples: Iterable[str] = ()) -> st
     if re.search(r"[^\w\s,'’-]|[\d_]", line.text):
         return "not plain text"
     shown = words_of(line.text)
-    if any(word[:1].isupper() and plain(word).split("'")[0] not in {"i"} and word not in setting.names for word in shown[1:]):
+    if any(
+        word[:1].isupper() and plain(word).split("'")[0] not in {"i"} and word not in setting.names
+        for word in shown[1:]
+    ):
         return "a name that the story lacks"
     if _META.intersection(words):
         return "talks about the task"
@@ -231,5 +236,7 @@ def score(line: Line, setting: Setting) -> Line:
 def _copied(words: Sequence[str], told: str) -> int:
     """Length in words of the longest run that stands in the story as well."""
     padded = f" {told} "
-    runs = (j - i for i in range(len(words)) for j in range(i + 1, len(words) + 1) if f" {' '.join(words[i:j])} " in padded)
+    runs = (
+        j - i for i in range(len(words)) for j in range(i + 1, len(words) + 1) if f" {' '.join(words[i:j])} " in padded
+    )
     return max(runs, default=0)

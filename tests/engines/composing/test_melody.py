@@ -42,14 +42,11 @@ def test_the_chorus_returns_as_the_same_hook(describe):
         plan = compose(describe(genre, seed=seed), 90, seed)
         choruses = [section for section in plan.sections if section.name == "chorus"]
         assert len(choruses) >= 2
-        hooks = {
-            tuple(
-                (note.pitch, round((note.start - section.bar * plan.beats_per_bar) * 4), note.lyric) for note in notes
-            )
-            for section in choruses
-            for notes in [in_section(plan, tune_of(plan), section)]
-        }
-        assert len(hooks) == 1
+        first, *others = [in_section(plan, tune_of(plan), section) for section in choruses]
+        for other in others:
+            assert [(note.pitch, note.lyric) for note in other] == [(note.pitch, note.lyric) for note in first]
+            moved = [b.start - a.start for a, b in zip(first, other, strict=True)]
+            assert max(moved) - min(moved) < 0.2
 
 
 def test_the_chorus_lies_higher_than_the_verse(describe):
@@ -65,20 +62,21 @@ def test_the_chorus_lies_higher_than_the_verse(describe):
 def test_the_tune_mostly_steps_and_turns_back_after_leaps(describe):
     steps = leaps = recovered = total = 0
     for seed, genre in itertools.product(SEEDS, ("pop", "folk", "waltz", "rock", "classical")):
-        notes = tune_of(compose(describe(genre, seed=seed), 60, seed))
-        for a, b, c in zip(notes, notes[1:], notes[2:], strict=False):
-            if b.start - a.start > 2 or c.start - b.start > 2:
-                continue  # a breath between: no melodic interval
-            move, following = b.pitch - a.pitch, c.pitch - b.pitch
-            total += 1
-            steps += abs(move) <= 2
-            if abs(move) >= 5:
-                leaps += 1
-                recovered += 0 < -following * move / abs(move) <= 4
-            assert abs(move) <= 12
+        plan = compose(describe(genre, seed=seed), 60, seed)
+        for line in plan.sung:
+            first, last = line.start / plan.seconds_per_beat - 0.1, line.end / plan.seconds_per_beat
+            notes = [note for note in tune_of(plan) if first <= note.start < last]
+            for a, b, c in zip(notes, notes[1:], notes[2:], strict=False):
+                move, following = b.pitch - a.pitch, c.pitch - b.pitch
+                assert abs(move) <= 12
+                total += 1
+                steps += abs(move) <= 2
+                if abs(move) >= 5:
+                    leaps += 1
+                    recovered += 0 < -following * move / abs(move) <= 4
     assert steps > 0.6 * total
     assert leaps
-    assert recovered > 0.6 * leaps
+    assert recovered > 0.8 * leaps
 
 
 def test_there_is_a_breath_after_each_line(describe):

@@ -4,7 +4,7 @@ import pytest
 from scipy.signal import resample_poly
 
 from harmonia_lab.engines.base import CancelToken
-from harmonia_lab.engines.mastering import master
+from harmonia_lab.engines.mixing.mastering import master
 
 RATE = 48_000
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonia_lab.engines.base import CancelToken
-from harmonia_lab.engines.limiter import apply_gains, limiting_gains
-from harmonia_lab.engines.loudness import CELL, cell_peaks, integrated_loudness, segment_powers, true_peak
+from harmonia_lab.engines.mixing.limiter import apply_gains, limiting_gains
+from harmonia_lab.engines.mixing.loudness import CELL, cell_peaks, integrated_loudness, segment_powers, true_peak
 
 __all__ = ["TARGET_LUFS", "TRUE_PEAK_DBTP", "Master", "decibels", "master", "ratio"]
 
