@@ -14,24 +14,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from harmonia_lab.engines.prompting.exchange import Token
 from harmonia_lab.engines.prompting.wording import FUNCTION_WORDS, content_stems, persons, plain, stem
 from harmonia_lab.syllables import count_syllables, in_dictionary, words_of
 
-__all__ = ["Line", "Setting", "Token", "cut_into_lines", "other_endings", "refusal", "score"]
+__all__ = ["Line", "Setting", "cut_into_lines", "other_endings", "refusal", "score"]
 
 WORDS = range(4, 10)
 SYLLABLES = range(5, 12)
 """What a singer takes in one breath at a usual tempo."""
 
 TARGET_SYLLABLES = 8
-
-
-class Token(NamedTuple):
-    """A token of an answer. others: what could have stood in its place, with log-probabilities."""
-
-    text: str
-    logprob: float
-    others: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
