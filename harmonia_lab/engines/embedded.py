@@ -76,6 +76,7 @@ def find_model() -> tuple[str, Path]:
 
 def is_installed() -> bool:
     """Whether `EmbeddedServer().start()` would find what it needs."""
+    importlib.invalidate_caches()  # it may have been installed a moment ago
     try:
         find_model()
     except MetadataError:
@@ -169,7 +170,7 @@ class EmbeddedServer:
         return child
 
     def check(self) -> None:
-        """After a connection failed: raises MetadataError (OLLAMA_UNAVAILABLE) with its last words if the child died."""
+        """After a connection failed: raises MetadataError (OLLAMA_UNAVAILABLE), quoting its log, if the child died."""
         with self._lock:
             if self._child is None:
                 raise MetadataError("The embedded language model is not running.", code=ErrorCode.OLLAMA_UNAVAILABLE)
@@ -227,9 +228,10 @@ def _environment() -> dict[str, str]:
     """The child runs this very package, also where it is not installed (a checkout).
 
     GOMP_SPINCOUNT: a thread that waits for the others spins briefly and then sleeps. With libgomp's default, two
-    threads on two busy cores made 3 tokens/s, with this 42; one thread made 43.
+    threads on two busy cores made 3 tokens/s, with this 42; one thread made 43. GGML_NO_BACKTRACE: a failed assertion
+    ends the process without forking a debugger.
     """
-    environment = {"GOMP_SPINCOUNT": "300"} | os.environ
+    environment = {"GOMP_SPINCOUNT": "300", "GGML_NO_BACKTRACE": "1"} | os.environ
     root = Path(harmonia_lab.__file__).parent.parent
     if root.name not in {"site-packages", "dist-packages"}:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), environment.get("PYTHONPATH")]))

@@ -18,7 +18,7 @@ from typing import Any
 __all__ = ["LanguageModel", "ModelFailed"]
 
 DEFAULT_CONTEXT = 2048
-"""Tokens. The cache takes 46 KB of memory a token for SmolLM2-135M."""
+"""Tokens. The cache takes 23 KB of memory a token for SmolLM2-135M."""
 
 STOP_WITHIN_S = 0.2
 """How long a cancelled request may take to stop by itself. Then its process is killed, and the next one loads anew."""

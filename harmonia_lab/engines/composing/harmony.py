@@ -116,7 +116,7 @@ def _with_cadence(numerals: list[str], section: Section, style: GenreStyle, key:
     dominant = "VII" if key.minor and style.groove == "metal" else "V"
     if section.kind == "chorus" and style.groove not in _LOOPS and len(numerals) >= 4:
         close = [dominant, key.home]
-    elif len(numerals) >= 2:
+    elif len(numerals) >= (4 if section.kind == "intro" else 2):
         close = [dominant]
     else:
         return numerals
