@@ -73,9 +73,7 @@ def test_an_instrument_that_the_story_names_joins_the_band():
 
 
 def test_fish_hearts_and_doors_are_no_instruments():
-    told = suggest(
-        "pop", ["calm"], 1, narrative="He caught a bass, lost his keys, heard a horn: an organ of dread."
-    )
+    told = suggest("pop", ["calm"], 1, narrative="He caught a bass, lost his keys, heard a horn: an organ of dread.")
     assert told == suggest("pop", ["calm"], 1)
 
 

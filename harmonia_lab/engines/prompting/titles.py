@@ -55,7 +55,7 @@ def rank(title: str, setting: Setting, *, likelihood: float = 0.0) -> float | No
     if setting.stems and not related:
         return None
     value = min(2.0, 1.2 * related) - 0.5 * max(0, len(set(stems) - setting.stems) - 1)
-    value += {1: -0.5, 2: 0.2, 3: 0.4, 4: 0.4, 5: 0.1}.get(len(words), -0.4)
+    value += {1: -0.5, 2: 0.1, 3: 0.4, 4: 0.5, 5: 0.4}.get(len(words), -0.4)
     value -= 0.5 * sum(word in _TIRED for word in words)
     if len(words) > 4 and " ".join(words) in setting.told:
         value -= 0.5

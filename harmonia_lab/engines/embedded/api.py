@@ -1,7 +1,7 @@
 """Ollama's HTTP API over the embedded model: what the official `ollama` client needs to chat, to list and to load.
 
-Owns the routes, the form of the answers, and who may ask. Requests are translated in `embedded_terms.py`; how the model
-is held is the business of `embedded_model.py`. Written from https://github.com/ollama/ollama/blob/main/docs/api.md;
+Owns the routes, the form of the answers, and who may ask. Requests are translated in `terms.py`; how the model
+is held is the business of `model.py`. Written from https://github.com/ollama/ollama/blob/main/docs/api.md;
 where it differs from Ollama:
 
 - `top_logprobs` goes up to the size of the vocabulary, where Ollama stops at 20.
@@ -25,8 +25,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 import harmonia_lab
-from harmonia_lab.engines.embedded_model import LanguageModel, ModelFailed
-from harmonia_lab.engines.embedded_terms import (
+from harmonia_lab.engines.embedded.model import LanguageModel, ModelFailed
+from harmonia_lab.engines.embedded.terms import (
     KEEP_ALIVE_S,
     Refused,
     keep_alive_seconds,
@@ -35,7 +35,7 @@ from harmonia_lab.engines.embedded_terms import (
     parse_body,
     to_llama,
 )
-from harmonia_lab.engines.gguf import file_digest, read_header
+from harmonia_lab.engines.embedded.gguf import file_digest, read_header
 
 __all__ = ["application"]
 

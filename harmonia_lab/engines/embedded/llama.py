@@ -1,4 +1,4 @@
-"""The process that holds the embedded model: llama.cpp between two pipes. Started by `embedded_model.py` alone.
+"""The process that holds the embedded model: llama.cpp between two pipes. Started by `model.py` alone.
 
 A process of its own, as in Ollama, because only a kill stops native code for certain. Two facts (xllamacpp 2026.10)
 make it more than a precaution: a load can't be interrupted, and dropping an `xllamacpp.Server` before its loop has

@@ -16,7 +16,7 @@ import ollama
 import psutil
 import pytest
 
-from harmonia_lab.engines import embedded
+from harmonia_lab.engines.embedded import launch
 from harmonia_lab.engines.embedded import DEFAULT_MODEL, EmbeddedServer
 from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.testing import FakeModel, FakeOllama
@@ -379,7 +379,7 @@ def test_a_server_that_died_is_told_apart_and_started_again():
 
 
 def test_a_server_that_fails_to_start_is_quoted(monkeypatch):
-    monkeypatch.setattr(embedded, "_environment", lambda: os.environ | {"PYTHONHOME": "/nowhere"})
+    monkeypatch.setattr(launch, "_environment", lambda: os.environ | {"PYTHONHOME": "/nowhere"})
     server = EmbeddedServer(threads=1)
     server.start()
     try:
