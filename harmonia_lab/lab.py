@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from harmonia_lab.analysis.frames import BenchmarkLog
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
-from harmonia_lab.errors import InvalidRequest
+from harmonia_lab.errors import InvalidRequest, MetadataError
 from harmonia_lab.pipeline.artifacts import SongFolder, read_record
 from harmonia_lab.pipeline.jobs import JobHandle, Worker
 from harmonia_lab.pipeline.song import Generation, Limits
@@ -29,6 +29,9 @@ from harmonia_lab.storage import home_folder
 __all__ = ["CANCEL_GRACE_S", "Lab"]
 
 _log = logging.getLogger(__name__)
+
+PROBE_S = 0.5
+"""How long "auto" waits for an Ollama to answer."""
 
 CANCEL_GRACE_S = 0.25
 """How long an interrupt waits for the worker to stop by itself before the song is ended without it."""
@@ -230,3 +233,34 @@ def _draw_overview() -> DrawOverview:
         overview(path, **picture)
 
     return draw
+
+
+def _choose_metadata(choice: str | MetadataEngine, model: str | None) -> tuple[MetadataEngine, str]:
+    """The engine for stage 1, and why it is that one.
+
+    Raises InvalidRequest for an unknown name, MetadataError where the embedded model is needed and not installed.
+    """
+    if not isinstance(choice, str):
+        return choice, "given"
+    # The clients take a third of a second to load: not before an engine is wanted.
+    from harmonia_lab.engines.embedded import EmbeddedServer  # noqa: PLC0415
+    from harmonia_lab.engines.ollama import OllamaEngine, installed_models, server_address  # noqa: PLC0415
+
+    address = server_address()
+    if choice == "ollama":
+        return OllamaEngine(address, model=model), f"asked for, at {address}"
+    if choice == "embedded":
+        return OllamaEngine(endpoint=EmbeddedServer()), "asked for"
+    if choice != "auto":
+        raise InvalidRequest(
+            f"There is no metadata engine {choice!r}.",
+            hint="Known: auto, ollama, embedded.",
+            details={"fields": ["metadata"]},
+        )
+    try:
+        models = installed_models(address, PROBE_S)
+    except MetadataError:
+        return OllamaEngine(endpoint=EmbeddedServer()), f"no Ollama answers at {address}"
+    if not models and model is None:
+        return OllamaEngine(endpoint=EmbeddedServer()), f"Ollama at {address} has no model"
+    return OllamaEngine(address, model=model or models[0]), f"Ollama answers at {address}"

@@ -43,6 +43,7 @@ class SketchEngine:
     """
 
     name = "sketch"
+    uses_gpu = False
 
     def __init__(self, soundfont: Path | None = None) -> None:
         if importlib.util.find_spec("midirenderer") is None:

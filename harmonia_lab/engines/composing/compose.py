@@ -49,7 +49,6 @@ def compose(metadata: SongMetadata, seconds: float, seed: int) -> Plan:
         beats_per_bar=style.beats_per_bar,
         beats=beats,
         final=final,
-        line_beats=float(form.line_bars * style.beats_per_bar),
         tonic=tonic,
         minor=minor,
         style=style,

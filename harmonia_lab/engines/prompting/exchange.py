@@ -59,6 +59,9 @@ class Dialogue(Protocol):
     most_alternatives: int
     """How many alternatives a question may ask for on this server."""
 
+    context_length: int
+    """Tokens that the model can read and write in one exchange."""
+
     async def ask(self, question: Question, on_text: Callable[[str], None] | None = None) -> Answer:
         """`on_text` gets the text so far, with each piece. Raises MetadataError."""
         ...

@@ -18,7 +18,7 @@ from harmonia_lab.engines.prompting.exchange import Token
 from harmonia_lab.engines.prompting.wording import FUNCTION_WORDS, content_stems, persons, plain, stem
 from harmonia_lab.syllables import count_syllables, in_dictionary, words_of
 
-__all__ = ["DANGLING", "Line", "Setting", "cut_into_lines", "is_meta", "refusal", "score", "with_ending"]
+__all__ = ["DANGLING", "Line", "Setting", "cut_into_lines", "is_meta", "meta_stems", "refusal", "score", "with_ending"]
 
 WORDS = range(4, 10)
 SYLLABLES = range(5, 12)
@@ -29,8 +29,9 @@ TARGET_SYLLABLES = 8
 
 @dataclass(frozen=True)
 class Line:
-    """One candidate. words: lower case. fluency: mean log-probability of its tokens, None where unknown.
+    """One candidate. words: lower case. stems: of those that carry meaning. people: who it speaks of.
 
+    fluency: mean log-probability of its tokens, None where unknown.
     opens, closes: whether its ends were at punctuation. sample, start, end: which text it was cut from, and the clauses
     of it that it covers, so that neighbours are known. endings: other last words that the model thought of, and how much
     less likely they were (in log-probability). swapped: it has one of those. value: see `score`.
@@ -38,6 +39,8 @@ class Line:
 
     text: str
     words: tuple[str, ...]
+    stems: frozenset[str]
+    people: frozenset[str]
     syllables: int
     fluency: float | None = None
     opens: bool = True
@@ -66,14 +69,14 @@ class Setting:
     def place(self, *lines: Line) -> float:
         """Where in the story the lines belong, 0…1: the mean place of the words they share; 0.5 for none."""
         order = content_stems(self.told)
-        found = [order.index(stem) for line in lines for stem in content_stems(line.text) if stem in order]
+        found = [order.index(stem) for line in lines for stem in line.stems if stem in order]
         return sum(found) / len(found) / len(order) if found else 0.5
 
 
 _SENTENCE = re.compile(r"[^.!?;:\n…—\"“”()\[\]*_#<>|{}]+")
 _BREATH = re.compile(
     r",|\s-\s|\s(?=(?:and|but|or|with|in|on|at|by|from|for|as|where|when|while|that|who|until|like|into|through|under|over|beneath"
-    r"|beside|between|across|behind|beyond|before|after|because|if|so|down|along|upon|within|without)\s)"
+    r"|beside|between|across|behind|beyond|before|after|because|if|upon|within|without)\s)"
 )
 _JOINERS = frozenset("and but or as where when while that who until because if so which than".split())
 DANGLING = FUNCTION_WORDS - frozenset(
@@ -121,6 +124,8 @@ def cut_into_lines(text: str, sample: int, *, complete: bool, tokens: Sequence[T
                     Line(
                         piece[0].upper() + piece[1:],
                         words,
+                        frozenset(content_stems(piece)),
+                        persons(piece),
                         syllables,
                         fluency=spans.fluency(begin, end),
                         opens=clauses[first].opens,
@@ -141,7 +146,8 @@ def with_ending(line: Line, word: str) -> Line:
         return line
     text = line.text[: len(line.text) - len(line.words[-1])] + word
     syllables = line.syllables - count_syllables(line.words[-1]) + count_syllables(word)
-    return replace(line, text=text, words=(*line.words[:-1], word), syllables=syllables, swapped=True)
+    words = (*line.words[:-1], word)
+    return replace(line, text=text, words=words, stems=frozenset(content_stems(text)), syllables=syllables, swapped=True)
 
 
 class _Clause(NamedTuple):
@@ -215,6 +221,8 @@ def refusal(line: Line, setting: Setting, *, examples: Iterable[str] = ()) -> st
         return "repeats or says nothing"
     if len(set(zip(words, words[1:], strict=False))) < len(words) - 1:
         return "repeats itself"
+    if line.text.count(",") >= min(3, len(words) // 2):
+        return "a list"
     text = " ".join(words)
     if any(" ".join(words[i : i + 4]) in example for example in examples for i in range(len(words) - 3)):
         return "copied from the example"
@@ -229,18 +237,21 @@ def is_meta(words: Iterable[str], setting: Setting) -> bool:
     return any(word in _META or (word in _META_UNLESS_TOLD and stem(word) not in setting.stems) for word in bare)
 
 
+def meta_stems() -> frozenset[str]:
+    """Stems of words about songs and stories: a title that has only those in common with a story is not about it."""
+    return frozenset(stem(word) for word in _META_UNLESS_TOLD)
+
+
 def score(line: Line, setting: Setting) -> Line:
     """The line with its value: relation to the story, fluency, shape, who speaks, worn words. About −2…3."""
-    stems = set(content_stems(line.text))
-    value = min(1.3, 0.65 * len(stems & setting.stems))
+    value = min(1.2, 0.6 * len(line.stems & setting.stems))
     if line.fluency is not None:
         value += max(-1.0, min(0.4, 1.2 + line.fluency))
     value += 0.5 * line.opens + 0.4 * line.closes
     value -= 0.15 * max(0, abs(line.syllables - TARGET_SYLLABLES) - 1)
-    strangers = persons(line.text) - setting.people - {"they"}
-    value -= 0.5 * len(strangers)
+    value -= 0.5 * len(line.people - setting.people - {"they"})
     value -= 0.5 * len(_STALE.intersection(line.words))
-    value -= 0.7 * len(stems & setting.clash)
+    value -= 0.7 * len(line.stems & setting.clash)
     value -= 0.25 * max(0, _copied(line.words, setting.told) - 4)
     if line.words[0] in _JOINERS:
         value -= 0.3

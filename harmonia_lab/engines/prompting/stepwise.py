@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harmonia_lab.engines import style
@@ -35,6 +35,9 @@ VERSE_BUDGET = 900
 """Characters of the story that are shown: some 150 and 220 tokens, each of which costs as much time as a written one."""
 
 VERSE_TOKENS = 56
+ROUNDS = 3
+"""Choices of lines, each of which has exchanged last words judged."""
+
 ENDINGS = 40
 """Alternatives asked for each token of a verse: other last words are found among them."""
 
@@ -129,7 +132,7 @@ def _title(
     """The best among the attempts and the phrases of the lyrics; what the chorus sings is preferred."""
     chorus = [line for kind, lines in sections if kind == "chorus" for line in lines]
     every = [line for _, lines in sections for line in lines]
-    sung = [{stem for line in lines for stem in content_stems(line.text)} for lines in (chorus, every)]
+    sung = [frozenset[str]().union(*(line.stems for line in lines)) for lines in (chorus, every)]
     ranked = list(attempts)
     for phrase in titles.phrases(every):
         value = titles.rank(phrase, setting, likelihood=-2.0)
@@ -212,16 +215,16 @@ class _LyricWriter:
         return "\n".join(line.text for line in lines[: 4 * parts])
 
     async def _sections(self, form: Sequence[tuple[str, int]]) -> list[tuple[str, list[Line]]]:
-        """Choose, have the model judge the last words that were exchanged, and choose again until nothing is refused."""
-        for _ in range(6):
-            sections = self._choose(form)
-            doubtful = {line.words: line for _, lines in sections for line in lines if line.swapped} 
-            doubtful = {words: line for words, line in doubtful.items() if words not in self._sound}
-            for words, line in doubtful.items():
-                (self._sound if await self._ends_well(line) else self._refused).add(words)
+        """Choose, have the model judge the last words that were exchanged, and choose again while some are refused."""
+        for _ in range(ROUNDS):
+            sections = self._choose(form, lambda line, word: (*line.words[:-1], word) not in self._refused)
+            doubtful = {line.words: line for _, lines in sections for line in lines if line.swapped}
+            for words in doubtful.keys() - self._sound:
+                good = await self._ends_well(doubtful[words])
+                (self._sound if good else self._refused).add(words)
             if not doubtful.keys() & self._refused:
-                break
-        return self._choose(form)
+                return sections
+        return self._choose(form, lambda line, word: word == line.words[-1] or (*line.words[:-1], word) in self._sound)
 
     async def _ends_well(self, line: Line) -> bool:
         """Whether the model would end a clause after this line, which it did not write to the end itself."""
@@ -235,19 +238,18 @@ class _LyricWriter:
         answer = await self._dialogue.ask(Question(purpose, messages, settings, alternatives=min(20, self._dialogue.most_alternatives)))
         return ends_well(answer)
 
-    def _choose(self, form: Sequence[tuple[str, int]]) -> list[tuple[str, list[Line]]]:
+    def _choose(self, form: Sequence[tuple[str, int]], may_sing: Callable[[Line, str], bool]) -> list[tuple[str, list[Line]]]:
         everything = [line for lines in self._lines.values() for line in lines]
         counts = dict(form)
-        refused = self._refused
         taken: list[Line] = []
 
         def take(lines: Sequence[Line], count: int, bonus: float = 0.0) -> list[Line]:
             couplets = verses.best_couplets(
                 lines,
                 count // 2,
-                bonus=lambda line: bonus * min(2, len(self._title & set(content_stems(line.text)))),
+                bonus=lambda line: bonus * min(2, len(self._title & line.stems)),
                 taken=taken,
-                refused=refused,
+                may_sing=may_sing,
             )
             couplets.sort(key=lambda couplet: self._setting.place(couplet.first, couplet.second))
             found = [line for couplet in couplets for line in couplet[:2]]

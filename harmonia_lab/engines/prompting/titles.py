@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from harmonia_lab.engines.prompting.exchange import Answer
-from harmonia_lab.engines.prompting.lines import DANGLING, Line, Setting, is_meta
+from harmonia_lab.engines.prompting.lines import DANGLING, Line, Setting, is_meta, meta_stems
 from harmonia_lab.engines.prompting.wording import FUNCTION_WORDS, plain, stem
 from harmonia_lab.syllables import in_dictionary, words_of
 
@@ -21,8 +21,11 @@ TITLE_EXAMPLES = (
     ("Two brothers build a boat and sail away from the island.", "Sails of Our Own"),
 )
 
+INTENDED = 0.4
+"""What it is worth that the model meant it as a title."""
+
 _SMALL = frozenset("a an the of and or but in on at by for to with from into as is".split())
-_HANGING = frozenset("a an the of and or but in on at by for to with from into as is are was my your his her their our that".split())
+_HANGING = frozenset("a an the of and or but in on at by for to with from into as is are was my your his her their our that before after until".split())
 _OPENING = frozenset("a an the my your his her our their no every under".split())
 _PARTING = frozenset("and or but in on at by with from of for into under over to through where when as that who is are was were".split())
 _TIRED = frozenset("lament tale symphony tapestry journey whispers echoes".split())
@@ -51,11 +54,12 @@ def rank(title: str, setting: Setting, *, likelihood: float = 0.0) -> float | No
         return None
     if words[-1] in DANGLING or any(a == b for a, b in zip(words, words[1:], strict=False)):
         return None
-    related = len(set(stems) & setting.stems)
+    related = len(set(stems) & setting.stems - meta_stems())
     if setting.stems and not related:
         return None
     value = min(2.0, 1.2 * related) - 0.5 * max(0, len(set(stems) - setting.stems) - 1)
     value += {1: -0.5, 2: 0.1, 3: 0.4, 4: 0.5, 5: 0.4}.get(len(words), -0.4)
+    value -= 0.3 * (words[0] in _HANGING - _OPENING - {"in", "on"})
     value -= 0.5 * sum(word in _TIRED for word in words)
     if len(words) > 4 and " ".join(words) in setting.told:
         value -= 0.5
@@ -67,7 +71,7 @@ def rank_attempt(answer: Answer, setting: Setting) -> tuple[float, str] | None:
     title = title_of(answer.text)
     tokens = [token.logprob for token in answer.tokens][: max(1, len(title.split()) + 1)]
     value = rank(title, setting, likelihood=sum(tokens) / len(tokens) if tokens else -1.5)
-    return None if value is None else (value, title)
+    return None if value is None else (value + INTENDED, title)
 
 
 def phrases(lines: Sequence[Line]) -> list[str]:

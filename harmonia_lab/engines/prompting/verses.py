@@ -5,21 +5,24 @@ Owns the form and the choice of couplets. Pure functions; the same lines give th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from harmonia_lab.engines.prompting.lines import Line, with_ending
-from harmonia_lab.engines.prompting.wording import content_stems, persons, stem
+from harmonia_lab.engines.prompting.wording import stem
 from harmonia_lab.syllables import rhyme, rhyme_families
 
 __all__ = ["Couplet", "best_couplets", "form_for"]
 
-RHYME = 1.8
+RHYME = 2.0
 """What a perfect rhyme is worth, in units of a line's value."""
 
 POOL = 80
 """Lines that are paired with each other: the best ones."""
+
+PAIRS = 600
+"""Couplets that are compared with what is taken: the best ones."""
 
 
 class Couplet(NamedTuple):
@@ -64,40 +67,43 @@ def best_couplets(
     *,
     bonus: Callable[[Line], float] = lambda _: 0.0,
     taken: Sequence[Line] = (),
-    refused: Container[tuple[str, ...]] = (),
+    may_sing: Callable[[Line, str], bool] = lambda _line, _word: True,
 ) -> list[Couplet]:
     """The `count` best pairs that share no line and say different things, best first; fewer where there are no more.
 
     A line may take another last word if it rhymes then. bonus: added to a line's value. taken: lines of other sections.
-    refused: lines, as words, that are not to be used.
+    may_sing: whether a line may have a certain last word.
     """
     free = [line for line in lines if not any(_alike(line, other) for other in taken)]
     pool = sorted((replace(line, value=line.value + bonus(line)) for line in free), key=lambda a: (-a.value, a.text))[:POOL]
-    endings = [_endings(line) for line in pool]
-    pairs: list[Couplet] = []
+    endings = [_endings(line, may_sing) for line in pool]
+    found: list[tuple[float, int, int, str, str]] = []
     for i, a in enumerate(pool):
         for j, b in enumerate(pool):
             if i != j and not _alike(a, b):
                 together = a.value + b.value + _together(a, b)
-                ways = list(_ways(a, b, endings[i], endings[j], refused))
+                ways = list(_ways(a, b, endings[i], endings[j]))
                 if ways:
                     value, first, second = max(ways)
-                    pairs.append(Couplet(with_ending(a, first), with_ending(b, second), together + value))
-    pairs.sort(key=lambda pair: (-pair.value, pair.first.text, pair.second.text))
-    del pairs[2000:]
+                    found.append((together + value, i, j, first, second))
+    found.sort(key=lambda way: (-way[0], *way[1:]))
+    pairs = [Couplet(with_ending(pool[i], x), with_ending(pool[j], y), value) for value, i, j, x, y in found[:PAIRS]]
     chosen: list[Couplet] = []
     used = list(taken)
     while pairs and len(chosen) < count:
-        chosen.append(max(pairs, key=lambda pair: pair.value - _staleness(pair, used)))
+        old = _used(used)
+        chosen.append(max(pairs, key=lambda pair: pair.value - _staleness(pair, old)))
         used += chosen[-1][:2]
         pairs = [pair for pair in pairs if not any(_alike(line, old) for line in pair[:2] for old in chosen[-1][:2])]
     return chosen
 
 
-def _endings(line: Line) -> dict[tuple[str, ...], _Ending]:
+def _endings(line: Line, may_sing: Callable[[Line, str], bool]) -> dict[tuple[str, ...], _Ending]:
     """By family of rhymes, the cheapest last word."""
     found: dict[tuple[str, ...], _Ending] = {}
     for word, drop in ((line.words[-1], 0.0), *line.endings):
+        if not may_sing(line, word):
+            continue
         cost = 0.2 + 0.2 * max(0.0, drop) if word != line.words[-1] else 0.0
         for family in rhyme_families(word):
             if family not in found or cost < found[family].cost:
@@ -106,17 +112,13 @@ def _endings(line: Line) -> dict[tuple[str, ...], _Ending]:
 
 
 def _ways(
-    a: Line,
-    b: Line,
-    a_endings: dict[tuple[str, ...], _Ending],
-    b_endings: dict[tuple[str, ...], _Ending],
-    refused: Container[tuple[str, ...]],
+    a: Line, b: Line, a_endings: dict[tuple[str, ...], _Ending], b_endings: dict[tuple[str, ...], _Ending]
 ) -> Iterator[tuple[float, str, str]]:
     """Pairs of last words with what they are worth: the own ones, and those that rhyme."""
     options = [(_Ending(a.words[-1], 0.0), _Ending(b.words[-1], 0.0))]
     options += [(a_endings[family], b_endings[family]) for family in a_endings.keys() & b_endings.keys()]
     for one, other in options:
-        if stem(one.word) != stem(other.word) and (*a.words[:-1], one.word) not in refused and (*b.words[:-1], other.word) not in refused:
+        if stem(one.word) != stem(other.word):
             yield RHYME * rhyme(one.word, other.word) - one.cost - other.cost, one.word, other.word
 
 
@@ -126,26 +128,40 @@ def _together(a: Line, b: Line) -> float:
     if a.sample == b.sample:
         gap = b.start - a.end
         value += 0.6 if gap == 1 else 0.3 if 0 < gap <= 4 else -0.3 if gap < 0 else 0.0
-    value -= 0.25 * len(persons(a.text) ^ persons(b.text))
+    value -= 0.25 * len(a.people ^ b.people)
     if not a.opens:
-        value -= 0.5  # a fragment may follow, but not begin
+        value -= 0.8  # a fragment may follow, but not begin
     if not b.opens and not (a.sample == b.sample and b.start == a.end + 1):
         value -= 0.3
     if a.words[:2] == b.words[:2]:
-        value -= 0.3
+        value -= 0.8
     return value
 
 
-def _staleness(pair: Couplet, used: Sequence[Line]) -> float:
-    old = {stem for line in used for stem in content_stems(line.text)}
-    ends = {line.words[-1] for line in used}
-    begins = {line.words[:2] for line in used}
-    said = sum(stem in old for line in pair[:2] for stem in content_stems(line.text))
-    value = 0.4 * said + sum(line.words[-1] in ends for line in pair[:2])
-    value += 0.4 * sum(line.words[:2] in begins for line in pair[:2])
-    if used:
-        people = frozenset[str]().union(*(persons(line.text) for line in used))
-        value += 0.3 * len((persons(pair.first.text) | persons(pair.second.text)) - people)
+class _Used(NamedTuple):
+    """What lines that are taken have said, ended on and begun with, and of whom they spoke."""
+
+    stems: frozenset[str]
+    ends: frozenset[str]
+    begins: frozenset[tuple[str, ...]]
+    people: frozenset[str]
+
+
+def _used(lines: Sequence[Line]) -> _Used:
+    return _Used(
+        frozenset[str]().union(*(line.stems for line in lines)),
+        frozenset(line.words[-1] for line in lines),
+        frozenset(line.words[:2] for line in lines),
+        frozenset[str]().union(*(line.people for line in lines)),
+    )
+
+
+def _staleness(pair: Couplet, used: _Used) -> float:
+    value = 0.0
+    for line in pair[:2]:
+        value += 0.4 * len(line.stems & used.stems) + (line.words[-1] in used.ends) + 0.4 * (line.words[:2] in used.begins)
+    if used.ends:
+        value += 0.3 * len((pair.first.people | pair.second.people) - used.people)
     return value
 
 
@@ -153,5 +169,4 @@ def _alike(a: Line, b: Line) -> bool:
     """Cut from the same place, or saying nearly the same."""
     if a.sample == b.sample and a.start <= b.end and b.start <= a.end:
         return True
-    one, other = set(content_stems(a.text)), set(content_stems(b.text))
-    return len(one & other) >= min(2, len(one) - 1, len(other) - 1) or a.words[:-1] == b.words[:-1]
+    return len(a.stems & b.stems) >= min(2, len(a.stems) - 1, len(b.stems) - 1) or a.words[:-1] == b.words[:-1]
