@@ -67,10 +67,8 @@ class Lab:
         self.events = Fanout()
         """`lab.events.subscribe(callback)` hands every event of every generation to `callback`."""
         self._worker = Worker()
-        self._jobs: list[JobHandle] = []
         self._audio_engines: dict[str, AudioEngine] = {}
         self.metadata_engine, self.metadata_reason = _choose_metadata(metadata, model)
-        self._default_audio = audio
         self.audio_engine = self._audio(audio)
         _log.info(
             "Stage 1: %s (%s). Stage 2: %s.", self.metadata_engine.name, self.metadata_reason, self.audio_engine.name
@@ -176,7 +174,7 @@ class Lab:
         """Cancels what is running and ends what was started. Idempotent."""
         self._worker.close(CANCEL_GRACE_S)
         self.metadata_engine.close()
-        for engine in {id(e): e for e in (self.audio_engine, *self._audio_engines.values())}.values():
+        for engine in self._audio_engines.values():
             engine.close()
 
     def __enter__(self) -> Self:
@@ -191,17 +189,17 @@ class Lab:
 
     def _audio(self, choice: str | AudioEngine) -> AudioEngine:
         if not isinstance(choice, str):
-            return choice
+            return self._audio_engines.setdefault(choice.name, choice)
         name = "sketch" if choice == "auto" else choice
+        if name in self._audio_engines:
+            return self._audio_engines[name]
         if name != "sketch":
             raise InvalidRequest(
                 f"There is no audio engine {choice!r}.", hint="Known: auto, sketch.", details={"fields": ["audio"]}
             )
-        if name not in self._audio_engines:
-            from harmonia_lab.engines.sketch import SketchEngine  # noqa: PLC0415 - numpy loads with the first engine
+        from harmonia_lab.engines.sketch import SketchEngine  # noqa: PLC0415 - numpy loads with the first engine
 
-            self._audio_engines[name] = SketchEngine()
-        return self._audio_engines[name]
+        return self._audio_engines.setdefault(name, SketchEngine())
 
     def _rerun(self, folder: Path, notes: list[str]) -> Verification:
         """Makes the recorded song again in a folder of its own, and compares the records."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import ollama
+from ollama._types import Logprob
 
 from harmonia_lab.engines.base import CancelToken, MetadataProgress, Step, derive_seed
 from harmonia_lab.engines.prompting.exchange import Answer, Question, Token
@@ -147,6 +148,6 @@ def _spoken(text: str) -> str:
     return _THOUGHT.sub("", text).lstrip() if "<think" in text else text
 
 
-def _token(entry: Mapping[str, Any] | Any) -> Token:
+def _token(entry: Logprob) -> Token:
     others = tuple((other.token, other.logprob) for other in entry.top_logprobs or ())
     return Token(entry.token, entry.logprob, others)

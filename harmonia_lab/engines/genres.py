@@ -27,9 +27,9 @@ class GenreStyle(NamedTuple):
     reads them. sevenths: whether chords carry their seventh. instruments: by role, each list from the softest sound
     to the brightest; an empty name means that the role may be left out. fifths: usual key signatures as positions on
     the circle of fifths (0 = C major/A minor, +1 = one sharp). syncopation: 0 the tune keeps to the beats … 1 it
-    doesn't. swing_grid: beats; every second position of this grid swings. circles: choruses lead round
-    to the next section instead of closing on the tonic. gloom: taken off a mood's valence when the
-    mode is chosen, so that metal is mostly minor and country mostly major.
+    doesn't. swing_grid: beats; every second position of this grid swings. circles: choruses lead round to the next
+    section instead of closing on the tonic. gloom: taken off a mood's valence when the mode is chosen, so that metal
+    is mostly minor and country mostly major.
     """
 
     tempo: tuple[int, int]

@@ -1,4 +1,4 @@
-"""Stage 1 through Ollama: finds the server and the model, loads it, lets a prompting strategy write, and says what failed.
+"""Stage 1 through Ollama: finds server and model, loads it, lets a prompting strategy write, and says what failed.
 
 Owns the connection's life: which model, its load and release, a cancel that reaches it while it blocks, and what the
 client's many exceptions mean. One exchange with the model is `conversation.py`; what is asked is `prompting/`.
@@ -15,7 +15,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -66,16 +66,18 @@ def server_address() -> str:
     if not given:
         return DEFAULT_ADDRESS
     parts = urlsplit(given if "://" in given else f"http://{given}")
-    host = "127.0.0.1" if parts.hostname in (None, "0.0.0.0", "::") else parts.hostname  # noqa: S104 - a server's way to say "here"
+    here = (None, "0.0.0.0", "::")  # noqa: S104 - what a server is told to listen on, and clients find in the variable
+    host = "127.0.0.1" if parts.hostname in here else parts.hostname
     default = {"http": 80, "https": 443}.get(parts.scheme, 11434) if "://" in given else 11434
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{parts.port or default}{parts.path.rstrip('/')}"
 
 
 def installed_models(address: str, timeout_s: float = 1.0) -> list[str]:
-    """The models that can chat, latest first. Raises MetadataError where no Ollama answers within `timeout_s` seconds."""
+    """The models that can chat, latest first. Raises MetadataError where no Ollama answers within `timeout_s`."""
     with _translated(address):
         client = ollama.Client(address, timeout=timeout_s, trust_env=_trusts_proxies(address))
-        return _chat_models(client.list())
+        with contextlib.closing(client):
+            return _chat_models(client.list())
 
 
 class OllamaEngine:
@@ -145,7 +147,7 @@ class OllamaEngine:
         async def unload() -> None:
             async with self._client() as client:
                 await client.chat(self.model, messages=[], keep_alive=0)
-                while any(loaded.model == self.model for loaded in (await client.ps()).models):
+                while any(loaded.model == self.model for loaded in (await client.ps()).models):  # noqa: ASYNC110 - it can only be asked
                     await asyncio.sleep(0.1)
 
         with contextlib.suppress(MetadataError, TimeoutError), self._explained():
@@ -259,12 +261,12 @@ class OllamaEngine:
         return {"timeout": httpx.Timeout(None, connect=CONNECT_TIMEOUT_S), "trust_env": _trusts_proxies(self._url)}
 
     @contextlib.asynccontextmanager
-    async def _client(self) -> Any:
+    async def _client(self) -> AsyncIterator[ollama.AsyncClient]:
         client = ollama.AsyncClient(self._url, headers=self._headers, **self._transport())
         try:
             yield client
         finally:
-            await client.close()
+            await client.close()  # type: ignore[no-untyped-call]
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

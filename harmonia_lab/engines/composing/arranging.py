@@ -102,6 +102,8 @@ def levels(setting: Setting, players: Sequence[Player]) -> list[list[int]]:
 def _wanted(player: Player, section: Section, *, early: bool) -> int:
     table = _OTHERS if player.nth else _FIRST
     level = table[player.role][_COLUMNS.index(section.kind)]
+    if player.sings and section.has_words:
+        return max(level, 1)  # an intro or outro may have words
     if section.kind == "verse" and section.occurrence and player.role != "lead":
         return max(level, 1)
     wakes = {"intro": ("bass", "drums", "lead"), "bridge": ("bass", "drums"), "outro": ("lead",)}

@@ -198,6 +198,13 @@ def test_without_a_lead_the_chord_player_sings_above_its_chords(describe):
     assert min(note.pitch for note in piano) < 48
 
 
+@pytest.mark.parametrize("band", [["flute", "piano"], ["piano", "drums"], ["synth bass"], ["strings", "choir"]])
+def test_words_of_an_intro_and_an_outro_are_sung(band, describe):
+    lyrics = "[Intro]\nListen to me\n\n[Verse]\nThe night is long\nThe road is wide\n\n[Outro]\nFarewell my friend"
+    plan = compose(describe("folk", lyrics=lyrics, band=band), 40, 1)
+    assert [line.section for line in plan.sung][:4] == ["Intro", "Verse", "Verse", "Outro"]
+
+
 def test_drums_alone_sing_nothing(describe):
     plan = compose(describe("rock", band=["drums"]), 20, 1)
     assert plan.sung == ()
