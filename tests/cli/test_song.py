@@ -216,9 +216,10 @@ def test_two_songs_at_once_in_one_home_disturb_nothing(harmonia, metadata_file):
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["lyrics:", "Rendering", "Mixing", "Writing"])
-def test_an_interrupt_in_any_stage_ends_it_cleanly(harmonia, moment, stop):
-    run = harmonia.start("song", STORY, "--seconds", "120")
+@pytest.mark.parametrize("moment", ["Loading", "Creating lyrics", "Rendering", "Mixing", "Writing"])
+def test_an_interrupt_in_any_stage_ends_it_cleanly(harmonia, metadata_file, moment, stop):
+    story = [STORY] if moment in ("Loading", "Creating lyrics") else ["--from", metadata_file]
+    run = harmonia.start("song", *story, "--seconds", "120")
     for raw in run.stderr:
         if moment in raw.decode():
             break
