@@ -8,6 +8,8 @@ import pytest
 import soundfile
 
 from harmonia_lab import Lab
+from harmonia_lab.engines.prompting.story import read_story
+from harmonia_lab.engines.prompting.wording import content_stems
 from harmonia_lab.protocol.vocabulary import PITCH_CLASSES
 from harmonia_lab.syllables import in_dictionary, words_of
 from tests import listening
@@ -21,14 +23,18 @@ def songs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ten")
     with Lab(metadata="embedded", audio="sketch", songs=folder / "songs", home=folder) as lab:
         return {
-            story["name"]: lab.compose(story["narrative"], seconds=SECONDS, seed=7, progress=False)
-            for story in STORIES
+            story["name"]: lab.compose(story["narrative"], seconds=SECONDS, seed=7, progress=False) for story in STORIES
         }
 
 
-@pytest.fixture(params=[story["name"] for story in STORIES])
-def song(request, songs):
-    return songs[request.param]
+@pytest.fixture(params=STORIES, ids=lambda story: story["name"])
+def story(request):
+    return request.param
+
+
+@pytest.fixture
+def song(story, songs):
+    return songs[story["name"]]
 
 
 @pytest.fixture
@@ -57,9 +63,13 @@ def test_the_lyrics_are_words_and_nothing_but_lyrics(song):
     words = [word for line in lines for word in words_of(line)]
     assert len(lines) >= 4
     assert sum(map(in_dictionary, words)) >= 0.95 * len(words)
-    assert not any(character in line for line in lines for character in "[]{}<>*_#|\\`\"")
+    assert not any(character in line for line in lines for character in "[]{}<>*_#|\\`")
     leaks = {"verse", "chorus", "lyrics", "user", "assistant", "narrative", "prompt", "rhyme"}
     assert leaks.isdisjoint(word.lower() for word in words)
+
+
+def test_the_title_is_about_the_story(song, story):
+    assert set(content_stems(song.metadata.title)) & read_story(story["narrative"]).stems
 
 
 def test_every_section_says_what_it_is(song):

@@ -120,7 +120,8 @@ class MetadataResult:
     transcript: one JSON-able entry per exchange with the model (messages, options, answer, counts), in order.
     record: what reproducing needs: engine, model, digest, quantisation, server version, strategy, template version.
     model_load_s: seconds spent loading the model. time_to_first_token_s: from the call to the first token, with the
-    load; None where nothing was generated. tokens: generated in all. tokens_per_second: over the model's own generation time.
+    load; None where nothing was generated. tokens: generated in all. tokens_per_second: over the time that the model
+    itself spent on them.
     """
 
     metadata: SongMetadata

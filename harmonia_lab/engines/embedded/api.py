@@ -25,6 +25,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 import harmonia_lab
+from harmonia_lab.engines.embedded.gguf import file_digest, read_header
 from harmonia_lab.engines.embedded.model import LanguageModel, ModelFailed
 from harmonia_lab.engines.embedded.terms import (
     KEEP_ALIVE_S,
@@ -35,7 +36,6 @@ from harmonia_lab.engines.embedded.terms import (
     parse_body,
     to_llama,
 )
-from harmonia_lab.engines.embedded.gguf import file_digest, read_header
 
 __all__ = ["application"]
 

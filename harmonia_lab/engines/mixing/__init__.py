@@ -1,4 +1,4 @@
-"""From stems to a mastered song. `mix` is the way in; each module owns one step: balance, spectra, room, level, peak."""
+"""From stems to a mastered song. `mix` is the way in; each module owns a step: balance, spectra, room, level, peak."""
 
 from harmonia_lab.engines.mixing.mixdown import Measurements, Mix, StemLevel, mix
 

@@ -49,7 +49,8 @@ DANGLING = FUNCTION_WORDS - word_set("""
 _META = word_set("""
     verse verses chorus lyric lyrics stanza stanzas refrain rhyme rhymes rhyming poem poems poet poets poetry songwriter
     narrative user assistant prompt paragraph sentence sentences version title titled example instruction instructions
-    essay author reader readers write writes writing written wrote sure response task
+    essay author reader readers write writes writing written wrote sure response task symbolism symbol symbolizes
+    metaphor imagery creative explores evoke evokes conveys conveyed poignant language
 """)
 _META_UNLESS_TOLD = word_set("story stories tale tales song songs line lines word words page pages")
 _STALE = word_set("""
@@ -165,7 +166,7 @@ def _clauses(sentence: str, offset: int) -> Iterator[_Clause]:
 def _line(text: str, first: _Clause, last: _Clause, spans: _Spans) -> Line | None:
     """The line from one clause to another; None where it is too short or too long."""
     raw = text[first.begin : last.end]
-    piece = " ".join(raw.split()).strip(" ,-'’")
+    piece = " ".join(raw.replace("’", "'").split()).strip(" ,-'")
     words = tuple(plain(word) for word in words_of(piece))
     syllables = sum(map(count_syllables, words))
     if len(words) not in WORDS or syllables not in SYLLABLES:

@@ -287,7 +287,7 @@ class _Watcher:
         self._read = 0
 
     def see(self, text: str) -> None:
-        if len(text) - self._read < 24:  # reading all of it at each token would cost more than writing it
+        if len(text) - self._read < 8:  # reading all of it at each token would cost more than writing it
             return
         self._read = len(text)
         known = parse_partial(text)

