@@ -264,7 +264,7 @@ def _improve_loading() -> None:
 
 
 def _quieten() -> None:
-    """EnCodec's layers are built by a function that torch has deprecated, and are saved in its format: keep it, silently."""
+    """EnCodec's layers are built by a function that torch has deprecated, and saved in its format: kept, silently."""
     conv = importlib.import_module("audiocraft.modules.conv")
     deprecated: Callable[..., Any] = conv.weight_norm
 

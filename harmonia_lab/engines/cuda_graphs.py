@@ -47,7 +47,7 @@ def replayed_steps(sequencer: Sequencer, first: int, steps: int) -> Iterator[int
 
 
 def _record(sequencer: Sequencer, step: Tensor, seen: int, ahead: Tensor, pool: object) -> torch.cuda.CUDAGraph:
-    """A graph of one step, `step` counted up at its end. What the warm-up wrote is written again by the first replay."""
+    """A graph of one step, which counts `step` up at its end. The first replay writes what the warm-up wrote."""
     device = step.device
     generators = sequencer.noise.generators if sequencer.noise is not None else []
     states = [generator.get_state() for generator in generators]

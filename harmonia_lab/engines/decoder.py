@@ -6,7 +6,8 @@ interleaving, progress. The loop itself is in `decoding.py`; windows beyond the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -26,7 +27,7 @@ Mode = Literal["auto", "reference", "fast", "int8"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 Generators = Sequence[torch.Generator] | torch.Generator | None
-"""One per row: a row's tokens don't depend on the others. One, or None (torch's global one): drawn as audiocraft draws."""
+"""One per row: a row's tokens don't depend on the others'. One, or None (torch's global one): as audiocraft draws."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ class Decoder:
             self._weights = Weights(lm, "int8" if self.running == "int8" else None)
             self.packings = self._weights.packings
 
+    def steps(self, frames: int, prompt_frames: int = 0) -> int:
+        """How many steps `generate` takes for so many frames, of which so many are the prompt's."""
+        pattern = self._pattern(frames)
+        return pattern.steps - pattern.first_step[prompt_frames]
+
     def generate(
         self,
         prompt: Tensor | None = None,
@@ -92,66 +98,72 @@ class Decoder:
 
         prompt: codes [B, K, T] to go on from. conditions: audiocraft's ConditioningAttributes, one per row.
         max_gen_len: frames, the prompt's included. callback(done, total) and on_step are called after each step, in
-        inference mode; what they raise ends the generation and is passed on. Raises InvalidRequest for parameters out of
-        range. In audiocraft's own loop, per-row generators become one stream seeded by the first, and on_step sees no codes.
+        inference mode; what they raise ends the generation and is passed on. In audiocraft's own loop the first
+        generator serves all rows, and on_step sees no codes. Raises InvalidRequest for parameters out of range.
         """
         sampling = Sampling(use_sampling, temp, top_k, top_p)
         sampling.check(self.lm.card)
         known = prompt.shape[-1] if prompt is not None else 0
         if known >= max_gen_len:
             raise InvalidRequest(f"A prompt of {known} frames leaves nothing to do in {max_gen_len}.")
+
+        def report(view: StepView) -> None:
+            if callback is not None:
+                callback(view.done, view.total)
+            if on_step is not None:
+                on_step(view)
+
+        task = _Task(prompt, list(conditions), max_gen_len, sampling, cfg_coef, two_step_cfg, generators)
         if self._weights is None or not conditions:
-            codes = self._reference(
-                prompt, conditions, num_samples, max_gen_len, sampling, cfg_coef, two_step_cfg, callback, generators, on_step
-            )
+            codes = self._reference(task, num_samples, report)
         else:
-            two_step = self.lm.two_step_cfg if two_step_cfg is None else two_step_cfg
-            # audiocraft's two-step guidance reads the model's own coefficient, whatever it is given; tokens must agree.
-            coef = self.lm.cfg_coef if two_step or cfg_coef is None else cfg_coef
             with torch.inference_mode():
-                codes = self._fast(
-                    self._weights, prompt, conditions, max_gen_len, sampling, coef, two_step, callback, generators, on_step
-                )
+                codes = self._fast(self._weights, task, report)
             codes = codes.clone()  # out here it is an ordinary tensor, that may be written to
         return codes[..., known:] if remove_prompts else codes
 
-    def _fast(  # noqa: PLR0917 - handed on from `generate`
-        self,
-        weights: Weights,
-        prompt: Tensor | None,
-        conditions: Sequence[Any],
-        frames: int,
-        sampling: Sampling,
-        coef: float,
-        two_step: bool,
-        callback: Callable[[int, int], None] | None,
-        generators: Generators,
-        on_step: Callable[[StepView], None] | None,
-    ) -> Tensor:
-        device = weights.embeddings.device
-        pattern = _Pattern(self.lm.pattern_provider.get_pattern(frames), frames, self.lm.n_q, device)
-        known, first = pattern.known_steps(len(conditions), prompt, self.lm.special_token_id)
-        sources = self._conditions(conditions, two_step)  # with audiocraft's autocast, where there is one
-        with torch.autocast(device.type, enabled=False):
-            passes = [Pass(weights, text, before, rows, pattern.steps) for text, before, rows in sources]
-            table = self._positions(max(part.positions for part in passes))
-            sequencer = Sequencer(passes, known, table, coef, sampling, generators)
+    def teacher_forced_logits(self, codes: Tensor, conditions: Sequence[Any], cfg_coef: float | None = None) -> Tensor:
+        """Float32 [S - 1, B, K, card]: the guided logits of each step where the sequence is given. codes: [B, K, T].
+
+        Shows what a precision costs. Not for the reference loop, whose logits are those of `lm.forward`.
+        """
+        assert self._weights is not None
+        task = _Task(codes, list(conditions), codes.shape[-1], Sampling(use_sampling=False), cfg_coef, False, None)
+        with torch.inference_mode(), torch.autocast(codes.device.type, enabled=False):
+            sequencer = self._sequencer(self._weights, task, self._pattern(task.frames))
+            sequencer.prefill(1)
+            return torch.stack([sequencer.logits(step) for step in range(1, len(sequencer.known))])
+
+    def _fast(self, weights: Weights, task: _Task, report: Callable[[StepView], None]) -> Tensor:
+        with torch.autocast(weights.embeddings.device.type, enabled=False):
+            pattern = self._pattern(task.frames)
+            sequencer = self._sequencer(weights, task, pattern)
+            first = pattern.first_step[task.prompt.shape[-1] if task.prompt is not None else 0]
             sequencer.prefill(first)
-            total = pattern.steps - first
 
             def codes(start: int, stop: int) -> Tensor:
                 return pattern.codes(sequencer.sequence, start, stop)
 
             for step in _run(sequencer, first, pattern.steps):
-                done = step - first + 1
-                if callback is not None:
-                    callback(done, total)
-                if on_step is not None:
-                    on_step(StepView(done, total, pattern.complete[step], codes))
-            return codes(0, frames)
+                report(StepView(step - first + 1, pattern.steps - first, pattern.complete[step], codes))
+            return codes(0, task.frames)
+
+    def _sequencer(self, weights: Weights, task: _Task, pattern: _Pattern) -> Sequencer:
+        lm = self.lm
+        known = pattern.known_steps(len(task.conditions), task.prompt, lm.special_token_id)
+        two_step = lm.two_step_cfg if task.two_step_cfg is None else task.two_step_cfg
+        # audiocraft's two-step guidance reads the model's own coefficient, whatever it is given; tokens must agree.
+        coef = lm.cfg_coef if two_step or task.cfg_coef is None else task.cfg_coef
+        passes = [Pass(weights, *source, pattern.steps) for source in self._conditions(task.conditions, two_step)]
+        table = self._positions(max(part.positions for part in passes))
+        return Sequencer(passes, known, table, coef=coef, sampling=task.sampling, generators=task.generators)
+
+    def _pattern(self, frames: int) -> _Pattern:
+        device = self.lm.emb[0].weight.device
+        return _Pattern(self.lm.pattern_provider.get_pattern(frames), frames, self.lm.n_q, device)
 
     def _conditions(self, conditions: Sequence[Any], two_step: bool) -> list[tuple[Tensor | None, Tensor | None, int]]:
-        """(text [R, L, d], what stands before the first step [R, P, d], R) for each pass: fused as ConditionFuser does."""
+        """For each pass: text [R, L, d], what stands before the first step [R, P, d], R; as ConditionFuser does it."""
         lm = self.lm
         load_audiocraft()
         from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout  # noqa: PLC0415
@@ -183,74 +195,91 @@ class Decoder:
             table = create_sin_embedding(numbers, self.lm.dim, max_period=transformer.max_period, dtype=weight.dtype)
         return (transformer.positional_scale * table[0]).to(weight.dtype)
 
-    def _reference(  # noqa: PLR0917 - handed on from `generate`
-        self,
-        prompt: Tensor | None,
-        conditions: Sequence[Any],
-        num_samples: int | None,
-        frames: int,
-        sampling: Sampling,
-        cfg_coef: float | None,
-        two_step_cfg: bool | None,
-        callback: Callable[[int, int], None] | None,
-        generators: Generators,
-        on_step: Callable[[StepView], None] | None,
-    ) -> Tensor:
+    def _reference(self, task: _Task, num_samples: int | None, report: Callable[[StepView], None]) -> Tensor:
         def no_codes(start: int, stop: int) -> Tensor:
             raise NotImplementedError(f"audiocraft's loop keeps the codes of {start} to {stop} to itself")
 
         def progress(done: int, total: int) -> None:
-            if callback is not None:
-                callback(done, total)
-            if on_step is not None:
-                on_step(StepView(done, total, 0, no_codes))
+            report(StepView(done, total, 0, no_codes))
 
-        first = generators[0] if isinstance(generators, Sequence) else generators
-        device = self.lm.emb[0].weight.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else [], enabled=first is not None):
-            if first is not None:
-                torch.manual_seed(first.initial_seed())
+        generator = task.generators[0] if isinstance(task.generators, Sequence) else task.generators
+        with _as_global_generator(generator):
             codes: Tensor = self.lm.generate(
-                prompt,
-                list(conditions),
+                task.prompt,
+                task.conditions,
                 num_samples,
-                frames,
-                sampling.use_sampling,
-                sampling.temp,
-                sampling.top_k,
-                sampling.top_p,
-                cfg_coef=cfg_coef,
-                two_step_cfg=two_step_cfg,
+                task.frames,
+                task.sampling.use_sampling,
+                task.sampling.temp,
+                task.sampling.top_k,
+                task.sampling.top_p,
+                cfg_coef=task.cfg_coef,
+                two_step_cfg=task.two_step_cfg,
                 callback=progress,
             )
         return codes
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What `generate` was asked for. frames: the prompt's included."""
+
+    prompt: Tensor | None
+    conditions: list[Any]
+    frames: int
+    sampling: Sampling
+    cfg_coef: float | None
+    two_step_cfg: bool | None
+    generators: Generators
+
+
+@contextmanager
+def _as_global_generator(generator: torch.Generator | None) -> Iterator[None]:
+    """Inside, torch's global random stream is this one, which goes on from where it was left."""
+    if generator is None:
+        yield
+        return
+    device = generator.device
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng([device] if on_gpu else []):
+        if on_gpu:
+            torch.cuda.set_rng_state(generator.get_state(), device)
+        else:
+            torch.set_rng_state(generator.get_state())
+        try:
+            yield
+        finally:
+            generator.set_state(torch.cuda.get_rng_state(device) if on_gpu else torch.get_rng_state())
+
+
 class _Pattern:
-    """Where audiocraft's pattern puts frame t of codebook k: `at[k, t]` is the step. `complete[s]`: frames done after s."""
+    """Where audiocraft's pattern puts frame t of codebook k.
+
+    first_step[t]: the first step with a code of frame t. complete[s]: how many frames are complete after step s.
+    """
 
     def __init__(self, pattern: Any, frames: int, codebooks: int, device: torch.device) -> None:
         at = [[-1] * frames for _ in range(codebooks)]
-        self._first_step: dict[int, int] = {}
+        self.first_step: dict[int, int] = {}
         for step, places in enumerate(pattern.layout):
             for t, k in places:
                 if t < frames:
                     at[k][t] = step
-                    self._first_step.setdefault(t, step)
+                    self.first_step.setdefault(t, step)
         self.steps = len(pattern.layout)
         self.complete = _complete([max(column) for column in zip(*at, strict=True)], self.steps)
         self._at = torch.tensor(at, device=device)  # [K, T]
         self._codebooks = torch.arange(codebooks, device=device)[:, None]  # [K, 1]
 
-    def known_steps(self, rows: int, prompt: Tensor | None, special: int) -> tuple[Tensor, int]:
-        """[S, B, K], -1 where a token is to be chosen, and the first step that has such a place."""
+    def known_steps(self, rows: int, prompt: Tensor | None, special: int) -> Tensor:
+        """[S, B, K], -1 where a token is to be chosen."""
         codebooks = len(self._codebooks)
         known = self._at.new_full((self.steps, rows, codebooks), special)
         start = prompt.shape[-1] if prompt is not None else 0
         known[self._at[:, start:], :, self._codebooks] = -1
         if prompt is not None:
             known[self._at[:, :start], :, self._codebooks] = prompt.permute(1, 2, 0)
-        return known, self._first_step[start]
+        return known
 
     def codes(self, sequence: Tensor, start: int, stop: int) -> Tensor:
         """sequence: [S, B, K] → [B, K, stop - start], copied."""

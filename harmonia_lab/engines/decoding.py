@@ -29,7 +29,7 @@ from harmonia_lab.engines.sampling import Noise, Sampling, choose
 
 __all__ = ["Pass", "Sequencer"]
 
-CrossKV = tuple[Tensor, Tensor]
+TextKV = tuple[Tensor, Tensor]
 """The text's keys and values for one layer, [R, H, L, D] each."""
 
 
@@ -42,25 +42,25 @@ def embed(weights: Weights, tokens: Tensor) -> Tensor:
     return F.embedding(tokens + weights.codebook_offsets, weights.embeddings).sum(-2)
 
 
-def step_layer(
-    x: Tensor, layer: Layer, cache: KVCache, cross: CrossKV | None, at: int | Tensor, seen: int, mask: Tensor | None
+def step_layer(  # noqa: PLR0917 - a step is what it reads
+    x: Tensor, layer: Layer, cache: KVCache, text: TextKV | None, at: int | Tensor, seen: int, mask: Tensor | None
 ) -> Tensor:
     """One position through one layer. x: [R, d]. at: the position. seen: how many positions are attended to."""
     rows, dim = x.shape
     keys, values = cache.read(seen)  # [R, H, seen, D] each
     heads, width = keys.shape[1], keys.shape[3]
-    qkv = layer.qkv(normalise(x, layer.norm_self)).view(rows, 3, heads, 1, width)
+    own, cross = layer.own, layer.cross
+    qkv = own.into(normalise(x, own.norm)).view(rows, 3, heads, 1, width)
     cache.write(at, qkv[:, 1:])
     attended = F.scaled_dot_product_attention(qkv[:, 0], keys, values, attn_mask=mask)  # [R, H, 1, D]
-    x = x + layer.out(attended.view(rows, dim))
-    if cross is not None:
-        assert layer.norm_cross is not None and layer.cross_q is not None and layer.cross_out is not None
-        query = layer.cross_q(normalise(x, layer.norm_cross)).view(rows, heads, 1, width)
-        x = x + layer.cross_out(F.scaled_dot_product_attention(query, *cross).view(rows, dim))
-    return x + layer.down(layer.activation(layer.up(normalise(x, layer.norm_feed))))
+    x = x + own.out(attended.view(rows, dim))
+    if cross is not None and text is not None:
+        query = cross.into(normalise(x, cross.norm)).view(rows, heads, 1, width)
+        x = x + cross.out(F.scaled_dot_product_attention(query, *text).view(rows, dim))
+    return x + layer.down(layer.activation(layer.up(normalise(x, layer.norm))))
 
 
-def prefill_layer(x: Tensor, layer: Layer, cache: KVCache, cross: CrossKV | None, heads: int) -> Tensor:
+def prefill_layer(x: Tensor, layer: Layer, cache: KVCache, text: TextKV | None, heads: int) -> Tensor:
     """The first positions, all at once, through one layer. x: [R, positions, d]."""
     rows, positions, dim = x.shape
 
@@ -70,23 +70,24 @@ def prefill_layer(x: Tensor, layer: Layer, cache: KVCache, cross: CrossKV | None
     def joined(attended: Tensor) -> Tensor:  # [R, H, positions, D] → [R, positions, d]
         return attended.transpose(1, 2).reshape(rows, positions, dim)
 
-    q, k, v = split(F.linear(normalise(x, layer.norm_self), layer.dense_qkv))
+    own, cross = layer.own, layer.cross
+    q, k, v = split(F.linear(normalise(x, own.norm), own.dense_into))
     cache.fill(torch.stack((k, v), 1))
-    x = x + F.linear(joined(F.scaled_dot_product_attention(q, k, v, is_causal=True)), layer.dense_out)
-    if cross is not None:
-        assert layer.norm_cross is not None and layer.dense_cross_q is not None and layer.dense_cross_out is not None
-        (query,) = split(F.linear(normalise(x, layer.norm_cross), layer.dense_cross_q))
-        x = x + F.linear(joined(F.scaled_dot_product_attention(query, *cross)), layer.dense_cross_out)
-    up = layer.activation(F.linear(normalise(x, layer.norm_feed), layer.dense_up))
+    x = x + F.linear(joined(F.scaled_dot_product_attention(q, k, v, is_causal=True)), own.dense_out)
+    if cross is not None and text is not None:
+        (query,) = split(F.linear(normalise(x, cross.norm), cross.dense_into))
+        x = x + F.linear(joined(F.scaled_dot_product_attention(query, *text)), cross.dense_out)
+    up = layer.activation(F.linear(normalise(x, layer.norm), layer.dense_up))
     return x + F.linear(up, layer.dense_down)
 
 
-def cross_keys_values(text: Tensor, layer: Layer, heads: int) -> CrossKV:
+def text_keys_values(text: Tensor, layer: Layer, heads: int) -> TextKV | None:
     """text: [R, L, d], what is attended to at every step."""
-    assert layer.dense_cross_kv is not None
+    if layer.cross is None or layer.cross.dense_keys_values is None:
+        return None
     rows, length, dim = text.shape
-    both = F.linear(text, layer.dense_cross_kv).view(rows, length, 2, heads, dim // heads).permute(2, 0, 3, 1, 4)
-    keys, values = both.contiguous()
+    both = F.linear(text, layer.cross.dense_keys_values).view(rows, length, 2, heads, dim // heads)
+    keys, values = both.permute(2, 0, 3, 1, 4).contiguous()
     return keys, values
 
 
@@ -114,9 +115,11 @@ class Pass:
         self.lead = before.shape[1] if before is not None else 0
         self.positions = self.lead + steps
         width = weights.dim // weights.n_heads
-        self.caches = [KVCache(rows, weights.n_heads, self.positions, width, weights.embeddings) for _ in weights.layers]
-        self.cross: list[CrossKV | None] = [
-            cross_keys_values(text, layer, weights.n_heads) if text is not None else None for layer in weights.layers
+        self.caches = [
+            KVCache(rows, weights.n_heads, self.positions, width, weights.embeddings) for _ in weights.layers
+        ]
+        self.text: list[TextKV | None] = [
+            text_keys_values(text, layer, weights.n_heads) if text is not None else None for layer in weights.layers
         ]
 
     def prefill(self, embedded: Tensor, table: Tensor) -> None:
@@ -127,13 +130,13 @@ class Pass:
         if x.shape[1] == 0:
             return
         x = x + table[: x.shape[1]]
-        for layer, cache, cross in zip(self.weights.layers, self.caches, self.cross, strict=True):
-            x = prefill_layer(x, layer, cache, cross, self.weights.n_heads)
+        for layer, cache, text in zip(self.weights.layers, self.caches, self.text, strict=True):
+            x = prefill_layer(x, layer, cache, text, self.weights.n_heads)
 
     def step(self, x: Tensor, at: int | Tensor, seen: int, mask: Tensor | None) -> Tensor:
         """x: [R, d], positions included → [R, d], normalised, ready for the heads. at, seen: as in `step_layer`."""
-        for layer, cache, cross in zip(self.weights.layers, self.caches, self.cross, strict=True):
-            x = step_layer(x, layer, cache, cross, at, seen, mask)
+        for layer, cache, text in zip(self.weights.layers, self.caches, self.text, strict=True):
+            x = step_layer(x, layer, cache, text, at, seen, mask)
         return normalise(x, self.weights.norm)
 
 
@@ -145,13 +148,7 @@ class Sequencer:
     """
 
     def __init__(
-        self,
-        passes: Sequence[Pass],
-        known: Tensor,
-        table: Tensor,
-        coef: float,
-        sampling: Sampling,
-        generators: Any,
+        self, passes: Sequence[Pass], known: Tensor, table: Tensor, *, coef: float, sampling: Sampling, generators: Any
     ) -> None:
         self.weights = passes[0].weights
         self.passes, self.known, self.table = passes, known, table
@@ -168,12 +165,16 @@ class Sequencer:
 
     def advance(self, step: int) -> None:
         """Reads step - 1, writes `step`."""
+        self.sequence[step] = self.chosen(self.logits(step), self.known[step])
+
+    def logits(self, step: int) -> Tensor:
+        """Float32 [B, K, card]: for what `step` is to hold, after reading step - 1."""
         x = embed(self.weights, self.sequence[step - 1])  # [B, d]
         hidden = []
         for part in self.passes:
             at = part.lead + step - 1
             hidden.append(part.step(x.repeat(part.rows // x.shape[0], 1) + self.table[at], at, at + 1, None))
-        self.sequence[step] = self.chosen(torch.cat(hidden) if len(hidden) > 1 else hidden[0], self.known[step])
+        return guided_logits(self.weights, torch.cat(hidden), self.coef)
 
     def advance_masked(self, step: Tensor, seen: int, ahead: Tensor) -> None:
         """The same with the step in a tensor [1], so that it can be recorded once and replayed with other steps.
@@ -189,9 +190,9 @@ class Sequencer:
             rows = x.repeat(part.rows // x.shape[0], 1) + self.table.index_select(0, at)
             hidden.append(part.step(rows, at, min(seen, part.positions), mask[..., : part.positions]))
         known = self.known.index_select(0, step)[0]
-        self.sequence.index_copy_(0, step, self.chosen(torch.cat(hidden), known)[None])
+        logits = guided_logits(self.weights, torch.cat(hidden), self.coef)
+        self.sequence.index_copy_(0, step, self.chosen(logits, known)[None])
 
-    def chosen(self, hidden: Tensor, known: Tensor) -> Tensor:
-        """hidden: [2 B, d] → tokens [B, K], the known ones kept."""
-        tokens = choose(guided_logits(self.weights, hidden, self.coef), self.noise, self.sampling)
-        return torch.where(known < 0, tokens, known)
+    def chosen(self, logits: Tensor, known: Tensor) -> Tensor:
+        """Tokens [B, K], the known ones kept."""
+        return torch.where(known < 0, choose(logits, self.noise, self.sampling), known)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from harmonia_lab.engines.packed_weights import Packing, Projection, exact_packing, pack
 
-__all__ = ["Layer", "Norm", "Weights", "unknown_layout"]
+__all__ = ["Attention", "Layer", "Norm", "Weights", "unknown_layout"]
 
 
 class Norm(NamedTuple):
@@ -25,24 +25,30 @@ class Norm(NamedTuple):
     eps: float
 
 
-class Layer(NamedTuple):
-    """One transformer layer. The dense matrices are for many positions at once, the projections for one."""
+class Attention(NamedTuple):
+    """Queries in, attended values out. The projections are for one position, the dense matrices for many at once.
 
-    norm_self: Norm
-    norm_cross: Norm | None
-    norm_feed: Norm
-    qkv: Projection  # [R, d] → [R, 3 d]
+    into: own attention [R, d] → [R, 3 d] (queries, keys, values); cross attention [R, d] → [R, d] (queries).
+    dense_keys_values: [2 d, d] for cross attention, whose keys and values come from elsewhere.
+    """
+
+    norm: Norm
+    into: Projection
     out: Projection
-    cross_q: Projection | None
-    cross_out: Projection | None
+    dense_into: Tensor
+    dense_out: Tensor
+    dense_keys_values: Tensor | None = None
+
+
+class Layer(NamedTuple):
+    """One transformer layer. norm, up, down, activation: of its feed-forward block."""
+
+    own: Attention
+    cross: Attention | None
+    norm: Norm
     up: Projection  # [R, d] → [R, 4 d]
     down: Projection
     activation: Callable[[Tensor], Tensor]
-    dense_qkv: Tensor  # [3 d, d]
-    dense_out: Tensor
-    dense_cross_q: Tensor | None
-    dense_cross_kv: Tensor | None  # [2 d, d]
-    dense_cross_out: Tensor | None
     dense_up: Tensor
     dense_down: Tensor
 
@@ -54,10 +60,12 @@ class Weights:
     """
 
     def __init__(self, lm: Any, packing: Packing | None = None) -> None:
-        """packing None: whatever is fastest and keeps every bit. The heads are never rounded."""
+        """Without a packing: whatever is fastest and keeps every bit. The heads are never rounded."""
         self.packings: dict[str, int] = {}
         self.layers = [self._layer(layer, packing) for layer in lm.transformer.layers]
-        self.heads = self._pack(torch.cat([head.weight.detach() for head in lm.linears]), None)  # [R, d] → [R, K · card]
+        self.heads = self._pack(
+            torch.cat([head.weight.detach() for head in lm.linears]), None
+        )  # [R, d] → [R, K · card]
         self.embeddings = torch.cat([table.weight.detach() for table in lm.emb])  # [K · (card + 1), d]
         self.codebook_offsets = torch.arange(lm.n_q, device=self.embeddings.device) * (lm.card + 1)
         self.norm = _norm(lm.out_norm)
@@ -68,27 +76,22 @@ class Weights:
 
     def _layer(self, layer: Any, packing: Packing | None) -> Layer:
         own, cross, d = layer.self_attn, layer.cross_attention, layer.self_attn.embed_dim
-        cross_in = cross.in_proj_weight.detach() if cross is not None else None
 
-        def held(weight: Tensor | None) -> Projection | None:
-            return self._pack(weight, packing) if weight is not None else None
+        def attention(norm: nn.LayerNorm, into: Tensor, out: Tensor, keys_values: Tensor | None = None) -> Attention:
+            packed = self._pack(into, packing), self._pack(out, packing)
+            return Attention(_norm(norm), *packed, into.detach(), out.detach(), keys_values)
+
+        def crossing() -> Attention:
+            queries, keys_values = cross.in_proj_weight[:d], cross.in_proj_weight[d:].detach()
+            return attention(layer.norm_cross, queries, cross.out_proj.weight, keys_values)
 
         return Layer(
-            norm_self=_norm(layer.norm1),
-            norm_cross=_norm(layer.norm_cross) if cross is not None else None,
-            norm_feed=_norm(layer.norm2),
-            qkv=self._pack(own.in_proj_weight, packing),
-            out=self._pack(own.out_proj.weight, packing),
-            cross_q=held(cross_in[:d] if cross_in is not None else None),
-            cross_out=held(cross.out_proj.weight if cross is not None else None),
+            own=attention(layer.norm1, own.in_proj_weight, own.out_proj.weight),
+            cross=crossing() if cross is not None else None,
+            norm=_norm(layer.norm2),
             up=self._pack(layer.linear1.weight, packing),
             down=self._pack(layer.linear2.weight, packing),
             activation=layer.activation,
-            dense_qkv=own.in_proj_weight.detach(),
-            dense_out=own.out_proj.weight.detach(),
-            dense_cross_q=cross_in[:d] if cross_in is not None else None,
-            dense_cross_kv=cross_in[d:] if cross_in is not None else None,
-            dense_cross_out=cross.out_proj.weight.detach() if cross is not None else None,
             dense_up=layer.linear1.weight.detach(),
             dense_down=layer.linear2.weight.detach(),
         )
@@ -140,7 +143,9 @@ def _unknown_in(layer: Any) -> Iterator[str]:
             yield "its attention is torch's own module"
         elif attention.in_proj_bias is not None or attention.out_proj.bias is not None:
             yield "its attention has biases"
-        elif attention.rope or attention.qk_layer_norm or attention.kv_repeat != 1 or attention.past_context is not None:
+        elif (
+            attention.rope or attention.qk_layer_norm or attention.kv_repeat != 1 or attention.past_context is not None
+        ):
             yield "its attention has rotary positions, norms, repeated keys or a limited past"
     if not layer.self_attn.causal:
         yield "its attention looks ahead"

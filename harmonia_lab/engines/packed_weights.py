@@ -5,8 +5,8 @@ weight and the choice between them; what is multiplied is decided by the caller.
 
     dense    the tensor as it is, torch's own product
     onednn   float32, reordered for oneDNN (what torch.compile's freezing emits): 4 times as fast as dense at 2 rows
-    half     float16 in memory, float32 arithmetic (FBGEMM): half the bytes. Exact, and only chosen, where every weight is
-             a float16 number; the released MusicGen checkpoints are stored in float16, so theirs are
+    half     float16 in memory, float32 arithmetic (FBGEMM): half the bytes. Exact, and only chosen, where every weight
+             is a float16 number; the released MusicGen checkpoints are stored in float16, so theirs are
     int8     8-bit weights (a scale per output), 8-bit activations (a scale per call): a quarter of the bytes, not exact
 
 Measured on 2 cores (AVX-512, 41 GB/s), musicgen-small's matrices, 2 rows, time per layer: dense 4.9 ms, onednn 1.2,
@@ -45,7 +45,7 @@ def exact_packing(weight: Tensor) -> Packing:
 
 
 def pack(weight: Tensor, packing: Packing) -> Projection:
-    """weight: [outputs, inputs]. Raises AudioError (AUDIO_UNAVAILABLE) where this torch or processor lacks the packing."""
+    """weight: [outputs, inputs]. Raises AudioError (AUDIO_UNAVAILABLE) where this packing does not work here."""
     weight = weight.detach()
     if not supported(packing):
         raise AudioError(
@@ -101,8 +101,12 @@ def _int8(weight: Tensor) -> Projection:
     scales = (weight.abs().amax(1) / 127).clamp_min(1e-12).double()
     zeros = torch.zeros(weight.shape[0], dtype=torch.long)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # quantised tensors are deprecated; the product below is not, and takes no other
-        packed = torch.ops.quantized.linear_prepack(torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8), None)
+        warnings.simplefilter(
+            "ignore"
+        )  # quantised tensors are deprecated; the product below is not, and takes no other
+        packed = torch.ops.quantized.linear_prepack(
+            torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8), None
+        )
     multiply = torch.ops.quantized.linear_dynamic.default
     # Without VNNI, products of two 8-bit numbers overflow 16 bits: activations then get 7.
     seven_bits = not torch.cpu._is_vnni_supported()  # noqa: SLF001
@@ -114,4 +118,9 @@ def _int8(weight: Tensor) -> Projection:
     return project
 
 
-_PACK: dict[Packing, Callable[[Tensor], Projection]] = {"dense": _dense, "onednn": _onednn, "half": _half, "int8": _int8}
+_PACK: dict[Packing, Callable[[Tensor], Projection]] = {
+    "dense": _dense,
+    "onednn": _onednn,
+    "half": _half,
+    "int8": _int8,
+}

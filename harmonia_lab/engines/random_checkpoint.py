@@ -140,8 +140,8 @@ def _write_text_encoder(folder: Path, width: int) -> None:
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     saved = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="</s>",
+        pad_token="<pad>",  # noqa: S106
+        eos_token="</s>",  # noqa: S106
         unk_token="<unk>",  # noqa: S106
     )
     saved.save_pretrained(str(folder))
@@ -165,7 +165,7 @@ _PROMPTS = [
 
 
 def _language_model(shape: _Shape, kind: str) -> dict[str, Any]:
-    """audiocraft's configuration of the released models (`config/model/lm/musicgen_lm.yaml`), in this shape."""
+    """The configuration of the released models (`config/model/lm/musicgen_lm.yaml`), in this shape."""
     stereo, melody = kind == "stereo", kind == "melody"
     codebooks = 8 if stereo else 4
     delays = [k // 2 for k in range(8)] if stereo else list(range(4))

@@ -39,10 +39,14 @@ class Sampling:
         """Raises InvalidRequest for what can't be used with a vocabulary of `card` tokens."""
         if not 0 <= self.top_k <= card:
             raise InvalidRequest(
-                f"top_k {self.top_k} is out of range for this model.", hint=f"Choose 0 to {card}.", details={"fields": ["top_k"]}
+                f"top_k {self.top_k} is out of range for this model.",
+                hint=f"Choose 0 to {card}.",
+                details={"fields": ["top_k"]},
             )
         if not 0 <= self.top_p <= 1:
-            raise InvalidRequest(f"top_p {self.top_p} is out of range.", hint="Choose 0 to 1.", details={"fields": ["top_p"]})
+            raise InvalidRequest(
+                f"top_p {self.top_p} is out of range.", hint="Choose 0 to 1.", details={"fields": ["top_p"]}
+            )
 
 
 class Noise:
