@@ -7,6 +7,8 @@ it is computed here, with the conditioner's window. How it gets into a model is 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,5 +57,7 @@ def plan_chroma(plan: Plan, frames: int, *, hop_s: float, window_s: float, argma
         [np.convolve(row, window, "valid")[: frames * _FINE : _FINE] for row in power.T], axis=1
     )
     strongest = chroma.max(axis=1, keepdims=True)
-    scaled = np.arange(12) == chroma.argmax(axis=1)[:, None] if argmax else chroma / np.maximum(strongest, 1e-12)
-    return scaled.astype(np.float32)
+    scaled: NDArray[Any] = (
+        np.arange(12) == chroma.argmax(axis=1)[:, None] if argmax else chroma / np.maximum(strongest, 1e-12)
+    )
+    return np.asarray(scaled, np.float32)
