@@ -67,10 +67,14 @@ class Code:
 
 CODES: dict[ErrorCode, Code] = {
     ErrorCode.OLLAMA_UNAVAILABLE: Code(
-        "The language model's server does not answer, or went away.", True, "reconnect once; the embedded server is restarted"
+        "The language model's server does not answer, or went away.",
+        True,
+        "reconnect once; the embedded server is restarted",
     ),
     ErrorCode.OLLAMA_TIMEOUT: Code(
-        "The language model's server stopped answering in time.", True, "reconnect once; the embedded server is restarted"
+        "The language model's server stopped answering in time.",
+        True,
+        "reconnect once; the embedded server is restarted",
     ),
     ErrorCode.OLLAMA_MODEL_MISSING: Code("The language model is not installed on that server.", False),
     ErrorCode.METADATA_INVALID: Code(
@@ -146,5 +150,7 @@ class Cancelled(HarmoniaError):
     default_code = ErrorCode.CANCELLED
 
     def __init__(self, reason: str = "user_cancelled") -> None:
-        super().__init__("The generation was cancelled." if reason == "user_cancelled" else f"The generation was stopped: {reason}.")
+        super().__init__(
+            "The generation was cancelled." if reason == "user_cancelled" else f"The generation was stopped: {reason}."
+        )
         self.reason = reason

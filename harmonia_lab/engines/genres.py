@@ -26,8 +26,8 @@ class GenreStyle(NamedTuple):
     major, minor: progressions of one chord a bar, in Roman numerals (case gives the quality); `composing.harmony`
     reads them. sevenths: whether chords carry their seventh. instruments: by role, each list from the softest sound
     to the brightest; an empty name means that the role may be left out. fifths: usual key signatures as positions on
-    the circle of fifths (0 = C major/A minor, +1 = one sharp). syncopation: 0 the tune keeps to the beats … 1 it doesn't.
-    swing_grid: beats; the notes that swing are those between its even positions. gloom: added to a mood's negative valence when the
+    the circle of fifths (0 = C major/A minor, +1 = one sharp). syncopation: 0 the tune keeps to the beats … 1 it
+    doesn't. swing_grid: beats; every second position of this grid swings. gloom: taken off a mood's valence when the
     mode is chosen, so that metal is mostly minor and country mostly major.
     """
 
@@ -171,7 +171,7 @@ GENRE_STYLES: dict[str, GenreStyle] = {
     "reggae": GenreStyle(
         (72, 92), 0.15, "one drop", "skank", "reggae",
         ("I IV I V", "I V vi IV", "I ii I ii"), ("i iv i VII", "i VII VI VII", "i iv VI V"),
-        {"lead": ("trumpet", "saxophone", "harmonica"), "chords": ("electric guitar", "organ"),
+        {"lead": ("trumpet", "saxophone", "harmonica"), "chords": ("electric piano", "electric guitar"),
          "bass": ("bass guitar",),
          "drums": ("drums",), "pad": ("organ",)},
         _GUITAR_KEYS, syncopation=0.6, swing_grid=0.25, gloom=-0.1,

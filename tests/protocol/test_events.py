@@ -10,7 +10,13 @@ from harmonia_lab.protocol.events import EVENTS, LifecycleEvent, ProgressEvent
 from harmonia_lab.protocol.models import Instrument, SongMetadata
 
 METADATA = SongMetadata(
-    title="T", lyrics="la la", genre="pop", mood=["calm"], bpm=90, key="C", instruments=[Instrument(name="piano", role="chords")]
+    title="T",
+    lyrics="la la",
+    genre="pop",
+    mood=["calm"],
+    bpm=90,
+    key="C",
+    instruments=[Instrument(name="piano", role="chords")],
 )
 PROGRESS = {"progress": 50, "status": "Mixing audio...", "overall_progress": 75}
 
@@ -21,7 +27,13 @@ EXAMPLES = {
     "audio-generation-started": {"song_id": "s", "instruments": METADATA.instruments, "duration": 20, "bpm": 90},
     "audio-generation-progress": PROGRESS
     | {"current_instrument": "piano", "instruments_completed": 0, "total_instruments": 1},
-    "audio-generation-complete": {"song_id": "s", "audio_url": "u", "duration": 20, "file_size": 1, "checksum": "a" * 64},
+    "audio-generation-complete": {
+        "song_id": "s",
+        "audio_url": "u",
+        "duration": 20,
+        "file_size": 1,
+        "checksum": "a" * 64,
+    },
     "generation-error": {
         "error": events.ErrorInfo(code="INTERNAL", message="m", recoverable=False),
         "stage": "audio",
