@@ -85,7 +85,17 @@ def _parser() -> argparse.ArgumentParser:
         "--metadata", choices=("auto", "ollama", "embedded"), default="auto", help="who writes the lyrics"
     )
     song.add_argument("--metadata-model", metavar="NAME", help="the language model, as its server names it")
-    song.add_argument("--audio", choices=("auto", "sketch"), default="auto", help="who renders the music")
+    song.add_argument("--audio", choices=("auto", "sketch", "musicgen"), default="auto", help="who renders the music")
+    song.add_argument(
+        "--audio-model", metavar="NAME|FOLDER", help="MusicGen's: small, medium, large, melody, stereo, or a folder"
+    )
+    song.add_argument(
+        "--arrangement", choices=("full", "stems"), help="MusicGen's: the mix at once (default), or each instrument"
+    )
+    song.add_argument("--device", help="MusicGen's: auto (default), cpu, cuda or cuda:N")
+    song.add_argument(
+        "--decoder", choices=("auto", "reference", "fast", "int8"), help="MusicGen's decode loop (default auto)"
+    )
     song.add_argument("--json", action="store_true", help="print one JSON object")
 
     verify = commands.add_parser(
@@ -117,7 +127,17 @@ def _parser() -> argparse.ArgumentParser:
     setup = commands.add_parser(
         "setup", help="install what package metadata can't express", description="Installs what pip can't be told to."
     )
-    setup.add_argument("what", choices=("embedded",), help="embedded: the small language model for offline songs")
+    setup.add_argument(
+        "what",
+        choices=("embedded", "musicgen"),
+        help="embedded: the small language model for offline songs; musicgen: what MusicGen needs",
+    )
+    setup.add_argument(
+        "--random",
+        nargs=2,
+        metavar=("SIZE", "DIR"),
+        help="with musicgen: make a checkpoint with random weights (tiny, tiny-stereo, tiny-melody, small, …) in DIR",
+    )
     return parser
 
 
