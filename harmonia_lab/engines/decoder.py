@@ -18,6 +18,7 @@ from harmonia_lab.engines.audiocraft_standins import load_audiocraft
 from harmonia_lab.engines.cuda_graphs import replayed_steps
 from harmonia_lab.engines.decoding import Pass, Sequencer
 from harmonia_lab.engines.lm_weights import Weights, unknown_layout
+from harmonia_lab.engines.packed_weights import Packing
 from harmonia_lab.engines.sampling import Sampling
 from harmonia_lab.errors import InvalidRequest
 
@@ -52,7 +53,8 @@ class Decoder:
     packings: how many matrices are held in which way.
     """
 
-    def __init__(self, lm: Any, mode: Mode = "auto") -> None:
+    def __init__(self, lm: Any, mode: Mode = "auto", *, packing: Packing | None = None) -> None:
+        """Without a packing, the fast loop holds the weights in the fastest exact way (`packed_weights.py`)."""
         if mode not in MODES:
             raise InvalidRequest(f"There is no decoder {mode!r}.", hint=f"Choose one of {', '.join(MODES)}.")
         self.lm = lm
@@ -68,7 +70,7 @@ class Decoder:
                 self.running, self.reason = "fast", "int8 is for CPUs"
         self._weights: Weights | None = None
         if self.running != "reference":
-            self._weights = Weights(lm, "int8" if self.running == "int8" else None)
+            self._weights = Weights(lm, "int8" if self.running == "int8" else packing)
             self.packings = self._weights.packings
 
     def steps(self, frames: int, prompt_frames: int = 0) -> int:

@@ -60,12 +60,11 @@ class Weights:
     """
 
     def __init__(self, lm: Any, packing: Packing | None = None) -> None:
-        """Without a packing: whatever is fastest and keeps every bit. The heads are never rounded."""
+        """Without a packing: whatever is fastest and keeps every bit. The heads are never rounded to 8 bits."""
         self.packings: dict[str, int] = {}
         self.layers = [self._layer(layer, packing) for layer in lm.transformer.layers]
-        self.heads = self._pack(
-            torch.cat([head.weight.detach() for head in lm.linears]), None
-        )  # [R, d] → [R, K · card]
+        heads = torch.cat([head.weight.detach() for head in lm.linears])
+        self.heads = self._pack(heads, None if packing == "int8" else packing)  # [R, d] → [R, K · card]
         self.embeddings = torch.cat([table.weight.detach() for table in lm.emb])  # [K · (card + 1), d]
         self.codebook_offsets = torch.arange(lm.n_q, device=self.embeddings.device) * (lm.card + 1)
         self.norm = _norm(lm.out_norm)

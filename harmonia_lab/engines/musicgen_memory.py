@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from harmonia_lab.engines.probes import loaded_torch
 from harmonia_lab.errors import AudioError, ErrorCode
 
 __all__ = ["Effort", "available_bytes", "efforts", "free_memory", "is_out_of_memory", "out_of_memory"]
@@ -56,7 +56,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python, torch on the CPU or torch on a GPU says that there is no memory left."""
     if isinstance(error, MemoryError):
         return True
-    torch = sys.modules.get("torch")
+    torch = loaded_torch()
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True
     text = str(error)
@@ -75,7 +75,7 @@ def out_of_memory(message: str, **details: Any) -> AudioError:
 def free_memory() -> None:
     """Gives back what nobody uses: Python's cycles, torch's cached blocks on the GPU, the C library's free heap."""
     gc.collect()
-    torch = sys.modules.get("torch")
+    torch = loaded_torch()
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
     with suppress(OSError, AttributeError):  # glibc only
