@@ -122,7 +122,17 @@ def _parser() -> argparse.ArgumentParser:
     setup = commands.add_parser(
         "setup", help="install what package metadata can't express", description="Installs what pip can't be told to."
     )
-    setup.add_argument("what", choices=("embedded",), help="embedded: the small language model for offline songs")
+    setup.add_argument(
+        "what",
+        choices=("embedded", "musicgen"),
+        help="embedded: the small language model for offline songs; musicgen: audiocraft and its needs",
+    )
+    setup.add_argument(
+        "--random",
+        nargs=2,
+        metavar=("SIZE", "DIR"),
+        help="musicgen: make a model with random weights instead, to try it",
+    )
     return parser
 
 
