@@ -50,7 +50,8 @@ def run(options: argparse.Namespace) -> int:
             print(f"making a {options.size} model with random weights", file=sys.stderr)
             folder = make_checkpoint(Path(scratch) / "model", options.size)
         musicgen = musicgen_class.get_pretrained(str(folder), device=device)
-    figures = measure(musicgen, rounds=options.runs, positions=options.positions, steps=options.steps)
+    how = {"rounds": options.runs, "positions": options.positions, "batches": options.batches, "steps": options.steps}
+    figures = measure(musicgen, **how)
     figures["model"] = str(options.model or f"{options.size}, random weights")
     print(_table(figures))
     if options.json:
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measure(
-    musicgen: Any, *, rounds: int, positions: list[int], batches: tuple[int, ...] = (1, 4), steps: int | None = None
+    musicgen: Any, *, rounds: int, positions: list[int], batches: list[int], steps: int | None = None
 ) -> dict[str, Any]:
     """One round that does not count, then `rounds`. steps: that count, in each run; by default 12, on a GPU 192."""
     lm, device = musicgen.lm, musicgen.device
@@ -214,8 +215,8 @@ def _table(figures: dict[str, Any]) -> str:
     ]
     this, read = figures["host"], figures["bandwidth_gb_per_s"]
     lines.append(
-        f"{figures['model']}; {figures['dtype']} on {figures['device']}; {this['cpu']}, {figures['threads']} threads; torch "
-        f"{figures['versions'].get('torch')}; n = {figures['rounds']} rounds of {figures['steps']} steps; "
+        f"{figures['model']}; {figures['dtype']} on {figures['device']}; {this['cpu']}, {figures['threads']} threads; "
+        f"torch {figures['versions'].get('torch')}; n = {figures['rounds']} rounds of {figures['steps']} steps; "
         f"reading {read['max']:.1f} GB/s (median {read['median']:.1f}); {figures['date']}"
     )
     return "\n".join(lines)

@@ -82,7 +82,8 @@ class Ours:
     @property
     def weight_bytes(self) -> int:
         layers, heads = matrix_elements(self._musicgen.lm)
-        size = {"half": 2, "int8": 1, "onednn": 4, "dense": self._musicgen.lm.emb[0].weight.element_size()}
+        dense: int = self._musicgen.lm.emb[0].weight.element_size()
+        size = {"half": 2, "int8": 1, "onednn": 4, "dense": dense}
         held = self.decoder.packings
         exact = next((packing for packing in held if packing != "int8"), "dense")
         return layers * size["int8" if "int8" in held else exact] + heads * size[exact]
@@ -132,6 +133,7 @@ class Transformers:
     def __init__(self, musicgen: Any) -> None:
         from transformers import EncodecConfig, MusicgenConfig, MusicgenDecoderConfig  # noqa: PLC0415
         from transformers import MusicgenForConditionalGeneration as Model  # noqa: PLC0415
+        from transformers.utils import logging  # noqa: PLC0415
 
         lm = musicgen.lm
         text = lm.condition_provider.conditioners["description"]
@@ -159,8 +161,11 @@ class Transformers:
             use_causal_conv=False,
         )
         weight = lm.emb[0].weight
+        quieten: Any = logging.set_verbosity_error
+        quieten()  # it warns of padding with the special token, which MusicGen does
         config = MusicgenConfig(text_encoder=text.t5.config, audio_encoder=codec, decoder=decoder)
-        self._model = Model(config).eval().to(device=weight.device, dtype=weight.dtype)
+        model: Any = Model(config)
+        self._model = model.eval().to(device=weight.device, dtype=weight.dtype)
         settings = self._model.generation_config
         settings.update(guidance_scale=GUIDANCE, do_sample=True, top_k=TOP_K, decoder_start_token_id=lm.card)
         settings.update(pad_token_id=lm.card, bos_token_id=lm.card)

@@ -22,7 +22,7 @@ ALLOWED_MARGIN = 1e-5
 def compare_tokens(
     musicgen: Any, decoder: Decoder, texts: list[str], *, frames: int, prompt_frames: int, greedy: bool, seed: int = 0
 ) -> dict[str, Any]:
-    """Both loops from the same random stream. margin: audiocraft's, at the first place where they differ; None if equal.
+    """Both loops from the same random stream. margin: audiocraft's, where they first differ; None if equal.
 
     The margin is relative: of logits when greedy, else of probability over noise, which decides the draw.
     """
@@ -73,7 +73,7 @@ def compare_logits(musicgen: Any, decoder: Decoder, texts: list[str], *, frames:
 
 
 def reference_logits(musicgen: Any, codes: Tensor, attributes: list[Any]) -> Tensor:
-    """The guided logits of audiocraft, float32 [S - 1, B, K, card], for a given sequence, in one pass of its own model."""
+    """The guided logits of audiocraft's own model, float32 [S - 1, B, K, card], for a given sequence in one pass."""
     from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout  # noqa: PLC0415
 
     lm = musicgen.lm

@@ -10,7 +10,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _run(options: argparse.Namespace) -> int:
         elif options.command == "doctor":
             from harmonia_lab.cli.doctor import run  # noqa: PLC0415
         elif options.command == "bench":
-            run = _benchmark(options.what)
+            from harmonia_lab.bench import run  # noqa: PLC0415
         else:
             from harmonia_lab.cli.setup import run  # noqa: PLC0415
         return run(options)
@@ -124,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     decode.add_argument("--size", default="small", help="shape of a model with random weights (default small)")
     decode.add_argument("--model", metavar="FOLDER", help="a checkpoint folder instead")
     decode.add_argument("--positions", type=_numbers, default=[0, 1000], metavar="N,N", help="frames (default 0,1000)")
+    decode.add_argument("--batches", type=_numbers, default=[1, 4], metavar="N,N", help="prompts at once (default 1,4)")
     decode.add_argument("--steps", type=int, help="steps that count in each run (default 12; on a GPU 192)")
     for subject in (pipeline, decode):
         subject.add_argument("--json", metavar="FILE", help="also write the figures, with the machine and the versions")
@@ -134,23 +135,15 @@ def _parser() -> argparse.ArgumentParser:
     setup.add_argument(
         "what",
         choices=("embedded", "musicgen"),
-        help="embedded: the small language model for offline songs; musicgen: what MusicGen needs",
+        help="embedded: the small language model for offline songs; musicgen: audiocraft and its needs",
     )
     setup.add_argument(
         "--random",
         nargs=2,
         metavar=("SIZE", "DIR"),
-        help="with musicgen: make a checkpoint with random weights (tiny, tiny-stereo, tiny-melody, small, …) in DIR",
+        help="musicgen: make a model with random weights instead, to try it",
     )
     return parser
-
-
-def _benchmark(what: str) -> Callable[[argparse.Namespace], int]:
-    if what == "decode":
-        from harmonia_lab.bench.decode import run  # noqa: PLC0415
-    else:
-        from harmonia_lab.bench.pipeline import run  # noqa: PLC0415
-    return run
 
 
 def _numbers(text: str) -> list[int]:

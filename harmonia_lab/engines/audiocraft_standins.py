@@ -208,8 +208,7 @@ def text_encoder_from(folder: str | Path) -> Iterator[None]:
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
     """Inside, transformers draws no bars for what it reads and writes."""
-    from transformers.utils import logging  # noqa: PLC0415
-
+    logging: Any = importlib.import_module("transformers.utils.logging")
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

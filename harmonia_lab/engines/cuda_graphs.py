@@ -38,7 +38,7 @@ def replayed_steps(sequencer: Sequencer, first: int, steps: int) -> Iterator[int
             pool = next(iter(graphs.values())).pool() if graphs else None
             graphs[seen] = _record(sequencer, step, seen, ahead[:seen], pool)
         graphs[seen].replay()
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
         launched.append(event)
         if len(launched) > AHEAD:
@@ -52,7 +52,7 @@ def _record(sequencer: Sequencer, step: Tensor, seen: int, ahead: Tensor, pool: 
     generators = sequencer.noise.generators if sequencer.noise is not None else []
     states = [generator.get_state() for generator in generators]
     default_state = torch.cuda.get_rng_state(device)
-    side = torch.cuda.Stream(device)
+    side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(side):
         for _ in range(2):  # libraries set themselves up in their first calls, which must not be recorded

@@ -176,7 +176,8 @@ class Decoder:
         for batch in [given, null] if two_step else [given + null]:
             with torch.autocast(lm.emb[0].weight.device.type, torch.float16, enabled=lm.emb[0].weight.is_cuda):
                 tensors = lm.condition_provider(lm.condition_provider.tokenize(batch))
-            crossed, prepended = [], []
+            crossed: list[Tensor] = []
+            prepended: list[Tensor] = []
             for name, (tensor, _) in tensors.items():
                 tensor = tensor.to(lm.emb[0].weight.dtype)  # noqa: PLW2901
                 if lm.fuser.cond2fuse[name] == "cross":
@@ -195,7 +196,8 @@ class Decoder:
         numbers = torch.arange(positions, device=weight.device).view(1, -1, 1)
         with torch.autocast(weight.device.type, torch.float16, enabled=weight.is_cuda):
             table = create_sin_embedding(numbers, self.lm.dim, max_period=transformer.max_period, dtype=weight.dtype)
-        return (transformer.positional_scale * table[0]).to(weight.dtype)
+        scaled: Tensor = transformer.positional_scale * table[0]
+        return scaled.to(weight.dtype)
 
     def _reference(self, task: _Task, num_samples: int | None, report: Callable[[StepView], None]) -> Tensor:
         def no_codes(start: int, stop: int) -> Tensor:

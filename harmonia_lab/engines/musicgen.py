@@ -20,7 +20,6 @@ from harmonia_lab.engines.musicgen_memory import (
     Effort,
     available_bytes,
     efforts,
-    free_memory,
     is_out_of_memory,
     out_of_memory,
 )
@@ -99,6 +98,7 @@ class MusicGenEngine:
         if ended is not None:
             # What is raised from here holds no tensors: a handle may keep it for long.
             raise ended
+        cancel.raise_if_cancelled()
         song.report("Rendered", figures=song.figures())
         return [song.stems[take.name] for take in takes]
 
@@ -169,13 +169,12 @@ class MusicGenEngine:
                 if effort.on_cpu and not self._uses_gpu():
                     continue
                 if failure is not None:
-                    MODELS.unload()
+                    MODELS.unload(keep=None if effort.on_cpu else self._choice)
                     song.try_again(effort, failure)
                 self._attempt(song, effort)
                 return None  # noqa: TRY300 - the loop's one good end
             except BaseException as error:  # noqa: BLE001 - it goes on in `render`, without its frames
                 ended = _explained(error)
-            free_memory()
             if not isinstance(ended, HarmoniaError) or ended.code != ErrorCode.MUSICGEN_MEMORY:
                 return ended
             failure = ended

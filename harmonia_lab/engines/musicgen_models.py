@@ -153,12 +153,12 @@ class ModelCache:
             entry = self._entries.get(choice)
             return entry.model if entry is not None else None
 
-    def unload(self, choice: Choice | None = None) -> None:
-        """Drops `choice`, or every model, unless somebody uses it."""
+    def unload(self, choice: Choice | None = None, *, keep: Choice | None = None) -> None:
+        """Drops `choice`, or every model but `keep`, unless it is in use; gives back what torch holds for reuse."""
         with self._lock:
             for each in [choice] if choice is not None else list(self._entries):
                 entry = self._entries.get(each)
-                if entry is not None and entry.done.is_set() and not entry.users:
+                if each != keep and entry is not None and entry.done.is_set() and not entry.users:
                     del self._entries[each]
         free_memory()
 

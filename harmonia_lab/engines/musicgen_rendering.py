@@ -200,7 +200,9 @@ class Rendering:
         settings = self.settings
         stride = max(1, min(window - 1, round(window * settings.extend_stride / WINDOW_S)))
         generators = [torch.Generator(model.device).manual_seed(take.seed) for take in takes]
-        with self._conditions(model, takes) as conditions_at, _autocast(model), torch.no_grad():
+        everybody = [take.prompt for take in self.takes]
+        padding = _padded_alike(model.musicgen.lm, everybody)
+        with padding, self._conditions(model, takes) as conditions_at, _autocast(model), torch.no_grad():
             return generate_windows(
                 model.decoder,
                 conditions_at,
@@ -338,6 +340,33 @@ def _recorded_chroma(path: Path, conditioner: Any) -> NDArray[np.float32]:
         chroma = conditioner.chroma(wav.to(conditioner.chroma.fbanks.device))[0]
     recorded: NDArray[np.float32] = chroma.float().cpu().numpy()
     return recorded
+
+
+@contextmanager
+def _padded_alike(lm: Any, prompts: list[str]) -> Iterator[None]:
+    """Inside, every prompt is padded as in one batch of all of them.
+
+    audiocraft's cross attention sees padding (as zeros, which take their share): without this, a stem would sound
+    different in a smaller batch.
+    """
+    conditioners = [c for c in lm.condition_provider.conditioners.values() if hasattr(c, "t5_tokenizer")]
+    tokenizers = [conditioner.t5_tokenizer for conditioner in conditioners]
+
+    def padding(tokenizer: Any) -> Callable[..., Any]:
+        longest = tokenizer(prompts, return_tensors="pt", padding=True)["input_ids"].shape[1]
+
+        def tokenize(entries: Any, **_: Any) -> Any:
+            return tokenizer(entries, return_tensors="pt", padding="max_length", max_length=longest)
+
+        return tokenize
+
+    try:
+        for conditioner, tokenizer in zip(conditioners, tokenizers, strict=True):
+            conditioner.t5_tokenizer = padding(tokenizer)
+        yield
+    finally:
+        for conditioner, tokenizer in zip(conditioners, tokenizers, strict=True):
+            conditioner.t5_tokenizer = tokenizer
 
 
 def _autocast(model: LoadedModel) -> Any:

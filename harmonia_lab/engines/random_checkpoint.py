@@ -138,7 +138,8 @@ def _write_text_encoder(folder: Path, width: int) -> None:
     trainer = trainers.UnigramTrainer(vocab_size=160, special_tokens=special, unk_token="<unk>", show_progress=False)  # noqa: S106
     tokenizer.train_from_iterator(_PROMPTS * 4, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    saved = PreTrainedTokenizerFast(
+    fast: Any = PreTrainedTokenizerFast
+    saved = fast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",  # noqa: S106
         eos_token="</s>",  # noqa: S106
@@ -147,7 +148,8 @@ def _write_text_encoder(folder: Path, width: int) -> None:
     saved.save_pretrained(str(folder))
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": "T5Tokenizer", "extra_ids": 0}))
-    config = T5Config(
+    t5: Any = T5Config
+    config = t5(
         vocab_size=len(saved), d_model=width, d_kv=16, d_ff=64, num_layers=2, num_heads=2, tie_word_embeddings=False
     )
     T5EncoderModel(config).save_pretrained(str(folder))
