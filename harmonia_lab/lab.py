@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from harmonia_lab.analysis.frames import BenchmarkLog
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
-from harmonia_lab.errors import InvalidRequest
+from harmonia_lab.errors import InvalidRequest, MetadataError
 from harmonia_lab.pipeline.artifacts import SongFolder, read_record
 from harmonia_lab.pipeline.jobs import JobHandle, Worker
 from harmonia_lab.pipeline.song import Generation, Limits
@@ -29,6 +29,9 @@ from harmonia_lab.storage import home_folder
 __all__ = ["CANCEL_GRACE_S", "Lab"]
 
 _log = logging.getLogger(__name__)
+
+PROBE_S = 0.5
+"""How long "auto" waits for an Ollama to answer."""
 
 CANCEL_GRACE_S = 0.25
 """How long an interrupt waits for the worker to stop by itself before the song is ended without it."""
@@ -69,7 +72,6 @@ class Lab:
         self.events = Fanout()
         """`lab.events.subscribe(callback)` hands every event of every generation to `callback`."""
         self._worker = Worker()
-        self._jobs: list[JobHandle] = []
         self._audio_engines: dict[str, AudioEngine] = {}
         self.metadata_engine, self.metadata_reason = _choose_metadata(metadata, model)
         self._audio_model, self._audio_settings = audio_model, dict(audio_settings or {})
@@ -178,7 +180,7 @@ class Lab:
         """Cancels what is running and ends what was started. Idempotent."""
         self._worker.close(CANCEL_GRACE_S)
         self.metadata_engine.close()
-        for engine in {id(e): e for e in (self.audio_engine, *self._audio_engines.values())}.values():
+        for engine in self._audio_engines.values():
             engine.close()
 
     def __enter__(self) -> Self:
@@ -195,11 +197,12 @@ class Lab:
         self, choice: str | AudioEngine, model: str | None = None, settings: Mapping[str, Any] | None = None
     ) -> AudioEngine:
         if not isinstance(choice, str):
+            self._audio_engines.setdefault(choice.name, choice)
             return choice
         name = choice
         if choice == "auto":
             name = "musicgen" if model is not None or settings else "sketch"
-        if name not in AUDIO_ENGINES:
+        if name not in AUDIO_ENGINES and name not in self._audio_engines:
             raise InvalidRequest(
                 f"There is no audio engine {choice!r}.",
                 hint=f"Known: auto, {', '.join(AUDIO_ENGINES)}.",
@@ -237,7 +240,13 @@ class Lab:
                 notes.append(f"Stage 1 ran on {recorded}, which can't be repeated to the byte; its metadata was taken.")
         with tempfile.TemporaryDirectory(prefix="harmonia-verify-") as scratch:
             again = Path(scratch) / "song"
-            self.submit_request(request, audio=_audio_again(record["engines"]["audio"]), out=again).result()
+            engine = _audio_again(record["engines"]["audio"])
+            try:
+                self.submit_request(request, audio=engine, out=again).result()
+            finally:
+                if not isinstance(engine, str) and self._audio_engines.get(engine.name) is engine:
+                    del self._audio_engines[engine.name]  # set as the record says: not what this lab's users asked for
+                    engine.close()
             return compare_records(record, read_record(again), folder)
 
 
@@ -247,6 +256,7 @@ it likes."""
 
 
 AUDIO_ENGINES = ("sketch", "musicgen")
+"""Those that a name stands for."""
 
 
 def _audio_again(recorded: Mapping[str, Any]) -> str | AudioEngine:
@@ -268,3 +278,34 @@ def _draw_overview() -> DrawOverview:
         overview(path, **picture)
 
     return draw
+
+
+def _choose_metadata(choice: str | MetadataEngine, model: str | None) -> tuple[MetadataEngine, str]:
+    """The engine for stage 1, and why it is that one.
+
+    Raises InvalidRequest for an unknown name, MetadataError where the embedded model is needed and not installed.
+    """
+    if not isinstance(choice, str):
+        return choice, "given"
+    # The clients take a third of a second to load: not before an engine is wanted.
+    from harmonia_lab.engines.embedded import EmbeddedServer  # noqa: PLC0415
+    from harmonia_lab.engines.ollama import OllamaEngine, installed_models, server_address  # noqa: PLC0415
+
+    address = server_address()
+    if choice == "ollama":
+        return OllamaEngine(address, model=model), f"asked for, at {address}"
+    if choice == "embedded":
+        return OllamaEngine(endpoint=EmbeddedServer()), "asked for"
+    if choice != "auto":
+        raise InvalidRequest(
+            f"There is no metadata engine {choice!r}.",
+            hint="Known: auto, ollama, embedded.",
+            details={"fields": ["metadata"]},
+        )
+    try:
+        models = installed_models(address, PROBE_S)
+    except MetadataError:
+        return OllamaEngine(endpoint=EmbeddedServer()), f"no Ollama answers at {address}"
+    if not models and model is None:
+        return OllamaEngine(endpoint=EmbeddedServer()), f"Ollama at {address} has no model"
+    return OllamaEngine(address, model=model or models[0]), f"Ollama answers at {address}"

@@ -1,4 +1,4 @@
-"""The nouns of the protocol: what is asked for (`SongRequest`), what stage 1 writes (`SongMetadata`), what is made (`Song`).
+"""The nouns of the protocol: what is asked for (`SongRequest`), stage 1 writes (`SongMetadata`), comes out (`Song`).
 
 Owns ranges, units and the wire names (camelCase; Python attributes are snake_case). It validates and normalises, and
 does nothing else.
