@@ -170,7 +170,7 @@ class AudioProgress:
     """fraction: 0…1 of the rendering. instrument: the one at work (several, if they are made together), or None while
     loading. completed of total: stems; total None stands for one per part.
 
-    failure: what went wrong and is being tried again in another way, as `status` says. figures: columns for the log row.
+    failure: what went wrong and is being tried again in another way, as `status` says. figures: columns of the log.
     """
 
     fraction: float
@@ -203,7 +203,7 @@ class AudioEngine(Protocol):
         progress: Callable[[AudioProgress], None],
         cancel: CancelToken,
     ) -> list[Stem]:
-        """One stem per part, in the parts' order, or a single one of role "mix" where the engine renders the mix itself.
+        """One stem per part, in the parts' order, or a single one of role "mix" from an engine that renders the mix.
 
         `seeds` maps part names to seeds. Each stem covers the whole song.
 

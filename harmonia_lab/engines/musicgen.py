@@ -8,6 +8,7 @@ needs in `musicgen_memory.py`.
 from __future__ import annotations
 
 import math
+import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -65,6 +66,9 @@ class MusicGenEngine:
                 hint="run: harmonia setup musicgen",
             )
         self.checkpoint = find_checkpoint(model)
+        self.uses_gpu = self.settings.device.startswith("cuda") or (
+            self.settings.device == "auto" and _driver_is_there()
+        )
         self._choice = Choice(self.checkpoint, self.settings.device, self.settings.dtype, self.settings.decoder)
         self._lock = threading.Lock()
         self._song: dict[str, Any] = {}
@@ -128,7 +132,7 @@ class MusicGenEngine:
 
     def _prepare(self) -> None:
         try:
-            if not self._uses_gpu():
+            if not self._runs_on_gpu():
                 MODELS.begin(self._choice)
                 return
             from harmonia_lab.engines.audiocraft_standins import load_audiocraft  # noqa: PLC0415
@@ -139,7 +143,7 @@ class MusicGenEngine:
         except HarmoniaError:
             return  # `render` will say it
 
-    def _uses_gpu(self) -> bool:
+    def _runs_on_gpu(self) -> bool:
         return bool(resolve_device(self.settings.device).type == "cuda")
 
     def _takes(self, parts: Sequence[Part], plan: Plan, seeds: Mapping[str, int]) -> list[Take]:
@@ -166,7 +170,7 @@ class MusicGenEngine:
         for effort in efforts(len(song.takes), WINDOW_S, on_gpu=self.settings.device != "cpu"):
             ended: BaseException
             try:
-                if effort.on_cpu and not self._uses_gpu():
+                if effort.on_cpu and not self._runs_on_gpu():
                     continue
                 if failure is not None:
                     MODELS.unload(keep=None if effort.on_cpu else self._choice)
@@ -190,6 +194,11 @@ class MusicGenEngine:
             todo = [take for take in song.takes if take.name not in song.stems]
             for start in range(0, len(todo), effort.batch):
                 song.generate(model, todo[start : start + effort.batch], effort)
+
+
+def _driver_is_there() -> bool:
+    """Whether a CUDA device is likely, found out without loading torch."""
+    return Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
 
 
 def _explained(error: BaseException) -> BaseException:

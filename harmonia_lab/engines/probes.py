@@ -129,8 +129,8 @@ def _cuda() -> Any | None:
 
 
 def loaded_torch() -> Any | None:
-    """torch where it is imported already, and wholly: a reading must not load gigabytes of libraries, and must not look
-    into what another thread is just importing."""
+    """The module torch where it is imported already, and wholly: a reading must not load gigabytes of libraries, and
+    must not look into what another thread is just importing."""
     torch = sys.modules.get("torch")
     return None if torch is None or getattr(torch.__spec__, "_initializing", False) else torch
 
