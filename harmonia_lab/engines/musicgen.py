@@ -70,6 +70,7 @@ class MusicGenEngine:
             self.settings.device == "auto" and _driver_is_there()
         )
         self._choice = Choice(self.checkpoint, self.settings.device, self.settings.dtype, self.settings.decoder)
+        self._ran = self._choice  # another one where only the CPU had the memory
         self._lock = threading.Lock()
         self._song: dict[str, Any] = {}
 
@@ -109,7 +110,7 @@ class MusicGenEngine:
     def record(self) -> dict[str, Any]:
         """Model, licence, whether the weights are random, settings; once loaded, digests, device and versions; and of
         the latest song the prompts, the guidance and what was tried when memory ran out."""
-        model = MODELS.peek(self._choice)
+        model = MODELS.peek(self._ran)
         return {
             "engine": self.name,
             "model": self.checkpoint.name,
@@ -140,7 +141,7 @@ class MusicGenEngine:
             load_audiocraft()
             if MODELS.loaded() and available_bytes(resolve_device(self.settings.device)) < LLM_ROOM_BYTES:
                 MODELS.unload()
-        except HarmoniaError:
+        except (HarmoniaError, ImportError, OSError):
             return  # `render` will say it
 
     def _runs_on_gpu(self) -> bool:
@@ -167,13 +168,17 @@ class MusicGenEngine:
     def _try_hard(self, song: Rendering) -> BaseException | None:
         """Makes all attempts. Returns what ended the song, stripped of the frames (and tensors) that it came from."""
         failure: HarmoniaError | None = None
+        freed = False
         for effort in efforts(len(song.takes), WINDOW_S, on_gpu=self.settings.device != "cpu"):
             ended: BaseException
             try:
                 if effort.on_cpu and not self._runs_on_gpu():
                     continue
+                if failure is not None and freed and not effort.on_cpu and MODELS.peek(self._choice) is None:
+                    continue  # the model itself does not fit: batches and windows are not to blame
                 if failure is not None:
                     MODELS.unload(keep=None if effort.on_cpu else self._choice)
+                    freed = True
                     song.try_again(effort, failure)
                 self._attempt(song, effort)
                 return None  # noqa: TRY300 - the loop's one good end
@@ -189,6 +194,7 @@ class MusicGenEngine:
         if effort.on_cpu:
             choice = Choice(self.checkpoint, "cpu", "auto", self.settings.decoder)
         loading = f"Loading MusicGen {Path(self.checkpoint.name).name}"
+        self._ran = choice
         with MODELS.lease(choice, song.cancel, lambda status: song.report(f"{loading}: {status}...")) as model:
             song.loaded(model, effort)
             todo = [take for take in song.takes if take.name not in song.stems]

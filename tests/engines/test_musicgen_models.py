@@ -217,3 +217,23 @@ def test_what_the_loop_remembers_grows_with_prompts_and_frames(tiny):
     model = leased(ModelCache(), Choice(find_checkpoint(str(tiny))))[1]
     assert model.cache_bytes(2, 500) == 2 * model.cache_bytes(1, 500)
     assert model.cache_bytes(1, 1500) > 2.9 * model.cache_bytes(1, 500)
+
+
+def test_a_model_that_does_not_fit_is_tried_once_more_after_freeing_memory_and_not_in_smaller_batches(
+    tiny, monkeypatch
+):
+    from audiocraft.models.musicgen import MusicGen
+
+    MODELS.unload()
+    seen, mine = [], engine(tiny, arrangement="stems")
+    with monkeypatch.context() as patched:
+        patched.setattr(MusicGen, "get_pretrained", staticmethod(out_of_memory))
+        with pytest.raises(HarmoniaError, match="memory to load") as raised:
+            render(mine, progress=seen.append)
+    assert raised.value.code == ErrorCode.MUSICGEN_MEMORY
+    assert [p.status for p in seen if p.failure] == ["Memory ran out: trying again with what could be freed..."]
+    assert render(mine)
+
+
+def out_of_memory(*_, **__):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
