@@ -293,7 +293,7 @@ def _choose_metadata(choice: str | MetadataEngine, model: str | None) -> tuple[M
 
     address = server_address()
     if choice == "ollama":
-        return OllamaEngine(address, model=model), f"asked for, at {address}"
+        return OllamaEngine(model), f"asked for, at {address}"
     if choice == "embedded":
         return OllamaEngine(endpoint=EmbeddedServer()), "asked for"
     if choice != "auto":
@@ -308,4 +308,4 @@ def _choose_metadata(choice: str | MetadataEngine, model: str | None) -> tuple[M
         return OllamaEngine(endpoint=EmbeddedServer()), f"no Ollama answers at {address}"
     if not models and model is None:
         return OllamaEngine(endpoint=EmbeddedServer()), f"Ollama at {address} has no model"
-    return OllamaEngine(address, model=model or models[0]), f"Ollama answers at {address}"
+    return OllamaEngine(model), f"Ollama answers at {address}"

@@ -56,12 +56,21 @@ def syllable_stresses(word: str) -> tuple[bool, ...]:
 def in_dictionary(word: str) -> bool:
     """Whether the dictionary has the word; possessives and dropped g's ("singin'") count as their base word."""
     plain = word.lower().replace("’", "'")
-    return bool(_pronunciations(plain) or _pronunciations(plain.removesuffix("'s")) or (plain.endswith("in'") and _pronunciations(plain[:-1] + "g")))
+    return bool(
+        _pronunciations(plain)
+        or _pronunciations(plain.removesuffix("'s"))
+        or (plain.endswith("in'") and _pronunciations(plain[:-1] + "g"))
+    )
 
 
 _CODA_CLASSES = {
     phone: name
-    for name, phones in {"nasal": "M N NG", "stop": "B D G K P T", "fricative": "CH DH F JH S SH TH V Z ZH", "liquid": "L R"}.items()
+    for name, phones in {
+        "nasal": "M N NG",
+        "stop": "B D G K P T",
+        "fricative": "CH DH F JH S SH TH V Z ZH",
+        "liquid": "L R",
+    }.items()
     for phone in phones.split()
 }
 """Consonants that a listener takes for each other at the end of a sung line: the "family rhymes" of P. Pattison,

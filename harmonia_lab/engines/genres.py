@@ -128,9 +128,9 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         (60, 80), 0.0, "none", "broken", "long",
         ("I IV I vi", "I iii IV I", "IV I V vi", "I V IV IV"),
         ("i VI III VII", "i iv VI i", "i VI i VII", "VI III i VII"),
-        {"lead": ("kalimba", "vibraphone", "flute"), "chords": ("harp", "electric piano", "piano"),
+        {"lead": ("kalimba", "vibraphone", "flute"), "chords": ("harp", "piano"),
          "bass": ("cello", "synth bass"), "drums": ("",), "pad": ("synth pad", "choir")},
-        _ANY_KEYS, syncopation=0.2, circles=True,
+        _ANY_KEYS, syncopation=0.0, circles=True,
     ),
     "hip hop": GenreStyle(
         (78, 96), 0.35, "boom bap", "stabs", "syncopated",

@@ -1,350 +1,329 @@
-"""Stage 1 through Ollama: finds server and model, loads it, lets a prompting strategy write, and says what failed.
+"""Stage 1 through Ollama: narrative → metadata, with a model on an Ollama server or on the embedded one.
 
-Owns the connection's life: which model, its load and release, a cancel that reaches it while it blocks, and what the
-client's many exceptions mean. One exchange with the model is `conversation.py`; what is asked is `prompting/`.
-
-Facts about the client (ollama 0.6.3) that shape this: a server that is down raises ConnectionError, but raw
-`httpx.ConnectError` when streaming; an error inside a stream is a ResponseError with status −1; there is no default
-timeout; `trust_env` would send loopback traffic to a proxy.
+Owns the engine: which model, which prompting strategy, loading and releasing, cancelling, the record. The exchanges are
+`ollama_dialogue.py`, addresses `ollama_endpoint.py`, what is asked `prompting/`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import importlib.metadata
 import re
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import httpx
 import ollama
-import pydantic
 
 from harmonia_lab.engines.base import CancelToken, MetadataProgress, MetadataResult
-from harmonia_lab.engines.conversation import Conversation
+from harmonia_lab.engines.ollama_dialogue import Dialogue, ModelFacts, Waits, failures
+from harmonia_lab.engines.ollama_endpoint import Endpoint, server_address
 from harmonia_lab.engines.prompting import stepwise, structured
-from harmonia_lab.errors import ErrorCode, MetadataError
-from harmonia_lab.protocol.models import SongMetadata, SongRequest
+from harmonia_lab.errors import Cancelled, ErrorCode, HarmoniaError, MetadataError
+from harmonia_lab.protocol.models import SongRequest
 
-__all__ = ["DEFAULT_ADDRESS", "Endpoint", "OllamaEngine", "installed_models", "server_address"]
+__all__ = [
+    "Endpoint",
+    "OllamaEngine",
+    "Strategy",
+    "Waits",
+    "installed_models",
+    "server_address",
+]
 
-DEFAULT_ADDRESS = "http://127.0.0.1:11434"
+Strategy = Literal["auto", "structured", "stepwise"]
+
+_STRATEGIES = {"structured": structured, "stepwise": stepwise}
+
+SMALL = 3.0
+"""Billions of parameters below which a model is asked step by step."""
+
+CONTEXT = 8192
+"""Tokens of context asked for with a large model, where it has as many: prompt, story, answer and repairs fit."""
 
 ALIASES = {"minstral3": "ministral-3"}
-"""Names that clients in the field send, and what they mean."""
+"""Names that are written otherwise than their models are called."""
 
-SMALL_MODEL_PARAMETERS = 3e9
-"""Below this, a model is asked step by step: one big structured answer is more than it can hold together."""
+RELEASE_S = 5.0
+"""How long a release waits for the server to say that the model is gone."""
 
-LOAD_TIMEOUT_S = 600.0
-"""A big model from a slow disk. The stage's own time limit stands above it."""
+OLLAMA_ALTERNATIVES, OUR_ALTERNATIVES = 20, 3000
+"""Tokens of which a server tells the log-probability: Ollama refuses more."""
 
-CONNECT_TIMEOUT_S = 5.0
-
-
-class Endpoint(Protocol):
-    """A server that the engine starts and ends itself, such as `embedded.EmbeddedServer`."""
-
-    model: str
-
-    @property
-    def url(self) -> str: ...
-    @property
-    def headers(self) -> dict[str, str]: ...
-    def start(self) -> None: ...
-    def check(self) -> None: ...
-    def record(self) -> dict[str, Any]: ...
-    def close(self) -> None: ...
-
-
-def server_address() -> str:
-    """Where Ollama is to be found: `OLLAMA_HOST` as Ollama reads it, else 127.0.0.1:11434."""
-    given = os.environ.get("OLLAMA_HOST", "").strip().strip("\"'")
-    if not given:
-        return DEFAULT_ADDRESS
-    parts = urlsplit(given if "://" in given else f"http://{given}")
-    here = (None, "0.0.0.0", "::")  # noqa: S104 - what a server is told to listen on, and clients find in the variable
-    host = "127.0.0.1" if parts.hostname in here else parts.hostname
-    default = {"http": 80, "https": 443}.get(parts.scheme, 11434) if "://" in given else 11434
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{parts.port or default}{parts.path.rstrip('/')}"
-
-
-def installed_models(address: str, timeout_s: float = 1.0) -> list[str]:
-    """The models that can chat, latest first. Raises MetadataError where no Ollama answers within `timeout_s`."""
-    with _translated(address):
-        client = ollama.Client(address, timeout=timeout_s, trust_env=_trusts_proxies(address))
-        with contextlib.closing(client):
-            return _chat_models(client.list())
+T = TypeVar("T")
 
 
 class OllamaEngine:
-    """A `MetadataEngine`, for a server that is there (`address`) or one of our own (`endpoint`)."""
+    """Writes metadata with a language model, on an Ollama server ("ollama") or on a server of our own ("embedded").
+
+    Blocking, one song at a time; `write` runs an event loop of its own in the caller's thread.
+    """
 
     def __init__(
         self,
-        address: str | None = None,
-        *,
-        endpoint: Endpoint | None = None,
         model: str | None = None,
-        strategy: str = "auto",
+        *,
+        host: str | None = None,
+        endpoint: Endpoint | None = None,
+        headers: Mapping[str, str] | None = None,
+        strategy: Strategy = "auto",
+        options: Mapping[str, Any] | None = None,
+        waits: Waits | None = None,
         pull: bool = False,
-        stall_s: float = 60.0,
     ) -> None:
-        """model: its name on the server; None takes the latest that can chat. strategy: "auto" (by the model's size),
-        "structured" (one reply) or "stepwise". pull: whether a missing model may be downloaded. stall_s: seconds
-        without a new token after which the server counts as hanging.
-        """
-        if strategy not in ("auto", "structured", "stepwise"):
-            raise ValueError(f"no strategy {strategy!r}: auto, structured or stepwise")
-        self.name = "ollama" if endpoint is None else "embedded"
-        self._address = address or server_address()
+        """model: as its server calls it; None takes the endpoint's own, or the first installed one that can write.
+        host: as OLLAMA_HOST has it, which is the default. headers: of each request to it. endpoint: a server of our own
+        instead. strategy: auto goes by the model's size. options: Ollama's, for every exchange. pull: whether a missing
+        model may be downloaded."""
+        self.name = "embedded" if endpoint else "ollama"
         self._endpoint = endpoint
-        self._model = model if endpoint is None else endpoint.model
+        self._url = server_address(host)
+        self._headers = dict(headers or {})
+        self._wanted = model or (endpoint.model if endpoint else None)
         self._strategy = strategy
+        self._options = dict(options or {})
+        self._waits = waits or Waits()
         self._pull = pull
-        self._stall_s = stall_s
+        self._used: str | None = None
 
     @property
     def model(self) -> str:
-        """Raises MetadataError where it is still to be chosen and the server is down or has none."""
-        if self._model is None:
-            models = installed_models(self._address)
-            if not models:
-                raise MetadataError(
-                    f"Ollama at {self._address} has no model that can chat.",
-                    code=ErrorCode.OLLAMA_MODEL_MISSING,
-                    hint="Get one: ollama pull MODEL",
-                )
-            self._model = models[0]
-        return ALIASES.get(self._model, self._model)
+        """The model that was used last or will be; "auto" while the server still has to be asked."""
+        return self._used or self._wanted or "auto"
 
     def write(
         self, request: SongRequest, seed: int, report: Callable[[MetadataProgress], None], cancel: CancelToken
     ) -> MetadataResult:
-        async def main() -> MetadataResult:
-            task, loop = asyncio.current_task(), asyncio.get_running_loop()
-            assert task is not None
-
-            def stop() -> None:
-                with contextlib.suppress(RuntimeError):  # the loop ended at the same moment
-                    loop.call_soon_threadsafe(task.cancel)
-
-            with cancel.on_cancel(stop):
-                try:
-                    return await self._write(request, seed, report, cancel)
-                except asyncio.CancelledError:
-                    cancel.raise_if_cancelled()
-                    raise
-
-        return asyncio.run(main())
+        """Raises MetadataError, or Cancelled, which takes effect at once, whatever is being waited for."""
+        cancel.raise_if_cancelled()
+        try:
+            return _run(self._write(request, seed, report), cancel)
+        except MetadataError as error:
+            if error.code in (ErrorCode.OLLAMA_UNAVAILABLE, ErrorCode.OLLAMA_TIMEOUT):
+                self._failed()
+            raise
 
     def release(self) -> None:
-        """Unloads the model and waits until the server says so, 10 s at most."""
+        """Free the model's memory on a server that may share the device with stage 2. Never raises.
 
-        async def unload() -> None:
-            async with self._client() as client:
-                await client.chat(self.model, messages=[], keep_alive=0)
-                while any(loaded.model == self.model for loaded in (await client.ps()).models):  # noqa: ASYNC110 - it can only be asked
-                    await asyncio.sleep(0.1)
-
-        with contextlib.suppress(MetadataError, TimeoutError), self._explained():
-            asyncio.run(asyncio.wait_for(unload(), 10.0))
+        A server of our own runs on the processor and keeps its 0.2 GB: the next song starts sooner.
+        """
+        if self._used and not self._endpoint:
+            with contextlib.suppress(HarmoniaError, TimeoutError):
+                _run(self._release(self._used))
 
     def close(self) -> None:
-        if self._endpoint is not None:
+        """End the server, where it is ours. Idempotent."""
+        if self._endpoint:
             self._endpoint.close()
 
+    def _failed(self) -> None:
+        """Whatever state our own server is in, the next song starts a new one. Raises MetadataError if it knows why."""
+        if self._endpoint:
+            try:
+                self._endpoint.check()
+            finally:
+                self._endpoint.close()
+
+    def _reach(self) -> tuple[str, Mapping[str, str]]:
+        """The server's address and what each request must carry. Raises MetadataError."""
+        if not self._endpoint:
+            return self._url, self._headers
+        self._endpoint.start()
+        return self._endpoint.url, self._endpoint.headers
+
     async def _write(
-        self, request: SongRequest, seed: int, report: Callable[[MetadataProgress], None], cancel: CancelToken
+        self, request: SongRequest, seed: int, report: Callable[[MetadataProgress], None]
     ) -> MetadataResult:
-        model = ALIASES.get(request.model, request.model) if request.model and self._endpoint is None else self.model
-        if self._endpoint is not None:
-            self._endpoint.start()
-        with self._explained():
-            async with self._client() as client:
-                conversation = Conversation(client, model, seed, report, cancel, self._stall_s)
-                conversation.report(0.0, "analysis", f"Loading {model}...")
-                details = await self._details(client, model, conversation)
-                load_s = await _load(client, model)
-                strategy = self._strategy_for(details)
-                conversation.describe(
-                    most_alternatives=3000 if self._endpoint is not None else 20,
-                    context_length=_context_length(details),
-                    thinks="thinking" in (details.capabilities or ()),
-                )
-                write = stepwise.write_song if strategy == "stepwise" else structured.write_song
-                metadata: SongMetadata = await write(conversation, request, seed)
-                record = await self._record(client, model, details)
-        version = stepwise.VERSION if strategy == "stepwise" else structured.VERSION
+        url, headers = self._reach()
+        async with _client(url, headers, self._waits) as client:
+            with failures(url, "before it began"):
+                async with asyncio.timeout(self._waits.stall):
+                    version = await _version(client)
+                model = await self._find_model(client, url, request.model or self._wanted, report)
+            self._used = model.name
+            strategy = self._choose_strategy(model)
+            options = self._options | ({"num_ctx": _context(model)} if strategy == "structured" else {})
+            dialogue = Dialogue(
+                client,
+                url,
+                model,
+                seed,
+                report,
+                most_alternatives=OUR_ALTERNATIVES if self._endpoint else OLLAMA_ALTERNATIVES,
+                # Three characters a token are safe for most languages; half of the context is for prompt and answer.
+                most_characters=int(options.get("num_ctx", 2048)) * 3 // 2,
+                waits=self._waits,
+                options=options,
+            )
+            await dialogue.load()
+            metadata = await _STRATEGIES[strategy].write_song(dialogue, request, seed)
         return MetadataResult(
-            metadata,
-            conversation.transcript,
-            record | {"strategy": strategy, "template_version": version},
-            load_s,
-            conversation.time_to_first_token_s,
-            conversation.tokens,
-            conversation.tokens_per_second,
+            metadata=metadata,
+            transcript=dialogue.transcript,
+            record=self._record(model, strategy, version, options),
+            model_load_s=dialogue.load_s,
+            time_to_first_token_s=dialogue.first_token_s,
+            tokens=dialogue.tokens,
+            tokens_per_second=dialogue.tokens / dialogue.generating_s if dialogue.generating_s > 0 else None,
         )
 
-    async def _details(self, client: ollama.AsyncClient, model: str, conversation: Conversation) -> ollama.ShowResponse:
-        """What the server knows of the model, which is pulled first where that is allowed. Raises MetadataError."""
-        try:
-            return await asyncio.wait_for(client.show(model), self._stall_s)
-        except ollama.ResponseError as error:
-            if error.status_code != httpx.codes.NOT_FOUND:
-                raise
-        if not self._pull:
-            known = ", ".join(_chat_models(await client.list())) or "none"
+    async def _find_model(
+        self, client: ollama.AsyncClient, url: str, wanted: str | None, report: Callable[[MetadataProgress], None]
+    ) -> ModelFacts:
+        """The model that is meant, downloaded if need be and allowed. Raises MetadataError (OLLAMA_MODEL_MISSING)."""
+        async with asyncio.timeout(self._waits.stall):
+            listed = {entry.model: entry.digest for entry in (await client.list()).models if entry.model}
+        names = [wanted] if wanted else list(listed)
+        found = [name for name in (match_name(name, list(listed)) for name in names) if name]
+        if not found and wanted and self._pull:
+            found = [await self._download(client, wanted, report)]
+        if not found and wanted:
             raise MetadataError(
-                f"The model {model} is not installed on {self._where}. Installed: {known}.",
+                f"The model {wanted} is not installed at {url}. Installed: {', '.join(listed) or 'none'}.",
                 code=ErrorCode.OLLAMA_MODEL_MISSING,
-                hint=f"Get it: ollama pull {model}",
-                details={"model": model},
+                hint=f"run: ollama pull {ALIASES.get(wanted, wanted)}",
+                details={"model": wanted, "installed": list(listed)},
             )
-        try:
-            async for step in await client.pull(model, stream=True):
-                share = f" {100 * (step.completed or 0) // step.total} %" if step.total else ""
-                conversation.report(0.0, "analysis", f"Pulling {model}: {step.status}{share}")
-        except ollama.ResponseError as error:
+        candidates = []
+        for name in found:
+            async with asyncio.timeout(self._waits.stall):
+                shown = await client.show(name)
+            if wanted or shown.capabilities is None or "completion" in shown.capabilities:
+                candidates.append(_facts(name, listed.get(name), shown))
+        if not candidates:
             raise MetadataError(
-                f"The model {model} could not be pulled to {self._where}: {error.error}.",
+                f"The Ollama server at {url} has no model that writes text. Installed: {', '.join(listed) or 'none'}.",
                 code=ErrorCode.OLLAMA_MODEL_MISSING,
-                hint=f"Check the name, then try: ollama pull {model}",
-                details={"model": model},
-            ) from error
-        return await asyncio.wait_for(client.show(model), self._stall_s)
+                hint="run: ollama pull ministral-3",
+                details={"installed": list(listed)},
+            )
+        large = [facts for facts in candidates if facts.billions is None or facts.billions >= SMALL]
+        return (large or candidates)[0]
 
-    async def _record(self, client: ollama.AsyncClient, model: str, details: ollama.ShowResponse) -> dict[str, Any]:
-        listed = {entry.model: entry for entry in (await client.list()).models}
-        entry = listed.get(model) or listed.get(f"{model}:latest")
-        described = details.details
-        record: dict[str, Any] = {
-            "model": model,
-            "digest": entry.digest if entry else None,
-            "quantization": described.quantization_level if described else None,
-            "parameter_size": described.parameter_size if described else None,
-            "family": described.family if described else None,
-            "server_version": await self._server_version(),
-        }
-        return record | (self._endpoint.record() if self._endpoint is not None else {})
+    async def _download(self, client: ollama.AsyncClient, name: str, report: Callable[[MetadataProgress], None]) -> str:
+        name = ALIASES.get(name, name)
+        async with asyncio.timeout(self._waits.stall) as limit:
+            async for part in await client.pull(name, stream=True):
+                limit.reschedule(asyncio.get_running_loop().time() + self._waits.stall)
+                share = f" {100 * (part.completed or 0) // part.total} %" if part.total else ""
+                report(MetadataProgress(0.0, "analysis", f"Downloading {name}: {part.status or ''}{share}"))
+        return name
 
-    async def _server_version(self) -> str | None:
-        """The client has no call for it; a server without the route is no reason to lose a song."""
-        async with httpx.AsyncClient(base_url=self._url, headers=self._headers, **self._transport()) as client:
-            try:
-                return str((await client.get("/api/version")).json()["version"])
-            except (httpx.HTTPError, ValueError, KeyError, TypeError):
-                return None
-
-    def _strategy_for(self, details: ollama.ShowResponse) -> str:
+    def _choose_strategy(self, model: ModelFacts) -> str:
         if self._strategy != "auto":
             return self._strategy
-        parameters = _parameters(details)
-        return "stepwise" if parameters is not None and parameters < SMALL_MODEL_PARAMETERS else "structured"
+        return "stepwise" if model.billions is not None and model.billions < SMALL else "structured"
 
-    @property
-    def _url(self) -> str:
-        return self._endpoint.url if self._endpoint is not None else self._address
+    def _record(
+        self, model: ModelFacts, strategy: str, version: str | None, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        return {
+            **(self._endpoint.record() if self._endpoint else {"host": self._url}),
+            "model": model.name,
+            "digest": model.digest,
+            "quantization": model.quantization,
+            "parameterSize": model.parameter_size,
+            "serverVersion": version,
+            "client": f"ollama {importlib.metadata.version('ollama')}",
+            "strategy": strategy,
+            "templateVersion": _STRATEGIES[strategy].template_version(),
+            "options": dict(options),
+        }
 
-    @property
-    def _headers(self) -> dict[str, str]:
-        return self._endpoint.headers if self._endpoint is not None else {}
-
-    @property
-    def _where(self) -> str:
-        return "the embedded server" if self._endpoint is not None else f"Ollama at {self._address}"
-
-    def _transport(self) -> dict[str, Any]:
-        return {"timeout": httpx.Timeout(None, connect=CONNECT_TIMEOUT_S), "trust_env": _trusts_proxies(self._url)}
-
-    @contextlib.asynccontextmanager
-    async def _client(self) -> AsyncIterator[ollama.AsyncClient]:
-        client = ollama.AsyncClient(self._url, headers=self._headers, **self._transport())
-        try:
-            yield client
-        finally:
-            await client.close()  # type: ignore[no-untyped-call]
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """As `_translated`; a server of our own that died says its last words."""
-        try:
-            with _translated(self._address if self._endpoint is None else ""):
-                yield
-        except MetadataError as error:
-            if self._endpoint is not None and error.code is ErrorCode.OLLAMA_UNAVAILABLE:
-                self._endpoint.check()
-            raise
+    async def _release(self, model: str) -> None:
+        url, headers = self._reach()
+        async with _client(url, headers, self._waits) as client, asyncio.timeout(RELEASE_S):
+            with failures(url, "while it was asked to free the model"):
+                await client.chat(model, messages=[], keep_alive=0)
+                while any(entry.model == model for entry in (await client.ps()).models):  # noqa: ASYNC110 - it is elsewhere
+                    await asyncio.sleep(0.05)
 
 
-async def _load(client: ollama.AsyncClient, model: str) -> float:
-    """Seconds that it took; next to none where it was loaded already."""
-    started = time.perf_counter()
-    await asyncio.wait_for(client.chat(model, messages=[]), LOAD_TIMEOUT_S)
-    return round(time.perf_counter() - started, 6)
+def installed_models(host: str | None = None, timeout_s: float = 3.0) -> list[str]:
+    """Names of the models on an Ollama server, most recently changed first. Raises MetadataError where none answers."""
+    url = server_address(host)
+
+    async def ask() -> list[str]:
+        async with _client(url, {}, Waits(connect=timeout_s)) as client:
+            with failures(url, "when it was asked for its models"):
+                async with asyncio.timeout(timeout_s):
+                    return [entry.model for entry in (await client.list()).models if entry.model]
+
+    return _run(ask())
 
 
-def _chat_models(listed: ollama.ListResponse) -> list[str]:
-    """Embedding models are left out."""
-    return [
-        entry.model
-        for entry in listed.models
-        if entry.model
-        and "embed" not in entry.model
-        and (not entry.details or "bert" not in (entry.details.family or ""))
-    ]
+def match_name(wanted: str, installed: Sequence[str]) -> str | None:
+    """The installed name that `wanted` means: itself, with the tag `latest`, or, without a tag, any of its tags."""
+    name = ALIASES.get(wanted, wanted)
+    for candidate in (name, f"{name}:latest"):
+        if candidate in installed:
+            return candidate
+    return next((other for other in installed if ":" not in name and other.startswith(f"{name}:")), None)
 
 
-def _parameters(details: ollama.ShowResponse) -> float | None:
-    exact = (details.modelinfo or {}).get("general.parameter_count")
-    if exact:
-        return float(exact)
-    size = re.fullmatch(r"([\d.]+)\s*([KMBT])", (details.details.parameter_size or "") if details.details else "")
-    return float(size[1]) * {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}[size[2]] if size else None
+def _client(url: str, headers: Mapping[str, str], waits: Waits) -> ollama.AsyncClient:
+    return ollama.AsyncClient(
+        url, headers=dict(headers), timeout=httpx.Timeout(None, connect=waits.connect), trust_env=False
+    )
 
 
-def _context_length(details: ollama.ShowResponse) -> int:
-    lengths = [value for key, value in (details.modelinfo or {}).items() if key.endswith(".context_length")]
-    return int(lengths[0]) if lengths and lengths[0] else 4096
+async def _version(client: ollama.AsyncClient) -> str | None:
+    # The client has no call for it, and types none of what lies below its calls.
+    response: httpx.Response = await client._request_raw("GET", "/api/version")  # type: ignore[no-untyped-call]  # noqa: SLF001
+    version = response.json().get("version")
+    return str(version) if version else None
 
 
-def _trusts_proxies(address: str) -> bool:
-    return urlsplit(address).hostname not in ("127.0.0.1", "localhost", "::1")
+def _facts(name: str, digest: str | None, shown: ollama.ShowResponse) -> ModelFacts:
+    info = dict(shown.modelinfo or {})
+    size = shown.details.parameter_size if shown.details else None
+    count = info.get("general.parameter_count")
+    context = next((value for key, value in info.items() if key.endswith(".context_length")), None)
+    return ModelFacts(
+        name,
+        digest,
+        shown.details.quantization_level if shown.details else None,
+        size,
+        count / 1e9 if isinstance(count, int | float) and count > 0 else billions(size),
+        int(context) if isinstance(context, int | float) else None,
+        "thinking" in (shown.capabilities or ()),
+    )
 
 
-@contextlib.contextmanager
-def _translated(address: str) -> Iterator[None]:
-    """Turns what the client raises into a MetadataError that names the server and says what to do.
+def billions(size: str | None) -> float | None:
+    """Of parameters, from a size as servers print it: "135M", "3.2B", "8x7B"; None where it says nothing."""
+    match = re.fullmatch(r"(?:(\d+)x)?(\d+(?:\.\d+)?)\s*([KMBT])", (size or "").strip(), re.IGNORECASE)
+    if not match:
+        return None
+    return int(match[1] or 1) * float(match[2]) * {"K": 1e-6, "M": 1e-3, "B": 1.0, "T": 1e3}[match[3].upper()]
 
-    address: empty for the embedded server.
+
+def _context(model: ModelFacts) -> int:
+    return min(CONTEXT, model.context or CONTEXT)
+
+
+def _run(work: Awaitable[T], cancel: CancelToken | None = None) -> T:
+    """Runs a coroutine in an event loop of its own. A cancel ends it wherever it waits: raises Cancelled.
+
+    Not `asyncio.run`: that would wait for a name server that doesn't answer, in its executor's threads.
     """
-    where = f"Ollama at {address}" if address else "The embedded language model's server"
-    start = "Start it (ollama serve), or set OLLAMA_HOST to where it runs." if address else "Try again."
-
-    def error(code: ErrorCode, message: str, hint: str = start) -> MetadataError:
-        return MetadataError(f"{where} {message}", code=code, hint=hint, details={"server": address or "embedded"})
-
+    loop = asyncio.new_event_loop()
     try:
-        yield
-    except (ConnectionError, httpx.ConnectError, httpx.ConnectTimeout) as cause:
-        raise error(ErrorCode.OLLAMA_UNAVAILABLE, "does not answer.") from cause
-    except (httpx.TimeoutException, TimeoutError) as cause:
-        raise error(ErrorCode.OLLAMA_TIMEOUT, "stopped answering.", "Try again, or use a smaller model.") from cause
-    except httpx.TransportError as cause:
-        raise error(ErrorCode.OLLAMA_UNAVAILABLE, "went away in the middle of an answer.") from cause
-    except ollama.ResponseError as cause:
-        said = " ".join(cause.error.split())[:200]
-        page = said.startswith("<")
-        message = "answered with a web page." if page else f"answered with an error: {said}"
-        hint = (
-            "Check that OLLAMA_HOST is Ollama itself, not a proxy or a web site." if page else "See the server's log."
-        )
-        raise error(ErrorCode.OLLAMA_UNAVAILABLE, message, hint) from cause
-    except (pydantic.ValidationError, ValueError, KeyError, TypeError) as cause:
-        if isinstance(cause, MetadataError):
-            raise
-        hint = "Check that OLLAMA_HOST is Ollama itself, not a proxy or a web site."
-        raise error(ErrorCode.OLLAMA_UNAVAILABLE, "answered something that is not Ollama's.", hint) from cause
+        task = asyncio.ensure_future(work, loop=loop)
+
+        def stop() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it is over anyway
+                loop.call_soon_threadsafe(task.cancel)
+
+        with cancel.on_cancel(stop) if cancel else contextlib.nullcontext():
+            try:
+                return loop.run_until_complete(task)
+            except asyncio.CancelledError:
+                if cancel is None:
+                    raise
+                raise Cancelled(cancel.reason or "system_error") from None
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()

@@ -89,7 +89,7 @@ _COMPING: dict[str, tuple[Bars, Bars]] = {
         ),
     ),
     "broken": (
-        (((0, 4, 0, 0), (1, 3, 2, -4), (2, 2, 1, -2), (3, 1.5, 3, -5)),),
+        (((0, 4, 0, 4), (1, 3, 2, -2), (2, 2, 1, 2), (3, 1.5, 3, -2)),),
         (_run((0, 1, 2, 3, 4, 3, 2, 1), 0.5, 1.5), _run((0, 2, 1, 3, 2, 4, 3, 2), 0.5, 1.5)),
     ),
     "stabs": (
@@ -103,7 +103,10 @@ _COMPING: dict[str, tuple[Bars, Bars]] = {
     ),
     "power": (
         (((0, 3.8, "all", 3),), ((0, 1.8, "all", 3), (2, 0.9, "all", 0), (3, 0.9, "all", 0))),
-        (_chug(4, 0.5, 0.4, "all"), ((0, 0.9, "all", 6), *((1 + i * 0.5, 0.35, "all", -3) for i in range(6)))),
+        (
+            ((0, 0.9, "all", 6), *((1 + i * 0.5, 0.35, "low", -1) for i in range(6))),
+            (*((i * 0.5, 0.35, "low", 0) for i in range(5)), (2.5, 0.9, "all", 5), (3.5, 0.4, "low", 0)),
+        ),
     ),
     "bossa": (
         (
@@ -152,7 +155,7 @@ class Voicings(NamedTuple):
 def voice_for(setting: Setting, player: Player) -> Voicings:
     starts = [chord.start for chord in setting.chords]
     if setting.style.comping == "power" and player.role == "chords" and player.nth == 0:
-        power = {chord.start: _power(chord.root) for chord in setting.chords}
+        power = {chord.start: _power(chord) for chord in setting.chords}
         return Voicings(power, power)
     low, high = chord_range(player.instrument.name)
     low = min(low + 5 * player.nth, high - 17)
@@ -162,10 +165,14 @@ def voice_for(setting: Setting, player: Player) -> Voicings:
     return Voicings(dict(zip(starts, light, strict=True)), dict(zip(starts, full, strict=True)))
 
 
-def _power(root: int) -> tuple[int, ...]:
-    """Root, fifth and octave from E2 upwards: thirds growl under distortion."""
-    low = 40 + (root - 40) % 12
-    return low, low + 7, low + 12
+def _power(chord: Harmony) -> tuple[int, ...]:
+    """Root, fifth and octave from E2 upwards, and the tenth.
+
+    A lower third would growl under distortion. None at all would leave the one that distortion itself adds, which is
+    major, and minor must stay minor.
+    """
+    low = 40 + (chord.root - 40) % 12
+    return low, low + 7, low + 12, low + 12 + (chord.pitch_classes[1] - chord.root) % 12
 
 
 def comp(setting: Setting, section: Section, player: Player, level: int, voicings: Voicings) -> list[ScoreNote]:

@@ -171,7 +171,7 @@ def _clarity(chords: Sequence[Harmony], key: Key) -> float:
     for chord in chords:
         for i, tone in enumerate(chord.pitch_classes):
             weight = chord.duration * (1.3 if i == 0 else 1.0)
-            for interval, strength in ((0, 1.0), (7, 0.35), (4, 0.1)):
+            for interval, strength in ((0, 1.0), (7, 0.35), (4, 0.2)):
                 heard[(tone + interval) % 12] += weight * strength
     relative = Key((key.tonic + (3 if key.minor else 9)) % 12, not key.minor)
     fits = {

@@ -26,8 +26,8 @@ class Question:
     """One exchange. purpose: a short name, from which the seed is derived; each purpose is asked once a song.
 
     options: Ollama's, without the seed. schema: JSON schema of the answer. alternatives: how many other tokens to tell
-    for each token; 0 for none. The server may tell fewer, or nothing. think_freely: a thinking model is told to answer at
-    once unless this is set; some servers ignore the schema when they are told so.
+    for each token; 0 for none. The server may tell fewer, or nothing. think_freely: a thinking model is told to answer
+    at once unless this is set; some servers ignore the schema when they are told so.
     """
 
     purpose: str
@@ -48,7 +48,7 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """text: without thinking. complete: False when it was cut off by a limit. tokens: empty where the server tells none."""
+    """text: without thinking. complete: False when a limit cut it off. tokens: empty where the server tells none."""
 
     text: str
     complete: bool

@@ -76,13 +76,15 @@ def label_scores(answer: Answer, labels: Sequence[str]) -> dict[str, float]:
     Where the server tells no alternatives, the label that the answer begins with gets 0 and the others −3.
     """
     listed: dict[str, float] = {}
-    for text, logprob in (answer.tokens[0].others if answer.tokens else ()):
+    for text, logprob in answer.tokens[0].others if answer.tokens else ():
         listed.setdefault(text, logprob)
     if not listed:
         word = answer.text.strip().lower()
         return {label: 0.0 if len(word) > 1 and label.startswith(word) else -3.0 for label in labels}
     least = min(listed.values())
-    return {label: next((listed[start] for start in _beginnings(f" {label}") if start in listed), least) for label in labels}
+    return {
+        label: next((listed[start] for start in _beginnings(f" {label}") if start in listed), least) for label in labels
+    }
 
 
 def _beginnings(text: str) -> Sequence[str]:

@@ -9,13 +9,14 @@ singer would breathe: at punctuation, and before a preposition or a conjunction.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from harmonia_lab.engines.prompting.exchange import Token
-from harmonia_lab.engines.prompting.wording import FUNCTION_WORDS, content_stems, persons, plain, stem
+from harmonia_lab.engines.prompting.wording import FUNCTION_WORDS, content_stems, persons, plain, stem, word_set
 from harmonia_lab.syllables import count_syllables, in_dictionary, words_of
 
 __all__ = ["DANGLING", "Line", "Setting", "cut_into_lines", "is_meta", "meta_stems", "refusal", "score", "with_ending"]
@@ -25,16 +26,50 @@ SYLLABLES = range(5, 12)
 """What a singer takes in one breath at a usual tempo."""
 
 TARGET_SYLLABLES = 8
+LONGEST_RUN = 4
+"""Clauses that one line may join."""
+
+UNLIKELY = -6.0
+"""Log-probability below which a word is no alternative to the one that was written."""
+
+_SENTENCE = re.compile(r"[^.!?;:\n…—\"“”()\[\]*_#<>|{}]+")
+_BREATH = re.compile(
+    r",|\s-\s|\s(?=(?:and|but|or|with|in|on|at|by|from|for|as|where|when|while|that|who|until|like|into|through|under"
+    r"|over|beneath|beside|between|across|behind|beyond|before|after|because|if|upon|within|without)\s)"
+)
+_JOINERS = word_set("and but or as where when while that who until because if so which than")
+DANGLING = FUNCTION_WORDS - word_set("""
+    me you him her it us them mine yours hers ours theirs myself yourself himself herself itself themselves again now
+    here there once ever never always too up down out over off through along around behind before below beneath above
+    all done gone known seen more one two nothing everything something anything nobody somebody everyone someone own go
+    come goes comes went came know
+""")
+"""A line that ends in one of these hangs in the air. Lower case."""
+
+_META = word_set("""
+    verse verses chorus lyric lyrics stanza stanzas refrain rhyme rhymes rhyming poem poems poet poets poetry songwriter
+    narrative user assistant prompt paragraph sentence sentences version title titled example instruction instructions
+    essay author reader readers write writes writing written wrote sure response task
+""")
+_META_UNLESS_TOLD = word_set("story stories tale tales song songs line lines word words page pages")
+_STALE = word_set("""
+    tapestry testament canvas hue hues etched realm symphony embrace expanse beauty whispers fleeting amidst hush ode
+    nigh thee thy doth behold
+""")
+"""Words that language models reach for. Allowed, at a price."""
+
+_OPENERS = word_set("tonight today tomorrow yesterday outside inside somewhere sometimes together oh yes love darling")
+"""Single words that may stand before a comma at a line's beginning, where a small model likes to put invented names."""
 
 
 @dataclass(frozen=True)
 class Line:
     """One candidate. words: lower case. stems: of those that carry meaning. people: who it speaks of.
 
-    fluency: mean log-probability of its tokens, None where unknown.
-    opens, closes: whether its ends were at punctuation. sample, start, end: which text it was cut from, and the clauses
-    of it that it covers, so that neighbours are known. endings: other last words that the model thought of, and how much
-    less likely they were (in log-probability). swapped: it has one of those. value: see `score`.
+    fluency: mean log-probability of its tokens, None where unknown. opens, closes: whether there was punctuation.
+    sample, start, end: which text it was cut from, and the clauses of it that it covers, so that neighbours are known.
+    endings: other last words that the model thought of, and how much less likely they were (in log-probability).
+    swapped: it has one of those. value: see `score`.
     """
 
     text: str
@@ -69,34 +104,8 @@ class Setting:
     def place(self, *lines: Line) -> float:
         """Where in the story the lines belong, 0…1: the mean place of the words they share; 0.5 for none."""
         order = content_stems(self.told)
-        found = [order.index(stem) for line in lines for stem in line.stems if stem in order]
+        found = [order.index(word) for line in lines for word in line.stems if word in order]
         return sum(found) / len(found) / len(order) if found else 0.5
-
-
-_SENTENCE = re.compile(r"[^.!?;:\n…—\"“”()\[\]*_#<>|{}]+")
-_BREATH = re.compile(
-    r",|\s-\s|\s(?=(?:and|but|or|with|in|on|at|by|from|for|as|where|when|while|that|who|until|like|into|through|under|over|beneath"
-    r"|beside|between|across|behind|beyond|before|after|because|if|upon|within|without)\s)"
-)
-_JOINERS = frozenset("and but or as where when while that who until because if so which than".split())
-DANGLING = FUNCTION_WORDS - frozenset(
-    """me you him her it us them mine yours hers ours theirs myself yourself himself herself itself themselves again now here
-    there once ever never always too up down out over off through along around behind before below beneath above inside outside
-    all done gone known seen more one two nothing everything something anything nobody somebody everyone someone own go come
-    goes comes went came know alone""".split()
-)
-"""A line that ends in one of these hangs in the air. Lower case."""
-
-_META = frozenset(
-    """verse verses chorus lyric lyrics stanza stanzas refrain rhyme rhymes rhyming poem poems poet poets poetry songwriter
-    narrative user assistant prompt paragraph sentence sentences version title titled example instruction instructions
-    essay author reader readers write writes writing written wrote sure here's response task stanzas""".split()
-)
-_META_UNLESS_TOLD = frozenset("story stories tale tales song songs line lines word words page pages".split())
-_STALE = frozenset(
-    "tapestry testament canvas hue hues etched realm symphony embrace expanse beauty whispers fleeting amidst".split()
-)
-"""Words that language models reach for. Allowed, at a price."""
 
 
 def cut_into_lines(text: str, sample: int, *, complete: bool, tokens: Sequence[Token] = ()) -> list[Line]:
@@ -113,29 +122,11 @@ def cut_into_lines(text: str, sample: int, *, complete: bool, tokens: Sequence[T
         clauses = list(_clauses(sentence, offset))
         if not complete and index == len(sentences) - 1 and text.rstrip()[-1:] not in ".!?":
             del clauses[-1:]
-        for first, last in ((i, j) for i in range(len(clauses)) for j in range(i, min(i + 4, len(clauses)))):
-            begin, end = clauses[first].begin, clauses[last].end
-            piece = " ".join(text[begin:end].split()).strip(" ,-'’")
-            words = tuple(plain(word) for word in words_of(piece))
-            syllables = sum(count_syllables(word) for word in words)
-            if len(words) in WORDS and syllables in SYLLABLES:
-                end = begin + len(text[begin:end].rstrip(" ,-'’"))
-                lines.append(
-                    Line(
-                        piece[0].upper() + piece[1:],
-                        words,
-                        frozenset(content_stems(piece)),
-                        persons(piece),
-                        syllables,
-                        fluency=spans.fluency(begin, end),
-                        opens=clauses[first].opens,
-                        closes=clauses[last].closes,
-                        sample=sample,
-                        start=number + first,
-                        end=number + last,
-                        endings=spans.endings(end, words[-1]),
-                    )
-                )
+        for first in range(len(clauses)):
+            for last in range(first, min(first + LONGEST_RUN, len(clauses))):
+                line = _line(text, clauses[first], clauses[last], spans)
+                if line:
+                    lines.append(replace(line, sample=sample, start=number + first, end=number + last))
         number += len(clauses) + 2
     return lines
 
@@ -147,11 +138,13 @@ def with_ending(line: Line, word: str) -> Line:
     text = line.text[: len(line.text) - len(line.words[-1])] + word
     syllables = line.syllables - count_syllables(line.words[-1]) + count_syllables(word)
     words = (*line.words[:-1], word)
-    return replace(line, text=text, words=words, stems=frozenset(content_stems(text)), syllables=syllables, swapped=True)
+    return replace(
+        line, text=text, words=words, stems=frozenset(content_stems(text)), syllables=syllables, swapped=True
+    )
 
 
 class _Clause(NamedTuple):
-    """opens, closes: whether there was punctuation."""
+    """begin, end: in the text. opens, closes: whether there was punctuation."""
 
     begin: int
     end: int
@@ -167,6 +160,28 @@ def _clauses(sentence: str, offset: int) -> Iterator[_Clause]:
         if sentence[begin:end].strip():
             yield _Clause(offset + begin, offset + end, opens, closes)
         begin, opens = match.end() if match else end, closes
+
+
+def _line(text: str, first: _Clause, last: _Clause, spans: _Spans) -> Line | None:
+    """The line from one clause to another; None where it is too short or too long."""
+    raw = text[first.begin : last.end]
+    piece = " ".join(raw.split()).strip(" ,-'’")
+    words = tuple(plain(word) for word in words_of(piece))
+    syllables = sum(map(count_syllables, words))
+    if len(words) not in WORDS or syllables not in SYLLABLES:
+        return None
+    end = first.begin + len(raw.rstrip(" ,-'’"))
+    return Line(
+        text=piece[0].upper() + piece[1:],
+        words=words,
+        stems=frozenset(content_stems(piece)),
+        people=persons(piece),
+        syllables=syllables,
+        fluency=spans.fluency(first.begin, end),
+        opens=first.opens,
+        closes=last.closes,
+        endings=spans.endings(end, words[-1]),
+    )
 
 
 class _Spans:
@@ -186,49 +201,63 @@ class _Spans:
     def endings(self, end: int, word: str) -> tuple[tuple[str, float], ...]:
         """Other words in place of the one that ends here, where that one is a single token; likely ones first."""
         token = next((token for _, last, token in self._tokens if last == end and token.text == f" {word}"), None)
-        if token is None:
-            return ()
-        found = []
-        for text, logprob in token.others:
-            other = text[1:]
-            if text[:1] == " " and other.isalpha() and other.islower() and other != word and logprob > -6:
-                if other not in DANGLING and other not in _STALE and len(other) > 2 and in_dictionary(other):
-                    found.append((other, token.logprob - logprob))
-        return tuple(found)
+        others = token.others if token else ()
+        return tuple(
+            (text[1:], token.logprob - logprob)
+            for text, logprob in others
+            if token and logprob > UNLIKELY and text[:1] == " " and text[1:] != word and _can_end(text[1:])
+        )
 
 
-def refusal(line: Line, setting: Setting, *, examples: Iterable[str] = ()) -> str | None:
+def _can_end(word: str) -> bool:
+    if not (word.isalpha() and word.islower() and len(word) > 2):
+        return False
+    return word not in DANGLING and word not in _STALE and word not in _META and in_dictionary(word)
+
+
+def refusal(line: Line, setting: Setting) -> str | None:
     """Why the line can't be sung, or None."""
-    words = line.words
-    if not all(map(in_dictionary, words)):
-        return "not in the dictionary"
-    if re.search(r"[^\w\s,'’-]|[\d_]", line.text):
-        return "not plain text"
+    return next((reason for reason, holds in _REFUSALS if holds(line, setting)), None)
+
+
+def _is_no_plain_text(line: Line, _setting: Setting) -> bool:
+    shouted = any(len(word) > 1 and word.isupper() for word in words_of(line.text))
+    return shouted or bool(re.search(r"[^\w\s,'’-]|[\d_]", line.text))
+
+
+def _names_a_stranger(line: Line, setting: Setting) -> bool:
+    """A capital inside the line, or a single word before a comma at its beginning, that the story doesn't have."""
     shown = words_of(line.text)
-    if any(
-        word[:1].isupper() and plain(word).split("'")[0] not in {"i"} and word not in setting.names
-        for word in shown[1:]
-    ):
-        return "a name that the story lacks"
-    if is_meta(words, setting):
-        return "talks about the task"
-    if words[-1] in DANGLING or words[-1].endswith("'"):
-        return "ends in the air"
-    if words[0] in {"of", "than", "'s"} or words[0] == words[1]:
-        return "begins in the air"
-    stems = [stem(word) for word in words if word not in FUNCTION_WORDS]
-    if len(stems) < 2 or len(set(stems)) < len(stems):
-        return "repeats or says nothing"
-    if len(set(zip(words, words[1:], strict=False))) < len(words) - 1:
-        return "repeats itself"
-    if line.text.count(",") >= min(3, len(words) // 2):
-        return "a list"
-    text = " ".join(words)
-    if any(" ".join(words[i : i + 4]) in example for example in examples for i in range(len(words) - 3)):
-        return "copied from the example"
-    if text in setting.told and len(words) > 8:
-        return "copied from the story"
-    return None
+    inner = any(word[0].isupper() and not re.match(r"I\b", word) and word not in setting.names for word in shown[1:])
+    first = line.words[0]
+    called = line.text.split(",")[0] == shown[0] and "," in line.text
+    return inner or (called and first not in FUNCTION_WORDS | _OPENERS and stem(first) not in setting.stems)
+
+
+def _hangs_in_the_air(line: Line, _setting: Setting) -> bool:
+    return line.words[-1] in DANGLING or line.words[-1].endswith("'") or line.words[0] in {"of", "than", "'s"}
+
+
+def _repeats_or_says_nothing(line: Line, _setting: Setting) -> bool:
+    meant = [stem(word) for word in line.words if word not in FUNCTION_WORDS]
+    pairs = list(itertools.pairwise(line.words))
+    stammers = len(set(pairs)) < len(pairs) or any(one == other for one, other in pairs)
+    return stammers or len(meant) < 2 or len(set(meant)) < len(meant)
+
+
+_REFUSALS: tuple[tuple[str, Callable[[Line, Setting], bool]], ...] = (
+    ("not in the dictionary", lambda line, _setting: not all(map(in_dictionary, line.words))),
+    ("not plain text", _is_no_plain_text),
+    ("a name that the story lacks", _names_a_stranger),
+    ("talks about the task", lambda line, setting: is_meta(line.words, setting)),
+    ("hangs in the air", _hangs_in_the_air),
+    ("repeats or says nothing", _repeats_or_says_nothing),
+    ("a list", lambda line, _setting: line.text.count(",") >= min(3, len(line.words) // 2)),
+    (
+        "copied from the story",
+        lambda line, setting: len(line.words) >= WORDS[-1] and " ".join(line.words) in setting.told,
+    ),
+)
 
 
 def is_meta(words: Iterable[str], setting: Setting) -> bool:
@@ -261,7 +290,5 @@ def score(line: Line, setting: Setting) -> Line:
 def _copied(words: Sequence[str], told: str) -> int:
     """Length in words of the longest run that stands in the story as well."""
     padded = f" {told} "
-    runs = (
-        j - i for i in range(len(words)) for j in range(i + 1, len(words) + 1) if f" {' '.join(words[i:j])} " in padded
-    )
-    return max(runs, default=0)
+    spans = itertools.combinations(range(len(words) + 1), 2)
+    return max((j - i for i, j in spans if f" {' '.join(words[i:j])} " in padded), default=0)

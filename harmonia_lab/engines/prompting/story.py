@@ -22,12 +22,14 @@ LANGUAGES = ("Spanish", "German", "French", "Italian", "Portuguese")
 
 _ARTICLES = {
     "Spanish": "el la los las de del que y en un una me mi su se con por para no es al lo le cada",
-    "German": "der die das und in den dem ein eine einen ich er sie mit von zu nicht ist auf im seine ihre mein wir es als",
+    "German": "der die das und in den dem ein eine einen ich er sie mit von zu nicht ist auf im seine ihre mein es als",
     "French": "le la les de du des et un une je il elle que dans est ne pas mon ma son sa au nous qui leur se",
     "Italian": "il lo la gli le di che e un una in mi io non è con del della dei mia suo sua si per",
     "Portuguese": "o a os as de do da que e um uma em no na me meu minha não com dos das seu sua por",
 }
-_SPECIAL = re.compile(r"<\|[^|<>]{0,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<\|?/?(?:im_start|im_end)\|?>")
+_SPECIAL = re.compile(
+    r"<\|[^|<>]{0,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<\|?/?(?:im_start|im_end)\|?>"
+)
 """How chat templates mark turns: in a narrative they could end ours."""
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"”’»)]*\s+|\n+")
@@ -35,7 +37,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"”’»)]*\s+|\n+")
 
 @dataclass(frozen=True)
 class Story:
-    """text: cleaned, one line. english: whether an English reader gets it. told: what a model that reads English is shown.
+    """text: cleaned, one line. english: whether it is. told: what a model that reads English is shown.
 
     stems, names, people: what lines and titles are compared with; see `wording`. notes: what was left out or changed.
     """
@@ -55,7 +57,10 @@ def clean(text: str) -> str:
     previous = None
     while previous != text:  # a mark may be hidden inside another
         previous, text = text, _SPECIAL.sub(" ", text)
-    kept = (" " if c.isspace() else "" if unicodedata.category(c) in {"Cc", "Cf", "Co", "Cs"} and c != "\u200d" else c for c in text)
+    kept = (
+        " " if c.isspace() else "" if unicodedata.category(c) in {"Cc", "Cf", "Co", "Cs"} and c != "\u200d" else c
+        for c in text
+    )
     return " ".join("".join(kept).split())
 
 
@@ -72,7 +77,9 @@ def read_story(narrative: str) -> Story:
         glosses = _gloss(words, language) if language in LANGUAGES else []
         if glosses or pictures:
             told = f"It is about {', '.join([*glosses, *pictures][:40])}."
-            notes.append(f"The narrative seems to be {language}; the model was told the {len(glosses)} words that a small list knows.")
+            notes.append(
+                f"The narrative seems to be {language}: the model was told the {len(glosses)} words that a list knows."
+            )
         else:
             told = "Somebody far away tells an old story, in words that nobody here knows."
             notes.append("The narrative is in a language that this model does not read: the song cannot be about it.")
@@ -95,7 +102,8 @@ def excerpt(text: str, budget: int) -> str:
     if len(text) <= budget:
         return text
     sentences = _sentences(text, budget // 4)
-    head, tail = [], []
+    head: list[str] = []
+    tail: list[str] = []
     room = budget * 3 // 5
     for sentence in sentences:
         if len(sentence) > room:
@@ -112,7 +120,7 @@ def excerpt(text: str, budget: int) -> str:
 
 
 def passages(text: str, count: int, budget: int) -> list[str]:
-    """The text in `count` parts of consecutive sentences, each an `excerpt`; the same one over and over if it is short."""
+    """The text in `count` parts of consecutive sentences, each an `excerpt`; if it is short, the same each time."""
     sentences = _sentences(text, budget)
     if len(text) < budget * 2 // 3 or len(sentences) < 2 * count:
         return [excerpt(text, budget)] * count
@@ -144,7 +152,9 @@ def _language(words: list[str]) -> str:
     if not words:
         return "English"
     lower = [plain(word) for word in words]
-    shares = {name: sum(word in articles.split() for word in lower) / len(lower) for name, articles in _ARTICLES.items()}
+    shares = {
+        name: sum(word in articles.split() for word in lower) / len(lower) for name, articles in _ARTICLES.items()
+    }
     english = sum(word in FUNCTION_WORDS for word in lower) / len(lower)
     best = max(shares, key=lambda name: shares[name])
     if shares[best] > max(0.15, english):
@@ -160,7 +170,11 @@ def _pictures(text: str) -> list[str]:
     for character in text:
         if unicodedata.category(character) == "So":
             name = unicodedata.name(character, "").lower().split(" with ")[0].split(" face")[0].replace("-", " ")
-            words = [word for word in name.split() if word not in {"sign", "symbol", "black", "white", "heavy", "face", "emoji"}]
+            words = [
+                word
+                for word in name.split()
+                if word not in {"sign", "symbol", "black", "white", "heavy", "face", "emoji"}
+            ]
             if words and all(map(in_dictionary, words)) and " ".join(words) not in shown:
                 shown.append(" ".join(words))
     return shown[:12]
@@ -175,7 +189,8 @@ def _gloss(words: list[str], language: str) -> list[str]:
         matches = [
             (len(start), english)
             for start, english in table.get(lower[:2], ())
-            if lower.startswith(start) and len(lower) - len(start) <= (0 if len(start) < 4 else 3 if len(start) < 7 else 9)
+            if lower.startswith(start)
+            and len(lower) - len(start) <= (0 if len(start) < 4 else 3 if len(start) < 7 else 9)
         ]
         if matches and max(matches)[1] not in found:
             found.append(max(matches)[1])

@@ -1,34 +1,44 @@
-"""From a small model's attempts at a title to the one that is taken.
+"""From a small model's attempts at a title, and the phrases of its lyrics, to titles with a rank.
 
 Owns the cleaning, the refusals and the ranking of titles. Pure functions.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from harmonia_lab.engines.prompting.exchange import Answer
-from harmonia_lab.engines.prompting.lines import DANGLING, Line, Setting, is_meta, meta_stems
-from harmonia_lab.engines.prompting.wording import FUNCTION_WORDS, plain, stem
+from harmonia_lab.engines.prompting.lines import Line, Setting, is_meta, meta_stems
+from harmonia_lab.engines.prompting.wording import FUNCTION_WORDS, plain, stem, word_set
 from harmonia_lab.syllables import in_dictionary, words_of
 
-__all__ = ["TITLE_EXAMPLES", "phrases", "rank", "rank_attempt", "title_of"]
+__all__ = ["EXAMPLES", "phrases", "rank", "rank_attempt", "title_of"]
 
-TITLE_EXAMPLES = (
+EXAMPLES = (
     ("A girl leaves her small town on a train at dawn and waves to her mother.", "Morning Train"),
     ("A scientist in Antarctica listens to the ice at night.", "The Ice Is Singing"),
     ("Two brothers build a boat and sail away from the island.", "Sails of Our Own"),
 )
 
+UNKNOWN = -2.0
+"""Log-probability a token of a title whose tokens are not known."""
+
 INTENDED = 0.4
 """What it is worth that the model meant it as a title."""
 
-_SMALL = frozenset("a an the of and or but in on at by for to with from into as is".split())
-_HANGING = frozenset("a an the of and or but in on at by for to with from into as is are was my your his her their our that before after until".split())
-_OPENING = frozenset("a an the my your his her our their no every under".split())
-_PARTING = frozenset("and or but in on at by with from of for into under over to through where when as that who is are was were".split())
-_TIRED = frozenset("lament tale symphony tapestry journey whispers echoes".split())
+_LENGTHS = {1: -0.5, 2: 0.1, 3: 0.4, 4: 0.5, 5: 0.4, 6: -0.4}
+"""What a number of words is worth."""
+
+_SMALL = word_set("a an the of and or but in on at by for to with from into as is")
+_NO_BEGINNING = word_set("of and or but at by for to with from into as is are was that before after until")
+_NO_END = FUNCTION_WORDS - word_set("you me again now here there nobody everything nothing")
+_OPENING = word_set("a an the my your his her our their no every under")
+_PARTING = word_set("""
+    and or but in on at by with from of for into under over to through where when as that who is are was were
+""")
+_TIRED = word_set("lament tale symphony tapestry journey whispers echoes")
 
 
 def title_of(text: str) -> str:
@@ -45,47 +55,50 @@ def title_of(text: str) -> str:
     return shown.strip(" ,")
 
 
-def rank(title: str, setting: Setting, *, likelihood: float = 0.0) -> float | None:
-    """How good a title is for the story, about −1…4; None where it can't be one. likelihood: log-probability a token."""
+def rank(title: str, setting: Setting, *, likelihood: float = UNKNOWN) -> float | None:
+    """How good a title is, about −1…4; None where it can't be one. likelihood: mean log-probability of its tokens."""
     words = [plain(word) for word in words_of(title)]
     stems = [stem(word) for word in words if word not in FUNCTION_WORDS and len(word) > 2]
-    known = all(in_dictionary(word) or word.capitalize() in setting.names for word in words)
-    if not 1 <= len(words) <= 6 or not stems or not known or is_meta(words, setting) or len(set(stems)) < len(stems):
-        return None
-    if words[-1] in DANGLING or any(a == b for a, b in zip(words, words[1:], strict=False)):
-        return None
     related = len(set(stems) & setting.stems - meta_stems())
-    if setting.stems and not related:
+    if not _can_be_title(words, stems, setting) or (setting.stems and not related):
         return None
-    value = min(2.0, 1.2 * related) - 0.5 * max(0, len(set(stems) - setting.stems) - 1)
-    value += {1: -0.5, 2: 0.1, 3: 0.4, 4: 0.5, 5: 0.4}.get(len(words), -0.4)
-    value -= 0.3 * (words[0] in _HANGING - _OPENING - {"in", "on"})
+    value = min(2.0, 1.2 * related) - 0.5 * max(0, len(set(stems) - setting.stems) - 1) + _LENGTHS[len(words)]
+    value -= 0.3 * (words[0] in _NO_BEGINNING)
     value -= 0.5 * sum(word in _TIRED for word in words)
     if len(words) > 4 and " ".join(words) in setting.told:
         value -= 0.5
     return value + max(-1.0, min(0.5, 1.5 + likelihood)) * 0.6
 
 
+def _can_be_title(words: Sequence[str], stems: Sequence[str], setting: Setting) -> bool:
+    known = all(in_dictionary(word) or word.capitalize() in setting.names for word in words)
+    stammers = len(set(stems)) < len(stems) or any(one == other for one, other in itertools.pairwise(words))
+    return (
+        len(words) in _LENGTHS
+        and bool(stems)
+        and known
+        and not (stammers or words[-1] in _NO_END or is_meta(words, setting))
+    )
+
+
 def rank_attempt(answer: Answer, setting: Setting) -> tuple[float, str] | None:
     """The title in an answer with its rank; None where there is none."""
     title = title_of(answer.text)
     tokens = [token.logprob for token in answer.tokens][: max(1, len(title.split()) + 1)]
-    value = rank(title, setting, likelihood=sum(tokens) / len(tokens) if tokens else -1.5)
+    value = rank(title, setting, likelihood=sum(tokens) / len(tokens) if tokens else UNKNOWN)
     return None if value is None else (value + INTENDED, title)
 
 
 def phrases(lines: Sequence[Line]) -> list[str]:
-    """Phrases of lyrics that could be a title: runs of two to five words between an opening word and a full one."""
-    found = []
-    for line in lines:
-        for clause in line.text.split(","):
-            words = words_of(clause)
-            plains = [plain(word) for word in words]
-            for start in range(len(words)):
-                if start and plains[start] not in _OPENING and plains[start - 1] not in _PARTING:
-                    continue
-                for end in range(start + 2, min(start + 5, len(words)) + 1):
-                    closed = end == len(words) or plains[end] in _PARTING
-                    if closed and plains[start] not in _HANGING - _OPENING and plains[end - 1] not in DANGLING:
-                        found.append(title_of(" ".join(words[start:end])))
-    return found
+    """Phrases of lyrics that could be a title: two to five words from a natural beginning to a natural end."""
+    clauses = [words_of(clause) for line in lines for clause in line.text.split(",")]
+    return [title_of(" ".join(run)) for words in clauses for run in _runs(words)]
+
+
+def _runs(words: Sequence[str]) -> Iterator[Sequence[str]]:
+    plains = [plain(word) for word in words]
+    for start, end in itertools.combinations(range(len(words) + 1), 2):
+        begins = not start or plains[start] in _OPENING or plains[start - 1] in _PARTING
+        ends = end == len(words) or plains[end] in _PARTING
+        if begins and ends and 2 <= end - start <= 5 and plains[start] not in _NO_BEGINNING:
+            yield words[start:end]

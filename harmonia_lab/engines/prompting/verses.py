@@ -75,7 +75,9 @@ def best_couplets(
     may_sing: whether a line may have a certain last word.
     """
     free = [line for line in lines if not any(_alike(line, other) for other in taken)]
-    pool = sorted((replace(line, value=line.value + bonus(line)) for line in free), key=lambda a: (-a.value, a.text))[:POOL]
+    pool = sorted((replace(line, value=line.value + bonus(line)) for line in free), key=lambda a: (-a.value, a.text))[
+        :POOL
+    ]
     endings = [_endings(line, may_sing) for line in pool]
     found: list[tuple[float, int, int, str, str]] = []
     for i, a in enumerate(pool):
@@ -159,7 +161,9 @@ def _used(lines: Sequence[Line]) -> _Used:
 def _staleness(pair: Couplet, used: _Used) -> float:
     value = 0.0
     for line in pair[:2]:
-        value += 0.4 * len(line.stems & used.stems) + (line.words[-1] in used.ends) + 0.4 * (line.words[:2] in used.begins)
+        value += (
+            0.4 * len(line.stems & used.stems) + (line.words[-1] in used.ends) + 0.4 * (line.words[:2] in used.begins)
+        )
     if used.ends:
         value += 0.3 * len((pair.first.people | pair.second.people) - used.people)
     return value

@@ -9,32 +9,35 @@ import re
 
 from harmonia_lab.syllables import words_of
 
-__all__ = ["FUNCTION_WORDS", "content_stems", "persons", "plain", "stem"]
+__all__ = ["FUNCTION_WORDS", "content_stems", "persons", "plain", "stem", "word_set"]
 
-FUNCTION_WORDS = frozenset(
-    """a an the this that these those some any each every all both no not nor and or but so if than then as at by for from in into
-    of off on onto out over to too up upon with within without about above after again against along among around before behind
-    below beneath beside between beyond down during near through till toward towards under until while i me my mine myself you
-    your yours yourself he him his himself she her hers herself it its itself we us our ours they them their theirs themselves
-    who whom whose which what when where why how am is are was were be been being have has had having do does did doing done
-    can could will would shall should may might must just very also only even still yet there here now because though although
-    one two once ever never always i'm i've i'll i'd you're you've you'll he's she's it's we're we've we'll they're they've
-    they'll don't doesn't didn't isn't aren't wasn't weren't can't couldn't won't wouldn't that's there's what's let's ain't
-    own such more most much many other another like get got go goes going went come comes came say says said make makes made
-    take takes took know knows known see seen saw let lets put upon seem seems something nothing everything anything someone
-    everyone anyone nobody somebody""".split()
-)
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a list written as running text."""
+    return frozenset(text.split())
+
+
+FUNCTION_WORDS = word_set("""
+    a an the this that these those some any each every all both no not nor and or but so if than then as at by for from
+    in into of off on onto out over to too up upon with within without about above after again against along among
+    around before behind below beneath beside between beyond down during near through till toward towards under until
+    while i me my mine myself you your yours yourself he him his himself she her hers herself it its itself we us our
+    ours they them their theirs themselves who whom whose which what when where why how am is are was were be been being
+    have has had having do does did doing done can could will would shall should may might must just very also only even
+    still yet there here now because now though although one two once ever never always i'm i've i'll i'd you're you've
+    you'll he's she's it's we're we've we'll they're they've they'll don't doesn't didn't isn't aren't wasn't weren't
+    can't couldn't won't wouldn't that's there's what's let's ain't own such more most much many other another like get
+    got go goes going went come comes came say says said make makes made take takes took know knows known see seen saw
+    let lets put seem seems something nothing everything anything someone everyone anyone nobody somebody
+""")
 """Words that say little about what a text is about. Lower case."""
 
 _PERSONS = {
-    person: frozenset(words.split())
-    for person, words in {
-        "first": "i me my mine myself i'm i've i'll i'd we us our ours we're we've we'll",
-        "second": "you your yours yourself you're you've you'll",
-        "she": "she her hers herself she's she'll she'd",
-        "he": "he him his himself he's he'll he'd",
-        "they": "they them their theirs they're they've they'll",
-    }.items()
+    "first": word_set("i me my mine myself i'm i've i'll i'd we us our ours we're we've we'll"),
+    "second": word_set("you your yours yourself you're you've you'll"),
+    "she": word_set("she her hers herself she's she'll she'd"),
+    "he": word_set("he him his himself he's he'll he'd"),
+    "they": word_set("they them their theirs themselves they're they've they'll"),
 }
 
 
