@@ -40,6 +40,9 @@ class ErrorCode(StrEnum):
     AUDIO_UNAVAILABLE = "AUDIO_UNAVAILABLE"
     AUDIO_ERROR = "AUDIO_ERROR"
     AUDIO_TIMEOUT = "AUDIO_TIMEOUT"
+    MUSICGEN_UNAVAILABLE = "MUSICGEN_UNAVAILABLE"
+    MUSICGEN_ERROR = "MUSICGEN_ERROR"
+    MUSICGEN_MEMORY = "MUSICGEN_MEMORY"
     STORAGE_FULL = "STORAGE_FULL"
     STORAGE_UNWRITABLE = "STORAGE_UNWRITABLE"
     INVALID_PAYLOAD = "INVALID_PAYLOAD"
@@ -80,6 +83,15 @@ CODES: dict[ErrorCode, Code] = {
     ErrorCode.AUDIO_UNAVAILABLE: Code("The audio engine, or a file that it needs, is not installed.", False),
     ErrorCode.AUDIO_ERROR: Code("The audio engine failed while it rendered.", True),
     ErrorCode.AUDIO_TIMEOUT: Code("The audio engine took longer than its time limit.", True),
+    ErrorCode.MUSICGEN_UNAVAILABLE: Code(
+        "MusicGen, its checkpoint or the device asked for is not there, or cannot be used.", False
+    ),
+    ErrorCode.MUSICGEN_ERROR: Code("MusicGen failed while it generated.", True),
+    ErrorCode.MUSICGEN_MEMORY: Code(
+        "There is not enough memory for MusicGen.",
+        True,
+        "memory is freed; then a smaller batch, a shorter window, and the CPU instead of a GPU are tried",
+    ),
     ErrorCode.STORAGE_FULL: Code("The disk is full.", True),
     ErrorCode.STORAGE_UNWRITABLE: Code("A file or folder cannot be written.", False),
     ErrorCode.INVALID_PAYLOAD: Code("The request has a value that cannot be used.", False),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -50,12 +50,17 @@ class Lab:
         metadata: str | MetadataEngine = "auto",
         model: str | None = None,
         audio: str | AudioEngine = "auto",
+        audio_model: str | None = None,
+        audio_settings: Mapping[str, Any] | None = None,
         songs: Path | str = "songs",
         home: Path | str | None = None,
         limits: Limits | None = None,
     ) -> None:
         """metadata: "auto" (Ollama where one answers and has a model, else the embedded model), "ollama", "embedded",
-        or an engine of your own. model: the language model's name. audio: "auto", "sketch", or an engine of your own.
+        or an engine of your own. model: the language model's name. audio: "auto" (MusicGen
+        where audio_model or audio_settings is given, else the sketch), "sketch", "musicgen", or an engine of your own.
+        audio_model: a MusicGen model's name or folder. audio_settings: MusicGen's, by the names in
+        `engines.musicgen_settings.Settings` (arrangement, decoder, top_k, …).
         songs: the folder that songs go to. home: where the run log lives (default: HARMONIA_HOME, or the per-user state
         folder).
 
@@ -69,7 +74,8 @@ class Lab:
         self._worker = Worker()
         self._audio_engines: dict[str, AudioEngine] = {}
         self.metadata_engine, self.metadata_reason = _choose_metadata(metadata, model)
-        self.audio_engine = self._audio(audio)
+        self._audio_model, self._audio_settings = audio_model, dict(audio_settings or {})
+        self.audio_engine = self._audio(audio, audio_model, self._audio_settings)
         _log.info(
             "Stage 1: %s (%s). Stage 2: %s.", self.metadata_engine.name, self.metadata_reason, self.audio_engine.name
         )
@@ -187,19 +193,40 @@ class Lab:
         stage_1 = f"{self.metadata_engine.name} [{self.metadata_reason}]"
         return f"Lab(metadata={stage_1}, audio={self.audio_engine.name}, songs={self.songs})"
 
-    def _audio(self, choice: str | AudioEngine) -> AudioEngine:
+    def _audio(
+        self, choice: str | AudioEngine, model: str | None = None, settings: Mapping[str, Any] | None = None
+    ) -> AudioEngine:
         if not isinstance(choice, str):
-            return self._audio_engines.setdefault(choice.name, choice)
-        name = "sketch" if choice == "auto" else choice
-        if name in self._audio_engines:
-            return self._audio_engines[name]
-        if name != "sketch":
+            self._audio_engines.setdefault(choice.name, choice)
+            return choice
+        name = choice
+        if choice == "auto":
+            name = "musicgen" if model is not None or settings else "sketch"
+        if name not in AUDIO_ENGINES and name not in self._audio_engines:
             raise InvalidRequest(
-                f"There is no audio engine {choice!r}.", hint="Known: auto, sketch.", details={"fields": ["audio"]}
+                f"There is no audio engine {choice!r}.",
+                hint=f"Known: auto, {', '.join(AUDIO_ENGINES)}.",
+                details={"fields": ["audio"]},
             )
-        from harmonia_lab.engines.sketch import SketchEngine  # noqa: PLC0415 - numpy loads with the first engine
+        if name == "sketch" and (model is not None or settings):
+            raise InvalidRequest(
+                "The sketch engine has no models and no settings.",
+                hint="Choose audio=musicgen for them.",
+                details={"fields": ["audio", "audio_model" if model is not None else "audio_settings"]},
+            )
+        if name not in self._audio_engines:
+            self._audio_engines[name] = self._make_audio(name)
+        return self._audio_engines[name]
 
-        return self._audio_engines.setdefault(name, SketchEngine())
+    def _make_audio(self, name: str) -> AudioEngine:
+        if name == "sketch":
+            from harmonia_lab.engines.sketch import SketchEngine  # noqa: PLC0415 - numpy loads with the first engine
+
+            return SketchEngine()
+        from harmonia_lab.engines.musicgen import MusicGenEngine  # noqa: PLC0415 - as above
+        from harmonia_lab.engines.musicgen_settings import Settings  # noqa: PLC0415
+
+        return MusicGenEngine(self._audio_model or "small", Settings.of(self._audio_settings))
 
     def _rerun(self, folder: Path, notes: list[str]) -> Verification:
         """Makes the recorded song again in a folder of its own, and compares the records."""
@@ -213,13 +240,33 @@ class Lab:
                 notes.append(f"Stage 1 ran on {recorded}, which can't be repeated to the byte; its metadata was taken.")
         with tempfile.TemporaryDirectory(prefix="harmonia-verify-") as scratch:
             again = Path(scratch) / "song"
-            self.submit_request(request, audio=record["engines"]["audio"]["engine"], out=again).result()
+            engine = _audio_again(record["engines"]["audio"])
+            try:
+                self.submit_request(request, audio=engine, out=again).result()
+            finally:
+                if not isinstance(engine, str) and self._audio_engines.get(engine.name) is engine:
+                    del self._audio_engines[engine.name]  # set as the record says: not what this lab's users asked for
+                    engine.close()
             return compare_records(record, read_record(again), folder)
 
 
 REPEATABLE_ENGINES = ("embedded",)
 """Metadata engines that write the same bytes again on the same machine. A remote Ollama batches, updates and rounds as
 it likes."""
+
+
+AUDIO_ENGINES = ("sketch", "musicgen")
+"""Those that a name stands for."""
+
+
+def _audio_again(recorded: Mapping[str, Any]) -> str | AudioEngine:
+    """The audio engine that a record names, set as it was."""
+    if recorded["engine"] != "musicgen":
+        return str(recorded["engine"])
+    from harmonia_lab.engines.musicgen import MusicGenEngine  # noqa: PLC0415
+    from harmonia_lab.engines.musicgen_settings import Settings  # noqa: PLC0415
+
+    return MusicGenEngine(recorded["model"], Settings.of(recorded["settings"]))
 
 
 def _draw_overview() -> DrawOverview:

@@ -1,1 +1,17 @@
 """Benchmarks: what the machine can do, measured the same way everywhere. One module per subject."""
+
+from __future__ import annotations
+
+import argparse
+
+__all__ = ["run"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """`harmonia bench WHAT`."""
+    # A subject brings its engines, so it loads when it is chosen.
+    if options.what == "decode":
+        from harmonia_lab.bench import decode as subject  # noqa: PLC0415
+    else:
+        from harmonia_lab.bench import pipeline as subject  # type: ignore[no-redef] # noqa: PLC0415
+    return subject.run(options)

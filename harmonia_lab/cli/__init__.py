@@ -45,7 +45,7 @@ def _run(options: argparse.Namespace) -> int:
         elif options.command == "doctor":
             from harmonia_lab.cli.doctor import run  # noqa: PLC0415
         elif options.command == "bench":
-            from harmonia_lab.bench.pipeline import run  # noqa: PLC0415
+            from harmonia_lab.bench import run  # noqa: PLC0415
         else:
             from harmonia_lab.cli.setup import run  # noqa: PLC0415
         return run(options)
@@ -85,7 +85,17 @@ def _parser() -> argparse.ArgumentParser:
         "--metadata", choices=("auto", "ollama", "embedded"), default="auto", help="who writes the lyrics"
     )
     song.add_argument("--metadata-model", metavar="NAME", help="the language model, as its server names it")
-    song.add_argument("--audio", choices=("auto", "sketch"), default="auto", help="who renders the music")
+    song.add_argument("--audio", choices=("auto", "sketch", "musicgen"), default="auto", help="who renders the music")
+    song.add_argument(
+        "--audio-model", metavar="NAME|FOLDER", help="MusicGen's: small, medium, large, melody, stereo, or a folder"
+    )
+    song.add_argument(
+        "--arrangement", choices=("full", "stems"), help="MusicGen's: the mix at once (default), or each instrument"
+    )
+    song.add_argument("--device", help="MusicGen's: auto (default), cpu, cuda or cuda:N")
+    song.add_argument(
+        "--decoder", choices=("auto", "reference", "fast", "int8"), help="MusicGen's decode loop (default auto)"
+    )
     song.add_argument("--json", action="store_true", help="print one JSON object")
 
     verify = commands.add_parser(
@@ -104,21 +114,40 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
 
-    bench = commands.add_parser(
-        "bench", help="measure this machine", description="Makes songs, and prints what each stage costs here."
-    )
-    bench.add_argument(
-        "what", choices=("pipeline",), help="pipeline: both stages, with the embedded model and the sketch"
-    )
-    bench.add_argument("--runs", type=int, default=5, help="songs that count, after one that does not (default 5)")
-    bench.add_argument("--seconds", type=float, default=30.0, help="length of each song (default 30)")
-    bench.add_argument("--json", metavar="FILE", help="also write the figures, with the machine and the versions")
+    bench = commands.add_parser("bench", help="measure this machine", description="Measures this machine.")
+    subjects = bench.add_subparsers(dest="what", required=True, metavar="WHAT")
+    pipeline = subjects.add_parser("pipeline", help="both stages, with the embedded model and the sketch engine")
+    pipeline.add_argument("--runs", type=int, default=5, help="songs that count, after one that does not (default 5)")
+    pipeline.add_argument("--seconds", type=float, default=30.0, help="length of each song (default 30)")
+    decode = subjects.add_parser("decode", help="MusicGen's decode loops: audiocraft's, transformers', ours")
+    decode.add_argument("--runs", type=int, default=5, help="rounds that count, after one that does not (default 5)")
+    decode.add_argument("--size", default="small", help="shape of a model with random weights (default small)")
+    decode.add_argument("--model", metavar="FOLDER", help="a checkpoint folder instead")
+    decode.add_argument("--positions", type=_numbers, default=[0, 1000], metavar="N,N", help="frames (default 0,1000)")
+    decode.add_argument("--batches", type=_numbers, default=[1, 4], metavar="N,N", help="prompts at once (default 1,4)")
+    decode.add_argument("--steps", type=int, help="steps that count in each run (default 12; on a GPU 192)")
+    for subject in (pipeline, decode):
+        subject.add_argument("--json", metavar="FILE", help="also write the figures, with the machine and the versions")
 
     setup = commands.add_parser(
         "setup", help="install what package metadata can't express", description="Installs what pip can't be told to."
     )
-    setup.add_argument("what", choices=("embedded",), help="embedded: the small language model for offline songs")
+    setup.add_argument(
+        "what",
+        choices=("embedded", "musicgen"),
+        help="embedded: the small language model for offline songs; musicgen: audiocraft and its needs",
+    )
+    setup.add_argument(
+        "--random",
+        nargs=2,
+        metavar=("SIZE", "DIR"),
+        help="musicgen: make a model with random weights instead, to try it",
+    )
     return parser
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
 
 
 def _names(text: str) -> list[str]:

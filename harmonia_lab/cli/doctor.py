@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -127,10 +127,48 @@ def _sketch() -> Check:
     return Check("sketch engine", "ok", f"sound bank {record['model']}")
 
 
+def _musicgen() -> Check:
+    """A second of audio from a model of debug size, through every part that a real one goes through."""
+    from harmonia_lab.engines.musicgen_install import missing  # noqa: PLC0415
+
+    absent = missing()
+    if absent:
+        return Check("MusicGen", "optional", f"not installed: {', '.join(absent)}", "harmonia setup musicgen")
+    from harmonia_lab.engines.base import CancelToken  # noqa: PLC0415
+    from harmonia_lab.engines.composing import compose  # noqa: PLC0415
+    from harmonia_lab.engines.musicgen import MusicGenEngine  # noqa: PLC0415
+    from harmonia_lab.engines.random_checkpoint import make_checkpoint  # noqa: PLC0415
+    from harmonia_lab.protocol.models import SongMetadata  # noqa: PLC0415
+
+    metadata = SongMetadata.model_validate(
+        {
+            "title": "A check-up",
+            "lyrics": "",
+            "genre": "ambient",
+            "mood": ["calm"],
+            "bpm": 60,
+            "key": "C major",
+            "instruments": [{"name": "piano", "role": "chords"}],
+        }
+    )
+    plan = replace(compose(metadata, 1.0, seed=0), metadata=metadata)
+    try:
+        with tempfile.TemporaryDirectory(prefix="harmonia-doctor-") as scratch:
+            engine = MusicGenEngine(str(make_checkpoint(Path(scratch) / "tiny", "tiny")))
+            (stem,) = engine.render(plan.parts, plan, {"piano": 0}, lambda _: None, CancelToken())
+            record = engine.record()
+            engine.close()
+    except HarmoniaError as error:
+        return Check("MusicGen", "optional", error.message, error.hint)
+    seconds = stem.audio.shape[1] / stem.sample_rate
+    found = f"audiocraft {record['audiocraft']}, torch {record['torch']} on {record['ranOn']}: {seconds:g} s generated"
+    return Check("MusicGen", "ok", found)
+
+
 def _gpu() -> Check:
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return Check("GPU", "optional", "none found; no engine of this version needs one")
+        return Check("GPU", "optional", "none found; MusicGen's bigger models want one")
     return Check("GPU", "ok", f"NVIDIA driver present ({tool})")
 
 
@@ -175,6 +213,7 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     _embedded,
     _ollama,
     _sketch,
+    _musicgen,
     _gpu,
     _home,
     _songs,

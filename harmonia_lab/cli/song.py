@@ -31,7 +31,14 @@ def run(options: argparse.Namespace) -> int:
         instruments=options.instruments,
         metadata=metadata,
     )
-    lab = Lab(metadata=options.metadata, model=options.metadata_model, audio=options.audio)
+    chosen = {name: getattr(options, name) for name in ("arrangement", "device", "decoder")}
+    lab = Lab(
+        metadata=options.metadata,
+        model=options.metadata_model,
+        audio=options.audio,
+        audio_model=options.audio_model,
+        audio_settings={name: value for name, value in chosen.items() if value is not None},
+    )
     with lab:
         song = lab.compose_request(request, out=options.out)
     print(json.dumps(_summary(song), ensure_ascii=False) if options.json else _text(song, lab))
@@ -107,5 +114,12 @@ def _notes(song: Song, lab: Lab) -> list[str]:
     elif song.engines["metadata"] == "ollama":
         notes.append(f"Stage 1: {lab.metadata_engine.model} ({lab.metadata_reason}).")
     if song.engines["audio"] == "sketch":
-        notes.append("Stage 2: the offline sketch engine (General MIDI). MusicGen is not in this version yet.")
+        notes.append(
+            "Stage 2: the offline sketch engine (General MIDI). For MusicGen: `harmonia setup musicgen`, "
+            "then --audio musicgen."
+        )
+    elif song.engines["audio"] == "musicgen":
+        record = lab.audio_engine.record()
+        weights = ", with random weights: this is noise, not music" if record["weights"] == "random" else ""
+        notes.append(f"Stage 2: MusicGen {record['model']}{weights}. Licence of the weights: {record['licence']}.")
     return notes

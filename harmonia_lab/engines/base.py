@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from harmonia_lab.errors import Cancelled
+from harmonia_lab.errors import Cancelled, HarmoniaError
 from harmonia_lab.protocol.models import SongMetadata, SongRequest
 from harmonia_lab.protocol.vocabulary import Role
 
@@ -168,12 +168,19 @@ class Stem:
 
 @dataclass(frozen=True)
 class AudioProgress:
-    """fraction: 0…1 of the rendering. instrument: the one at work, or None while loading."""
+    """fraction: 0…1 of the rendering. instrument: the one at work (several, if they are made together), or None while
+    loading. completed of total: stems; total None stands for one per part.
+
+    failure: what went wrong and is being tried again in another way, as `status` says. figures: columns of the log.
+    """
 
     fraction: float
     status: str
     instrument: str | None = None
     completed: int = 0
+    total: int | None = None
+    failure: HarmoniaError | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class AudioEngine(Protocol):
@@ -197,7 +204,9 @@ class AudioEngine(Protocol):
         progress: Callable[[AudioProgress], None],
         cancel: CancelToken,
     ) -> list[Stem]:
-        """One stem per part, in the parts' order; `seeds` maps part names to seeds. Each stem covers the whole song.
+        """One stem per part, in the parts' order, or a single one of role "mix" from an engine that renders the mix.
+
+        `seeds` maps part names to seeds. Each stem covers the whole song.
 
         Raises AudioError, or Cancelled within 0.2 s of a cancel.
         """

@@ -6,10 +6,10 @@ one is an audio engine's work; writing it as MIDI is `engines/midi.py`.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from harmonia_lab.protocol.models import Instrument
+from harmonia_lab.protocol.models import Instrument, SongMetadata
 
 __all__ = ["Chord", "Note", "Part", "Plan", "PlanSection", "SungLine"]
 
@@ -81,7 +81,8 @@ class Plan:
 
     seconds: length of the audio, exactly. tonic: pitch class 0…11. mode: major or minor. sections: without gaps over
     all bars. chords: without gaps over all beats; the last one is the tonic and rings until the end.
-    valence, arousal: −1…1, what the moods came to (Russell's circumplex).
+    valence, arousal: −1…1, what the moods came to (Russell's circumplex). metadata: what the plan was made from, for
+    engines that render from words; it is not part of `to_json`, having a file of its own.
     """
 
     title: str
@@ -98,6 +99,7 @@ class Plan:
     chords: tuple[Chord, ...]
     parts: tuple[Part, ...]
     sung: tuple[SungLine, ...]
+    metadata: SongMetadata | None = None
 
     @property
     def seconds_per_beat(self) -> float:
@@ -109,7 +111,8 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; field names as here."""
-        plain: dict[str, Any] = _plain(asdict(self))
+        plain: dict[str, Any] = _plain(asdict(replace(self, metadata=None)))
+        del plain["metadata"]
         return plain
 
 

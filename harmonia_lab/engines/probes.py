@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-__all__ = ["MemoryReading", "cpu_seconds", "git_commit", "host", "measure_memory"]
+__all__ = ["MemoryReading", "cpu_seconds", "git_commit", "host", "loaded_torch", "measure_memory"]
 
 SAMPLE_INTERVAL_S = 0.1
 
@@ -124,9 +124,15 @@ def _rss(process: psutil.Process) -> int:
 
 
 def _cuda() -> Any | None:
-    """torch.cuda where torch is imported already and sees a device: a reading must not load gigabytes of libraries."""
-    torch = sys.modules.get("torch")
+    torch = loaded_torch()
     return torch.cuda if torch is not None and torch.cuda.is_available() else None
+
+
+def loaded_torch() -> Any | None:
+    """The module torch where it is imported already, and wholly: a reading must not load gigabytes of libraries, and
+    must not look into what another thread is just importing."""
+    torch = sys.modules.get("torch")
+    return None if torch is None or getattr(torch.__spec__, "_initializing", False) else torch
 
 
 def _no_gpu_reason() -> str:

@@ -273,9 +273,7 @@ class Generation:
         return AudioError(message, code=ErrorCode.AUDIO_TIMEOUT, hint="Raise the limit, or ask for a shorter song.")
 
     def _error_event(self, error: HarmoniaError, *, final: bool) -> GenerationError:
-        info = ErrorInfo(
-            code=error.code, message=str(error), details=error.details or None, recoverable=error.recoverable
-        )
+        info = ErrorInfo.of(error)
         return GenerationError(generation_id=self.id, error=info, stage=self._stage, final=final)
 
     @property

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,7 +32,9 @@ from harmonia_lab.pipeline.progress import Overall, Phase
 from harmonia_lab.protocol.events import (
     AudioGenerationProgress,
     AudioGenerationStarted,
+    ErrorInfo,
     Event,
+    GenerationError,
     MetadataGenerationComplete,
     MetadataGenerationProgress,
     PartialMetadata,
@@ -185,8 +187,8 @@ def _compose_render_mix_write(
     from harmonia_lab.engines.mixing import mix  # noqa: PLC0415
 
     cancel, request = attempt.cancel, attempt.request
-    names = [instrument.name for instrument in metadata.instruments]
-    attempt.row |= {"bpm": metadata.bpm, "instruments": len(names)}
+    stem_count = len(metadata.instruments)  # until the engine says that it renders otherwise: the mix as one, say
+    attempt.row |= {"bpm": metadata.bpm, "instruments": stem_count}
     attempt.emit(
         AudioGenerationStarted(
             generation_id=attempt.generation_id,
@@ -208,28 +210,25 @@ def _compose_render_mix_write(
                 eta_seconds=standing.eta_s,
                 current_instrument=instrument,
                 instruments_completed=completed,
-                total_instruments=len(names),
+                total_instruments=stem_count,
             )
         )
 
     report("render", 0.0, "Composing...", None, 0)
     clock = time.perf_counter()
-    plan = compose(metadata, request.seconds, derive_seed(attempt.seed, "plan"))
+    plan = replace(compose(metadata, request.seconds, derive_seed(attempt.seed, "plan")), metadata=metadata)
     folder.write_json("plan.json", plan.to_json())
     attempt.time("plan_s", time.perf_counter() - clock)
     cancel.raise_if_cancelled()
 
     seeds = {part.name: derive_seed(attempt.seed, "stem", part.name) for part in plan.parts}
-    stopwatch = _InstrumentClock()
 
     def on_render(progress: AudioProgress) -> None:
-        stopwatch.at(progress.instrument)
+        nonlocal stem_count
+        stem_count = progress.total or stem_count
         report("render", progress.fraction, progress.status, progress.instrument, progress.completed)
 
-    stems = engine.render(plan.parts, plan, seeds, on_render, cancel)
-    attempt.time("render_s", stopwatch.stop())
-    attempt.time("audio_load_s", stopwatch.load_s)
-    attempt.row["instrument_s"] = stopwatch.by_instrument
+    stems = _render(attempt, engine, plan, seeds, on_render)
 
     clock = time.perf_counter()
     mixed = mix(
@@ -237,7 +236,7 @@ def _compose_render_mix_write(
         seconds=plan.seconds,
         sections=[section.bar * plan.seconds_per_bar for section in plan.sections],
         cancel=cancel,
-        progress=lambda fraction: report("mix", fraction, "Mixing audio...", None, len(names)),
+        progress=lambda fraction: report("mix", fraction, "Mixing audio...", None, stem_count),
     )
     attempt.time("mix_s", time.perf_counter() - clock)
 
@@ -247,7 +246,7 @@ def _compose_render_mix_write(
     def written() -> None:
         nonlocal done
         done += 1
-        report("write", done / total, "Writing the song...", None, len(names))
+        report("write", done / total, "Writing the song...", None, stem_count)
         cancel.raise_if_cancelled()
 
     digests: dict[str, list[str]] = {}
@@ -283,6 +282,28 @@ def _compose_render_mix_write(
     return AudioResult(
         plan, seeds, digests, stem_files, mixed.audio.shape[1] / mixed.sample_rate, mixed.measurements.to_json()
     )
+
+
+def _render(
+    attempt: Attempt, engine: AudioEngine, plan: Plan, seeds: dict[str, int], report: Callable[[AudioProgress], None]
+) -> list[Stem]:
+    """The engine's work, its figures, and an event for each failure that it recovers from by itself."""
+    stopwatch = _InstrumentClock()
+
+    def on_render(progress: AudioProgress) -> None:
+        stopwatch.at(progress.instrument)
+        attempt.row |= progress.figures
+        if progress.failure is not None:
+            attempt.row["audio_recoveries"] = attempt.row.get("audio_recoveries", 0) + 1
+            error = ErrorInfo.of(progress.failure)
+            attempt.emit(GenerationError(generation_id=attempt.generation_id, error=error, stage="audio", final=False))
+        report(progress)
+
+    stems = engine.render(plan.parts, plan, seeds, on_render, attempt.cancel)
+    attempt.time("render_s", stopwatch.stop())
+    attempt.time("audio_load_s", stopwatch.load_s)
+    attempt.row["instrument_s"] = stopwatch.by_instrument
+    return stems
 
 
 class _InstrumentClock:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PlainSerializer
 
+from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.protocol.models import Instrument, SongMetadata, WireModel
 
 __all__ = [
@@ -148,6 +149,10 @@ class ErrorInfo(WireModel):
     message: str
     details: dict[str, Any] | None = None
     recoverable: bool
+
+    @classmethod
+    def of(cls, error: HarmoniaError) -> ErrorInfo:
+        return cls(code=error.code, message=str(error), details=error.details or None, recoverable=error.recoverable)
 
 
 class GenerationError(LifecycleEvent):

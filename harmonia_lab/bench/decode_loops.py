@@ -1,0 +1,199 @@
+"""The decode loops that `harmonia bench decode` compares, each run for some steps from a position, its steps timed.
+
+Owns how each loop is run and how many bytes a step of it must read. All of them: one language model's shape, guidance,
+sampling from the 250 likeliest tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from harmonia_lab.engines.decoder import Decoder
+
+__all__ = ["Audiocraft", "Loop", "Ours", "Stopwatch", "Transformers", "matrix_elements"]
+
+GUIDANCE = 3.0
+TOP_K = 250
+
+
+class Stopwatch:
+    """Called after each step. On a GPU it waits for the device, and so only every sixteenth time."""
+
+    def __init__(self, device: torch.device, skip: int) -> None:
+        self._gpu, self._skip = device.type == "cuda", skip
+        self._block = 16 if self._gpu else 1
+        self._calls = 0
+        self._stamps: list[float] = []
+
+    def __call__(self, *_: Any) -> None:
+        self._calls += 1
+        if self._calls >= self._skip and (self._calls - self._skip) % self._block == 0:
+            if self._gpu:
+                torch.cuda.synchronize()
+            self._stamps.append(time.perf_counter())
+
+    @property
+    def steps_s(self) -> list[float]:
+        """Seconds of each step that counts."""
+        return [(after - before) / self._block for before, after in zip(self._stamps, self._stamps[1:], strict=False)]
+
+
+class Loop(Protocol):
+    """name: for the table. weight_bytes: of all matrices that a step reads, as this loop holds them."""
+
+    name: str
+
+    @property
+    def weight_bytes(self) -> int: ...
+
+    def run(self, texts: list[str], position: int, steps: int, watch: Stopwatch) -> None:
+        """Takes `steps` steps from frame `position` on."""
+        ...
+
+
+def matrix_elements(lm: Any) -> tuple[int, int]:
+    """(in the layers, in the heads): the weights that multiply at each step."""
+    layer = lm.transformer.layers[0]
+    elements = sum(w.numel() for w in (layer.linear1.weight, layer.linear2.weight, layer.self_attn.out_proj.weight))
+    elements += layer.self_attn.in_proj_weight.numel()
+    if layer.cross_attention is not None:
+        elements += 2 * layer.cross_attention.out_proj.weight.numel()  # queries and out; keys and values are made once
+    return elements * len(lm.transformer.layers), sum(head.weight.numel() for head in lm.linears)
+
+
+def _prompt(lm: Any, rows: int, position: int) -> Tensor | None:
+    if position == 0:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, lm.card, (rows, lm.n_q, position), generator=generator).to(lm.emb[0].weight.device)
+
+
+class Ours:
+    """Our loop, its weights held in one of the ways of `packed_weights.py`."""
+
+    def __init__(self, name: str, musicgen: Any, decoder: Decoder) -> None:
+        self.name, self.decoder, self._musicgen = name, decoder, musicgen
+
+    @property
+    def weight_bytes(self) -> int:
+        layers, heads = matrix_elements(self._musicgen.lm)
+        dense: int = self._musicgen.lm.emb[0].weight.element_size()
+        size = {"half": 2, "int8": 1, "onednn": 4, "dense": dense}
+        held = self.decoder.packings
+        exact = next((packing for packing in held if packing != "int8"), "dense")
+        return layers * size["int8" if "int8" in held else exact] + heads * size[exact]
+
+    def run(self, texts: list[str], position: int, steps: int, watch: Stopwatch) -> None:
+        _generate(self._musicgen, self.decoder.generate, texts, position, steps, watch)
+
+
+class Audiocraft:
+    """audiocraft's own loop."""
+
+    name = "audiocraft"
+
+    def __init__(self, musicgen: Any) -> None:
+        self._musicgen = musicgen
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(matrix_elements(self._musicgen.lm)) * int(self._musicgen.lm.emb[0].weight.element_size())
+
+    def run(self, texts: list[str], position: int, steps: int, watch: Stopwatch) -> None:
+        with self._musicgen.autocast:
+            _generate(self._musicgen, self._musicgen.lm.generate, texts, position, steps, watch)
+
+
+def _generate(  # noqa: PLR0917
+    musicgen: Any, generate: Callable[..., Tensor], texts: list[str], position: int, steps: int, watch: Stopwatch
+) -> None:
+    attributes, _ = musicgen._prepare_tokens_and_attributes(texts, None)  # noqa: SLF001 - as MusicGen.generate does
+    lm = musicgen.lm
+    frames = position + max(1, steps - max(lm.pattern_provider.delays))
+    generate(
+        _prompt(lm, len(texts), position),
+        attributes,
+        max_gen_len=frames,
+        top_k=TOP_K,
+        cfg_coef=GUIDANCE,
+        callback=watch,
+    )
+
+
+class Transformers:
+    """transformers' MusicGen with weights of its own in the same shape, on the same device, in the same precision."""
+
+    name = "transformers"
+
+    def __init__(self, musicgen: Any) -> None:
+        from transformers import EncodecConfig, MusicgenConfig, MusicgenDecoderConfig  # noqa: PLC0415
+        from transformers import MusicgenForConditionalGeneration as Model  # noqa: PLC0415
+        from transformers.utils import logging  # noqa: PLC0415
+
+        lm = musicgen.lm
+        text = lm.condition_provider.conditioners["description"]
+        layer = lm.transformer.layers[0]
+        decoder = MusicgenDecoderConfig(
+            vocab_size=lm.card,
+            num_hidden_layers=len(lm.transformer.layers),
+            num_attention_heads=layer.self_attn.num_heads,
+            hidden_size=lm.dim,
+            ffn_dim=layer.linear1.out_features,
+            num_codebooks=lm.n_q,
+            audio_channels=musicgen.audio_channels,
+            max_position_embeddings=2048,
+            pad_token_id=lm.card,
+            bos_token_id=lm.card,
+            dropout=0.0,
+        )
+        codec = EncodecConfig(
+            sampling_rate=musicgen.sample_rate,
+            target_bandwidths=[2.2],
+            upsampling_ratios=[8, 5, 4, 4],
+            codebook_size=lm.card,
+            num_filters=4,
+            hidden_size=16,
+            use_causal_conv=False,
+        )
+        weight = lm.emb[0].weight
+        quieten: Any = logging.set_verbosity_error
+        quieten()  # it warns of padding with the special token, which MusicGen does
+        config = MusicgenConfig(text_encoder=text.t5.config, audio_encoder=codec, decoder=decoder)
+        model: Any = Model(config)
+        self._model = model.eval().to(device=weight.device, dtype=weight.dtype)
+        settings = self._model.generation_config
+        settings.update(guidance_scale=GUIDANCE, do_sample=True, top_k=TOP_K, decoder_start_token_id=lm.card)
+        settings.update(pad_token_id=lm.card, bos_token_id=lm.card)
+        settings.eos_token_id = None
+        self._tokenizer, self._lm, self._bytes = text.t5_tokenizer, lm, Audiocraft(musicgen).weight_bytes
+
+    @property
+    def weight_bytes(self) -> int:
+        return self._bytes
+
+    def run(self, texts: list[str], position: int, steps: int, watch: Stopwatch) -> None:
+        from transformers import StoppingCriteria, StoppingCriteriaList  # noqa: PLC0415
+
+        class Watched(StoppingCriteria):
+            def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
+                del scores, kwargs
+                watch()
+                return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+        device = self._lm.emb[0].weight.device
+        inputs = self._tokenizer(texts, return_tensors="pt", padding=True).to(device)
+        prompt = _prompt(self._lm, len(texts), position)
+        more = {"decoder_input_ids": prompt.flatten(0, 1)} if prompt is not None else {}
+        with torch.inference_mode():
+            self._model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                max_new_tokens=steps,
+                stopping_criteria=StoppingCriteriaList([Watched()]),
+                **more,
+            )

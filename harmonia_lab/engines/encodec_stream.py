@@ -1,0 +1,205 @@
+"""EnCodec's decoder, fed with a few frames at a time: the same sound as decoding everything at once.
+
+Owns how state is carried between pieces. Convolutions keep the inputs that the next output still needs, transposed
+ones their last input, the LSTM its state; the ends of the whole are padded as EnCodec pads them. So no frame is
+computed twice, and pieces of any length add up to the whole, up to the rounding of float32 sums (measured: below 1e-6).
+What is heard lags what was given by the decoder's look-ahead: 3 frames and a little.
+
+Two builds of the same network are known: audiocraft's own, and transformers' (what the released checkpoints name).
+
+Letters in shapes: B songs or stems, K codebooks, T frames, C channels of a layer, S samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - everybody's name for it
+from torch import Tensor, nn
+
+from harmonia_lab.errors import AudioError, ErrorCode
+
+__all__ = ["CodecStream"]
+
+
+class CodecStream:
+    """One decoding, from the first frame on. `push` all frames in order, the last ones with `last=True`.
+
+    codec: audiocraft's compression model, with or without its wrapper for stereo. Weights are shared with it, except
+    those that it normalises on every call, which are computed once.
+
+    Raises AudioError (MUSICGEN_UNAVAILABLE) for a codec that is no EnCodec.
+    """
+
+    def __init__(self, codec: Any) -> None:
+        self._codec = codec.model if hasattr(codec, "get_left_right_codes") else codec
+        self._sides = codec.get_left_right_codes if self._codec is not codec else None
+        network = getattr(getattr(self._codec, "model", self._codec), "decoder", None)
+        layers = getattr(network, "model", None) or getattr(network, "layers", None)
+        if layers is None or getattr(codec, "per_timestep", False) or getattr(self._codec, "renormalize", False):
+            raise _unknown(type(self._codec).__name__)
+        self._layers = _Chain(layers)
+        self.sample_rate = int(codec.sample_rate)
+        self.channels = int(codec.channels)
+
+    @torch.inference_mode()
+    def push(self, codes: Tensor, *, last: bool = False) -> Tensor:
+        """codes: [B, K, T], the next frames → float32 [B, channels, S], what can be heard by now; S may be 0."""
+        if self._sides is not None:
+            codes = torch.cat(self._sides(codes))  # [2 B, K / 2, T]: left sides, then right sides
+        sound = self._layers.push(self._codec.decode_latent(codes), last=last)
+        return torch.cat(sound.chunk(2), 1) if self._sides is not None else sound
+
+
+class _Layer(Protocol):
+    def push(self, x: Tensor, *, last: bool) -> Tensor:
+        """x: [B, C, T], what follows on what was pushed before → what can be said by now."""
+        ...
+
+
+class _Chain:
+    def __init__(self, layers: Sequence[nn.Module] | nn.Sequential | nn.ModuleList) -> None:
+        self._layers = [_carried(layer) for layer in layers]
+
+    def push(self, x: Tensor, *, last: bool) -> Tensor:
+        for layer in self._layers:
+            x = layer.push(x, last=last)
+        return x
+
+
+class _Pointwise:
+    def __init__(self, layer: nn.Module) -> None:
+        self._layer = layer
+
+    def push(self, x: Tensor, *, last: bool) -> Tensor:
+        del last
+        y: Tensor = self._layer(x)
+        return y
+
+
+class _Convolution:
+    """Stride 1. Holds the inputs that later outputs need."""
+
+    def __init__(self, layer: Any, conv: nn.Conv1d) -> None:
+        self._weight, self._bias, self._dilation = _weight(conv), conv.bias, conv.dilation[0]
+        self._reach = (conv.kernel_size[0] - 1) * self._dilation
+        after = 0 if layer.causal else self._reach // 2
+        self._before, self._after = self._reach - after, after
+        self._mode = "reflect" if layer.pad_mode == "reflect" else "constant"
+        self._held: Tensor | None = None
+        self._begun = False
+
+    def push(self, x: Tensor, *, last: bool) -> Tensor:
+        x = x if self._held is None else torch.cat((self._held, x), -1)
+        # Begun only with more inputs than it reaches over, so that both ends find what they reflect.
+        if not last and x.shape[-1] <= self._reach:
+            self._held = x
+            return x.new_empty(x.shape[0], self._weight.shape[0], 0)
+        x = self._padded(x, 0 if self._begun else self._before, self._after if last else 0)
+        self._begun = True
+        self._held = x[..., x.shape[-1] - self._reach :]
+        if x.shape[-1] <= self._reach:
+            return x.new_empty(x.shape[0], self._weight.shape[0], 0)
+        return F.conv1d(x, self._weight, self._bias, dilation=self._dilation)
+
+    def _padded(self, x: Tensor, before: int, after: int) -> Tensor:
+        short = max(before, after) - x.shape[-1] + 1
+        if self._mode != "reflect" or short <= 0:
+            return F.pad(x, (before, after), self._mode)
+        # EnCodec's own way with what is too short to reflect: zeros on the right, taken away afterwards.
+        return F.pad(F.pad(x, (0, short)), (before, after), self._mode)[..., :-short]
+
+
+class _Upsampling:
+    """A transposed convolution. Every output is a sum over inputs, so the inputs it still misses are held."""
+
+    def __init__(self, layer: Any, conv: nn.ConvTranspose1d) -> None:
+        self._weight, self._bias, self._stride = _weight(conv), conv.bias, conv.stride[0]
+        surplus = conv.kernel_size[0] - self._stride
+        after = math.ceil(surplus * layer.trim_right_ratio) if layer.causal else surplus // 2
+        self._skip = surplus - after
+        """Outputs before the first that counts."""
+        self._context = -(-surplus // self._stride)
+        self._held: Tensor | None = None
+
+    def push(self, x: Tensor, *, last: bool) -> Tensor:
+        # After n inputs, the outputs before n · stride are complete; EnCodec trims the last `surplus - skip`.
+        known = 0 if self._held is None else self._held.shape[-1]
+        x = x if self._held is None else torch.cat((self._held, x), -1)
+        if x.shape[-1] == known and not last:
+            return x.new_empty(x.shape[0], self._weight.shape[1], 0)
+        y = F.conv_transpose1d(x, self._weight, self._bias, self._stride)
+        start = known * self._stride if self._held is not None else self._skip
+        end = x.shape[-1] * self._stride + (self._skip if last else 0)
+        self._held = x[..., max(0, x.shape[-1] - self._context) :]
+        return y[..., start:end]
+
+
+class _Recurrence:
+    """An LSTM over the frames, with its input added to its output."""
+
+    def __init__(self, lstm: nn.LSTM, *, skip: bool) -> None:
+        self._lstm, self._skip = lstm, skip
+        self._state: tuple[Tensor, Tensor] | None = None
+
+    def push(self, x: Tensor, *, last: bool) -> Tensor:
+        del last
+        if x.shape[-1] == 0:
+            return x
+        x = x.permute(2, 0, 1)
+        y: Tensor
+        y, self._state = self._lstm(x, self._state)
+        return (y + x if self._skip else y).permute(1, 2, 0)
+
+
+class _Residual:
+    """The shortcut waits for the block, which looks ahead."""
+
+    def __init__(self, block: nn.Sequential | nn.ModuleList, shortcut: nn.Module) -> None:
+        self._block, self._shortcut = _Chain(block), _carried(shortcut)
+        self._waiting: Tensor | None = None
+
+    def push(self, x: Tensor, *, last: bool) -> Tensor:
+        ahead = self._shortcut.push(x, last=last)
+        ahead = ahead if self._waiting is None else torch.cat((self._waiting, ahead), -1)
+        y = self._block.push(x, last=last)
+        self._waiting = ahead[..., y.shape[-1] :]
+        return ahead[..., : y.shape[-1]] + y
+
+
+def _carried(layer: Any) -> _Layer:
+    """The same layer, with its state carried. Known by what it consists of: two packages have the same classes."""
+    if hasattr(layer, "block") and hasattr(layer, "shortcut"):
+        return _Residual(layer.block, layer.shortcut)
+    if isinstance(getattr(layer, "lstm", None), nn.LSTM):
+        return _Recurrence(layer.lstm, skip=getattr(layer, "skip", True))
+    conv = getattr(layer, "convtr", getattr(layer, "conv", None))
+    conv = getattr(conv, "convtr", getattr(conv, "conv", conv))  # audiocraft wraps twice
+    normalised = getattr(layer, "norm_type", "none") == "time_group_norm"  # needs the whole song at once
+    if isinstance(conv, nn.ConvTranspose1d) and not normalised:
+        return _Upsampling(layer, conv)
+    if isinstance(conv, nn.Conv1d) and conv.stride[0] == 1 and not normalised:
+        return _Convolution(layer, conv)
+    if not list(layer.parameters()) and not list(layer.children()):
+        return _Pointwise(layer)
+    raise _unknown(type(layer).__name__)
+
+
+def _weight(conv: Any) -> Tensor:
+    """The weight as it is used: torch's older weight norm computes it anew on every call of the module."""
+    if hasattr(conv, "weight_g"):
+        norm: Tensor = torch._weight_norm(conv.weight_v.detach(), conv.weight_g.detach(), 0)  # noqa: SLF001 - its own product
+        return norm
+    weight: Tensor = conv.weight.detach()
+    return weight
+
+
+def _unknown(name: str) -> AudioError:
+    return AudioError(
+        f"This model's codec ({name}) can't be decoded piece by piece.",
+        code=ErrorCode.MUSICGEN_UNAVAILABLE,
+        hint="Choose one of the released MusicGen models.",
+    )

@@ -1,0 +1,43 @@
+"""MusicGen models with random weights, made once per test run."""
+
+import functools
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """checkpoint(size): a folder that MusicGen.get_pretrained loads."""
+    from harmonia_lab.engines.random_checkpoint import make_checkpoint
+
+    @functools.cache
+    def make(size):
+        return make_checkpoint(tmp_path_factory.mktemp("checkpoints") / size, size, seed=1)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def musicgen(checkpoint):
+    """musicgen(size): the loaded model, on the CPU. Shared: leave its weights alone."""
+    from harmonia_lab.engines.audiocraft_standins import load_audiocraft
+
+    load_audiocraft()
+    from audiocraft.models import MusicGen
+
+    @functools.cache
+    def load(size):
+        return MusicGen.get_pretrained(str(checkpoint(size)), device="cpu")
+
+    return load
+
+
+@pytest.fixture
+def one_thread():
+    """Small matrices don't gain from more, and threads that wait for a busy core lose."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
