@@ -69,7 +69,7 @@ def measure(
     steps = steps or (192 if device.type == "cuda" else 12)
     loops = _loops(musicgen)
     times: dict[tuple[str, int, int], list[float]] = {}
-    bandwidth: list[float] = []
+    bandwidth: dict[tuple[int, int], list[float]] = {}
     for number in range(rounds + 1):
         print(f"round {number} of {rounds}{' (warm-up, not counted)' if number == 0 else ''}", file=sys.stderr)
         for position in positions:
@@ -81,13 +81,12 @@ def measure(
                     if number:
                         times.setdefault((loop.name, position, batch), []).append(statistics.median(watch.steps_s))
                 if number:
-                    bandwidth.append(read)
+                    bandwidth.setdefault((position, batch), []).append(read)
     rows = []
-    best = max(bandwidth)
     for (name, position, batch), medians in times.items():
         loop = next(loop for loop in loops if loop.name == name)
         bytes_read = loop.weight_bytes + _cache_read(lm, 2 * batch, position + WARM_UP + steps // 2)
-        floor = bytes_read / best
+        floors = [bytes_read / read for read in bandwidth[position, batch]]  # of each round
         rows.append(
             {
                 "loop": name,
@@ -96,8 +95,8 @@ def measure(
                 "step_ms": _spread([1e3 * s for s in medians]),
                 "steps_per_s": 1 / statistics.median(medians),
                 "real_time_factor": statistics.median(medians) * musicgen.frame_rate,
-                "floor_ms": 1e3 * floor,
-                "times_floor": statistics.median(medians) / floor,
+                "floor_ms": 1e3 * statistics.median(floors),
+                "times_floor": statistics.median(s / floor for s, floor in zip(medians, floors, strict=True)),
                 **{
                     f"faster_than_{peer}": _ratio(times, peer, name, position, batch)
                     for peer in ("audiocraft", "transformers")
@@ -107,7 +106,7 @@ def measure(
     return {
         "rounds": rounds,
         "steps": steps,
-        "bandwidth_gb_per_s": _spread([b / 1e9 for b in bandwidth]),
+        "bandwidth_gb_per_s": _spread([read / 1e9 for reads in bandwidth.values() for read in reads]),
         "rows": rows,
         "tokens": _tokens(musicgen, loops),
         "logits": {
