@@ -16,7 +16,7 @@ test: $(VENV)/.installed-test  ## everything that must hold
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lab: $(VENV)/.installed-test  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
@@ -37,6 +37,7 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/harmonia setup musicgen
 	@touch $@
 
 clean:  ## remove what make made

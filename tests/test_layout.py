@@ -20,11 +20,12 @@ def names(listed):
 def test_environment_yml_installs_this_project_with_the_notebook_extra_and_the_tested_versions():
     text = (ROOT / "environment.yml").read_text()
     pip = re.findall(r"^ {6}- (.+)$", text, re.MULTILINE)
-    assert pip == ["-c constraints.txt", "-e .[notebook]"]
-    assert "notebook" in requirements()[1]
+    assert pip == ["-c constraints.txt", "-e .[notebook,musicgen]"]
+    assert {"notebook", "musicgen"} <= requirements()[1].keys()
     python = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     assert f"python{python}" in text
     assert "harmonia setup embedded" in text
+    assert "harmonia setup musicgen" in text
 
 
 def test_every_requirement_is_pinned_to_what_was_tested():

@@ -1,5 +1,6 @@
 """The engine against a server that does what it should, and against one that does everything else."""
 
+import itertools
 import json
 import socket
 import threading
@@ -103,9 +104,10 @@ def test_the_same_seed_asks_the_same_and_another_asks_otherwise():
     assert one == same != other
 
 
-def test_a_small_model_is_asked_step_by_step():
+def small_model():
+    """A server with a small model that has a few words to say about a lighthouse."""
     lyric = "The lighthouse keeper walks along the stairs, the storm is rising from the sea. "
-    words = iter(["The lamp is burning through the night, ", "A lonely ship is sailing home, "] * 60)
+    words = itertools.cycle(["The lamp is burning through the night, ", "A lonely ship is sailing home, "])
 
     def answer(body):
         asked = body["messages"][-1]["content"]
@@ -113,13 +115,43 @@ def test_a_small_model_is_asked_step_by_step():
             return "The Keeper's Storm"
         return " calm" if body["options"]["num_predict"] == 1 else next(words) + lyric
 
-    with FakeOllama(answer, models={"tiny:135m": FakeModel("135M")}) as server:
+    return FakeOllama(answer, models={"tiny:135m": FakeModel("135M")})
+
+
+def test_a_small_model_is_asked_step_by_step():
+    with small_model() as server:
         run = Run(server)
     assert run.result.record["strategy"] == "stepwise"
     assert "keeper" in run.result.metadata.title.lower()
+    assert {r.step for r in run.reports} == {"analysis", "title", "lyrics", "genre", "mood"}
     assert len(server.chats) > 10
     assert all(chat.get("top_logprobs", 0) <= 20 for chat in server.chats)
     assert len({chat["options"]["seed"] for chat in server.chats}) == len(server.chats)
+
+
+def test_what_the_request_gives_wins_over_a_small_model():
+    given = REQUEST.model_validate(
+        {"narrative": REQUEST.narrative, "bpm": 77, "key": "C minor", "genre": "metal", "instruments": ["flute"]}
+    )
+    with small_model() as server:
+        song = Run(server, request=given).result.metadata
+    assert (song.bpm, song.key, song.genre, [i.name for i in song.instruments]) == (77, "C minor", "metal", ["flute"])
+
+
+def test_a_small_model_is_shown_the_beginning_and_the_end_of_a_long_story():
+    long = " ".join(f"On day {n} the keeper climbs stair {n} and looks at the sea." for n in range(300))
+    with small_model() as server:
+        Run(server, request=parse_request(narrative=long, seconds=20))
+    told = [message["content"] for chat in server.chats for message in chat["messages"]]
+    assert max(map(len, told)) < 2500
+    assert any("On day 0 " in text and "stair 299" in text for text in told)
+
+
+def test_a_small_model_that_writes_nothing_that_can_be_sung_is_invalid_metadata():
+    with FakeOllama(lambda _: "lorem ipsum dolor sit amet", models={"tiny:135m": FakeModel("135M")}) as server:
+        error = failure(server)
+    assert error.code == ErrorCode.METADATA_INVALID
+    assert "not in the dictionary" in error.message
 
 
 @pytest.mark.parametrize(("strategy", "chats"), [("structured", 1), ("auto", 1)])

@@ -16,7 +16,6 @@ from harmonia_lab.protocol.models import parse_request
 from harmonia_lab.syllables import in_dictionary, words_of
 
 STORIES = {s["name"]: s["narrative"] for s in json.loads((Path(__file__).parents[1] / "narratives.json").read_text())}
-LONG = " ".join(f"On day {n} the keeper climbs stair {n} and looks at the sea." for n in range(300))
 
 
 @pytest.fixture(scope="module")
@@ -51,34 +50,17 @@ def test_a_song_is_about_its_story_and_made_of_words(train):
     assert song.mood[0] in {"lonely", "melancholic", "sad"}
 
 
-def test_the_same_request_and_seed_write_the_same_song_and_another_seed_another(engine, train):
-    write(engine, STORIES["whale"], seed=1)  # what was written before makes no difference
-    again = write(engine, STORIES["last train"])
-    assert again.metadata == train.metadata
-    assert [e.get("answer") for e in again.transcript] == [e.get("answer") for e in train.transcript]
-    assert write(engine, STORIES["last train"], seed=8).metadata.lyrics != train.metadata.lyrics
-
-
-def test_a_story_in_another_language_becomes_an_english_song(engine):
+def test_a_story_in_another_language_becomes_an_english_song(engine, train):
     result = write(engine, STORIES["flores"])
     words = words_of(result.metadata.lyrics)
     assert sum(map(in_dictionary, words)) >= 0.95 * len(words)
     assert any("Spanish" in str(entry.get("note")) for entry in result.transcript)
 
 
-def test_a_very_long_story_is_told_in_part_and_the_transcript_shows_which(engine):
-    result = write(engine, LONG)
-    told = [message["content"] for entry in result.transcript for message in entry.get("messages", ())]
-    assert max(map(len, told)) < 2500
-    assert any("stair 299" in text for text in told)
-
-
-def test_what_the_request_gives_wins(engine):
-    song = write(
-        engine, STORIES["whale"], bpm=77, key="C minor", genre="metal", instruments=["flute", "drums"]
-    ).metadata
-    assert (song.bpm, song.key, song.genre) == (77, "C minor", "metal")
-    assert [i.name for i in song.instruments] == ["flute", "drums"]
+def test_the_same_request_and_seed_write_the_same_song_whatever_was_written_before(engine, train):
+    again = write(engine, STORIES["last train"])
+    assert again.metadata == train.metadata
+    assert [e.get("answer") for e in again.transcript] == [e.get("answer") for e in train.transcript]
 
 
 def test_the_record_names_the_model_by_its_content(train):
@@ -101,9 +83,9 @@ def test_another_model_is_not_installed_there(engine):
 # --- cancels. Each ends with the engine writing on as if nothing had been.
 
 
-@pytest.mark.parametrize("where", ["Loading", "Finding the mood", "Generating title", "Creating lyrics"])
+@pytest.mark.parametrize("where", ["Loading", "Finding the mood", "Generating title"])
 def test_a_cancel_is_obeyed_wherever_it_comes_and_the_next_song_is_not_harmed(where, train):
-    """Loading: the server has just been started. Mood: in the prefill of a long prompt. Lyrics: while it decodes."""
+    """Loading: the server has just been started. Mood: in the prefill of a long prompt. Title: while it decodes."""
     cancel = CancelToken()
     reached = threading.Event()
     late = []
@@ -122,7 +104,7 @@ def test_a_cancel_is_obeyed_wherever_it_comes_and_the_next_song_is_not_harmed(wh
             write(engine, STORIES["last train"], report=report, cancel=cancel)
         stopper.join()
         assert not any(progress.fraction == 1.0 for progress in late)
-        if where == "Loading":
+        if where == "Loading":  # and with a server that wrote nothing else
             assert write(engine, STORIES["last train"]).metadata == train.metadata
     finally:
         engine.close()
@@ -141,7 +123,11 @@ def test_a_server_that_was_killed_is_an_error_and_the_next_song_starts_another()
             write(engine, STORIES["whale"], report=kill)
         assert caught.value.code == ErrorCode.OLLAMA_UNAVAILABLE
         assert "embedded" in caught.value.message
-        assert write(engine, STORIES["whale"]).metadata.title
+        assert not server.running
+        cancel = CancelToken()
+        with pytest.raises(Cancelled):
+            write(engine, STORIES["whale"], report=lambda p: p.tokens and cancel.cancel(), cancel=cancel)
+        assert server.running
     finally:
         engine.close()
 
