@@ -109,7 +109,7 @@ class Audiocraft:
             _generate(self._musicgen, self._musicgen.lm.generate, texts, position, steps, watch)
 
 
-def _generate(  # noqa: PLR0917
+def _generate(
     musicgen: Any, generate: Callable[..., Tensor], texts: list[str], position: int, steps: int, watch: Stopwatch
 ) -> None:
     attributes, _ = musicgen._prepare_tokens_and_attributes(texts, None)  # noqa: SLF001 - as MusicGen.generate does

@@ -41,7 +41,7 @@ class Spectrogram(torch.nn.Module):
 
     window: torch.Tensor
 
-    def __init__(  # noqa: PLR0917 - torchaudio's signature
+    def __init__(
         self,
         n_fft: int,
         win_length: int,

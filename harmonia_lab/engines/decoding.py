@@ -42,7 +42,7 @@ def embed(weights: Weights, tokens: Tensor) -> Tensor:
     return F.embedding(tokens + weights.codebook_offsets, weights.embeddings).sum(-2)
 
 
-def step_layer(  # noqa: PLR0917 - a step is what it reads
+def step_layer(
     x: Tensor, layer: Layer, cache: KVCache, text: TextKV | None, at: int | Tensor, seen: int, mask: Tensor | None
 ) -> Tensor:
     """One position through one layer. x: [R, d]. at: the position. seen: how many positions are attended to."""
