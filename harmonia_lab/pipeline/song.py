@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from harmonia_lab import __version__
 from harmonia_lab.engines.base import AudioEngine, CancelToken, MetadataEngine, MetadataResult, derive_seed
@@ -36,11 +36,11 @@ from harmonia_lab.protocol.events import (
     StageName,
     utc_now,
 )
-from harmonia_lab.protocol.models import Song, SongMetadata, SongRequest, StemFile
+from harmonia_lab.protocol.models import JobStatus, Song, SongMetadata, SongRequest, StemFile
 
 __all__ = ["Generation", "Limits", "Status"]
 
-Status = Literal["pending", "processing", "completed", "failed", "cancelled"]
+Status = JobStatus
 _log = logging.getLogger(__name__)
 
 
@@ -265,14 +265,13 @@ class Generation:
     def _timeout_error(self) -> HarmoniaError:
         message = f"Stage {self._stage} took longer than its limit of {self._limit():g} s."
         if self._stage == "metadata":
-            return MetadataError(message, code=ErrorCode.OLLAMA_TIMEOUT, hint="Raise the limit, or use a smaller model.")
+            return MetadataError(
+                message, code=ErrorCode.OLLAMA_TIMEOUT, hint="Raise the limit, or use a smaller model."
+            )
         return AudioError(message, code=ErrorCode.AUDIO_TIMEOUT, hint="Raise the limit, or ask for a shorter song.")
 
     def _error_event(self, error: HarmoniaError, *, final: bool) -> GenerationError:
-        info = ErrorInfo(
-            code=error.code, message=str(error), details=error.details or None, recoverable=error.recoverable
-        )
-        return GenerationError(generation_id=self.id, error=info, stage=self._stage, final=final)
+        return GenerationError(generation_id=self.id, error=ErrorInfo.of(error), stage=self._stage, final=final)
 
     def _metadata_name(self) -> str:
         return "given" if self.request.metadata is not None else self._metadata_engine.name
@@ -339,7 +338,8 @@ class Generation:
             "timings": self._attempt.timings,
             "measurements": audio.measurements,
             "files": {
-                str(path.relative_to(work)): {"sha256": file_digest(path), "bytes": path.stat().st_size} for path in files
+                str(path.relative_to(work)): {"sha256": file_digest(path), "bytes": path.stat().st_size}
+                for path in files
             },
             "seconds": audio.second_digests,
         }

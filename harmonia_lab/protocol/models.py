@@ -1,4 +1,5 @@
-"""The nouns of the protocol: what is asked for (`SongRequest`), what stage 1 writes (`SongMetadata`), what comes out (`Song`).
+"""The nouns of the protocol: what is asked for (`SongRequest`), what stage 1 writes (`SongMetadata`), what comes out
+(`Song`), and how a generation looks from outside (`Job`).
 
 Owns ranges, units and the wire names (camelCase; Python attributes are snake_case). It validates and normalises, and
 does nothing else.
@@ -8,27 +9,78 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Annotated, Any, NamedTuple
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    computed_field,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.protocol.vocabulary import INSTRUMENTS, Role, find_instrument, normalise_key
 from harmonia_lab.syllables import count_syllables, words_of
 
-__all__ = ["MAX_NARRATIVE", "Instrument", "LyricSection", "Song", "SongMetadata", "SongRequest", "StemFile", "WireModel", "parse_request"]
+__all__ = [
+    "MAX_FINDINGS",
+    "MAX_NARRATIVE",
+    "GenerationId",
+    "Instrument",
+    "Job",
+    "JobProgress",
+    "JobResult",
+    "JobStatus",
+    "LyricSection",
+    "Percentage",
+    "Song",
+    "SongMetadata",
+    "SongRequest",
+    "StemFile",
+    "Timestamp",
+    "WireModel",
+    "explain",
+    "parse_request",
+    "utc_now",
+]
 
 MAX_NARRATIVE = 20_000
 """Characters. A short story fits; more than that no model reads with attention, and a megabyte is a mistake."""
 
+MAX_FINDINGS = 5
+"""Faults that one answer names: who mends five at once reads no more."""
+
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Percentage = Annotated[float, Field(ge=0, le=100)]
+GenerationId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+JobStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
+
+
+def utc_now() -> datetime:
+    """The current time, UTC, cut to the milliseconds that the wire carries."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Timestamp = Annotated[datetime, PlainSerializer(_iso, return_type=str, when_used="json")]
+"""UTC on the wire as a JavaScript `Date` prints itself: 2026-01-31T09:30:00.000Z."""
 
 
 class WireModel(BaseModel):
     """camelCase on the wire, snake_case in Python, unknown fields ignored."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", allow_inf_nan=False
+    )
 
     def to_wire(self) -> dict[str, Any]:
         """Plain JSON values under wire names; fields that are None are left out, as the guide's optional fields are."""
@@ -114,7 +166,7 @@ class SongRequest(WireModel):
     """
 
     narrative: Annotated[str, Field(max_length=MAX_NARRATIVE)] = ""
-    generation_id: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = None
+    generation_id: GenerationId | None = None
     model: Annotated[str | None, Field(min_length=1, max_length=200)] = None
     audio_model: Annotated[str | None, Field(min_length=1, max_length=400)] = None
     seconds: Annotated[float, Field(ge=1, le=600)] = 20.0
@@ -131,7 +183,9 @@ class SongRequest(WireModel):
         if not isinstance(value, str):
             return value
         if len(value) > MAX_NARRATIVE:
-            raise ValueError(f"has {len(value):,} characters; at most {MAX_NARRATIVE:,} are read. Shorten it to the heart of the story")
+            raise ValueError(
+                f"has {len(value):,} characters; at most {MAX_NARRATIVE:,} are read. Shorten it to the heart of the story"
+            )
         if any((ord(c) < 32 and c not in "\t\n\r\f\v") or 0xD800 <= ord(c) <= 0xDFFF or c == "\ufffd" for c in value):
             raise ValueError("holds control characters or undecodable bytes: it is no text. Give it as UTF-8 text")
         return value.strip()
@@ -141,12 +195,14 @@ class SongRequest(WireModel):
     def _key(cls, value: str | None) -> str | None:
         return None if value is None else _key_name(value)
 
-    @field_validator("instruments", mode="before")
+    @field_validator("instruments", mode="before", json_schema_input_type=list[Instrument | str] | None)
     @classmethod
     def _names(cls, value: Any) -> Any:
         """A bare name stands for the instrument in its usual role."""
         if isinstance(value, list):
-            return [{"name": v, "role": INSTRUMENTS[_instrument_name(v)].role} if isinstance(v, str) else v for v in value]
+            return [
+                {"name": v, "role": INSTRUMENTS[_instrument_name(v)].role} if isinstance(v, str) else v for v in value
+            ]
         return value
 
 
@@ -179,6 +235,49 @@ class Song(WireModel):
     seed: Seed
 
 
+class JobProgress(WireModel):
+    """percentage: 0…100 over both stages; never goes back within one attempt. current of total: the same in percent
+    points, so that a client which divides one by the other agrees. message: what is being done, for people to read."""
+
+    current: Annotated[int, Field(ge=0)] = 0
+    total: Annotated[int, Field(ge=1)] = 100
+    percentage: Percentage = 0.0
+    message: str = ""
+
+
+class JobResult(WireModel):
+    """output_path: where the song can be fetched. metadata: of the finished song. error: why there is none."""
+
+    output_path: str | None = None
+    metadata: SongMetadata | None = None
+    error: str | None = None
+
+
+class Job(WireModel):
+    """A generation as seen from outside. id: the generation's id. user_id: who started it and may see it."""
+
+    id: GenerationId
+    user_id: str
+    job_type: Literal["song-generation"] = "song-generation"
+    status: JobStatus = "pending"
+    progress: JobProgress = JobProgress()
+    created_at: Timestamp
+    updated_at: Timestamp
+    result: JobResult | None = None
+
+    def linked(self, url: str) -> Self:
+        """With `url` as the place of its song, if it has one."""
+        if self.result is None or self.result.output_path is None:
+            return self
+        return self.model_copy(update={"result": self.result.model_copy(update={"output_path": url})})
+
+    def for_admin(self) -> Self:
+        """Without the words that its owner's story turned into."""
+        if self.result is None or self.result.metadata is None:
+            return self
+        return self.model_copy(update={"result": self.result.model_copy(update={"metadata": None})})
+
+
 def parse_request(**fields: Any) -> SongRequest:
     """A `SongRequest` from untrusted fields.
 
@@ -187,7 +286,9 @@ def parse_request(**fields: Any) -> SongRequest:
     try:
         request = SongRequest.model_validate(fields)
     except ValidationError as error:
-        raise InvalidRequest(explain(error), details={"fields": [".".join(map(str, e["loc"])) for e in error.errors()]}) from None
+        raise InvalidRequest(
+            explain(error), details={"fields": [".".join(map(str, e["loc"])) for e in error.errors()]}
+        ) from None
     if not request.narrative and request.metadata is None:
         raise InvalidRequest(
             "narrative is empty.", hint="Write a sentence or two that tell a story.", details={"fields": ["narrative"]}
@@ -198,12 +299,15 @@ def parse_request(**fields: Any) -> SongRequest:
 def explain(error: ValidationError) -> str:
     """Pydantic's findings as one line a person can act on, without echoing long or private input."""
     parts = []
-    for item in error.errors(include_url=False):
+    found = error.errors(include_url=False)
+    for item in found[:MAX_FINDINGS]:
         where = ".".join(str(p) for p in item["loc"]) or "request"
         message = item["msg"].removeprefix("Value error, ")
         given = repr(item["input"])
         shown = f" (got {given})" if len(given) <= 40 and item["type"] != "value_error" else ""
         parts.append(f"{where} {message[0].lower()}{message[1:]}{shown}")
+    if len(found) > MAX_FINDINGS:
+        parts.append(f"and {len(found) - MAX_FINDINGS} more")
     return "; ".join(parts) + "."
 
 
@@ -211,7 +315,9 @@ def _instrument_name(value: str) -> str:
     found = find_instrument(value)
     if found is None:
         near = difflib.get_close_matches(value.lower(), INSTRUMENTS, 3, 0.5)
-        raise ValueError(f"{value[:40]!r} is no known instrument. {'Nearest: ' if near else 'Known: '}{', '.join(near or INSTRUMENTS)}")
+        raise ValueError(
+            f"{value[:40]!r} is no known instrument. {'Nearest: ' if near else 'Known: '}{', '.join(near or INSTRUMENTS)}"
+        )
     return found
 
 
