@@ -1,4 +1,4 @@
-"""The command line: `harmonia song | verify | doctor | setup | bench`.
+"""The command line: `harmonia song | verify | doctor | setup | bench | protocol`.
 
 Owns arguments, exit statuses and what a person or a script gets to read. Results go to standard output, everything
 else to standard error. Exit status: 0 done, 1 failed, 2 bad usage, 130 cancelled.
@@ -46,6 +46,8 @@ def _run(options: argparse.Namespace) -> int:
             from harmonia_lab.cli.doctor import run  # noqa: PLC0415
         elif options.command == "bench":
             from harmonia_lab.bench.pipeline import run  # noqa: PLC0415
+        elif options.command == "protocol":
+            from harmonia_lab.cli.protocol import run  # noqa: PLC0415
         else:
             from harmonia_lab.cli.setup import run  # noqa: PLC0415
         return run(options)
@@ -105,6 +107,11 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--runs", type=int, default=5, help="songs that count, after one that does not (default 5)")
     bench.add_argument("--seconds", type=float, default=30.0, help="length of each song (default 30)")
     bench.add_argument("--json", metavar="FILE", help="also write the figures, with the machine and the versions")
+
+    protocol = commands.add_parser(
+        "protocol", help="print the wire protocol", description="Prints the wire protocol, for other people's tools."
+    )
+    protocol.add_argument("what", choices=("asyncapi", "typescript", "markdown"), help="AsyncAPI 3 (JSON), types, a page")
 
     setup = commands.add_parser(
         "setup", help="install what package metadata can't express", description="Installs what pip can't be told to."

@@ -57,15 +57,15 @@ Seq = Annotated[int, Field(ge=0, le=2**53 - 1, strict=True)]
 
 
 class LastProgress(WireModel):
-    """event: the name of the progress event. data: what it carried."""
+    """The latest progress event. event: the name of the progress event. data: what it carried."""
 
     event: Literal["metadata-generation-progress", "audio-generation-progress"]
     data: MetadataGenerationProgress | AudioGenerationProgress
 
 
 class Snapshot(WireModel):
-    """Where a generation stands. seq, job_seq: those of the last lifecycle event of either family.
-    progress: the latest progress event, absent before the first."""
+    """Where a generation stands. generation_id: which. status, stage, job: now. seq, job_seq: those of the last
+    lifecycle event of either family. progress: the latest progress event, absent before the first."""
 
     generation_id: str
     status: JobStatus
@@ -77,53 +77,53 @@ class Snapshot(WireModel):
 
 
 class Ack(WireModel):
-    """Done."""
+    """Done. ok: says so."""
 
     ok: Literal[True] = True
 
 
 class ErrorAck(WireModel):
-    """Not done. error: why not."""
+    """Not done. ok: says so. error: why not."""
 
     ok: Literal[False] = False
     error: ErrorInfo
 
 
 class GenerationAck(Ack):
-    """Done, for one generation."""
+    """Done, for one generation. generation_id: which."""
 
     generation_id: str
 
 
 class JoinAck(GenerationAck):
-    """snapshot: where the generation stands; absent while nobody has started it. replayed: how many lifecycle events
-    were sent again before this answer."""
+    """Joined. snapshot: where the generation stands; absent while nobody has started it. replayed: how many lifecycle
+    events were sent again before this answer."""
 
     snapshot: Snapshot | None = None
     replayed: Annotated[int, Field(ge=0)]
 
 
 class StartAck(GenerationAck):
-    """job_id: the same as generation_id."""
+    """Queued. job_id: the same as generation_id."""
 
     job_id: str
 
 
 class JobAck(Ack):
-    """job: as it stands; absent while nobody has started it."""
+    """Done, for one job. job_id: which. job: as it stands; absent while nobody has started it."""
 
     job_id: str
     job: Job | None = None
 
 
 class JobsAck(Ack):
-    """jobs: newest first."""
+    """Done, for many jobs. jobs: newest first."""
 
     jobs: list[Job]
 
 
 class RefreshAck(Ack):
-    """expires_at: of the new token."""
+    """The new token holds. expires_at: when it ends."""
 
     expires_at: Timestamp
 
@@ -137,6 +137,8 @@ class WireCommand(WireModel):
 
 
 class _OfGeneration(WireCommand):
+    """generation_id: which generation."""
+
     ack: ClassVar[type[Ack]] = GenerationAck
     generation_id: GenerationId
 
@@ -168,8 +170,8 @@ class LeaveGeneration(_Room):
 
 
 class StartGeneration(SongRequest, WireCommand):
-    """Make a song. generation_id: chosen by the client, or left to the server. The caller hears of it from the first
-    event on. model, audio_model: names that the server offers. metadata: given, stage 1 is skipped."""
+    """Make a song; the caller hears of it from the first event on. generation_id: chosen by the client, or left to the
+    server. model, audio_model: the language model and the audio model, by a name that the server offers."""
 
     name = "start-generation"
     ack = StartAck
@@ -194,6 +196,8 @@ class RetryGeneration(_OfGeneration):
 
 
 class _OfJob(WireCommand):
+    """job_id: the generation's id."""
+
     ack: ClassVar[type[Ack]] = JobAck
     job_id: GenerationId
 

@@ -81,7 +81,7 @@ class WireEvent(WireModel):
 
 
 class Event(WireEvent):
-    """An event of the generation family. seq: that of the last lifecycle event."""
+    """An event of the generation family. generation_id: which generation. seq: that of the last lifecycle event."""
 
     family = "generation"
     generation_id: str
@@ -109,7 +109,8 @@ class ProgressEvent(Event):
 
 
 class MetadataGenerationStarted(LifecycleEvent):
-    """model: the language model's name."""
+    """Stage 1 begins. user_id: the owner. narrative: the story, as given. timestamp: when it began.
+    model: the language model's name."""
 
     name = "metadata-generation-started"
     user_id: str
@@ -119,7 +120,7 @@ class MetadataGenerationStarted(LifecycleEvent):
 
 
 class PartialMetadata(WireModel):
-    """What stage 1 has written so far."""
+    """What stage 1 has written so far. title, lyrics, genre, mood: absent until they are known."""
 
     title: str | None = None
     lyrics: str | None = None
@@ -128,6 +129,8 @@ class PartialMetadata(WireModel):
 
 
 class MetadataGenerationProgress(ProgressEvent):
+    """Stage 1 goes on. current_step: what is being written. tokens_generated: so far. partial: what is written."""
+
     name = "metadata-generation-progress"
     current_step: Literal["analysis", "title", "lyrics", "genre", "mood"]
     tokens_generated: Annotated[int, Field(ge=0)] | None = None
@@ -135,7 +138,7 @@ class MetadataGenerationProgress(ProgressEvent):
 
 
 class MetadataGenerationComplete(LifecycleEvent):
-    """duration: milliseconds that stage 1 took."""
+    """Stage 1 is done. metadata: what it wrote. duration: milliseconds that it took (the guide's unit here)."""
 
     name = "metadata-generation-complete"
     metadata: SongMetadata
@@ -143,7 +146,8 @@ class MetadataGenerationComplete(LifecycleEvent):
 
 
 class AudioGenerationStarted(LifecycleEvent):
-    """duration: seconds of audio asked for. bpm: quarter notes a minute."""
+    """Stage 2 begins. instruments: in the order of rendering. duration: seconds of audio asked for (the guide's unit
+    here). bpm: quarter notes a minute."""
 
     name = "audio-generation-started"
     song_id: str
@@ -153,6 +157,9 @@ class AudioGenerationStarted(LifecycleEvent):
 
 
 class AudioGenerationProgress(ProgressEvent):
+    """Stage 2 goes on. current_instrument: the one being rendered; absent while loading, mixing and writing.
+    instruments_completed, total_instruments: how many."""
+
     name = "audio-generation-progress"
     current_instrument: str | None = None
     instruments_completed: Annotated[int, Field(ge=0)]
@@ -160,8 +167,8 @@ class AudioGenerationProgress(ProgressEvent):
 
 
 class AudioGenerationComplete(LifecycleEvent):
-    """audio_url: where the song can be fetched. duration: seconds of audio. file_size: bytes.
-    checksum: SHA-256 in hex."""
+    """The song is done. audio_url: where it can be fetched, for a while: it is made anew each time the event is sent.
+    duration: seconds of audio (the guide's unit here). file_size: bytes. checksum: SHA-256 in hex."""
 
     name = "audio-generation-complete"
     song_id: str
@@ -186,7 +193,8 @@ class ErrorInfo(WireModel):
 
 
 class GenerationError(LifecycleEvent):
-    """final: false while recovery is still being tried."""
+    """Something failed. error: what. stage: where; "unknown" where there is no such generation. final: false while
+    recovery is still being tried."""
 
     name = "generation-error"
     error: ErrorInfo
@@ -195,13 +203,16 @@ class GenerationError(LifecycleEvent):
 
 
 class GenerationCancelled(LifecycleEvent):
+    """It was stopped, and this is its end. reason: by whom or what. cancelled_at: when."""
+
     name = "generation-cancelled"
     reason: Literal["user_cancelled", "timeout", "system_error"]
     cancelled_at: Timestamp = Field(default_factory=utc_now)
 
 
 class GenerationTimeout(LifecycleEvent):
-    """timeout_after: seconds. `generation-cancelled` with reason "timeout" follows at once."""
+    """A stage took too long, for good. `generation-cancelled` with reason "timeout" follows at once.
+    stage: which. timeout_after: seconds."""
 
     name = "generation-timeout"
     stage: StageName
@@ -252,8 +263,9 @@ class _OfJob(JobEvent):
 
 
 class JobStatusEvent(_OfJob):
-    """status: the new one. job: the whole job, where it is new or tried again. position: how many jobs come before it
-    in the queue. eta_seconds: estimated seconds until the song is done."""
+    """The job's status, or its place in the queue, changed. status: the new one. job: the whole job, where it is new or
+    tried again. position: how many jobs come before it in the queue. eta_seconds: estimated seconds until the song is
+    done."""
 
     name = "job:status"
     status: JobStatus
@@ -263,7 +275,7 @@ class JobStatusEvent(_OfJob):
 
 
 class JobProgressEvent(_OfJob):
-    """tick: only grows within one job."""
+    """The job goes on. progress: how far. tick: only grows within one job."""
 
     name = "job:progress"
     delivery = "progress"
@@ -272,7 +284,7 @@ class JobProgressEvent(_OfJob):
 
 
 class JobCompletedEvent(JobEvent):
-    """job: with the result. `job:status` with "completed" follows at once."""
+    """`job:status` with "completed" follows at once. job: with the result."""
 
     name = "job:completed"
     job: Job
@@ -283,8 +295,8 @@ class JobCompletedEvent(JobEvent):
 
 
 class JobFailedEvent(_OfJob):
-    """error: what happened, for people to read. code: the same for programs. recoverable: whether `retry-generation`
-    can help. `job:status` with "failed" follows at once."""
+    """`job:status` with "failed" follows at once. error: what happened, for people to read. code: the same for
+    programs. recoverable: whether `retry-generation` can help."""
 
     name = "job:failed"
     error: str
@@ -293,14 +305,15 @@ class JobFailedEvent(_OfJob):
 
 
 class User(WireModel):
-    """id: the token's subject."""
+    """id: the token's subject. roles: such as "admin"."""
 
     id: str
     roles: list[str]
 
 
 class ServerHello(WireEvent):
-    """The first event of a connection. features: what this server can do beyond the guide."""
+    """The first event of a connection. protocol_version: major.minor; a newer minor number only adds. server_time: by
+    the server's clock. user: as the token says. features: what this server can do beyond the guide."""
 
     name = "server-hello"
     protocol_version: str
@@ -310,7 +323,7 @@ class ServerHello(WireEvent):
 
 
 class TokenExpiring(WireEvent):
-    """expires_at: when the socket will be closed, unless `refresh-token` brings a newer token before."""
+    """The token ends soon. expires_at: when the socket will be closed, unless `refresh-token` brings a newer one."""
 
     name = "token-expiring"
     expires_at: Timestamp

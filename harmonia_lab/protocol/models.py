@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationError,
+    WithJsonSchema,
     computed_field,
     field_validator,
 )
@@ -71,7 +72,11 @@ def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-Timestamp = Annotated[datetime, PlainSerializer(_iso, return_type=str, when_used="json")]
+Timestamp = Annotated[
+    datetime,
+    PlainSerializer(_iso, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 """UTC on the wire as a JavaScript `Date` prints itself: 2026-01-31T09:30:00.000Z."""
 
 
@@ -88,7 +93,7 @@ class WireModel(BaseModel):
 
 
 class Instrument(WireModel):
-    """One voice of the arrangement. `name` is a key of `vocabulary.INSTRUMENTS`."""
+    """One voice of the arrangement. name: one of `vocabulary.INSTRUMENTS`. role: what it plays."""
 
     name: str
     role: Role
@@ -97,6 +102,9 @@ class Instrument(WireModel):
     @classmethod
     def _known(cls, value: str) -> str:
         return _instrument_name(value)
+
+
+InstrumentNames = Annotated[list[Instrument | str], Field(min_length=1, max_length=8)]
 
 
 class LyricSection(NamedTuple):
@@ -109,8 +117,9 @@ class LyricSection(NamedTuple):
 class SongMetadata(WireModel):
     """Stage 1's result, and everything that stage 2 needs to know.
 
-    lyrics: sections start with a line such as `[Verse 1]`, lines follow; sections are parted by a blank line.
-    bpm: quarter notes a minute. key: as "A minor".
+    title, genre: plain text. lyrics: sections start with a line such as `[Verse 1]`, lines follow; sections are parted
+    by a blank line. mood: one to five words. bpm: quarter notes a minute. key: as "A minor". instruments: in the order
+    of rendering.
     """
 
     title: Annotated[str, Field(min_length=1, max_length=120)]
@@ -160,9 +169,10 @@ class SongMetadata(WireModel):
 class SongRequest(WireModel):
     """What a researcher asks for. What is None is decided by stage 1 (bpm, key, genre, instruments) or drawn (seed).
 
-    seconds: length of the song, 1…600 s. bpm: 40…220 quarter notes a minute. seed: 0…2³²−1; the same seed gives the
-    same bytes with the offline engines. model: the language model's name on its server. audio_model: the audio model.
-    metadata: given, stage 1 is skipped.
+    narrative: the story. generation_id: a name of one's own. seconds: length of the song, 1…600 s. bpm: 40…220 quarter
+    notes a minute. key: as "A minor". genre: as "folk". instruments: a bare name plays its usual role. seed: 0…2³²−1;
+    the same seed gives the same bytes with the offline engines. model: the language model's name on its server.
+    audio_model: the audio model. metadata: given, stage 1 is skipped.
     """
 
     narrative: Annotated[str, Field(max_length=MAX_NARRATIVE)] = ""
@@ -195,7 +205,7 @@ class SongRequest(WireModel):
     def _key(cls, value: str | None) -> str | None:
         return None if value is None else _key_name(value)
 
-    @field_validator("instruments", mode="before", json_schema_input_type=list[Instrument | str] | None)
+    @field_validator("instruments", mode="before", json_schema_input_type=InstrumentNames | None)
     @classmethod
     def _names(cls, value: Any) -> Any:
         """A bare name stands for the instrument in its usual role."""
@@ -236,8 +246,8 @@ class Song(WireModel):
 
 
 class JobProgress(WireModel):
-    """percentage: 0…100 over both stages; never goes back within one attempt. current of total: the same in percent
-    points, so that a client which divides one by the other agrees. message: what is being done, for people to read."""
+    """How far a job is. percentage: 0…100 over both stages; never goes back within one attempt. current, total: the
+    same in percent points, so that a client which divides one by the other agrees. message: what is being done."""
 
     current: Annotated[int, Field(ge=0)] = 0
     total: Annotated[int, Field(ge=1)] = 100
@@ -246,7 +256,8 @@ class JobProgress(WireModel):
 
 
 class JobResult(WireModel):
-    """output_path: where the song can be fetched. metadata: of the finished song. error: why there is none."""
+    """How a job ended. output_path: where the song can be fetched, for a while. metadata: of the finished song.
+    error: why there is none."""
 
     output_path: str | None = None
     metadata: SongMetadata | None = None
@@ -254,7 +265,8 @@ class JobResult(WireModel):
 
 
 class Job(WireModel):
-    """A generation as seen from outside. id: the generation's id. user_id: who started it and may see it."""
+    """A generation as seen from outside. id: the generation's. user_id: who started it and may see it. job_type: always
+    this. status, progress: now. created_at, updated_at: when. result: once it has ended."""
 
     id: GenerationId
     user_id: str
