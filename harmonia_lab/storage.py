@@ -1,6 +1,7 @@
-"""What the operating system's file errors mean to a user, and the folder where state lives.
+"""Bytes on a disk, for good or with an error that says what to do; and the folder where state lives.
 
-Owns the mapping from OSError to StorageError and the place of `HARMONIA_HOME`. It writes nothing itself.
+Owns the one way in which the package writes whole files, what the operating system's refusals are called, and the place
+of `HARMONIA_HOME`. Which files there are, and in which order they appear, is the business of whoever calls.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from harmonia_lab.errors import ErrorCode, StorageError
 
-__all__ = ["home_folder", "storage_errors"]
+__all__ = ["home_folder", "storage_error", "storage_errors", "write_bytes"]
 
 
 def home_folder() -> Path:
@@ -26,23 +27,46 @@ def home_folder() -> Path:
     return platformdirs.user_state_path("harmonia-lab", appauthor=False)
 
 
+def write_bytes(path: Path, data: bytes | bytearray | memoryview) -> None:
+    """Write a file and wait until it is on the disk; where that fails, nothing half-written stays.
+
+    Raises StorageError: STORAGE_FULL, STORAGE_UNWRITABLE.
+    """
+    with storage_errors(path), path.open("wb") as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turns an OSError from writing at `path` into a StorageError that says what to do."""
+    """Turns an OSError from writing at `path` into the StorageError that says what to do."""
     try:
         yield
     except OSError as error:
-        where = error.filename or path
-        details = {"path": str(where), "errno": errno.errorcode.get(error.errno or 0, "")}
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageError(
-                f"The disk is full: {where} could not be written.",
-                code=ErrorCode.STORAGE_FULL,
-                hint="Free some space, or choose a folder on another disk.",
-                details=details,
-            ) from error
-        raise StorageError(
-            f"{where} cannot be written: {error.strerror or error}.",
-            hint="Choose another folder, or change the permissions of this one.",
-            details=details,
-        ) from error
+        raise storage_error(error, path) from error
+
+
+def storage_error(error: OSError, path: Path) -> StorageError:
+    """The StorageError for what the operating system said about `path`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(
+            f"The disk is full: {path} could not be written.",
+            code=ErrorCode.STORAGE_FULL,
+            hint=f"Free some space there, or choose a folder on another disk (df -h {path.parent}).",
+            details={"path": str(path)},
+        )
+    if error.errno == errno.ENOENT and not path.parent.exists():
+        reason = f"there is no folder {path.parent}"
+    else:
+        reason = (error.strerror or str(error)).lower()
+    return StorageError(
+        f"{path} cannot be written: {reason}.",
+        code=ErrorCode.STORAGE_UNWRITABLE,
+        hint="Choose a folder that you may write to.",
+        details={"path": str(path)},
+    )

@@ -180,6 +180,10 @@ class AudioEngine(Protocol):
 
     name: str
 
+    def prepare(self) -> None:
+        """Start loading in the background, while stage 1 is at work. Returns at once; what fails, fails in `render`."""
+        ...
+
     def render(
         self,
         parts: Sequence[Part],

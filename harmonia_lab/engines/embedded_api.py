@@ -1,8 +1,8 @@
-"""Ollama's HTTP API over the embedded model: what the official `ollama` client needs for chat, logprobs and housekeeping.
+"""Ollama's HTTP API over the embedded model: what the official `ollama` client needs to chat, to list and to load.
 
-Owns the translation between Ollama's terms and llama.cpp's, and who may ask. Runs in the server's process
-(`embedded_server.py`) and knows nothing of how the model is held (`embedded_model.py`). Written from
-https://github.com/ollama/ollama/blob/main/docs/api.md; where it differs from Ollama:
+Owns the routes, the form of the answers, and who may ask. Requests are translated in `embedded_terms.py`; how the model
+is held is the business of `embedded_model.py`. Written from https://github.com/ollama/ollama/blob/main/docs/api.md;
+where it differs from Ollama:
 
 - `top_logprobs` goes up to the size of the vocabulary, where Ollama stops at 20.
 - A prompt longer than the context is refused (400); Ollama drops the oldest messages.
@@ -18,16 +18,23 @@ import datetime as dt
 import hmac
 import importlib.metadata
 import json
-import platform
-import re
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 import harmonia_lab
 from harmonia_lab.engines.embedded_model import LanguageModel, ModelFailed
+from harmonia_lab.engines.embedded_terms import (
+    KEEP_ALIVE_S,
+    Refused,
+    keep_alive_seconds,
+    known_options,
+    logprob_entry,
+    parse_body,
+    to_llama,
+)
 from harmonia_lab.engines.gguf import file_digest, read_header
 
 __all__ = ["application"]
@@ -35,69 +42,44 @@ __all__ = ["application"]
 MAX_BODY = 2**20
 """Bytes of a request."""
 
-MAX_TOP_LOGPROBS = 1_000_000
-
-KEEP_ALIVE_S = 300.0
-"""Ollama's default: the model is unloaded five minutes after the last request."""
-
-_DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "min_p": 0.0, "repeat_penalty": 1.1, "repeat_last_n": 64}
-"""Ollama's, which are not llama.cpp's."""
-
-_OPTIONS: dict[str, type | tuple[type, ...]] = {
-    "num_predict": int, "num_ctx": int, "seed": int, "top_k": int, "repeat_last_n": int,
-    "temperature": (int, float), "top_p": (int, float), "min_p": (int, float), "typical_p": (int, float),
-    "repeat_penalty": (int, float), "presence_penalty": (int, float), "frequency_penalty": (int, float),
-    "stop": (str, list),
-}  # fmt: skip
-
-_BATCH_INVARIANT = {("x86_64", "Q4_1")}
-"""Machine and quantisation for which a token's numbers don't depend on what was computed beside it (see `_reuse`)."""
-
-
-class _Refused(Exception):
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
 
 def application(model: LanguageModel, name: str, token: str) -> web.Application:
     """The routes for one model called `name`, for whoever shows the `token`."""
     api = _Api(model, name)
     app = web.Application(client_max_size=MAX_BODY, middlewares=[_errors, _guard(token)])
-    app.add_routes([
-        web.get("/api/version", api.version),
-        web.get("/api/tags", api.tags),
-        web.get("/api/ps", api.ps),
-        web.post("/api/show", api.show),
-        web.post("/api/pull", api.pull),
-        web.post("/api/chat", api.chat),
-    ])
+    app.add_routes(
+        [
+            web.get("/api/version", api.version),
+            web.get("/api/tags", api.tags),
+            web.get("/api/ps", api.ps),
+            web.post("/api/show", api.show),
+            web.post("/api/pull", api.pull),
+            web.post("/api/chat", api.chat),
+        ]
+    )
     return app
-
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @web.middleware
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except (_Refused, ModelFailed) as error:
+    except (Refused, ModelFailed) as error:
         return web.json_response({"error": str(error)}, status=error.status)
     except web.HTTPException as error:
         return web.json_response({"error": error.reason}, status=error.status)
 
 
-def _guard(token: str) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def _guard(token: str) -> Middleware:
     expected = f"Bearer {token}".encode()
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         """A web page could reach a loopback port, under its own name after rebinding DNS: it fails on each of these."""
         if request.url.host not in {"127.0.0.1", "localhost"} or "Origin" in request.headers:
-            raise _Refused(403, "this server answers programs on this machine only")
-        if not hmac.compare_digest(request.headers.get("Authorization", "").encode(), expected):
-            raise _Refused(401, "unauthorized")
+            raise Refused(403, "this server answers programs on this machine only")
+        if not hmac.compare_digest(request.headers.get("Authorization", "").encode(errors="replace"), expected):
+            raise Refused(401, "unauthorized")
         return await handler(request)
 
     return guard
@@ -113,11 +95,13 @@ class _Api:
         self._keep(KEEP_ALIVE_S)
 
     async def version(self, _request: web.Request) -> web.Response:
-        return web.json_response({
-            "version": f"{harmonia_lab.__version__}-embedded",
-            "xllamacpp": importlib.metadata.version("xllamacpp"),
-            "threads": self.model.threads,
-        })
+        return web.json_response(
+            {
+                "version": f"{harmonia_lab.__version__}-embedded",
+                "xllamacpp": importlib.metadata.version("xllamacpp"),
+                "threads": self.model.threads,
+            }
+        )
 
     async def tags(self, _request: web.Request) -> web.Response:
         return web.json_response({"models": [await self._entry()]})
@@ -129,7 +113,7 @@ class _Api:
         return web.json_response({"models": [await self._entry() | loaded]})
 
     async def show(self, request: web.Request) -> web.Response:
-        body = await _body(request)
+        body = parse_body(await request.read())
         self._check_name(body)
         entry = await self._entry()
         extra = {
@@ -138,17 +122,19 @@ class _Api:
             "harmonia.threads": self.model.threads,
             "harmonia.xllamacpp": importlib.metadata.version("xllamacpp"),
         }
-        return web.json_response({
-            "license": self.header.licence or "",
-            "template": self.header.metadata.get("tokenizer.chat_template", ""),
-            "modified_at": entry["modified_at"],
-            "details": entry["details"],
-            "model_info": self.header.metadata | extra,
-            "capabilities": ["completion"],
-        })
+        return web.json_response(
+            {
+                "license": self.header.licence or "",
+                "template": self.header.metadata.get("tokenizer.chat_template", ""),
+                "modified_at": entry["modified_at"],
+                "details": entry["details"],
+                "model_info": self.header.metadata | extra,
+                "capabilities": ["completion"],
+            }
+        )
 
     async def pull(self, request: web.Request) -> web.StreamResponse:
-        body = await _body(request)
+        body = parse_body(await request.read())
         known = self._named(body) == self.name
         lines = [
             {"status": "pulling manifest"},
@@ -164,15 +150,15 @@ class _Api:
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         started = time.perf_counter_ns()
-        body = await _body(request)
+        body = parse_body(await request.read())
         self._check_name(body)
-        keep_alive = _seconds(body.get("keep_alive"))
-        options = _options(body.get("options"))
+        keep_alive = keep_alive_seconds(body.get("keep_alive"))
+        options = known_options(body.get("options"))
         num_ctx = min(options["num_ctx"], self.header.context_length) if options.get("num_ctx", 0) > 0 else None
         if not body.get("messages"):
             return await self._load_or_unload(num_ctx, keep_alive)
-        question = self._question(body, options)
-        answer = _Answer(self.name, request if body.get("stream", True) else None)
+        question = to_llama(body, options, self.header.quantization)
+        answer = _Answer(self.name, request if body.get("stream", True) else None, body.get("top_logprobs") or 0)
         async with self.model.lock:
             self._hold()
             try:
@@ -196,49 +182,17 @@ class _Api:
                 load_ns = await self.model.load(num_ctx) if keep_alive else 0
             finally:
                 self._keep(keep_alive)
-        return web.json_response({
-            "model": self.name,
-            "created_at": _now(),
-            "message": {"role": "assistant", "content": ""},
-            "done": True,
-            "done_reason": "load" if keep_alive else "unload",
-            "load_duration": load_ns,
-            "total_duration": time.perf_counter_ns() - started,
-        })
-
-    def _question(self, body: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-        """Ollama's request in llama.cpp's terms."""
-        for key, feature in (("tools", "tools"), ("think", "thinking")):
-            if body.get(key):
-                raise _Refused(400, f'"{self.name}" does not support {feature}')
-        settings = _DEFAULTS | {key: value for key, value in options.items() if key not in {"num_predict", "num_ctx"}}
-        seed = settings.pop("seed", -1)
-        question: dict[str, Any] = settings | {
-            "messages": _messages(body["messages"]),
-            "max_tokens": options["num_predict"] if options.get("num_predict", -1) > 0 else -1,
-            "seed": seed if seed >= 0 else -1,
-            "cache_prompt": self._reuse(seeded=seed >= 0),
-            "stream": True,
-            "timings_per_token": True,
-            "return_progress": True,  # a chunk per prefill batch, so that a prefill can be stopped
-        }
-        top = body.get("top_logprobs") or 0
-        if not isinstance(top, int) or not 0 <= top <= MAX_TOP_LOGPROBS:
-            raise _Refused(400, f"top_logprobs must be between 0 and {MAX_TOP_LOGPROBS}")
-        if body.get("logprobs"):
-            question |= {"logprobs": True, "top_logprobs": top}
-        schema = body.get("format")
-        if isinstance(schema, dict):
-            question["json_schema"] = schema | {"x-guidance": {"whitespace_flexible": False}}
-        elif schema == "json":
-            question["response_format"] = {"type": "json_object"}
-        elif schema:
-            raise _Refused(400, 'format must be "json" or a JSON schema')
-        return question
-
-    def _reuse(self, *, seeded: bool) -> bool:
-        """Whether the prompt's beginning may come from the last request: always, unless a seeded answer could change."""
-        return not seeded or (platform.machine(), self.header.quantization) in _BATCH_INVARIANT
+        return web.json_response(
+            {
+                "model": self.name,
+                "created_at": _now(),
+                "message": {"role": "assistant", "content": ""},
+                "done": True,
+                "done_reason": "load" if keep_alive else "unload",
+                "load_duration": load_ns,
+                "total_duration": time.perf_counter_ns() - started,
+            }
+        )
 
     def _hold(self) -> None:
         if self._timer:
@@ -279,17 +233,18 @@ class _Api:
     def _check_name(self, body: dict[str, Any]) -> None:
         name = self._named(body)
         if not name or not isinstance(name, str):
-            raise _Refused(400, "model is required")
+            raise Refused(400, "model is required")
         if name != self.name:
-            raise _Refused(404, f"model '{name}' not found")
+            raise Refused(404, f"model '{name}' not found")
 
 
 class _Answer:
     """One chat's answer, in lines as it comes (a request given) or in one piece."""
 
-    def __init__(self, name: str, request: web.Request | None) -> None:
+    def __init__(self, name: str, request: web.Request | None, top: int) -> None:
         self._name = name
         self._request = request
+        self._top = top
         self._response: web.StreamResponse | None = None
         self._text: list[str] = []
         self._logprobs: list[dict[str, Any]] = []
@@ -307,7 +262,7 @@ class _Answer:
         choice = (chunk.get("choices") or [{}])[0]
         self._reason = choice.get("finish_reason") or self._reason
         text = (choice.get("delta") or {}).get("content") or ""
-        logprobs = [_logprob(entry, top=True) for entry in (choice.get("logprobs") or {}).get("content") or ()]
+        logprobs = [logprob_entry(entry, self._top) for entry in (choice.get("logprobs") or {}).get("content") or ()]
         if not text and not logprobs:
             return
         if self._request is None:
@@ -347,60 +302,6 @@ class _Answer:
     def _line(self, text: str, logprobs: list[dict[str, Any]]) -> dict[str, Any]:
         line = {"model": self._name, "created_at": _now(), "message": {"role": "assistant", "content": text}}
         return line | {"logprobs": logprobs} if logprobs else line
-
-
-def _logprob(entry: dict[str, Any], *, top: bool = False) -> dict[str, Any]:
-    value = {"token": entry["token"], "logprob": entry["logprob"]}
-    if top and entry.get("top_logprobs"):
-        value["top_logprobs"] = [_logprob(other) for other in entry["top_logprobs"]]
-    return value
-
-
-async def _body(request: web.Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.read())
-    except (ValueError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
-        raise _Refused(400, "the body must be a JSON object")
-    return body
-
-
-def _messages(messages: Any) -> list[dict[str, str]]:
-    plain = []
-    for message in messages if isinstance(messages, list) else [None]:
-        if not isinstance(message, dict) or message.get("role") not in {"system", "user", "assistant"}:
-            raise _Refused(400, "messages must be a list of {role: system | user | assistant, content}")
-        content = message.get("content") or ""
-        if not isinstance(content, str):
-            raise _Refused(400, "a message's content must be a string")
-        plain.append({"role": message["role"], "content": content})
-    return plain
-
-
-def _options(options: Any) -> dict[str, Any]:
-    """The options that we know; Ollama ignores the others too."""
-    if not isinstance(options or {}, dict):
-        raise _Refused(400, "options must be an object")
-    known = {key: value for key, value in (options or {}).items() if key in _OPTIONS and value is not None}
-    for key, value in known.items():
-        if isinstance(value, bool) or not isinstance(value, _OPTIONS[key]):
-            raise _Refused(400, f"option {key!r} has the wrong type")
-    return known
-
-
-def _seconds(value: Any) -> float:
-    """Ollama's keep_alive: seconds, or a duration in Go's spelling such as "1h30m"; negative means for ever."""
-    if value is None:
-        return KEEP_ALIVE_S
-    if isinstance(value, int | float):
-        return float(value)
-    units = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-    match = re.fullmatch(r"(-?)((?:\d+(?:\.\d+)?(?:ms|s|m|h))+|\d+(?:\.\d+)?)", str(value))
-    if not match:
-        raise _Refused(400, f"keep_alive {value!r} is no duration")
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", match[2]) or [(match[2], "s")]
-    return (-1 if match[1] else 1) * sum(float(number) * units[unit] for number, unit in parts)
 
 
 def _now() -> str:

@@ -10,7 +10,8 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import AsyncIterator
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ DEFAULT_CONTEXT = 2048
 """Tokens. The cache takes 46 KB of memory a token for SmolLM2-135M."""
 
 STOP_WITHIN_S = 0.2
-"""How long a cancelled request may take to stop by itself. After that its process is killed, and the next one loads anew."""
+"""How long a cancelled request may take to stop by itself. Then its process is killed, and the next one loads anew."""
 
 LINE_LIMIT = 64 * 2**20
 """Bytes of one line from the model's process: a whole vocabulary with its log-probabilities takes 5 MB."""
@@ -35,7 +36,7 @@ class ModelFailed(Exception):
 
 
 class LanguageModel:
-    """The model's process, at most one at a time. `load` and `chat` need the `lock`; the others don't.
+    """The model's process, at most one at a time. `begin`, `load` and `chat` need the `lock`; the others don't.
 
     A caller that is cancelled never waits and leaves nothing half-done behind: in a load the process is killed; in a
     chat it is told to stop, and killed if it doesn't.
@@ -46,7 +47,7 @@ class LanguageModel:
         self.threads = threads
         self.lock = asyncio.Lock()
         self.num_ctx = DEFAULT_CONTEXT
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Process | None = None
         self._loaded = False
         self._stopping: asyncio.Task[None] | None = None
         self._request = 0
@@ -56,18 +57,17 @@ class LanguageModel:
         """Whether a process holds the model, or is about to."""
         return self._process is not None and self._process.returncode is None
 
-    async def begin(self, num_ctx: int | None = None) -> None:
+    async def begin(self, num_ctx: int | None = None) -> Process:
         """Start to load, without waiting for the end of it. No num_ctx: the last one."""
         self.num_ctx = num_ctx or self.num_ctx
         self._loaded = False
         command = [sys.executable, "-P", "-m", "harmonia_lab.engines.embedded_llama"]
-        self._process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE_LIMIT
-        )
-        self._send({"path": str(self.path), "threads": self.threads, "num_ctx": self.num_ctx})
+        self._process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=LINE_LIMIT)
+        _send(self._process, {"path": str(self.path), "threads": self.threads, "num_ctx": self.num_ctx})
+        return self._process
 
     async def load(self, num_ctx: int | None = None) -> int:
-        """Nanoseconds that it took; next to nothing when the model is there with that context. Raises ModelFailed."""
+        """Nanoseconds that it took; next to none when the model is there with that context. Raises ModelFailed."""
         started = time.perf_counter_ns()
         if self._stopping:
             await asyncio.shield(self._stopping)
@@ -75,68 +75,76 @@ class LanguageModel:
             self.unload()
             await self.begin(num_ctx)
         if not self._loaded:
+            assert self._process
             try:
-                answer = await self._receive()
-            except BaseException:
-                self.unload()
-                raise
-            if "error" in answer:
-                self.unload()
-                raise ModelFailed(answer["error"]["message"])
-            self._loaded = True
+                _checked(await _receive(self._process))
+                self._loaded = True
+            finally:
+                if not self._loaded:
+                    self.unload()
         return time.perf_counter_ns() - started
 
-    async def chat(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """llama.cpp's chunks for a request in llama.cpp's terms. Close the iterator to stop. Raises ModelFailed."""
+    async def chat(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+        """llama.cpp's chunks for a request in llama.cpp's terms. Close the iterator to stop. Raises ModelFailed.
+
+        The model has to be loaded.
+        """
+        assert self._process
+        process = self._process
         self._request += 1
         number = self._request
-        self._send({"id": number, "chat": body})
+        _send(process, {"id": number, "chat": body})
         ended = False
         try:
-            while True:
-                message = await self._receive()
-                ended = message.get("id") == number and "chunk" not in message
-                if "error" in message:
-                    raise ModelFailed(message["error"]["message"], message["error"].get("code", 500))
-                if ended:
-                    return
-                yield message["chunk"]
+            while not ended:
+                message = await _receive(process)
+                ended = _ends(message, number)
+                _checked(message)
+                if not ended:
+                    yield message["chunk"]
         finally:
-            if not ended and self.running:
-                self._stopping = asyncio.create_task(self._stop(number))
+            if not ended:
+                self._stopping = asyncio.create_task(self._stop(process, number))
 
     def unload(self) -> None:
         """End the model's process, whatever it is doing."""
-        if self._process and self._process.returncode is None:
-            self._process.kill()
+        if self._process:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
         self._process = None
 
-    async def _stop(self, number: int) -> None:
+    async def _stop(self, process: Process, number: int) -> None:
         try:
-            self._send({"cancel": number})
+            _send(process, {"cancel": number})
             async with asyncio.timeout(STOP_WITHIN_S):
-                while True:
-                    message = await self._receive()
-                    if message.get("id") == number and "chunk" not in message:
-                        return
+                while not _ends(await _receive(process), number):
+                    pass
         except (TimeoutError, ModelFailed):
             self.unload()
         finally:
             self._stopping = None
 
-    def _send(self, message: dict[str, Any]) -> None:
-        assert self._process
-        assert self._process.stdin
-        with contextlib.suppress(ConnectionError):  # a process that died is noticed by reading
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
 
-    async def _receive(self) -> dict[str, Any]:
-        assert self._process
-        assert self._process.stdout
-        process = self._process
-        line = await process.stdout.readline()
-        if not line.endswith(b"\n"):
-            self.unload()
-            raise ModelFailed("the model's process ended unexpectedly")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+def _ends(message: dict[str, Any], number: int) -> bool:
+    return message.get("id") == number and "chunk" not in message
+
+
+def _checked(message: dict[str, Any]) -> None:
+    if "error" in message:
+        raise ModelFailed(message["error"]["message"], message["error"]["code"])
+
+
+def _send(process: Process, message: dict[str, Any]) -> None:
+    assert process.stdin
+    with contextlib.suppress(ConnectionError):  # a process that died is noticed by reading
+        process.stdin.write(json.dumps(message).encode() + b"\n")
+
+
+async def _receive(process: Process) -> dict[str, Any]:
+    assert process.stdout
+    line = await process.stdout.readline()
+    if not line.endswith(b"\n"):
+        status = await process.wait()
+        raise ModelFailed(f"the model's process ended with status {status}")
+    message: dict[str, Any] = json.loads(line)
+    return message

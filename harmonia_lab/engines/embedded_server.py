@@ -1,9 +1,9 @@
 """The embedded language model's server: `python -P -m harmonia_lab.engines.embedded_server`, started by `embedded.py`.
 
-Owns the order in which things start, and how they end. Its HTTP side is `embedded_api.py`, its model `embedded_model.py`.
-The settings come as one JSON line on standard input, never as arguments, which other users could read: {token, socket,
-name, path, threads}, `socket` being the number of an inherited, listening socket. When standard input closes, the parent
-is gone, and this process ends with everything that it started.
+Owns the order in which things start, and how they end. Its HTTP side is `embedded_api.py`, its model is
+`embedded_model.py`. The settings come as one JSON line on standard input, never as arguments, which other users could
+read: {token, socket, name, path, threads}, `socket` being the number of an inherited, listening socket. When standard
+input closes, the parent is gone, and this process ends with its process group: it is started in a session of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -41,7 +42,7 @@ def main() -> None:
 
     def end_with_the_parent() -> None:
         sys.stdin.buffer.read()
-        os._exit(0)  # the model's process notices that its own input closes
+        os.killpg(0, signal.SIGKILL)  # us and the model's process, which may be deep in native code
 
     threading.Thread(target=end_with_the_parent, daemon=True).start()
     asyncio.run(serve(settings))

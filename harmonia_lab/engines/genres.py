@@ -26,8 +26,8 @@ class GenreStyle(NamedTuple):
     major, minor: progressions of one chord a bar, in Roman numerals (case gives the quality); `composing.harmony`
     reads them. sevenths: whether chords carry their seventh. instruments: by role, each list from the softest sound
     to the brightest; an empty name means that the role may be left out. fifths: usual key signatures as positions on
-    the circle of fifths (0 = C major/A minor, +1 = one sharp). syncopation: 0 the tune keeps to the beats … 1 it doesn't.
-    swing_grid: beats; the notes that swing are those between its even positions. gloom: added to a mood's negative valence when the
+    the circle of fifths (0 = C major/A minor, +1 = one sharp). syncopation: 0 the tune keeps to the beats … 1 it
+    doesn't. swing_grid: beats; every second position of this grid swings. gloom: taken off a mood's valence when the
     mode is chosen, so that metal is mostly minor and country mostly major.
     """
 

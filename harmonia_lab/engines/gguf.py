@@ -125,7 +125,9 @@ def _value(file: BinaryIO, kind: int) -> Any:
                 (length,) = struct.unpack("<Q", _exactly(file, 8))
                 file.seek(length, 1)
             return count
-        return list(struct.unpack(f"<{count}{_SCALARS[inner]}", _exactly(file, count * struct.calcsize(_SCALARS[inner]))))
+        return list(
+            struct.unpack(f"<{count}{_SCALARS[inner]}", _exactly(file, count * struct.calcsize(_SCALARS[inner])))
+        )
     if kind not in _SCALARS:
         raise ValueError(f"{file.name} has a value of the unknown kind {kind}")
     return struct.unpack(f"<{_SCALARS[kind]}", _exactly(file, struct.calcsize(_SCALARS[kind])))[0]

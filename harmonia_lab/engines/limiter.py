@@ -15,10 +15,11 @@ from harmonia_lab.engines.loudness import CELL
 __all__ = ["apply_gains", "limiting_gains"]
 
 _ATTACK_S = 0.004
-"""The gain starts to fall this long before a peak: long enough not to click, short enough to stay masked by the peak."""
+"""The gain starts to fall this long before a peak: long enough not to click, short enough for the peak to mask it."""
 
-_RELEASE_DB_PER_S = 40.0
-"""The gain recovers on a straight line in dB. Slower pumps less, faster loses less loudness."""
+_RELEASES = ((1.0, 120.0), (0.5, 30.0))
+"""How the gain recovers, on straight lines in dB (share, dB a second): all of a reduction quickly, so that a drum's hit
+does not take the band down with it; half of it slowly, so that low notes are not bent within their period."""
 
 _BLOCK = 8192  # cells at a time: their samples fit the cache
 
@@ -26,14 +27,16 @@ _BLOCK = 8192  # cells at a time: their samples fit the cache
 def limiting_gains(peaks: NDArray[np.float32], ceiling: float, sample_rate: int) -> NDArray[np.float32]:
     """Gains (0…1) at the cells' borders, [cells + 1], that hold `peaks` [cells] at or under `ceiling`.
 
-    Between two borders the gain is a straight line; both ends of a cell obey what its peak needs, so that the line does.
+    Between two borders the gain is a straight line; both ends of a cell obey what its peak needs, so the line does too.
     """
     if not len(peaks) or float(peaks.max()) <= ceiling:
         return np.ones(len(peaks) + 1, np.float32)
     reduction = 20 * np.log10(np.maximum(peaks.astype(np.float64) / ceiling, 1.0))  # dB, [cells]
     # A reduction that decays in a straight line is a running maximum on tilted ground.
-    slope = np.arange(len(reduction)) * (_RELEASE_DB_PER_S * CELL / sample_rate)
-    reduction = np.maximum.accumulate(reduction + slope) - slope
+    time = np.arange(len(reduction)) * (CELL / sample_rate)
+    reduction = np.maximum.reduce(
+        [np.maximum.accumulate(share * reduction + rate * time) - rate * time for share, rate in _RELEASES]
+    )
     reach = max(1, round(_ATTACK_S * sample_rate / CELL / 2))
     # Held for as long as the smoothing reaches, and one cell more for the straight lines, the smoothed curve is nowhere
     # less than what is needed there.
@@ -50,7 +53,7 @@ def limiting_gains(peaks: NDArray[np.float32], ceiling: float, sample_rate: int)
 def apply_gains(
     audio: NDArray[np.float32], gain: float, gains: NDArray[np.float32], out: NDArray[np.float32], cancel: CancelToken
 ) -> None:
-    """out = audio · gain · the line through `gains`; audio and out: [channels, samples]; `gains` as `limiting_gains`."""
+    """Write audio · gain · the line through `gains` to `out`; both [channels, samples]; gains: of `limiting_gains`."""
     ramp = np.arange(CELL, dtype=np.float32) / CELL
     for first in range(0, len(gains) - 1, _BLOCK):
         cancel.raise_if_cancelled()

@@ -29,7 +29,7 @@ _OVERSAMPLING = 4
 
 
 def k_weighting(frequencies: NDArray[np.float64]) -> NDArray[np.complex128]:
-    """The K filter's response at `frequencies` (Hz). Other rates get the response that the standard gives for 48 kHz."""
+    """The K filter's response at `frequencies` (Hz). Other rates get what the standard gives for 48 kHz."""
     z = np.exp(-2j * np.pi * np.minimum(frequencies, 24_000.0) / 48_000)
     response = np.ones_like(z)
     for numerator, denominator in (_SHELF, _RUMBLE):
@@ -46,8 +46,7 @@ def segment_powers(
     """Mean square of the K-weighted audio [channels, samples], summed over channels, for each whole 100 ms.
 
     response: a further filter ahead of the K filter, at `frame_frequencies(sample_rate)`. The last, incomplete segment
-    counts as if silence followed when it is all there is, and not at all otherwise. Values are not finite where the
-    audio is not.
+    counts as if silence followed when it is all there is, and not at all otherwise.
     """
     framing = Framing.at(sample_rate)
     weights = k_weighting(frame_frequencies(sample_rate))
@@ -58,12 +57,11 @@ def segment_powers(
     per_frame = framing.hop * 10 // sample_rate  # 18 segments of 100 ms
     edges = np.arange(per_frame) * sample_rate // 10
     powers = []
-    with np.errstate(all="ignore"):  # NaN and infinity come out as such, and the caller asks
-        for index in range(framing.count(audio.shape[1])):
-            cancel.raise_if_cancelled()
-            framing.cut(audio, index, frame)
-            weighted = np.fft.irfft(np.fft.rfft(frame) * weights32, framing.size)[:, framing.kept]
-            powers.append(np.add.reduceat(weighted * weighted, edges, axis=1).sum(axis=0, dtype=np.float64))
+    for index in range(framing.count(audio.shape[1])):
+        cancel.raise_if_cancelled()
+        framing.cut(audio, index, frame)
+        weighted = np.fft.irfft(np.fft.rfft(frame) * weights32, framing.size)[:, framing.kept]
+        powers.append(np.add.reduceat(weighted * weighted, edges, axis=1).sum(axis=0, dtype=np.float64))
     whole = max(1, audio.shape[1] * 10 // sample_rate)
     return np.concatenate([*powers, np.zeros(1)])[:whole] / (sample_rate / 10)
 
@@ -96,8 +94,9 @@ def cell_peaks(audio: NDArray[np.float32], floor: float, cancel: CancelToken) ->
         count = (block.shape[1] - 2 * reach) // CELL
         inside = block[:, reach : reach + count * CELL].reshape(audio.shape[0], count, CELL)
         here = np.maximum(inside.max(axis=(0, 2)), -inside.min(axis=(0, 2)))
-        around = np.maximum(here, max(block[:, :reach].max(), block[:, -reach:].max(), -block[:, :reach].min(), -block[:, -reach:].min()))
-        around[1:-1] = np.maximum(np.maximum(here[:-2], here[2:]), here[1:-1])
+        ends = np.abs(block[:, :reach]).max(), np.abs(block[:, -reach:]).max()
+        around = np.concatenate([ends[:1], here, ends[1:]])
+        around = np.maximum(np.maximum(around[:-2], around[2:]), here)  # as far as a kernel reaches
         suspects = np.flatnonzero(around * overshoot > floor)
         if len(suspects):
             here[suspects] = np.maximum(here[suspects], _between(block, suspects, kernels))
@@ -113,7 +112,7 @@ def true_peak(audio: NDArray[np.float32], cancel: CancelToken) -> float:
 
 
 def _blocks_of_cells(audio: NDArray[np.float32], reach: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Blocks of whole cells with `reach` samples of context on both sides, zeros beyond the ends; and the first cell."""
+    """Whole cells in blocks: the number of the first, and the samples with `reach` more at both sides."""
     step = 8192 * CELL
     samples = audio.shape[1]
     for start in range(0, samples, step):
@@ -124,9 +123,7 @@ def _blocks_of_cells(audio: NDArray[np.float32], reach: int) -> Iterator[tuple[i
         yield start // CELL, block
 
 
-def _between(
-    block: NDArray[np.float32], cells: NDArray[np.intp], kernels: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _between(block: NDArray[np.float32], cells: NDArray[np.intp], kernels: NDArray[np.float32]) -> NDArray[np.float32]:
     """The peaks between the samples of those cells."""
     span = CELL + _TAPS - 1
     windows = np.lib.stride_tricks.sliding_window_view(block, span, axis=1)[:, 1::CELL][:, cells]
@@ -138,7 +135,7 @@ def _between(
         for tap in range(1, _TAPS):
             values += rows[tap : tap + CELL] * kernel[tap]
         np.maximum(highest, np.abs(values, out=values).max(axis=0), out=highest)
-    return highest.reshape(block.shape[0], -1).max(axis=0)
+    return np.asarray(highest.reshape(block.shape[0], -1).max(axis=0))
 
 
 def _kernels() -> NDArray[np.float32]:
@@ -150,8 +147,7 @@ def _kernels() -> NDArray[np.float32]:
     points = np.arange(1, _OVERSAMPLING)[:, None] / _OVERSAMPLING
     distance = np.arange(_TAPS) - (half - 1) - points
     kernels = np.sinc(distance) * np.i0(4 * np.sqrt(np.maximum(0, 1 - (distance / half) ** 2)))
-    normalised: NDArray[np.float32] = (kernels / kernels.sum(axis=1, keepdims=True)).astype(np.float32)
-    return normalised
+    return np.asarray(kernels / kernels.sum(axis=1, keepdims=True), np.float32)
 
 
 def _lufs(power: float) -> float:

@@ -1,6 +1,6 @@
-"""From stems to a mastered song: levels by measured loudness, a place and a room for each instrument, −14 LUFS.
+"""From stems to a song: levels by measured loudness, a place and a room for each instrument, mastered.
 
-Owns the balance between roles and the mastering loop. The measurements, the limiter, the reverb and the filters stand
+Owns the balance between roles and the summing. The master's target, the measurements, the reverb and the filters stand
 in their own files; files on disk are `audiofile.py`.
 
 Every stem is brought to the same loudness first, so that the balance in `_ROLES` holds for any engine, sound bank and
@@ -9,6 +9,7 @@ arrangement. The same stems give the same bytes: there is no clock, no thread an
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,53 +20,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonia_lab.engines.base import CancelToken, Stem
-from harmonia_lab.engines.limiter import apply_gains, limiting_gains
-from harmonia_lab.engines.loudness import cell_peaks, integrated_loudness, segment_powers, true_peak, CELL
+from harmonia_lab.engines.loudness import integrated_loudness, segment_powers
+from harmonia_lab.engines.mastering import master, ratio
 from harmonia_lab.engines.reverb import add_reverb
 from harmonia_lab.engines.spectral import Framing, bell, frame_frequencies, high_pass, keep_freed_memory
 from harmonia_lab.errors import AudioError
 from harmonia_lab.protocol.vocabulary import Role
 
-__all__ = ["TARGET_LUFS", "TRUE_PEAK_DBTP", "Measurements", "Mix", "StemLevel", "mix"]
-
-TARGET_LUFS = -14.0
-"""What streaming services play at."""
-
-TRUE_PEAK_DBTP = -1.0
-"""Room for what a lossy codec adds."""
-
-_MARGIN_DB = 0.1  # between meters, which interpolate differently
-_TOLERANCE_LU = 0.1
-_MOST_LIMITING_DB = 15.0
-"""Beyond that (a lone click), the loudness gives way: the limiter would be all that is heard."""
-
-_FADE_IN_S, _FADE_OUT_S = 0.004, 0.2
-_STEM_LUFS = -23.0
+__all__ = ["Measurements", "Mix", "StemLevel", "mix"]
 
 
 class _Channel(NamedTuple):
-    """How a role stands in the mix. level: LU against the lead. width: how far from the middle several parts of the role
-    (or one, where `aside` is set) are placed, 0…1. send: the reverb's level against the dry sound, dB."""
+    """How a role stands in the mix.
+
+    level: LU against the lead. high_pass: Hz. bell: Hz, dB, Q. aside: where one part of the role stands, −1 left …
+    1 right. width: how far out several parts are spread. send: the reverb's level against the dry sound, dB.
+    """
 
     level: float
     high_pass: float
     bell: tuple[float, float, float]
-    width: float
     aside: float
+    width: float
     send: float
 
 
 _ROLES: dict[Role, _Channel] = {
-    "lead": _Channel(0.0, 110, (3000, 1.5, 0.8), 0.35, 0.0, -11),
-    "chords": _Channel(-3.0, 100, (2800, -1.5, 0.7), 0.5, 0.2, -13),
-    "bass": _Channel(-2.5, 32, (750, 1.5, 0.8), 0.15, 0.0, -30),
-    "drums": _Channel(-2.5, 28, (350, -2.0, 0.8), 0.3, 0.0, -19),
-    "pad": _Channel(-7.0, 150, (400, -2.0, 0.7), 0.6, -0.2, -9),
+    "lead": _Channel(0.0, 110, (3000, 1.5, 0.8), 0.0, 0.35, -8),
+    "chords": _Channel(-3.0, 100, (2800, -1.5, 0.7), 0.25, 0.5, -10),
+    "bass": _Channel(-2.5, 32, (750, 1.5, 0.8), 0.0, 0.15, -30),
+    "drums": _Channel(-2.5, 28, (350, -2.0, 0.8), 0.0, 0.3, -14),
+    "pad": _Channel(-7.0, 150, (400, -2.0, 0.7), -0.3, 0.6, -6),
     "mix": _Channel(0.0, 28, (1000, 0.0, 1.0), 0.0, 0.0, -math.inf),
 }
-"""Levels after the usual order of a vocal mix: the melody on top, rhythm section just below, chords 3 LU and pads
+"""Levels in the usual order of a vocal mix: the melody on top, the rhythm section just below, chords 3 LU and pads
 7 LU under the melody, since what sounds all the time needs little level. Filters clear each other's place: the chords
-give way at 3 kHz where the lead gains, nothing but bass and drums reaches below 100 Hz."""
+give way at 3 kHz where the lead gains, and only bass and drums reach below 100 Hz."""
+
+_STEM_LUFS = -23.0  # the lead's; what all of them add up to stays well inside full scale
+_MOST_STEM_GAIN_DB = 30.0  # what is fainter was meant to be, or is noise
+_ABSURD = 1e6  # +120 dBFS
+_FADE_IN_S, _FADE_OUT_S = 0.004, 0.2
+
+_CONTRAST_LU, _MOST_LIFT_DB, _RIDE_S = 4.0, 6.0, 0.25
+"""A section may be this much softer than the loudest; half of what is beyond is made up, up to 6 dB, by a ride of the
+fader in the quarter second before it begins. Else a sparse intro makes one turn up what then bursts in."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,12 @@ class StemLevel:
 
 @dataclass(frozen=True)
 class Measurements:
-    """Of the finished mix. None stands for −∞: silence. limiting_db: the limiter's deepest reduction.
-    silent: there was nothing to bring to a loudness. master_gain_db: what the whole mix got before the limiter."""
+    """Of the finished song. None stands for −∞.
+
+    silent: there was nothing to bring to a loudness. master_gain_db: what the whole mix got before the limiter.
+    limiting_db: the limiter's deepest reduction. peak_to_loudness_db: true peak over loudness, the crest as heard.
+    section_lifts_db: what soft sections were raised by, one a section.
+    """
 
     loudness_lufs: float | None
     true_peak_dbtp: float | None
@@ -90,12 +93,15 @@ class Measurements:
     silent: bool
     master_gain_db: float
     limiting_db: float
+    section_lifts_db: tuple[float, ...]
     stems: tuple[StemLevel, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; field names as here."""
-        plain = asdict(self)
-        plain["stems"] = list(plain["stems"])
+        """Plain JSON values, rounded to 0.001; field names as here."""
+        lifts = [round(lift, 3) for lift in self.section_lifts_db]
+        plain = asdict(self) | {"section_lifts_db": lifts, "stems": [asdict(stem) for stem in self.stems]}
+        for record in (plain, *plain["stems"]):
+            record.update({name: round(value, 3) for name, value in record.items() if isinstance(value, float)})
         return plain
 
 
@@ -108,43 +114,72 @@ class Mix:
     measurements: Measurements
 
 
+@dataclass(frozen=True)
+class _Strip:
+    """A stem on the console. response: complex64, of each bin of its frame. pan: [2, 1]. send: a ratio."""
+
+    audio: NDArray[np.float32]
+    framing: Framing
+    response: NDArray[np.complex64]
+    pan: NDArray[np.float32]
+    send: np.float32
+
+
 def mix(
     stems: Sequence[Stem],
     *,
     seconds: float,
     cancel: CancelToken,
     progress: Callable[[float], None],
+    sections: Sequence[float] = (),
     sample_rate: int = 48_000,
 ) -> Mix:
     """A song of exactly round(seconds · sample_rate) samples; shorter stems end in silence, longer ones are cut.
 
-    Stems may have any number of channels and any sample rate that is a multiple of 25 Hz. Silent stems stay silent.
-    progress gets 0…1. Raises AudioError that names the stem that holds NaN, infinity or no channel; Cancelled.
+    Stems may have any number of channels, and any sample rate that is a multiple of 25 Hz. Silent stems stay silent.
+    sections: where the song's sections begin, in seconds and in order; much softer ones are raised a little. progress
+    gets 0…1. Raises AudioError that names the stem that holds NaN, infinity or no channel; Cancelled.
     """
     keep_freed_memory()
-    samples = round(seconds * sample_rate)
     levels: list[StemLevel] = []
-    prepared: list[Stem] = []
-    places = _places([stem.role for stem in stems])
-    for number, (stem, pan) in enumerate(zip(stems, places, strict=True)):
-        stereo = _checked(stem)
-        length = round(seconds * stem.sample_rate)
-        prepared.append(Stem(stem.name, stem.role, stereo[:, :length], stem.sample_rate))
-        loudness = _loudness(prepared[-1], cancel)
-        crowd = sum(other.role == stem.role for other in stems)
-        gain = 0.0 if loudness is None else _STEM_LUFS + _ROLES[stem.role].level - 5 * math.log10(crowd) - loudness
-        levels.append(StemLevel(stem.name, loudness, gain, pan))
-        progress(0.35 * (number + 1) / len(stems))
-    bus = np.zeros((2, samples), np.float32)
-    send = np.zeros(samples, np.float32)
-    _sum(prepared, levels, bus, send, sample_rate, cancel, lambda done: progress(0.35 + 0.35 * done))
+    strips: list[_Strip] = []
+    crowds = Counter(stem.role for stem in stems)
+    for stem, pan in zip(stems, _places([stem.role for stem in stems]), strict=True):
+        audio = _checked(stem)[:, : math.ceil(seconds * stem.sample_rate)]
+        response = _equaliser(stem.role, frame_frequencies(stem.sample_rate))
+        # A mono stem sounds from two loudspeakers.
+        powers = segment_powers(audio, stem.sample_rate, cancel, response) * (3 - len(audio))
+        loudness = integrated_loudness(powers)
+        gain = 0.0
+        if math.isfinite(loudness):
+            wanted = _STEM_LUFS + _ROLES[stem.role].level - 5 * math.log10(crowds[stem.role])
+            gain = min(wanted - loudness, _MOST_STEM_GAIN_DB)
+        level = StemLevel(stem.name, _finite(loudness), gain, pan)
+        levels.append(level)
+        strips.append(_strip(stem, level, audio, response, sample_rate))
+        progress(0.35 * len(levels) / len(stems))
+    bus, send = _sum(
+        strips, round(seconds * sample_rate), sample_rate, cancel, lambda done: progress(0.35 + 0.35 * done)
+    )
     add_reverb(send, bus, sample_rate, cancel)
     del send
     _fade(bus, sample_rate)
+    lifts = _ride(bus, sections, sample_rate, cancel)
     progress(0.8)
-    audio, measurements = _master(bus, sample_rate, levels, cancel)
+    result = master(bus, sample_rate, cancel)
     progress(1.0)
-    return Mix(audio, sample_rate, measurements)
+    silent = not math.isfinite(result.loudness)
+    measurements = Measurements(
+        loudness_lufs=_finite(result.loudness),
+        true_peak_dbtp=_finite(result.true_peak),
+        peak_to_loudness_db=None if silent else result.true_peak - result.loudness,
+        silent=silent,
+        master_gain_db=result.gain,
+        limiting_db=result.limiting,
+        section_lifts_db=tuple(lifts),
+        stems=tuple(levels),
+    )
+    return Mix(result.audio, sample_rate, measurements)
 
 
 def _checked(stem: Stem) -> NDArray[np.float32]:
@@ -153,11 +188,13 @@ def _checked(stem: Stem) -> NDArray[np.float32]:
     if audio.ndim != 2 or not len(audio):
         raise AudioError(f"Stem {stem.name!r} has the shape {list(audio.shape)}, not [channels, samples].")
     if stem.sample_rate <= 0 or stem.sample_rate % 25:
-        raise AudioError(f"Stem {stem.name!r} has {stem.sample_rate} samples a second; only multiples of 25 can be mixed.")
+        raise AudioError(
+            f"Stem {stem.name!r} has {stem.sample_rate} samples a second; only multiples of 25 can be mixed."
+        )
     if audio.size and not max(float(audio.max()), -float(audio.min())) < _ABSURD:  # NaN compares as false
         second = int(np.argmax(~(np.abs(audio) < _ABSURD).all(axis=0))) / stem.sample_rate
         raise AudioError(
-            f"Stem {stem.name!r} holds values that are no sound (NaN, infinity or beyond all scale) from {second:.2f} s on.",
+            f"Stem {stem.name!r} is no sound at {second:.2f} s: NaN, infinity or a value beyond all scale.",
             hint="Render it again; if it comes back, report the engine, the model and the seed.",
             details={"stem": stem.name, "second": round(second, 3)},
         )
@@ -167,12 +204,11 @@ def _checked(stem: Stem) -> NDArray[np.float32]:
 
 
 def _places(roles: Sequence[Role]) -> list[float]:
-    """Where each part stands, −1…1: alone where its role likes to stand, several of a role spread over its width."""
+    """Where each part stands, −1…1: alone, where its role likes to stand; several of a role, spread over its width."""
     crowds, seen, places = Counter(roles), Counter[Role](), []
     for role in roles:
-        channel, crowd = _ROLES[role], crowds[role]
-        spread = 0.0 if crowd == 1 else (2 * seen[role] / (crowd - 1) - 1) * channel.width
-        places.append(channel.aside if crowd == 1 else spread)
+        channel, others = _ROLES[role], crowds[role] - 1
+        places.append((2 * seen[role] / others - 1) * channel.width if others else channel.aside)
         seen[role] += 1
     return places
 
@@ -182,96 +218,88 @@ def _equaliser(role: Role, frequencies: NDArray[np.float64]) -> NDArray[np.compl
     return high_pass(frequencies, channel.high_pass) * bell(frequencies, *channel.bell)
 
 
-def _loudness(stem: Stem, cancel: CancelToken) -> float | None:
-    """LUFS after the role's filters, as part of a stereo mix: a mono stem sounds from two loudspeakers."""
-    response = _equaliser(stem.role, frame_frequencies(stem.sample_rate))
-    powers = segment_powers(stem.audio, stem.sample_rate, cancel, response) * (3 - len(stem.audio))
-    return _finite(integrated_loudness(powers))
+def _strip(
+    stem: Stem, level: StemLevel, audio: NDArray[np.float32], response: NDArray[np.complex128], sample_rate: int
+) -> _Strip:
+    """Gain, filters and resampling as one response. The frames last 2 s at every rate, so bins of different rates mean
+    the same frequency: resampling is leaving out or adding empty bins."""
+    response = response[: Framing.at(sample_rate).size // 2 + 1] * ratio(level.gain_db)
+    if stem.sample_rate != sample_rate:
+        response = response * _band_edge(len(response)) * (sample_rate / stem.sample_rate)
+    angle = (level.pan + 1) * math.pi / 4  # constant power; 1 in the middle
+    pan = math.sqrt(2) * np.array([[math.cos(angle)], [math.sin(angle)]], np.float32)
+    send = np.float32(ratio(_ROLES[stem.role].send) / 2)  # of left and right together
+    return _Strip(audio, Framing.at(stem.sample_rate), response.astype(np.complex64), pan, send)
 
 
 def _sum(
-    stems: Sequence[Stem],
-    levels: Sequence[StemLevel],
-    bus: NDArray[np.float32],
-    send: NDArray[np.float32],
-    sample_rate: int,
-    cancel: CancelToken,
-    progress: Callable[[float], None],
-) -> None:
-    """Filter, resample, place and add up all stems into bus [2, samples], and what the reverb gets into send [samples].
+    strips: Sequence[_Strip], samples: int, sample_rate: int, cancel: CancelToken, progress: Callable[[float], None]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """All strips together, [2, samples], and what the reverb gets, [samples].
 
-    All of it is linear, so it happens to spectra: a stem costs one transform, and the sum is transformed back once. The
-    frames last 2 s at every rate, so that bins of different rates mean the same frequency and resampling is leaving out
-    or adding empty bins.
+    All that a strip does is linear, so it is done to spectra: a stem costs one transform, and only the sum is
+    transformed back.
     """
+    bus = np.empty((2, samples), np.float32)
+    send = np.empty(samples, np.float32)
     framing = Framing.at(sample_rate)
-    bins = framing.size // 2 + 1
-    channels = []
-    for stem, level in zip(stems, levels, strict=True):
-        own = Framing.at(stem.sample_rate)
-        response = _equaliser(stem.role, frame_frequencies(stem.sample_rate)[:bins])
-        if stem.sample_rate != sample_rate:
-            response *= _band_edge(len(response)) * (sample_rate / stem.sample_rate)
-        response *= _ratio(level.gain_db)
-        angle = (level.pan + 1) * math.pi / 4  # constant power; 1 in the middle
-        pan = math.sqrt(2) * np.array([[math.cos(angle)], [math.sin(angle)]], np.float32)
-        wet = np.float32(_ratio(_ROLES[stem.role].send) / 2)
-        frame = np.empty((len(stem.audio), own.size), np.float32)
-        channels.append((stem.audio, own, response.astype(np.complex64), pan, wet, frame))
-    count = framing.count(bus.shape[1])
+    frames = [np.empty((len(strip.audio), strip.framing.size), np.float32) for strip in strips]
+    count = framing.count(samples)
     for index in range(count):
-        spectra = np.zeros((3, bins), np.complex64)  # left, right, send
-        for audio, own, response, pan, wet, frame in channels:
+        spectra = np.zeros((3, framing.size // 2 + 1), np.complex64)  # left, right, send
+        for strip, frame in zip(strips, frames, strict=True):
             cancel.raise_if_cancelled()
-            own.cut(audio, index, frame)
+            strip.framing.cut(strip.audio, index, frame)
             if not frame.any():
                 continue
-            spectrum = np.fft.rfft(frame)[:, : len(response)]
-            spectrum *= response
-            placed = spectrum * pan
-            spectra[:2, : len(response)] += placed
-            spectra[2, : len(response)] += (placed[0] + placed[1]) * wet
+            bins = len(strip.response)
+            placed = np.fft.rfft(frame)[:, :bins] * strip.response * strip.pan
+            spectra[:2, :bins] += placed
+            spectra[2, :bins] += (placed[0] + placed[1]) * strip.send
         sound = np.fft.irfft(spectra, framing.size)[:, framing.kept]
-        where = slice(index * framing.hop, min((index + 1) * framing.hop, bus.shape[1]))
+        where = slice(index * framing.hop, min((index + 1) * framing.hop, samples))
         bus[:, where] = sound[:2, : where.stop - where.start]
         send[where] = sound[2, : where.stop - where.start]
         progress((index + 1) / count)
+    return bus, send
 
 
 def _band_edge(bins: int) -> NDArray[np.float64]:
     """1, falling to 0 over the last 5 % of the bins: the edge of a resampler, gentle enough to ring for 10 ms only."""
     edge = np.clip((bins - 1 - np.arange(bins)) / (0.05 * bins), 0, 1)
-    rounded: NDArray[np.float64] = 0.5 - 0.5 * np.cos(np.pi * edge)
-    return rounded
+    return np.asarray(0.5 - 0.5 * np.cos(np.pi * edge))
 
 
 def _fade(bus: NDArray[np.float32], sample_rate: int) -> None:
     """The very ends, so that nothing clicks; the music's own ending is composed."""
     for seconds, step in ((_FADE_IN_S, 1), (_FADE_OUT_S, -1)):
-        length = min(round(seconds * sample_rate), bus.shape[1] // 4)
-        bus[:, ::step][:, :length] *= (0.5 - 0.5 * np.cos(np.pi * np.arange(length) / max(1, length))).astype(np.float32)
+        length = min(round(seconds * sample_rate), bus.shape[1])
+        bus[:, ::step][:, :length] *= np.asarray(0.5 - 0.5 * np.cos(np.pi * np.arange(length) / length), np.float32)
 
 
-def _master(
-    bus: NDArray[np.float32], sample_rate: int, levels: Sequence[StemLevel], cancel: CancelToken
-) -> tuple[NDArray[np.float32], Measurements]:
-    """Bring the bus to the target loudness under the target peak, by one gain and the limiter; and measure the result.
-
-    The gain is found on the cells' peaks and the segments' powers, which is quick; then the result is measured, and
-    what the quick way got wrong is corrected.
-    """
+def _ride(bus: NDArray[np.float32], sections: Sequence[float], sample_rate: int, cancel: CancelToken) -> list[float]:
+    """Raise the sections that are far softer than the loudest, in place; what each got, in dB."""
+    if len(sections) < 2:
+        return [0.0] * len(sections)
     powers = segment_powers(bus, sample_rate, cancel)
-    loudness = integrated_loudness(powers)
-    if not math.isfinite(loudness):
-        return bus, Measurements(None, _decibels(true_peak(bus, cancel)), None, True, 0.0, 0.0, tuple(levels))
-    aim, ceiling_db = TARGET_LUFS, TRUE_PEAK_DBTP - _MARGIN_DB
-    gain_db = aim - loudness
-    peaks = cell_peaks(bus, _ratio(ceiling_db - gain_db - 1.5), cancel)  # 1.5 dB: what limiting usually makes up for
-    out = np.empty_like(bus)
-    while True:
-        gain_db, gains = _solve(powers, peaks, gain_db, aim, ceiling_db, sample_rate, cancel)
-        apply_gains(bus, _ratio(gain_db), gains, out, cancel)
-        reached = integrated_loudness(segment_powers(out, sample_rate, cancel))
-        peak_db = 20 * math.log10(true_peak(out, cancel))
-        excess = peak_db - TRUE_PEAK_DBTP
-        ...
+    borders = [round(start * 10) for start in sections] + [len(powers)]
+    loudness = [integrated_loudness(powers[first:last]) for first, last in itertools.pairwise(borders)]
+    lifts = [
+        min(max(0.0, (max(loudness) - own - _CONTRAST_LU) / 2), _MOST_LIFT_DB) if math.isfinite(own) else 0.0
+        for own in loudness
+    ]
+    if any(lifts):
+        times = [
+            moment for last, start in itertools.pairwise(sections) for moment in (max(last, start - _RIDE_S), start)
+        ]
+        gains = [lift for pair in itertools.pairwise(lifts) for lift in pair]
+        for start in range(0, bus.shape[1], sample_rate):
+            cancel.raise_if_cancelled()
+            block = bus[:, start : start + sample_rate]
+            seconds = (start + np.arange(block.shape[1])) / sample_rate
+            block *= (10 ** (np.interp(seconds, times, gains) / 20)).astype(np.float32)
+    return lifts
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -64,20 +64,20 @@ def frame_frequencies(sample_rate: int) -> NDArray[np.float64]:
 def high_pass(frequencies: NDArray[np.float64], cutoff: float) -> NDArray[np.complex128]:
     """Butterworth of second order: −3 dB at `cutoff` Hz, 12 dB an octave below."""
     s = 1j * frequencies / cutoff
-    return s * s / (s * s + math.sqrt(2) * s + 1)
+    return np.asarray(s * s / (s * s + math.sqrt(2) * s + 1))
 
 
 def low_pass(frequencies: NDArray[np.float64], cutoff: float) -> NDArray[np.complex128]:
     """Butterworth of second order: −3 dB at `cutoff` Hz, 12 dB an octave above."""
     s = 1j * frequencies / cutoff
-    return 1 / (s * s + math.sqrt(2) * s + 1)
+    return np.asarray(1 / (s * s + math.sqrt(2) * s + 1))
 
 
 def bell(frequencies: NDArray[np.float64], centre: float, gain_db: float, q: float) -> NDArray[np.complex128]:
     """A peak (or dip) of `gain_db` at `centre` Hz; the analogue prototype of R. Bristow-Johnson's Audio EQ Cookbook."""
     s = 1j * frequencies / centre
     a = 10 ** (gain_db / 40)
-    return (s * s + s * a / q + 1) / (s * s + s / (a * q) + 1)
+    return np.asarray((s * s + s * a / q + 1) / (s * s + s / (a * q) + 1))
 
 
 def keep_freed_memory() -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import re
 import shutil
 import unicodedata
@@ -21,7 +20,7 @@ from typing import Any
 
 from harmonia_lab.engines.plan import Plan
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
-from harmonia_lab.storage import storage_errors
+from harmonia_lab.storage import storage_errors, write_bytes
 
 __all__ = [
     "RECORD_VERSION",
@@ -71,19 +70,14 @@ class SongFolder:
             self.work.mkdir(parents=True)
             (self.work / "stems").mkdir()
 
-    def write_bytes(self, name: str, data: bytes) -> Path:
-        path = self.work / name
-        with storage_errors(path), path.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        return path
+    def write_bytes(self, name: str, data: bytes) -> None:
+        write_bytes(self.work / name, data)
 
-    def write_text(self, name: str, text: str) -> Path:
-        return self.write_bytes(name, text.encode())
+    def write_text(self, name: str, text: str) -> None:
+        self.write_bytes(name, text.encode())
 
-    def write_json(self, name: str, value: Any) -> Path:
-        return self.write_text(name, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_text(name, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
     def publish(self, title: str) -> Path:
         """Moves the finished folder to its destination and returns that."""

@@ -122,6 +122,7 @@ class Generation:
         try:
             self.cancel_token.raise_if_cancelled()
             self._folder.create()
+            self._audio_engine.prepare()
             if self.request.metadata is None:
                 self._emit(
                     MetadataGenerationStarted(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harmonia_lab import __version__
 from harmonia_lab.engines.base import (
     AudioEngine,
     AudioProgress,
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from harmonia_lab.engines.audiofile import Tag
 
 __all__ = ["AudioResult", "Attempt", "DrawOverview", "run_audio", "run_metadata", "time_limit"]
 
@@ -174,7 +177,7 @@ def _compose_render_mix_write(
     attempt: Attempt, engine: AudioEngine, metadata: SongMetadata, folder: SongFolder, draw: DrawOverview
 ) -> AudioResult:
     # numpy, scipy and the encoders load here, not when the command starts.
-    from harmonia_lab.engines.audiofile import digest_seconds, write_flac  # noqa: PLC0415
+    from harmonia_lab.engines.audiofile import write_flac  # noqa: PLC0415
     from harmonia_lab.engines.composing import compose  # noqa: PLC0415
     from harmonia_lab.engines.midi import song_to_midi  # noqa: PLC0415
     from harmonia_lab.engines.mixing import mix  # noqa: PLC0415
@@ -244,18 +247,22 @@ def _compose_render_mix_write(
         report("write", done / total, "Writing the song...", None, len(names))
         cancel.raise_if_cancelled()
 
-    tags = {"title": metadata.title, "genre": metadata.genre, "comment": LICENCE_NOTE}
     digests: dict[str, list[str]] = {}
-    stem_files: list[tuple[Stem, str]] = []
-    write_flac(folder.work / "song.flac", mixed.audio, mixed.sample_rate, tags)
-    digests["song.flac"] = digest_seconds(mixed.audio, mixed.sample_rate)
-    written()
-    for index, stem in enumerate(stems):
-        name = f"stems/{index + 1}-{stem.name.replace(' ', '-')}.flac"
-        write_flac(folder.work / name, stem.audio, stem.sample_rate, tags | {"title": f"{metadata.title}: {stem.name}"})
-        digests[name] = digest_seconds(stem.audio, stem.sample_rate)
-        stem_files.append((stem, name))
+
+    def write_audio(name: str, audio: NDArray[np.float32], sample_rate: int, title: str) -> None:
+        tags: dict[Tag, str] = {
+            "title": title,
+            "genre": metadata.genre,
+            "software": f"Harmonia Lab {__version__}",
+            "comment": LICENCE_NOTE,
+        }
+        digests[name] = list(write_flac(folder.work / name, audio, sample_rate, tags, cancel).second_sha256)
         written()
+
+    write_audio("song.flac", mixed.audio, mixed.sample_rate, metadata.title)
+    stem_files = [(stem, f"stems/{i}-{stem.name.replace(' ', '-')}.flac") for i, stem in enumerate(stems, 1)]
+    for stem, name in stem_files:
+        write_audio(name, stem.audio, stem.sample_rate, f"{metadata.title}: {stem.name}")
     folder.write_bytes("song.mid", song_to_midi(plan))
     folder.write_text("lyrics.txt", lyrics_text(metadata.title, plan, metadata.lyrics))
     bar = plan.seconds_per_bar
@@ -270,7 +277,7 @@ def _compose_render_mix_write(
     )
     written()
     attempt.time("write_s", time.perf_counter() - clock)
-    return AudioResult(plan, seeds, digests, stem_files, mixed.audio.shape[1] / mixed.sample_rate, mixed.measurements)
+    return AudioResult(plan, seeds, digests, stem_files, mixed.audio.shape[1] / mixed.sample_rate, mixed.measurements.to_json())
 
 
 class _InstrumentClock:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from harmonia_lab.errors import HarmoniaError
+from harmonia_lab.engines.base import CancelToken
 from harmonia_lab.pipeline.artifacts import REPEATABLE, file_digest, read_record
 
 __all__ = ["Finding", "Verification", "check_folder", "compare_records"]
@@ -82,18 +82,14 @@ def compare_records(first: dict[str, Any], second: dict[str, Any], folder: Path)
 def _altered(path: Path, name: str, recorded: list[str] | None) -> Finding:
     if recorded is None:
         return Finding(name, "altered")
-    from harmonia_lab.engines.audiofile import digest_seconds, read_audio  # noqa: PLC0415 - only for altered audio
+    from harmonia_lab.engines.audiofile import digest_seconds  # noqa: PLC0415 - only for altered audio
 
-    try:
-        audio, sample_rate = read_audio(path)
-    except HarmoniaError:
-        return Finding(name, "altered, and no longer audio that can be read")
-    at = _first_difference(recorded, digest_seconds(audio, sample_rate))
+    at = _first_difference(recorded, digest_seconds(path, CancelToken()))
     return Finding(name, "altered, though it sounds the same (tags or encoding)" if at is None else "altered", at)
 
 
 def _first_difference(first: list[str] | None, second: list[str] | None) -> int | None:
-    if not first or not second or first == second:
+    if first is None or second is None or first == second:
         return None
     pairs = zip(first, second, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))

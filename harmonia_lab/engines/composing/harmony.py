@@ -1,22 +1,24 @@
-"""Chords: Roman numerals to pitch classes, progressions over the form with cadences, and voicings that lead smoothly.
+"""Chords: Roman numerals to pitch classes, and progressions over the form with cadences, in a key that can be heard.
 
-Owns what is sounded together. Which instrument plays a voicing, and in which rhythm, is `accompaniment.py`.
+Owns which chord sounds when. How its notes are spread over octaves is `voicing.py`.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import cycle, islice
+from statistics import correlation
+from typing import NamedTuple
 
 from harmonia_lab.engines.composing.form import Form, Section
 from harmonia_lab.engines.composing.setting import Harmony
 from harmonia_lab.engines.genres import GenreStyle
 from harmonia_lab.protocol.vocabulary import TONICS
 
-__all__ = ["MAJOR_SCALE", "MINOR_SCALE", "harmonise", "scale_over", "voice_lead"]
+__all__ = ["MAJOR_SCALE", "MINOR_SCALE", "Key", "harmonise", "scale_over"]
 
 MAJOR_SCALE = (0, 2, 4, 5, 7, 9, 11)
 MINOR_SCALE = (0, 2, 3, 5, 7, 8, 10)
@@ -25,13 +27,74 @@ _LOOPS = frozenset({"electro", "house", "boom bap", "one drop", "none"})
 """Grooves whose choruses keep circling (half cadence) instead of closing (authentic cadence)."""
 
 
+class Key(NamedTuple):
+    """tonic: pitch class 0…11."""
+
+    tonic: int
+    minor: bool
+
+    @property
+    def home(self) -> str:
+        """The tonic chord's numeral."""
+        return "i" if self.minor else "I"
+
+
 def harmonise(
-    form: Form, style: GenreStyle, tonic: int, *, minor: bool, final: float, beats: float, dice: random.Random
+    form: Form, style: GenreStyle, key: Key, *, final: float, beats: float, dice: random.Random
 ) -> tuple[Harmony, ...]:
-    """The song's chords: two to a usual phrase, a cadence at each section's end, the plain tonic triad to end on."""
+    """The song's chords: two to a usual phrase, a cadence at each section's end, the plain tonic triad to end on.
+
+    Of the genre's progressions in random order, the first that makes the key plain is taken. final: beat of the last
+    chord. beats: where it ends.
+    """
+    last = _chord(key.home, final, beats - final, key, style._replace(sevenths=False))
+    if not form.final_bar:
+        half = final / 2
+        before = [_chord(key.home, 0.0, half, key, style), _chord("V", half, half, key, style)] if final else []
+        return (*before, last)
+    options = (_chords(form, style, key, progressions, final) for progressions in _progressions(style, key, dice))
+    best, clearest = [last], -2.0
+    for option in options:
+        clarity = _clarity([*option, last], key)
+        if clarity > clearest:
+            best, clearest = [*option, last], clarity
+        if clearest >= _CLEAR:
+            break
+    return tuple(best)
+
+
+def _progressions(style: GenreStyle, key: Key, dice: random.Random) -> list[dict[str, list[str]]]:
+    """Every way to give verses, choruses and bridges the genre's progressions, in random order.
+
+    Choruses start on the tonic where the genre has such a progression, and differ from verses where it has two.
+    """
+    stock = [numerals.split() for numerals in (style.minor if key.minor else style.major)]
+    found = []
+    for chorus in [p for p in stock if p[0] == key.home] or stock:
+        for verse in [p for p in stock if p is not chorus] or stock:
+            for bridge in [p for p in stock if p is not chorus and p is not verse] or stock:
+                away = next((i for i, numeral in enumerate(bridge) if numeral.lower() in ("iv", "vi")), 0)
+                turned = bridge[away:] + bridge[:away]
+                found.append(
+                    {
+                        "intro": chorus,
+                        "verse": verse,
+                        "chorus": chorus,
+                        "bridge": turned,
+                        "solo": verse,
+                        "outro": chorus,
+                    }
+                )
+    dice.shuffle(found)
+    return found
+
+
+def _chords(
+    form: Form, style: GenreStyle, key: Key, progressions: Mapping[str, Sequence[str]], final: float
+) -> list[Harmony]:
+    """Everything before the last chord."""
     bar = style.beats_per_bar
     unit = max(form.line_bars * bar / 2, bar if bar % 2 else bar / 2)
-    progressions = _progressions(style, minor=minor, dice=dice)
     chords: list[Harmony] = []
     for section in form.sections:
         start = float(section.bar * bar)
@@ -39,70 +102,84 @@ def harmonise(
         if start < end:
             count = max(1, -int(-(end - start) // unit))
             numerals = list(islice(cycle(progressions[section.kind]), count))
-            for i, numeral in enumerate(_with_cadence(numerals, section, style, minor=minor)):
+            for i, numeral in enumerate(_with_cadence(numerals, section, style, key)):
                 at = start + i * unit
-                chords.append(_chord(numeral, at, min(end, at + unit) - at, tonic, style, minor=minor))
-    if not chords and final:
-        chords = [_chord(n, i * final / 2, final / 2, tonic, style, minor=minor) for i, n in enumerate(_tonic_dominant(minor))]
-    plain = style._replace(sevenths=False)
-    return (*chords, _chord("i" if minor else "I", final, beats - final, tonic, plain, minor=minor))
+                chords.append(_chord(numeral, at, min(end, at + unit) - at, key, style))
+    return chords
 
 
-def _tonic_dominant(minor: bool) -> tuple[str, str]:
-    return ("i", "V") if minor else ("I", "V")
+def _with_cadence(numerals: list[str], section: Section, style: GenreStyle, key: Key) -> list[str]:
+    """Choruses close on the tonic, everything else opens towards what follows by ending on the dominant.
 
-
-def _progressions(style: GenreStyle, *, minor: bool, dice: random.Random) -> dict[str, list[str]]:
-    """One progression for verses and another for choruses, which starts on the tonic where the genre has such a one."""
-    stock = [numerals.split() for numerals in (style.minor if minor else style.major)]
-    home = "i" if minor else "I"
-    chorus = dice.choice([p for p in stock if p[0] == home] or stock)
-    verse = dice.choice([p for p in stock if p is not chorus] or stock)
-    bridge = dice.choice([p for p in stock if p not in (chorus, verse)] or stock)
-    away = next((i for i, numeral in enumerate(bridge) if numeral.lower() in ("iv", "vi")), 0)
-    return {
-        "intro": chorus, "verse": verse, "chorus": chorus, "bridge": bridge[away:] + bridge[:away],
-        "solo": verse, "outro": chorus,
-    }  # fmt: skip
-
-
-def _with_cadence(numerals: list[str], section: Section, style: GenreStyle, *, minor: bool) -> list[str]:
-    """Choruses close on the tonic, everything else opens towards what follows by ending on the dominant."""
-    before = "iv" if minor else "IV"
+    Metal in minor takes the seventh degree for it: power chords have no leading tone to raise.
+    """
+    dominant = "VII" if key.minor and style.groove == "metal" else "V"
     if section.kind == "chorus" and style.groove not in _LOOPS and len(numerals) >= 4:
-        close = ["V", "i" if minor else "I"]
+        close = [dominant, key.home]
     elif len(numerals) >= 2:
-        close = ["V"]
+        close = [dominant]
     else:
         return numerals
     kept = numerals[: -len(close)]
     if kept[-1] in ("V", "VII"):
-        kept[-1] = before
+        kept[-1] = "iv" if key.minor else "IV"
     return kept + close
 
 
-@lru_cache(maxsize=256)
-def _tones(numeral: str, tonic: int, sevenths: bool, blues: bool, minor: bool) -> tuple[str, tuple[int, ...]]:
-    match = re.fullmatch(r"([IViv]+)(°?)", numeral)
-    assert match, numeral
-    degree = _DEGREES[match[1].lower()]
-    root = (tonic + (MINOR_SCALE if minor else MAJOR_SCALE)[degree]) % 12
-    if match[2]:
-        intervals, suffix = ((0, 3, 6, 10), "m7b5") if sevenths else ((0, 3, 6), "dim")
-    elif match[1].islower():
-        intervals, suffix = ((0, 3, 7, 10), "m7") if sevenths else ((0, 3, 7), "m")
-    elif not sevenths:
-        intervals, suffix = (0, 4, 7), ""
-    elif blues or degree in (4, 6):
-        intervals, suffix = (0, 4, 7, 10), "7"
-    else:
-        intervals, suffix = (0, 4, 7, 11), "maj7"
-    return TONICS[root] + suffix, tuple((root + interval) % 12 for interval in intervals)
+def _chord(numeral: str, start: float, duration: float, key: Key, style: GenreStyle) -> Harmony:
+    intervals, suffix = _quality(numeral, sevenths=style.sevenths, blues=style.groove == "shuffle")
+    degree = _DEGREES[numeral.lower().rstrip("°")]
+    root = (key.tonic + (MINOR_SCALE if key.minor else MAJOR_SCALE)[degree]) % 12
+    return Harmony(start, duration, TONICS[root] + suffix, tuple((root + step) % 12 for step in intervals))
 
 
-def _chord(numeral: str, start: float, duration: float, tonic: int, style: GenreStyle, *, minor: bool) -> Harmony:
-    symbol, tones = _tones(numeral, tonic, style.sevenths, style.groove == "shuffle", minor)
-    return Harmony(start, duration, symbol, tones, numeral == "V")
+@lru_cache(maxsize=128)
+def _quality(numeral: str, *, sevenths: bool, blues: bool) -> tuple[tuple[int, ...], str]:
+    """Intervals above the root, and the symbol's suffix.
+
+    The dominant always has its seventh, which tells its key from its own tonic's. A major tonic gets a sixth instead
+    of its major seventh, as jazz pianists do when the tune rests on the tonic, and for the same reason.
+    """
+    assert re.fullmatch(r"[IViv]+°?", numeral), numeral
+    if numeral.endswith("°"):
+        return ((0, 3, 6, 10), "m7b5") if sevenths else ((0, 3, 6), "dim")
+    if numeral.islower():
+        return ((0, 3, 7, 10), "m7") if sevenths else ((0, 3, 7), "m")
+    if numeral == "V" or (sevenths and (blues or numeral == "VII")):
+        return (0, 4, 7, 10), "7"
+    if not sevenths:
+        return (0, 4, 7), ""
+    return ((0, 4, 7, 9), "6") if numeral == "I" else ((0, 4, 7, 11), "maj7")
+
+
+_CLEAR = 0.08
+_PROFILES = {
+    False: (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
+    True: (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
+}
+"""How well each pitch class fits a major (False) or minor (True) key, from the tonic up: C. L. Krumhansl, "Cognitive
+Foundations of Musical Pitch" (1990), p. 30."""
+
+
+def _clarity(chords: Sequence[Harmony], key: Key) -> float:
+    """How much better the chords fit the key or its relative than any other key: a difference of correlations.
+
+    A listener (and a key finder) hears each note with its overtones, of which the third harmonic, a twelfth up, is the
+    strongest foreign one: progressions that circle the dominant are heard in its key.
+    """
+    heard = [0.0] * 12
+    for chord in chords:
+        for i, tone in enumerate(chord.pitch_classes):
+            weight = chord.duration * (2.0 if i == 0 else 1.0)
+            for interval, strength in ((0, 1.0), (7, 0.35), (4, 0.1)):
+                heard[(tone + interval) % 12] += weight * strength
+    relative = Key((key.tonic + (3 if key.minor else 9)) % 12, not key.minor)
+    fits = {
+        Key(tonic, minor): correlation(heard, [_PROFILES[minor][(i - tonic) % 12] for i in range(12)])
+        for tonic in range(12)
+        for minor in (False, True)
+    }
+    return max(fits[key], fits[relative]) - max(fit for other, fit in fits.items() if other not in (key, relative))
 
 
 def scale_over(chord: Harmony, tonic: int, *, minor: bool) -> frozenset[int]:
@@ -114,54 +191,3 @@ def scale_over(chord: Harmony, tonic: int, *, minor: bool) -> frozenset[int]:
     scale = {(tonic + step) % 12 for step in (MINOR_SCALE if minor else MAJOR_SCALE)}
     replaced = {(tone + (-1 if minor else 1)) % 12 for tone in set(chord.pitch_classes) - scale}
     return frozenset((scale - replaced) | set(chord.pitch_classes))
-
-
-def voice_lead(chords: Sequence[Harmony], low: int, high: int, voices: int) -> list[tuple[int, ...]]:
-    """A voicing for each chord, lowest note first, in [low, high]: the nearest to the one before.
-
-    Parallel fifths and octaves between the top voice and the root below it are avoided where another inversion lies
-    near. Fewer voices than tones leave the fifth out; more of them double the root.
-    """
-    found: list[tuple[int, ...]] = []
-    centre = (low + high) / 2
-    previous: Harmony | None = None
-    for chord in chords:
-        tones = chord.pitch_classes
-        options = _voicings(tones, low, high, voices)
-        if previous is None:
-            best = min(options, key=lambda v: (abs(sum(v) / len(v) - centre), v))
-        else:
-            last, before = found[-1], previous
-            best = min(options, key=lambda v: (_distance(last, v, centre) + _parallels(before, chord, last, v), v))
-        found.append(best)
-        previous = chord
-    return found
-
-
-@lru_cache(maxsize=512)
-def _voicings(tones: tuple[int, ...], low: int, high: int, voices: int) -> tuple[tuple[int, ...], ...]:
-    """Close positions of every inversion, and the same with the second voice from the top dropped an octave."""
-    if voices < len(tones):
-        tones = (tones[0], tones[1], *tones[3:])[:voices] if len(tones) > 3 or voices < 3 else tones[:voices]
-    found = set()
-    for bottom in range(low, high + 1):
-        if bottom % 12 not in tones:
-            continue
-        stack = [bottom]
-        while len(stack) < voices:
-            stack.append(next(p for p in range(stack[-1] + 1, stack[-1] + 13) if p % 12 in tones))
-        dropped = sorted((*stack[:-2], stack[-2] - 12, stack[-1]))
-        found |= {tuple(v) for v in (stack, dropped) if v[0] >= low and v[-1] <= high and set(tones) <= {p % 12 for p in v}}
-    assert found, (tones, low, high)
-    return tuple(sorted(found))
-
-
-def _distance(last: tuple[int, ...], voicing: tuple[int, ...], centre: float) -> float:
-    moved = sum(abs(a - b) for a, b in zip(last, voicing, strict=False))
-    return moved + 0.3 * abs(sum(voicing) / len(voicing) - centre)
-
-
-def _parallels(before: Harmony, chord: Harmony, last: tuple[int, ...], voicing: tuple[int, ...]) -> float:
-    intervals = ((last[-1] - before.root) % 12, (voicing[-1] - chord.root) % 12)
-    moving = last[-1] != voicing[-1] and before.root != chord.root
-    return 5.0 if moving and intervals[0] == intervals[1] and intervals[0] in (0, 7) else 0.0

@@ -60,7 +60,10 @@ class _Theme(NamedTuple):
 
 
 def sing(setting: Setting, section: Section, voice: Voice) -> list[ScoreNote]:
-    """The melody of one section. Sections of a kind that have the same lines and chords come out the same."""
+    """The melody of one section. Sections of a kind that have the same lines and chords come out the same.
+
+    Intro and outro quote the chorus, without its words.
+    """
     kind = "chorus" if section.kind in ("intro", "outro") else section.kind
     dice = setting.dice("melody", kind)
     scheme = dice.choice(_SCHEMES)
@@ -71,22 +74,42 @@ def sing(setting: Setting, section: Section, voice: Voice) -> list[ScoreNote]:
         last = index == len(section.phrases) - 1
         letter = "c" if last and len(section.phrases) > 1 and section.kind == "chorus" else scheme[index % 4]
         theme = _Theme(f"{kind} {letter}", centre, contours[letter], last)
-        notes += _phrase(setting, phrase, theme, voice)
+        notes += _phrase(setting, phrase, theme, voice, _syllables(setting, section, index))
     return notes
 
 
-def _phrase(setting: Setting, phrase: Phrase, theme: _Theme, voice: Voice) -> list[ScoreNote]:
+def _syllables(setting: Setting, section: Section, index: int) -> tuple[Syllable, ...]:
+    """What the phrase sings; without words the chorus's own rhythm in its intro and outro; else empty."""
+    phrase = section.phrases[index]
+    if phrase.line:
+        return phrase.line.syllables
+    if section.kind in ("intro", "outro"):
+        chorus = next((s.phrases for s in setting.sections if s.kind == "chorus"), ())
+        quoted = chorus[index % len(chorus)] if chorus else phrase
+        if quoted.line and quoted.bars == phrase.bars:
+            return tuple(syllable._replace(text="") for syllable in quoted.line.syllables)
+    return ()
+
+
+def _phrase(
+    setting: Setting, phrase: Phrase, theme: _Theme, voice: Voice, syllables: tuple[Syllable, ...]
+) -> list[ScoreNote]:
     dice = setting.dice("melody", theme.name, "rhythm")
     beats = min(float(phrase.bars * setting.beats_per_bar), setting.final - phrase.bar * setting.beats_per_bar)
     pace = setting.in_seconds(1)
-    if phrase.line:
-        syllables = phrase.line.syllables
-    else:
+    if not syllables:
         lively = 0.5 + 0.5 * (setting.cues.tempo - 0.5)
         syllables = tuple(Syllable("", s) for s in invented_stresses(beats, pace, lively, dice))
     start = float(phrase.bar * setting.beats_per_bar)
     stressed = [syllable.stressed for syllable in syllables]
-    onsets = place_syllables(stressed, beats, setting.beats_per_bar, pace, setting.style.syncopation, dice)
+    onsets = place_syllables(
+        stressed,
+        beats,
+        beats_per_bar=setting.beats_per_bar,
+        pace=pace,
+        syncopation=setting.style.syncopation,
+        theme=dice,
+    )
     lengths = _lengths(onsets, beats, pace)
     pitches = _pitches(setting, [start + onset for onset in onsets], lengths, theme, voice)
     return [
@@ -100,7 +123,10 @@ def _lengths(onsets: Sequence[float], beats: float, pace: float) -> list[float]:
     breath = min(0.25 * beats, max(0.25, 0.35 / pace))
     longest = max(1.0, 1.5 / pace)
     ends = [*onsets[1:], max(onsets[-1] + 0.25, beats - breath)]
-    return [min(end - onset, longest if i < len(onsets) - 1 else 2 * longest) for i, (onset, end) in enumerate(zip(onsets, ends, strict=True))]
+    return [
+        min(end - onset, longest if i < len(onsets) - 1 else 2 * longest)
+        for i, (onset, end) in enumerate(zip(onsets, ends, strict=True))
+    ]
 
 
 def _pitches(

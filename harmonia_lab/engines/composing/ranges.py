@@ -11,7 +11,8 @@ from harmonia_lab.protocol.vocabulary import INSTRUMENTS
 __all__ = ["PLUCKED", "SUSTAINED", "bass_range", "chord_range", "is_kit", "melody_range"]
 
 _RANGES = {
-    "piano": (36, 90), "electric piano": (40, 88), "harpsichord": (41, 84), "music box": (60, 96), "vibraphone": (53, 89),
+    "piano": (36, 90), "electric piano": (40, 88), "harpsichord": (41, 84), "music box": (60, 96),
+    "vibraphone": (53, 89),
     "marimba": (45, 86), "organ": (40, 86), "accordion": (48, 86), "harmonica": (60, 88), "acoustic guitar": (40, 79),
     "nylon guitar": (40, 79), "electric guitar": (40, 84), "distorted guitar": (40, 82), "double bass": (28, 60),
     "bass guitar": (28, 58), "synth bass": (28, 60), "violin": (55, 93), "cello": (36, 74), "harp": (36, 91),
@@ -22,10 +23,14 @@ _RANGES = {
 }  # fmt: skip
 """Name → lowest and highest MIDI pitch. One row for each pitched instrument of the vocabulary."""
 
-PLUCKED = frozenset({"acoustic guitar", "nylon guitar", "electric guitar", "distorted guitar", "banjo", "harp", "sitar"})
+PLUCKED = frozenset(
+    {"acoustic guitar", "nylon guitar", "electric guitar", "distorted guitar", "banjo", "harp", "sitar"}
+)
 """Chords are strummed or rolled: lowest string first."""
 
-SUSTAINED = frozenset({"organ", "accordion", "strings", "choir", "french horn", "brass", "synth pad", "violin", "cello"})
+SUSTAINED = frozenset(
+    {"organ", "accordion", "strings", "choir", "french horn", "brass", "synth pad", "violin", "cello"}
+)
 """Sounds that hold as long as the key is down."""
 
 
@@ -35,14 +40,16 @@ def is_kit(name: str) -> bool:
 
 
 def melody_range(name: str) -> tuple[int, int]:
-    return _RANGES[name]
+    """The upper part of the instrument's range, so that a piano or a harp sings above its own chords."""
+    low, high = _RANGES[name]
+    return max(low, min(56, high - 24)), high
 
 
 def chord_range(name: str) -> tuple[int, int]:
-    """Two octaves below the melody, where close chords neither growl nor shriek; inside the instrument's own range."""
+    """Where close chords neither growl nor shriek: two octaves from D3, inside the instrument's own range."""
     low, high = _RANGES[name]
-    bottom = min(max(low, 50), high - 16)
-    return bottom, min(high, bottom + 22)
+    bottom = min(max(low, 50), high - 17)
+    return bottom, min(high, bottom + 26)
 
 
 def bass_range(name: str) -> tuple[int, int]:

@@ -27,19 +27,25 @@ def metric_weight(beat: float, beats_per_bar: int) -> float:
 
 
 def place_syllables(
-    stressed: Sequence[bool], beats: float, beats_per_bar: int, seconds_per_beat: float, syncopation: float, theme: random.Random
+    stressed: Sequence[bool],
+    beats: float,
+    *,
+    beats_per_bar: int,
+    pace: float,
+    syncopation: float,
+    theme: random.Random,
 ) -> list[float]:
     """The onsets in beats from the phrase's start, strictly growing, the last at least half a beat before its end.
 
-    syncopation: 0 keeps to the beats, 1 doesn't mind missing them. theme: random numbers that lines of the same theme
-    share.
+    beats: length of the phrase. pace: seconds a beat. syncopation: 0 keeps to the beats, 1 doesn't mind missing them.
+    theme: random numbers that lines of the same theme share.
     """
     count = len(stressed)
     grid = next((g for g in (0.5, 0.25, 0.125) if count <= 0.75 * (beats - 1) / g), 0.0625)
     slots = max(count, int((beats - (1.0 if beats > 2 else 0.5)) / grid) + 1)
     noise = [0.5 * theme.random() for _ in range(256)]
     usable = slots / count
-    ideal = max(1.0, min(usable, 0.5 / seconds_per_beat / grid, 1.5 / grid))
+    ideal = max(1.0, min(usable, 0.45 / pace / grid, 1.5 / grid))
     reach = max(2, math.ceil(min(3 * ideal, slots)))
     spacing = [0.0] + [1.3 * math.log2(gap / ideal) ** 2 for gap in range(1, reach + 1)]
 
@@ -67,7 +73,7 @@ def place_syllables(
     return [at * grid for at in reversed(path)]
 
 
-def invented_stresses(beats: float, seconds_per_beat: float, lively: float, theme: random.Random) -> tuple[bool, ...]:
+def invented_stresses(beats: float, pace: float, lively: float, theme: random.Random) -> tuple[bool, ...]:
     """Syllables for a phrase without words: about one in 0.5 s, more when lively (0…1), as a singer would scat them."""
-    count = max(1, min(int(beats * 1.5), round(beats * seconds_per_beat * (1.2 + lively) * theme.uniform(0.85, 1.15))))
+    count = max(1, min(int(beats * 1.5), round(beats * pace * (1.2 + lively) * theme.uniform(0.85, 1.15))))
     return tuple(i % 2 == 0 or theme.random() < 0.25 for i in range(count))

@@ -34,13 +34,12 @@ class ScoreNote(NamedTuple):
 
 
 class Harmony(NamedTuple):
-    """A chord with its place. pitch_classes: root first, then third, fifth and perhaps seventh. dominant: it is V."""
+    """A chord with its place. pitch_classes: root first, then third, fifth and perhaps a fourth tone."""
 
     start: float
     duration: float
     symbol: str
     pitch_classes: tuple[int, ...]
-    dominant: bool = False
 
     @property
     def end(self) -> float:

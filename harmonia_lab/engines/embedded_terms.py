@@ -1,0 +1,154 @@
+"""Ollama's terms said in llama.cpp's: one chat request, checked and translated. No I/O.
+
+Option names and defaults: https://github.com/ollama/ollama/blob/main/docs/modelfile.md and `DefaultOptions` in Ollama's
+`api/types.go`; llama.cpp's names: `tools/server/README.md` of https://github.com/ggml-org/llama.cpp.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from typing import Any
+
+__all__ = ["KEEP_ALIVE_S", "Refused", "keep_alive_seconds", "known_options", "logprob_entry", "parse_body", "to_llama"]
+
+KEEP_ALIVE_S = 300.0
+"""Ollama's default: the model is unloaded five minutes after the last request."""
+
+FOREVER_S = 1e8
+"""Three years; much more is no date any more."""
+
+MAX_TOP_LOGPROBS = 1_000_000
+"""More than any vocabulary has."""
+
+_DEFAULTS: dict[str, Any] = {
+    "temperature": 0.8,
+    "top_k": 40,
+    "top_p": 0.9,
+    "min_p": 0.0,
+    "repeat_penalty": 1.1,
+    "repeat_last_n": 64,
+}
+"""Ollama's, which are not llama.cpp's."""
+
+_WHOLE = {"num_predict", "num_ctx", "seed", "top_k", "repeat_last_n"}
+_REAL = {"temperature", "top_p", "min_p", "typical_p", "repeat_penalty", "presence_penalty", "frequency_penalty"}
+_INT32 = 2**31 - 1
+
+_BATCH_INVARIANT = {("x86_64", "Q4_1")}
+"""Machine and quantisation for which what a token gets does not depend on what was computed beside it: there a prompt
+from the cache and a cold one give the same bytes. True of kernels that multiply a matrix with one column at a time, in
+float32 attention; Q4_0 and Q8_0, for instance, have blocked kernels, and so has ARM."""
+
+
+class Refused(Exception):
+    """A request that can't be answered. status: the HTTP status that says so."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def parse_body(data: bytes) -> dict[str, Any]:
+    """Raises Refused."""
+    try:
+        body = json.loads(data, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise Refused(400, "the body must be a JSON object")
+    return body
+
+
+def to_llama(body: dict[str, Any], options: dict[str, Any], quantization: str) -> dict[str, Any]:
+    """The chat request for llama.cpp, with a chunk per token and per prefill batch. Raises Refused.
+
+    options: what `known_options` gave. quantization: of the model, such as Q4_1.
+    """
+    for key, feature in (("tools", "tools"), ("think", "thinking")):
+        if body.get(key):
+            raise Refused(400, f'"{body["model"]}" does not support {feature}')
+    seed = options.get("seed", -1)
+    limit = options.get("num_predict", -1)
+    chat = _DEFAULTS | {key: value for key, value in options.items() if key not in {"num_predict", "num_ctx"}}
+    chat |= {
+        "messages": _messages(body["messages"]),
+        "max_tokens": limit if limit > 0 else -1,
+        "seed": seed if seed >= 0 else -1,
+        "cache_prompt": seed < 0 or (platform.machine(), quantization) in _BATCH_INVARIANT,
+        "stream": True,
+        "timings_per_token": True,
+        "return_progress": True,  # a chunk per prefill batch, so that a prefill can be stopped
+    }
+    top = body.get("top_logprobs") or 0
+    if not isinstance(top, int) or not 0 <= top <= MAX_TOP_LOGPROBS:
+        raise Refused(400, f"top_logprobs must be between 0 and {MAX_TOP_LOGPROBS}")
+    if body.get("logprobs"):
+        chat |= {"logprobs": True, "top_logprobs": max(1, top)}  # llama.cpp gives none at all for 0
+    if body.get("format"):
+        chat["grammar"] = _grammar(body["format"])
+    return chat
+
+
+def known_options(options: Any) -> dict[str, Any]:
+    """Those that we know, in range of what llama.cpp reads; Ollama ignores the others too. Raises Refused."""
+    if not isinstance(options or {}, dict):
+        raise Refused(400, "options must be an object")
+    known: dict[str, Any] = {}
+    for key, value in (options or {}).items():
+        if value is None or key not in _WHOLE | _REAL | {"stop"}:
+            continue
+        kinds = (int,) if key in _WHOLE else (int, float) if key in _REAL else (str, list)
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise Refused(400, f"option {key!r} has the wrong type")
+        known[key] = max(-1, min(value, _INT32)) if key in _WHOLE - {"seed"} else value
+    if known.get("seed", -1) >= 0:
+        known["seed"] %= 2**32 - 1  # the last one means "any" to llama.cpp
+    if isinstance(known.get("stop"), str):
+        known["stop"] = [known["stop"]]
+    return known
+
+
+def keep_alive_seconds(value: Any) -> float:
+    """Ollama's keep_alive: seconds, or a duration in Go's spelling ("1h30m"); negative: for ever. Raises Refused."""
+    if value is None:
+        return KEEP_ALIVE_S
+    if isinstance(value, int | float):
+        return min(float(value), FOREVER_S)
+    units = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+    match = re.fullmatch(r"(-?)((?:\d+(?:\.\d+)?(?:ms|s|m|h))+|\d+(?:\.\d+)?)", str(value))
+    if not match:
+        raise Refused(400, f"keep_alive {value!r} is no duration")
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", match[2]) or [(match[2], "s")]
+    return (-1 if match[1] else 1) * min(sum(float(number) * units[unit] for number, unit in parts), FOREVER_S)
+
+
+def logprob_entry(entry: dict[str, Any], top: int = 0) -> dict[str, Any]:
+    """One token of an answer, from llama.cpp's form to Ollama's."""
+    value = {"token": entry["token"], "logprob": entry["logprob"]}
+    return value | {"top_logprobs": [logprob_entry(other) for other in entry["top_logprobs"]]} if top else value
+
+
+def _messages(messages: Any) -> list[dict[str, str]]:
+    plain = []
+    for message in messages if isinstance(messages, list) else [None]:
+        if not isinstance(message, dict) or message.get("role") not in {"system", "user", "assistant"}:
+            raise Refused(400, "messages must be a list of {role: system | user | assistant, content}")
+        content = message.get("content") or ""
+        if not isinstance(content, str):
+            raise Refused(400, "a message's content must be a string")
+        plain.append({"role": message["role"], "content": content})
+    return plain
+
+
+def _grammar(form: Any) -> str:
+    """A JSON schema for llguidance. llama.cpp's own compiler lets Markdown fences and endless white space through."""
+    schema = {"type": "object"} if form == "json" else form
+    if not isinstance(schema, dict):
+        raise Refused(400, 'format must be "json" or a JSON schema')
+    return "%llguidance {}\nstart: %json " + json.dumps(schema | {"x-guidance": {"whitespace_flexible": False}})
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,65 @@
+"""Words as a lyricist sees them: which carry meaning, which belong together, who is speaking.
+
+Owns the small word lists and the stemmer behind every comparison of texts. It knows nothing of songs.
+"""
+
+from __future__ import annotations
+
+import re
+
+from harmonia_lab.syllables import words_of
+
+__all__ = ["FUNCTION_WORDS", "content_stems", "persons", "plain", "stem"]
+
+FUNCTION_WORDS = frozenset(
+    """a an the this that these those some any each every all both no not nor and or but so if than then as at by for from in into
+    of off on onto out over to too up upon with within without about above after again against along among around before behind
+    below beneath beside between beyond down during near through till toward towards under until while i me my mine myself you
+    your yours yourself he him his himself she her hers herself it its itself we us our ours they them their theirs themselves
+    who whom whose which what when where why how am is are was were be been being have has had having do does did doing done
+    can could will would shall should may might must just very also only even still yet there here now because though although
+    one two once ever never always i'm i've i'll i'd you're you've you'll he's she's it's we're we've we'll they're they've
+    they'll don't doesn't didn't isn't aren't wasn't weren't can't couldn't won't wouldn't that's there's what's let's ain't
+    own such more most much many other another like get got go goes going went come comes came say says said make makes made
+    take takes took know knows known see seen saw let lets put upon seem seems something nothing everything anything someone
+    everyone anyone nobody somebody""".split()
+)
+"""Words that say little about what a text is about. Lower case."""
+
+_PERSONS = {
+    person: frozenset(words.split())
+    for person, words in {
+        "first": "i me my mine myself i'm i've i'll i'd we us our ours we're we've we'll",
+        "second": "you your yours yourself you're you've you'll",
+        "she": "she her hers herself she's she'll she'd",
+        "he": "he him his himself he's he'll he'd",
+        "they": "they them their theirs they're they've they'll",
+    }.items()
+}
+
+
+def plain(word: str) -> str:
+    """Lower case, with a straight apostrophe."""
+    return word.lower().replace("’", "'")
+
+
+def stem(word: str) -> str:
+    """A crude stem: plurals, possessives and verb endings off, so that "dances", "dancing" and "danced" meet."""
+    word = plain(word).removesuffix("'s").removesuffix("'")
+    for ending, instead in (("ies", "y"), ("ied", "y"), ("ing", ""), ("ed", ""), ("es", ""), ("s", ""), ("ly", "")):
+        if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
+            word = word[: -len(ending)] + instead
+            break
+    word = re.sub(r"([^aeiouls])\1$", r"\1", word)  # "stopped" → "stopp" → "stop"
+    return word.removesuffix("e")
+
+
+def content_stems(text: str) -> list[str]:
+    """Stems of the words that carry meaning, in order, repetitions kept."""
+    return [stem(word) for word in words_of(text) if plain(word) not in FUNCTION_WORDS and len(word) > 2]
+
+
+def persons(text: str) -> frozenset[str]:
+    """Who is spoken of by pronoun: first, second, she, he, they."""
+    words = {plain(word) for word in words_of(text)}
+    return frozenset(person for person, pronouns in _PERSONS.items() if words & pronouns)

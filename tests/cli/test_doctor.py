@@ -1,0 +1,34 @@
+"""`harmonia doctor` and `harmonia setup` from outside."""
+
+import json
+
+from harmonia_lab.cli.doctor import CHECKS
+
+
+def test_the_doctor_finds_a_machine_on_which_songs_can_be_made(harmonia):
+    done = harmonia("doctor")
+    assert done.returncode == 0, done.stdout.decode()
+    text = done.stdout.decode()
+    assert text.endswith("Songs can be made.\n")
+    assert "nothing answers at" in text
+    assert "ollama pull" in text
+
+
+def test_the_doctor_answers_a_script_with_one_object(harmonia):
+    report = json.loads(harmonia("doctor", "--json").stdout)
+    assert report["ok"] is True
+    assert len(report["checks"]) == len(CHECKS)
+    assert {check["verdict"] for check in report["checks"]} <= {"ok", "optional"}
+
+
+def test_the_doctor_names_a_home_that_cannot_be_written_and_the_way_out(harmonia):
+    done = harmonia("doctor", HARMONIA_HOME="/dev/null/home")
+    assert done.returncode == 1
+    assert "✗ state folder" in done.stdout.decode()
+    assert "HARMONIA_HOME" in done.stdout.decode()
+
+
+def test_setting_up_what_is_there_changes_nothing(harmonia):
+    done = harmonia("setup", "embedded")
+    assert done.returncode == 0
+    assert "is installed" in done.stderr.decode()

@@ -1,0 +1,116 @@
+"""`Lab`: engines chosen, songs made, rows kept, nothing left behind."""
+
+import threading
+
+import psutil
+import pytest
+
+from harmonia_lab import Lab
+from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
+from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine, FakeMetadataEngine, FakeOllama
+
+
+@pytest.fixture(autouse=True)
+def no_ollama(monkeypatch):
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+
+
+@pytest.fixture
+def lab(tmp_path):
+    with Lab(metadata=FakeMetadataEngine(), audio=FakeAudioEngine(), songs=tmp_path / "songs", home=tmp_path) as lab:
+        yield lab
+
+
+def test_a_song_is_made_logged_and_heard_of(lab):
+    heard = []
+    lab.events.subscribe(heard.append)
+    song = lab.compose("A story.", seconds=2, seed=7, progress=False)
+    assert song.metadata == SONG_METADATA
+    frame = lab.log.frame()
+    assert frame["checksum"].tolist() == [song.checksum]
+    assert [e.name for e in heard if hasattr(e, "checksum")] == ["audio-generation-complete"]
+
+
+def test_stage_2_runs_again_on_edited_metadata(lab):
+    first = lab.compose("A story.", seconds=2, seed=7, progress=False)
+    slower = first.metadata.model_copy(update={"bpm": 60})
+    second = lab.compose(metadata=slower, seconds=2, seed=7, progress=False)
+    assert second.metadata.bpm == 60
+    assert second.engines["metadata"] == "given"
+    assert second.checksum != first.checksum
+
+
+def test_another_audio_engine_for_one_song(lab):
+    song = lab.compose(metadata=SONG_METADATA, audio="sketch", seconds=2, progress=False)
+    assert song.engines["audio"] == "sketch"
+    assert lab.audio_engine.name == "fake"
+
+
+def test_bad_input_is_refused_before_a_job_exists(lab):
+    with pytest.raises(InvalidRequest):
+        lab.submit("")
+    with pytest.raises(InvalidRequest, match="no audio engine 'flute'"):
+        lab.submit("A story.", audio="flute")
+    assert lab.log.rows() == []
+
+
+def test_an_interrupt_while_waiting_cancels_the_song_and_gets_through(lab, monkeypatch):
+    lab.metadata_engine.step_s = 60
+    started = threading.Event()
+    lab.events.subscribe(lambda event: started.set())
+
+    def interrupted(job):
+        assert started.wait(30)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harmonia_lab.terminal.watch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lab.compose("A story.")
+    assert [row["status"] for row in lab.log.rows()] == ["cancelled"]
+
+
+def test_verify_rerun_repeats_stage_2_where_stage_1_cannot_be_repeated(lab):
+    song = lab.compose("A story.", seconds=2, seed=7, progress=False)
+    report = lab.verify(song.directory)
+    assert report.ok
+    lab._audio_engines["fake"] = lab.audio_engine
+    report = lab.verify(song.directory, rerun=True)
+    assert report.ok, report
+    assert "song.flac" in report.checked
+    assert any("Stage 1 ran on fake" in note for note in report.notes)
+
+
+def test_without_ollama_the_embedded_model_is_chosen_and_the_reason_said(tmp_path):
+    with Lab(home=tmp_path) as lab:
+        assert lab.metadata_engine.name == "embedded"
+        assert "127.0.0.1:9" in lab.metadata_reason
+        assert lab.metadata_reason in repr(lab)
+
+
+def test_an_ollama_with_a_model_is_chosen(tmp_path, monkeypatch):
+    with FakeOllama() as ollama:
+        monkeypatch.setenv("OLLAMA_HOST", ollama.url)
+        with Lab(home=tmp_path) as lab:
+            assert lab.metadata_engine.name == "ollama"
+            assert ollama.url.removeprefix("http://") in lab.metadata_reason
+
+
+def test_an_ollama_that_was_asked_for_and_is_down_is_an_error(tmp_path):
+    with pytest.raises(HarmoniaError) as caught, Lab(metadata="ollama", home=tmp_path) as lab:
+        lab.compose("A story.", progress=False)
+    assert caught.value.code is ErrorCode.OLLAMA_UNAVAILABLE
+
+
+@pytest.mark.parametrize("options", [{"metadata": "oracle"}, {"audio": "flute"}])
+def test_an_unknown_engine_is_refused(tmp_path, options):
+    with pytest.raises(InvalidRequest):
+        Lab(home=tmp_path, **options)
+
+
+def test_closing_twice_leaves_no_child_process(tmp_path):
+    before = set(psutil.Process().children(recursive=True))
+    lab = Lab(metadata="embedded", songs=tmp_path / "songs", home=tmp_path)
+    lab.compose("A small boat goes home.", seconds=2, progress=False)
+    lab.close()
+    lab.close()
+    assert set(psutil.Process().children(recursive=True)) == before
