@@ -146,8 +146,8 @@ class MetadataGenerationComplete(LifecycleEvent):
 
 
 class AudioGenerationStarted(LifecycleEvent):
-    """Stage 2 begins. instruments: in the order of rendering. duration: seconds of audio asked for (the guide's unit
-    here). bpm: quarter notes a minute."""
+    """Stage 2 begins. song_id: the song's name from here on. instruments: in the order of rendering.
+    duration: seconds of audio asked for (the guide's unit here). bpm: quarter notes a minute."""
 
     name = "audio-generation-started"
     song_id: str
@@ -167,8 +167,9 @@ class AudioGenerationProgress(ProgressEvent):
 
 
 class AudioGenerationComplete(LifecycleEvent):
-    """The song is done. audio_url: where it can be fetched, for a while: it is made anew each time the event is sent.
-    duration: seconds of audio (the guide's unit here). file_size: bytes. checksum: SHA-256 in hex."""
+    """The song is done. song_id: as when stage 2 began. audio_url: where it can be fetched, for a while: it is made
+    anew each time the event is sent. duration: seconds of audio (the guide's unit here). file_size: bytes.
+    checksum: SHA-256 in hex."""
 
     name = "audio-generation-complete"
     song_id: str
@@ -388,5 +389,7 @@ def linked(event: _E, url: str) -> _E:
 def for_admin(event: _E) -> _E:
     """A job event without the words that its owner's story turned into."""
     if isinstance(event, JobCompletedEvent):
+        return event.model_copy(update={"job": event.job.for_admin()})
+    if isinstance(event, JobStatusEvent) and event.job is not None:
         return event.model_copy(update={"job": event.job.for_admin()})
     return event

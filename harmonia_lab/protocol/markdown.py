@@ -37,14 +37,16 @@ def markdown_page() -> str:
         rooms = ", ".join(f"`{room}`" for room in ROOMS.get(event["family"], ())) or "the connection"
         parts.append(f"### `{name}`\n\n{event['description']} *{event['delivery']}*; to {rooms}.\n")
         parts.append(_table(schemas[event["payload"]], used))
-    parts.append("## Client → server\n\nEach takes an acknowledgement callback.\n")
+    refused = _link("ErrorAck", used)
+    parts.append(
+        f"## Client → server\n\nEach takes an acknowledgement callback, answered as said here or with {refused}.\n"
+    )
     for name, command in protocol["commands"].items():
         bare = " The bare id, as a string, will do too." if command["bare"] else ""
         parts.append(f"### `{name}`\n\n{command['description']}{bare} Answer: {_link(command['ack'], used)}.\n")
         if command["payload"]:
             parts.append(_table(schemas[command["payload"]], used))
     parts.append("## Types\n")
-    _link("ErrorAck", used)
     done: set[str] = set()
     while rest := [name for name in used if name not in done]:
         for name in rest:

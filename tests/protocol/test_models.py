@@ -58,7 +58,9 @@ def test_bad_input_is_answered_with_the_field_and_what_would_do(fields, field, s
     assert len(str(caught.value)) < 700
 
 
-@pytest.mark.parametrize("narrative", ["🎵 A song about 🌊", "שלום עולם, סיפור קצר", "Había una vez…", "tab\tand\r\nlines"])
+@pytest.mark.parametrize(
+    "narrative", ["🎵 A song about 🌊", "שלום עולם, סיפור קצר", "Había una vez…", "tab\tand\r\nlines"]
+)
 def test_any_text_is_a_narrative(narrative):
     assert parse_request(narrative=narrative).narrative == narrative.strip()
 
@@ -75,7 +77,15 @@ def test_nothing_but_a_harmonia_error_ever_comes_out(narrative, seconds, bpm, ke
 
 @pytest.mark.parametrize(
     ("text", "key"),
-    [("a min", "A minor"), ("Db", "C# major"), ("F♯m", "F# minor"), ("C M", "C major"), ("B♭ major", "Bb major"), ("h", None), ("Am7", None)],
+    [
+        ("a min", "A minor"),
+        ("Db", "C# major"),
+        ("F♯m", "F# minor"),
+        ("C M", "C major"),
+        ("B♭ major", "Bb major"),
+        ("h", None),
+        ("Am7", None),
+    ],
 )
 def test_keys_are_read_as_people_write_them(text, key):
     assert normalise_key(text) == key
@@ -85,7 +95,9 @@ def test_every_tonic_is_a_key_of_its_own():
     assert [normalise_key(tonic) for tonic in TONICS] == [f"{tonic} major" for tonic in TONICS]
 
 
-@pytest.mark.parametrize(("text", "name"), [("Guitar", "acoustic guitar"), ("drum-kit", "drums"), ("Violins", "violin"), ("kazoo", None)])
+@pytest.mark.parametrize(
+    ("text", "name"), [("Guitar", "acoustic guitar"), ("drum-kit", "drums"), ("Violins", "violin"), ("kazoo", None)]
+)
 def test_instruments_are_found_by_what_people_call_them(text, name):
     assert find_instrument(text) == name
 
