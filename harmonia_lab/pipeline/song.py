@@ -68,8 +68,10 @@ class Generation:
         history: Sequence[dict[str, Any]] = (),
         limits: Limits | None = None,
         user_id: str = "local",
+        seq: int = 0,
+        tick: int = 0,
     ) -> None:
-        """folder: makes the song's folder from the generation's id. history: rows of the log, to estimate the time from.
+        """seq, tick: the last that earlier attempts at this generation gave out. folder: makes the song's folder from the generation's id. history: rows of the log, to estimate the time from.
 
         emit is called in the worker's thread (or in the one that abandons), in order.
         """
@@ -85,7 +87,7 @@ class Generation:
         self._log_row = log_row
         self._limits = limits or Limits()
         self._user_id = user_id
-        self._emit = _Numbered(emit)
+        self._emit = _Numbered(emit, seq, tick)
         self._lock = threading.Lock()
         self._status: Status = "pending"
         self._stage: StageName = "metadata" if request.metadata is None else "audio"
@@ -110,6 +112,11 @@ class Generation:
     def status(self) -> Status:
         return self._status
 
+    @property
+    def expected_s(self) -> float:
+        """Seconds that it is expected to take, as learnt from earlier ones."""
+        return self._overall.expected_s
+
     def cancel(self) -> bool:
         """False when it had ended, or was being cancelled already."""
         return self._status in ("pending", "processing") and self.cancel_token.cancel("user_cancelled")
@@ -119,6 +126,8 @@ class Generation:
         with self._lock:
             if self._status == "pending":
                 self._status = "processing"
+        self._clock, self._cpu = time.perf_counter(), cpu_seconds()  # waiting for its turn counts for nothing
+        self._overall.start()
         try:
             self.cancel_token.raise_if_cancelled()
             self._folder.create()
@@ -349,11 +358,11 @@ class Generation:
 class _Numbered:
     """Stamps events with time, `seq` and `tick`, in one order, and lets nothing follow the last one."""
 
-    def __init__(self, emit: Callable[[Event], None]) -> None:
+    def __init__(self, emit: Callable[[Event], None], seq: int, tick: int) -> None:
         self._emit = emit
         self._lock = threading.RLock()
-        self._seq = 0
-        self._tick = 0
+        self._seq = seq
+        self._tick = tick
         self._ended = False
 
     def __call__(self, event: Event) -> None:

@@ -40,6 +40,12 @@ class Outlet:
         with self._lock:
             self._publish(self._view.queued(position=position, eta_seconds=eta_seconds))
 
+    def moved(self, *, position: int, eta_seconds: float | None = None) -> None:
+        """`job:status` pending with another place in the queue; nothing where it no longer waits."""
+        with self._lock:
+            if self._view.job.status == "pending":
+                self._publish(self._view.queued(position=position, eta_seconds=eta_seconds))
+
     def _publish(self, *events: FamilyEvent) -> None:
         try:
             self._journal.record(*self._unsaved, *events)
