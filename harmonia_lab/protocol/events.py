@@ -264,9 +264,9 @@ class _OfJob(JobEvent):
 
 
 class JobStatusEvent(_OfJob):
-    """The job's status, or its place in the queue, changed. status: the new one. job: the whole job, where it is new or
-    tried again. position: how many jobs come before it in the queue. eta_seconds: estimated seconds until the song is
-    done."""
+    """The job's status, or its place in the queue, changed. status: the new one. job: the whole job, where it is new,
+    is tried again, has failed or was cancelled. position: how many jobs come before it in the queue. eta_seconds:
+    estimated seconds until the song is done."""
 
     name = "job:status"
     status: JobStatus

@@ -5,6 +5,8 @@ Owns what each generation event means for the job, and the numbering of the job 
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from harmonia_lab.protocol.events import (
     AudioGenerationComplete,
     Event,
@@ -20,7 +22,7 @@ from harmonia_lab.protocol.events import (
     MetadataGenerationComplete,
     ProgressEvent,
 )
-from harmonia_lab.protocol.models import Job, JobProgress, JobResult, SongMetadata, utc_now
+from harmonia_lab.protocol.models import Job, JobProgress, JobResult, JobStatus, SongMetadata, utc_now
 from harmonia_lab.sinks.store import reduce_job
 
 __all__ = ["JobView"]
@@ -70,14 +72,8 @@ class JobView:
         if isinstance(event, MetadataGenerationComplete):
             self._metadata = event.metadata
         if isinstance(event, AudioGenerationComplete):
-            done = self.job.model_copy(
-                update={
-                    "status": "completed",
-                    "progress": JobProgress(current=100, percentage=100.0, message="Done"),
-                    "updated_at": moment,
-                    "result": JobResult(output_path=event.audio_url, metadata=self._metadata),
-                }
-            )
+            done = self._ended("completed", moment, JobResult(output_path=event.audio_url, metadata=self._metadata))
+            done = done.model_copy(update={"progress": JobProgress(current=100, percentage=100.0, message="Done")})
             # The result first: who stops listening at the status must have had it.
             return [
                 JobCompletedEvent(job=done, emitted_at=moment),
@@ -85,17 +81,23 @@ class JobView:
             ]
         if isinstance(event, GenerationError) and event.final:
             error = event.error
+            failed = self._ended("failed", moment, JobResult(error=error.message))
             return [
                 JobFailedEvent(
                     id=job_id, error=error.message, code=error.code, recoverable=error.recoverable, emitted_at=moment
                 ),
-                JobStatusEvent(id=job_id, status="failed", emitted_at=moment),
+                JobStatusEvent(id=job_id, status="failed", job=failed, emitted_at=moment),
             ]
         if isinstance(event, GenerationCancelled):
-            return [JobStatusEvent(id=job_id, status="cancelled", emitted_at=moment)]
+            cancelled = self._ended("cancelled", moment, None)
+            return [JobStatusEvent(id=job_id, status="cancelled", job=cancelled, emitted_at=moment)]
         if isinstance(event, LifecycleEvent) and self.job.status == "pending":
             return [JobStatusEvent(id=job_id, status="processing", emitted_at=moment)]
         return []
+
+    def _ended(self, status: JobStatus, moment: datetime, result: JobResult | None) -> Job:
+        """With the progress that it had: who missed that learns it now."""
+        return self.job.model_copy(update={"status": status, "updated_at": moment, "result": result})
 
     def _number(self, event: JobEvent) -> JobEvent:
         stamp = {}

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -140,6 +140,16 @@ class Journal:
         )
         return [_event_of(name, payload, song) for name, payload, song in rows]
 
+    def history(self, generation_id: str) -> list[FamilyEvent]:
+        """All that is left of one generation: the lifecycle events of both families, and the latest progress of each in
+        its place. A store that reads it knows what one knows that heard everything live."""
+        standing = self.standing(generation_id)
+        latest = [] if standing is None else standing.latest_progress()
+        families: tuple[Family, ...] = ("generation", "job")
+        events = [event for family in families for event in self.replay(generation_id, family)]
+        # Progress carries the `seq` of the lifecycle event before it, so a stable sort puts it behind that.
+        return sorted([*events, *latest], key=lambda event: (event.family != "generation", event.seq))
+
     def standing(self, generation_id: str) -> Standing | None:
         """None for an id that nobody has used."""
         return self._live.get(generation_id) or self._load(generation_id)
@@ -173,8 +183,14 @@ class Journal:
         return ended
 
     def close(self) -> None:
-        """Idempotent."""
+        """Keeps the latest progress of what is unfinished. Idempotent."""
         with self._write_lock, self._read_lock:
+            live, self._live = self._live, {}
+            with suppress(StorageError):
+                if live:
+                    with self._transaction() as database:
+                        for standing in live.values():
+                            self._save(database, standing)
             self._writer.close()
             self._reader.close()
         self._process.close()

@@ -21,7 +21,7 @@ from harmonia_lab.protocol.events import (
     ProgressEvent,
     StageName,
 )
-from harmonia_lab.protocol.models import Job, SongMetadata, SongRequest
+from harmonia_lab.protocol.models import Job, JobProgress, SongMetadata, SongRequest
 from harmonia_lab.sinks.store import reduce_job
 
 __all__ = ["Standing", "after"]
@@ -43,6 +43,21 @@ class Standing:
     song: Path | None = None
     progress: ProgressEvent | None = None
     metadata: SongMetadata | None = None
+
+    def latest_progress(self) -> list[FamilyEvent]:
+        """The latest progress event of each family that is still under way."""
+        found: list[FamilyEvent] = [] if self.progress is None else [self.progress]
+        if self.job.status == "processing" and self.job.progress != JobProgress():
+            found.append(
+                JobProgressEvent(
+                    id=self.job.id,
+                    progress=self.job.progress,
+                    seq=self.job_seq,
+                    tick=self.job_tick,
+                    emitted_at=self.job.updated_at,
+                )
+            )
+        return found
 
     def snapshot(self) -> Snapshot:
         """As the wire has it; `job.result.outputPath` is still the file's URI."""

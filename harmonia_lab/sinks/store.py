@@ -103,7 +103,8 @@ class Failure:
 
 @dataclass(frozen=True)
 class Cursor:
-    """The last event of one generation and family that counted."""
+    """The last event of one generation and family that counted. tick: 0 where no progress came after the lifecycle
+    event `seq`."""
 
     seq: int = 0
     tick: int = 0
@@ -218,7 +219,7 @@ def _advance(state: State, event: FamilyEvent) -> State | None:
     if event.delivery == "lifecycle":
         if event.seq != last.seq + 1:
             return None
-        now = Cursor(event.seq, last.tick)
+        now = Cursor(event.seq)
     elif isinstance(event, ProgressEvent | JobProgressEvent):
         if event.seq != last.seq or event.tick <= last.tick:
             return None
@@ -271,7 +272,11 @@ def _audio_started(state: State, event: AudioGenerationStarted) -> State:
             stage="audio",
             progress=0.0,
             status="Starting audio generation...",
+            current_step=None,
             instruments=tuple(event.instruments),
+            current_instrument=None,
+            instruments_completed=0,
+            total_instruments=len(event.instruments),
         ),
     )
 
