@@ -87,7 +87,9 @@ class Lab:
         self.metadata_engine, self.metadata_reason = _choose_metadata(metadata, model)
         self._default_audio = audio
         self.audio_engine = self._audio(audio)
-        _log.info("Stage 1: %s (%s). Stage 2: %s.", self.metadata_engine.name, self.metadata_reason, self.audio_engine.name)
+        _log.info(
+            "Stage 1: %s (%s). Stage 2: %s.", self.metadata_engine.name, self.metadata_reason, self.audio_engine.name
+        )
 
     def submit(
         self,
@@ -322,14 +324,17 @@ class Lab:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Lab(metadata={self.metadata_engine.name} [{self.metadata_reason}], audio={self.audio_engine.name}, songs={self.songs})"
+        stage_1 = f"{self.metadata_engine.name} [{self.metadata_reason}]"
+        return f"Lab(metadata={stage_1}, audio={self.audio_engine.name}, songs={self.songs})"
 
     def _audio(self, choice: str | AudioEngine) -> AudioEngine:
         if not isinstance(choice, str):
             return choice
         name = "sketch" if choice == "auto" else choice
         if name != "sketch":
-            raise InvalidRequest(f"There is no audio engine {choice!r}.", hint="Known: auto, sketch.", details={"fields": ["audio"]})
+            raise InvalidRequest(
+                f"There is no audio engine {choice!r}.", hint="Known: auto, sketch.", details={"fields": ["audio"]}
+            )
         if name not in self._audio_engines:
             from harmonia_lab.engines.sketch import SketchEngine  # noqa: PLC0415 - numpy loads with the first engine
 
@@ -345,7 +350,7 @@ class Lab:
             metadata = SongMetadata.model_validate_json((folder / "metadata.json").read_bytes())
             request = request.model_copy(update={"metadata": metadata})
             if recorded != "given":
-                notes.append(f"Stage 1 ran on {recorded}, which can't be repeated to the byte: its metadata was taken as written.")
+                notes.append(f"Stage 1 ran on {recorded}, which can't be repeated to the byte; its metadata was taken.")
         with tempfile.TemporaryDirectory(prefix="harmonia-verify-") as scratch:
             again = Path(scratch) / "song"
             self.submit_request(request, audio=record["engines"]["audio"]["engine"], out=again).result()
@@ -358,7 +363,7 @@ it likes."""
 
 
 def _draw_overview() -> DrawOverview:
-    """matplotlib loads when the picture is drawn, not before."""
+    """The drawing library loads when the picture is drawn, not before."""
 
     def draw(path: Path, **picture: Any) -> None:
         from harmonia_lab.analysis.plots import overview  # noqa: PLC0415

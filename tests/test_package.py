@@ -19,5 +19,16 @@ def test_every_public_name_loads_and_no_other_does():
 def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, harmonia_lab; print('\\n'.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    heavy = {"torch", "pandas", "numpy", "scipy", "socketio", "matplotlib", "ipywidgets", "pydantic", "ollama", "aiohttp"}
+    heavy = {
+        "torch",
+        "pandas",
+        "numpy",
+        "scipy",
+        "socketio",
+        "matplotlib",
+        "ipywidgets",
+        "pydantic",
+        "ollama",
+        "aiohttp",
+    }
     assert heavy.isdisjoint(loaded)

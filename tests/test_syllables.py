@@ -29,6 +29,8 @@ def test_words_keep_their_apostrophes_and_lose_the_rest():
     assert words_of("Don't — stop, 2 “keeper's” lamps!") == ["Don't", "stop", "keeper's", "lamps"]
 
 
-@pytest.mark.parametrize(("word", "known"), [("lamp", True), ("Singin'", True), ("lamp's", True), ("xqzzt", False), ("", False)])
+@pytest.mark.parametrize(
+    ("word", "known"), [("lamp", True), ("Singin'", True), ("lamp's", True), ("xqzzt", False), ("", False)]
+)
 def test_which_words_the_dictionary_has(word, known):
     assert in_dictionary(word) is known

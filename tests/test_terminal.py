@@ -9,7 +9,9 @@ from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine
 
 
 def make_lab(tmp_path):
-    return Lab(metadata=FakeMetadataEngine(step_s=0.15), audio=FakeAudioEngine(step_s=0.15), songs=tmp_path, home=tmp_path)
+    return Lab(
+        metadata=FakeMetadataEngine(step_s=0.15), audio=FakeAudioEngine(step_s=0.15), songs=tmp_path, home=tmp_path
+    )
 
 
 def test_in_a_pipe_each_new_status_is_one_line(tmp_path, capsys):

@@ -24,6 +24,8 @@ def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Typed columns; what is missing is `<NA>`, so that a mean never counts it."""
     import pandas as pd  # noqa: PLC0415 - a third of a second that a song should not wait for
 
-    frame = pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=column.dtype) for name, column in COLUMNS.items()})
+    frame = pd.DataFrame(
+        {name: pd.Series([row.get(name) for row in rows], dtype=column.dtype) for name, column in COLUMNS.items()}
+    )
     frame.attrs["units"] = {name: column.unit for name, column in COLUMNS.items()}
     return frame

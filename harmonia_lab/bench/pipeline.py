@@ -47,9 +47,10 @@ def run(options: argparse.Namespace) -> int:
 
 def measure(*, runs: int, seconds: float) -> dict[str, Any]:
     """Makes `runs` + 1 songs in a scratch folder. Returns {column: {median, min, max}} with the circumstances."""
-    with tempfile.TemporaryDirectory(prefix="harmonia-bench-") as scratch, Lab(
-        metadata="embedded", audio="sketch", songs=Path(scratch) / "songs", home=scratch
-    ) as lab:
+    with (
+        tempfile.TemporaryDirectory(prefix="harmonia-bench-") as scratch,
+        Lab(metadata="embedded", audio="sketch", songs=Path(scratch) / "songs", home=scratch) as lab,
+    ):
         for seed in range(runs + 1):
             print(f"song {seed} of {runs}{' (warm-up, not counted)' if seed == 0 else ''}", file=sys.stderr)
             lab.compose(STORY, seconds=seconds, seed=seed, progress=False)

@@ -83,27 +83,35 @@ def _parser() -> argparse.ArgumentParser:
     song.add_argument("--instruments", type=_names, metavar="NAME,NAME", help="such as 'piano,cello,drums'")
     song.add_argument("--from", dest="source", metavar="FILE", help="a metadata.json: skips the language model")
     song.add_argument("--out", metavar="DIR", help="the song's own folder (default: songs/<title>-<id>)")
-    song.add_argument("--metadata", choices=("auto", "ollama", "embedded"), default="auto", help="who writes the lyrics")
+    song.add_argument(
+        "--metadata", choices=("auto", "ollama", "embedded"), default="auto", help="who writes the lyrics"
+    )
     song.add_argument("--metadata-model", metavar="NAME", help="the language model, as its server names it")
     song.add_argument("--audio", choices=("auto", "sketch"), default="auto", help="who renders the music")
     song.add_argument("--json", action="store_true", help="print one JSON object")
 
     verify = commands.add_parser(
-        "verify", help="check a song's files against its record", description="Checks a song's files against its record."
+        "verify",
+        help="check a song's files against its record",
+        description="Checks a song's files against its record.",
     )
     verify.add_argument("folder", metavar="DIR", help="a song's folder")
     verify.add_argument("--rerun", action="store_true", help="make the song again, and compare byte by byte")
     verify.add_argument("--json", action="store_true", help="print one JSON object")
 
     doctor = commands.add_parser(
-        "doctor", help="say what is there and what is missing", description="Says what is there, and what mends the rest."
+        "doctor",
+        help="say what is there and what is missing",
+        description="Says what is there, and what mends the rest.",
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
 
     bench = commands.add_parser(
         "bench", help="measure this machine", description="Makes songs, and prints what each stage costs here."
     )
-    bench.add_argument("what", choices=("pipeline",), help="pipeline: both stages, with the embedded model and the sketch")
+    bench.add_argument(
+        "what", choices=("pipeline",), help="pipeline: both stages, with the embedded model and the sketch"
+    )
     bench.add_argument("--runs", type=int, default=5, help="songs that count, after one that does not (default 5)")
     bench.add_argument("--seconds", type=float, default=30.0, help="length of each song (default 30)")
     bench.add_argument("--json", metavar="FILE", help="also write the figures, with the machine and the versions")
@@ -154,5 +162,3 @@ def _leave_cancelled() -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(EXIT_CANCELLED)
-
-

@@ -57,11 +57,12 @@ def _ok(checks: list[Check]) -> bool:
 
 def _python() -> Check:
     found = f"{sys.version.split()[0]} ({sys.executable})"
-    if sys.version_info < (3, 11):
-        return Check("Python", "missing", found, "install Python 3.11 or newer")
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
         return Check(
-            "Python", "optional", f"{found}, without venv", "apt-get install python3-venv (to make environments with it)"
+            "Python",
+            "optional",
+            f"{found}, without venv",
+            "apt-get install python3-venv (to make environments with it)",
         )
     return Check("Python", "ok", found)
 
@@ -73,7 +74,9 @@ def _machine() -> Check:
 
 def _version() -> Check:
     commit = git_commit()
-    return Check("Harmonia Lab", "ok", importlib.metadata.version("harmonia-lab") + (f" at {commit[:12]}" if commit else ""))
+    return Check(
+        "Harmonia Lab", "ok", importlib.metadata.version("harmonia-lab") + (f" at {commit[:12]}" if commit else "")
+    )
 
 
 def _packages() -> Check:
@@ -135,7 +138,9 @@ def _home() -> Check:
     folder = home_folder()
     problem = _unwritable(folder)
     if problem:
-        return Check("state folder", "missing", f"{folder}: {problem}", "set HARMONIA_HOME to a folder that you can write")
+        return Check(
+            "state folder", "missing", f"{folder}: {problem}", "set HARMONIA_HOME to a folder that you can write"
+        )
     return Check("state folder", "ok", str(folder))
 
 

@@ -38,8 +38,10 @@ def _summary(report: Verification, *, rerun: bool) -> dict[str, object]:
 
 def _text(report: Verification, *, rerun: bool) -> str:
     if report.ok:
-        verdict = f"Bit-exact: {len(report.checked)} files made again, all the same." if rerun else (
-            f"As recorded: {len(report.checked)} files, all with their SHA-256."
+        verdict = (
+            f"Bit-exact: {len(report.checked)} files made again, all the same."
+            if rerun
+            else (f"As recorded: {len(report.checked)} files, all with their SHA-256.")
         )
     else:
         verdict = f"{len(report.findings)} of {len(report.checked)} files differ:"

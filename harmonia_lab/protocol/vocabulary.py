@@ -8,14 +8,34 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-__all__ = ["GENRES", "INSTRUMENTS", "MOODS", "PITCH_CLASSES", "TONICS", "InstrumentInfo", "Role", "find_instrument", "normalise_key"]
+__all__ = [
+    "GENRES",
+    "INSTRUMENTS",
+    "MOODS",
+    "PITCH_CLASSES",
+    "TONICS",
+    "InstrumentInfo",
+    "Role",
+    "find_instrument",
+    "normalise_key",
+]
 
 Role = Literal["lead", "chords", "bass", "drums", "pad", "mix"]
 
 TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 """The twelve tonics by pitch class 0…11, in the spelling that we print."""
 
-PITCH_CLASSES = {name: pc for pc, name in enumerate(TONICS)} | {"Db": 1, "D#": 3, "Gb": 6, "G#": 8, "A#": 10, "Cb": 11, "B#": 0, "E#": 5, "Fb": 4}
+PITCH_CLASSES = {name: pc for pc, name in enumerate(TONICS)} | {
+    "Db": 1,
+    "D#": 3,
+    "Gb": 6,
+    "G#": 8,
+    "A#": 10,
+    "Cb": 11,
+    "B#": 0,
+    "E#": 5,
+    "Fb": 4,
+}
 
 GENRES = (
     "pop", "rock", "folk", "country", "jazz", "blues", "soul", "electronic", "house", "ambient", "hip hop", "classical",
@@ -78,10 +98,14 @@ INSTRUMENTS: dict[str, InstrumentInfo] = {
 }
 
 _ALIASES = {
-    "guitar": "acoustic guitar", "bass": "bass guitar", "upright bass": "double bass", "synth": "synth pad", "synthesizer": "synth pad",
-    "keyboard": "electric piano", "keys": "electric piano", "rhodes": "electric piano", "percussion": "drums", "drum kit": "drums",
-    "sax": "saxophone", "fiddle": "violin", "string section": "strings", "orchestra": "strings", "contrabass": "double bass",
-    "horn": "french horn", "horns": "brass", "classical guitar": "nylon guitar", "808": "drum machine", "vocals": "choir", "pad": "synth pad",
+    "guitar": "acoustic guitar", "bass": "bass guitar", "upright bass": "double bass", "synth": "synth pad",
+    "synthesizer": "synth pad",
+    "keyboard": "electric piano", "keys": "electric piano", "rhodes": "electric piano", "percussion": "drums",
+    "drum kit": "drums",
+    "sax": "saxophone", "fiddle": "violin", "string section": "strings", "orchestra": "strings",
+    "contrabass": "double bass",
+    "horn": "french horn", "horns": "brass", "classical guitar": "nylon guitar", "808": "drum machine",
+    "vocals": "choir", "pad": "synth pad",
 }  # fmt: skip
 
 
@@ -100,7 +124,7 @@ _KEY = re.compile(r"^\s*([A-Ga-g])\s*([#♯b♭]?)\s*-?\s*(major|maj|minor|min|m
 
 
 def normalise_key(text: str) -> str | None:
-    """`"a min"` → `"A minor"`, `"Db"` → `"C# major"`, `"F♯m"` → `"F# minor"`; None where it is no major or minor key."""
+    """`"a min"` → `"A minor"`, `"Db"` → `"C# major"`, `"F♯m"` → `"F# minor"`; None for what is no such key."""
     match = _KEY.match(text)
     if not match:
         return None

@@ -39,6 +39,6 @@ class Fanout:
         for sink in self._sinks:
             try:
                 sink(event)
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever a listener raises is its own business
                 # A broken listener must not end a generation, nor go unnoticed.
                 _log.exception("A listener failed on %s of generation %s.", event.name, event.generation_id)

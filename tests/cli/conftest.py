@@ -1,4 +1,4 @@
-"""The `harmonia` command as a user starts it: a process of its own, a home of its own, no Ollama unless a test has one."""
+"""The `harmonia` command as a user starts it: a process and a home of its own, no Ollama unless a test has one."""
 
 import os
 import subprocess

@@ -25,7 +25,8 @@ def test_the_first_mood_counts_most_and_unknown_words_count_nothing():
 
 
 @pytest.mark.parametrize(
-    ("word", "mood"), [("Happy", "joyful"), ("wistful", "nostalgic"), ("deeply melancholy", "melancholic"), ("EPIC!", "epic")]
+    ("word", "mood"),
+    [("Happy", "joyful"), ("wistful", "nostalgic"), ("deeply melancholy", "melancholic"), ("EPIC!", "epic")],
 )
 def test_a_mood_word_outside_the_vocabulary_is_understood_by_its_synonym(word, mood):
     assert affect([word]) == MOOD_AFFECT[mood]
@@ -72,7 +73,9 @@ def test_an_instrument_that_the_story_names_joins_the_band():
 
 
 def test_fish_hearts_and_doors_are_no_instruments():
-    told = suggest("pop", ["calm"], 1, narrative="He caught a bass, lost his keys, and heard a ship's horn: an organ of dread.")
+    told = suggest(
+        "pop", ["calm"], 1, narrative="He caught a bass, lost his keys, and heard a horn: an organ of dread."
+    )
     assert told == suggest("pop", ["calm"], 1)
 
 

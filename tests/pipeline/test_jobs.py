@@ -27,7 +27,7 @@ def make_job(tmp_path, **engines):
         audio_engine=engines.get("audio") or FakeAudioEngine(),
         folder=lambda generation_id: SongFolder(tmp_path / "songs", generation_id),
         draw=lambda path, **_: path.write_bytes(b"picture"),
-        emit=lambda event: job.observe(event),
+        emit=lambda event: job.observe(event),  # noqa: PLW0108 - a test may replace observe later
         log_row=lambda row: None,
     )
     job = JobHandle(generation)

@@ -130,7 +130,9 @@ def test_metadata_that_is_given_skips_stage_1(tmp_path):
     assert not (Path(song.directory) / "transcript.jsonl").exists()
 
 
-@pytest.mark.parametrize("at", ["metadata-generation-started", "metadata-generation-progress", "audio-generation-progress"])
+@pytest.mark.parametrize(
+    "at", ["metadata-generation-started", "metadata-generation-progress", "audio-generation-progress"]
+)
 def test_a_cancel_ends_it_once_and_leaves_nothing(tmp_path, at):
     run = Run(tmp_path)
     run.on(at, run.generation.cancel)
@@ -230,7 +232,12 @@ def test_after_a_failure_in_stage_2_the_metadata_is_kept_and_named(tmp_path):
     assert json.loads((kept / "metadata.json").read_text())["title"] == SONG_METADATA.title
     assert (kept / "transcript.jsonl").exists()
     event = run.lifecycle[-1]
-    assert (event.name, event.final, event.stage, event.error.code) == ("generation-error", True, "audio", "AUDIO_ERROR")
+    assert (event.name, event.final, event.stage, event.error.code) == (
+        "generation-error",
+        True,
+        "audio",
+        "AUDIO_ERROR",
+    )
     assert (run.rows[0]["status"], run.rows[0]["stage"]) == ("failed", "audio")
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
-from harmonia_lab.protocol.models import MAX_NARRATIVE, Instrument, SongMetadata, SongRequest, parse_request
+from harmonia_lab.protocol.models import Instrument, SongMetadata, SongRequest, parse_request
 from harmonia_lab.protocol.vocabulary import INSTRUMENTS, TONICS, find_instrument, normalise_key
 
 METADATA = {

@@ -48,26 +48,44 @@ def _second_voice(setting: Setting, voice: Voice, tune: Sequence[ScoreNote], *, 
 def _answers(
     setting: Setting, section: Section, player: Player, voice: Voice, tune: Sequence[ScoreNote]
 ) -> list[ScoreNote]:
+    """Where the tune leaves room, a short figure; where it doesn't, a line of held thirds."""
     dice = setting.dice("answers", player.name, section.kind)
     notes: list[ScoreNote] = []
     for index, phrase in enumerate(section.phrases):
         start = float(phrase.bar * setting.beats_per_bar)
         end = min(setting.final, start + phrase.bars * setting.beats_per_bar)
+        if start >= end or (index % 2 != player.nth % 2 and len(section.phrases) > 1):
+            continue  # players take turns, and the tune has lines to itself
         sung = [note for note in tune if start <= note.start < end]
-        silent_from = max(end - setting.beats_per_bar, sung[-1].start + 1.0) if sung else start + (end - start) / 2
-        count = int((end - silent_from) / 0.5)
-        if count < 2 or (index % 2 == 0 and player.nth > 1):
-            continue
-        direction = dice.choice((-1, 1))
-        pitch = round(voice.centre) + dice.randint(2, 7)
-        for i in range(dice.randint(2, min(4, count))):
-            at = end - 0.5 * count + 0.5 * i
-            chord = setting.chord_at(at)
-            allowed = chord.pitch_classes if i % 2 == 0 else scale_over(chord, setting.tonic, minor=setting.minor)
-            pitch = _toward(pitch, direction if i else 0, frozenset(allowed), voice)
-            notes.append(ScoreNote(at, 0.5, pitch, -6.0))
-        last = notes[-1]
-        notes[-1] = last._replace(duration=max(0.5, min(1.5, end - last.start)))
+        silent_from = max(end - setting.beats_per_bar, sung[-1].start + 0.5) if sung else start + (end - start) / 2
+        room = int((end - silent_from) / 0.5)
+        if room >= 3:
+            notes += _figure(setting, voice, end, min(room, dice.randint(3, 4)), dice.choice((-1, 1)))
+        else:
+            notes += _held_thirds(setting, voice, start, end)
+    return notes
+
+
+def _figure(setting: Setting, voice: Voice, end: float, count: int, direction: int) -> list[ScoreNote]:
+    """Eighths that lead up or down to the end of a phrase."""
+    pitch = round(voice.centre) + 4 - 3 * direction
+    notes = []
+    for i in range(count):
+        at = end - 0.5 * (count - i)
+        chord = setting.chord_at(at)
+        allowed = chord.pitch_classes if i % 2 == 0 else scale_over(chord, setting.tonic, minor=setting.minor)
+        pitch = _toward(pitch, direction if i else 0, frozenset(allowed), voice)
+        notes.append(ScoreNote(at, 0.5, pitch, -6.0))
+    return notes
+
+
+def _held_thirds(setting: Setting, voice: Voice, start: float, end: float) -> list[ScoreNote]:
+    pitch = round(voice.centre)
+    notes = []
+    for chord in setting.chords:
+        if start - 1e-6 <= chord.start < end - 1e-6:
+            pitch = _toward(pitch, 0, frozenset(chord.pitch_classes[1:2]), voice)
+            notes.append(ScoreNote(chord.start, min(chord.end, end) - chord.start, pitch, -12.0))
     return notes
 
 

@@ -130,7 +130,8 @@ def _best_walk(blocks: Sequence[_Block], line_bars: int, capacity: int, final_ba
             # A long song may close with its chorus twice.
             for final in {last, choruses[-1]} if choruses and last >= len(blocks) else {last}:
                 spare = final_bar - before - lengths[final]
-                score = min(last + 1, len(blocks)) - 0.8 * abs(spare - ideal) - 0.5 * dropped[last] - min(odd, 2)
+                score = min(last + 1, len(blocks)) - 0.5 * dropped[last] - min(odd, 2)
+                score -= 0.4 * abs(spare - ideal) + 0.4 * max(0, spare - ideal)
                 score -= 4.0 * max(0, spare - ideal - line_bars) / line_bars
                 if choruses:
                     score += 8.0 * (choruses[0] <= last) + 3.0 * (cut[final].kind == "chorus")

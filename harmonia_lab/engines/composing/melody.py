@@ -172,7 +172,7 @@ def _extended(
             if size > 2 and before in loose:
                 total += 3.0
             if leapt and not 0 < -move * leapt <= 4:
-                total += 1.5
+                total += 2.5
             if size == 0 and len(path) > 1 and path[-2] == pitch:
                 total += 0.8
             state = (pitch, 0 if size < 5 else 1 if move > 0 else -1)

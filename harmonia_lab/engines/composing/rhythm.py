@@ -43,17 +43,17 @@ def place_syllables(
     count = len(stressed)
     grid = next((g for g in (0.5, 0.25, 0.125) if count <= 0.75 * (beats - 1) / g), 0.0625)
     slots = max(count, int((beats - (1.0 if beats > 2 else 0.5)) / grid) + 1)
-    noise = [0.5 * theme.random() for _ in range(256)]
+    noise = [(0.35 + 1.3 * syncopation) * theme.random() for _ in range(256)]
     usable = slots / count
     ideal = max(1.0, min(usable, 0.45 / pace / grid, 1.5 / grid))
     reach = max(2, math.ceil(min(3 * ideal, slots)))
-    spacing = [0.0] + [1.3 * math.log2(gap / ideal) ** 2 for gap in range(1, reach + 1)]
+    spacing = [0.0] + [0.7 * math.log2(gap / ideal) ** 2 for gap in range(1, reach + 1)]
 
     def cost(syllable: int, slot: int) -> float:
         weight = metric_weight(slot * grid, beats_per_bar)
         wish = (1.0 - syncopation * 0.6) * (1.0 - weight) if stressed[syllable] else 0.5 * weight
         last = 0.8 * (1.0 - weight) if syllable == count - 1 else 0.0
-        return wish + last + noise[int(slot * grid * 16) % 256] * (0.5 + syncopation)
+        return wish + last + noise[int(slot * grid * 16) % 256]
 
     best = [cost(0, slot) + 0.35 * slot * grid if slot <= usable + 1 else math.inf for slot in range(slots)]
     came: list[list[int]] = []

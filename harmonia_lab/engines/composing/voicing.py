@@ -63,4 +63,4 @@ def _distance(last: tuple[int, ...], voicing: tuple[int, ...], centre: float) ->
 def _parallels(before: Harmony, chord: Harmony, last: tuple[int, ...], voicing: tuple[int, ...]) -> float:
     intervals = ((last[-1] - before.root) % 12, (voicing[-1] - chord.root) % 12)
     moving = last[-1] != voicing[-1] and before.root != chord.root
-    return 5.0 if moving and intervals[0] == intervals[1] and intervals[0] in (0, 7) else 0.0
+    return 8.0 if moving and intervals[0] == intervals[1] and intervals[0] in (0, 7) else 0.0

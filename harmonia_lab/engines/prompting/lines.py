@@ -12,11 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+from harmonia_lab.engines.prompting.exchange import Token
 from harmonia_lab.engines.prompting.wording import FUNCTION_WORDS, content_stems, persons, plain, stem
 from harmonia_lab.syllables import count_syllables, in_dictionary, words_of
 
-__all__ = ["Line", "Setting", "cut_into_lines", "refusal", "score"]
+__all__ = ["Line", "Setting", "cut_into_lines", "other_endings", "refusal", "score"]
 
 WORDS = range(4, 10)
 SYLLABLES = range(5, 12)
@@ -29,7 +31,9 @@ TARGET_SYLLABLES = 8
 class Line:
     """One candidate. words: lower case. fluency: mean log-probability of its tokens, None where unknown.
 
-    sample, start, end: which text it was cut from, and the clauses of it that it covers, so that neighbours are known.
+    natural: 0…2, how many of its ends were at punctuation. sample, start, end: which text it was cut from, and the
+    clauses of it that it covers, so that neighbours are known. endings: other last words that the model thought of, with
+    what they change in the fluency.
     """
 
     text: str
@@ -40,6 +44,7 @@ class Line:
     sample: int = 0
     start: int = 0
     end: int = 0
+    endings: tuple[tuple[str, float], ...] = ()
     value: float = 0.0
 
 
@@ -77,17 +82,19 @@ _META = frozenset(
     essay author reader readers write writes writing written wrote sure here's response task stanzas""".split()
 )
 _META_UNLESS_TOLD = frozenset("story stories tale tales song songs line lines word words page pages".split())
-_STALE = frozenset("tapestry testament canvas hue hues etched realm symphony embrace expanse beauty whispers fleeting amidst".split())
+_STALE = frozenset(
+    "tapestry testament canvas hue hues etched realm symphony embrace expanse beauty whispers fleeting amidst".split()
+)
 """Words that language models reach for. Allowed, at a price."""
 
 
-def cut_into_lines(text: str, sample: int, *, complete: bool, logprobs: Sequence[tuple[str, float]] = ()) -> list[Line]:
+def cut_into_lines(text: str, sample: int, *, complete: bool, tokens: Sequence[Token] = ()) -> list[Line]:
     """Every run of clauses within a sentence that has a line's length.
 
     complete: False when the text was cut off, so that its last clause is not to be trusted.
-    logprobs: the text's tokens with their log-probabilities, in order; empty where the server gives none.
+    tokens: the text's tokens in order; empty where the server tells nothing of them.
     """
-    fluency = _Fluency(logprobs)
+    spans = _Spans(tokens)
     sentences = [(m.start(), m.group()) for m in _SENTENCE.finditer(text) if m.group().strip()]
     lines = []
     number = 0
@@ -95,46 +102,76 @@ def cut_into_lines(text: str, sample: int, *, complete: bool, logprobs: Sequence
         clauses = list(_clauses(sentence, offset))
         if not complete and index == len(sentences) - 1 and text.rstrip()[-1:] not in ".!?":
             del clauses[-1:]
-        for first in range(len(clauses)):
-            for last in range(first, min(first + 4, len(clauses))):
-                begin, end = clauses[first][0], clauses[last][1]
-                piece = " ".join(text[begin:end].split()).strip(" ,-'’")
-                words = tuple(plain(word) for word in words_of(piece))
-                if len(words) in WORDS:
-                    syllables = sum(count_syllables(word) for word in words)
-                    if syllables in SYLLABLES:
-                        shown = piece[0].upper() + piece[1:]
-                        natural = clauses[first][2] + clauses[last][3]
-                        lines.append(Line(shown, words, syllables, fluency.of(begin, end), natural, sample, number + first, number + last))
+        for first, last in ((i, j) for i in range(len(clauses)) for j in range(i, min(i + 4, len(clauses)))):
+            begin, end = clauses[first].begin, clauses[last].end
+            piece = " ".join(text[begin:end].split()).strip(" ,-'’")
+            words = tuple(plain(word) for word in words_of(piece))
+            syllables = sum(count_syllables(word) for word in words)
+            if len(words) in WORDS and syllables in SYLLABLES:
+                end = begin + len(text[begin:end].rstrip(" ,-'’"))
+                line = Line(piece[0].upper() + piece[1:], words, syllables, spans.fluency(begin, end))
+                natural = clauses[first].opens + clauses[last].closes
+                place = {"natural": natural, "sample": sample, "start": number + first, "end": number + last}
+                lines.append(replace(line, **place, endings=spans.endings(end, words[-1])))
         number += len(clauses) + 2
     return lines
 
 
-def _clauses(sentence: str, offset: int) -> Iterator[tuple[int, int, bool, bool]]:
-    begin = 0
-    hard = True
+def other_endings(line: Line) -> Iterator[Line]:
+    """The line with each other last word that the model thought of."""
+    for word, change in line.endings:
+        words = (*line.words[:-1], word)
+        text = line.text[: len(line.text) - len(line.words[-1])] + word
+        syllables = line.syllables - count_syllables(line.words[-1]) + count_syllables(word)
+        fluency = None if line.fluency is None else line.fluency + change
+        yield replace(line, text=text, words=words, syllables=syllables, fluency=fluency, endings=())
+
+
+class _Clause(NamedTuple):
+    """opens, closes: whether there was punctuation."""
+
+    begin: int
+    end: int
+    opens: bool
+    closes: bool
+
+
+def _clauses(sentence: str, offset: int) -> Iterator[_Clause]:
+    begin, opens = 0, True
     for match in [*_BREATH.finditer(sentence), None]:
         end = match.start() if match else len(sentence)
-        closed = match is None or bool(match.group().strip())
+        closes = match is None or bool(match.group().strip())
         if sentence[begin:end].strip():
-            yield offset + begin, offset + end, hard, closed
-        begin = match.end() if match else end
-        hard = closed
+            yield _Clause(offset + begin, offset + end, opens, closes)
+        begin, opens = match.end() if match else end, closes
 
 
-class _Fluency:
-    """Mean log-probability of the tokens that overlap a span of the text."""
+class _Spans:
+    """What is known of the tokens that overlap a span of the text."""
 
-    def __init__(self, logprobs: Sequence[tuple[str, float]]) -> None:
-        self._spans: list[tuple[int, int, float]] = []
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        self._tokens: list[tuple[int, int, Token]] = []
         position = 0
-        for token, value in logprobs:
-            self._spans.append((position, position + len(token), value))
-            position += len(token)
+        for token in tokens:
+            self._tokens.append((position, position + len(token.text), token))
+            position += len(token.text)
 
-    def of(self, begin: int, end: int) -> float | None:
-        inside = [max(value, -8.0) for first, last, value in self._spans if last > begin and first < end]
+    def fluency(self, begin: int, end: int) -> float | None:
+        inside = [max(token.logprob, -8.0) for first, last, token in self._tokens if last > begin and first < end]
         return sum(inside) / len(inside) if inside else None
+
+    def endings(self, end: int, word: str) -> tuple[tuple[str, float], ...]:
+        """Other words in place of the one that ends here, where that one is a single token; likely ones first."""
+        token = next((token for _, last, token in self._tokens if last == end and token.text == f" {word}"), None)
+        if token is None:
+            return ()
+        found = []
+        for text, logprob in token.others:
+            other = text[1:]
+            if text[:1] == " " and other.isalpha() and other.islower() and other != word and logprob > -6:
+                if other not in _DANGLING and other not in _STALE and len(other) > 2 and in_dictionary(other):
+                    found.append((other, (max(logprob, -8.0) - max(token.logprob, -8.0)) / 8))
+        return tuple(found)
 
 
 def refusal(line: Line, setting: Setting, *, examples: Iterable[str] = ()) -> str | None:
@@ -145,7 +182,10 @@ def refusal(line: Line, setting: Setting, *, examples: Iterable[str] = ()) -> st
     if re.search(r"[^\w\s,'’-]|[\d_]", line.text):
         return "not plain text"
     shown = words_of(line.text)
-    if any(word[:1].isupper() and plain(word).split("'")[0] not in {"i"} and word not in setting.names for word in shown[1:]):
+    if any(
+        word[:1].isupper() and plain(word).split("'")[0] not in {"i"} and word not in setting.names
+        for word in shown[1:]
+    ):
         return "a name that the story lacks"
     if _META.intersection(words):
         return "talks about the task"
@@ -169,19 +209,27 @@ def refusal(line: Line, setting: Setting, *, examples: Iterable[str] = ()) -> st
 
 
 def score(line: Line, setting: Setting) -> Line:
-    """The line with its value: relation to the story, fluency, length, who speaks, worn words. About −2…3."""
+    """The line with its value: relation to the story, fluency, shape, who speaks, worn words. About −2…3."""
     stems = set(content_stems(line.text))
-    value = min(1.5, 0.6 * len(stems & setting.stems))
+    value = min(1.3, 0.65 * len(stems & setting.stems))
     if line.fluency is not None:
-        value += max(-1.0, min(1.0, 1.2 + line.fluency))
+        value += max(-1.0, min(0.4, 1.2 + line.fluency))
     value += 0.4 * line.natural
     value -= 0.15 * max(0, abs(line.syllables - TARGET_SYLLABLES) - 1)
     strangers = persons(line.text) - setting.people - {"they"}
     value -= 0.5 * len(strangers)
     value -= 0.5 * len(_STALE.intersection(line.words))
     value -= 0.7 * len(stems & setting.clash)
-    if " ".join(line.words) in setting.told:
-        value -= 0.4
+    value -= 0.25 * max(0, _copied(line.words, setting.told) - 4)
     if line.words[0] in _JOINERS:
         value -= 0.3
     return replace(line, value=value)
+
+
+def _copied(words: Sequence[str], told: str) -> int:
+    """Length in words of the longest run that stands in the story as well."""
+    padded = f" {told} "
+    runs = (
+        j - i for i in range(len(words)) for j in range(i + 1, len(words) + 1) if f" {' '.join(words[i:j])} " in padded
+    )
+    return max(runs, default=0)

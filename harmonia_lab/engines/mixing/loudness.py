@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonia_lab.engines.base import CancelToken
-from harmonia_lab.engines.spectral import Framing, frame_frequencies
+from harmonia_lab.engines.mixing.spectral import Framing, frame_frequencies
 
 __all__ = ["CELL", "cell_peaks", "integrated_loudness", "k_weighting", "segment_powers", "true_peak"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonia_lab.engines.base import CancelToken
-from harmonia_lab.engines.loudness import CELL
+from harmonia_lab.engines.mixing.loudness import CELL
 
 __all__ = ["apply_gains", "limiting_gains"]
 

@@ -1,4 +1,4 @@
-"""Stand-ins for what a test can't have: shipped with the package, for our tests and for yours.
+"""A fake Ollama, over real HTTP.
 
 `FakeOllama` is a real HTTP server on a free loopback port, which speaks Ollama's API and says what it is told to say:
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonia_lab.engines.base import CancelToken
-from harmonia_lab.engines.spectral import Framing, bell, high_pass, low_pass
+from harmonia_lab.engines.mixing.spectral import Framing, bell, high_pass, low_pass
 
 __all__ = ["add_reverb", "impulse_response"]
 

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonia_lab.engines.base import CancelToken, Stem
-from harmonia_lab.engines.loudness import integrated_loudness, segment_powers
-from harmonia_lab.engines.mastering import master, ratio
-from harmonia_lab.engines.reverb import add_reverb
-from harmonia_lab.engines.spectral import Framing, bell, frame_frequencies, high_pass, keep_freed_memory
+from harmonia_lab.engines.mixing.loudness import integrated_loudness, segment_powers
+from harmonia_lab.engines.mixing.mastering import master, ratio
+from harmonia_lab.engines.mixing.reverb import add_reverb
+from harmonia_lab.engines.mixing.spectral import Framing, bell, frame_frequencies, high_pass, keep_freed_memory
 from harmonia_lab.errors import AudioError
 from harmonia_lab.protocol.vocabulary import Role
 

@@ -1,8 +1,8 @@
 import numpy as np
 
 from harmonia_lab.engines.base import CancelToken
-from harmonia_lab.engines.limiter import apply_gains, limiting_gains
-from harmonia_lab.engines.loudness import CELL, cell_peaks
+from harmonia_lab.engines.mixing.limiter import apply_gains, limiting_gains
+from harmonia_lab.engines.mixing.loudness import CELL, cell_peaks
 
 RATE = 48_000
 

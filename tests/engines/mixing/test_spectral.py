@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from harmonia_lab.engines.spectral import Framing, bell, frame_frequencies, high_pass, low_pass
+from harmonia_lab.engines.mixing.spectral import Framing, bell, frame_frequencies, high_pass, low_pass
 
 
 def decibels(response):

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonia_lab.engines.base import CancelToken
-from harmonia_lab.engines.limiter import apply_gains, limiting_gains
-from harmonia_lab.engines.loudness import CELL, cell_peaks, integrated_loudness, segment_powers, true_peak
+from harmonia_lab.engines.mixing.limiter import apply_gains, limiting_gains
+from harmonia_lab.engines.mixing.loudness import CELL, cell_peaks, integrated_loudness, segment_powers, true_peak
 
 __all__ = ["TARGET_LUFS", "TRUE_PEAK_DBTP", "Master", "decibels", "master", "ratio"]
 
@@ -25,10 +25,11 @@ TRUE_PEAK_DBTP = -1.0
 """Room for what a lossy codec adds."""
 
 _MARGIN_DB = 0.2  # between meters: near 20 kHz they interpolate differently
-_TOLERANCE_LU = 0.1
+_TOLERANCE_LU = 0.2
 _MOST_LIMITING_DB = 15.0
 """Beyond that (a lone click), the loudness gives way: the limiter would be all that is heard."""
 
+_MAKE_UP_DB = 1.5  # what limiting usually costs in loudness
 _ATTEMPTS, _STEPS = 4, 40
 
 
@@ -54,12 +55,18 @@ def master(mix: NDArray[np.float32], sample_rate: int, cancel: CancelToken) -> M
     if not math.isfinite(loudness):
         return Master(mix, loudness, decibels(true_peak(mix, cancel)), 0.0, 0.0)
     aim, ceiling, gain = TARGET_LUFS, TRUE_PEAK_DBTP - _MARGIN_DB, TARGET_LUFS - loudness
-    peaks = cell_peaks(mix, ratio(ceiling - gain - 1.5), cancel)  # 1.5 dB: what limiting usually has to be made up by
+    # Between the samples, only what may get over the ceiling is looked at; further gain makes that more.
+    highest = gain + _MAKE_UP_DB
+    peaks = cell_peaks(mix, ratio(ceiling - highest), cancel)
     most = ceiling - decibels(float(peaks.max())) + _MOST_LIMITING_DB
     estimate = _Estimate(powers, peaks, sample_rate)
     out = np.empty_like(mix)
     for _ in range(_ATTEMPTS):
         gain, gains = estimate.solve(min(gain, most), most, aim, ceiling, cancel)
+        if gain > highest:
+            highest = gain + _MAKE_UP_DB
+            estimate = _Estimate(powers, cell_peaks(mix, ratio(ceiling - highest), cancel), sample_rate)
+            gain, gains = estimate.solve(gain, most, aim, ceiling, cancel)
         apply_gains(mix, ratio(gain), gains, out, cancel)
         reached = integrated_loudness(segment_powers(out, sample_rate, cancel))
         peak = decibels(true_peak(out, cancel))

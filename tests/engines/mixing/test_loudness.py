@@ -6,7 +6,7 @@ import pytest
 from scipy.signal import resample_poly
 
 from harmonia_lab.engines.base import CancelToken
-from harmonia_lab.engines.loudness import CELL, cell_peaks, integrated_loudness, segment_powers, true_peak
+from harmonia_lab.engines.mixing.loudness import CELL, cell_peaks, integrated_loudness, segment_powers, true_peak
 from harmonia_lab.errors import Cancelled
 
 

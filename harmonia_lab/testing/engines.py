@@ -1,0 +1,125 @@
+"""Engines that need no model and no instrument: they do as they are told, and fail as they are told.
+
+Owns `FakeMetadataEngine` and `FakeAudioEngine`, and the metadata that they give. Both fit the protocols in
+`engines/base.py` as the real ones do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from harmonia_lab.engines.base import AudioProgress, CancelToken, MetadataProgress, MetadataResult, Stem, Step
+from harmonia_lab.engines.plan import Part, Plan
+from harmonia_lab.protocol.models import Instrument, SongMetadata, SongRequest
+
+__all__ = ["SONG_METADATA", "FakeAudioEngine", "FakeMetadataEngine"]
+
+SONG_METADATA = SongMetadata(
+    title="Harbour Light",
+    lyrics="[Verse 1]\nThe lamp is burning low\nI wait for you\n\n[Chorus]\nHold on, hold on",
+    genre="folk",
+    mood=["nostalgic"],
+    bpm=96,
+    key="A minor",
+    instruments=[Instrument(name="piano", role="chords"), Instrument(name="flute", role="lead")],
+)
+
+
+class FakeMetadataEngine:
+    """Stage 1 without a model: reports every step, and gives `metadata` or raises `error`.
+
+    steps: how often it looks whether it was cancelled, `step_s` seconds apart. errors: raised by the first calls, in
+    order; the calls after them succeed.
+    """
+
+    name = "fake"
+    model = "fake-model"
+
+    def __init__(
+        self,
+        metadata: SongMetadata | None = None,
+        *,
+        errors: Sequence[Exception] = (),
+        steps: int = 5,
+        step_s: float = 0.0,
+    ) -> None:
+        self.metadata = metadata or SONG_METADATA
+        self.errors = list(errors)
+        self.steps, self.step_s = steps, step_s
+        self.seeds: list[int] = []
+        self.released = self.closed = False
+
+    def write(
+        self, request: SongRequest, seed: int, report: Callable[[MetadataProgress], None], cancel: CancelToken
+    ) -> MetadataResult:
+        self.seeds.append(seed)
+        order: tuple[Step, ...] = ("analysis", "title", "genre", "mood", "lyrics")
+        for index in range(self.steps):
+            cancel.raise_if_cancelled()
+            step = order[index * len(order) // self.steps]
+            report(MetadataProgress(index / self.steps, step, f"Working on the {step}...", index))
+            cancel.wait(self.step_s)
+        cancel.raise_if_cancelled()
+        if self.errors:
+            raise self.errors.pop(0)
+        record = {"model": self.model, "digest": "0" * 64, "strategy": "fake"}
+        exchange = {"request": request.narrative, "answer": self.metadata.title}
+        return MetadataResult(self.metadata, [exchange], record, 0.0, 0.0, self.steps, None)
+
+    def release(self) -> None:
+        self.released = True
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeAudioEngine:
+    """Stage 2 without an instrument: every part is a quiet tone of its own pitch. Cancels and fails as told."""
+
+    name = "fake"
+
+    def __init__(
+        self, *, errors: Sequence[Exception] = (), step_s: float = 0.0, deaf: bool = False, sample_rate: int = 32_000
+    ) -> None:
+        """deaf: sleeps through a cancel, like a call into a library that can't be interrupted."""
+        self.errors = list(errors)
+        self.step_s, self.deaf, self.sample_rate = step_s, deaf, sample_rate
+        self.closed = False
+
+    def prepare(self) -> None:
+        pass
+
+    def render(
+        self,
+        parts: Sequence[Part],
+        plan: Plan,
+        seeds: Mapping[str, int],
+        progress: Callable[[AudioProgress], None],
+        cancel: CancelToken,
+    ) -> list[Stem]:
+        stems = []
+        seconds = np.arange(round(plan.seconds * self.sample_rate)) / self.sample_rate
+        for index, part in enumerate(parts):
+            progress(AudioProgress(index / len(parts), "Rendering instruments...", part.name, index))
+            if self.deaf:
+                time.sleep(self.step_s)
+            else:
+                cancel.wait(self.step_s)
+                cancel.raise_if_cancelled()
+            phase = seeds[part.name] % 628 / 100
+            tone = 0.1 * np.sin(2 * np.pi * 110 * (index + 2) * seconds + phase)
+            stems.append(Stem(part.name, part.instrument.role, tone[None].astype(np.float32), self.sample_rate))
+        if self.errors:
+            raise self.errors.pop(0)
+        progress(AudioProgress(1.0, "Rendering instruments...", None, len(parts)))
+        return stems
+
+    def record(self) -> dict[str, Any]:
+        return {"model": "tones", "licence": "none needed"}
+
+    def close(self) -> None:
+        self.closed = True
