@@ -2,7 +2,7 @@
 
 Owns the state and how each event changes it. Where events come from (live, replayed, from the journal) makes no
 difference: what comes twice or out of turn changes nothing, so the same events leave the same state. A missing
-lifecycle event holds back what follows it until it is replayed.
+lifecycle event holds back what follows it until it is replayed; progress that was missed is gone.
 
 Departures from the guide's reducers, all additive: `generation-timeout` has a case; a final error, like a cancel, ends
 the active generation; an error is forgotten when a retry or recovery gets past it; dates are the events' own.
@@ -46,6 +46,7 @@ __all__ = [
     "ActiveGeneration",
     "ConnectionEstablished",
     "ConnectionLost",
+    "Cursor",
     "Failure",
     "GenerationResult",
     "State",
