@@ -29,7 +29,7 @@ class JobHandle:
     """A song being made. `await job`, `job.result()`, `job.cancel()`; `job.progress` is the latest progress event."""
 
     def __init__(
-        self, generation: Generation, announce: Callable[[int, float], None] = lambda place, eta_s: None
+        self, generation: Generation, announce: Callable[[int, float], None] = lambda _place, _eta_s: None
     ) -> None:
         """announce: called with its place in the queue and the seconds until its song is done, whenever that changes
         while it waits."""
@@ -182,7 +182,9 @@ class JobQueue:
             own = sum(turns.count(user) for turns in self._turns.values())
         if total >= limits.total or own >= limits.per_user:
             waiting = f"{own} of yours wait" if own >= limits.per_user else f"{total} songs wait"
-            raise Refused(f"The queue is full: {waiting}.", code=ErrorCode.QUEUE_FULL, hint="Try again when one is done.")
+            raise Refused(
+                f"The queue is full: {waiting}.", code=ErrorCode.QUEUE_FULL, hint="Try again when one is done."
+            )
 
     def submit(self, job: JobHandle, *, user: str = "local", device: str = "cpu") -> None:
         """Announces the job's place, then lets it have its turn."""
@@ -261,7 +263,7 @@ class JobQueue:
                 job.announce(place, eta_s)
 
     def _moved(self) -> dict[JobHandle, tuple[int, float]]:
-        now = {}
+        now: dict[JobHandle, tuple[int, float]] = {}
         for device, turns in self._turns.items():
             now |= self._outlook(device, turns.order())
         return {job: outlook for job, outlook in now.items() if self._places.get(job, outlook[0]) != outlook[0]}

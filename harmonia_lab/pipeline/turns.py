@@ -50,10 +50,10 @@ class Turns(Generic[T]):
         for user, item in extra:
             waiting.setdefault(user, deque()).append(item)
         served, turn, found = dict(self._served), self._turn, []
-        while (user := self._next(waiting, served)) is not None:
+        while (following := self._next(waiting, served)) is not None:
             turn += 1
-            served[user] = turn
-            found.append(waiting[user].popleft())
+            served[following] = turn
+            found.append(waiting[following].popleft())
         return found
 
     def count(self, user: str | None = None) -> int:

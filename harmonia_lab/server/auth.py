@@ -58,12 +58,14 @@ class SharedKey:
                 self._make()
             if self.path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise StorageError(
-                    f"The key {self.path} can be read by other users.", hint=f"chmod 600 {self.path}, or make a new one."
+                    f"The key {self.path} can be read by other users.",
+                    hint=f"chmod 600 {self.path}, or make a new one.",
                 )
             key = self.path.read_bytes()
         if len(key) < KEY_BYTES:
             raise StorageError(
-                f"The key {self.path} has {len(key)} bytes; {KEY_BYTES} are the least.", hint="Remove it: a new one is made."
+                f"The key {self.path} has {len(key)} bytes; {KEY_BYTES} are the least.",
+                hint="Remove it: a new one is made.",
             )
         return key
 
@@ -111,7 +113,12 @@ class Tokens:
     """Issues and checks JSON Web Tokens, all of one algorithm: HS256 with `key`, or else RS256 with `public`."""
 
     def __init__(
-        self, *, key: bytes | None = None, public: dict[str | None, RSAPublicKey] | None = None, audience: str, issuer: str
+        self,
+        *,
+        key: bytes | None = None,
+        public: dict[str | None, RSAPublicKey] | None = None,
+        audience: str,
+        issuer: str,
     ) -> None:
         self._key, self._public = key, public or {}
         self._audience, self._issuer = audience, issuer
@@ -124,7 +131,9 @@ class Tokens:
         if self._key is None:
             raise InvalidRequest("This server checks tokens that somebody else issues (RS256); it can't make them.")
         if not user or len(user) > MAX_USER or not user.isprintable():
-            raise InvalidRequest(f"A user's name is 1 to {MAX_USER} printable characters.", details={"fields": ["user"]})
+            raise InvalidRequest(
+                f"A user's name is 1 to {MAX_USER} printable characters.", details={"fields": ["user"]}
+            )
         if not ttl_s > 0:
             raise InvalidRequest("A token must be good for more than 0 seconds.", details={"fields": ["ttl"]})
         now = time.time()

@@ -72,7 +72,7 @@ class Crossing:
         for event in crossing:
             try:
                 self._deliver(event)
-            except Exception:
+            except Exception:  # noqa: BLE001 - one event's defect must not keep the others from crossing
                 _log.exception("%s of generation %s could not be sent.", event.name, event.generation_id)
 
     def _on_timer(self) -> None:

@@ -73,8 +73,8 @@ class ServerSettings:
     max_connections: int = 10_000
     link_ttl_s: float = 3600.0
     switch_interval_s: float | None = 0.0005
-    queue: QueueLimits = QueueLimits()
-    rates: RateLimits = RateLimits()
+    queue: QueueLimits = field(default_factory=QueueLimits)
+    rates: RateLimits = field(default_factory=RateLimits)
 
     def __post_init__(self) -> None:
         """Raises InvalidRequest."""
