@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from harmonia_lab.analysis.frames import BenchmarkLog
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
-from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, Refused
+from harmonia_lab.errors import ErrorCode, InvalidRequest, Refused
 from harmonia_lab.pipeline.artifacts import SongFolder, read_record
 from harmonia_lab.pipeline.jobs import JobHandle, JobQueue, QueueLimits
 from harmonia_lab.pipeline.song import Generation, Limits
@@ -78,6 +78,7 @@ class Lab:
         self.events.subscribe(self.metrics)
         self._queue = JobQueue()
         self._lock = threading.RLock()
+        self._opening = threading.Lock()
         self._journal: Journal | None = None
         self._active: dict[str, JobHandle] = {}
         self._chosen: dict[str, tuple[str | AudioEngine | None, Path | str | None]] = {}
@@ -238,16 +239,20 @@ class Lab:
 
     @property
     def journal(self) -> Journal:
-        """What happened, kept in `home`. Opened with the first generation; what a dead process left there is ended then.
+        """What happened, kept in `home`. Opened with the first generation; what a dead process left is ended then.
 
         Raises StorageError where `home` can't be written.
         """
-        with self._lock:
+        with self._opening:
             if self._journal is None:
                 self._journal = Journal(self.home / "journal.sqlite3")
                 for generation_id in self._journal.end_interrupted():
                     _log.warning("Generation %s was interrupted: the process that made it has ended.", generation_id)
             return self._journal
+
+    def offers(self) -> tuple[str, str]:
+        """Names of the language model and of the audio model that songs are made with."""
+        return self.metadata_engine.model, str(self.audio_engine.record().get("model") or self.audio_engine.name)
 
     def serve(self, settings: ServerSettings | None = None, **options: Any) -> Server:
         """Starts the Socket.IO and HTTP server in the background and returns at once.
@@ -268,7 +273,7 @@ class Lab:
                     f"This lab serves at {self.server.url} already, with other settings.",
                     hint="Stop that one first: `lab.server.stop()`.",
                 )
-            self.server = Server(self, asked)
+            self.server = Server(self, asked, self.home)
             return self.server
 
     def compose(self, narrative: str = "", *, progress: bool = True, **options: Any) -> Song:
