@@ -68,5 +68,5 @@ class Turns(Generic[T]):
     def _tidy(self, user: str) -> None:
         if not self._waiting[user]:
             del self._waiting[user]
-        if not self._waiting:
-            self._served.clear()  # with nobody waiting, nobody is behind
+        if not self._waiting:  # nobody is behind any more, save who has just had a turn
+            self._served = {u: turn for u, turn in self._served.items() if turn == self._turn}
