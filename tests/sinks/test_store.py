@@ -4,7 +4,7 @@ import dataclasses
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harmonia_lab.protocol.events import AudioPreview, ErrorInfo, GenerationError, JobStatusEvent
@@ -157,6 +157,7 @@ def test_two_generations_do_not_touch_each_other(one, other, random):
         assert getattr(state, field) == {**getattr(apart[0], field), **getattr(apart[1], field)}
 
 
+@settings(max_examples=40, deadline=None)
 @given(options=OPTIONS)
 def test_the_journal_leaves_the_state_that_live_events_left(options, tmp_path_factory):
     events = told_live(**options)
