@@ -1,4 +1,4 @@
-"""The command line: `harmonia song | verify | doctor | setup | bench | protocol`.
+"""The command line: `harmonia song | serve | token | verify | doctor | setup | bench | protocol`.
 
 Owns arguments, exit statuses and what a person or a script gets to read. Results go to standard output, everything
 else to standard error. Exit status: 0 done, 1 failed, 2 bad usage, 130 cancelled.
@@ -40,6 +40,10 @@ def _run(options: argparse.Namespace) -> int:
     try:
         if options.command == "song":
             from harmonia_lab.cli.song import run  # noqa: PLC0415
+        elif options.command == "serve":
+            from harmonia_lab.cli.serve import run  # noqa: PLC0415
+        elif options.command == "token":
+            from harmonia_lab.cli.token import run  # noqa: PLC0415
         elif options.command == "verify":
             from harmonia_lab.cli.verify import run  # noqa: PLC0415
         elif options.command == "doctor":
@@ -89,6 +93,29 @@ def _parser() -> argparse.ArgumentParser:
     song.add_argument("--metadata-model", metavar="NAME", help="the language model, as its server names it")
     song.add_argument("--audio", choices=("auto", "sketch"), default="auto", help="who renders the music")
     song.add_argument("--json", action="store_true", help="print one JSON object")
+
+    serve = commands.add_parser(
+        "serve", help="let clients make songs", description="Serves Socket.IO and HTTP, until it is stopped."
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="where it listens (default 127.0.0.1: this machine alone)")
+    serve.add_argument("--port", type=int, default=3333, help="0 lets the system choose (default 3333)")
+    serve.add_argument("--public-url", metavar="URL", help="how clients reach it, where that is another address")
+    serve.add_argument("--certificate", metavar="FILE", help="PEM; with --private-key, it speaks TLS")
+    serve.add_argument("--private-key", metavar="FILE", help="PEM")
+    serve.add_argument("--public-keys", metavar="FILE", help="PEM or JWKS: tokens are RS256, and come from elsewhere")
+    serve.add_argument("--songs", metavar="DIR", default="songs", help="the folder that songs go to (default songs)")
+    serve.add_argument("--metadata", choices=("auto", "ollama", "embedded"), default="auto", help="who writes the lyrics")
+    serve.add_argument("--metadata-model", metavar="NAME", help="the language model, as its server names it")
+    serve.add_argument("--audio", choices=("auto", "sketch"), default="auto", help="who renders the music")
+    serve.add_argument("--attached", action="store_true", help="end when standard input closes")
+    serve.add_argument("--json", action="store_true", help="print one JSON object with its URL")
+
+    token = commands.add_parser(
+        "token", help="let somebody connect", description="Prints a token with which a client connects as USER."
+    )
+    token.add_argument("user", metavar="USER", help="whose songs the client makes and sees")
+    token.add_argument("--role", action="append", default=[], help="admin sees everybody's jobs")
+    token.add_argument("--ttl", type=float, default=3600.0, metavar="SECONDS", help="how long it works (default 3600)")
 
     verify = commands.add_parser(
         "verify",
