@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _leave_cancelled()
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:  # noqa: C901 - one branch for each command
     # Commands load when they are chosen: `harmonia --help` waits for nothing.
     from harmonia_lab.errors import Cancelled, HarmoniaError, InvalidRequest  # noqa: PLC0415
 
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--private-key", metavar="FILE", help="PEM")
     serve.add_argument("--public-keys", metavar="FILE", help="PEM or JWKS: tokens are RS256, and come from elsewhere")
     serve.add_argument("--songs", metavar="DIR", default="songs", help="the folder that songs go to (default songs)")
-    serve.add_argument("--metadata", choices=("auto", "ollama", "embedded"), default="auto", help="who writes the lyrics")
+    serve.add_argument("--metadata", choices=("auto", "ollama", "embedded"), default="auto", help="who writes lyrics")
     serve.add_argument("--metadata-model", metavar="NAME", help="the language model, as its server names it")
     serve.add_argument("--audio", choices=("auto", "sketch"), default="auto", help="who renders the music")
     serve.add_argument("--attached", action="store_true", help="end when standard input closes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -32,10 +33,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"Serving at {server.url}. A token for a client: harmonia token NAME", flush=True)
     if not settings.loopback and settings.certificate is None:
         print("harmonia: other machines can reach it, and nothing is encrypted: see --certificate.", file=sys.stderr)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         _wait(attached=options.attached)
-    except KeyboardInterrupt:
-        pass
     server.stop()
     _leave()
 

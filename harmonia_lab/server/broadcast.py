@@ -142,6 +142,16 @@ class WebSocket(driver.WebSocket):  # type: ignore[misc] # untyped library
         await self.handler(self)
         return self._sock
 
+    async def wait(self) -> str | bytes:
+        """The next frame. Raises OSError, which ends the connection cleanly, also for what is no packet: the engine
+        would stumble over it, and leave the socket behind."""
+        data: str | bytes = await super().wait()
+        try:
+            engineio.packet.packet_names[engineio.packet.Packet(encoded_packet=data).packet_type]
+        except (ValueError, IndexError, RecursionError) as error:
+            raise OSError(f"no packet of Engine.IO: {type(error).__name__}") from None
+        return data
+
 
 def fits() -> bool:
     """Whether the installed Engine.IO is one that `FramedWire` was tested with."""

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import threading
 import time
 
@@ -27,9 +26,7 @@ def rsa_key():
 
 
 def pem(key):
-    return key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def test_a_token_that_was_issued_says_who_it_is_for():
@@ -139,7 +136,7 @@ def test_the_key_is_made_once_for_its_owner_alone(tmp_path):
     assert len(set(found)) == 1
     assert len(found[0]) == KEY_BYTES
     assert path.stat().st_mode & 0o777 == 0o600
-    assert os.listdir(path.parent) == ["token.key"]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_key_that_others_can_read_or_that_is_too_short_is_not_used(tmp_path):

@@ -82,7 +82,9 @@ def test_a_client_that_is_cut_off_at_any_moment_gets_the_rest_and_nothing_twice(
                 ear.io.eio.ws._response.connection.transport.abort()
                 await asyncio.wait_for(ear.gone.wait(), 10)
                 seen += ear.lifecycle()
-                overall += [p["overallProgress"] for p in ear.of("metadata-generation-progress", "audio-generation-progress")]
+                overall += [
+                    p["overallProgress"] for p in ear.of("metadata-generation-progress", "audio-generation-progress")
+                ]
                 after = max([seq for _, seq in seen], default=0)
             async with Ear(server) as ear:
                 await ear.ask("join-generation", {"generationId": generation_id, "afterSeq": after})
@@ -157,7 +159,9 @@ class Deaf:
     async def client(self, server):
         """As the server knows it."""
         clients = server._app.gateway.clients
-        while not (found := [c for c in clients.values() if "generation-g" in c.rooms and c.who.user == "ann"]):
+        while not (  # noqa: ASYNC110 - the server has no event for it
+            found := [c for c in clients.values() if "generation-g" in c.rooms and c.who.user == "ann"]
+        ):
             await asyncio.sleep(0.01)
         return found[0]
 

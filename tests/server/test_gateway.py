@@ -26,7 +26,9 @@ def test_a_client_of_the_guide_joins_starts_and_sees_everything_once(server, tra
             await ear.until("job:status", count=3)
             assert ear.lifecycle() == GENERATION
             assert ear.lifecycle("job") == JOB
-            overall = [p["overallProgress"] for p in ear.of("metadata-generation-progress", "audio-generation-progress")]
+            overall = [
+                p["overallProgress"] for p in ear.of("metadata-generation-progress", "audio-generation-progress")
+            ]
             assert overall == sorted(overall)
             (done,) = ear.of("audio-generation-complete")
             assert done["audioUrl"].startswith(f"{server.url}/api/generations/test-gen-123/audio?")

@@ -66,7 +66,11 @@ def test_a_song_is_started_listed_shown_and_downloaded(served):
 
 @pytest.mark.parametrize(
     ("route", "file", "kind"),
-    [("audio", "song.flac", "audio/flac"), ("midi", "song.mid", "audio/midi"), ("stems/1-piano.flac", "stems/1-piano.flac", "audio/flac")],
+    [
+        ("audio", "song.flac", "audio/flac"),
+        ("midi", "song.mid", "audio/midi"),
+        ("stems/1-piano.flac", "stems/1-piano.flac", "audio/flac"),
+    ],
 )
 def test_files_come_whole_with_their_digest_as_etag(served, route, file, kind):
     status, headers, body = call(served, "GET", f"/api/generations/done/{route}")
@@ -118,7 +122,13 @@ def test_the_link_in_the_event_works_by_itself_for_its_path_and_its_time(served)
     assert call(served, "GET", served.audio_url, user=None)[0] == 200
     parts = urlsplit(served.audio_url)
     query = dict(parse_qsl(parts.query))
-    for changed in ({"user": "bob"}, {"expires": "99999999999"}, {"signature": "0" * 64}, {"expires": ""}, {"user": ""}):
+    for changed in (
+        {"user": "bob"},
+        {"expires": "99999999999"},
+        {"signature": "0" * 64},
+        {"expires": ""},
+        {"user": ""},
+    ):
         url = parts._replace(query=urlencode(query | changed)).geturl()
         assert call(served, "GET", url, user=None)[0] == 401, changed
     elsewhere = parts._replace(path="/api/generations/done/midi").geturl()
@@ -168,7 +178,9 @@ def test_no_path_leads_out_of_what_is_served(served, path):
     async def main():
         reader, writer = await asyncio.open_connection(host, int(port))
         token = served.token("ann")
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+        writer.write(
+            f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+        )
         answer = await reader.read()
         writer.close()
         await writer.wait_closed()
@@ -182,7 +194,15 @@ def test_no_path_leads_out_of_what_is_served(served, path):
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [(b"", 400), (b"junk", 400), (b"[]", 400), (b'"x"', 400), (b"[" * 100_000, 400), (b"x" * 2_000_000, 413), (b'{"narrative": ""}', 400)],
+    [
+        (b"", 400),
+        (b"junk", 400),
+        (b"[]", 400),
+        (b'"x"', 400),
+        (b"[" * 100_000, 400),
+        (b"x" * 2_000_000, 413),
+        (b'{"narrative": ""}', 400),
+    ],
 )
 def test_a_bad_body_is_answered_as_the_protocol_says(served, body, status):
     got, _, answer = call(served, "POST", "/api/generations", data=io.BytesIO(body))

@@ -66,7 +66,13 @@ def test_a_second_lab_in_the_same_kernel_has_a_server_of_its_own(tmp_path):
 
 @pytest.mark.parametrize(
     "options",
-    [{"port": 70_000}, {"certificate": "x.pem"}, {"certificate": "x.pem", "private_key": "y.pem"}, {"host": "203.0.113.1"}, {"public_keys": "none"}],
+    [
+        {"port": 70_000},
+        {"certificate": "x.pem"},
+        {"certificate": "x.pem", "private_key": "y.pem"},
+        {"host": "203.0.113.1"},
+        {"public_keys": "none"},
+    ],
 )
 def test_settings_that_cannot_be_used_are_refused(lab, options):
     threads = set(threading.enumerate())
