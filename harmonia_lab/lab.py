@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from harmonia_lab.analysis.frames import BenchmarkLog
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
-from harmonia_lab.errors import ErrorCode, InvalidRequest, Refused
+from harmonia_lab.errors import ErrorCode, InvalidRequest, MetadataError, Refused
 from harmonia_lab.pipeline.artifacts import SongFolder, read_record
 from harmonia_lab.pipeline.jobs import JobHandle, JobQueue, QueueLimits
 from harmonia_lab.pipeline.song import Generation, Limits
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 __all__ = ["CANCEL_GRACE_S", "Lab"]
 
 _log = logging.getLogger(__name__)
+
+PROBE_S = 0.5
+"""How long "auto" waits for an Ollama to answer."""
 
 CANCEL_GRACE_S = 0.25
 """How long an interrupt waits for the worker to stop by itself before the song is ended without it."""
@@ -86,7 +89,6 @@ class Lab:
         """The latest that `serve` started."""
         self._audio_engines: dict[str, AudioEngine] = {}
         self.metadata_engine, self.metadata_reason = _choose_metadata(metadata, model)
-        self._default_audio = audio
         self.audio_engine = self._audio(audio)
         _log.info(
             "Stage 1: %s (%s). Stage 2: %s.", self.metadata_engine.name, self.metadata_reason, self.audio_engine.name
@@ -230,7 +232,8 @@ class Lab:
             folder.clear()
         self._active[generation_id] = handle
         handle.when_done(lambda: self._ended(handle))
-        self._queue.submit(handle, user=user, device=getattr(engine, "device", "cpu"))
+        # One device: whatever renders, all songs of a lab share stage 1's engine.
+        self._queue.submit(handle, user=user)
         return handle
 
     def _ended(self, job: JobHandle) -> None:
@@ -319,7 +322,7 @@ class Lab:
         if self._journal is not None:
             self._journal.close()
         self.metadata_engine.close()
-        for engine in {id(e): e for e in (self.audio_engine, *self._audio_engines.values())}.values():
+        for engine in self._audio_engines.values():
             engine.close()
 
     def __enter__(self) -> Self:
@@ -334,17 +337,17 @@ class Lab:
 
     def _audio(self, choice: str | AudioEngine) -> AudioEngine:
         if not isinstance(choice, str):
-            return choice
+            return self._audio_engines.setdefault(choice.name, choice)
         name = "sketch" if choice == "auto" else choice
+        if name in self._audio_engines:
+            return self._audio_engines[name]
         if name != "sketch":
             raise InvalidRequest(
                 f"There is no audio engine {choice!r}.", hint="Known: auto, sketch.", details={"fields": ["audio"]}
             )
-        if name not in self._audio_engines:
-            from harmonia_lab.engines.sketch import SketchEngine  # noqa: PLC0415 - numpy loads with the first engine
+        from harmonia_lab.engines.sketch import SketchEngine  # noqa: PLC0415 - numpy loads with the first engine
 
-            self._audio_engines[name] = SketchEngine()
-        return self._audio_engines[name]
+        return self._audio_engines.setdefault(name, SketchEngine())
 
     def _rerun(self, folder: Path, notes: list[str]) -> Verification:
         """Makes the recorded song again in a folder of its own, and compares the records."""
@@ -376,3 +379,34 @@ def _draw_overview() -> DrawOverview:
         overview(path, **picture)
 
     return draw
+
+
+def _choose_metadata(choice: str | MetadataEngine, model: str | None) -> tuple[MetadataEngine, str]:
+    """The engine for stage 1, and why it is that one.
+
+    Raises InvalidRequest for an unknown name, MetadataError where the embedded model is needed and not installed.
+    """
+    if not isinstance(choice, str):
+        return choice, "given"
+    # The clients take a third of a second to load: not before an engine is wanted.
+    from harmonia_lab.engines.embedded import EmbeddedServer  # noqa: PLC0415
+    from harmonia_lab.engines.ollama import OllamaEngine, installed_models, server_address  # noqa: PLC0415
+
+    address = server_address()
+    if choice == "ollama":
+        return OllamaEngine(address, model=model), f"asked for, at {address}"
+    if choice == "embedded":
+        return OllamaEngine(endpoint=EmbeddedServer()), "asked for"
+    if choice != "auto":
+        raise InvalidRequest(
+            f"There is no metadata engine {choice!r}.",
+            hint="Known: auto, ollama, embedded.",
+            details={"fields": ["metadata"]},
+        )
+    try:
+        models = installed_models(address, PROBE_S)
+    except MetadataError:
+        return OllamaEngine(endpoint=EmbeddedServer()), f"no Ollama answers at {address}"
+    if not models and model is None:
+        return OllamaEngine(endpoint=EmbeddedServer()), f"Ollama at {address} has no model"
+    return OllamaEngine(address, model=model or models[0]), f"Ollama answers at {address}"

@@ -176,9 +176,13 @@ class AudioProgress:
 
 
 class AudioEngine(Protocol):
-    """Stage 2's renderer. Blocking; called from a worker thread."""
+    """Stage 2's renderer. Blocking; called from a worker thread.
+
+    uses_gpu: whether it wants memory that a language model on the same machine may hold.
+    """
 
     name: str
+    uses_gpu: bool
 
     def prepare(self) -> None:
         """Start loading in the background, while stage 1 is at work. Returns at once; what fails, fails in `render`."""

@@ -27,8 +27,9 @@ class GenreStyle(NamedTuple):
     reads them. sevenths: whether chords carry their seventh. instruments: by role, each list from the softest sound
     to the brightest; an empty name means that the role may be left out. fifths: usual key signatures as positions on
     the circle of fifths (0 = C major/A minor, +1 = one sharp). syncopation: 0 the tune keeps to the beats … 1 it
-    doesn't. swing_grid: beats; every second position of this grid swings. gloom: taken off a mood's valence when the
-    mode is chosen, so that metal is mostly minor and country mostly major.
+    doesn't. swing_grid: beats; every second position of this grid swings. circles: choruses lead round to the next
+    section instead of closing on the tonic. gloom: taken off a mood's valence when the mode is chosen, so that metal
+    is mostly minor and country mostly major.
     """
 
     tempo: tuple[int, int]
@@ -44,6 +45,7 @@ class GenreStyle(NamedTuple):
     swing_grid: float = 0.5
     sevenths: bool = False
     beats_per_bar: int = 4
+    circles: bool = False
     gloom: float = 0.0
 
 
@@ -113,14 +115,14 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         ("vi IV I V", "I V vi IV", "IV I V vi"), ("i VI III VII", "i VII VI VII", "VI VII i i", "i iv VI VII"),
         {"lead": ("synth lead",), "chords": ("electric piano", "synth lead"), "bass": ("synth bass",),
          "drums": ("drum machine",), "pad": ("synth pad", "strings")},
-        _ANY_KEYS, syncopation=0.5, gloom=0.15,
+        _ANY_KEYS, syncopation=0.5, circles=True, gloom=0.15,
     ),
     "house": GenreStyle(
         (118, 128), 0.0, "house", "offbeat", "offbeat",
         ("I vi IV V", "vi IV I V", "I iii vi IV"), ("i VI III VII", "i VII VI VII", "i iv VII VI"),
         {"lead": ("synth lead", "saxophone"), "chords": ("electric piano", "piano"), "bass": ("synth bass",),
          "drums": ("drum machine",), "pad": ("synth pad", "strings")},
-        _ANY_KEYS, syncopation=0.6, sevenths=True, gloom=0.15,
+        _ANY_KEYS, syncopation=0.6, circles=True, sevenths=True, gloom=0.15,
     ),
     "ambient": GenreStyle(
         (60, 80), 0.0, "none", "broken", "long",
@@ -128,7 +130,7 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         ("i VI III VII", "i iv VI i", "i VI i VII", "VI III i VII"),
         {"lead": ("kalimba", "vibraphone", "flute"), "chords": ("harp", "electric piano", "piano"),
          "bass": ("cello", "synth bass"), "drums": ("",), "pad": ("synth pad", "choir")},
-        _ANY_KEYS, syncopation=0.2,
+        _ANY_KEYS, syncopation=0.2, circles=True,
     ),
     "hip hop": GenreStyle(
         (78, 96), 0.35, "boom bap", "stabs", "syncopated",
@@ -136,7 +138,7 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         {"lead": ("flute", "vibraphone", "synth lead"), "chords": ("electric piano", "piano"),
          "bass": ("bass guitar", "synth bass"),
          "drums": ("drum machine",), "pad": ("strings", "synth pad")},
-        _ANY_KEYS, syncopation=0.8, swing_grid=0.25, sevenths=True, gloom=0.2,
+        _ANY_KEYS, syncopation=0.8, circles=True, swing_grid=0.25, sevenths=True, gloom=0.2,
     ),
     "classical": GenreStyle(
         (72, 116), 0.0, "none", "alberti", "half notes",
@@ -166,7 +168,7 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         ("I vi ii V", "I IV ii V", "iii vi ii V"), ("i iv ii° V", "i VI ii° V", "i iv VII III"),
         {"lead": ("flute", "saxophone"), "chords": ("nylon guitar",), "bass": ("double bass", "bass guitar"),
          "drums": ("brush kit", "drums"), "pad": ("", "strings")},
-        _HORN_KEYS, syncopation=0.8, sevenths=True,
+        _HORN_KEYS, syncopation=0.6, sevenths=True,
     ),
     "reggae": GenreStyle(
         (72, 92), 0.15, "one drop", "skank", "reggae",
@@ -174,7 +176,7 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         {"lead": ("trumpet", "saxophone", "harmonica"), "chords": ("electric piano", "electric guitar"),
          "bass": ("bass guitar",),
          "drums": ("drums",), "pad": ("organ",)},
-        _GUITAR_KEYS, syncopation=0.6, swing_grid=0.25, gloom=-0.1,
+        _GUITAR_KEYS, syncopation=0.6, circles=True, swing_grid=0.25, gloom=-0.1,
     ),
     "waltz": GenreStyle(
         (96, 144), 0.0, "waltz", "oom pah", "downbeat",

@@ -64,7 +64,10 @@ class SungLine:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one instrument plays. program: General MIDI 0…127 (kit number for drums). notes: by start, then pitch."""
+    """What one instrument plays. name: unique in the plan ("piano", "piano 2"). notes: by start, then pitch.
+
+    program: General MIDI 0…127 (kit number for drums).
+    """
 
     name: str
     instrument: Instrument
@@ -74,9 +77,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """bpm: quarter notes a minute. beats_per_bar: quarters. seconds: length of the audio, exactly.
+    """bpm: quarter notes a minute. beats_per_bar: quarters. bars: in all; the end of the audio may cut the last one.
 
-    tonic: pitch class 0…11. mode: major, minor, or a mode of theirs (dorian, mixolydian, lydian).
+    seconds: length of the audio, exactly. tonic: pitch class 0…11. mode: major or minor. sections: without gaps over
+    all bars. chords: without gaps over all beats; the last one is the tonic and rings until the end.
     valence, arousal: −1…1, what the moods came to (Russell's circumplex).
     """
 

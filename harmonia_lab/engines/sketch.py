@@ -43,6 +43,7 @@ class SketchEngine:
     """
 
     name = "sketch"
+    uses_gpu = False
 
     def __init__(self, soundfont: Path | None = None) -> None:
         if importlib.util.find_spec("midirenderer") is None:
@@ -105,6 +106,9 @@ class SketchEngine:
 
     def _running(self) -> _Renderer:
         with self._lock:
+            if self._child is not None and self._child.ended:
+                self._child.kill()
+                self._child = None
             if self._child is None:
                 self._child = _Renderer(self._bank)
             return self._child
@@ -178,6 +182,10 @@ class _Renderer:
         )
         self._talking = threading.Lock()
         self._loaded = False
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
 
     def wait_until_loaded(self) -> None:
         with self._talking:

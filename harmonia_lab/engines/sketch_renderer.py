@@ -10,6 +10,7 @@ the bank is loaded.
 
 from __future__ import annotations
 
+import signal
 import struct
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ _SILENT_MIDI = b"MThd\0\0\0\6\0\0\0\1\1\xe0MTrk\0\0\0\4\0\xff\x2f\0"
 def main(bank_path: str, requests: BinaryIO, answers: BinaryIO) -> None:
     import midirenderer  # noqa: PLC0415 - a missing wheel is the parent's finding, not this module's import error
 
+    # Ctrl-C reaches every process of the terminal; whether this one ends is the parent's decision.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     bank = Path(bank_path).read_bytes()
 
     def answer(midi: bytes) -> None:

@@ -139,7 +139,7 @@ class Generation:
                         generation_id=self.id,
                         user_id=self._user_id,
                         narrative=self.request.narrative,
-                        model=self._metadata_engine.model,
+                        model=self._model,
                     )
                 )
             while True:
@@ -188,7 +188,8 @@ class Generation:
                 self._stage = "metadata"
                 with time_limit(self.cancel_token, self._limits.metadata_s):
                     self._written = run_metadata(self._attempt, self._metadata_engine)
-                self._metadata_engine.release()
+                if self._audio_engine.uses_gpu:
+                    self._metadata_engine.release()
             metadata, written = self._written.metadata, self._written
         self._stage = "audio"
         self._folder.write_json("metadata.json", metadata.model_dump(mode="json", by_alias=True))
@@ -284,6 +285,11 @@ class Generation:
     def _error_event(self, error: HarmoniaError, *, final: bool) -> GenerationError:
         return GenerationError(generation_id=self.id, error=ErrorInfo.of(error), stage=self._stage, final=final)
 
+    @property
+    def _model(self) -> str:
+        """The language model asked for, or the engine's own. Raises MetadataError where the engine has none."""
+        return self.request.model or self._metadata_engine.model
+
     def _metadata_name(self) -> str:
         return "given" if self.request.metadata is not None else self._metadata_engine.name
 
@@ -298,7 +304,7 @@ class Generation:
             "git_commit": git_commit(),
             **host(),
             "metadata_engine": self._metadata_name(),
-            "metadata_model": None if self.request.metadata else self._metadata_engine.model,
+            "metadata_model": None if self.request.metadata else self._model,
             "audio_engine": self._audio_engine.name,
             "audio_model": audio.get("model"),
             "seed": self.seed,

@@ -99,7 +99,7 @@ def _first_difference(first: list[str] | None, second: list[str] | None) -> int 
 
 def _differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     """What may explain a different result: versions, machine, models."""
-    notes = []
+    notes: list[str] = []
     for area in ("versions", "host"):
         before, after = first.get(area, {}), second.get(area, {})
         notes.extend(

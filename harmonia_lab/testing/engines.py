@@ -83,11 +83,18 @@ class FakeAudioEngine:
     name = "fake"
 
     def __init__(
-        self, *, errors: Sequence[Exception] = (), step_s: float = 0.0, deaf: bool = False, sample_rate: int = 32_000
+        self,
+        *,
+        errors: Sequence[Exception] = (),
+        step_s: float = 0.0,
+        deaf: bool = False,
+        sample_rate: int = 32_000,
+        uses_gpu: bool = False,
     ) -> None:
         """deaf: sleeps through a cancel, like a call into a library that can't be interrupted."""
         self.errors = list(errors)
         self.step_s, self.deaf, self.sample_rate = step_s, deaf, sample_rate
+        self.uses_gpu = uses_gpu
         self.closed = False
 
     def prepare(self) -> None:

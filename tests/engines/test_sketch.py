@@ -1,6 +1,7 @@
 import contextlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -90,6 +91,22 @@ def test_one_child_serves_many_songs_and_close_ends_it():
     assert len(render(engine, planned(1.0))) == 3
     engine.close()
     assert not children()
+
+
+def test_a_child_that_died_while_idle_is_replaced(engine):
+    render(engine, planned(1.0))
+    [child] = children()
+    child.kill()
+    child.wait(20)
+    assert len(render(engine, planned(1.0))) == 3
+
+
+def test_an_interrupt_from_the_terminal_leaves_the_child_to_its_parent(engine):
+    render(engine, planned(1.0))
+    [child] = children()
+    child.send_signal(signal.SIGINT)
+    render(engine, planned(1.0))
+    assert children() == [child]
 
 
 def test_a_cancel_kills_the_child_in_the_middle_of_a_stem(engine):

@@ -22,8 +22,9 @@ Hold on to the light
 The river runs wild and the wind is cold
 """
 SONGS = [
-    ("pop", "hopeful", 1), ("jazz", "nostalgic", 2), ("folk", "tender", 3), ("waltz", "romantic", 4), ("house", "energetic", 5),
-    ("ambient", "dreamy", 6), ("metal", "angry", 7), ("bossa nova", "playful", 8), ("hip hop", "dark", 9),
+    ("pop", "hopeful", 1), ("jazz", "nostalgic", 2), ("folk", "tender", 3), ("waltz", "romantic", 4),
+    ("house", "energetic", 5), ("ambient", "dreamy", 6), ("metal", "angry", 7), ("bossa nova", "playful", 8),
+    ("hip hop", "dark", 9),
 ]  # fmt: skip
 
 # Krumhansl's probe-tone ratings (1990, p. 30).

@@ -73,16 +73,15 @@ def test_an_instrument_that_the_story_names_joins_the_band():
 
 
 def test_fish_hearts_and_doors_are_no_instruments():
-    told = suggest(
-        "pop", ["calm"], 1, narrative="He caught a bass, lost his keys, and heard a horn: an organ of dread."
-    )
-    assert told == suggest("pop", ["calm"], 1)
+    story = "He caught a bass, lost his keys, and heard a horn: an organ of dread."
+    assert suggest("pop", ["calm"], 1, narrative=story) == suggest("pop", ["calm"], 1)
 
 
 @pytest.mark.parametrize(
     ("text", "genre"),
     [
-        ("synthwave", "electronic"), ("Indie Folk", "folk"), ("folk rock", "rock"), ("R&B", "soul"), ("lo-fi", "hip hop"),
+        ("synthwave", "electronic"), ("Indie Folk", "folk"), ("folk rock", "rock"), ("R&B", "soul"),
+        ("lo-fi", "hip hop"),
         ("Hip-Hop", "hip hop"), ("jazz fusion", "jazz"), ("Electropop", "electronic"), ("bossa-nova", "bossa nova"),
         ("sea shanty", "folk"), ("orchestral soundtrack", "cinematic"), ("", "pop"), ("水", "pop"), ("K-Pop", "pop"),
     ],

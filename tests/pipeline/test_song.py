@@ -88,7 +88,13 @@ def test_a_song_comes_out_with_all_its_files_and_a_record_that_holds(tmp_path):
     assert set(record["seeds"]["stems"]) == {s.name for s in song.stems}
     assert len(record["seconds"]["song.flac"]) == 2
     assert run.metadata_engine.seeds == [record["seeds"]["metadata"]]
-    assert run.metadata_engine.released
+
+
+@pytest.mark.parametrize("uses_gpu", [True, False])
+def test_the_language_model_makes_room_only_for_an_engine_that_needs_it(tmp_path, uses_gpu):
+    run = Run(tmp_path, audio=FakeAudioEngine(uses_gpu=uses_gpu))
+    run.generation.run()
+    assert run.metadata_engine.released is uses_gpu
 
 
 def test_events_come_in_the_guides_order_numbered_without_gaps(tmp_path):

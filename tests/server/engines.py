@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 
-from harmonia_lab import lab
+from harmonia_lab import Lab
 from harmonia_lab.engines.base import AudioProgress, MetadataProgress, MetadataResult, Stem
 from harmonia_lab.protocol.models import Instrument, SongMetadata
 
@@ -62,6 +62,7 @@ class Player:
     """Stage 2: every part is a quiet tone."""
 
     name = "fake"
+    uses_gpu = False
     sample_rate = 8000
 
     def __init__(self, *, errors=(), step_s=0.0):
@@ -93,8 +94,6 @@ class Player:
 
 def make_lab(folder, *, metadata=None, audio=None, **options):
     """A lab with these engines, all of whose files are in `folder`."""
-    if not hasattr(lab, "_choose_metadata"):
-        lab._choose_metadata = lambda engine, model: (engine, "as given")
-    return lab.Lab(
+    return Lab(
         metadata=metadata or Writer(), audio=audio or Player(), songs=folder / "songs", home=folder / "home", **options
     )

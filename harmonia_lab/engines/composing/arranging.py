@@ -102,6 +102,8 @@ def levels(setting: Setting, players: Sequence[Player]) -> list[list[int]]:
 def _wanted(player: Player, section: Section, *, early: bool) -> int:
     table = _OTHERS if player.nth else _FIRST
     level = table[player.role][_COLUMNS.index(section.kind)]
+    if player.sings and section.has_words:
+        return max(level, 1)  # an intro or outro may have words
     if section.kind == "verse" and section.occurrence and player.role != "lead":
         return max(level, 1)
     wakes = {"intro": ("bass", "drums", "lead"), "bridge": ("bass", "drums"), "outro": ("lead",)}
@@ -111,8 +113,11 @@ def _wanted(player: Player, section: Section, *, early: bool) -> int:
 
 
 def _fill(plan: list[list[int]], players: Sequence[Player], column: int, section: Section) -> None:
-    """A section needs harmony, and two pitched players where there are two."""
+    """A section needs harmony, and two pitched players where there are two; drums alone play all of it."""
     pitched = [i for i, player in enumerate(players) if player.role != "drums"]
+    if not pitched:
+        for row in plan:
+            row[column] = max(1, row[column])
     order = sorted(pitched, key=lambda i: (("chords", "pad", "bass", "lead").index(players[i].role), players[i].nth))
     if section.kind in ("intro", "outro"):
         order = [i for i in order if players[i].role != "lead"] or order
@@ -121,6 +126,3 @@ def _fill(plan: list[list[int]], players: Sequence[Player], column: int, section
         if sum(plan[j][column] > 0 for j in pitched) >= wanted:
             return
         plan[i][column] = max(1, plan[i][column])
-    for i, player in enumerate(players):
-        if not pitched and player.role == "drums":
-            plan[i][column] = max(1, plan[i][column])

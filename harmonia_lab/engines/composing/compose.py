@@ -49,7 +49,6 @@ def compose(metadata: SongMetadata, seconds: float, seed: int) -> Plan:
         beats_per_bar=style.beats_per_bar,
         beats=beats,
         final=final,
-        line_beats=float(form.line_bars * style.beats_per_bar),
         tonic=tonic,
         minor=minor,
         style=style,
@@ -100,8 +99,8 @@ class _Band:
         for row, player in enumerate(self.players):
             soloist = section.kind == "solo" and player.role == "lead" and player.nth == 1
             if soloist or (player.sings and (player.role != "lead" or self._levels[row][column])):
-                alone = len(self.players) == 1 or player.role == "lead"
-                return sing(setting, section, self._voices[row]) if alone or section.kind not in _WORDLESS else []
+                tuneless = section.kind in ("intro", "outro") and player.role != "lead" and len(self.players) > 1
+                return sing(setting, section, self._voices[row]) if section.has_words or not tuneless else []
         return []
 
     def part(self, row: int, tunes: Sequence[Sequence[ScoreNote]]) -> Part:
@@ -143,9 +142,6 @@ class _Band:
             before = next((tune[-1].pitch for tune in reversed(tunes) if tune), None) if player.sings else None
             last = lead_ending(setting, player, self._voices[row], before)
         return _under(last, comp_ending(setting, player, voicings)) if voicings else last
-
-
-_WORDLESS = frozenset({"intro", "outro"})
 
 
 def _voice(setting: Setting, player: Player) -> Voice:

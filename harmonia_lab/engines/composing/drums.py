@@ -93,8 +93,8 @@ _GROOVES: dict[str, tuple[Groove, Groove]] = {
         {"kick": "X.xxX.xxX.xxX.xx", "snare": "....X.......X...", "ride": "X...X...X...X..."},
     ),
     "bossa": (
-        {"kick": "x.......x.......", "hat": "X.o.X.o.X.o.X.o.", "pedal": "....x.......x..."},
-        {"kick": "x.....o.x.....o.", "stick": "x.....o.....x.......x.....o.....", "hat": "X.o.X.o.X.o.X.o.",
+        {"kick": "x...o...x...o...", "hat": "X.o.X.o.X.o.X.o.", "pedal": "....x.......x..."},
+        {"kick": "x...o.o.x...o.o.", "stick": "x.....o.....x.......x.....o.....", "hat": "X.o.X.o.X.o.X.o.",
          "pedal": "....x.......x..."},
     ),
     "one drop": (

@@ -54,6 +54,10 @@ class Section(NamedTuple):
     lyric_section: int | None
     phrases: tuple[Phrase, ...]
 
+    @property
+    def has_words(self) -> bool:
+        return any(phrase.line for phrase in self.phrases)
+
 
 class Form(NamedTuple):
     """final_bar: where the last chord falls. line_bars: usual length of a phrase. bars: in all, the last may be cut."""
@@ -128,7 +132,7 @@ def _best_walk(blocks: Sequence[_Block], line_bars: int, capacity: int, final_ba
         before = 0
         for last, length in enumerate(lengths):
             # A long song may close with its chorus twice.
-            for final in {last, choruses[-1]} if choruses and last >= len(blocks) else {last}:
+            for final in (last, choruses[-1]) if choruses and last >= len(blocks) else (last,):
                 spare = final_bar - before - lengths[final]
                 score = min(last + 1, len(blocks)) - 0.5 * dropped[last] - min(odd, 2)
                 score -= 0.4 * abs(spare - ideal) + 0.4 * max(0, spare - ideal)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import cycle, islice
 from statistics import correlation
@@ -23,8 +23,6 @@ __all__ = ["MAJOR_SCALE", "MINOR_SCALE", "Key", "harmonise", "scale_over"]
 MAJOR_SCALE = (0, 2, 4, 5, 7, 9, 11)
 MINOR_SCALE = (0, 2, 3, 5, 7, 8, 10)
 _DEGREES = {"i": 0, "ii": 1, "iii": 2, "iv": 3, "v": 4, "vi": 5, "vii": 6}
-_LOOPS = frozenset({"electro", "house", "boom bap", "one drop", "none"})
-"""Grooves whose choruses keep circling (half cadence) instead of closing (authentic cadence)."""
 
 
 class Key(NamedTuple):
@@ -52,21 +50,29 @@ def harmonise(
         half = final / 2
         before = [_chord(key.home, 0.0, half, key, style), _chord("V", half, half, key, style)] if final else []
         return (*before, last)
-    options = (_chords(form, style, key, progressions, final) for progressions in _progressions(style, key, dice))
     best, clearest = [last], -2.0
-    for option in options:
-        clarity = _clarity([*option, last], key)
+    for scheme in _schemes(style, key, dice):
+        chords = [*_chords(form, style, key, scheme, final), last]
+        clarity = _clarity(chords, key)
         if clarity > clearest:
-            best, clearest = [*option, last], clarity
+            best, clearest = chords, clarity
         if clearest >= _CLEAR:
             break
     return tuple(best)
 
 
-def _progressions(style: GenreStyle, key: Key, dice: random.Random) -> list[dict[str, list[str]]]:
+class _Scheme(NamedTuple):
+    """progressions: numerals by kind of section. opening: the chord that leads from one section into the next."""
+
+    progressions: dict[str, list[str]]
+    opening: str
+
+
+def _schemes(style: GenreStyle, key: Key, dice: random.Random) -> list[_Scheme]:
     """Every way to give verses, choruses and bridges the genre's progressions, in random order.
 
     Choruses start on the tonic where the genre has such a progression, and differ from verses where it has two.
+    Sections open on the dominant; the soft way, on the subdominant, is the last resort where that blurs the key.
     """
     stock = [numerals.split() for numerals in (style.minor if key.minor else style.major)]
     found = []
@@ -74,24 +80,22 @@ def _progressions(style: GenreStyle, key: Key, dice: random.Random) -> list[dict
         for verse in [p for p in stock if p is not chorus] or stock:
             for bridge in [p for p in stock if p is not chorus and p is not verse] or stock:
                 away = next((i for i, numeral in enumerate(bridge) if numeral.lower() in ("iv", "vi")), 0)
-                turned = bridge[away:] + bridge[:away]
-                found.append(
-                    {
-                        "intro": chorus,
-                        "verse": verse,
-                        "chorus": chorus,
-                        "bridge": turned,
-                        "solo": verse,
-                        "outro": chorus,
-                    }
-                )
+                tail = {"bridge": bridge[away:] + bridge[:away], "solo": verse, "outro": chorus}
+                found.append({"intro": chorus, "verse": verse, "chorus": chorus, **tail})
     dice.shuffle(found)
-    return found
+    return [_Scheme(p, opening) for opening in (_dominant(style, key), _subdominant(key)) for p in found]
 
 
-def _chords(
-    form: Form, style: GenreStyle, key: Key, progressions: Mapping[str, Sequence[str]], final: float
-) -> list[Harmony]:
+def _dominant(style: GenreStyle, key: Key) -> str:
+    """V; in minor metal the seventh degree, because power chords have no leading tone to raise."""
+    return "VII" if key.minor and style.groove == "metal" else "V"
+
+
+def _subdominant(key: Key) -> str:
+    return "iv" if key.minor else "IV"
+
+
+def _chords(form: Form, style: GenreStyle, key: Key, scheme: _Scheme, final: float) -> list[Harmony]:
     """Everything before the last chord."""
     bar = style.beats_per_bar
     unit = max(form.line_bars * bar / 2, bar if bar % 2 else bar / 2)
@@ -101,28 +105,24 @@ def _chords(
         end = min(final, start + section.bars * bar)
         if start < end:
             count = max(1, -int(-(end - start) // unit))
-            numerals = list(islice(cycle(progressions[section.kind]), count))
-            for i, numeral in enumerate(_with_cadence(numerals, section, style, key)):
+            numerals = list(islice(cycle(scheme.progressions[section.kind]), count))
+            for i, numeral in enumerate(_with_cadence(numerals, section, style, key, scheme.opening)):
                 at = start + i * unit
                 chords.append(_chord(numeral, at, min(end, at + unit) - at, key, style))
     return chords
 
 
-def _with_cadence(numerals: list[str], section: Section, style: GenreStyle, key: Key) -> list[str]:
-    """Choruses close on the tonic, everything else opens towards what follows by ending on the dominant.
-
-    Metal in minor takes the seventh degree for it: power chords have no leading tone to raise.
-    """
-    dominant = "VII" if key.minor and style.groove == "metal" else "V"
-    if section.kind == "chorus" and style.groove not in _LOOPS and len(numerals) >= 4:
-        close = [dominant, key.home]
-    elif len(numerals) >= 2:
-        close = [dominant]
+def _with_cadence(numerals: list[str], section: Section, style: GenreStyle, key: Key, opening: str) -> list[str]:
+    """Choruses close on the tonic, everything else opens towards what follows."""
+    if section.kind == "chorus" and not style.circles and len(numerals) >= 4:
+        close = [_dominant(style, key), key.home]
+    elif len(numerals) >= (4 if section.kind == "intro" else 2):
+        close = [opening]
     else:
         return numerals
     kept = numerals[: -len(close)]
-    if kept[-1] in ("V", "VII"):
-        kept[-1] = "iv" if key.minor else "IV"
+    if kept[-1] in ("V", "VII", close[0]):
+        kept[-1] = key.home if close[0] == _subdominant(key) else _subdominant(key)
     return kept + close
 
 
@@ -152,7 +152,7 @@ def _quality(numeral: str, *, sevenths: bool, blues: bool) -> tuple[tuple[int, .
     return ((0, 4, 7, 9), "6") if numeral == "I" else ((0, 4, 7, 11), "maj7")
 
 
-_CLEAR = 0.08
+_CLEAR = 0.1
 _PROFILES = {
     False: (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
     True: (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
@@ -170,7 +170,7 @@ def _clarity(chords: Sequence[Harmony], key: Key) -> float:
     heard = [0.0] * 12
     for chord in chords:
         for i, tone in enumerate(chord.pitch_classes):
-            weight = chord.duration * (2.0 if i == 0 else 1.0)
+            weight = chord.duration * (1.3 if i == 0 else 1.0)
             for interval, strength in ((0, 1.0), (7, 0.35), (4, 0.1)):
                 heard[(tone + interval) % 12] += weight * strength
     relative = Key((key.tonic + (3 if key.minor else 9)) % 12, not key.minor)

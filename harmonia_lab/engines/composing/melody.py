@@ -32,7 +32,7 @@ _CONTOURS = (
 """Semitones around the section's centre at the start, thirds and end of lines a and b; c falls to the tonic."""
 _CLOSING = (2, 3, 0, -2)
 
-_LIFT = {"chorus": 5, "bridge": 2, "solo": 4, "intro": 3, "outro": 1}
+_LIFT = {"chorus": 5, "bridge": 2, "solo": 4, "intro": 5, "outro": 3}
 """Semitones above the verse."""
 
 
@@ -73,7 +73,7 @@ def sing(setting: Setting, section: Section, voice: Voice) -> list[ScoreNote]:
     for index, phrase in enumerate(section.phrases):
         last = index == len(section.phrases) - 1
         letter = "c" if last and len(section.phrases) > 1 and section.kind == "chorus" else scheme[index % 4]
-        theme = _Theme(f"{kind} {letter}", centre, contours[letter], last)
+        theme = _Theme(f"{kind} {letter}", centre, contours[letter], closing=last and section.kind != "intro")
         notes += _phrase(setting, phrase, theme, voice, _syllables(setting, section, index))
     return notes
 
@@ -152,7 +152,7 @@ def _pitches(
                 jitter = noise[(int((onset - first) * 4) * 31 + pitch) % 1024]
                 foreign = 0.4 if pitch % 12 not in tones else 0.0
                 end = _ending(pitch % 12, chord.root, setting.tonic, theme) if final else 0.0
-                static[pitch] = 0.05 * abs(pitch - target) ** 1.6 + 1.2 * jitter + foreign + end
+                static[pitch] = 0.07 * abs(pitch - target) ** 1.6 + 1.4 * jitter + foreign + end
         paths = _extended(paths, static, loose) if paths else {(p, 0): (c, (p,)) for p, c in static.items()}
         loose = frozenset(p for p in static if p % 12 not in tones)
     return list(min(paths.values())[1])
@@ -181,8 +181,8 @@ def _extended(
     return grown
 
 
-_MOVES = (0.9, 0.25, 0.15, 0.8, 0.9, 1.4, 6.0, 1.9, 3.5, 3.5, 6.0, 6.0, 4.0)
-"""Cost of moving by 0…12 semitones. Tritones and sevenths are all but forbidden."""
+_MOVES = (0.45, 0.25, 0.18, 0.4, 0.45, 0.25, 6.0, 0.35, 1.3, 1.5, 5.0, 5.0, 1.2)
+"""Cost of moving by 0…12 semitones. Tritones and sevenths are all but forbidden; sung lines get about 60 % steps."""
 
 
 def _contour(points: Sequence[int], at: float) -> float:

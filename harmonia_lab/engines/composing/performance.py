@@ -2,10 +2,10 @@
 
 Owns everything that a player adds to the page.
 
-Timing and loudness deviate at random, independently from note to note, with the spreads that listeners take for human
-without hearing errors (some 5-10 ms); systematic parts follow rules of the KTH performance system (A. Friberg,
-R. Bresin and J. Sundberg, "Overview of the KTH rule system for musical performance", Advances in Cognitive Psychology
-2/2-3, 2006): phrase arch, "the higher, the louder", metric accents.
+Timing and loudness deviate at random, independently from note to note, by a few milliseconds and velocity steps of our
+choice. The systematic part follows rules of the KTH performance system (A. Friberg, R. Bresin and J. Sundberg,
+"Overview of the KTH rule system for musical performance", Advances in Cognitive Psychology 2/2-3, 2006): phrase arch,
+"high loud", metric accents.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from harmonia_lab.engines.plan import Note
 
 __all__ = ["perform", "swung", "tidy"]
 
-_SPREAD_MS = {"lead": 9.0, "chords": 6.0, "bass": 5.0, "drums": 3.5, "pad": 8.0, "mix": 6.0}
-_BALANCE = {"lead": 8.0, "chords": -4.0, "bass": 2.0, "drums": 2.0, "pad": -14.0, "mix": 0.0}
+_SPREAD_MS = {"lead": 9.0, "chords": 6.0, "bass": 5.0, "drums": 3.5, "pad": 8.0}
+_BALANCE = {"lead": 8.0, "chords": -4.0, "bass": 2.0, "drums": 2.0, "pad": -14.0}
 _STRUM_MS = 11.0
 
 

@@ -54,7 +54,7 @@ class Harmony(NamedTuple):
 class Setting:
     """bpm: quarter notes a minute. beats: length of the song. final: where the last chord starts.
 
-    line_beats: usual length of a phrase. tonic: pitch class 0…11. chords: without gaps from 0 to `beats`.
+    tonic: pitch class 0…11. chords: without gaps from 0 to `beats`.
     """
 
     seed: int
@@ -62,7 +62,6 @@ class Setting:
     beats_per_bar: int
     beats: float
     final: float
-    line_beats: float
     tonic: int
     minor: bool
     style: GenreStyle

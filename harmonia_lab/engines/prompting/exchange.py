@@ -26,7 +26,8 @@ class Question:
     """One exchange. purpose: a short name, from which the seed is derived; each purpose is asked once a song.
 
     options: Ollama's, without the seed. schema: JSON schema of the answer. alternatives: how many other tokens to tell
-    for each token; 0 for none. The server may tell fewer, or nothing.
+    for each token; 0 for none. The server may tell fewer, or nothing. think_freely: a thinking model is told to answer at
+    once unless this is set; some servers ignore the schema when they are told so.
     """
 
     purpose: str
@@ -34,6 +35,7 @@ class Question:
     options: Mapping[str, Any]
     schema: Mapping[str, Any] | None = None
     alternatives: int = 0
+    think_freely: bool = False
 
 
 class Token(NamedTuple):
@@ -58,6 +60,12 @@ class Dialogue(Protocol):
 
     most_alternatives: int
     """How many alternatives a question may ask for on this server."""
+
+    most_characters: int
+    """How much of a story fits into the model's context beside prompt and answer."""
+
+    context_length: int
+    """Tokens that the model can read and write in one exchange."""
 
     async def ask(self, question: Question, on_text: Callable[[str], None] | None = None) -> Answer:
         """`on_text` gets the text so far, with each piece. Raises MetadataError."""

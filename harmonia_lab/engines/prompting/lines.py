@@ -18,7 +18,7 @@ from harmonia_lab.engines.prompting.exchange import Token
 from harmonia_lab.engines.prompting.wording import FUNCTION_WORDS, content_stems, persons, plain, stem
 from harmonia_lab.syllables import count_syllables, in_dictionary, words_of
 
-__all__ = ["Line", "Setting", "cut_into_lines", "other_endings", "refusal", "score"]
+__all__ = ["DANGLING", "Line", "Setting", "cut_into_lines", "is_meta", "meta_stems", "refusal", "score", "with_ending"]
 
 WORDS = range(4, 10)
 SYLLABLES = range(5, 12)
@@ -29,22 +29,27 @@ TARGET_SYLLABLES = 8
 
 @dataclass(frozen=True)
 class Line:
-    """One candidate. words: lower case. fluency: mean log-probability of its tokens, None where unknown.
+    """One candidate. words: lower case. stems: of those that carry meaning. people: who it speaks of.
 
-    natural: 0…2, how many of its ends were at punctuation. sample, start, end: which text it was cut from, and the
-    clauses of it that it covers, so that neighbours are known. endings: other last words that the model thought of, with
-    what they change in the fluency.
+    fluency: mean log-probability of its tokens, None where unknown.
+    opens, closes: whether its ends were at punctuation. sample, start, end: which text it was cut from, and the clauses
+    of it that it covers, so that neighbours are known. endings: other last words that the model thought of, and how much
+    less likely they were (in log-probability). swapped: it has one of those. value: see `score`.
     """
 
     text: str
     words: tuple[str, ...]
+    stems: frozenset[str]
+    people: frozenset[str]
     syllables: int
     fluency: float | None = None
-    natural: int = 0
+    opens: bool = True
+    closes: bool = True
     sample: int = 0
     start: int = 0
     end: int = 0
     endings: tuple[tuple[str, float], ...] = ()
+    swapped: bool = False
     value: float = 0.0
 
 
@@ -61,20 +66,26 @@ class Setting:
     people: frozenset[str]
     clash: frozenset[str] = frozenset()
 
+    def place(self, *lines: Line) -> float:
+        """Where in the story the lines belong, 0…1: the mean place of the words they share; 0.5 for none."""
+        order = content_stems(self.told)
+        found = [order.index(stem) for line in lines for stem in line.stems if stem in order]
+        return sum(found) / len(found) / len(order) if found else 0.5
+
 
 _SENTENCE = re.compile(r"[^.!?;:\n…—\"“”()\[\]*_#<>|{}]+")
 _BREATH = re.compile(
     r",|\s-\s|\s(?=(?:and|but|or|with|in|on|at|by|from|for|as|where|when|while|that|who|until|like|into|through|under|over|beneath"
-    r"|beside|between|across|behind|beyond|before|after|because|if|so|down|along|upon|within|without)\s)"
+    r"|beside|between|across|behind|beyond|before|after|because|if|upon|within|without)\s)"
 )
 _JOINERS = frozenset("and but or as where when while that who until because if so which than".split())
-_DANGLING = FUNCTION_WORDS - frozenset(
+DANGLING = FUNCTION_WORDS - frozenset(
     """me you him her it us them mine yours hers ours theirs myself yourself himself herself itself themselves again now here
     there once ever never always too up down out over off through along around behind before below beneath above inside outside
     all done gone known seen more one two nothing everything something anything nobody somebody everyone someone own go come
     goes comes went came know alone""".split()
 )
-"""A line that ends in one of these hangs in the air."""
+"""A line that ends in one of these hangs in the air. Lower case."""
 
 _META = frozenset(
     """verse verses chorus lyric lyrics stanza stanzas refrain rhyme rhymes rhyming poem poems poet poets poetry songwriter
@@ -109,22 +120,34 @@ def cut_into_lines(text: str, sample: int, *, complete: bool, tokens: Sequence[T
             syllables = sum(count_syllables(word) for word in words)
             if len(words) in WORDS and syllables in SYLLABLES:
                 end = begin + len(text[begin:end].rstrip(" ,-'’"))
-                line = Line(piece[0].upper() + piece[1:], words, syllables, spans.fluency(begin, end))
-                natural = clauses[first].opens + clauses[last].closes
-                place = {"natural": natural, "sample": sample, "start": number + first, "end": number + last}
-                lines.append(replace(line, **place, endings=spans.endings(end, words[-1])))
+                lines.append(
+                    Line(
+                        piece[0].upper() + piece[1:],
+                        words,
+                        frozenset(content_stems(piece)),
+                        persons(piece),
+                        syllables,
+                        fluency=spans.fluency(begin, end),
+                        opens=clauses[first].opens,
+                        closes=clauses[last].closes,
+                        sample=sample,
+                        start=number + first,
+                        end=number + last,
+                        endings=spans.endings(end, words[-1]),
+                    )
+                )
         number += len(clauses) + 2
     return lines
 
 
-def other_endings(line: Line) -> Iterator[Line]:
-    """The line with each other last word that the model thought of."""
-    for word, change in line.endings:
-        words = (*line.words[:-1], word)
-        text = line.text[: len(line.text) - len(line.words[-1])] + word
-        syllables = line.syllables - count_syllables(line.words[-1]) + count_syllables(word)
-        fluency = None if line.fluency is None else line.fluency + change
-        yield replace(line, text=text, words=words, syllables=syllables, fluency=fluency, endings=())
+def with_ending(line: Line, word: str) -> Line:
+    """The line with another last word."""
+    if word == line.words[-1]:
+        return line
+    text = line.text[: len(line.text) - len(line.words[-1])] + word
+    syllables = line.syllables - count_syllables(line.words[-1]) + count_syllables(word)
+    words = (*line.words[:-1], word)
+    return replace(line, text=text, words=words, stems=frozenset(content_stems(text)), syllables=syllables, swapped=True)
 
 
 class _Clause(NamedTuple):
@@ -169,8 +192,8 @@ class _Spans:
         for text, logprob in token.others:
             other = text[1:]
             if text[:1] == " " and other.isalpha() and other.islower() and other != word and logprob > -6:
-                if other not in _DANGLING and other not in _STALE and len(other) > 2 and in_dictionary(other):
-                    found.append((other, (max(logprob, -8.0) - max(token.logprob, -8.0)) / 8))
+                if other not in DANGLING and other not in _STALE and len(other) > 2 and in_dictionary(other):
+                    found.append((other, token.logprob - logprob))
         return tuple(found)
 
 
@@ -187,11 +210,9 @@ def refusal(line: Line, setting: Setting, *, examples: Iterable[str] = ()) -> st
         for word in shown[1:]
     ):
         return "a name that the story lacks"
-    if _META.intersection(words):
+    if is_meta(words, setting):
         return "talks about the task"
-    if any(word in _META_UNLESS_TOLD and stem(word) not in setting.stems for word in words):
-        return "talks about the task"
-    if words[-1] in _DANGLING or words[-1].endswith("'"):
+    if words[-1] in DANGLING or words[-1].endswith("'"):
         return "ends in the air"
     if words[0] in {"of", "than", "'s"} or words[0] == words[1]:
         return "begins in the air"
@@ -200,6 +221,8 @@ def refusal(line: Line, setting: Setting, *, examples: Iterable[str] = ()) -> st
         return "repeats or says nothing"
     if len(set(zip(words, words[1:], strict=False))) < len(words) - 1:
         return "repeats itself"
+    if line.text.count(",") >= min(3, len(words) // 2):
+        return "a list"
     text = " ".join(words)
     if any(" ".join(words[i : i + 4]) in example for example in examples for i in range(len(words) - 3)):
         return "copied from the example"
@@ -208,18 +231,27 @@ def refusal(line: Line, setting: Setting, *, examples: Iterable[str] = ()) -> st
     return None
 
 
+def is_meta(words: Iterable[str], setting: Setting) -> bool:
+    """Whether words, in lower case, talk about writing instead of the story."""
+    bare = [word.removesuffix("'s") for word in words]
+    return any(word in _META or (word in _META_UNLESS_TOLD and stem(word) not in setting.stems) for word in bare)
+
+
+def meta_stems() -> frozenset[str]:
+    """Stems of words about songs and stories: a title that has only those in common with a story is not about it."""
+    return frozenset(stem(word) for word in _META_UNLESS_TOLD)
+
+
 def score(line: Line, setting: Setting) -> Line:
     """The line with its value: relation to the story, fluency, shape, who speaks, worn words. About −2…3."""
-    stems = set(content_stems(line.text))
-    value = min(1.3, 0.65 * len(stems & setting.stems))
+    value = min(1.2, 0.6 * len(line.stems & setting.stems))
     if line.fluency is not None:
         value += max(-1.0, min(0.4, 1.2 + line.fluency))
-    value += 0.4 * line.natural
+    value += 0.5 * line.opens + 0.4 * line.closes
     value -= 0.15 * max(0, abs(line.syllables - TARGET_SYLLABLES) - 1)
-    strangers = persons(line.text) - setting.people - {"they"}
-    value -= 0.5 * len(strangers)
+    value -= 0.5 * len(line.people - setting.people - {"they"})
     value -= 0.5 * len(_STALE.intersection(line.words))
-    value -= 0.7 * len(stems & setting.clash)
+    value -= 0.7 * len(line.stems & setting.clash)
     value -= 0.25 * max(0, _copied(line.words, setting.told) - 4)
     if line.words[0] in _JOINERS:
         value -= 0.3

@@ -5,14 +5,24 @@ Owns the form and the choice of couplets. Pure functions; the same lines give th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
-from harmonia_lab.engines.prompting.lines import Line
-from harmonia_lab.engines.prompting.wording import content_stems, persons
+from harmonia_lab.engines.prompting.lines import Line, with_ending
+from harmonia_lab.engines.prompting.wording import stem
 from harmonia_lab.syllables import rhyme, rhyme_families
 
 __all__ = ["Couplet", "best_couplets", "form_for"]
+
+RHYME = 2.0
+"""What a perfect rhyme is worth, in units of a line's value."""
+
+POOL = 80
+"""Lines that are paired with each other: the best ones."""
+
+PAIRS = 600
+"""Couplets that are compared with what is taken: the best ones."""
 
 
 class Couplet(NamedTuple):
@@ -21,8 +31,19 @@ class Couplet(NamedTuple):
     value: float
 
 
+class _Ending(NamedTuple):
+    """A last word that a line may have, and what it costs against the one that it has."""
+
+    word: str
+    cost: float
+
+
 def form_for(seconds: float) -> list[tuple[str, int]]:
-    """Sections with their number of lines: about a line in four seconds, after four seconds of intro and ending."""
+    """Sections (verse, chorus, bridge) with their number of lines.
+
+    About a line in four seconds, after four seconds for intro and ending; more than four verses are not written, since
+    a longer song repeats them.
+    """
     lines = (seconds - 4) / 4
     for least, form in (
         (36, "V4 C4 V4 C4 V4 C4 B4 C4 V4 C4"),
@@ -33,60 +54,119 @@ def form_for(seconds: float) -> list[tuple[str, int]]:
         (8, "V4 C4"),
         (6, "V4 C2"),
         (3, "V2 C2"),
-        (2, "V2"),
     ):
         if lines >= least:
-            return [(part[0], int(part[1])) for part in form.split()]
-    return [("V", 2)]
+            kinds = {"V": "verse", "C": "chorus", "B": "bridge"}
+            return [(kinds[part[0]], int(part[1])) for part in form.split()]
+    return [("verse", 2)]
 
 
-def best_couplets(lines: Sequence[Line], count: int, *, taken: Sequence[Line] = ()) -> list[Couplet]:
-    """The `count` best pairs that share no line and say different things, best first."""
-    pool = sorted(lines, key=lambda line: (-line.value, line.text))
-    families: dict[tuple[str, ...], list[Line]] = {}
-    for line in pool:
-        for family in rhyme_families(line.words[-1]):
-            families.setdefault(family, []).append(line)
-    candidates = {(id(a), id(b)): (a, b) for group in families.values() for a in group for b in group}
-    best = [line for line in pool if line.endings or line.value > 0][:60]
-    candidates |= {(id(a), id(b)): (a, b) for a in best for b in best}
-    pairs = [Couplet(a, b, a.value + b.value + _together(a, b)) for a, b in candidates.values() if not _overlap(a, b)]
-    pairs.sort(key=lambda pair: (-pair.value, pair.first.text, pair.second.text))
-    del pairs[4000:]
+def best_couplets(
+    lines: Sequence[Line],
+    count: int,
+    *,
+    bonus: Callable[[Line], float] = lambda _: 0.0,
+    taken: Sequence[Line] = (),
+    may_sing: Callable[[Line, str], bool] = lambda _line, _word: True,
+) -> list[Couplet]:
+    """The `count` best pairs that share no line and say different things, best first; fewer where there are no more.
+
+    A line may take another last word if it rhymes then. bonus: added to a line's value. taken: lines of other sections.
+    may_sing: whether a line may have a certain last word.
+    """
+    free = [line for line in lines if not any(_alike(line, other) for other in taken)]
+    pool = sorted((replace(line, value=line.value + bonus(line)) for line in free), key=lambda a: (-a.value, a.text))[:POOL]
+    endings = [_endings(line, may_sing) for line in pool]
+    found: list[tuple[float, int, int, str, str]] = []
+    for i, a in enumerate(pool):
+        for j, b in enumerate(pool):
+            if i != j and not _alike(a, b):
+                together = a.value + b.value + _together(a, b)
+                ways = list(_ways(a, b, endings[i], endings[j]))
+                if ways:
+                    value, first, second = max(ways)
+                    found.append((together + value, i, j, first, second))
+    found.sort(key=lambda way: (-way[0], *way[1:]))
+    pairs = [Couplet(with_ending(pool[i], x), with_ending(pool[j], y), value) for value, i, j, x, y in found[:PAIRS]]
     chosen: list[Couplet] = []
     used = list(taken)
-    while len(chosen) < count:
-        pairs = [pair for pair in pairs if not any(_overlap(line, old) for line in pair[:2] for old in used)]
-        if not pairs:
-            break
-        chosen.append(max(pairs, key=lambda pair: pair.value - _staleness(pair, used)))
+    while pairs and len(chosen) < count:
+        old = _used(used)
+        chosen.append(max(pairs, key=lambda pair: pair.value - _staleness(pair, old)))
         used += chosen[-1][:2]
+        pairs = [pair for pair in pairs if not any(_alike(line, old) for line in pair[:2] for old in chosen[-1][:2])]
     return chosen
 
 
+def _endings(line: Line, may_sing: Callable[[Line, str], bool]) -> dict[tuple[str, ...], _Ending]:
+    """By family of rhymes, the cheapest last word."""
+    found: dict[tuple[str, ...], _Ending] = {}
+    for word, drop in ((line.words[-1], 0.0), *line.endings):
+        if not may_sing(line, word):
+            continue
+        cost = 0.2 + 0.2 * max(0.0, drop) if word != line.words[-1] else 0.0
+        for family in rhyme_families(word):
+            if family not in found or cost < found[family].cost:
+                found[family] = _Ending(word, cost)
+    return found
+
+
+def _ways(
+    a: Line, b: Line, a_endings: dict[tuple[str, ...], _Ending], b_endings: dict[tuple[str, ...], _Ending]
+) -> Iterator[tuple[float, str, str]]:
+    """Pairs of last words with what they are worth: the own ones, and those that rhyme."""
+    options = [(_Ending(a.words[-1], 0.0), _Ending(b.words[-1], 0.0))]
+    options += [(a_endings[family], b_endings[family]) for family in a_endings.keys() & b_endings.keys()]
+    for one, other in options:
+        if stem(one.word) != stem(other.word):
+            yield RHYME * rhyme(one.word, other.word) - one.cost - other.cost, one.word, other.word
+
+
 def _together(a: Line, b: Line) -> float:
-    value = 1.4 * rhyme(a.words[-1], b.words[-1])
-    value -= 0.2 * max(0, abs(a.syllables - b.syllables) - 1)
+    """How well b follows a, rhyme apart."""
+    value = -0.2 * max(0, abs(a.syllables - b.syllables) - 1)
     if a.sample == b.sample:
         gap = b.start - a.end
         value += 0.6 if gap == 1 else 0.3 if 0 < gap <= 4 else -0.3 if gap < 0 else 0.0
-    who = persons(a.text) ^ persons(b.text)
-    value -= 0.25 * len(who)
-    if a.words[:2] == b.words[:2]:
+    value -= 0.25 * len(a.people ^ b.people)
+    if not a.opens:
+        value -= 0.8  # a fragment may follow, but not begin
+    if not b.opens and not (a.sample == b.sample and b.start == a.end + 1):
         value -= 0.3
+    if a.words[:2] == b.words[:2]:
+        value -= 0.8
     return value
 
 
-def _staleness(pair: Couplet, used: Sequence[Line]) -> float:
-    old = {stem for line in used for stem in content_stems(line.text)}
-    new = content_stems(pair.first.text) + content_stems(pair.second.text)
-    ends = {line.words[-1] for line in used}
-    return 0.5 * sum(stem in old for stem in new) + 1.0 * sum(line.words[-1] in ends for line in pair[:2])
+class _Used(NamedTuple):
+    """What lines that are taken have said, ended on and begun with, and of whom they spoke."""
+
+    stems: frozenset[str]
+    ends: frozenset[str]
+    begins: frozenset[tuple[str, ...]]
+    people: frozenset[str]
 
 
-def _overlap(a: Line, b: Line) -> bool:
+def _used(lines: Sequence[Line]) -> _Used:
+    return _Used(
+        frozenset[str]().union(*(line.stems for line in lines)),
+        frozenset(line.words[-1] for line in lines),
+        frozenset(line.words[:2] for line in lines),
+        frozenset[str]().union(*(line.people for line in lines)),
+    )
+
+
+def _staleness(pair: Couplet, used: _Used) -> float:
+    value = 0.0
+    for line in pair[:2]:
+        value += 0.4 * len(line.stems & used.stems) + (line.words[-1] in used.ends) + 0.4 * (line.words[:2] in used.begins)
+    if used.ends:
+        value += 0.3 * len((pair.first.people | pair.second.people) - used.people)
+    return value
+
+
+def _alike(a: Line, b: Line) -> bool:
     """Cut from the same place, or saying nearly the same."""
     if a.sample == b.sample and a.start <= b.end and b.start <= a.end:
         return True
-    one, other = set(content_stems(a.text)), set(content_stems(b.text))
-    return a.words[-1] == b.words[-1] or len(one & other) >= max(2, min(len(one), len(other)))
+    return len(a.stems & b.stems) >= min(2, len(a.stems) - 1, len(b.stems) - 1) or a.words[:-1] == b.words[:-1]

@@ -1,4 +1,5 @@
 import itertools
+import statistics
 
 import pytest
 from hypothesis import given, settings
@@ -94,6 +95,32 @@ def test_the_song_ends_on_the_tonic_with_everybody(genre, describe):
                 assert {note.pitch % 12 for note in ringing} <= set(last.pitch_classes)
 
 
+def test_the_key_can_be_told_from_the_notes(describe):
+    """By the best correlation with Krumhansl's key profiles (1990, p. 30), the usual key finder, with overtones."""
+    profiles = {
+        "major": [6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88],
+        "minor": [6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17],
+    }
+    told = total = 0
+    for genre, seed in itertools.product(GENRES, range(6)):
+        plan = compose(describe(genre, MOODS[seed * 3], seed), 20, seed)
+        heard = [0.0] * 12
+        for part in plan.parts:
+            if part.instrument.role != "drums":
+                for note in part.notes:
+                    heard[note.pitch % 12] += note.duration
+                    heard[(note.pitch + 7) % 12] += 0.35 * note.duration
+        fits = {
+            (key, mode): statistics.correlation(heard, [profile[(i - key) % 12] for i in range(12)])
+            for key in range(12)
+            for mode, profile in profiles.items()
+        }
+        relative = ((plan.tonic + 9) % 12, "minor") if plan.mode == "major" else ((plan.tonic + 3) % 12, "major")
+        told += max(fits, key=fits.get) in ((plan.tonic, plan.mode), relative)
+        total += 1
+    assert told >= 0.97 * total
+
+
 def test_sections_differ_in_who_plays_how_much_and_how_loud(describe):
     plan = compose(describe("pop"), 90, 2)
 
@@ -169,6 +196,13 @@ def test_without_a_lead_the_chord_player_sings_above_its_chords(describe):
         together = [other.pitch for other in piano if abs(other.start - note.start) < 0.05]
         assert note.pitch == max(together)
     assert min(note.pitch for note in piano) < 48
+
+
+@pytest.mark.parametrize("band", [["flute", "piano"], ["piano", "drums"], ["synth bass"], ["strings", "choir"]])
+def test_words_of_an_intro_and_an_outro_are_sung(band, describe):
+    lyrics = "[Intro]\nListen to me\n\n[Verse]\nThe night is long\nThe road is wide\n\n[Outro]\nFarewell my friend"
+    plan = compose(describe("folk", lyrics=lyrics, band=band), 40, 1)
+    assert [line.section for line in plan.sung][:4] == ["Intro", "Verse", "Verse", "Outro"]
 
 
 def test_drums_alone_sing_nothing(describe):

@@ -54,6 +54,12 @@ def test_ten_minutes_repeat_the_song_with_solos_and_end_on_a_chorus():
     assert sections[-1].bars <= 8
 
 
+@pytest.mark.parametrize("lyrics", [(), (VERSE, CHORUS), SONG])
+@pytest.mark.parametrize("seconds", [60, 180, 600])
+def test_a_song_that_is_long_enough_ends_on_its_chorus(lyrics, seconds):
+    assert [section.kind for section in lay_out(lyrics, 240 / 110, seconds).sections[-2:]] == ["chorus", "outro"]
+
+
 def test_lyrics_without_a_chorus_get_a_played_one():
     sections = lay_out((VERSE, SECOND), 240 / 110, 45).sections
     played = [section for section in sections if section.kind == "chorus"]

@@ -9,7 +9,6 @@ from harmonia_lab.engines.composing.voicing import voice_lead
 from harmonia_lab.engines.genres import GENRE_STYLES
 from harmonia_lab.protocol.vocabulary import GENRES
 
-
 C_MAJOR = Key(0, minor=False)
 
 

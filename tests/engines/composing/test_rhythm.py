@@ -46,7 +46,8 @@ def test_the_metre_is_weighed_from_its_first_beat():
 def test_function_words_are_unstressed_and_long_words_keep_their_dictionary_stress():
     line = read_line("The forgotten sailor’s song")
     assert [(s.text, s.stressed) for s in line.syllables] == [
-        ("The", False), ("forgotten", False), ("-", True), ("-", False), ("sailor’s", True), ("-", False), ("song", True),
+        ("The", False), ("forgotten", False), ("-", True), ("-", False), ("sailor’s", True), ("-", False),
+        ("song", True),
     ]  # fmt: skip
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from harmonia_lab.engines.embedded_terms import (
+from harmonia_lab.engines.embedded.terms import (
     Refused,
     keep_alive_seconds,
     known_options,
@@ -14,8 +14,8 @@ from harmonia_lab.engines.embedded_terms import (
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
 
-def translate(options=None, quantization="Q4_1", **more):
-    return to_llama(BODY | more, known_options(options), quantization)
+def translate(options=None, **more):
+    return to_llama(BODY | more, known_options(options))
 
 
 def test_what_is_not_said_has_ollamas_defaults():
@@ -40,15 +40,6 @@ def test_numbers_stay_within_what_llama_reads():
     chat = translate({"num_predict": 10**12, "top_k": -(10**12), "seed": 2**32 - 1})
     assert (chat["max_tokens"], chat["top_k"]) == (2**31 - 1, -1)
     assert chat["seed"] == 0  # 2**32 - 1 itself means "any seed" to llama.cpp
-
-
-def test_a_seeded_prompt_comes_from_the_cache_only_where_that_changes_nothing(monkeypatch):
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    assert translate({"seed": 1})["cache_prompt"]
-    assert not translate({"seed": 1}, quantization="Q8_0")["cache_prompt"]
-    assert translate({}, quantization="Q8_0")["cache_prompt"]
-    monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    assert not translate({"seed": 1})["cache_prompt"]
 
 
 def test_a_format_becomes_a_grammar_without_white_space():

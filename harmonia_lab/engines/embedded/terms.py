@@ -7,7 +7,6 @@ Option names and defaults: https://github.com/ollama/ollama/blob/main/docs/model
 from __future__ import annotations
 
 import json
-import platform
 import re
 from typing import Any
 
@@ -36,11 +35,6 @@ _WHOLE = {"num_predict", "num_ctx", "seed", "top_k", "repeat_last_n"}
 _REAL = {"temperature", "top_p", "min_p", "typical_p", "repeat_penalty", "presence_penalty", "frequency_penalty"}
 _INT32 = 2**31 - 1
 
-_BATCH_INVARIANT = {("x86_64", "Q4_1")}
-"""Machine and quantisation for which what a token gets does not depend on what was computed beside it: there a prompt
-from the cache and a cold one give the same bytes. True of kernels that multiply a matrix with one column at a time, in
-float32 attention; Q4_0 and Q8_0, for instance, have blocked kernels, and so has ARM."""
-
 
 class Refused(Exception):
     """A request that can't be answered. status: the HTTP status that says so."""
@@ -61,10 +55,10 @@ def parse_body(data: bytes) -> dict[str, Any]:
     return body
 
 
-def to_llama(body: dict[str, Any], options: dict[str, Any], quantization: str) -> dict[str, Any]:
-    """The chat request for llama.cpp, with a chunk per token and per prefill batch. Raises Refused.
+def to_llama(body: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """The chat request for llama.cpp, with a chunk per token and per step of the prefill. Raises Refused.
 
-    options: what `known_options` gave. quantization: of the model, such as Q4_1.
+    options: what `known_options` gave.
     """
     for key, feature in (("tools", "tools"), ("think", "thinking")):
         if body.get(key):
@@ -76,10 +70,10 @@ def to_llama(body: dict[str, Any], options: dict[str, Any], quantization: str) -
         "messages": _messages(body["messages"]),
         "max_tokens": limit if limit > 0 else -1,
         "seed": seed if seed >= 0 else -1,
-        "cache_prompt": seed < 0 or (platform.machine(), quantization) in _BATCH_INVARIANT,
+        "cache_prompt": True,  # the same bytes as a cold prompt, also with a seed: see `llama.py`
         "stream": True,
         "timings_per_token": True,
-        "return_progress": True,  # a chunk per prefill batch, so that a prefill can be stopped
+        "return_progress": True,  # a chunk per step, so that a prefill can be stopped
     }
     top = body.get("top_logprobs") or 0
     if not isinstance(top, int) or not 0 <= top <= MAX_TOP_LOGPROBS:

@@ -1,7 +1,7 @@
 """Ollama's HTTP API over the embedded model: what the official `ollama` client needs to chat, to list and to load.
 
-Owns the routes, the form of the answers, and who may ask. Requests are translated in `embedded_terms.py`; how the model
-is held is the business of `embedded_model.py`. Written from https://github.com/ollama/ollama/blob/main/docs/api.md;
+Owns the routes, the form of the answers, and who may ask. Requests are translated in `terms.py`; how the model
+is held is the business of `model.py`. Written from https://github.com/ollama/ollama/blob/main/docs/api.md;
 where it differs from Ollama:
 
 - `top_logprobs` goes up to the size of the vocabulary, where Ollama stops at 20.
@@ -25,8 +25,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 import harmonia_lab
-from harmonia_lab.engines.embedded_model import LanguageModel, ModelFailed
-from harmonia_lab.engines.embedded_terms import (
+from harmonia_lab.engines.embedded.model import LanguageModel, ModelFailed
+from harmonia_lab.engines.embedded.terms import (
     KEEP_ALIVE_S,
     Refused,
     keep_alive_seconds,
@@ -35,7 +35,7 @@ from harmonia_lab.engines.embedded_terms import (
     parse_body,
     to_llama,
 )
-from harmonia_lab.engines.gguf import file_digest, read_header
+from harmonia_lab.engines.embedded.gguf import file_digest, read_header
 
 __all__ = ["application"]
 
@@ -157,7 +157,7 @@ class _Api:
         num_ctx = min(options["num_ctx"], self.header.context_length) if options.get("num_ctx", 0) > 0 else None
         if not body.get("messages"):
             return await self._load_or_unload(num_ctx, keep_alive)
-        question = to_llama(body, options, self.header.quantization)
+        question = to_llama(body, options)
         answer = _Answer(self.name, request if body.get("stream", True) else None, body.get("top_logprobs") or 0)
         async with self.model.lock:
             self._hold()
@@ -175,24 +175,17 @@ class _Api:
         return await answer.finish(load_ns, time.perf_counter_ns() - started)
 
     async def _load_or_unload(self, num_ctx: int | None, keep_alive: float) -> web.Response:
-        started = time.perf_counter_ns()
         async with self.model.lock:
             self._hold()
             try:
-                load_ns = await self.model.load(num_ctx) if keep_alive else 0
+                if keep_alive:
+                    await self.model.load(num_ctx)
             finally:
                 self._keep(keep_alive)
-        return web.json_response(
-            {
-                "model": self.name,
-                "created_at": _now(),
-                "message": {"role": "assistant", "content": ""},
-                "done": True,
-                "done_reason": "load" if keep_alive else "unload",
-                "load_duration": load_ns,
-                "total_duration": time.perf_counter_ns() - started,
-            }
-        )
+        message = {"role": "assistant", "content": ""}
+        reason = "load" if keep_alive else "unload"
+        line = {"model": self.name, "created_at": _now(), "message": message, "done": True, "done_reason": reason}
+        return web.json_response(line)
 
     def _hold(self) -> None:
         if self._timer:

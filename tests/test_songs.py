@@ -1,0 +1,73 @@
+"""Ten stories become ten songs, and each is listened to: is the title about the story, are the lyrics words, and does
+the audio have the tempo, key and loudness that it says it has?"""
+
+import json
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from harmonia_lab import Lab
+from harmonia_lab.protocol.vocabulary import PITCH_CLASSES
+from harmonia_lab.syllables import in_dictionary, words_of
+from tests import listening
+
+STORIES = json.loads((Path(__file__).parent / "narratives.json").read_text())
+SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ten")
+    with Lab(metadata="embedded", audio="sketch", songs=folder / "songs", home=folder) as lab:
+        return {
+            story["name"]: lab.compose(story["narrative"], seconds=SECONDS, seed=7, progress=False)
+            for story in STORIES
+        }
+
+
+@pytest.fixture(params=[story["name"] for story in STORIES])
+def song(request, songs):
+    return songs[request.param]
+
+
+@pytest.fixture
+def audio(song):
+    samples, rate = soundfile.read(song.audio_path, dtype="float32")
+    assert rate == 48_000
+    return samples.T
+
+
+def test_the_song_is_as_long_loud_and_clean_as_it_should_be(song, audio):
+    assert audio.shape == (2, SECONDS * 48_000)
+    assert listening.loudness(audio, 48_000) == pytest.approx(-14, abs=1)
+    assert listening.true_peak(audio) <= -1
+    assert listening.silent_share(audio, 48_000) < 0.1
+
+
+def test_the_tempo_and_key_that_are_heard_are_those_that_it_says(song, audio):
+    sound = listening.mono(audio)
+    assert listening.tempo_error(listening.heard_tempo(sound), song.metadata.bpm) < 0.04
+    tonic, mode = song.metadata.key.split()
+    assert listening.heard_key(sound) in listening.relative_keys(PITCH_CLASSES[tonic], mode)
+
+
+def test_the_lyrics_are_words_and_nothing_but_lyrics(song):
+    lines = [line for section in song.metadata.sections for line in section.lines]
+    words = [word for line in lines for word in words_of(line)]
+    assert len(lines) >= 4
+    assert sum(map(in_dictionary, words)) >= 0.95 * len(words)
+    assert not any(character in line for line in lines for character in "[]{}<>*_#|\\`\"")
+    leaks = {"verse", "chorus", "lyrics", "user", "assistant", "narrative", "prompt", "rhyme"}
+    assert leaks.isdisjoint(word.lower() for word in words)
+
+
+def test_every_section_says_what_it_is(song):
+    assert {section.name.split()[0] for section in song.metadata.sections} <= {"Verse", "Chorus", "Bridge"}
+
+
+def test_ten_stories_are_not_ten_times_the_same_song(songs):
+    metadata = [song.metadata for song in songs.values()]
+    assert len({m.title for m in metadata}) == len(metadata)
+    assert len({m.genre for m in metadata}) >= 4
+    assert len({mood for m in metadata for mood in m.mood}) >= 6
