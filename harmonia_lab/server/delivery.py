@@ -107,7 +107,9 @@ class Delivery:
         if lifecycle:
             if event.seq <= had:
                 return sent
-            client.pending.pop(lane, None)
+            latest = client.pending.pop(lane, None)
+            if latest is not None and not sent:  # what it is about to hear the end of
+                self._wire.send(client, latest)
             self._note(client, lane, event.seq)
             self._send(client, sheets.for_client(client))
             return sent + 1

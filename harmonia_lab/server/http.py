@@ -66,7 +66,7 @@ class Api:
         app = web.Application(
             middlewares=[self._preflight, self._errors], client_max_size=self._settings.max_message_bytes
         )
-        app.on_response_prepare.append(self._allow_origin)
+        app.on_response_prepare.extend([_say_no_versions, self._allow_origin])
         one = "/api/generations/{id:[A-Za-z0-9_-]{1,64}}"
         app.add_routes(
             [
@@ -241,3 +241,9 @@ class Api:
     def _ours(self, request: web.Request) -> bool:
         """Socket.IO answers for itself, by the same rule."""
         return not request.path.startswith(f"/{self._settings.path.strip('/')}/")
+
+
+async def _say_no_versions(request: web.Request, response: web.StreamResponse) -> None:
+    """Which versions run here is nobody's business."""
+    del request
+    response.headers.pop("Server", None)
