@@ -375,3 +375,38 @@ def test_a_connection_that_says_nothing_is_closed(tmp_path):
 
     with serving(tmp_path, connect_timeout_s=0.2) as server:
         asyncio.run(main(server))
+
+
+def test_fifty_cancels_at_random_moments_each_end_one_generation_once(tmp_path):
+    import random
+
+    random.seed(11)
+    ends = {"generation-cancelled", "audio-generation-complete", "generation-error"}
+
+    async def main(server):
+        async with Ear(server) as ear:
+            for number in range(50):
+                generation_id = f"g{number}"
+                await ear.ask("job:subscribe", {"jobId": generation_id})
+                assert (await ear.ask("start-generation", STORY | {"generationId": generation_id}))["ok"]
+                await asyncio.sleep(random.random() * 0.15)
+                ack = await ear.ask("cancel-generation", {"generationId": generation_id})
+                assert ack["ok"] or ack["error"]["code"] == "CANCEL_FAILED"
+                await ear.until(*ends, count=number + 1)
+            await ear.until("job:status", count=len(ear.of("job:status")))
+            heard = [(name, p["generationId"]) for name, p in ear.heard if name in ends]
+            assert [generation_id for _, generation_id in heard] == [f"g{n}" for n in range(50)]
+            assert {name for name, _ in heard} <= {"generation-cancelled", "audio-generation-complete"}
+        return dict((generation_id, name) for name, generation_id in heard)
+
+    rates = RateLimits(starts=(100.0, 100))
+    with serving(tmp_path, metadata=Writer(step_s=0.01), audio=Player(step_s=0.01), rates=rates) as server:
+        threads = set(threading.enumerate())
+        ended = asyncio.run(main(server))
+        for generation_id, name in ended.items():
+            status = server.lab.journal.standing(generation_id).job.status
+            assert status == ("cancelled" if name == "generation-cancelled" else "completed")
+        finished = sum(name == "audio-generation-complete" for name in ended.values())
+        assert len(list(server.lab.songs.iterdir())) == finished
+        assert not server.lab._active
+        assert len(set(threading.enumerate()) - threads) <= 4  # the queue's own, and the pool that commands use
