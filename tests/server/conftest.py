@@ -33,7 +33,14 @@ class Ear:
         return self
 
     async def __aexit__(self, *_):
+        await self.close()
+
+    async def close(self):
+        """Also what the library leaves open of a connection that broke."""
         await self.io.disconnect()
+        if self.io.eio.http is not None:
+            await self.io.eio.http.close()
+            await asyncio.sleep(0)
 
     async def ask(self, name, *payload):
         return await self.io.call(name, *payload, timeout=10)

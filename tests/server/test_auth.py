@@ -167,6 +167,7 @@ def test_the_handshake_refuses_and_nothing_is_delivered(gatehouse, kind, transpo
                 transports=[transport],
                 wait_timeout=10,
             )
+        await ear.close()
         assert ear.heard == []
         if kind != "endless" or transport == "websocket":
             assert refusals[0]["data"]["code"] == "UNAUTHORIZED"

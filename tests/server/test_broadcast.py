@@ -145,6 +145,6 @@ def test_a_polling_client_that_upgrades_hears_everything_once(server):
         await ear.until("audio-generation-complete")
         assert [seq for _, seq in ear.lifecycle()] == [1, 2, 3, 4]
         assert ear.io.transport() == "websocket"
-        await ear.io.disconnect()
+        await ear.close()
 
     asyncio.run(main())

@@ -81,6 +81,7 @@ def test_a_client_that_is_cut_off_at_any_moment_gets_the_rest_and_nothing_twice(
                     await asyncio.wait_for(ear.until("audio-generation-complete"), random.random() * 0.2)
                 ear.io.eio.ws._response.connection.transport.abort()
                 await asyncio.wait_for(ear.gone.wait(), 10)
+                await ear.close()
                 seen += ear.lifecycle()
                 overall += [
                     p["overallProgress"] for p in ear.of("metadata-generation-progress", "audio-generation-progress")

@@ -219,6 +219,7 @@ def test_a_killed_server_is_mourned_by_the_next_which_replays_and_tries_again(tm
         await ear.until("metadata-generation-progress")
         await asyncio.to_thread(server.kill)
         await asyncio.wait_for(ear.gone.wait(), 10)
+        await ear.close()
         assert ear.lifecycle() == [("metadata-generation-started", 1)]
         return ear.of("metadata-generation-progress")[-1]["tick"]
 
