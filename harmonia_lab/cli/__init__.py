@@ -146,7 +146,9 @@ def _parser() -> argparse.ArgumentParser:
     protocol = commands.add_parser(
         "protocol", help="print the wire protocol", description="Prints the wire protocol, for other people's tools."
     )
-    protocol.add_argument("what", choices=("asyncapi", "typescript", "markdown"), help="AsyncAPI 3 (JSON), types, a page")
+    protocol.add_argument(
+        "what", choices=("asyncapi", "typescript", "markdown"), help="AsyncAPI 3 (JSON), types, a page"
+    )
 
     setup = commands.add_parser(
         "setup", help="install what package metadata can't express", description="Installs what pip can't be told to."

@@ -83,11 +83,11 @@ def test_every_message_is_answered_in_the_protocols_way(talk, caplog):
 
 
 FRAMES = [
-    "", "4", "42", "42[]", "42{}", '42"x"', "42[7]", "42[null]", '42["join-generation"', "42" + "[" * 50_000, "43[]", "430[]", "44", "45",
-    '451-["a",{"_placeholder":true,"num":0}]', '4599999999-["a"]', "49", "4x", "x", "1", "2", "3", "5", "6", "7x", "9", "40/other,", "40",
-    '42/other,["a"]', "42999999999999999999999999999999999999999999999999999999999[]",
-    '421["start-generation",{"narrative":"\\ud800"}]', '422["join-generation","' + "a" * 200_000 + '"]',
-]  # fmt: skip
+    *("", "4", "42", "42[]", "42{}", '42"x"', "42[7]", "42[null]", '42["join-generation"', "42" + "[" * 50_000),
+    *("43[]", "430[]", "44", "45", "49", "4x", "x", "1", "2", "3", "5", "6", "7x", "9", "40/other,", "40"),
+    *('451-["a",{"_placeholder":true,"num":0}]', '4599999999-["a"]', '42/other,["a"]', "42" + "9" * 120 + "[]"),
+    *('421["start-generation",{"narrative":"\\ud800"}]', '422["join-generation","' + "a" * 200_000 + '"]'),
+]
 
 
 def test_frames_that_are_no_socket_io_end_at_most_the_connection_they_came_by(talk, caplog):

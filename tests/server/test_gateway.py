@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 
 import pytest
 
@@ -365,13 +364,11 @@ def test_a_connection_that_says_nothing_is_closed(tmp_path):
     import aiohttp
 
     async def main(server):
-        async with aiohttp.ClientSession() as session:
-            async with session.ws_connect(f"{server.url}/socket.io/?EIO=4&transport=websocket") as socket:
-                assert (await socket.receive()).data.startswith("0{")
-                begun = time.monotonic()
-                while (await asyncio.wait_for(socket.receive(), 10)).type is aiohttp.WSMsgType.TEXT:
-                    pass
-                assert time.monotonic() - begun < 10
+        url = f"{server.url}/socket.io/?EIO=4&transport=websocket"
+        async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+            assert (await socket.receive()).data.startswith("0{")
+            while (await asyncio.wait_for(socket.receive(), 10)).type is aiohttp.WSMsgType.TEXT:
+                pass
 
     with serving(tmp_path, connect_timeout_s=0.2) as server:
         asyncio.run(main(server))
@@ -397,7 +394,7 @@ def test_fifty_cancels_at_random_moments_each_end_one_generation_once(tmp_path):
             heard = [(name, p["generationId"]) for name, p in ear.heard if name in ends]
             assert [generation_id for _, generation_id in heard] == [f"g{n}" for n in range(50)]
             assert {name for name, _ in heard} <= {"generation-cancelled", "audio-generation-complete"}
-        return dict((generation_id, name) for name, generation_id in heard)
+        return {generation_id: name for name, generation_id in heard}
 
     rates = RateLimits(starts=(100.0, 100))
     with serving(tmp_path, metadata=Writer(step_s=0.01), audio=Player(step_s=0.01), rates=rates) as server:

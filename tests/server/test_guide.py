@@ -26,17 +26,22 @@ def run_client(javascript, *arguments):
 
 
 NUMBER, TEXT = (int, float), str
+GENERATION_ID = {"generationId": TEXT}
 INTERFACES = {
-    "metadata-generation-started": {"generationId": TEXT, "userId": TEXT, "narrative": TEXT, "timestamp": TEXT, "model": TEXT},
-    "metadata-generation-progress": {"generationId": TEXT, "progress": NUMBER, "status": TEXT, "currentStep": TEXT},
-    "metadata-generation-complete": {"generationId": TEXT, "metadata": dict, "duration": NUMBER},
-    "audio-generation-started": {"generationId": TEXT, "songId": TEXT, "instruments": list, "duration": NUMBER, "bpm": NUMBER},
-    "audio-generation-progress": {"generationId": TEXT, "progress": NUMBER, "status": TEXT, "instrumentsCompleted": int, "totalInstruments": int},
-    "audio-generation-complete": {"generationId": TEXT, "songId": TEXT, "audioUrl": TEXT, "duration": NUMBER, "fileSize": int, "checksum": TEXT},
+    "metadata-generation-started": GENERATION_ID
+    | {"userId": TEXT, "narrative": TEXT, "timestamp": TEXT, "model": TEXT},
+    "metadata-generation-progress": GENERATION_ID | {"progress": NUMBER, "status": TEXT, "currentStep": TEXT},
+    "metadata-generation-complete": GENERATION_ID | {"metadata": dict, "duration": NUMBER},
+    "audio-generation-started": GENERATION_ID
+    | {"songId": TEXT, "instruments": list, "duration": NUMBER, "bpm": NUMBER},
+    "audio-generation-progress": GENERATION_ID
+    | {"progress": NUMBER, "status": TEXT, "instrumentsCompleted": int, "totalInstruments": int},
+    "audio-generation-complete": GENERATION_ID
+    | {"songId": TEXT, "audioUrl": TEXT, "duration": NUMBER, "fileSize": int, "checksum": TEXT},
     "job:status": {"id": TEXT, "status": TEXT},
     "job:progress": {"id": TEXT, "progress": dict},
     "job:completed": {"job": dict},
-}  # fmt: skip
+}
 """Event → field → type, as the guide has them."""
 
 METADATA = {"title": TEXT, "lyrics": TEXT, "genre": TEXT, "mood": list, "syllableCount": int, "wordCount": int}
