@@ -14,7 +14,8 @@ from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from harmonia_lab.client.client import Client, Token
+from harmonia_lab.client.client import Client
+from harmonia_lab.client.link import Token
 from harmonia_lab.client.streams import Stream
 from harmonia_lab.errors import Disconnected
 

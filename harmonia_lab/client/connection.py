@@ -25,7 +25,7 @@ from harmonia_lab.protocol.codec import decode_event
 from harmonia_lab.protocol.commands import Ack, ErrorAck, WireCommand
 from harmonia_lab.protocol.events import ErrorInfo, ServerEvent
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "fail"]
 
 CLOSE_S = 2.0
 """For saying goodbye; a server that has gone does not answer."""
@@ -137,7 +137,7 @@ class Connection:
     def _refused(self, reason: object = None) -> None:
         info = reason.get("data") if isinstance(reason, dict) else None
         with contextlib.suppress(ValidationError):  # not the server's word, but the transport's: `connect` raises that
-            _fail(self._entered, _error(ErrorInfo.model_validate(info)))
+            fail(self._entered, _error(ErrorInfo.model_validate(info)))
 
     def _leaving(self, reason: str) -> None:
         self._reason = reason
@@ -146,10 +146,10 @@ class Connection:
         self.over.set()
         self._lost(self, self._reason)
         for waiting in (self._entered, *self._answers):
-            _fail(waiting, _gone())
+            fail(waiting, _gone())
 
 
-def _fail(waiting: asyncio.Future[Any], error: HarmoniaError) -> None:
+def fail(waiting: asyncio.Future[Any], error: HarmoniaError) -> None:
     if not waiting.done():
         waiting.set_exception(error)
         waiting.exception()  # perhaps nobody waits: that is no mistake

@@ -375,6 +375,20 @@ def test_attempts_can_be_counted_and_then_every_stream_says_why_it_ended(tmp_pat
         run(main(server))
 
 
+def test_an_observer_that_fails_harms_nobody(tmp_path, caplog):
+    async def main(server):
+        async with Proxy(server) as proxy, Client(proxy.url, backoff=SOON) as client:
+            client.store.observe(lambda state: 1 / 0)
+            await client.connect(server.token("ann"))
+            await client.start("A small boat.", generation_id="g", seconds=1)
+            proxy.cut()
+            assert lifecycle(await to_the_end(client.events("g"))) == GENERATION
+        assert "ZeroDivisionError" in caplog.text
+
+    with serving(tmp_path) as server:
+        run(main(server))
+
+
 def test_waits_are_the_guides():
     waits = [list(Backoff(attempts=6).waits()) for _ in range(200)]
     for attempt, (least, most) in enumerate([(0.5, 1.5), (1, 3), (2, 5), (4, 5), (5, 5), (5, 5)]):
