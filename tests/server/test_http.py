@@ -45,9 +45,11 @@ def call(server, method, path, *, user="ann", roles=(), token=None, **options):
         if user is not None:
             headers["Authorization"] = f"Bearer {token or server.token(user, roles=roles)}"
         url = path if path.startswith("http") else server.url + path
-        async with aiohttp.ClientSession() as session:
-            async with session.request(method, url, headers=headers, **options) as answer:
-                return answer.status, answer.headers, await answer.read()
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(method, url, headers=headers, **options) as answer,
+        ):
+            return answer.status, answer.headers, await answer.read()
 
     return asyncio.run(main())
 

@@ -41,9 +41,11 @@ def test_a_switch_interval_that_somebody_set_meanwhile_is_left_alone(tmp_path):
 
 def test_a_taken_port_is_said_with_what_to_do_and_nothing_stays_behind(lab):
     threads = set(threading.enumerate())
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        with pytest.raises(InvalidRequest, match="is taken") as caught:
-            lab.serve(port=taken.getsockname()[1])
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(InvalidRequest, match="is taken") as caught,
+    ):
+        lab.serve(port=taken.getsockname()[1])
     assert "port=0" in caught.value.hint
     assert set(threading.enumerate()) == threads
     assert lab.serve(port=0).running
@@ -151,7 +153,7 @@ def test_it_speaks_tls_where_a_certificate_is_given(tmp_path):
 
 
 def make_certificate(certificate, key):
-    import datetime
+    import datetime as dt
     import ipaddress
 
     from cryptography import x509
@@ -161,15 +163,15 @@ def make_certificate(certificate, key):
 
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(private.public_key())
         .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .sign(private, hashes.SHA256())
     )
