@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 STORY ?= An old lighthouse keeper spends his last night at the tower. The storm that took his wife comes back, and he keeps the lamp burning for a ship he cannot see.
 
-.PHONY: song test lab bench setup clean
+.PHONY: song test stress lab bench setup clean
 
 song: $(VENV)/.installed  ## make a song from a story
 	@$(BIN)/harmonia song "$(STORY)" --seconds 30 --seed 7
@@ -17,6 +17,9 @@ test: $(VENV)/.installed-test  ## everything that must hold
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+stress: $(VENV)/.installed-test  ## what takes longer: 200 random cuts of the connection
+	HARMONIA_CUTS=200 $(BIN)/python -m pytest tests/client/test_cuts.py
 
 lab: $(VENV)/.installed-test  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
+    "BlockingClient",
     "Cancelled",
+    "Client",
     "HarmoniaError",
     "Instrument",
     "JobHandle",
@@ -23,6 +25,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BlockingClient": "harmonia_lab.client",
+    "Client": "harmonia_lab.client",
     "Cancelled": "harmonia_lab.errors",
     "HarmoniaError": "harmonia_lab.errors",
     "Instrument": "harmonia_lab.protocol.models",
@@ -34,6 +38,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from harmonia_lab.client import BlockingClient, Client
     from harmonia_lab.errors import Cancelled, HarmoniaError
     from harmonia_lab.lab import Lab
     from harmonia_lab.pipeline.jobs import JobHandle

@@ -8,6 +8,8 @@ happens in `cli/`.
     ├── MetadataError        stage 1: no Ollama, no model, an answer that could not be repaired
     ├── AudioError           stage 2: a renderer is missing or failed
     ├── StorageError         a file could not be written or read
+    ├── Refused              a server won't do it for this user, now: no right, no such id, too much at once
+    ├── Disconnected         a client can't reach its server
     └── Cancelled            somebody stopped the generation (a person, or a time limit)
 """
 
@@ -22,10 +24,12 @@ __all__ = [
     "AudioError",
     "Cancelled",
     "Code",
+    "Disconnected",
     "ErrorCode",
     "HarmoniaError",
     "InvalidRequest",
     "MetadataError",
+    "Refused",
     "StorageError",
 ]
 
@@ -47,6 +51,13 @@ class ErrorCode(StrEnum):
     STORAGE_UNWRITABLE = "STORAGE_UNWRITABLE"
     INVALID_PAYLOAD = "INVALID_PAYLOAD"
     NOT_FOUND = "NOT_FOUND"
+    UNAUTHORIZED = "UNAUTHORIZED"
+    QUEUE_FULL = "QUEUE_FULL"
+    RATE_LIMITED = "RATE_LIMITED"
+    CANCEL_FAILED = "CANCEL_FAILED"
+    NOT_RECOVERABLE = "NOT_RECOVERABLE"
+    INTERRUPTED = "INTERRUPTED"
+    NETWORK_TEMPORARY = "NETWORK_TEMPORARY"
     CANCELLED = "CANCELLED"
     INTERNAL = "INTERNAL"
 
@@ -96,6 +107,15 @@ CODES: dict[ErrorCode, Code] = {
     ErrorCode.STORAGE_UNWRITABLE: Code("A file or folder cannot be written.", False),
     ErrorCode.INVALID_PAYLOAD: Code("The request has a value that cannot be used.", False),
     ErrorCode.NOT_FOUND: Code("There is no such file, song or record.", False),
+    ErrorCode.UNAUTHORIZED: Code("The token is missing, bad or expired, or its user has no right to do this.", False),
+    ErrorCode.QUEUE_FULL: Code("The server has as many songs waiting as it takes.", True),
+    ErrorCode.RATE_LIMITED: Code("Too many messages in too short a time.", True),
+    ErrorCode.CANCEL_FAILED: Code("The generation cannot be cancelled: it has ended, or does not exist.", False),
+    ErrorCode.NOT_RECOVERABLE: Code(
+        "The generation cannot be tried again: it has not failed, or would fail again.", False
+    ),
+    ErrorCode.INTERRUPTED: Code("The process that made the song ended before the song was done.", True),
+    ErrorCode.NETWORK_TEMPORARY: Code("The server cannot be reached.", True, "reconnect, waiting longer each time"),
     ErrorCode.CANCELLED: Code("The generation was stopped before it was done.", True),
     ErrorCode.INTERNAL: Code("A defect in Harmonia Lab itself.", False),
 }
@@ -142,6 +162,14 @@ class AudioError(HarmoniaError):
 
 class StorageError(HarmoniaError):
     default_code = ErrorCode.STORAGE_UNWRITABLE
+
+
+class Refused(HarmoniaError):
+    default_code = ErrorCode.UNAUTHORIZED
+
+
+class Disconnected(HarmoniaError):
+    default_code = ErrorCode.NETWORK_TEMPORARY
 
 
 class Cancelled(HarmoniaError):

@@ -7,24 +7,34 @@ song is somebody else's: `pipeline/` orders them, `engines/` do them.
 from __future__ import annotations
 
 import logging
+import secrets
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from harmonia_lab.analysis.frames import BenchmarkLog
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
-from harmonia_lab.errors import InvalidRequest, MetadataError
+from harmonia_lab.errors import ErrorCode, InvalidRequest, MetadataError, Refused
 from harmonia_lab.pipeline.artifacts import SongFolder, read_record
-from harmonia_lab.pipeline.jobs import JobHandle, Worker
+from harmonia_lab.pipeline.jobs import JobHandle, JobQueue, QueueLimits
 from harmonia_lab.pipeline.song import Generation, Limits
 from harmonia_lab.pipeline.stages import DrawOverview
 from harmonia_lab.pipeline.verify import Verification, check_folder, compare_records
-from harmonia_lab.protocol.events import Event
-from harmonia_lab.protocol.models import Instrument, Song, SongMetadata, SongRequest, parse_request
+from harmonia_lab.protocol.events import Event, JobFailedEvent
+from harmonia_lab.protocol.models import Instrument, Job, Song, SongMetadata, SongRequest, parse_request, utc_now
 from harmonia_lab.sinks.fanout import Fanout
+from harmonia_lab.sinks.jobview import JobView
+from harmonia_lab.sinks.journal import Journal
+from harmonia_lab.sinks.metrics import Metrics
+from harmonia_lab.sinks.outlet import Outlet
+from harmonia_lab.sinks.standing import Standing
 from harmonia_lab.storage import home_folder
+
+if TYPE_CHECKING:
+    from harmonia_lab.server.kernel import Server, ServerSettings
 
 __all__ = ["CANCEL_GRACE_S", "Lab"]
 
@@ -67,11 +77,21 @@ class Lab:
         Raises InvalidRequest for an unknown engine name, MetadataError where the engine asked for can't be had.
         """
         self.songs = Path(songs)
-        self.log = BenchmarkLog((Path(home) if home is not None else home_folder()) / "runs.jsonl")
+        self.home = Path(home) if home is not None else home_folder()
+        self.log = BenchmarkLog(self.home / "runs.jsonl")
         self.limits = limits or Limits()
         self.events = Fanout()
         """`lab.events.subscribe(callback)` hands every event of every generation to `callback`."""
-        self._worker = Worker()
+        self.metrics = Metrics()
+        self.events.subscribe(self.metrics)
+        self._queue = JobQueue()
+        self._lock = threading.RLock()
+        self._opening = threading.Lock()
+        self._journal: Journal | None = None
+        self._active: dict[str, JobHandle] = {}
+        self._chosen: dict[str, tuple[str | AudioEngine | None, Path | str | None]] = {}
+        self.server: Server | None = None
+        """The latest that `serve` started."""
         self._audio_engines: dict[str, AudioEngine] = {}
         self.metadata_engine, self.metadata_reason = _choose_metadata(metadata, model)
         self._audio_model, self._audio_settings = audio_model, dict(audio_settings or {})
@@ -116,30 +136,154 @@ class Lab:
         return self.submit_request(request, audio=audio, out=out)
 
     def submit_request(
-        self, request: SongRequest, *, audio: str | AudioEngine | None = None, out: Path | str | None = None
+        self,
+        request: SongRequest,
+        *,
+        audio: str | AudioEngine | None = None,
+        out: Path | str | None = None,
+        user: str = "local",
+        limits: QueueLimits | None = None,
     ) -> JobHandle:
-        """`submit`, with the request as one value."""
-        handle: JobHandle | None = None
+        """`submit`, with the request as one value. user: who owns it, and takes turns with the others.
+
+        Raises InvalidRequest where the generation's id is taken, Refused (QUEUE_FULL) beyond `limits`.
+        """
+        with self._lock:
+            self._queue.check_room(user, limits)
+            generation_id = request.generation_id or secrets.token_hex(6)
+            request = request.model_copy(update={"generation_id": generation_id})
+            now = utc_now()
+            job = Job(id=generation_id, user_id=user, created_at=now, updated_at=now)
+            handle = self._launch(request, JobView(job, metadata=request.metadata), audio, out)
+            self._chosen[generation_id] = (audio, out)
+            return handle
+
+    def cancel(self, generation_id: str) -> None:
+        """Asks it to stop. Fine where it was asked before.
+
+        Raises Refused: CANCEL_FAILED where it has ended otherwise, or is not this lab's.
+        """
+        job = self._active.get(generation_id)
+        if job is not None:
+            job.cancel()
+        standing = self.journal.standing(generation_id)
+        status = "unknown" if standing is None else standing.job.status
+        if status == "cancelled" or (job is not None and status in ("pending", "processing")):
+            return
+        ended = "It is another process's." if status in ("pending", "processing") else f"It is {status}."
+        raise Refused(f"Generation {generation_id} cannot be cancelled. {ended}", code=ErrorCode.CANCEL_FAILED)
+
+    def retry(self, generation_id: str, *, limits: QueueLimits | None = None) -> JobHandle:
+        """Tries a failed generation again, under the same id. What stage 1 wrote is kept.
+
+        Raises Refused: NOT_FOUND, NOT_RECOVERABLE, or QUEUE_FULL beyond `limits`.
+        """
+        with self._lock:
+            standing = self.journal.standing(generation_id)
+            if standing is None:
+                raise Refused(f"There is no generation {generation_id}.", code=ErrorCode.NOT_FOUND)
+            failures = [e for e in self.journal.replay(generation_id, "job") if isinstance(e, JobFailedEvent)]
+            if standing.job.status != "failed" or not failures[-1].recoverable:
+                why = "It would fail again." if standing.job.status == "failed" else f"It is {standing.job.status}."
+                raise Refused(
+                    f"Generation {generation_id} cannot be tried again. {why}", code=ErrorCode.NOT_RECOVERABLE
+                )
+            self._queue.check_room(standing.owner, limits)
+            request = standing.request.model_copy(update={"metadata": standing.metadata})
+            view = JobView(standing.job, metadata=standing.metadata, seq=standing.job_seq, tick=standing.job_tick)
+            return self._launch(request, view, *self._chosen.get(generation_id, (None, None)), earlier=standing)
+
+    def _launch(
+        self,
+        request: SongRequest,
+        view: JobView,
+        audio: str | AudioEngine | None,
+        out: Path | str | None,
+        earlier: Standing | None = None,
+    ) -> JobHandle:
+        """earlier: where an attempt that failed left it."""
+        user, generation_id = view.job.user_id, view.job.id
+        outlet = Outlet(view, self.journal, self.events)
+        first = True
 
         def emit(event: Event) -> None:
-            assert handle is not None
             handle.observe(event)
-            self.events(event)
+            outlet(event)
 
+        def announce(place: int, eta_s: float) -> None:
+            nonlocal first
+            say, first = (outlet.queued if first else outlet.moved), False
+            say(position=place, eta_seconds=eta_s)
+
+        engine = self.audio_engine if audio is None else self._audio(audio)
+        folder = SongFolder(self.songs, generation_id, Path(out) if out is not None else None)
         generation = Generation(
             request,
             metadata_engine=self.metadata_engine,
-            audio_engine=self.audio_engine if audio is None else self._audio(audio),
-            folder=lambda generation_id: SongFolder(self.songs, generation_id, Path(out) if out is not None else None),
+            audio_engine=engine,
+            folder=lambda _: folder,
             draw=_draw_overview(),
             emit=emit,
             log_row=self.log.append,
             history=self.log.rows(),
             limits=self.limits,
+            user_id=user,
+            seq=earlier.seq if earlier else 0,
+            tick=earlier.tick if earlier else 0,
         )
-        handle = JobHandle(generation)
-        self._worker.submit(handle)
+        handle = JobHandle(generation, announce)
+        if earlier is None:
+            self.journal.begin(view.job, request)
+        else:
+            folder.clear()
+        self._active[generation_id] = handle
+        handle.when_done(lambda: self._ended(handle))
+        # One device: whatever renders, all songs of a lab share stage 1's engine.
+        self._queue.submit(handle, user=user)
         return handle
+
+    def _ended(self, job: JobHandle) -> None:
+        if self._active.get(job.id) is job:
+            del self._active[job.id]
+
+    @property
+    def journal(self) -> Journal:
+        """What happened, kept in `home`. Opened with the first generation; what a dead process left is ended then.
+
+        Raises StorageError where `home` can't be written.
+        """
+        with self._opening:
+            if self._journal is None:
+                self._journal = Journal(self.home / "journal.sqlite3")
+                for generation_id in self._journal.end_interrupted():
+                    _log.warning("Generation %s was interrupted: the process that made it has ended.", generation_id)
+            return self._journal
+
+    def offers(self) -> tuple[str, str]:
+        """Names of the language model and of the audio model that songs are made with."""
+        return self.metadata_engine.model, str(self.audio_engine.record().get("model") or self.audio_engine.name)
+
+    def serve(self, settings: ServerSettings | None = None, **options: Any) -> Server:
+        """Starts the Socket.IO and HTTP server in the background and returns at once.
+
+        options: fields of `ServerSettings`: host ("127.0.0.1"), port (3333; 0 lets the system choose), …
+        A cell that runs again gets the server that is running, where nothing else is asked for.
+
+        Raises InvalidRequest where the port is taken, or this lab serves with other settings already.
+        """
+        from harmonia_lab.server.kernel import Server, ServerSettings  # noqa: PLC0415 - socketio loads where it is used
+
+        with self._lock:
+            asked = settings or ServerSettings(**options)
+            if self.server is not None and self.server.running:
+                if self.server.settings == asked:
+                    return self.server
+                raise InvalidRequest(
+                    f"This lab serves at {self.server.url} already, with other settings.",
+                    hint="Stop that one first: `lab.server.stop()`.",
+                )
+            self.server = Server(self, asked, self.home)
+            return self.server
 
     def compose(self, narrative: str = "", *, progress: bool = True, **options: Any) -> Song:
         """Makes a song and waits for it, with a progress bar. `options` are those of `submit`.
@@ -178,7 +322,11 @@ class Lab:
 
     def close(self) -> None:
         """Cancels what is running and ends what was started. Idempotent."""
-        self._worker.close(CANCEL_GRACE_S)
+        self._queue.close(CANCEL_GRACE_S)
+        if self.server is not None:
+            self.server.stop()
+        if self._journal is not None:
+            self._journal.close()
         self.metadata_engine.close()
         for engine in self._audio_engines.values():
             engine.close()

@@ -1,8 +1,12 @@
-"""MusicGen models with random weights, made once per test run."""
+"""What tests of several rooms share: MusicGen models with random weights, and JavaScript packages, made once a run."""
 
 import functools
 
 import pytest
+
+from harmonia_lab.bench.javascript import installed_packages
+
+PACKAGES = {"@asyncapi/parser": "3.6.3", "socket.io-client": "4.8.4", "typescript": "5.9.3"}
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +45,9 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def javascript():
+    """A folder from which Node.js finds the guide's client, the TypeScript compiler and AsyncAPI's own parser."""
+    return installed_packages(PACKAGES)

@@ -1,4 +1,4 @@
-"""The command line: `harmonia song | verify | doctor | setup | bench`.
+"""The command line: `harmonia song | serve | token | verify | doctor | setup | bench | protocol`.
 
 Owns arguments, exit statuses and what a person or a script gets to read. Results go to standard output, everything
 else to standard error. Exit status: 0 done, 1 failed, 2 bad usage, 130 cancelled.
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from harmonia_lab.errors import HarmoniaError
+
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 __all__ = ["EXIT_CANCELLED", "EXIT_DONE", "EXIT_FAILED", "EXIT_USAGE", "main"]
 
@@ -33,19 +35,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         _leave_cancelled()
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:  # noqa: C901 - one branch for each command
     # Commands load when they are chosen: `harmonia --help` waits for nothing.
     from harmonia_lab.errors import Cancelled, HarmoniaError, InvalidRequest  # noqa: PLC0415
 
     try:
         if options.command == "song":
             from harmonia_lab.cli.song import run  # noqa: PLC0415
+        elif options.command == "serve":
+            from harmonia_lab.cli.serve import run  # noqa: PLC0415
+        elif options.command == "token":
+            from harmonia_lab.cli.token import run  # noqa: PLC0415
         elif options.command == "verify":
             from harmonia_lab.cli.verify import run  # noqa: PLC0415
         elif options.command == "doctor":
             from harmonia_lab.cli.doctor import run  # noqa: PLC0415
         elif options.command == "bench":
             from harmonia_lab.bench import run  # noqa: PLC0415
+        elif options.command == "protocol":
+            from harmonia_lab.cli.protocol import run  # noqa: PLC0415
         else:
             from harmonia_lab.cli.setup import run  # noqa: PLC0415
         return run(options)
@@ -69,6 +77,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"harmonia {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
+    _add_song(commands)
+    _add_server(commands)
+    _add_checks(commands)
+    _add_bench(commands)
+    _add_installation(commands)
+    return parser
+
+
+def _add_song(commands: _Commands) -> None:
     song = commands.add_parser(
         "song", help="make a song from a story", description="Makes a song from a story, and prints where it is."
     )
@@ -98,6 +115,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     song.add_argument("--json", action="store_true", help="print one JSON object")
 
+
+def _add_server(commands: _Commands) -> None:
+    serve = commands.add_parser(
+        "serve", help="let clients make songs", description="Serves Socket.IO and HTTP, until it is stopped."
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="where it listens (default 127.0.0.1: this machine alone)")
+    serve.add_argument("--port", type=int, default=3333, help="0 lets the system choose (default 3333)")
+    serve.add_argument("--public-url", metavar="URL", help="how clients reach it, where that is another address")
+    serve.add_argument("--certificate", metavar="FILE", help="PEM; with --private-key, it speaks TLS")
+    serve.add_argument("--private-key", metavar="FILE", help="PEM")
+    serve.add_argument("--public-keys", metavar="FILE", help="PEM or JWKS: tokens are RS256, and come from elsewhere")
+    serve.add_argument("--songs", metavar="DIR", default="songs", help="the folder that songs go to (default songs)")
+    serve.add_argument("--metadata", choices=("auto", "ollama", "embedded"), default="auto", help="who writes lyrics")
+    serve.add_argument("--metadata-model", metavar="NAME", help="the language model, as its server names it")
+    serve.add_argument("--audio", choices=("auto", "sketch"), default="auto", help="who renders the music")
+    serve.add_argument("--attached", action="store_true", help="end when standard input closes")
+    serve.add_argument("--json", action="store_true", help="print one JSON object with its URL")
+
+    token = commands.add_parser(
+        "token", help="let somebody connect", description="Prints a token with which a client connects as USER."
+    )
+    token.add_argument("user", metavar="USER", help="whose songs the client makes and sees")
+    token.add_argument("--role", action="append", default=[], help="admin sees everybody's jobs")
+    token.add_argument("--ttl", type=float, default=3600.0, metavar="SECONDS", help="how long it works (default 3600)")
+
+
+def _add_checks(commands: _Commands) -> None:
     verify = commands.add_parser(
         "verify",
         help="check a song's files against its record",
@@ -114,6 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
 
+
+def _add_bench(commands: _Commands) -> None:
     bench = commands.add_parser("bench", help="measure this machine", description="Measures this machine.")
     subjects = bench.add_subparsers(dest="what", required=True, metavar="WHAT")
     pipeline = subjects.add_parser("pipeline", help="both stages, with the embedded model and the sketch engine")
@@ -129,6 +175,15 @@ def _parser() -> argparse.ArgumentParser:
     for subject in (pipeline, decode):
         subject.add_argument("--json", metavar="FILE", help="also write the figures, with the machine and the versions")
 
+
+def _add_installation(commands: _Commands) -> None:
+    protocol = commands.add_parser(
+        "protocol", help="print the wire protocol", description="Prints the wire protocol, for other people's tools."
+    )
+    protocol.add_argument(
+        "what", choices=("asyncapi", "typescript", "markdown"), help="AsyncAPI 3 (JSON), types, a page"
+    )
+
     setup = commands.add_parser(
         "setup", help="install what package metadata can't express", description="Installs what pip can't be told to."
     )
@@ -143,7 +198,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("SIZE", "DIR"),
         help="musicgen: make a model with random weights instead, to try it",
     )
-    return parser
 
 
 def _numbers(text: str) -> list[int]:

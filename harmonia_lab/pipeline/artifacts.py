@@ -84,6 +84,8 @@ class SongFolder:
     def publish(self, title: str) -> Path:
         """Moves the finished folder to its destination and returns that."""
         final = self._out or self._songs / f"{slug(title)}-{self._id[:8]}"
+        if self._out is None and final.exists():  # ids that a client chose may begin alike
+            final = self._songs / f"{slug(title)}-{self._id}"
         with storage_errors(final):
             self.work.rename(final)  # replaces an empty folder, fails on any other: never mixes two songs
         return final
@@ -99,6 +101,11 @@ class SongFolder:
         except OSError:
             return self.work
         return kept
+
+    def clear(self) -> None:
+        """Before another attempt: what an earlier one left, finished or not, is taken away."""
+        self.discard()
+        shutil.rmtree(self.work.with_name(self.work.name.removeprefix(".")), ignore_errors=True)
 
     def discard(self) -> None:
         """After a cancel: nothing is left behind."""

@@ -1,23 +1,24 @@
-"""Generations that run in the background: the worker thread, and the handle that a caller keeps.
+"""Generations that run in the background: the queue, its worker threads, and the handle that a caller keeps.
 
-Owns the queue (first come, first served, one at a time: the engines share the machine's cores). What a generation does
-is `song.py`'s.
+Owns who waits, who runs (one at a time on each device: the engines share it) and what is said about the waiting. The
+order is `turns.py`'s, what a generation does is `song.py`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Any
 
-from harmonia_lab.errors import Cancelled, HarmoniaError
+from harmonia_lab.errors import Cancelled, ErrorCode, HarmoniaError, Refused
 from harmonia_lab.pipeline.song import Generation, Status
+from harmonia_lab.pipeline.turns import Turns
 from harmonia_lab.protocol.events import Event, LifecycleEvent, ProgressEvent
 from harmonia_lab.protocol.models import Song
 
-__all__ = ["JobHandle", "Worker"]
+__all__ = ["JobHandle", "JobQueue", "QueueLimits"]
 
 POLL_S = 0.05
 """How often a wait looks up, so that an interrupt is noticed: a bare `Event.wait()` would sit through it on Windows,
@@ -27,8 +28,13 @@ and `Thread.join()` interrupted on Python 3.11 makes `is_alive()` lie."""
 class JobHandle:
     """A song being made. `await job`, `job.result()`, `job.cancel()`; `job.progress` is the latest progress event."""
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(
+        self, generation: Generation, announce: Callable[[int, float], None] = lambda _place, _eta_s: None
+    ) -> None:
+        """announce: called with its place in the queue and the seconds until its song is done, whenever that changes
+        while it waits."""
         self._generation = generation
+        self.announce = announce
         self._done = threading.Event()
         self._song: Song | None = None
         self._error: HarmoniaError | None = None
@@ -45,6 +51,12 @@ class JobHandle:
     @property
     def status(self) -> Status:
         return self._generation.status
+
+    @property
+    def remaining_s(self) -> float:
+        """Estimated seconds until its song is done, once it has its turn."""
+        eta_s = self.progress.eta_seconds if self.progress is not None else None
+        return self._generation.expected_s if eta_s is None else eta_s
 
     @property
     def done(self) -> bool:
@@ -85,13 +97,17 @@ class JobHandle:
         def wake() -> None:
             loop.call_soon_threadsafe(ended.set)
 
-        with self._lock:
-            if self._done.is_set():
-                ended.set()
-            else:
-                self._callbacks.append(wake)
+        self.when_done(wake)
         await ended.wait()
         return self.result()
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Calls it once, when this has ended; at once where it has."""
+        with self._lock:
+            if not self._done.is_set():
+                self._callbacks.append(callback)
+                return
+        callback()
 
     def stop(self, grace_s: float) -> bool:
         """Cancels, waits `grace_s` seconds, then ends it without the worker. True when it ended as cancelled.
@@ -113,6 +129,8 @@ class JobHandle:
 
     def run(self) -> None:
         """Called once, by the worker."""
+        if self.done:  # cancelled between its turn and now
+            return
         try:
             song = self._generation.run()
         except HarmoniaError as error:
@@ -131,40 +149,131 @@ class JobHandle:
             callback()
 
 
-class Worker:
-    """One thread that runs jobs in the order they came. It starts with the first and ends with `close`."""
+@dataclass(frozen=True)
+class QueueLimits:
+    """How many songs may wait: in all, and of one user."""
+
+    total: int = 100
+    per_user: int = 20
+
+
+class JobQueue:
+    """Runs jobs one at a time on each device, users taking turns. Its threads start with the first job.
+
+    Whose place changes is told so (`JobHandle.announce`) from a thread of its own: who submits or cancels never runs
+    the listeners of another job.
+    """
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[JobHandle | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._jobs: list[JobHandle] = []
+        self._changed = threading.Condition()
+        self._turns: dict[str, Turns[JobHandle]] = {}
+        self._running: dict[str, JobHandle | None] = {}
+        self._places: dict[JobHandle, int] = {}
+        self._announcer: threading.Thread | None = None
         self._closed = False
 
-    def submit(self, job: JobHandle) -> None:
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("This lab is closed; make a new one.")
-            self._jobs = [j for j in self._jobs if not j.done] + [job]
-            self._queue.put(job)
-            if self._thread is None:
-                # A daemon: a notebook that is shut down must not wait for a song that nobody will hear.
-                self._thread = threading.Thread(target=self._work, name="harmonia-worker", daemon=True)
-                self._thread.start()
+    def check_room(self, user: str, limits: QueueLimits | None) -> None:
+        """Raises Refused (QUEUE_FULL) where `user` can't add a job within `limits`, RuntimeError once it is closed."""
+        with self._changed:
+            self._check_open()
+            if limits is None:
+                return
+            total = sum(turns.count() for turns in self._turns.values())
+            own = sum(turns.count(user) for turns in self._turns.values())
+        if total >= limits.total or own >= limits.per_user:
+            waiting = f"{own} of yours wait" if own >= limits.per_user else f"{total} songs wait"
+            raise Refused(
+                f"The queue is full: {waiting}.", code=ErrorCode.QUEUE_FULL, hint="Try again when one is done."
+            )
+
+    def submit(self, job: JobHandle, *, user: str = "local", device: str = "cpu") -> None:
+        """Announces the job's place, then lets it have its turn."""
+        with self._changed:
+            self._check_open()
+            if device not in self._turns:
+                self._turns[device] = Turns()
+                self._running[device] = None
+                self._start(f"harmonia-worker-{device}", lambda: self._work(device))
+            if self._announcer is None:
+                self._announcer = self._start("harmonia-queue", self._announce)
+            place, eta_s = self._outlook(device, self._turns[device].order((user, job)))[job]
+        # Before it can have its turn: the first thing that anybody hears of a job is that it waits.
+        job.announce(place, eta_s)
+        with self._changed:
+            self._check_open()
+            self._places[job] = place
+            self._turns[device].add(user, job)
+            self._changed.notify_all()
+        job.when_done(lambda: self._forget(device, job))
 
     def close(self, grace_s: float) -> None:
         """Cancels what runs and what waits. Idempotent."""
-        with self._lock:
+        with self._changed:
             if self._closed:
                 return
             self._closed = True
-        self._queue.put(None)
-        for job in self._jobs:
+            jobs = [job for turns in self._turns.values() for job in turns.order()]
+            jobs += [job for job in self._running.values() if job is not None]
+            self._changed.notify_all()
+        for job in jobs:
             job.cancel()
-        for job in self._jobs:
+        for job in jobs:
             if not job.done:
                 job.stop(grace_s)
 
-    def _work(self) -> None:
-        while (job := self._queue.get()) is not None:
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("This lab is closed; make a new one.")
+
+    def _start(self, name: str, target: Callable[[], None]) -> threading.Thread:
+        # A daemon: a notebook that is shut down must not wait for a song that nobody will hear.
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _work(self, device: str) -> None:
+        while True:
+            with self._changed:
+                self._running[device] = None
+                while (job := self._turns[device].take()) is None:
+                    if self._closed:
+                        return
+                    self._changed.wait()
+                self._running[device] = job
+                self._places.pop(job, None)
+                self._changed.notify_all()
             job.run()
+
+    def _forget(self, device: str, job: JobHandle) -> None:
+        with self._changed:
+            self._turns[device].remove(job)
+            self._places.pop(job, None)
+            self._changed.notify_all()
+
+    def _announce(self) -> None:
+        """Tells each waiting job when its place has changed."""
+        while True:
+            with self._changed:
+                while not (moved := self._moved()):
+                    if self._closed:
+                        return
+                    self._changed.wait()
+                self._places |= {job: place for job, (place, _) in moved.items()}
+            for job, (place, eta_s) in moved.items():
+                job.announce(place, eta_s)
+
+    def _moved(self) -> dict[JobHandle, tuple[int, float]]:
+        now: dict[JobHandle, tuple[int, float]] = {}
+        for device, turns in self._turns.items():
+            now |= self._outlook(device, turns.order())
+        return {job: outlook for job, outlook in now.items() if self._places.get(job, outlook[0]) != outlook[0]}
+
+    def _outlook(self, device: str, order: list[JobHandle]) -> dict[JobHandle, tuple[int, float]]:
+        """Each waiting job's place (how many come before it) and the seconds until its song is done."""
+        running = self._running[device]
+        ahead_s = running.remaining_s if running is not None else 0.0
+        outlook = {}
+        for place, job in enumerate(order):
+            ahead_s += job.remaining_s
+            outlook[job] = (place, round(ahead_s, 1))
+        return outlook

@@ -90,10 +90,14 @@ class Overall:
 
     def __init__(self, expectation: Expectation, clock: Callable[[], float] = time.monotonic) -> None:
         self._expected = {phase: expectation.of(phase) for phase in PHASES}
-        self._total = sum(self._expected.values())
+        self.expected_s = sum(self._expected.values())
         self._clock = clock
-        self._started = clock()
+        self.start()
         self._highest = {"metadata": 0.0, "audio": 0.0, "overall": 0.0}
+
+    def start(self) -> None:
+        """The work begins now."""
+        self._started = self._clock()
 
     def at(self, phase: Phase, fraction: float) -> Standing:
         """fraction: 0…1 of the phase; values outside are cut off."""
@@ -105,12 +109,12 @@ class Overall:
         done = self._expected[phase] * inside
         stage_part = self._raise(stage, (before + done) / of_stage if of_stage else inside)
         before_all = sum(self._expected[p] for p in PHASES[: PHASES.index(phase)])
-        part = self._raise("overall", (before_all + done) / self._total)
+        part = self._raise("overall", (before_all + done) / self.expected_s)
 
         elapsed = self._clock() - self._started
-        expected_so_far = part * self._total
+        expected_so_far = part * self.expected_s
         pace = elapsed / expected_so_far if expected_so_far > 0 else 1.0
-        eta = (1.0 - part) * self._total * (part * pace + (1.0 - part))
+        eta = (1.0 - part) * self.expected_s * (part * pace + (1.0 - part))
         return Standing(round(100 * stage_part, 2), round(100 * part, 2), round(eta, 2))
 
     def _raise(self, name: str, value: float) -> float:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from harmonia_lab import __version__
 from harmonia_lab.engines.base import AudioEngine, CancelToken, MetadataEngine, MetadataResult, derive_seed
@@ -36,11 +36,11 @@ from harmonia_lab.protocol.events import (
     StageName,
     utc_now,
 )
-from harmonia_lab.protocol.models import Song, SongMetadata, SongRequest, StemFile
+from harmonia_lab.protocol.models import JobStatus, Song, SongMetadata, SongRequest, StemFile
 
 __all__ = ["Generation", "Limits", "Status"]
 
-Status = Literal["pending", "processing", "completed", "failed", "cancelled"]
+Status = JobStatus
 _log = logging.getLogger(__name__)
 
 
@@ -68,8 +68,11 @@ class Generation:
         history: Sequence[dict[str, Any]] = (),
         limits: Limits | None = None,
         user_id: str = "local",
+        seq: int = 0,
+        tick: int = 0,
     ) -> None:
         """folder: makes the song's folder from the generation's id. history: rows of the log, to estimate times from.
+        seq, tick: the last that earlier attempts at this generation gave out.
 
         emit is called in the worker's thread (or in the one that abandons), in order.
         """
@@ -85,7 +88,7 @@ class Generation:
         self._log_row = log_row
         self._limits = limits or Limits()
         self._user_id = user_id
-        self._emit = _Numbered(emit)
+        self._emit = _Numbered(emit, seq, tick)
         self._lock = threading.Lock()
         self._status: Status = "pending"
         self._stage: StageName = "metadata" if request.metadata is None else "audio"
@@ -110,6 +113,11 @@ class Generation:
     def status(self) -> Status:
         return self._status
 
+    @property
+    def expected_s(self) -> float:
+        """Seconds that it is expected to take, as learnt from earlier ones."""
+        return self._overall.expected_s
+
     def cancel(self) -> bool:
         """False when it had ended, or was being cancelled already."""
         return self._status in ("pending", "processing") and self.cancel_token.cancel("user_cancelled")
@@ -119,6 +127,8 @@ class Generation:
         with self._lock:
             if self._status == "pending":
                 self._status = "processing"
+        self._clock, self._cpu = time.perf_counter(), cpu_seconds()  # waiting for its turn counts for nothing
+        self._overall.start()
         try:
             self.cancel_token.raise_if_cancelled()
             self._folder.create()
@@ -273,8 +283,7 @@ class Generation:
         return AudioError(message, code=ErrorCode.AUDIO_TIMEOUT, hint="Raise the limit, or ask for a shorter song.")
 
     def _error_event(self, error: HarmoniaError, *, final: bool) -> GenerationError:
-        info = ErrorInfo.of(error)
-        return GenerationError(generation_id=self.id, error=info, stage=self._stage, final=final)
+        return GenerationError(generation_id=self.id, error=ErrorInfo.of(error), stage=self._stage, final=final)
 
     @property
     def _model(self) -> str:
@@ -356,11 +365,11 @@ class Generation:
 class _Numbered:
     """Stamps events with time, `seq` and `tick`, in one order, and lets nothing follow the last one."""
 
-    def __init__(self, emit: Callable[[Event], None]) -> None:
+    def __init__(self, emit: Callable[[Event], None], seq: int, tick: int) -> None:
         self._emit = emit
         self._lock = threading.RLock()
-        self._seq = 0
-        self._tick = 0
+        self._seq = seq
+        self._tick = tick
         self._ended = False
 
     def __call__(self, event: Event) -> None:

@@ -1,78 +1,106 @@
-"""Server → client: the guide's nine generation events, as one closed union (`GenerationEvent`).
+"""Server → client: everything that the server says, as one closed union (`ServerEvent`).
 
-Owns their wire names, fields and units, and which of them are *lifecycle* (numbered by `seq`, kept, replayed) and which
-are *progress* (latest wins, numbered by `tick`). Who emits them when is the pipeline's business.
+Owns the wire names, fields and units of the guide's nine generation events and four job events, and of what we add
+(`server-hello`, `token-expiring`, `audio-preview`); which of them are *lifecycle* (numbered by `seq`, kept, replayed)
+and which are *progress* (latest wins, numbered by `tick`); and the rooms that each goes to. Who emits them when is the
+pipeline's business.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
-from pydantic import Field, PlainSerializer
+from pydantic import Field
 
 from harmonia_lab.errors import HarmoniaError
-from harmonia_lab.protocol.models import Instrument, SongMetadata, WireModel
+from harmonia_lab.protocol.models import (
+    Instrument,
+    Job,
+    JobProgress,
+    JobStatus,
+    Percentage,
+    SongMetadata,
+    Timestamp,
+    WireModel,
+    utc_now,
+)
 
 __all__ = [
     "EVENTS",
+    "ROOMS",
     "AudioGenerationComplete",
     "AudioGenerationProgress",
     "AudioGenerationStarted",
+    "AudioPreview",
+    "Delivery",
     "ErrorInfo",
     "Event",
+    "Family",
+    "FamilyEvent",
     "GenerationCancelled",
     "GenerationError",
     "GenerationEvent",
     "GenerationTimeout",
+    "JobCompletedEvent",
+    "JobEvent",
+    "JobFailedEvent",
+    "JobProgressEvent",
+    "JobStatusEvent",
     "LifecycleEvent",
     "MetadataGenerationComplete",
     "MetadataGenerationProgress",
     "MetadataGenerationStarted",
     "PartialMetadata",
     "ProgressEvent",
+    "ServerEvent",
+    "ServerHello",
     "StageName",
+    "TokenExpiring",
+    "User",
+    "WireEvent",
+    "for_admin",
+    "linked",
+    "rooms_of",
     "utc_now",
 ]
 
 StageName = Literal["metadata", "audio", "unknown"]
-Percentage = Annotated[float, Field(ge=0, le=100)]
+Family = Literal["generation", "job"]
+Delivery = Literal["lifecycle", "progress", "preview", "direct"]
+"""lifecycle: journalled before it is sent, never dropped, replayed. progress: latest wins. preview: not kept; a slow
+client loses it. direct: to one socket, about its own connection."""
 
 
-def utc_now() -> datetime:
-    """The current time, UTC, cut to the milliseconds that the wire carries."""
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-Timestamp = Annotated[datetime, PlainSerializer(_iso, return_type=str, when_used="json")]
-"""UTC on the wire as a JavaScript `Date` prints itself: 2026-01-31T09:30:00.000Z."""
-
-
-class Event(WireModel):
-    """What every event carries. emitted_at: set when it is emitted."""
+class WireEvent(WireModel):
+    """emitted_at: when it happened."""
 
     name: ClassVar[str]
-    generation_id: str
+    family: ClassVar[Family | None] = None
+    delivery: ClassVar[Delivery] = "direct"
     emitted_at: Timestamp = Field(default_factory=utc_now)
+
+
+class Event(WireEvent):
+    """An event of the generation family. generation_id: which generation. seq: that of the last lifecycle event."""
+
+    family = "generation"
+    generation_id: str
     seq: Annotated[int, Field(ge=0)] = 0
 
 
 class LifecycleEvent(Event):
     """seq: 1, 2, 3 … within one generation, without gaps."""
 
+    delivery = "lifecycle"
+
 
 class ProgressEvent(Event):
-    """seq: that of the last lifecycle event. tick: only grows within one generation.
-
-    progress: percentage of the stage. overall_progress: percentage of the whole generation; never goes back within
-    one attempt. eta_seconds: estimated seconds until the song is done.
+    """tick: only grows within one generation. progress: percentage of the stage. status: what is being done.
+    overall_progress: percentage of the whole generation; never goes back within one attempt. eta_seconds: estimated
+    seconds until the song is done.
     """
 
+    delivery = "progress"
     tick: Annotated[int, Field(ge=0)] = 0
     progress: Percentage
     status: str
@@ -81,7 +109,8 @@ class ProgressEvent(Event):
 
 
 class MetadataGenerationStarted(LifecycleEvent):
-    """model: the language model's name."""
+    """Stage 1 begins. user_id: the owner. narrative: the story, as given. timestamp: when it began.
+    model: the language model's name."""
 
     name = "metadata-generation-started"
     user_id: str
@@ -91,7 +120,7 @@ class MetadataGenerationStarted(LifecycleEvent):
 
 
 class PartialMetadata(WireModel):
-    """What stage 1 has written so far."""
+    """What stage 1 has written so far. title, lyrics, genre, mood: absent until they are known."""
 
     title: str | None = None
     lyrics: str | None = None
@@ -100,6 +129,8 @@ class PartialMetadata(WireModel):
 
 
 class MetadataGenerationProgress(ProgressEvent):
+    """Stage 1 goes on. current_step: what is being written. tokens_generated: so far. partial: what is written."""
+
     name = "metadata-generation-progress"
     current_step: Literal["analysis", "title", "lyrics", "genre", "mood"]
     tokens_generated: Annotated[int, Field(ge=0)] | None = None
@@ -107,7 +138,7 @@ class MetadataGenerationProgress(ProgressEvent):
 
 
 class MetadataGenerationComplete(LifecycleEvent):
-    """duration: milliseconds that stage 1 took."""
+    """Stage 1 is done. metadata: what it wrote. duration: milliseconds that it took (the guide's unit here)."""
 
     name = "metadata-generation-complete"
     metadata: SongMetadata
@@ -115,7 +146,8 @@ class MetadataGenerationComplete(LifecycleEvent):
 
 
 class AudioGenerationStarted(LifecycleEvent):
-    """duration: seconds of audio asked for. bpm: quarter notes a minute."""
+    """Stage 2 begins. song_id: the song's name from here on. instruments: in the order of rendering.
+    duration: seconds of audio asked for (the guide's unit here). bpm: quarter notes a minute."""
 
     name = "audio-generation-started"
     song_id: str
@@ -125,6 +157,9 @@ class AudioGenerationStarted(LifecycleEvent):
 
 
 class AudioGenerationProgress(ProgressEvent):
+    """Stage 2 goes on. current_instrument: the one being rendered; absent while loading, mixing and writing.
+    instruments_completed, total_instruments: how many."""
+
     name = "audio-generation-progress"
     current_instrument: str | None = None
     instruments_completed: Annotated[int, Field(ge=0)]
@@ -132,7 +167,9 @@ class AudioGenerationProgress(ProgressEvent):
 
 
 class AudioGenerationComplete(LifecycleEvent):
-    """audio_url: where the song can be had. duration: seconds of audio. file_size: bytes. checksum: SHA-256, hex."""
+    """The song is done. song_id: as when stage 2 began. audio_url: where it can be fetched, for a while: it is made
+    anew each time the event is sent. duration: seconds of audio (the guide's unit here). file_size: bytes.
+    checksum: SHA-256 in hex."""
 
     name = "audio-generation-complete"
     song_id: str
@@ -143,7 +180,8 @@ class AudioGenerationComplete(LifecycleEvent):
 
 
 class ErrorInfo(WireModel):
-    """code: one of `errors.ErrorCode`. recoverable: whether a retry, unchanged, can succeed."""
+    """code: one of the error codes. message: what happened, and what to do next. details: what helps a program go on.
+    recoverable: whether a retry, unchanged, can succeed."""
 
     code: str
     message: str
@@ -151,12 +189,13 @@ class ErrorInfo(WireModel):
     recoverable: bool
 
     @classmethod
-    def of(cls, error: HarmoniaError) -> ErrorInfo:
+    def of(cls, error: HarmoniaError) -> Self:
         return cls(code=error.code, message=str(error), details=error.details or None, recoverable=error.recoverable)
 
 
 class GenerationError(LifecycleEvent):
-    """final: false while recovery is still being tried."""
+    """Something failed. error: what. stage: where; "unknown" where there is no such generation. final: false while
+    recovery is still being tried."""
 
     name = "generation-error"
     error: ErrorInfo
@@ -165,17 +204,130 @@ class GenerationError(LifecycleEvent):
 
 
 class GenerationCancelled(LifecycleEvent):
+    """It was stopped, and this is its end. reason: by whom or what. cancelled_at: when."""
+
     name = "generation-cancelled"
     reason: Literal["user_cancelled", "timeout", "system_error"]
     cancelled_at: Timestamp = Field(default_factory=utc_now)
 
 
 class GenerationTimeout(LifecycleEvent):
-    """timeout_after: seconds. `generation-cancelled` with reason "timeout" follows at once."""
+    """A stage took too long, for good. `generation-cancelled` with reason "timeout" follows at once.
+    stage: which. timeout_after: seconds."""
 
     name = "generation-timeout"
     stage: StageName
     timeout_after: Annotated[float, Field(gt=0)]
+
+
+class AudioPreview(Event):
+    """Some of the audio while the rest is still being made. instrument: whose it is; absent for the mix.
+    index: 0, 1, 2 … within one instrument. start_seconds: where in the song it begins. mime_type: of `audio`.
+    audio: one whole, playable file, as a binary attachment.
+    """
+
+    name = "audio-preview"
+    delivery = "preview"
+    instrument: str | None = None
+    index: Annotated[int, Field(ge=0)]
+    start_seconds: Annotated[float, Field(ge=0)]
+    mime_type: Literal["audio/wav", "audio/ogg"]
+    audio: bytes
+
+    def to_wire(self) -> dict[str, Any]:
+        """`audio` stays bytes: Socket.IO sends it beside the JSON."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"audio"}) | {"audio": self.audio}
+
+
+class JobEvent(WireEvent):
+    """seq: 1, 2, 3 … within one job, without gaps, counted apart from the generation's; progress carries that of the
+    last one before it."""
+
+    family = "job"
+    delivery: ClassVar[Delivery] = "lifecycle"
+    seq: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def generation_id(self) -> str:
+        """The job's id, which is the generation's."""
+        raise NotImplementedError
+
+
+class _OfJob(JobEvent):
+    """id: the job's, which is the generation's."""
+
+    id: str
+
+    @property
+    def generation_id(self) -> str:
+        return self.id
+
+
+class JobStatusEvent(_OfJob):
+    """The job's status, or its place in the queue, changed. status: the new one. job: the whole job, where it is new,
+    is tried again, has failed or was cancelled. position: how many jobs come before it in the queue. eta_seconds:
+    estimated seconds until the song is done."""
+
+    name = "job:status"
+    status: JobStatus
+    job: Job | None = None
+    position: Annotated[int, Field(ge=0)] | None = None
+    eta_seconds: Annotated[float, Field(ge=0)] | None = None
+
+
+class JobProgressEvent(_OfJob):
+    """The job goes on. progress: how far. tick: only grows within one job."""
+
+    name = "job:progress"
+    delivery = "progress"
+    progress: JobProgress
+    tick: Annotated[int, Field(ge=0)] = 0
+
+
+class JobCompletedEvent(JobEvent):
+    """`job:status` with "completed" follows at once. job: with the result."""
+
+    name = "job:completed"
+    job: Job
+
+    @property
+    def generation_id(self) -> str:
+        return self.job.id
+
+
+class JobFailedEvent(_OfJob):
+    """`job:status` with "failed" follows at once. error: what happened, for people to read. code: the same for
+    programs. recoverable: whether `retry-generation` can help."""
+
+    name = "job:failed"
+    error: str
+    code: str
+    recoverable: bool
+
+
+class User(WireModel):
+    """id: the token's subject. roles: such as "admin"."""
+
+    id: str
+    roles: list[str]
+
+
+class ServerHello(WireEvent):
+    """The first event of a connection. protocol_version: major.minor; a newer minor number only adds. server_time: by
+    the server's clock. user: as the token says. features: what this server can do beyond the guide."""
+
+    name = "server-hello"
+    protocol_version: str
+    server_time: Timestamp = Field(default_factory=utc_now)
+    features: list[str]
+    user: User
+
+
+class TokenExpiring(WireEvent):
+    """The token ends soon. expires_at: when the socket will be closed, unless `refresh-token` brings a newer one."""
+
+    name = "token-expiring"
+    expires_at: Timestamp
 
 
 GenerationEvent = (
@@ -189,6 +341,55 @@ GenerationEvent = (
     | GenerationCancelled
     | GenerationTimeout
 )
+"""The guide's nine."""
 
-EVENTS: dict[str, type[Event]] = {cls.name: cls for cls in GenerationEvent.__args__}
+ServerEvent = (
+    GenerationEvent
+    | JobStatusEvent
+    | JobProgressEvent
+    | JobCompletedEvent
+    | JobFailedEvent
+    | AudioPreview
+    | ServerHello
+    | TokenExpiring
+)
+"""All that the server says."""
+
+FamilyEvent = Event | JobEvent
+"""What is numbered and goes to rooms: everything but the events about a connection."""
+
+EVENTS: dict[str, type[WireEvent]] = {cls.name: cls for cls in get_args(ServerEvent)}
 """Wire name → model, for every member of the union."""
+
+ROOMS: dict[Family, tuple[str, ...]] = {
+    "generation": ("generation-{generation_id}",),
+    "job": ("job:{generation_id}", "user:{user_id}:jobs", "admin:jobs"),
+}
+"""The guide's rooms, by family. The last of the job family is for admins: `for_admin` first."""
+
+
+def rooms_of(event: FamilyEvent, user_id: str) -> tuple[str, ...]:
+    """Where `event` goes. user_id: the owner's."""
+    assert event.family is not None
+    return tuple(room.format(generation_id=event.generation_id, user_id=user_id) for room in ROOMS[event.family])
+
+
+_E = TypeVar("_E", bound=WireEvent)
+
+
+def linked(event: _E, url: str) -> _E:
+    """`event` with `url` as the place of the song, where it names one. Inside the process that is a file's URI."""
+    if isinstance(event, AudioGenerationComplete):
+        return event.model_copy(update={"audio_url": url})
+    if isinstance(event, JobCompletedEvent):
+        return event.model_copy(update={"job": event.job.linked(url)})
+    return event
+
+
+def for_admin(event: _E) -> _E:
+    """A job event without the words that its owner's story turned into."""
+    if isinstance(event, JobCompletedEvent):
+        return event.model_copy(update={"job": event.job.for_admin()})
+    if isinstance(event, JobStatusEvent) and event.job is not None:
+        return event.model_copy(update={"job": event.job.for_admin()})
+    return event

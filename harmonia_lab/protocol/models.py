@@ -1,4 +1,5 @@
-"""The nouns of the protocol: what is asked for (`SongRequest`), stage 1 writes (`SongMetadata`), comes out (`Song`).
+"""The nouns of the protocol: what is asked for (`SongRequest`), what stage 1 writes (`SongMetadata`), what comes out
+(`Song`), and how a generation looks from outside (`Job`).
 
 Owns ranges, units and the wire names (camelCase; Python attributes are snake_case). It validates and normalises, and
 does nothing else.
@@ -8,9 +9,19 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Annotated, Any, NamedTuple
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+    computed_field,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from harmonia_lab.errors import InvalidRequest
@@ -18,21 +29,55 @@ from harmonia_lab.protocol.vocabulary import INSTRUMENTS, Role, find_instrument,
 from harmonia_lab.syllables import count_syllables, words_of
 
 __all__ = [
+    "MAX_FINDINGS",
     "MAX_NARRATIVE",
+    "GenerationId",
     "Instrument",
+    "Job",
+    "JobProgress",
+    "JobResult",
+    "JobStatus",
     "LyricSection",
+    "Percentage",
     "Song",
     "SongMetadata",
     "SongRequest",
     "StemFile",
+    "Timestamp",
     "WireModel",
+    "explain",
     "parse_request",
+    "utc_now",
 ]
 
 MAX_NARRATIVE = 20_000
 """Characters. A short story fits; more than that no model reads with attention, and a megabyte is a mistake."""
 
+MAX_FINDINGS = 5
+"""Faults that one answer names: who mends five at once reads no more."""
+
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Percentage = Annotated[float, Field(ge=0, le=100)]
+GenerationId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+JobStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
+
+
+def utc_now() -> datetime:
+    """The current time, UTC, cut to the milliseconds that the wire carries."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Timestamp = Annotated[
+    datetime,
+    PlainSerializer(_iso, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+"""UTC on the wire as a JavaScript `Date` prints itself: 2026-01-31T09:30:00.000Z."""
 
 
 class WireModel(BaseModel):
@@ -48,7 +93,7 @@ class WireModel(BaseModel):
 
 
 class Instrument(WireModel):
-    """One voice of the arrangement. `name` is a key of `vocabulary.INSTRUMENTS`."""
+    """One voice of the arrangement. name: one of `vocabulary.INSTRUMENTS`. role: what it plays."""
 
     name: str
     role: Role
@@ -57,6 +102,9 @@ class Instrument(WireModel):
     @classmethod
     def _known(cls, value: str) -> str:
         return _instrument_name(value)
+
+
+InstrumentNames = Annotated[list[Instrument | str], Field(min_length=1, max_length=8)]
 
 
 class LyricSection(NamedTuple):
@@ -69,8 +117,9 @@ class LyricSection(NamedTuple):
 class SongMetadata(WireModel):
     """Stage 1's result, and everything that stage 2 needs to know.
 
-    lyrics: sections start with a line such as `[Verse 1]`, lines follow; sections are parted by a blank line.
-    bpm: quarter notes a minute. key: as "A minor".
+    title, genre: plain text. lyrics: sections start with a line such as `[Verse 1]`, lines follow; sections are parted
+    by a blank line. mood: one to five words. bpm: quarter notes a minute. key: as "A minor". instruments: in the order
+    of rendering.
     """
 
     title: Annotated[str, Field(min_length=1, max_length=120)]
@@ -120,13 +169,14 @@ class SongMetadata(WireModel):
 class SongRequest(WireModel):
     """What a researcher asks for. What is None is decided by stage 1 (bpm, key, genre, instruments) or drawn (seed).
 
-    seconds: length of the song, 1…600 s. bpm: 40…220 quarter notes a minute. seed: 0…2³²−1; the same seed gives the
-    same bytes with the offline engines. model: the language model's name on its server. audio_model: the audio model.
-    metadata: given, stage 1 is skipped.
+    narrative: the story. generation_id: a name of one's own. seconds: length of the song, 1…600 s. bpm: 40…220 quarter
+    notes a minute. key: as "A minor". genre: as "folk". instruments: a bare name plays its usual role. seed: 0…2³²−1;
+    the same seed gives the same bytes with the offline engines. model: the language model's name on its server.
+    audio_model: the audio model. metadata: given, stage 1 is skipped.
     """
 
     narrative: Annotated[str, Field(max_length=MAX_NARRATIVE)] = ""
-    generation_id: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = None
+    generation_id: GenerationId | None = None
     model: Annotated[str | None, Field(min_length=1, max_length=200)] = None
     audio_model: Annotated[str | None, Field(min_length=1, max_length=400)] = None
     seconds: Annotated[float, Field(ge=1, le=600)] = 20.0
@@ -155,7 +205,7 @@ class SongRequest(WireModel):
     def _key(cls, value: str | None) -> str | None:
         return None if value is None else _key_name(value)
 
-    @field_validator("instruments", mode="before")
+    @field_validator("instruments", mode="before", json_schema_input_type=InstrumentNames | None)
     @classmethod
     def _names(cls, value: Any) -> Any:
         """A bare name stands for the instrument in its usual role."""
@@ -195,6 +245,51 @@ class Song(WireModel):
     seed: Seed
 
 
+class JobProgress(WireModel):
+    """How far a job is. percentage: 0…100 over both stages; never goes back within one attempt. current, total: the
+    same in percent points, so that a client which divides one by the other agrees. message: what is being done."""
+
+    current: Annotated[int, Field(ge=0)] = 0
+    total: Annotated[int, Field(ge=1)] = 100
+    percentage: Percentage = 0.0
+    message: str = ""
+
+
+class JobResult(WireModel):
+    """How a job ended. output_path: where the song can be fetched, for a while. metadata: of the finished song.
+    error: why there is none."""
+
+    output_path: str | None = None
+    metadata: SongMetadata | None = None
+    error: str | None = None
+
+
+class Job(WireModel):
+    """A generation as seen from outside. id: the generation's. user_id: who started it and may see it. job_type: always
+    this. status, progress: now. created_at, updated_at: when. result: once it has ended."""
+
+    id: GenerationId
+    user_id: str
+    job_type: Literal["song-generation"] = "song-generation"
+    status: JobStatus = "pending"
+    progress: JobProgress = JobProgress()
+    created_at: Timestamp
+    updated_at: Timestamp
+    result: JobResult | None = None
+
+    def linked(self, url: str) -> Self:
+        """With `url` as the place of its song, if it has one."""
+        if self.result is None or self.result.output_path is None:
+            return self
+        return self.model_copy(update={"result": self.result.model_copy(update={"output_path": url})})
+
+    def for_admin(self) -> Self:
+        """Without the words that its owner's story turned into."""
+        if self.result is None or self.result.metadata is None:
+            return self
+        return self.model_copy(update={"result": self.result.model_copy(update={"metadata": None})})
+
+
 def parse_request(**fields: Any) -> SongRequest:
     """A `SongRequest` from untrusted fields.
 
@@ -216,12 +311,15 @@ def parse_request(**fields: Any) -> SongRequest:
 def explain(error: ValidationError) -> str:
     """Pydantic's findings as one line a person can act on, without echoing long or private input."""
     parts = []
-    for item in error.errors(include_url=False):
+    found = error.errors(include_url=False)
+    for item in found[:MAX_FINDINGS]:
         where = ".".join(str(p) for p in item["loc"]) or "request"
         message = item["msg"].removeprefix("Value error, ")
         given = repr(item["input"])
         shown = f" (got {given})" if len(given) <= 40 and item["type"] != "value_error" else ""
         parts.append(f"{where} {message[0].lower()}{message[1:]}{shown}")
+    if len(found) > MAX_FINDINGS:
+        parts.append(f"and {len(found) - MAX_FINDINGS} more")
     return "; ".join(parts) + "."
 
 

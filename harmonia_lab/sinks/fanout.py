@@ -9,11 +9,11 @@ import logging
 import threading
 from collections.abc import Callable
 
-from harmonia_lab.protocol.events import Event
+from harmonia_lab.protocol.events import FamilyEvent
 
 __all__ = ["Fanout"]
 
-Sink = Callable[[Event], None]
+Sink = Callable[[FamilyEvent], None]
 _log = logging.getLogger(__name__)
 
 
@@ -35,7 +35,7 @@ class Fanout:
 
         return unsubscribe
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: FamilyEvent) -> None:
         for sink in self._sinks:
             try:
                 sink(event)

@@ -7,7 +7,7 @@ import pytest
 
 from harmonia_lab.errors import Cancelled
 from harmonia_lab.pipeline.artifacts import SongFolder
-from harmonia_lab.pipeline.jobs import JobHandle, Worker
+from harmonia_lab.pipeline.jobs import JobHandle, JobQueue
 from harmonia_lab.pipeline.song import Generation
 from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine
@@ -15,7 +15,7 @@ from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine
 
 @pytest.fixture
 def worker():
-    worker = Worker()
+    worker = JobQueue()
     yield worker
     worker.close(5)
 
@@ -101,7 +101,7 @@ def test_jobs_run_in_the_order_they_came(tmp_path, worker):
 
 
 def test_closing_cancels_what_runs_and_what_waits(tmp_path):
-    worker = Worker()
+    worker = JobQueue()
     jobs = [make_job(tmp_path, metadata=FakeMetadataEngine(step_s=60)) for _ in range(2)]
     for job in jobs:
         worker.submit(job)

@@ -1,0 +1,55 @@
+"""`harmonia serve`: the server by itself, until it is stopped."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import threading
+from typing import NoReturn
+
+from harmonia_lab.lab import Lab
+from harmonia_lab.server.settings import ServerSettings
+
+__all__ = ["run"]
+
+
+def run(options: argparse.Namespace) -> int:
+    settings = ServerSettings(
+        host=options.host,
+        port=options.port,
+        public_url=options.public_url,
+        certificate=options.certificate,
+        private_key=options.private_key,
+        public_keys=options.public_keys,
+    )
+    lab = Lab(metadata=options.metadata, model=options.metadata_model, audio=options.audio, songs=options.songs)
+    server = lab.serve(settings)
+    if options.json:
+        print(json.dumps({"url": server.url, "pid": os.getpid()}), flush=True)
+    else:
+        print(f"Serving at {server.url}. A token for a client: harmonia token NAME", flush=True)
+    if not settings.loopback and settings.certificate is None:
+        print("harmonia: other machines can reach it, and nothing is encrypted: see --certificate.", file=sys.stderr)
+    with contextlib.suppress(KeyboardInterrupt):
+        _wait(attached=options.attached)
+    server.stop()
+    _leave()
+
+
+def _wait(*, attached: bool) -> None:
+    """Until an interrupt; where it is attached, until whoever started it is gone."""
+    if attached:
+        sys.stdin.buffer.read()
+    else:
+        threading.Event().wait()
+
+
+def _leave() -> NoReturn:
+    """Ends at once. Songs that are being made are not cancelled, which nobody asked for: at the next start they end as
+    interrupted, and can be tried again."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -1,0 +1,11 @@
+"""A client of a Harmonia Lab server that misses nothing: the guide's WebSocketService in Python.
+
+Owns the public names: `Client` for programs on asyncio, `BlockingClient` for all others.
+"""
+
+from harmonia_lab.client.blocking import BlockingClient
+from harmonia_lab.client.client import Client
+from harmonia_lab.client.link import Backoff, Token
+from harmonia_lab.client.streams import Stream
+
+__all__ = ["Backoff", "BlockingClient", "Client", "Stream", "Token"]

@@ -1,0 +1,272 @@
+"""Client → server: everything that a client may ask, as one closed union (`Command`), and how each is answered.
+
+Owns the wire names, the shape of the payloads and of the acknowledgements, and the protocol's version. Who may ask
+what, and what is done about it, is the server's business.
+
+A command may come with an acknowledgement callback; the answer is the command's `ack`, or `ErrorAck`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from harmonia_lab.protocol.events import (
+    AudioGenerationProgress,
+    ErrorInfo,
+    MetadataGenerationProgress,
+    StageName,
+)
+from harmonia_lab.protocol.models import GenerationId, Job, JobStatus, SongRequest, Timestamp, WireModel
+
+__all__ = [
+    "COMMANDS",
+    "PROTOCOL_VERSION",
+    "Ack",
+    "CancelGeneration",
+    "Command",
+    "ErrorAck",
+    "GenerationAck",
+    "JobAck",
+    "JobsAck",
+    "JoinAck",
+    "JoinGeneration",
+    "LastProgress",
+    "LeaveGeneration",
+    "RefreshAck",
+    "RefreshToken",
+    "RetryGeneration",
+    "Snapshot",
+    "StartAck",
+    "StartGeneration",
+    "SubscribeAdminJobs",
+    "SubscribeJob",
+    "SubscribeUserJobs",
+    "UnsubscribeAdminJobs",
+    "UnsubscribeJob",
+    "UnsubscribeUserJobs",
+    "WireCommand",
+]
+
+PROTOCOL_VERSION = "1.0"
+"""major.minor. An addition that old clients can overlook moves the minor number; anything else, the major."""
+
+Seq = Annotated[int, Field(ge=0, le=2**53 - 1, strict=True)]
+"""As far as a JavaScript number counts exactly."""
+
+
+class LastProgress(WireModel):
+    """The latest progress event. event: the name of the progress event. data: what it carried."""
+
+    event: Literal["metadata-generation-progress", "audio-generation-progress"]
+    data: MetadataGenerationProgress | AudioGenerationProgress
+
+
+class Snapshot(WireModel):
+    """Where a generation stands. generation_id: which. status, stage, job: now. seq, job_seq: those of the last
+    lifecycle event of either family. progress: the latest progress event, absent before the first."""
+
+    generation_id: str
+    status: JobStatus
+    stage: StageName
+    seq: int
+    job_seq: int
+    job: Job
+    progress: LastProgress | None = None
+
+
+class Ack(WireModel):
+    """Done. ok: says so."""
+
+    ok: Literal[True] = True
+
+
+class ErrorAck(WireModel):
+    """Not done. ok: says so. error: why not."""
+
+    ok: Literal[False] = False
+    error: ErrorInfo
+
+
+class GenerationAck(Ack):
+    """Done, for one generation. generation_id: which."""
+
+    generation_id: str
+
+
+class JoinAck(GenerationAck):
+    """Joined. snapshot: where the generation stands; absent while nobody has started it. replayed: how many lifecycle
+    events were sent again before this answer."""
+
+    snapshot: Snapshot | None = None
+    replayed: Annotated[int, Field(ge=0)]
+
+
+class StartAck(GenerationAck):
+    """Queued. job_id: the same as generation_id."""
+
+    job_id: str
+
+
+class JobAck(Ack):
+    """Done, for one job. job_id: which. job: as it stands; absent while nobody has started it."""
+
+    job_id: str
+    job: Job | None = None
+
+
+class JobsAck(Ack):
+    """Done, for many jobs. jobs: newest first."""
+
+    jobs: list[Job]
+
+
+class RefreshAck(Ack):
+    """The new token holds. expires_at: when it ends."""
+
+    expires_at: Timestamp
+
+
+class WireCommand(WireModel):
+    """A message from a client. payload: whether it carries one."""
+
+    name: ClassVar[str]
+    ack: ClassVar[type[Ack]]
+    payload: ClassVar[bool] = True
+
+
+class _OfGeneration(WireCommand):
+    """generation_id: which generation."""
+
+    ack: ClassVar[type[Ack]] = GenerationAck
+    generation_id: GenerationId
+
+
+class _Room(_OfGeneration):
+    """The guide's client sends the bare id, the guide's server reads an object."""
+
+    bare: ClassVar[bool] = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_id(cls, value: Any) -> Any:
+        return {"generationId": value} if isinstance(value, str) else value
+
+
+class JoinGeneration(_Room):
+    """Hear of one generation. after_seq: the last lifecycle event that the client has; what came after it is sent
+    again. Without it, everything is sent that this socket has not had yet."""
+
+    name = "join-generation"
+    ack = JoinAck
+    after_seq: Seq | None = None
+
+
+class LeaveGeneration(_Room):
+    """Hear no more of one generation. Leaving a room that one is not in is fine."""
+
+    name = "leave-generation"
+
+
+class StartGeneration(SongRequest, WireCommand):
+    """Make a song; the caller hears of it from the first event on. generation_id: chosen by the client, or left to the
+    server. model, audio_model: the language model and the audio model, by a name that the server offers."""
+
+    name = "start-generation"
+    ack = StartAck
+
+    @model_validator(mode="after")
+    def _has_a_story(self) -> StartGeneration:
+        if not self.narrative and self.metadata is None:
+            raise ValueError("narrative is empty. Write a sentence or two that tell a story")
+        return self
+
+
+class CancelGeneration(_OfGeneration):
+    """Stop one generation. Asking twice is fine."""
+
+    name = "cancel-generation"
+
+
+class RetryGeneration(_OfGeneration):
+    """Try again after a recoverable failure. Finished work is kept."""
+
+    name = "retry-generation"
+
+
+class _OfJob(WireCommand):
+    """job_id: the generation's id."""
+
+    ack: ClassVar[type[Ack]] = JobAck
+    job_id: GenerationId
+
+
+class SubscribeJob(_OfJob):
+    """Hear of one job. after_seq: as for `join-generation`, in the job's own numbering."""
+
+    name = "job:subscribe"
+    after_seq: Seq | None = None
+
+
+class UnsubscribeJob(_OfJob):
+    """Hear no more of one job."""
+
+    name = "job:unsubscribe"
+
+
+class _Jobs(WireCommand):
+    ack: ClassVar[type[Ack]] = JobsAck
+    payload = False
+
+
+class SubscribeUserJobs(_Jobs):
+    """Hear of all of one's own jobs."""
+
+    name = "jobs:subscribe:user"
+
+
+class UnsubscribeUserJobs(_Jobs):
+    """Hear no more of them, but for those subscribed one by one."""
+
+    name = "jobs:unsubscribe:user"
+
+
+class SubscribeAdminJobs(_Jobs):
+    """Hear of everybody's jobs, without what their stories turned into. For the role "admin" only."""
+
+    name = "jobs:subscribe:admin"
+
+
+class UnsubscribeAdminJobs(_Jobs):
+    """Hear no more of them."""
+
+    name = "jobs:unsubscribe:admin"
+
+
+class RefreshToken(WireCommand):
+    """Stay connected beyond the token's end. token: a newer one of the same user."""
+
+    name = "refresh-token"
+    ack = RefreshAck
+    token: Annotated[str, Field(min_length=1, max_length=8192)]
+
+
+Command = (
+    JoinGeneration
+    | LeaveGeneration
+    | StartGeneration
+    | CancelGeneration
+    | RetryGeneration
+    | SubscribeJob
+    | UnsubscribeJob
+    | SubscribeUserJobs
+    | UnsubscribeUserJobs
+    | SubscribeAdminJobs
+    | UnsubscribeAdminJobs
+    | RefreshToken
+)
+"""All that a client may ask."""
+
+COMMANDS: dict[str, type[WireCommand]] = {cls.name: cls for cls in get_args(Command)}
+"""Wire name → model, for every member of the union."""

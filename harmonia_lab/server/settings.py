@@ -1,0 +1,101 @@
+"""What can be set about a server. Defaults are the guide's production settings.
+
+Owns the names, units and ranges, and what comes from the environment. It starts nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+
+from harmonia_lab.errors import InvalidRequest
+from harmonia_lab.pipeline.jobs import QueueLimits
+
+__all__ = ["RateLimits", "ServerSettings"]
+
+
+@dataclass(frozen=True)
+class RateLimits:
+    """Each is (a second, at once). connections: of one address. messages: of one socket, or of one user over HTTP.
+    starts: songs that one user starts, or tries again."""
+
+    connections: tuple[float, int] = (100.0, 2000)
+    messages: tuple[float, int] = (50.0, 500)
+    starts: tuple[float, int] = (1.0, 20)
+
+
+def _frontend_origins() -> tuple[str, ...]:
+    return tuple(o.strip().rstrip("/") for o in os.environ.get("FRONTEND_URL", "").split(",") if o.strip())
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """host, port: where it listens; port 0 lets the system choose. public_url: how clients reach it, where that is
+    another address (a proxy's, say). path: Socket.IO's.
+
+    certificate, private_key: PEM files; given, the server speaks TLS. origins: web pages that may use it (default:
+    FRONTEND_URL, comma-separated; where that is unset, pages from this machine, on any port).
+
+    key: a file with the HMAC key that signs tokens (default: HARMONIA_TOKEN_KEY, or `token.key` in the state folder).
+    public_keys: a PEM or JWKS file; given, tokens are RS256 and come from elsewhere. audience, issuer: what tokens must
+    say of themselves.
+
+    ping_interval_s, ping_timeout_s, connect_timeout_s: seconds. max_message_bytes: of one message from a client.
+    compression: of websocket frames; costs more than it saves at these sizes. http_compression: of polling and HTTP.
+    progress_interval_s: the least time between two progress events of one generation. fast_broadcast: write what is
+    framed once straight to idle sockets, where the installed Engine.IO is one that this was tested with.
+    max_connections: sockets at once. link_ttl_s: how long a download link works.
+    switch_interval_s: how soon the interpreter lets the server's thread run while a cell computes; process-wide while
+    the server runs. None leaves it alone.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 3333
+    public_url: str | None = None
+    path: str = "socket.io"
+    certificate: Path | str | None = None
+    private_key: Path | str | None = None
+    origins: tuple[str, ...] = field(default_factory=_frontend_origins)
+    key: Path | str | None = field(default_factory=lambda: os.environ.get("HARMONIA_TOKEN_KEY"))
+    public_keys: Path | str | None = None
+    audience: str = "harmonia-lab"
+    issuer: str = "harmonia-lab"
+    ping_interval_s: float = 25.0
+    ping_timeout_s: float = 60.0
+    connect_timeout_s: float = 20.0
+    max_message_bytes: int = 1_000_000
+    compression: bool = False
+    http_compression: bool = True
+    progress_interval_s: float = 0.1
+    fast_broadcast: bool = True
+    max_connections: int = 10_000
+    link_ttl_s: float = 3600.0
+    switch_interval_s: float | None = 0.0005
+    queue: QueueLimits = field(default_factory=QueueLimits)
+    rates: RateLimits = field(default_factory=RateLimits)
+
+    def __post_init__(self) -> None:
+        """Raises InvalidRequest."""
+        if not 0 <= self.port <= 65535:
+            raise InvalidRequest(f"port {self.port} is not in 0…65535.", details={"fields": ["port"]})
+        if (self.certificate is None) != (self.private_key is None):
+            raise InvalidRequest("certificate and private_key belong together.", details={"fields": ["certificate"]})
+        for name in ("ping_interval_s", "ping_timeout_s", "connect_timeout_s", "max_message_bytes", "link_ttl_s"):
+            if getattr(self, name) <= 0:
+                raise InvalidRequest(f"{name} must be more than 0.", details={"fields": [name]})
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.certificate is not None else "http"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False

@@ -1,0 +1,156 @@
+"""The guide's metrics, and a few more that an operator asks for: counts and seconds, never an id, a user or a word.
+
+Owns the registry, what the notebook reads (`readings`) and what Prometheus reads (`text`). Who may read is the server's
+business.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+
+from harmonia_lab.errors import CODES
+from harmonia_lab.protocol.events import FamilyEvent, GenerationError, JobStatusEvent
+
+__all__ = ["CONTENT_TYPE", "LATENCY_BUCKETS_S", "Metrics", "Readings"]
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Of `Metrics.text`: Prometheus's text format 0.0.4."""
+
+LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+@dataclass(frozen=True)
+class Readings:
+    """connections, rooms, active_generations: now. The rest: since the start.
+
+    average_latency_s: seconds from an event to its handing over to a socket, over all messages; 0 before the first.
+    generations: by how they ended. errors: by code, those that recovery mended and refused commands included.
+    """
+
+    connections: int
+    rooms: int
+    active_generations: int
+    messages_sent: int
+    messages_dropped: int
+    errors: int
+    average_latency_s: float
+    connections_opened: int
+    generations: dict[str, int]
+    errors_by_code: dict[str, int]
+    generation_seconds: float
+
+
+class Metrics:
+    """Safe to call from any thread. Also a sink: `metrics(event)` counts generations and their errors."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connections = self._opened = self._rooms = self._dropped = 0
+        self._latencies = [0] * (len(LATENCY_BUCKETS_S) + 1)
+        self._latency_sum = 0.0
+        self._errors: Counter[str] = Counter()
+        self._ended: Counter[str] = Counter()
+        self._started: dict[str, datetime] = {}
+        self._generation_seconds = 0.0
+
+    def connected(self) -> None:
+        with self._lock:
+            self._connections += 1
+            self._opened += 1
+
+    def disconnected(self) -> None:
+        with self._lock:
+            self._connections -= 1
+
+    def set_rooms(self, count: int) -> None:
+        with self._lock:
+            self._rooms = count
+
+    def sent(self, messages: int, latency_s: float) -> None:
+        """messages: copies of one event that were handed to sockets. latency_s: seconds since the event."""
+        with self._lock:
+            self._latencies[bisect.bisect_left(LATENCY_BUCKETS_S, latency_s)] += messages
+            self._latency_sum += messages * max(0.0, latency_s)
+
+    def dropped(self, messages: int = 1) -> None:
+        """Progress that a slow client did not get."""
+        with self._lock:
+            self._dropped += messages
+
+    def failed(self, code: str) -> None:
+        """A command was answered with this code."""
+        with self._lock:
+            self._errors[code if code in CODES else "INTERNAL"] += 1
+
+    def __call__(self, event: FamilyEvent) -> None:
+        if isinstance(event, GenerationError):
+            self.failed(event.error.code)
+        elif isinstance(event, JobStatusEvent):
+            with self._lock:
+                if event.status == "processing":
+                    self._started[event.id] = event.emitted_at
+                elif event.status != "pending":
+                    self._ended[event.status] += 1
+                    started = self._started.pop(event.id, event.emitted_at)
+                    self._generation_seconds += (event.emitted_at - started).total_seconds()
+
+    def readings(self) -> Readings:
+        with self._lock:
+            sent = sum(self._latencies)
+            return Readings(
+                connections=self._connections,
+                rooms=self._rooms,
+                active_generations=len(self._started),
+                messages_sent=sent,
+                messages_dropped=self._dropped,
+                errors=self._errors.total(),
+                average_latency_s=self._latency_sum / sent if sent else 0.0,
+                connections_opened=self._opened,
+                generations=dict(self._ended),
+                errors_by_code=dict(self._errors),
+                generation_seconds=self._generation_seconds,
+            )
+
+    def text(self) -> str:
+        """All of it in Prometheus's text format."""
+        now = self.readings()
+        with self._lock:
+            latencies, latency_sum = list(self._latencies), self._latency_sum
+        lines = [
+            *_metric("connections", "gauge", "Sockets that are connected.", now.connections),
+            *_metric("connections_opened_total", "counter", "Sockets that have connected.", now.connections_opened),
+            *_metric("rooms", "gauge", "Rooms with somebody in them.", now.rooms),
+            *_metric("active_generations", "gauge", "Generations at work.", now.active_generations),
+            *_metric("messages_dropped_total", "counter", "Progress that slow clients missed.", now.messages_dropped),
+            *_by_label("generations_total", "Generations that ended.", "status", now.generations),
+            *_by_label("errors_total", "Errors of generations and commands.", "code", now.errors_by_code),
+            *_head("generation_seconds", "summary", "From the start of a generation to its end."),
+            f"harmonia_generation_seconds_sum {now.generation_seconds}",
+            f"harmonia_generation_seconds_count {sum(now.generations.values())}",
+            *_head("message_latency_seconds", "histogram", "From an event to its handing over to a socket."),
+        ]
+        bounds = [*(str(bound) for bound in LATENCY_BUCKETS_S), "+Inf"]
+        for bound, count in zip(bounds, itertools.accumulate(latencies), strict=True):
+            lines.append(f'harmonia_message_latency_seconds_bucket{{le="{bound}"}} {count}')
+        lines.append(f"harmonia_message_latency_seconds_sum {latency_sum}")
+        lines.append(f"harmonia_message_latency_seconds_count {sum(latencies)}")
+        lines += _metric("messages_sent_total", "counter", "Messages handed to sockets.", sum(latencies))
+        return "\n".join(lines) + "\n"
+
+
+def _head(name: str, kind: str, meaning: str) -> list[str]:
+    return [f"# HELP harmonia_{name} {meaning}", f"# TYPE harmonia_{name} {kind}"]
+
+
+def _metric(name: str, kind: str, meaning: str, value: float) -> list[str]:
+    return [*_head(name, kind, meaning), f"harmonia_{name} {value}"]
+
+
+def _by_label(name: str, meaning: str, label: str, values: dict[str, int]) -> list[str]:
+    # Labels are our own words (statuses, error codes), so none needs escaping.
+    return [*_head(name, "counter", meaning), *(f'harmonia_{name}{{{label}="{k}"}} {v}' for k, v in values.items())]

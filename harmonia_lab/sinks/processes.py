@@ -1,0 +1,64 @@
+"""Which processes are still alive, however the others ended.
+
+Owns a folder with one locked file for each process. The operating system drops the lock with the process, also at
+`kill -9`; process numbers, which come back, are not used.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harmonia_lab.storage import storage_errors
+
+__all__ = ["SignOfLife"]
+
+
+class SignOfLife:
+    """A sign of life: a file that stays locked for as long as this process lives, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with storage_errors(folder):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            while True:
+                self.name = secrets.token_hex(8)
+                self._fd = os.open(folder / self.name, os.O_CREAT | os.O_RDWR, 0o600)
+                fcntl.flock(self._fd, fcntl.LOCK_EX)
+                if (folder / self.name).exists():
+                    break
+                os.close(self._fd)  # somebody found it before it was locked, and buried it
+
+    def known(self) -> list[str]:
+        """The processes that have not been buried, the living included."""
+        with storage_errors(self._folder):
+            return sorted(file.name for file in self._folder.iterdir())
+
+    @contextmanager
+    def buried(self, name: str) -> Iterator[bool]:
+        """Whether the process `name` is gone. If so, nobody else finds that before the block ends."""
+        file = self._folder / name
+        with storage_errors(file):
+            fd = os.open(file, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            yield False
+            return
+        try:
+            yield True
+            file.unlink(missing_ok=True)
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._fd >= 0:
+            (self._folder / self.name).unlink(missing_ok=True)
+            os.close(self._fd)
+            self._fd = -1

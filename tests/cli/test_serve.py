@@ -1,0 +1,73 @@
+"""`harmonia serve` and `harmonia token`: processes of their own, as a user starts them."""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+
+import pytest
+import socketio
+
+
+@pytest.fixture
+def serve(harmonia):
+    """Starts `harmonia serve` with these options; (process, url)."""
+    started = []
+
+    def start(*options):
+        process = harmonia.start("serve", "--port", "0", "--json", *options, stdin=subprocess.PIPE)
+        started.append(process)
+        return process, json.loads(process.stdout.readline())["url"]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait(10)
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            pipe.close()
+
+
+def test_a_token_from_the_command_line_opens_the_server_beside_it(harmonia, serve):
+    _, url = serve()
+    token = harmonia("token", "ann", "--role", "admin", "--ttl", "60").stdout.decode().strip()
+
+    async def main():
+        io = socketio.AsyncClient(reconnection=False)
+        hello = asyncio.get_running_loop().create_future()
+        io.on("server-hello", hello.set_result)
+        await io.connect(url, auth={"token": token}, transports=["websocket"])
+        assert (await asyncio.wait_for(hello, 10))["user"] == {"id": "ann", "roles": ["admin"]}
+        await io.disconnect()
+
+    asyncio.run(main())
+    with pytest.raises(urllib.error.HTTPError, match="401") as refused:
+        urllib.request.urlopen(url + "/api/generations")
+    refused.value.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, "stdin"])
+def test_it_ends_by_itself_when_it_is_told_or_when_its_starter_is_gone(serve, how):
+    process, _ = serve(*(["--attached"] if how == "stdin" else []))
+    if how == "stdin":
+        process.stdin.close()
+    else:
+        process.send_signal(how)
+    assert process.wait(20) == 0
+
+
+def test_a_taken_port_is_said_in_one_line(harmonia):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = harmonia("serve", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 2
+    assert b"is taken" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["token", ""], ["token", "ann", "--ttl", "0"], ["serve", "--port", "70000"]])
+def test_what_cannot_be_used_is_bad_usage(harmonia, arguments):
+    done = harmonia(*arguments)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"Traceback" not in done.stderr

@@ -1,0 +1,87 @@
+"""The same client for programs without an event loop."""
+
+import threading
+
+import pytest
+
+from harmonia_lab.client import BlockingClient
+from harmonia_lab.errors import Disconnected, ErrorCode, Refused
+from tests.server.conftest import GENERATION, JOB, serving
+from tests.server.engines import Writer
+
+
+def lifecycle(events):
+    return [(event.name, event.seq) for event in events if event.delivery == "lifecycle"]
+
+
+def client_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "harmonia-client"]
+
+
+def test_a_plain_thread_makes_a_song_and_follows_it(tmp_path):
+    heard = {}
+
+    def work(server, user):
+        with BlockingClient(server.url) as client:
+            client.connect(server.token(user))
+            client.subscribe_to_user_jobs()
+            ack = client.start("A small boat goes home.", seconds=1)
+            heard[user] = lifecycle(client.events(ack.generation_id)), lifecycle(client.job_events(ack.generation_id))
+            assert client.connected
+            assert ack.generation_id in client.store.state.completed_generations
+            assert {generation_id for _, generation_id in client.store.state.cursors} == {ack.generation_id}
+
+    with serving(tmp_path) as server:
+        threads = [threading.Thread(target=work, args=(server, user)) for user in ("ann", "bob")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert heard == {"ann": (GENERATION, JOB), "bob": (GENERATION, JOB)}
+    assert client_threads() == []
+
+
+def test_whoever_waits_is_let_go_when_the_client_disconnects(tmp_path):
+    with serving(tmp_path, metadata=Writer(gate=threading.Event())) as server:
+        client = BlockingClient(server.url)
+        client.connect(server.token("ann"))
+        client.start("A small boat.", generation_id="g", seconds=1)
+        heard, begun = [], threading.Event()
+
+        def read():
+            for event in client.events("g"):
+                heard.append(event)
+                begun.set()
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert begun.wait(20)
+        client.disconnect()
+        client.disconnect()
+        reader.join(20)
+        assert not reader.is_alive()
+        assert client_threads() == []
+        with pytest.raises(Disconnected):
+            client.join("g")
+        client.connect(server.token("ann"))
+        client.cancel("g")
+        client.join("g")
+        assert next(iter(client.events("g"))).name == "metadata-generation-started"
+        client.disconnect()
+
+
+def test_a_refused_token_leaves_no_thread(tmp_path):
+    with serving(tmp_path) as server:
+        client = BlockingClient(server.url)
+        with pytest.raises(Refused) as caught:
+            client.connect("junk")
+        assert caught.value.code == ErrorCode.UNAUTHORIZED
+        assert client_threads() == []
+
+
+def test_it_offers_what_the_other_client_offers():
+    client = BlockingClient("http://127.0.0.1:1")
+    assert {"join", "start", "events", "subscribe_to_job", "connected"} <= set(dir(client))
+    assert client.join.__doc__
+    with pytest.raises(AttributeError):
+        client.join_everything()

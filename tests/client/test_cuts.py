@@ -1,0 +1,89 @@
+"""Cut off at random moments, again and again: no lifecycle event lost or doubled, and progress never goes back.
+
+HARMONIA_CUTS: how many cuts (default 20).
+"""
+
+import asyncio
+import os
+import random
+
+from harmonia_lab.client import Backoff, Client
+from harmonia_lab.protocol.events import JobProgressEvent, ProgressEvent
+from harmonia_lab.server.settings import RateLimits
+from tests.client.proxy import Proxy
+from tests.server.conftest import GENERATION, JOB, serving
+from tests.server.engines import Player, Writer
+
+CUTS = int(os.environ.get("HARMONIA_CUTS", "20"))
+SEED = 5
+FAST = {"rates": RateLimits(starts=(1000.0, 1000)), "progress_interval_s": 0.01}
+
+
+def test_over_random_cuts_no_lifecycle_event_is_lost_or_doubled_and_progress_never_goes_back(tmp_path):
+    """Cut by the proxy, by the server letting its clients go, and by a server that ends while another takes its place.
+
+    Both families, one of them by the user's room.
+    """
+    moments = random.Random(SEED)
+
+    async def song(lab, proxy, number, cuts):
+        """One song, cut off until it ends; how many cuts that were."""
+        made = 0
+        async with Client(proxy.url, backoff=Backoff(0.005, 0.02)) as client:
+            await client.connect(lambda: lab.server.token("ann"))
+            await client.subscribe_to_user_jobs()
+            generation_id = f"g{number}"
+            # Some cuts fall on the start itself, its answer included.
+            starting = asyncio.create_task(client.start("A boat.", generation_id=generation_id, seconds=1))
+            events, jobs = client.events(generation_id), client.job_events(generation_id)
+            reading = [asyncio.create_task(_all(stream)) for stream in (events, jobs)]
+            while made < cuts and not all(task.done() for task in reading):
+                await asyncio.sleep(moments.random() * 0.12)
+                chance = moments.random()
+                if chance < 0.7:
+                    proxy.cut()
+                elif chance < 0.9:
+                    lab.server._loop.call_soon_threadsafe(drop_all, lab.server._app)
+                else:
+                    await asyncio.to_thread(restart, lab)
+                made += 1
+            assert (await starting).generation_id == generation_id
+            generation, job = await asyncio.wait_for(asyncio.gather(*reading), 60)
+        assert _lifecycle(generation) == GENERATION
+        assert _lifecycle(job) == JOB
+        overall = [event.overall_progress for event in generation if isinstance(event, ProgressEvent)]
+        assert overall == sorted(overall)
+        percentages = [event.progress.percentage for event in job if isinstance(event, JobProgressEvent)]
+        assert percentages == sorted(percentages)
+        return made
+
+    async def main(server):
+        async with Proxy(server) as proxy:
+            made = number = 0
+            while made < CUTS:
+                made += await song(server.lab, proxy, number, CUTS - made)
+                number += 1
+        assert proxy.made > CUTS / 2  # most of the cuts have hit a connection
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    with serving(tmp_path, metadata=Writer(steps=20, step_s=0.02), audio=Player(step_s=0.1), **FAST) as server:
+        asyncio.run(main(server))
+
+
+def restart(lab):
+    port = int(lab.server.url.rpartition(":")[2])
+    lab.server.stop()
+    lab.serve(port=port, **FAST)
+
+
+def drop_all(app):
+    for eio_sid in list(app.gateway.clients):
+        app._sockets.drop(eio_sid)
+
+
+async def _all(stream):
+    return [event async for event in stream]
+
+
+def _lifecycle(events):
+    return [(event.name, event.seq) for event in events if event.delivery == "lifecycle"]

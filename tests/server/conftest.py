@@ -1,0 +1,96 @@
+"""A lab with engines that need nothing, a server on a free port, and clients that remember what they hear."""
+
+import asyncio
+import contextlib
+
+import pytest
+import socketio
+
+from tests.server.engines import make_lab
+
+
+class Ear:
+    """A real client. heard: (name, payload) of every event, in order."""
+
+    def __init__(self, server, user="ann", *, roles=(), transport="websocket", token=None):
+        self.server, self.transport = server, transport
+        self.token = token if token is not None else server.token(user, roles=roles)
+        self.io = socketio.AsyncClient(reconnection=False)
+        self.heard = []
+        self.gone = asyncio.Event()
+        self._news = asyncio.Condition()
+        self.io.on("*", self._hear)
+        self.io.on("disconnect", self.gone.set)
+
+    async def _hear(self, name, *payload):
+        self.heard.append((name, payload[0] if payload else None))
+        async with self._news:
+            self._news.notify_all()
+
+    async def __aenter__(self):
+        await self.io.connect(self.server.url, auth={"token": self.token}, transports=[self.transport], wait_timeout=10)
+        await self.until("server-hello")
+        return self
+
+    async def __aexit__(self, *_):
+        await self.close()
+
+    async def close(self):
+        """Also what the library leaves open of a connection that broke."""
+        await self.io.disconnect()
+        if self.io.eio.http is not None:
+            await self.io.eio.http.close()
+            await asyncio.sleep(0)
+
+    async def ask(self, name, *payload):
+        return await self.io.call(name, *payload, timeout=10)
+
+    async def tell(self, name, *payload):
+        await self.io.emit(name, *payload)
+
+    async def until(self, *names, count=1):
+        """The payload of the `count`-th event with one of these names, heard or yet to be."""
+
+        async def found():
+            async with self._news:
+                await self._news.wait_for(lambda: len(self.of(*names)) >= count)
+
+        await asyncio.wait_for(found(), 20)
+        return self.of(*names)[count - 1]
+
+    def of(self, *names):
+        return [payload for name, payload in self.heard if name in names]
+
+    def lifecycle(self, family="generation"):
+        """(name, seq) in the order in which they came."""
+        prefix = "job:" if family == "job" else ("metadata-", "audio-generation", "generation-")
+        return [(n, p["seq"]) for n, p in self.heard if n.startswith(prefix) and not n.endswith("progress")]
+
+
+@pytest.fixture
+def lab(tmp_path):
+    with make_lab(tmp_path) as lab:
+        yield lab
+
+
+@pytest.fixture
+def server(lab):
+    return lab.serve(port=0)
+
+
+@contextlib.contextmanager
+def serving(folder, *, metadata=None, audio=None, **settings):
+    """A lab's server; the lab is `server.lab`."""
+    with make_lab(folder, metadata=metadata, audio=audio) as lab:
+        server = lab.serve(port=0, **settings)
+        server.lab = lab
+        yield server
+
+
+GENERATION = [
+    ("metadata-generation-started", 1),
+    ("metadata-generation-complete", 2),
+    ("audio-generation-started", 3),
+    ("audio-generation-complete", 4),
+]
+JOB = [("job:status", 1), ("job:status", 2), ("job:completed", 3), ("job:status", 4)]

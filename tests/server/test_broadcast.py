@@ -1,0 +1,150 @@
+"""The bytes, and what the fast way leans on: if Engine.IO or python-socketio changes inside, it shows here."""
+
+import asyncio
+import inspect
+
+import engineio
+import pytest
+import socketio
+from engineio.async_socket import AsyncSocket
+from wsproto.frame_protocol import FrameProtocol, Opcode
+
+from harmonia_lab.server import broadcast
+from harmonia_lab.server.broadcast import FramedWire, IdleQueue, Message, QueueWire, fits
+from tests.server.conftest import Ear, serving
+
+STORY = {"narrative": "A small boat goes home.", "seconds": 1}
+
+
+@pytest.mark.parametrize("size", [0, 50, 125, 126, 1000, 65_535, 65_536, 200_000])
+def test_a_frame_is_what_a_websocket_client_reads(size):
+    reader = FrameProtocol(client=True, extensions=[])
+    reader.receive_bytes(broadcast._frame("x" * size) + broadcast._frame(b"y" * size))
+    frames = list(reader.received_frames())
+    assert [(f.opcode, f.payload, f.message_finished) for f in frames] == [
+        (Opcode.TEXT, "x" * size, True),
+        (Opcode.BINARY, b"y" * size, True),
+    ]
+
+
+def test_an_event_is_encoded_as_python_socketio_does_it():
+    payload = {"a": 1, "text": "ä \u2028"}
+    message = Message.event("name", payload)
+    stock = socketio.packet.Packet(socketio.packet.EVENT, data=["name", payload], namespace="/").encode()
+    assert [packet.encode() for packet in message.packets] == [f"4{stock}"]
+    assert message.packets is message.packets
+    binary = Message.event("audio-preview", {"audio": b"\x00\x01"})
+    assert [packet.encode() for packet in binary.packets] == [
+        '451-["audio-preview",{"audio":{"_placeholder":true,"num":0}}]',
+        b"\x00\x01",
+    ]
+
+
+def test_the_installed_versions_are_those_that_this_was_tested_with():
+    assert fits()
+
+
+def test_the_inside_of_the_libraries_is_as_this_leans_on_it():
+    assert list(inspect.signature(socketio.AsyncServer._handle_event).parameters) == [
+        "self",
+        "eio_sid",
+        "namespace",
+        "id",
+        "data",
+    ]
+    assert list(inspect.signature(socketio.AsyncServer._handle_connect).parameters) == [
+        "self",
+        "eio_sid",
+        "namespace",
+        "data",
+    ]
+    for name in ("_handle_eio_connect", "_handle_eio_message", "_handle_eio_disconnect", "_engineio_server_class"):
+        assert hasattr(socketio.AsyncServer, name)
+    source = inspect.getsource(AsyncSocket._websocket_handler)
+    # One reader of the queue, which takes packets and sends them; nothing else writes to the socket after the upgrade.
+    assert "packets = await self.poll()" in source
+    assert source.count("ws.send(") == 2  # the probe's answer, and the writer
+    server = engineio.AsyncServer(async_mode="aiohttp")
+    server.create_queue = IdleQueue
+    engine = AsyncSocket(server, "sid")
+    assert isinstance(engine.queue, IdleQueue)
+    assert (engine.upgraded, engine.closed) == (False, False)
+
+
+def test_a_queue_knows_when_its_reader_waits():
+    async def main():
+        queue = IdleQueue()
+        assert queue.waiting == 0
+        reader = asyncio.create_task(queue.get())
+        await asyncio.sleep(0)
+        assert queue.waiting == 1
+        queue.put_nowait("x")
+        assert await reader == "x"
+        assert queue.waiting == 0
+
+    asyncio.run(main())
+
+
+def test_an_idle_websocket_is_written_to_directly_and_a_polling_client_is_not(server, monkeypatch):
+    ways = []
+    direct, queued = FramedWire.send, QueueWire.send
+
+    def note_queued(self, client, message):
+        ways.append((client.who.user, "queue"))
+        queued(self, client, message)
+
+    def note(self, client, message):
+        before = len(ways)
+        direct(self, client, message)
+        if len(ways) == before:
+            ways.append((client.who.user, "frame"))
+
+    monkeypatch.setattr(QueueWire, "send", note_queued)
+    monkeypatch.setattr(FramedWire, "send", note)
+
+    async def main():
+        async with Ear(server, "ann") as ann, Ear(server, "bob", transport="polling") as bob:
+            await ann.ask("jobs:subscribe:user")
+            await bob.ask("jobs:subscribe:user")
+            await asyncio.sleep(0.1)
+            ways.clear()
+            await ann.ask("start-generation", STORY)
+            await bob.ask("start-generation", STORY)
+            await ann.until("job:completed")
+            await bob.until("job:completed")
+
+    asyncio.run(main())
+    assert ways.count(("ann", "frame")) > 10 * ways.count(("ann", "queue")) / 2
+    assert {way for user, way in ways if user == "bob"} == {"queue"}
+
+
+@pytest.mark.parametrize("options", [{"compression": True}, {"fast_broadcast": False}])
+def test_with_compression_or_by_wish_packets_go_through_the_queues(tmp_path, options):
+    with serving(tmp_path, **options) as server:
+        assert type(server._app._sockets.wire) is QueueWire
+
+        async def main():
+            async with Ear(server) as ear:
+                await ear.ask("start-generation", STORY)
+                await ear.until("audio-generation-complete")
+
+        asyncio.run(main())
+
+
+def test_another_engineio_is_served_through_the_queues(tmp_path, monkeypatch):
+    monkeypatch.setattr(broadcast, "TESTED", ((9, 0), (10, 0)))
+    with serving(tmp_path) as server:
+        assert type(server._app._sockets.wire) is QueueWire
+
+
+def test_a_polling_client_that_upgrades_hears_everything_once(server):
+    async def main():
+        ear = Ear(server)
+        await ear.io.connect(server.url, auth={"token": ear.token})  # polls first, then upgrades
+        await ear.ask("start-generation", STORY)
+        await ear.until("audio-generation-complete")
+        assert [seq for _, seq in ear.lifecycle()] == [1, 2, 3, 4]
+        assert ear.io.transport() == "websocket"
+        await ear.close()
+
+    asyncio.run(main())

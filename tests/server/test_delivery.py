@@ -1,0 +1,236 @@
+"""What each socket gets: nothing lost, nothing twice, progress that never goes back, and nobody slowed down by others.
+
+Every test runs on both wires: frames written to idle sockets, and Engine.IO's own queues.
+"""
+
+import asyncio
+import contextlib
+import random
+import socket
+import threading
+
+import pytest
+
+from harmonia_lab.protocol.events import MetadataGenerationProgress
+from harmonia_lab.protocol.models import SongRequest
+from harmonia_lab.server import delivery
+from harmonia_lab.server.settings import RateLimits
+from tests.server.conftest import GENERATION, JOB, Ear, serving
+from tests.server.engines import Player, Writer
+
+STORY = {"narrative": "A small boat goes home.", "seconds": 1}
+
+
+@pytest.fixture(params=[True, False], ids=["framed", "queued"])
+def wire(request):
+    return {"fast_broadcast": request.param}
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+def test_who_comes_late_is_told_what_happened_then_what_happens(tmp_path, wire, transport):
+    gate = threading.Event()
+
+    async def main(server):
+        async with Ear(server) as first, Ear(server, transport=transport) as late:
+            await first.ask("start-generation", STORY | {"generationId": "g"})
+            await first.until("metadata-generation-progress")
+            ack = await late.ask("join-generation", "g")
+            assert (ack["replayed"], ack["snapshot"]["seq"], ack["snapshot"]["status"]) == (1, 1, "processing")
+            assert late.lifecycle() == GENERATION[:1]  # before the answer
+            assert (await late.ask("join-generation", "g"))["replayed"] == 0
+            gate.set()
+            await late.until("audio-generation-complete")
+            assert late.lifecycle() == GENERATION
+            assert (await late.ask("join-generation", {"generationId": "g", "afterSeq": 2}))["replayed"] == 2
+            assert (await late.ask("join-generation", {"generationId": "g", "afterSeq": 99}))["replayed"] == 0
+
+    with serving(tmp_path, metadata=Writer(gate=gate), **wire) as server:
+        asyncio.run(main(server))
+
+
+def test_who_hears_of_a_job_by_its_owner_is_told_its_beginning_first(tmp_path, wire):
+    gate = threading.Event()
+
+    async def main(server):
+        async with Ear(server) as first, Ear(server) as late:
+            await first.ask("start-generation", STORY | {"generationId": "g"})
+            await first.until("metadata-generation-started")
+            assert [job["id"] for job in (await late.ask("jobs:subscribe:user"))["jobs"]] == ["g"]
+            gate.set()
+            await late.until("job:status", count=3)
+            assert late.lifecycle("job") == JOB
+
+    with serving(tmp_path, metadata=Writer(gate=gate), **wire) as server:
+        asyncio.run(main(server))
+
+
+def test_a_client_that_is_cut_off_at_any_moment_gets_the_rest_and_nothing_twice(tmp_path, wire):
+    """Ten cuts for each wire; the connection is broken off, not closed."""
+    random.seed(5)
+
+    async def follow(server, number):
+        generation_id = f"g{number}"
+        seen, overall, after = [], [], 0
+        async with Ear(server) as starter:
+            await starter.ask("start-generation", STORY | {"generationId": generation_id})
+            for _ in range(2):
+                ear = Ear(server)
+                await ear.io.connect(server.url, auth={"token": ear.token}, transports=["websocket"])
+                await ear.ask("join-generation", {"generationId": generation_id, "afterSeq": after})
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(ear.until("audio-generation-complete"), random.random() * 0.2)
+                ear.io.eio.ws._response.connection.transport.abort()
+                await asyncio.wait_for(ear.gone.wait(), 10)
+                await ear.close()
+                seen += ear.lifecycle()
+                overall += [
+                    p["overallProgress"] for p in ear.of("metadata-generation-progress", "audio-generation-progress")
+                ]
+                after = max([seq for _, seq in seen], default=0)
+            async with Ear(server) as ear:
+                await ear.ask("join-generation", {"generationId": generation_id, "afterSeq": after})
+                if after < 4:
+                    await ear.until("audio-generation-complete")
+                seen += ear.lifecycle()
+        assert seen == GENERATION
+        assert overall == sorted(overall)
+
+    async def main(server):
+        for number in range(5):
+            await follow(server, number)
+
+    with serving(tmp_path, metadata=Writer(step_s=0.01), audio=Player(step_s=0.03), **wire) as server:
+        asyncio.run(main(server))
+
+
+def test_a_restarted_server_replays_what_its_predecessor_sent(tmp_path, wire):
+    async def before(server):
+        async with Ear(server) as ear:
+            await ear.ask("start-generation", STORY | {"generationId": "g"})
+            await ear.until("audio-generation-complete")
+
+    async def after(server):
+        async with Ear(server) as ear:
+            ack = await ear.ask("join-generation", {"generationId": "g", "afterSeq": 1})
+            assert ack["replayed"] == 3
+            assert ear.lifecycle() == GENERATION[1:]
+            assert ear.of("audio-generation-complete")[0]["audioUrl"].startswith(server.url)
+
+    with serving(tmp_path, **wire) as server:
+        asyncio.run(before(server))
+    with serving(tmp_path, **wire) as server:
+        asyncio.run(after(server))
+
+
+def test_progress_is_thinned_out_and_lifecycle_is_not(tmp_path, wire):
+    async def main(server):
+        async with Ear(server) as ear:
+            await ear.ask("start-generation", STORY | {"generationId": "g"})
+            await ear.until("audio-generation-complete")
+            assert ear.lifecycle() == GENERATION
+            progress = ear.of("metadata-generation-progress")
+            assert 2 <= len(progress) <= 12  # of 500 in half a second, one in a tenth
+            assert progress[-1]["tick"] == 500  # the last before a lifecycle event is never the one that is lost
+
+    writer = Writer(steps=500, step_s=0.001)
+    with serving(tmp_path, metadata=writer, **wire) as server:
+        asyncio.run(main(server))
+
+
+class Deaf:
+    """A websocket that connects, joins, and then never reads."""
+
+    def __init__(self, server, generation_id):
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.settimeout(10)
+        self.socket.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
+        self.socket.sendall(
+            b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        self.say(f'40{{"token":"{server.token("ann")}"}}')
+        self.say(f'42["join-generation","{generation_id}"]')
+
+    def say(self, text):
+        data = text.encode()
+        size = bytes([0x80 | len(data)]) if len(data) < 126 else bytes([0xFE]) + len(data).to_bytes(2)
+        self.socket.sendall(b"\x81" + size + bytes(4) + data)
+
+    async def client(self, server):
+        """As the server knows it."""
+        clients = server._app.gateway.clients
+        while not (  # noqa: ASYNC110 - the server has no event for it
+            found := [c for c in clients.values() if "generation-g" in c.rooms and c.who.user == "ann"]
+        ):
+            await asyncio.sleep(0.01)
+        return found[0]
+
+
+@contextlib.contextmanager
+def deaf_client(server):
+    client = Deaf(server, "g")
+    try:
+        yield client
+    finally:
+        client.socket.close()
+
+
+def big(event, tick):
+    return event.model_copy(update={"tick": tick, "status": f"{tick} " + "x" * 50_000})
+
+
+def test_a_client_that_does_not_read_loses_progress_and_slows_nobody(tmp_path, wire):
+    gate = threading.Event()
+
+    async def main(server):
+        async with Ear(server, "root", roles=("admin",)) as ear:
+            await asyncio.to_thread(server.lab.submit_request, REQUEST, user="ann")
+            await ear.ask("join-generation", "g")
+            await ear.until("metadata-generation-progress")
+            event = MetadataGenerationProgress.model_validate(ear.of("metadata-generation-progress")[-1])
+            with deaf_client(server) as deaf:
+                client = await deaf.client(server)
+                tick = 1000
+                while not (client.pending and server.metrics().messages_dropped):
+                    tick += 1
+                    assert tick < 3000
+                    server.lab.events(big(event, tick))
+                    await asyncio.sleep(0.001)
+                assert len(client.pending) == 1
+                gate.set()
+                await ear.until("audio-generation-complete")
+                assert ear.lifecycle() == GENERATION
+
+    with serving(tmp_path, metadata=Writer(gate=gate), progress_interval_s=0.0, **wire) as server:
+        asyncio.run(main(server))
+
+
+def test_a_client_too_far_behind_is_cut_off_and_nobody_else(tmp_path, wire, monkeypatch):
+    monkeypatch.setattr(delivery, "MAX_BACKLOG", 20)
+    gate = threading.Event()
+
+    async def main(server):
+        async with Ear(server, "root", roles=("admin",)) as ear:
+            await asyncio.to_thread(server.lab.submit_request, REQUEST, user="ann")
+            await ear.ask("join-generation", "g")
+            gateway = server._app.gateway
+            with deaf_client(server) as deaf:
+                client = await deaf.client(server)
+                for _ in range(3000):
+                    if client.eio_sid not in gateway.clients:
+                        break
+                    # What it has had is sent again, as to a client that lost it: 20 kB, which may not be dropped.
+                    deaf.say('42["join-generation",{"generationId":"g","afterSeq":0}]')
+                    await asyncio.sleep(0.001)
+                assert client.eio_sid not in gateway.clients
+                gate.set()
+                await ear.until("audio-generation-complete")
+                assert ear.lifecycle() == GENERATION
+
+    rates = RateLimits(messages=(1e6, 1_000_000))
+    with serving(tmp_path, metadata=Writer(gate=gate), rates=rates, **wire) as server:
+        asyncio.run(main(server))
+
+
+REQUEST = SongRequest(narrative="A small boat goes home. " * 800, seconds=1, generation_id="g")
