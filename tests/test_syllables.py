@@ -2,7 +2,7 @@
 
 import pytest
 
-from harmonia_lab.syllables import count_syllables, in_dictionary, words_of
+from harmonia_lab.syllables import count_syllables, in_dictionary, rhyme, rhyme_families, words_of
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,23 @@ def test_words_keep_their_apostrophes_and_lose_the_rest():
 )
 def test_which_words_the_dictionary_has(word, known):
     assert in_dictionary(word) is known
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "value"),
+    [
+        ("night", "light", 1.0),
+        ("rain", "train", 1.0),
+        ("shore", "before", 1.0),
+        ("fire", "higher", 1.0),
+        ("home", "alone", 0.5),
+        ("light", "lights", 0.5),
+        ("rain", "reign", 0.0),  # the same sound is no rhyme
+        ("away", "way", 0.0),
+        ("night", "day", 0.0),
+        ("xqzt", "night", 0.0),
+    ],
+)
+def test_rhymes_are_heard_as_singers_hear_them(one, other, value):
+    assert rhyme(one, other) == rhyme(other, one) == value
+    assert bool(rhyme_families(one) & rhyme_families(other)) >= bool(value)

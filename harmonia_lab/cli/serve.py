@@ -27,13 +27,15 @@ def run(options: argparse.Namespace) -> int:
     )
     lab = Lab(metadata=options.metadata, model=options.metadata_model, audio=options.audio, songs=options.songs)
     server = lab.serve(settings)
-    if options.json:
-        print(json.dumps({"url": server.url, "pid": os.getpid()}), flush=True)
-    else:
-        print(f"Serving at {server.url}. A token for a client: harmonia token NAME", flush=True)
-    if not settings.loopback and settings.certificate is None:
-        print("harmonia: other machines can reach it, and nothing is encrypted: see --certificate.", file=sys.stderr)
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt):  # as soon as its address is told, it may be asked to end
+        if options.json:
+            print(json.dumps({"url": server.url, "pid": os.getpid()}), flush=True)
+        else:
+            print(f"Serving at {server.url}. A token for a client: harmonia token NAME", flush=True)
+        if not settings.loopback and settings.certificate is None:
+            print(
+                "harmonia: other machines can reach it, and nothing is encrypted: see --certificate.", file=sys.stderr
+            )
         _wait(attached=options.attached)
     server.stop()
     _leave()

@@ -176,7 +176,7 @@ class LyricWriter:
             return found
 
         counts = dict(form)
-        chorus = take(everything, counts["chorus"], bonus=0.8) if "chorus" in counts else []
+        chorus = take(everything, counts["chorus"], bonus=0.5) if "chorus" in counts else []
         sections: list[Section] = []
         passage = 0
         for kind, count in form:

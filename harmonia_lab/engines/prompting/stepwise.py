@@ -46,6 +46,8 @@ async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> Son
     story = read_story(request.narrative)
     for note in story.notes:
         dialogue.note(note=note)
+    if len(story.told) > BUDGET:
+        dialogue.note(note=f"Of {len(story.told)} characters, the model was shown the first and the last sentences.")
     moods = await _moods(dialogue, story)
     genre = request.genre or await _genre(dialogue, story, moods)
     dialogue.report(0.22, "title", "Generating title...", genre=genre, mood=moods)

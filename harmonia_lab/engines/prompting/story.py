@@ -20,6 +20,12 @@ __all__ = ["Story", "clean", "excerpt", "passages", "read_story"]
 LANGUAGES = ("Spanish", "German", "French", "Italian", "Portuguese")
 """The columns of `glosses.txt`, after English."""
 
+MOST_WORDS = 40
+"""Of a story that is told word by word."""
+
+LATIN_END = 0x250
+"""The code point after the Latin letters."""
+
 _ARTICLES = {
     "Spanish": "el la los las de del que y en un una me mi su se con por para no es al lo le cada",
     "German": "der die das und in den dem ein eine einen ich er sie mit von zu nicht ist auf im seine ihre mein es als",
@@ -70,31 +76,32 @@ def read_story(narrative: str) -> Story:
     text = " ".join(part for part in sentences if part)
     words = words_of(text)
     language = _language(words)
+    glosses = _gloss(words, language) if language in LANGUAGES else []
     pictures = _pictures(text)
-    notes = []
-    told = text
-    if language != "English":
-        glosses = _gloss(words, language) if language in LANGUAGES else []
-        if glosses or pictures:
-            told = f"It is about {', '.join([*glosses, *pictures][:40])}."
-            notes.append(
-                f"The narrative seems to be {language}: the model was told the {len(glosses)} words that a list knows."
-            )
-        else:
-            told = "Somebody far away tells an old story, in words that nobody here knows."
-            notes.append("The narrative is in a language that this model does not read: the song cannot be about it.")
-    elif pictures:
-        told = f"{text} ({', '.join(pictures)})" if words else f"It is about {', '.join(pictures)}."
-    plain_words = words if language == "English" else ()
+    if language == "English" and words:
+        told, note = _readable(text) + (f" ({', '.join(pictures)})" if pictures else ""), ""
+    elif glosses or pictures:
+        told = f"It is about {', '.join([*glosses, *pictures][:MOST_WORDS])}."
+        note = f"The narrative seems to be {language}: the model was told the {len(glosses)} words that a list knows."
+    else:
+        told = "Somebody far away tells an old story, in words that nobody here knows."
+        note = "The narrative is in a language that this model does not read: the song cannot be about it."
+    known = language == "English" or glosses or pictures
     return Story(
         text=text,
         english=language == "English",
         told=told,
-        stems=frozenset(content_stems(told)) if not notes or glosses or pictures else frozenset(),
-        names=frozenset(word for word in plain_words if word[0].isupper()),
+        stems=frozenset(content_stems(told)) if known else frozenset(),
+        names=frozenset(word for word in words_of(told) if word[0].isupper() and plain(word) not in FUNCTION_WORDS),
         people=persons(told) if language == "English" else frozenset({"first", "she", "he"}),
-        notes=tuple(notes),
+        notes=(note,) if note else (),
     )
+
+
+def _readable(text: str) -> str:
+    """Without the scripts that a model of English words spells out byte by byte."""
+    kept = "".join(c if ord(c) < LATIN_END or not c.isalpha() else " " for c in text)
+    return " ".join("".join(c for c in kept if unicodedata.category(c) != "So").split())
 
 
 def excerpt(text: str, budget: int) -> str:

@@ -147,7 +147,12 @@ async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> Son
     """The song's metadata. Raises MetadataError (METADATA_INVALID) after two repairs that didn't help."""
     dialogue.report(0.0, "analysis", "Analyzing narrative...")
     form = form_for(request.seconds)
-    messages = [Message("system", _SYSTEM), Message("user", _question(request, form, dialogue.most_characters))]
+    story = _story(request, dialogue.most_characters)
+    if len(story) < len(request.narrative) // 2:
+        dialogue.note(
+            note=f"Of {len(request.narrative)} characters, the model was shown the first and the last sentences."
+        )
+    messages = [Message("system", _SYSTEM), Message("user", _question(request, story, form))]
     room = 400 + 24 * sum(count for _, count in form)
     for attempt in range(REPAIRS + 1):
         question = Question(
@@ -178,7 +183,13 @@ async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> Son
     )
 
 
-def _question(request: SongRequest, form: Sequence[tuple[str, int]], characters: int) -> str:
+def _story(request: SongRequest, most_characters: int) -> str:
+    """What fits of the narrative, and can't leave its fence. Other scripts take more bytes, and tokens, a character."""
+    text = clean(re.sub(r"</?\s*story\s*>", " ", request.narrative, flags=re.IGNORECASE))
+    return excerpt(text, most_characters * len(text) // max(1, len(text.encode())))
+
+
+def _question(request: SongRequest, story: str, form: Sequence[tuple[str, int]]) -> str:
     wishes = [
         f"The {name} is given: {value}."
         for name, value in (
@@ -189,7 +200,6 @@ def _question(request: SongRequest, form: Sequence[tuple[str, int]], characters:
         )
         if value
     ]
-    story = excerpt(clean(request.narrative.replace("<story>", " ").replace("</story>", " ")), characters)
     return _ASK.format(
         story=story,
         seconds=request.seconds,

@@ -64,7 +64,7 @@ def rank(title: str, setting: Setting, *, likelihood: float = UNKNOWN) -> float 
     if not _can_be_title(title, words, stems, setting) or (setting.stems and not related):
         return None
     value = min(2.0, 1.2 * related) - 0.5 * max(0, len(set(stems) - setting.stems) - 1) + _LENGTHS[len(words)]
-    value -= 0.3 * (words[0] in _NO_BEGINNING) + 0.2 * (words[0] in _PRONOUNS)
+    value -= 0.3 * (words[0] in _NO_BEGINNING) + 0.5 * (words[0] in _PRONOUNS)
     value -= 0.5 * sum(word in _TIRED for word in words)
     if len(words) > 4 and " ".join(words) in setting.told:
         value -= 0.5

@@ -69,7 +69,13 @@ def test_a_story_that_no_list_knows_is_said_to_be_unknown(narrative):
 
 def test_emoji_are_told_by_their_names():
     assert read_story("🐋🌊🌙").told == "It is about whale, water wave, crescent moon."
-    assert read_story("I love the sea 🐋").told == "I love the sea 🐋 (whale)"
+    assert read_story("I love the sea 🐋").told == "I love the sea (whale)"
+
+
+def test_letters_that_an_english_model_can_not_read_are_left_out_of_an_english_story():
+    assert (
+        read_story("She said 雪 to the man in the door and went.").told == "She said to the man in the door and went."
+    )
 
 
 def test_control_characters_directions_and_turn_marks_are_taken_out():

@@ -174,6 +174,7 @@ def test_the_story_is_fenced_in_and_can_not_leave_its_fence():
     assert asked.count("<story>") == asked.count("</story>") == 1
     assert "<|im_end|>" not in asked
     assert len(asked.split("</story>")[0]) < 500
+    assert "first and the last" in script.notes[0]["note"]
 
 
 def test_no_control_or_markup_reaches_the_metadata():
