@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import importlib.metadata
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -136,11 +137,14 @@ class OllamaEngine:
     async def _write(
         self, request: SongRequest, seed: int, report: Callable[[MetadataProgress], None]
     ) -> MetadataResult:
+        begun = time.perf_counter()
         url, headers = self._reach()
         async with _client(url, headers, self._waits) as client:
             with failures(url, "before it began"):
                 async with asyncio.timeout(self._waits.stall):
                     version = await _version(client)
+                # A server of our own loads its model while it starts: waiting for its first answer is loading.
+                started_s = time.perf_counter() - begun if self._endpoint else 0.0
                 model = await self._find_model(client, url, request.model or self._wanted, report)
             self._used = model.name
             strategy = self._choose_strategy(model)
@@ -157,14 +161,15 @@ class OllamaEngine:
                 waits=self._waits,
                 options=options,
             )
+            before_s = time.perf_counter() - begun
             await dialogue.load()
             metadata = await _STRATEGIES[strategy].write_song(dialogue, request, seed)
         return MetadataResult(
             metadata=metadata,
             transcript=dialogue.transcript,
             record=self._record(model, strategy, version, options),
-            model_load_s=dialogue.load_s,
-            time_to_first_token_s=dialogue.first_token_s,
+            model_load_s=started_s + dialogue.load_s,
+            time_to_first_token_s=None if dialogue.first_token_s is None else before_s + dialogue.first_token_s,
             tokens=dialogue.tokens,
             tokens_per_second=dialogue.tokens / dialogue.generating_s if dialogue.generating_s > 0 else None,
         )
