@@ -49,14 +49,12 @@ def _bar(job: JobHandle, console: Console) -> None:
 
 
 def _lines(job: JobHandle, write: Callable[[str], None]) -> None:
-    shown = ""
+    shown = 0
     while True:
         ended = job.wait(REDRAW_S)
-        event = job.progress
-        line = "" if event is None else f"{_stage(event)}: {_status(event)}"
-        if event is not None and line != shown:
-            write(f"{event.overall_progress:3.0f} %  {line}")
-            shown = line
+        for event in job.milestones[shown:]:
+            write(f"{event.overall_progress:3.0f} %  {_stage(event)}: {_status(event)}")
+            shown += 1
         if ended:
             return
 

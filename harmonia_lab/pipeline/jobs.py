@@ -41,6 +41,8 @@ class JobHandle:
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
         self.progress: ProgressEvent | None = None
+        self.milestones: list[ProgressEvent] = []
+        """The first progress event of each status, in order."""
         self.events: list[LifecycleEvent] = []
         """The lifecycle events so far, in order."""
 
@@ -123,6 +125,8 @@ class JobHandle:
     def observe(self, event: Event) -> None:
         """Takes note of an event of this generation."""
         if isinstance(event, ProgressEvent):
+            if self.progress is None or event.status != self.progress.status:
+                self.milestones.append(event)
             self.progress = event
         elif isinstance(event, LifecycleEvent):
             self.events.append(event)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harmonia_lab.engines.prompting import verses
 from harmonia_lab.engines.prompting.exchange import Answer, Dialogue, Message, Question
-from harmonia_lab.engines.prompting.lines import Line, Setting, cut_into_lines, refusal, score
+from harmonia_lab.engines.prompting.lines import Line, Setting, cut_into_lines, refusal, score, with_ending
 from harmonia_lab.engines.prompting.story import Story, excerpt, passages
 from harmonia_lab.engines.prompting.wording import content_stems
 from harmonia_lab.errors import ErrorCode, MetadataError
@@ -126,7 +127,9 @@ class LyricWriter:
                 self._reasons[reason] = self._reasons.get(reason, 0) + 1
             elif line.words not in known:
                 known.add(line.words)
-                self._lines.setdefault(part, []).append(score(line, self._setting))
+                endings = [one for one in line.endings if not refusal(with_ending(line, one[0]), self._setting)]
+                line = replace(score(line, self._setting), endings=tuple(endings))  # noqa: PLW2901 - the same line, valued
+                self._lines.setdefault(part, []).append(line)
         self._samples += 1
 
     def _draft(self, parts: int) -> str:

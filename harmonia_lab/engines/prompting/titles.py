@@ -25,7 +25,7 @@ EXAMPLES = (
 UNKNOWN = -2.0
 """Log-probability a token of a title whose tokens are not known."""
 
-INTENDED = 0.4
+INTENDED = 0.8
 """What it is worth that the model meant it as a title."""
 
 _LENGTHS = {1: -0.5, 2: 0.1, 3: 0.4, 4: 0.5, 5: 0.4, 6: -0.4}
@@ -36,7 +36,7 @@ _NO_BEGINNING = word_set("of and or but at by for to with from into as is are wa
 _NO_END = FUNCTION_WORDS - word_set("you me again now here there nobody everything nothing")
 _OPENING = word_set("a an the my your his her our their no every under")
 _PARTING = word_set("""
-    and or but in on at by with from of for into under over to through where when as that who is are was were
+    and or but in on at by with from of for into under over through where when as that who is are was were
 """)
 _PRONOUNS = word_set("he she they it his her their its i my we our")
 _TIRED = word_set("lament tale symphony tapestry journey whispers echoes")
