@@ -247,16 +247,15 @@ class OllamaEngine:
 
 
 def installed_models(host: str | None = None, timeout_s: float = 3.0) -> list[str]:
-    """Names of the models on an Ollama server, most recently changed first. Raises MetadataError where none answers."""
+    """Names of the models on an Ollama server, most recently changed first. Raises MetadataError where none answers.
+
+    Also where an event loop is running already, as in a notebook's cells: without one of its own.
+    """
     url = server_address(host)
-
-    async def ask() -> list[str]:
-        async with _client(url, {}, Waits(connect=timeout_s)) as client:
-            with failures(url, "when it was asked for its models"):
-                async with asyncio.timeout(timeout_s):
-                    return [entry.model for entry in (await client.list()).models if entry.model]
-
-    return _run(ask())
+    with failures(url, "when it was asked for its models"):
+        client = ollama.Client(url, timeout=timeout_s, trust_env=False)
+        with contextlib.closing(client):
+            return [entry.model for entry in client.list().models if entry.model]
 
 
 def match_name(wanted: str, installed: Sequence[str]) -> str | None:
