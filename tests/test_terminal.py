@@ -1,6 +1,7 @@
 """Progress as a person sees it: plain lines in a pipe, a bar on a terminal."""
 
 import io
+import itertools
 
 from rich.console import Console
 
@@ -23,7 +24,7 @@ def test_in_a_pipe_each_new_status_is_one_line(tmp_path, capsys):
     assert any("lyrics: Working on the title..." in line for line in lines)
     steps = [line.split(": ")[1] for line in lines]
     assert steps[-2:] == ["Mixing audio...", "Writing the song..."]
-    assert all(before != after for before, after in zip(steps, steps[1:], strict=False))
+    assert all(before != after for before, after in itertools.pairwise(steps))
     percentages = [int(line.split("%")[0]) for line in lines]
     assert percentages == sorted(percentages)
 

@@ -111,8 +111,15 @@ class OllamaEngine:
         A server of our own runs on the processor and keeps its 0.2 GB: the next song starts sooner.
         """
         if self._used and not self._endpoint:
-            with contextlib.suppress(HarmoniaError, TimeoutError):
-                _run(self._release(self._used))
+            with contextlib.suppress(HarmoniaError), failures(self._url, "when it was asked to free the model"):
+                self._release(self._used)
+
+    def _release(self, model: str) -> None:
+        with _plain_client(self._url, self._headers, RELEASE_S) as client:
+            client.chat(model, messages=[], keep_alive=0)
+            deadline = time.monotonic() + RELEASE_S
+            while any(entry.model == model for entry in client.ps().models) and time.monotonic() < deadline:
+                time.sleep(0.05)
 
     def close(self) -> None:
         """End the server, where it is ours. Idempotent."""
@@ -237,25 +244,15 @@ class OllamaEngine:
             "options": dict(options),
         }
 
-    async def _release(self, model: str) -> None:
-        url, headers = self._reach()
-        async with _client(url, headers, self._waits) as client, asyncio.timeout(RELEASE_S):
-            with failures(url, "while it was asked to free the model"):
-                await client.chat(model, messages=[], keep_alive=0)
-                while any(entry.model == model for entry in (await client.ps()).models):  # noqa: ASYNC110 - it is elsewhere
-                    await asyncio.sleep(0.05)
-
 
 def installed_models(host: str | None = None, timeout_s: float = 3.0) -> list[str]:
     """Names of the models on an Ollama server, most recently changed first. Raises MetadataError where none answers.
 
-    Also where an event loop is running already, as in a notebook's cells: without one of its own.
+    No event loop: a notebook's cell, from which this may be called, has one running already.
     """
     url = server_address(host)
-    with failures(url, "when it was asked for its models"):
-        client = ollama.Client(url, timeout=timeout_s, trust_env=False)
-        with contextlib.closing(client):
-            return [entry.model for entry in client.list().models if entry.model]
+    with failures(url, "when it was asked for its models"), _plain_client(url, {}, timeout_s) as client:
+        return [entry.model for entry in client.list().models if entry.model]
 
 
 def match_name(wanted: str, installed: Sequence[str]) -> str | None:
@@ -271,6 +268,10 @@ def _client(url: str, headers: Mapping[str, str], waits: Waits) -> ollama.AsyncC
     return ollama.AsyncClient(
         url, headers=dict(headers), timeout=httpx.Timeout(None, connect=waits.connect), trust_env=False
     )
+
+
+def _plain_client(url: str, headers: Mapping[str, str], timeout_s: float) -> ollama.Client:
+    return ollama.Client(url, headers=dict(headers), timeout=timeout_s, trust_env=False)
 
 
 async def _version(client: ollama.AsyncClient) -> str | None:
@@ -308,7 +309,7 @@ def _context(model: ModelFacts) -> int:
     return min(CONTEXT, model.context or CONTEXT)
 
 
-def _run(work: Awaitable[T], cancel: CancelToken | None = None) -> T:
+def _run(work: Awaitable[T], cancel: CancelToken) -> T:
     """Runs a coroutine in an event loop of its own. A cancel ends it wherever it waits: raises Cancelled.
 
     Not `asyncio.run`: that would wait for a name server that doesn't answer, in its executor's threads.
@@ -321,12 +322,10 @@ def _run(work: Awaitable[T], cancel: CancelToken | None = None) -> T:
             with contextlib.suppress(RuntimeError):  # the loop is closed: it is over anyway
                 loop.call_soon_threadsafe(task.cancel)
 
-        with cancel.on_cancel(stop) if cancel else contextlib.nullcontext():
+        with cancel.on_cancel(stop):
             try:
                 return loop.run_until_complete(task)
             except asyncio.CancelledError:
-                if cancel is None:
-                    raise
                 raise Cancelled(cancel.reason or "system_error") from None
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())

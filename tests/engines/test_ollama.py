@@ -1,5 +1,6 @@
 """The engine against a server that does what it should, and against one that does everything else."""
 
+import asyncio
 import itertools
 import json
 import socket
@@ -465,6 +466,17 @@ def test_installed_models_are_listed_or_the_server_is_missed():
         assert installed_models(server.url) == ["a:1b", "b:2b"]
     with pytest.raises(MetadataError):
         installed_models(free_address(), 0.5)
+
+
+def test_a_notebooks_cell_may_ask_for_models_while_its_loop_runs():
+    async def cell():
+        return installed_models(server.url)
+
+    with FakeOllama() as server:
+        assert asyncio.run(cell()) == ["fake:3b"]
+
+
+def test_a_server_that_does_not_list_its_models_in_time_is_a_timeout():
     with Silent() as server, pytest.raises(MetadataError) as caught:
         installed_models(server.url, 0.2)
     assert caught.value.code == ErrorCode.OLLAMA_TIMEOUT
