@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
+from typing import NoReturn
 
 from pydantic import ValidationError
 
@@ -18,6 +21,8 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     metadata = _metadata(Path(options.source)) if options.source else None
     narrative = _narrative(options.narrative)
     # Checked before any engine is looked for: a mistyped key must not wait for a language model.
@@ -43,6 +48,15 @@ def run(options: argparse.Namespace) -> int:
         song = lab.compose_request(request, out=options.out)
     print(json.dumps(_summary(song), ensure_ascii=False) if options.json else _text(song, lab))
     return 0
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    """Raised again a second later, since Python swallows what is raised inside a finaliser or a native callback."""
+    del signum, frame
+    again = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    again.daemon = True
+    again.start()
+    raise KeyboardInterrupt
 
 
 def _narrative(given: str | None) -> str:
