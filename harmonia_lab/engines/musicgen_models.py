@@ -102,7 +102,7 @@ class _Entry:
     """A model on its way, or there."""
 
     def __init__(self) -> None:
-        self.status = "waiting"
+        self.status = "starting"
         self.done = threading.Event()
         self.model: LoadedModel | None = None
         self.error: HarmoniaError | None = None
@@ -129,8 +129,11 @@ class ModelCache:
         Raises AudioError (MUSICGEN_UNAVAILABLE, MUSICGEN_MEMORY), InvalidRequest; Cancelled within 0.1 s. The load
         itself can't be interrupted: it goes on in its thread, and the next song finds the model there.
         """
+        there = self.peek(choice) is not None
         entry = self._entry(choice, users=1)
         try:
+            if not there:
+                report(entry.status)  # however fast the load is
             while not entry.done.wait(POLL_S):
                 cancel.raise_if_cancelled()
                 report(entry.status)
