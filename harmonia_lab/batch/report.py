@@ -132,10 +132,14 @@ class BatchReport:
             lines.append(f"{outcome.row.number:>4}  {outcome.status:<8}{seed:>11}  {_said(outcome)}")
         statuses = Counter(outcome.status for outcome in self.outcomes)
         waiting = f", {statuses['waiting']} not begun" if statuses["waiting"] else ""
-        made = f"{len(self.songs)} songs ({statuses['made']} made now, {statuses['kept']} kept)"
-        return "\n".join([*lines, "", f"{made}, {statuses['failed']} errors{waiting}"])
+        made = f"{_counted(len(self.songs), 'song')} ({statuses['made']} made now, {statuses['kept']} kept)"
+        return "\n".join([*lines, "", f"{made}, {_counted(statuses['failed'], 'error')}{waiting}"])
 
     __repr__ = __str__
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _said(outcome: Outcome) -> str:
