@@ -218,7 +218,7 @@ class Lab:
             say, first = (outlet.queued if first else outlet.moved), False
             say(position=place, eta_seconds=eta_s)
 
-        engine = self.audio_engine if audio is None else self._audio(audio)
+        engine = self._engine_of(request, audio)
         folder = SongFolder(self.songs, generation_id, Path(out) if out is not None else None)
         generation = Generation(
             request,
@@ -299,7 +299,7 @@ class Lab:
 
         Raises InvalidRequest for an unknown engine, the engine's error where it can't be had.
         """
-        engine = self.audio_engine if audio is None else self._audio(audio)
+        engine = self._engine_of(request, audio)
         record = engine.record()
         own = self.metadata_engine.model if self.metadata_reason == "given" else None
         stage_1 = {"engine": self.metadata_engine.name, "model": request.model or self._model or own}
@@ -413,7 +413,22 @@ class Lab:
             self._audio_engines[name] = self._make_audio(name)
         return self._audio_engines[name]
 
-    def _make_audio(self, name: str) -> AudioEngine:
+    def _engine_of(self, request: SongRequest, audio: str | AudioEngine | None) -> AudioEngine:
+        """The engine of one song. A model that it asks for is MusicGen's, unless it is what the engine has anyway."""
+        engine = self.audio_engine if audio is None else self._audio(audio)
+        model = request.audio_model
+        if model is None or model in (engine.name, engine.record().get("model")):
+            return engine
+        if audio is not None and engine.name != "musicgen":
+            raise InvalidRequest(
+                f"The engine {engine.name} has no model {model!r}.", details={"fields": ["audio", "audio_model"]}
+            )
+        key = f"musicgen {model}"
+        if key not in self._audio_engines:
+            self._audio_engines[key] = self._make_audio("musicgen", model)
+        return self._audio_engines[key]
+
+    def _make_audio(self, name: str, model: str | None = None) -> AudioEngine:
         if name == "sketch":
             from harmonia_lab.engines.sketch import SketchEngine  # noqa: PLC0415 - numpy loads with the first engine
 
@@ -421,7 +436,7 @@ class Lab:
         from harmonia_lab.engines.musicgen import MusicGenEngine  # noqa: PLC0415 - as above
         from harmonia_lab.engines.musicgen_settings import Settings  # noqa: PLC0415
 
-        return MusicGenEngine(self._audio_model or "small", Settings.of(self._audio_settings))
+        return MusicGenEngine(model or self._audio_model or "small", Settings.of(self._audio_settings))
 
     def _rerun(self, folder: Path, notes: list[str]) -> Verification:
         """Makes the recorded song again in a folder of its own, and compares the records."""
