@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,11 +15,12 @@ import pytest
 
 from harmonia_lab import BlockingClient, HarmoniaError
 from harmonia_lab.bench.javascript import node_command
+from harmonia_lab.protocol.typescript import typescript_module
 from tests.server.conftest import GENERATION
 from tests.server.engines import make_lab
 
 BASE, JUPYTER_TOKEN = "/user/ann/", "jupyter-secret"
-CLIENT = Path(__file__).with_name("proxied_client.cjs")
+CLIENT = Path(__file__).with_name("proxied_client.mts")
 
 
 @dataclass
@@ -96,20 +98,37 @@ def test_a_python_client_makes_a_song_and_downloads_it_through_the_proxy(proxied
         assert answer.read(4) == b"fLaC"
 
 
-@pytest.mark.parametrize("transport", ["websocket", "polling"])
-def test_a_javascript_client_makes_a_song_through_the_proxy(proxied, javascript, transport):
+@pytest.fixture(scope="module")
+def client_program(javascript, tmp_path_factory):
+    """The client in TypeScript, checked against the generated types and compiled."""
+    room = tmp_path_factory.mktemp("client")
+    (room / "node_modules").symlink_to(javascript / "node_modules")
+    (room / "harmonia.mts").write_text(typescript_module())
+    shutil.copy(CLIENT, room)
+    compiler = [*node_command(), "node_modules/typescript/bin/tsc", "--strict", "--target", "es2022"]
     done = subprocess.run(
-        [*node_command(), str(CLIENT), proxied.origin, proxied.path, JUPYTER_TOKEN, proxied.token, transport],
-        env=os.environ | {"NODE_PATH": str(javascript / "node_modules")},
+        [*compiler, "--module", "nodenext", "--lib", "es2022,dom", CLIENT.name],
+        cwd=room,
         capture_output=True,
         text=True,
-        timeout=60,
-        check=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return room / CLIENT.with_suffix(".mjs").name
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+def test_a_typescript_client_makes_a_song_through_the_proxy(proxied, client_program, transport):
+    arguments = [proxied.origin, proxied.path, JUPYTER_TOKEN, proxied.token, transport]
+    done = subprocess.run(
+        [*node_command(), str(client_program), *arguments], capture_output=True, text=True, timeout=60, check=True
     )
     answer = json.loads(done.stdout)
     assert "error" not in answer
     heard = answer["heard"]
     assert [(n, e["seq"]) for n, e in heard if n in dict(GENERATION) and not n.endswith("progress")] == GENERATION
+    assert (answer["seconds"], answer["url"].startswith(proxied.origin + BASE)) == (1, True)
 
 
 def test_neither_token_replaces_the_other(proxied):
