@@ -16,7 +16,7 @@ test: $(VENV)/.installed-test  ## everything that must hold
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(PYTEST_ARGS)
 
 stress: $(VENV)/.installed-test  ## what takes longer: 200 random cuts of the connection
 	HARMONIA_CUTS=200 $(BIN)/python -m pytest tests/client/test_cuts.py

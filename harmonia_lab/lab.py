@@ -1,7 +1,7 @@
 """`Lab`: the one place where concrete parts meet.
 
-Owns the choice of engines, the wiring of events and log, and the lifetime of what was started. Every step of making a
-song is somebody else's: `pipeline/` orders them, `engines/` do them.
+Owns the wiring of events and log, and the lifetime of what was started. Which engines a name stands for is
+`choosing.py`'s; every step of making a song is somebody else's: `pipeline/` orders them, `engines/` do them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from harmonia_lab.analysis.frames import BenchmarkLog
+from harmonia_lab.choosing import AudioEngines, audio_again, choose_metadata
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
-from harmonia_lab.errors import ErrorCode, InvalidRequest, MetadataError, Refused
+from harmonia_lab.errors import ErrorCode, InvalidRequest, Refused
 from harmonia_lab.pipeline.artifacts import SongFolder, read_record
 from harmonia_lab.pipeline.jobs import JobHandle, JobQueue, QueueLimits
 from harmonia_lab.pipeline.song import Generation, Limits
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["CANCEL_GRACE_S", "Lab"]
 
 _log = logging.getLogger(__name__)
-
-PROBE_S = 0.5
-"""How long "auto" waits for an Ollama to answer."""
 
 CANCEL_GRACE_S = 0.25
 """How long an interrupt waits for the worker to stop by itself before the song is ended without it."""
@@ -92,10 +90,9 @@ class Lab:
         self._chosen: dict[str, tuple[str | AudioEngine | None, Path | str | None]] = {}
         self.server: Server | None = None
         """The latest that `serve` started."""
-        self._audio_engines: dict[str, AudioEngine] = {}
-        self.metadata_engine, self.metadata_reason = _choose_metadata(metadata, model)
-        self._audio_model, self._audio_settings = audio_model, dict(audio_settings or {})
-        self.audio_engine = self._audio(audio, audio_model, self._audio_settings)
+        self.metadata_engine, self.metadata_reason = choose_metadata(metadata, model)
+        self._audio_engines = AudioEngines(audio, audio_model, audio_settings or {})
+        self.audio_engine = self._audio_engines.chosen
         _log.info(
             "Stage 1: %s (%s). Stage 2: %s.", self.metadata_engine.name, self.metadata_reason, self.audio_engine.name
         )
@@ -151,7 +148,9 @@ class Lab:
         with self._lock:
             self._queue.check_room(user, limits)
             generation_id = request.generation_id or secrets.token_hex(6)
-            request = request.model_copy(update={"generation_id": generation_id})
+            # Drawn here, so that another attempt can go on from this one's stems.
+            seed = request.seed if request.seed is not None else secrets.randbits(32)
+            request = request.model_copy(update={"generation_id": generation_id, "seed": seed})
             now = utc_now()
             job = Job(id=generation_id, user_id=user, created_at=now, updated_at=now)
             handle = self._launch(request, JobView(job, metadata=request.metadata), audio, out)
@@ -215,7 +214,7 @@ class Lab:
             say, first = (outlet.queued if first else outlet.moved), False
             say(position=place, eta_seconds=eta_s)
 
-        engine = self.audio_engine if audio is None else self._audio(audio)
+        engine = self.audio_engine if audio is None else self._audio_engines.get(audio)
         folder = SongFolder(self.songs, generation_id, Path(out) if out is not None else None)
         generation = Generation(
             request,
@@ -235,7 +234,7 @@ class Lab:
         if earlier is None:
             self.journal.begin(view.job, request)
         else:
-            folder.clear()
+            folder.resume()
         self._active[generation_id] = handle
         handle.when_done(lambda: self._ended(handle))
         # One device: whatever renders, all songs of a lab share stage 1's engine.
@@ -328,8 +327,7 @@ class Lab:
         if self._journal is not None:
             self._journal.close()
         self.metadata_engine.close()
-        for engine in self._audio_engines.values():
-            engine.close()
+        self._audio_engines.close()
 
     def __enter__(self) -> Self:
         return self
@@ -340,41 +338,6 @@ class Lab:
     def __repr__(self) -> str:
         stage_1 = f"{self.metadata_engine.name} [{self.metadata_reason}]"
         return f"Lab(metadata={stage_1}, audio={self.audio_engine.name}, songs={self.songs})"
-
-    def _audio(
-        self, choice: str | AudioEngine, model: str | None = None, settings: Mapping[str, Any] | None = None
-    ) -> AudioEngine:
-        if not isinstance(choice, str):
-            self._audio_engines.setdefault(choice.name, choice)
-            return choice
-        name = choice
-        if choice == "auto":
-            name = "musicgen" if model is not None or settings else "sketch"
-        if name not in AUDIO_ENGINES and name not in self._audio_engines:
-            raise InvalidRequest(
-                f"There is no audio engine {choice!r}.",
-                hint=f"Known: auto, {', '.join(AUDIO_ENGINES)}.",
-                details={"fields": ["audio"]},
-            )
-        if name == "sketch" and (model is not None or settings):
-            raise InvalidRequest(
-                "The sketch engine has no models and no settings.",
-                hint="Choose audio=musicgen for them.",
-                details={"fields": ["audio", "audio_model" if model is not None else "audio_settings"]},
-            )
-        if name not in self._audio_engines:
-            self._audio_engines[name] = self._make_audio(name)
-        return self._audio_engines[name]
-
-    def _make_audio(self, name: str) -> AudioEngine:
-        if name == "sketch":
-            from harmonia_lab.engines.sketch import SketchEngine  # noqa: PLC0415 - numpy loads with the first engine
-
-            return SketchEngine()
-        from harmonia_lab.engines.musicgen import MusicGenEngine  # noqa: PLC0415 - as above
-        from harmonia_lab.engines.musicgen_settings import Settings  # noqa: PLC0415
-
-        return MusicGenEngine(self._audio_model or "small", Settings.of(self._audio_settings))
 
     def _rerun(self, folder: Path, notes: list[str]) -> Verification:
         """Makes the recorded song again in a folder of its own, and compares the records."""
@@ -388,33 +351,18 @@ class Lab:
                 notes.append(f"Stage 1 ran on {recorded}, which can't be repeated to the byte; its metadata was taken.")
         with tempfile.TemporaryDirectory(prefix="harmonia-verify-") as scratch:
             again = Path(scratch) / "song"
-            engine = _audio_again(record["engines"]["audio"])
+            engine = audio_again(record["engines"]["audio"])
             try:
                 self.submit_request(request, audio=engine, out=again).result()
             finally:
-                if not isinstance(engine, str) and self._audio_engines.get(engine.name) is engine:
-                    del self._audio_engines[engine.name]  # set as the record says: not what this lab's users asked for
-                    engine.close()
+                if not isinstance(engine, str):
+                    self._audio_engines.forget(engine)  # set as the record says: not what this lab's users asked for
             return compare_records(record, read_record(again), folder)
 
 
 REPEATABLE_ENGINES = ("embedded",)
 """Metadata engines that write the same bytes again on the same machine. A remote Ollama batches, updates and rounds as
 it likes."""
-
-
-AUDIO_ENGINES = ("sketch", "musicgen")
-"""Those that a name stands for."""
-
-
-def _audio_again(recorded: Mapping[str, Any]) -> str | AudioEngine:
-    """The audio engine that a record names, set as it was."""
-    if recorded["engine"] != "musicgen":
-        return str(recorded["engine"])
-    from harmonia_lab.engines.musicgen import MusicGenEngine  # noqa: PLC0415
-    from harmonia_lab.engines.musicgen_settings import Settings  # noqa: PLC0415
-
-    return MusicGenEngine(recorded["model"], Settings.of(recorded["settings"]))
 
 
 def _draw_overview() -> DrawOverview:
@@ -426,34 +374,3 @@ def _draw_overview() -> DrawOverview:
         overview(path, **picture)
 
     return draw
-
-
-def _choose_metadata(choice: str | MetadataEngine, model: str | None) -> tuple[MetadataEngine, str]:
-    """The engine for stage 1, and why it is that one.
-
-    Raises InvalidRequest for an unknown name, MetadataError where the embedded model is needed and not installed.
-    """
-    if not isinstance(choice, str):
-        return choice, "given"
-    # The clients take a third of a second to load: not before an engine is wanted.
-    from harmonia_lab.engines.embedded import EmbeddedServer  # noqa: PLC0415
-    from harmonia_lab.engines.ollama import OllamaEngine, installed_models, server_address  # noqa: PLC0415
-
-    address = server_address()
-    if choice == "ollama":
-        return OllamaEngine(model), f"asked for, at {address}"
-    if choice == "embedded":
-        return OllamaEngine(endpoint=EmbeddedServer()), "asked for"
-    if choice != "auto":
-        raise InvalidRequest(
-            f"There is no metadata engine {choice!r}.",
-            hint="Known: auto, ollama, embedded.",
-            details={"fields": ["metadata"]},
-        )
-    try:
-        models = installed_models(address, PROBE_S)
-    except MetadataError:
-        return OllamaEngine(endpoint=EmbeddedServer()), f"no Ollama answers at {address}"
-    if not models and model is None:
-        return OllamaEngine(endpoint=EmbeddedServer()), f"Ollama at {address} has no model"
-    return OllamaEngine(model), f"Ollama answers at {address}"

@@ -155,7 +155,7 @@ def _musicgen() -> Check:
     try:
         with tempfile.TemporaryDirectory(prefix="harmonia-doctor-") as scratch:
             engine = MusicGenEngine(str(make_checkpoint(Path(scratch) / "tiny", "tiny")))
-            (stem,) = engine.render(plan.parts, plan, {"piano": 0}, lambda _: None, CancelToken())
+            (stem,) = engine.render(plan.parts, plan, {"piano": 0}, lambda _: None, CancelToken(), {})
             record = engine.record()
             engine.close()
     except HarmoniaError as error:

@@ -25,13 +25,13 @@ from harmonia_lab.engines.musicgen_memory import (
     out_of_memory,
 )
 from harmonia_lab.engines.musicgen_models import MODELS, Choice, resolve_device
-from harmonia_lab.engines.musicgen_rendering import WINDOW_S, Preview, Rendering, Take
+from harmonia_lab.engines.musicgen_rendering import WINDOW_S, Rendering, Take
 from harmonia_lab.engines.musicgen_settings import Settings
 from harmonia_lab.engines.plan import Part, Plan
 from harmonia_lab.engines.prompts import prompt
 from harmonia_lab.errors import AudioError, ErrorCode, HarmoniaError, InvalidRequest
 
-__all__ = ["MusicGenEngine", "Preview"]
+__all__ = ["MusicGenEngine"]
 
 LLM_ROOM_BYTES = 8 * 2**30
 """Left free on a GPU for stage 1: a language model of 8 G parameters in 4 bits, and its context."""
@@ -40,24 +40,14 @@ LLM_ROOM_BYTES = 8 * 2**30
 class MusicGenEngine:
     """An `AudioEngine`. model: a name ("small", "melody", "stereo-medium", …), a hub id, or a checkpoint folder.
 
-    on_preview: called in the worker's thread, about every half second of sound, with what was generated so far; the
-    final audio is the same sound. May be set at any time.
-
     Raises InvalidRequest for an unknown name or setting, AudioError (MUSICGEN_UNAVAILABLE) where the folder lacks files
     or MusicGen is not installed. Nothing is loaded before `prepare` or `render`.
     """
 
     name = "musicgen"
 
-    def __init__(
-        self,
-        model: str = "small",
-        settings: Settings | None = None,
-        *,
-        on_preview: Callable[[Preview], None] | None = None,
-    ) -> None:
+    def __init__(self, model: str = "small", settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
-        self.on_preview = on_preview
         absent = missing()
         if absent:
             raise AudioError(
@@ -89,14 +79,17 @@ class MusicGenEngine:
         seeds: Mapping[str, int],
         progress: Callable[[AudioProgress], None],
         cancel: CancelToken,
+        finished: Mapping[str, Stem],
     ) -> list[Stem]:
         """One stem per part with arrangement "stems", one of role "mix" with "full"; at the model's own sample rate.
+
+        Reports a preview for every half second of sound, and each stem as it is finished.
 
         Raises InvalidRequest, AudioError (MUSICGEN_UNAVAILABLE, MUSICGEN_ERROR, MUSICGEN_MEMORY), Cancelled (within a
         step of the decode loop). Where memory runs out, the attempts of `musicgen_memory.efforts` are made first.
         """
         takes = self._takes(parts, plan, seeds)
-        song = Rendering(takes, plan, self.settings, progress=progress, cancel=cancel, on_preview=self.on_preview)
+        song = Rendering(takes, plan, self.settings, progress=progress, cancel=cancel, finished=finished)
         with self._lock:
             self._song = song.record
             ended = self._try_hard(song)

@@ -3,8 +3,9 @@
 Owns the course of a rendering and what is reported of it. Which attempts are made is `musicgen.py`'s; tokens come from
 `decoder.py` by way of `windows.py`, sound from `encodec_stream.py`.
 
-What is reported. A mix is one stem, counted as one of one. Of several stems, those of a batch are all at work while its
-tokens are generated (their names are joined); then they are decoded one after another, and each is counted when done.
+What is reported. A mix is one stem, counted as one of one. Of several stems, those of a batch are made together (their
+names are joined): half a second of tokens, then its sound, which is a preview. Each is counted when its last piece is
+there, and handed out at once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonia_lab.engines.base import AudioProgress, CancelToken, Stem
+from harmonia_lab.engines.base import AudioProgress, CancelToken, Preview, Stem
 from harmonia_lab.engines.musicgen_memory import Effort, available_bytes, out_of_memory
 from harmonia_lab.engines.musicgen_models import LoadedModel
 from harmonia_lab.engines.musicgen_settings import Settings
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from harmonia_lab.engines.decoder import StepView
 
-__all__ = ["WINDOW_S", "Preview", "Rendering", "Take"]
+__all__ = ["WINDOW_S", "Rendering", "Take"]
 
 WINDOW_S = 30.0
 """What the released models were trained on."""
@@ -51,19 +52,6 @@ DECODING_COST = 0.2
 
 REPORT_S = 0.05
 """A small model takes thousands of steps a second; nobody sees more than twenty."""
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What can be heard of a stem by now. start: sample. audio: float32 [channels, samples], as in the final stem.
-
-    sample_rate: Hz. stem: its name; "mix" for a whole arrangement.
-    """
-
-    stem: str
-    start: int
-    audio: NDArray[np.float32]
-    sample_rate: int
 
 
 @dataclass(frozen=True)
@@ -87,12 +75,12 @@ class Rendering:
         *,
         progress: Callable[[AudioProgress], None],
         cancel: CancelToken,
-        on_preview: Callable[[Preview], None] | None,
+        finished: Mapping[str, Stem],
     ) -> None:
         self.takes, self.plan, self.settings, self.cancel = takes, plan, settings, cancel
-        self.stems: dict[str, Stem] = {}
+        self.stems = {take.name: finished[take.name] for take in takes if take.name in finished}
         self.record: dict[str, Any] = {"prompts": {take.name: take.prompt for take in takes}, "recovered": []}
-        self._progress, self._on_preview = progress, on_preview
+        self._progress = progress
         self._fraction = 0.0
         self._started = time.perf_counter()
         self._first_audio_s: float | None = None
@@ -108,6 +96,8 @@ class Rendering:
         instrument: str | None = None,
         failure: HarmoniaError | None = None,
         figures: Mapping[str, float] | None = None,
+        preview: Preview | None = None,
+        finished: Stem | None = None,
     ) -> None:
         self._reported_at = time.perf_counter()
         self._progress(
@@ -119,6 +109,8 @@ class Rendering:
                 len(self.takes),
                 failure,
                 figures or {},
+                preview,
+                finished,
             )
         )
 
@@ -161,17 +153,20 @@ class Rendering:
             done = steps + DECODING_COST * sum(sound.frames for sound in sounds)
             self._fraction = max(self._fraction, min(1.0, before + share * done / (of + decoding)))
 
-        total = 1
+        total, decoding_s = 1, 0.0
 
         def on_step(view: StepView) -> None:
-            nonlocal total
+            nonlocal total, decoding_s
             self.cancel.raise_if_cancelled()
             total = view.total
-            if self._on_preview is not None and model.decoder.running != "reference":
-                while view.frames - sounds[0].frames >= PIECE:
-                    codes = view.codes(sounds[0].frames, sounds[0].frames + PIECE)
-                    for row, sound in enumerate(sounds):
-                        sound.push(codes[row : row + 1], last=sound.frames + PIECE >= frames)
+            # audiocraft's own loop shows no codes before its end.
+            while model.decoder.running != "reference" and view.frames - sounds[0].frames >= PIECE:
+                begun = time.perf_counter()
+                codes = view.codes(sounds[0].frames, sounds[0].frames + PIECE)
+                for row, sound in enumerate(sounds):
+                    self.cancel.raise_if_cancelled()
+                    sound.push(codes[row : row + 1], last=sound.frames + PIECE >= frames)
+                decoding_s += time.perf_counter() - begun
             advance(view.done, view.total)
             if time.perf_counter() - self._reported_at >= REPORT_S:
                 self.report("Generating...", instrument=names)
@@ -179,7 +174,7 @@ class Rendering:
         self.report("Generating...", instrument=names)
         begun = time.perf_counter()
         codes = self._tokens(model, takes, frames, window, on_step)
-        self._steps, self._steps_s = self._steps + total, self._steps_s + time.perf_counter() - begun
+        self._steps, self._steps_s = self._steps + total, self._steps_s + time.perf_counter() - begun - decoding_s
         for row, (take, sound) in enumerate(zip(takes, sounds, strict=True)):
             while sound.frames < frames:
                 self.cancel.raise_if_cancelled()
@@ -187,7 +182,8 @@ class Rendering:
                 sound.push(piece, last=sound.frames + PIECE >= frames)
                 advance(total, total)
                 self.report("Decoding...", instrument=take.name)
-            self.stems[take.name] = sound.stem(self.plan.seconds)
+            stem = self.stems[take.name] = sound.stem(self.plan.seconds)
+            self.report("Rendered", finished=stem)
 
     def _tokens(
         self, model: LoadedModel, takes: list[Take], frames: int, window: int, on_step: Callable[[StepView], None]
@@ -300,8 +296,8 @@ class Rendering:
     def _hear(self, preview: Preview) -> None:
         if self._first_audio_s is None:
             self._first_audio_s = time.perf_counter() - self._started
-        if self._on_preview is not None and preview.audio.shape[1]:
-            self._on_preview(preview)
+        if preview.audio.shape[1]:
+            self.report("Generating...", instrument=preview.stem, preview=preview)
 
 
 class _Sound:

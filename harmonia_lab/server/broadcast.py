@@ -53,12 +53,22 @@ class Message:
         """Engine.IO packets: the text, then its attachments."""
         encoded = self._packet.encode()
         parts = encoded if isinstance(encoded, list) else [encoded]
-        return [engineio.packet.Packet(engineio.packet.MESSAGE, part) for part in parts]
+        return [_Packet(engineio.packet.MESSAGE, part) for part in parts]
 
     @functools.cached_property
     def frames(self) -> bytes:
         """The same as unmasked websocket frames."""
         return b"".join(_frame(packet.encode()) for packet in self.packets)
+
+
+class _Packet(engineio.packet.Packet):  # type: ignore[misc]  # engineio has no types
+    """Engine.IO's own keeps its first encoding; an attachment has two: bytes for websockets, base64 for polling."""
+
+    def encode(self, b64: bool = False) -> str | bytes:
+        if self.binary:
+            self.encode_cache = None
+        encoded: str | bytes = super().encode(b64=b64)
+        return encoded
 
 
 def _frame(data: str | bytes) -> bytes:

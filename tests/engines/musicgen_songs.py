@@ -26,11 +26,11 @@ def plan(seconds=1.0, instruments=("piano", "flute", "drums"), pitch=64):
     )  # fmt: skip
 
 
-def engine(folder, on_preview=None, **settings):
-    return MusicGenEngine(str(folder), Settings.of(settings), on_preview=on_preview)
+def engine(folder, **settings):
+    return MusicGenEngine(str(folder), Settings.of(settings))
 
 
-def render(engine, song=None, seed=0, progress=None, cancel=None):
+def render(engine, song=None, seed=0, progress=None, cancel=None, finished=None):
     song = song or plan()
     seeds = {part.name: seed + len(part.name) for part in song.parts}
-    return engine.render(song.parts, song, seeds, progress or (lambda _: None), cancel or CancelToken())
+    return engine.render(song.parts, song, seeds, progress or (lambda _: None), cancel or CancelToken(), finished or {})

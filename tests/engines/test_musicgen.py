@@ -98,12 +98,24 @@ def test_progress_never_goes_back_nor_beyond_the_end(tiny, seconds):
 def test_progress_names_what_is_at_work_and_counts_what_is_done(tiny):
     seen = []
     render(engine(tiny, arrangement="stems"), plan(2.0), progress=seen.append)
-    at_work = list(dict.fromkeys(p.instrument for p in seen if p.instrument))
-    assert at_work == ["piano, flute, drums", "piano", "flute", "drums"]
+    assert {p.instrument for p in seen if p.preview is None} == {None, "piano, flute, drums"}
+    assert list(dict.fromkeys(p.preview.stem for p in seen if p.preview)) == ["piano", "flute", "drums"]
     counts = [p.completed for p in seen]
     assert counts == sorted(counts)
     assert (counts[-1], seen[-1].total) == (3, 3)
-    assert {p.completed for p in seen if p.instrument == "flute"} == {1}
+    assert [(p.finished.name, p.completed) for p in seen if p.finished] == [("piano", 1), ("flute", 2), ("drums", 3)]
+
+
+def test_stems_that_were_finished_before_are_taken_and_the_others_sound_the_same(tiny):
+    whole = render(engine(tiny, arrangement="stems"), plan(2.0))
+    seen = []
+    again = render(
+        engine(tiny, arrangement="stems"), plan(2.0), progress=seen.append, finished={"flute": whole[1], "other": None}
+    )
+    assert again[1] is whole[1]
+    assert sound_of(again) == sound_of(whole)
+    assert {p.instrument for p in seen if p.preview is None} == {None, "piano, drums"}
+    assert {p.completed for p in seen} == {1, 2, 3}
 
 
 def test_a_mix_counts_as_one_of_one(tiny):
@@ -131,18 +143,16 @@ def test_loading_is_reported_step_by_step(tiny):
 
 
 def test_previews_add_up_to_the_final_audio_and_come_while_tokens_are_made(tiny):
-    previews, at = [], []
-    fractions = [0.0]
-    heard = engine(tiny, arrangement="stems", on_preview=lambda p: (previews.append(p), at.append(fractions[-1])))
-    stems = render(heard, plan(6.0), progress=lambda p: fractions.append(p.fraction))
+    heard = []
+    stems = render(engine(tiny, arrangement="stems"), plan(6.0), progress=heard.append)
+    previews = [p.preview for p in heard if p.preview is not None]
     for stem in stems:
         mine = [p for p in previews if p.stem == stem.name]
         assert [p.start for p in mine] == list(np.cumsum([0] + [p.audio.shape[1] for p in mine])[:-1])
         assert np.array_equal(np.concatenate([p.audio for p in mine], axis=1)[:, : stem.audio.shape[1]], stem.audio)
         assert mine[0].sample_rate == stem.sample_rate
-    assert at[0] <= 1 / 6  # the first second of six
+    assert next(p.fraction for p in heard if p.preview is not None) <= 1 / 6  # the first second of six
     assert previews[0].audio.shape[1] <= 32000
-    assert sound_of(render(engine(tiny, arrangement="stems"), plan(6.0))) == sound_of(stems)
 
 
 @pytest.mark.parametrize("size", ["tiny", "tiny-stereo"])
@@ -152,7 +162,7 @@ def test_the_final_audio_is_the_whole_decode(checkpoint, size, monkeypatch):
     made = []
     generate = windows.generate_windows
     monkeypatch.setattr(windows, "generate_windows", lambda *a, **k: made.append(generate(*a, **k)) or made[-1])
-    mine = engine(checkpoint(size), on_preview=lambda _: None)
+    mine = engine(checkpoint(size))
     (stem,) = render(mine, plan(4.0))
     codec = MODELS.peek(mine._choice).musicgen.compression_model
     with torch.inference_mode():
@@ -193,7 +203,7 @@ def test_a_cancel_does_not_wait_for_a_model_that_loads(tiny, monkeypatch):
 
 def test_twenty_cancels_leave_the_memory_as_it_was(tiny, monkeypatch):
     monkeypatch.setattr(musicgen_rendering, "REPORT_S", 0)
-    mine = engine(tiny, arrangement="stems", on_preview=lambda _: None)
+    mine = engine(tiny, arrangement="stems")
     render(mine)
     before, errors = live_tensor_bytes(), []
     for number in range(20):
