@@ -141,15 +141,22 @@ class Client:
         fields = {"narrative": story} | options if isinstance(story, str) else story.to_wire()
         fields.setdefault("generationId", fields.pop("generation_id", None) or secrets.token_hex(6))
         lane: Lane = ("generation", fields["generationId"])
-        try:
-            ack = await self._link.ask(say.StartGeneration, say.StartAck, again=False, **fields)
-        except Disconnected:
-            # The cut may have swallowed the command or the answer. Joining says which.
-            if (await self.join(lane[1])).snapshot is None:
-                return await self._link.ask(say.StartGeneration, say.StartAck, again=False, **fields)
-            return say.StartAck(generation_id=lane[1], job_id=lane[1])
-        self._rooms[lane] = None
-        return ack
+        cut = False
+        while True:
+            try:
+                ack = await self._link.ask(say.StartGeneration, say.StartAck, again=False, **fields)
+            except (Disconnected, InvalidRequest) as error:
+                cut = cut or isinstance(error, Disconnected)
+                # A cut may have swallowed the command or the answer. Joining says which; where the server was still at
+                # the first command, the second finds its id in use.
+                if cut and (await self.join(lane[1])).snapshot is not None:
+                    ack = say.StartAck(generation_id=lane[1], job_id=lane[1])
+                elif isinstance(error, Disconnected):
+                    continue
+                else:
+                    raise
+            self._rooms[lane] = None
+            return ack
 
     async def join(self, generation_id: str) -> say.JoinAck:
         """Hears of a generation, from its first event on."""
