@@ -172,7 +172,10 @@ def _add_bench(commands: _Commands) -> None:
     decode.add_argument("--positions", type=_numbers, default=[0, 1000], metavar="N,N", help="frames (default 0,1000)")
     decode.add_argument("--batches", type=_numbers, default=[1, 4], metavar="N,N", help="prompts at once (default 1,4)")
     decode.add_argument("--steps", type=int, help="steps that count in each run (default 12; on a GPU 192)")
-    for subject in (pipeline, decode):
+    cancel = subjects.add_parser("cancel", help="from a client's cancel to the end that it hears of, in both stages")
+    cancel.add_argument("--runs", type=int, default=50, help="cancels in each stage (default 50)")
+    cancel.add_argument("--seconds", type=float, default=60.0, help="length of each song (default 60)")
+    for subject in (pipeline, decode, cancel):
         subject.add_argument("--json", metavar="FILE", help="also write the figures, with the machine and the versions")
 
 
