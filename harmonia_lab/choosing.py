@@ -99,8 +99,8 @@ class AudioEngines:
             from harmonia_lab.engines.sketch import SketchEngine  # noqa: PLC0415 - numpy loads with the first engine
 
             return SketchEngine()
-        from harmonia_lab.engines.musicgen import MusicGenEngine  # noqa: PLC0415 - as above
-        from harmonia_lab.engines.musicgen_settings import Settings  # noqa: PLC0415
+        from harmonia_lab.engines.musicgen.engine import MusicGenEngine  # noqa: PLC0415 - as above
+        from harmonia_lab.engines.musicgen.settings import Settings  # noqa: PLC0415
 
         return MusicGenEngine(self._model or "small", Settings.of(self._settings))
 
@@ -109,7 +109,7 @@ def audio_again(recorded: Mapping[str, Any]) -> str | AudioEngine:
     """The audio engine that a song's record names, set as it was."""
     if recorded["engine"] != "musicgen":
         return str(recorded["engine"])
-    from harmonia_lab.engines.musicgen import MusicGenEngine  # noqa: PLC0415
-    from harmonia_lab.engines.musicgen_settings import Settings  # noqa: PLC0415
+    from harmonia_lab.engines.musicgen.engine import MusicGenEngine  # noqa: PLC0415
+    from harmonia_lab.engines.musicgen.settings import Settings  # noqa: PLC0415
 
     return MusicGenEngine(recorded["model"], Settings.of(recorded["settings"]))

@@ -68,7 +68,7 @@ class Lab:
         or an engine of your own. model: the language model's name. audio: "auto" (MusicGen
         where audio_model or audio_settings is given, else the sketch), "sketch", "musicgen", or an engine of your own.
         audio_model: a MusicGen model's name or folder. audio_settings: MusicGen's, by the names in
-        `engines.musicgen_settings.Settings` (arrangement, decoder, top_k, …).
+        `engines.musicgen.settings.Settings` (arrangement, decoder, top_k, …).
         songs: the folder that songs go to. home: where the run log lives (default: HARMONIA_HOME, or the per-user state
         folder).
 

@@ -129,15 +129,15 @@ def _sketch() -> Check:
 
 def _musicgen() -> Check:
     """A second of audio from a model of debug size, through every part that a real one goes through."""
-    from harmonia_lab.engines.musicgen_install import missing  # noqa: PLC0415
+    from harmonia_lab.engines.musicgen.install import missing  # noqa: PLC0415
 
     absent = missing()
     if absent:
         return Check("MusicGen", "optional", f"not installed: {', '.join(absent)}", "harmonia setup musicgen")
     from harmonia_lab.engines.base import CancelToken  # noqa: PLC0415
     from harmonia_lab.engines.composing import compose  # noqa: PLC0415
-    from harmonia_lab.engines.musicgen import MusicGenEngine  # noqa: PLC0415
-    from harmonia_lab.engines.random_checkpoint import make_checkpoint  # noqa: PLC0415
+    from harmonia_lab.engines.musicgen.engine import MusicGenEngine  # noqa: PLC0415
+    from harmonia_lab.engines.musicgen.random_checkpoint import make_checkpoint  # noqa: PLC0415
     from harmonia_lab.protocol.models import SongMetadata  # noqa: PLC0415
 
     metadata = SongMetadata.model_validate(

@@ -67,7 +67,8 @@ class FinishedStems:
 
         folder = self._folder / stem.role
         with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(exist_ok=True)  # but not the song's own, which is gone where the song was given up
+            folder.mkdir(exist_ok=True)
         write_bytes(self._folder / "key", self._key.encode())
         write_bytes(folder / f"{stem.name}.wav", wav(stem.audio, stem.sample_rate, "FLOAT"))
 

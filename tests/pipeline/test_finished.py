@@ -12,7 +12,7 @@ from harmonia_lab.pipeline.artifacts import SongFolder, file_digest
 from harmonia_lab.pipeline.finished import FinishedStems, stems_key
 from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine
-from tests.engines.musicgen_songs import plan
+from tests.engines.musicgen.songs import plan
 from tests.pipeline.test_song import Run
 
 LOUD = np.float32([[0.1, -1.5, 1e-9, 0.25], [0, 0, 0, 0]])

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from harmonia_lab.engines.decoder import Decoder
-from harmonia_lab.engines.musicgen import MusicGenEngine
-from harmonia_lab.engines.musicgen_models import MODELS
-from harmonia_lab.engines.musicgen_settings import Settings
+from harmonia_lab.engines.musicgen.decoder import Decoder
+from harmonia_lab.engines.musicgen.engine import MusicGenEngine
+from harmonia_lab.engines.musicgen.models import MODELS
+from harmonia_lab.engines.musicgen.settings import Settings
 from harmonia_lab.errors import AudioError
 from harmonia_lab.pipeline.artifacts import read_record
 from harmonia_lab.protocol.events import AudioGenerationProgress, GenerationError

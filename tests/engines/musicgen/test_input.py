@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from harmonia_lab.engines.musicgen_models import MODELS
-from harmonia_lab.engines.musicgen_settings import Settings
-from harmonia_lab.engines.recordings import fold, read_recording
+from harmonia_lab.engines.musicgen.models import MODELS
+from harmonia_lab.engines.musicgen.recordings import fold, read_recording
+from harmonia_lab.engines.musicgen.settings import Settings
 from harmonia_lab.errors import ErrorCode, InvalidRequest
-from tests.engines.musicgen_songs import engine, plan, render
+from tests.engines.musicgen.songs import engine, plan, render
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from harmonia_lab.engines.musicgen.plan_chroma import plan_chroma
 from harmonia_lab.engines.plan import Chord, Note, Part, Plan
-from harmonia_lab.engines.plan_chroma import plan_chroma
 from harmonia_lab.protocol.models import Instrument
 
 HOP, WINDOW = 4096 / 32000, 16384 / 32000
@@ -70,7 +70,7 @@ def test_the_chroma_is_that_of_the_recording(tmp_path):
     """The conditioner's own extractor, on the plan's melody as sine tones, agrees wherever the tone is steady."""
     import torch
 
-    from harmonia_lab.engines.audiocraft_standins import load_audiocraft
+    from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft
 
     load_audiocraft()
     from audiocraft.modules.chroma import ChromaExtractor

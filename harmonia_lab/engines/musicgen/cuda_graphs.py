@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from harmonia_lab.engines.decoding import Sequencer
+from harmonia_lab.engines.musicgen.decoding import Sequencer
 
 __all__ = ["BUCKET", "replayed_steps"]
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from harmonia_lab.engines.base import CancelToken
-from harmonia_lab.engines.musicgen_checkpoints import NAMES, find_checkpoint
-from harmonia_lab.engines.musicgen_models import MODELS, Choice, ModelCache, resolve_device
+from harmonia_lab.engines.musicgen.checkpoints import NAMES, find_checkpoint
+from harmonia_lab.engines.musicgen.models import MODELS, Choice, ModelCache, resolve_device
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
-from tests.engines.musicgen_songs import engine, render
+from tests.engines.musicgen.songs import engine, render
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -142,7 +142,7 @@ def test_the_engine_works_after_a_refusal(folder, tiny):
 def test_a_hub_that_cannot_be_reached_is_an_error_and_no_hang(tmp_path):
     """In a process of its own: the hub's client reads its address once, when it is imported."""
     script = (
-        "from tests.engines.musicgen_songs import engine, render\n"
+        "from tests.engines.musicgen.songs import engine, render\n"
         "from harmonia_lab.errors import HarmoniaError\n"
         "try: render(engine('small'))\n"
         "except HarmoniaError as error: print(error.code, error.message, error.hint)\n"

@@ -1,6 +1,6 @@
 """One song by MusicGen: tokens, sound, progress, for one batch of prompts after another.
 
-Owns the course of a rendering and what is reported of it. Which attempts are made is `musicgen.py`'s; tokens come from
+Owns the course of a rendering and what is reported of it. Which attempts are made is `engine.py`'s; tokens come from
 `decoder.py` by way of `windows.py`, sound from `encodec_stream.py`.
 
 What is reported. A mix is one stem, counted as one of one. Of several stems, those of a batch are made together (their
@@ -22,19 +22,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonia_lab.engines.base import AudioProgress, CancelToken, Preview, Stem
-from harmonia_lab.engines.musicgen_memory import Effort, available_bytes, out_of_memory
-from harmonia_lab.engines.musicgen_models import LoadedModel
-from harmonia_lab.engines.musicgen_settings import Settings
+from harmonia_lab.engines.musicgen.memory import Effort, available_bytes, out_of_memory
+from harmonia_lab.engines.musicgen.models import LoadedModel
+from harmonia_lab.engines.musicgen.plan_chroma import plan_chroma
+from harmonia_lab.engines.musicgen.recordings import fold, read_recording
+from harmonia_lab.engines.musicgen.settings import Settings
 from harmonia_lab.engines.plan import Plan
-from harmonia_lab.engines.plan_chroma import plan_chroma
-from harmonia_lab.engines.recordings import fold, read_recording
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
 from harmonia_lab.protocol.vocabulary import Role
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harmonia_lab.engines.decoder import StepView
+    from harmonia_lab.engines.musicgen.decoder import StepView
 
 __all__ = ["WINDOW_S", "Rendering", "Take"]
 
@@ -127,7 +127,7 @@ class Rendering:
 
     def loaded(self, model: LoadedModel, effort: Effort) -> None:
         """Checks what only the model can tell, and computes what it is guided by."""
-        from harmonia_lab.engines.sampling import Sampling  # noqa: PLC0415
+        from harmonia_lab.engines.musicgen.sampling import Sampling  # noqa: PLC0415
 
         settings = self.settings
         Sampling(settings.use_sampling, settings.temperature, settings.top_k, settings.top_p).check(
@@ -191,7 +191,7 @@ class Rendering:
         """[B, K, frames]."""
         import torch  # noqa: PLC0415
 
-        from harmonia_lab.engines.windows import generate_windows  # noqa: PLC0415
+        from harmonia_lab.engines.musicgen.windows import generate_windows  # noqa: PLC0415
 
         settings = self.settings
         stride = max(1, min(window - 1, round(window * settings.extend_stride / WINDOW_S)))
@@ -219,7 +219,7 @@ class Rendering:
     @contextmanager
     def _conditions(self, model: LoadedModel, takes: list[Take]) -> Iterator[Callable[[int], Sequence[Any]]]:
         """Inside, audiocraft's conditions for the window that starts at a frame: prompts, and the guide from there."""
-        from harmonia_lab.engines.melody_guidance import chroma_rate, guided_by_chroma  # noqa: PLC0415
+        from harmonia_lab.engines.musicgen.melody_guidance import chroma_rate, guided_by_chroma  # noqa: PLC0415
 
         lm = model.musicgen.lm
         with ExitStack() as guides:
@@ -304,7 +304,7 @@ class _Sound:
     """A stem's sound, growing. frames: decoded so far."""
 
     def __init__(self, model: LoadedModel, take: Take, hear: Callable[[Preview], None]) -> None:
-        from harmonia_lab.engines.encodec_stream import CodecStream  # noqa: PLC0415
+        from harmonia_lab.engines.musicgen.encodec_stream import CodecStream  # noqa: PLC0415
 
         self._stream = CodecStream(model.musicgen.compression_model)
         self._take, self._hear = take, hear

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from harmonia_lab.engines import musicgen_rendering
 from harmonia_lab.engines.base import CancelToken
-from harmonia_lab.engines.decoder import MODES, Decoder
-from harmonia_lab.engines.musicgen_memory import Effort
-from harmonia_lab.engines.musicgen_models import MODELS
-from harmonia_lab.engines.musicgen_settings import DECODERS
+from harmonia_lab.engines.musicgen import rendering
+from harmonia_lab.engines.musicgen.decoder import MODES, Decoder
+from harmonia_lab.engines.musicgen.memory import Effort
+from harmonia_lab.engines.musicgen.models import MODELS
+from harmonia_lab.engines.musicgen.settings import DECODERS
 from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError, InvalidRequest
-from tests.engines.musicgen_songs import engine, plan, render
+from tests.engines.musicgen.songs import engine, plan, render
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -73,7 +73,7 @@ def test_a_stem_does_not_depend_on_its_place_in_the_batch_or_on_the_size_of_it(t
     song = plan(1.0, ["piano", "flute", "cello"])
     forward = {s.name: s.audio for s in render(stems, song)}
     backward = {s.name: s.audio for s in render(stems, replace(song, parts=song.parts[::-1]))}
-    monkeypatch.setattr("harmonia_lab.engines.musicgen.efforts", lambda *_, **__: [Effort(1, 30.0)])
+    monkeypatch.setattr("harmonia_lab.engines.musicgen.engine.efforts", lambda *_, **__: [Effort(1, 30.0)])
     alone = {s.name: s.audio for s in render(stems, song)}
     for name, audio in forward.items():
         # The same tokens: another one would be heard. The sums behind them may round differently.
@@ -157,7 +157,7 @@ def test_previews_add_up_to_the_final_audio_and_come_while_tokens_are_made(tiny)
 
 @pytest.mark.parametrize("size", ["tiny", "tiny-stereo"])
 def test_the_final_audio_is_the_whole_decode(checkpoint, size, monkeypatch):
-    from harmonia_lab.engines import windows
+    from harmonia_lab.engines.musicgen import windows
 
     made = []
     generate = windows.generate_windows
@@ -187,12 +187,12 @@ def test_a_cancel_ends_the_song_within_a_step(tiny):
 def test_a_cancel_does_not_wait_for_a_model_that_loads(tiny, monkeypatch):
     import threading
 
-    from harmonia_lab.engines import musicgen_models
+    from harmonia_lab.engines.musicgen import models
 
     MODELS.unload()
     go_on = threading.Event()
-    load = musicgen_models._load
-    monkeypatch.setattr(musicgen_models, "_load", lambda *a: go_on.wait(30) and load(*a))
+    load = models._load
+    monkeypatch.setattr(models, "_load", lambda *a: go_on.wait(30) and load(*a))
     cancel = CancelToken()
     with pytest.raises(Cancelled):
         render(engine(tiny), progress=lambda _: cancel.cancel(), cancel=cancel)
@@ -202,7 +202,7 @@ def test_a_cancel_does_not_wait_for_a_model_that_loads(tiny, monkeypatch):
 
 
 def test_twenty_cancels_leave_the_memory_as_it_was(tiny, monkeypatch):
-    monkeypatch.setattr(musicgen_rendering, "REPORT_S", 0)
+    monkeypatch.setattr(rendering, "REPORT_S", 0)
     mine = engine(tiny, arrangement="stems")
     render(mine)
     before, errors = live_tensor_bytes(), []
@@ -277,7 +277,7 @@ def test_a_smaller_batch_or_a_shorter_window_makes_the_song_after_all(tiny, monk
 
 
 def test_what_cannot_fit_is_refused_before_it_is_tried(tiny, monkeypatch):
-    monkeypatch.setattr(musicgen_rendering, "available_bytes", lambda _: 1000)
+    monkeypatch.setattr(rendering, "available_bytes", lambda _: 1000)
     with pytest.raises(AudioError, match="GiB are free") as raised:
         render(engine(tiny))
     assert raised.value.code == ErrorCode.MUSICGEN_MEMORY
@@ -309,7 +309,7 @@ def test_a_melody_model_follows_the_plan_and_drums_do_not(checkpoint):
 
 
 def test_the_guide_goes_on_in_later_windows(checkpoint, monkeypatch):
-    from harmonia_lab.engines import melody_guidance
+    from harmonia_lab.engines.musicgen import melody_guidance
 
     given = []
     guide = melody_guidance.guided_by_chroma

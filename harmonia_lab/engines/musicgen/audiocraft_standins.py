@@ -4,7 +4,7 @@ Owns the stand-ins for what audiocraft's inference imports and never calls, and 
 is answered by us. They are in `sys.modules` only while audiocraft is being imported: transformers, for one, takes a
 torchaudio it sees there for a real one. Owns no model and no decoding.
 
-audiocraft pins torch 2.1, which no current Python has; installed with `--no-deps` (`musicgen_install.py`), its
+audiocraft pins torch 2.1, which no current Python has; installed with `--no-deps` (`install.py`), its
 text-to-music runs unchanged on today's torch, numpy and transformers. Its training, its metrics and its other models
 are not for this process once it was loaded here.
 """
@@ -107,7 +107,7 @@ def _installed(modules: Mapping[str, types.ModuleType]) -> Iterator[None]:
 def _standins() -> dict[str, types.ModuleType]:
     import torch  # noqa: PLC0415
 
-    from harmonia_lab.engines.chroma import Spectrogram, chroma_filters  # noqa: PLC0415
+    from harmonia_lab.engines.musicgen.chroma import Spectrogram, chroma_filters  # noqa: PLC0415
 
     xformers_ops = _StandIn("xformers.ops", unbind=torch.unbind)
     transforms = _StandIn("torchaudio.transforms", Spectrogram=Spectrogram)

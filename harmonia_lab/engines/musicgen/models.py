@@ -1,7 +1,7 @@
 """MusicGen in memory: loading in the background, a cache with eviction, unloading.
 
 Owns the device, the precision, and the lifetime of what was loaded. Which files those are is
-`musicgen_checkpoints.py`'s, what is generated with them `musicgen.py`'s.
+`checkpoints.py`'s, what is generated with them `engine.py`'s.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harmonia_lab.engines.base import CancelToken
-from harmonia_lab.engines.musicgen_checkpoints import Checkpoint, unavailable
-from harmonia_lab.engines.musicgen_memory import free_memory, is_out_of_memory, out_of_memory
-from harmonia_lab.engines.musicgen_settings import Dtype
+from harmonia_lab.engines.musicgen.checkpoints import Checkpoint, unavailable
+from harmonia_lab.engines.musicgen.memory import free_memory, is_out_of_memory, out_of_memory
+from harmonia_lab.engines.musicgen.settings import Dtype
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
 
 __all__ = ["MODELS", "Choice", "LoadedModel", "ModelCache", "resolve_device"]
@@ -71,7 +71,7 @@ class LoadedModel:
 
     def cache_bytes(self, prompts: int, frames: int) -> int:
         """What the decode loop remembers for so many prompts (each with its null prompt) over so many frames."""
-        from harmonia_lab.engines.kv_cache import cache_bytes  # noqa: PLC0415
+        from harmonia_lab.engines.musicgen.kv_cache import cache_bytes  # noqa: PLC0415
 
         lm = self.musicgen.lm
         positions = frames + lm.num_codebooks + 1
@@ -225,13 +225,13 @@ def resolve_device(asked: str) -> Any:
 def _load(choice: Choice, report: Callable[[str], None]) -> LoadedModel:
     started = time.perf_counter()
     report("importing audiocraft")
-    from harmonia_lab.engines.audiocraft_standins import load_audiocraft  # noqa: PLC0415
+    from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft  # noqa: PLC0415
 
     load_audiocraft()
     import torch  # noqa: PLC0415
     from audiocraft.models.musicgen import MusicGen  # noqa: PLC0415
 
-    from harmonia_lab.engines.decoder import Decoder  # noqa: PLC0415
+    from harmonia_lab.engines.musicgen.decoder import Decoder  # noqa: PLC0415
 
     if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
         raise unavailable(

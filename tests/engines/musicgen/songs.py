@@ -1,8 +1,8 @@
 """Plans to render, and how: shared by MusicGen's tests."""
 
 from harmonia_lab.engines.base import CancelToken
-from harmonia_lab.engines.musicgen import MusicGenEngine
-from harmonia_lab.engines.musicgen_settings import Settings
+from harmonia_lab.engines.musicgen.engine import MusicGenEngine
+from harmonia_lab.engines.musicgen.settings import Settings
 from harmonia_lab.engines.plan import Chord, Note, Part, Plan
 from harmonia_lab.protocol.models import SongMetadata
 from harmonia_lab.protocol.vocabulary import INSTRUMENTS

@@ -14,12 +14,12 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from harmonia_lab.engines.audiocraft_standins import load_audiocraft
-from harmonia_lab.engines.cuda_graphs import replayed_steps
-from harmonia_lab.engines.decoding import Pass, Sequencer
-from harmonia_lab.engines.lm_weights import Weights, unknown_layout
-from harmonia_lab.engines.packed_weights import Packing
-from harmonia_lab.engines.sampling import Sampling
+from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft
+from harmonia_lab.engines.musicgen.cuda_graphs import replayed_steps
+from harmonia_lab.engines.musicgen.decoding import Pass, Sequencer
+from harmonia_lab.engines.musicgen.lm_weights import Weights, unknown_layout
+from harmonia_lab.engines.musicgen.packed_weights import Packing
+from harmonia_lab.engines.musicgen.sampling import Sampling
 from harmonia_lab.errors import InvalidRequest
 
 __all__ = ["MODES", "Decoder", "Generators", "Mode", "StepView"]

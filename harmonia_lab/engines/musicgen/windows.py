@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harmonia_lab.engines.decoder import Decoder, StepView
+from harmonia_lab.engines.musicgen.decoder import Decoder, StepView
 from harmonia_lab.errors import InvalidRequest
 
 __all__ = ["Window", "generate_windows", "plan_windows"]

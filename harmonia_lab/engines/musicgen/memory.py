@@ -1,6 +1,6 @@
 """MusicGen and memory: how much a song needs, how a lack of it is recognised, and what is tried then.
 
-Owns the order of the attempts. Who makes them is `musicgen.py`.
+Owns the order of the attempts. Who makes them is `engine.py`.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harmonia_lab.engines.chroma import chroma_filters
+from harmonia_lab.engines.musicgen.chroma import chroma_filters
 
 ROOT = Path(__file__).parents[2]
-LOAD = "from harmonia_lab.engines.audiocraft_standins import load_audiocraft; load_audiocraft()"
+LOAD = "from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft; load_audiocraft()"
 STANDINS = ("av", "demucs", "flashy", "librosa", "num2words", "spacy", "torchaudio", "xformers", "audiocraft.solvers")
 
 
@@ -84,7 +84,7 @@ def test_a_melody_model_takes_a_recording_without_a_source_separator(checkpoint)
 def test_a_missing_package_is_named_and_nothing_half_imported_stays():
     out = run(
         "import sys; sys.modules['omegaconf'] = None",
-        "from harmonia_lab.engines.audiocraft_standins import load_audiocraft",
+        "from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft",
         "from harmonia_lab.errors import HarmoniaError",
         "try: load_audiocraft()",
         "except HarmoniaError as error: print(error.code, error)",

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from harmonia_lab.engines.prompts import ARRANGEMENTS, Arrangement, check_prompt
+from harmonia_lab.engines.musicgen.prompts import ARRANGEMENTS, Arrangement, check_prompt
 from harmonia_lab.errors import InvalidRequest
 
 __all__ = ["DECODERS", "DTYPES", "GUIDANCES", "Dtype", "Guidance", "Settings"]

@@ -1,6 +1,6 @@
 """Where a MusicGen model comes from: its name or folder, its licence, and whether its files are what they should be.
 
-Owns names and checks, and says what is wrong before anything is loaded. Loading is `musicgen_models.py`'s. Imports
+Owns names and checks, and says what is wrong before anything is loaded. Loading is `models.py`'s. Imports
 nothing heavy until a file is opened.
 """
 
@@ -97,7 +97,7 @@ def find_checkpoint(model: str) -> Checkpoint:
 
 
 def _folder(folder: Path) -> Checkpoint:
-    from harmonia_lab.engines.random_checkpoint import random_weights  # noqa: PLC0415
+    from harmonia_lab.engines.musicgen.random_checkpoint import random_weights  # noqa: PLC0415
 
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from harmonia_lab.engines.audiocraft_standins import (
+from harmonia_lab.engines.musicgen.audiocraft_standins import (
     TEXT_ENCODER_FOLDER,
     load_audiocraft,
     no_progress_bars,

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from harmonia_lab.engines.audiocraft_standins import load_audiocraft
-from harmonia_lab.engines.encodec_stream import CodecStream
+from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft
+from harmonia_lab.engines.musicgen.encodec_stream import CodecStream
 from harmonia_lab.errors import ErrorCode, HarmoniaError
 
 load_audiocraft()
@@ -26,7 +26,7 @@ def audiocraft_codec(causal=False, pad_mode="constant", true_skip=True):
     from audiocraft.models import builders
     from omegaconf import OmegaConf
 
-    from harmonia_lab.engines.random_checkpoint import _codec, _Shape
+    from harmonia_lab.engines.musicgen.random_checkpoint import _codec, _Shape
 
     config = _codec(_Shape(64, 2, 2, card=CARD, filters=4, latent=16))
     config["seanet"] |= {"causal": causal, "pad_mode": pad_mode, "true_skip": true_skip}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harmonia_lab.engines.prompts import MAX_PROMPT, check_prompt, prompt
+from harmonia_lab.engines.musicgen.prompts import MAX_PROMPT, check_prompt, prompt
 from harmonia_lab.errors import ErrorCode, InvalidRequest
 from harmonia_lab.protocol.models import SongMetadata
 from harmonia_lab.protocol.vocabulary import INSTRUMENTS

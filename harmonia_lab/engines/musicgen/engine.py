@@ -1,8 +1,8 @@
 """MusicGen through audiocraft: an `AudioEngine` that renders from words, with the plan as a guide.
 
-Owns the prompts, the seeds, and the attempts when memory runs out. A song's course is in `musicgen_rendering.py`, what
-can be set in `musicgen_settings.py`; models are in `musicgen_checkpoints.py` and `musicgen_models.py`, what memory
-needs in `musicgen_memory.py`.
+Owns the prompts, the seeds, and the attempts when memory runs out. A song's course is in `rendering.py`, what
+can be set in `settings.py`; models are in `checkpoints.py` and `models.py`, what memory
+needs in `memory.py`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from harmonia_lab.engines.base import AudioProgress, CancelToken, Stem, derive_seed
-from harmonia_lab.engines.musicgen_checkpoints import find_checkpoint
-from harmonia_lab.engines.musicgen_install import missing
-from harmonia_lab.engines.musicgen_memory import (
+from harmonia_lab.engines.musicgen.checkpoints import find_checkpoint
+from harmonia_lab.engines.musicgen.install import missing
+from harmonia_lab.engines.musicgen.memory import (
     Effort,
     available_bytes,
     efforts,
     is_out_of_memory,
     out_of_memory,
 )
-from harmonia_lab.engines.musicgen_models import MODELS, Choice, resolve_device
-from harmonia_lab.engines.musicgen_rendering import WINDOW_S, Rendering, Take
-from harmonia_lab.engines.musicgen_settings import Settings
+from harmonia_lab.engines.musicgen.models import MODELS, Choice, resolve_device
+from harmonia_lab.engines.musicgen.prompts import prompt
+from harmonia_lab.engines.musicgen.rendering import WINDOW_S, Rendering, Take
+from harmonia_lab.engines.musicgen.settings import Settings
 from harmonia_lab.engines.plan import Part, Plan
-from harmonia_lab.engines.prompts import prompt
 from harmonia_lab.errors import AudioError, ErrorCode, HarmoniaError, InvalidRequest
 
 __all__ = ["MusicGenEngine"]
@@ -86,7 +86,7 @@ class MusicGenEngine:
         Reports a preview for every half second of sound, and each stem as it is finished.
 
         Raises InvalidRequest, AudioError (MUSICGEN_UNAVAILABLE, MUSICGEN_ERROR, MUSICGEN_MEMORY), Cancelled (within a
-        step of the decode loop). Where memory runs out, the attempts of `musicgen_memory.efforts` are made first.
+        step of the decode loop). Where memory runs out, the attempts of `memory.efforts` are made first.
         """
         takes = self._takes(parts, plan, seeds)
         song = Rendering(takes, plan, self.settings, progress=progress, cancel=cancel, finished=finished)
@@ -129,7 +129,7 @@ class MusicGenEngine:
             if not self._runs_on_gpu():
                 MODELS.begin(self._choice)
                 return
-            from harmonia_lab.engines.audiocraft_standins import load_audiocraft  # noqa: PLC0415
+            from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft  # noqa: PLC0415
 
             load_audiocraft()
             if MODELS.loaded() and available_bytes(resolve_device(self.settings.device)) < LLM_ROOM_BYTES:

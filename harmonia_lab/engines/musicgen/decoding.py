@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - everybody's name for it
 from torch import Tensor
 
-from harmonia_lab.engines.kv_cache import KVCache
-from harmonia_lab.engines.lm_weights import Layer, Norm, Weights
-from harmonia_lab.engines.sampling import Noise, Sampling, choose
+from harmonia_lab.engines.musicgen.kv_cache import KVCache
+from harmonia_lab.engines.musicgen.lm_weights import Layer, Norm, Weights
+from harmonia_lab.engines.musicgen.sampling import Noise, Sampling, choose
 
 __all__ = ["Pass", "Sequencer"]
 

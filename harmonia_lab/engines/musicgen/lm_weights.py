@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from harmonia_lab.engines.packed_weights import Packing, Projection, exact_packing, pack
+from harmonia_lab.engines.musicgen.packed_weights import Packing, Projection, exact_packing, pack
 
 __all__ = ["Attention", "Layer", "Norm", "Weights", "unknown_layout"]
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from harmonia_lab.engines.random_checkpoint import MARKER, SIZES, make_checkpoint, random_weights
+from harmonia_lab.engines.musicgen.random_checkpoint import MARKER, SIZES, make_checkpoint, random_weights
 from harmonia_lab.errors import InvalidRequest
 
 

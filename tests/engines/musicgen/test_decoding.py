@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from harmonia_lab.engines.decoder import Decoder
-from harmonia_lab.engines.decoding import Sequencer
-from harmonia_lab.engines.melody_guidance import chroma_rate, guided_by_chroma
-from harmonia_lab.engines.packed_weights import exact_packing, pack, supported
-from harmonia_lab.engines.windows import generate_windows, plan_windows
+from harmonia_lab.engines.musicgen.decoder import Decoder
+from harmonia_lab.engines.musicgen.decoding import Sequencer
+from harmonia_lab.engines.musicgen.melody_guidance import chroma_rate, guided_by_chroma
+from harmonia_lab.engines.musicgen.packed_weights import exact_packing, pack, supported
+from harmonia_lab.engines.musicgen.windows import generate_windows, plan_windows
 from harmonia_lab.errors import AudioError, HarmoniaError, InvalidRequest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -128,8 +128,8 @@ def test_steps_written_for_cuda_graphs_give_the_same_tokens(musicgen, decoder):
     model = musicgen("tiny-melody")
     fast = decoder("tiny-melody")
     expected = fast.generate(None, conditions(model, 2), max_gen_len=30, use_sampling=False)
-    from harmonia_lab.engines.decoder import _Task
-    from harmonia_lab.engines.sampling import Sampling
+    from harmonia_lab.engines.musicgen.decoder import _Task
+    from harmonia_lab.engines.musicgen.sampling import Sampling
 
     pattern = fast._pattern(30)
     task = _Task(None, conditions(model, 2), 30, Sampling(use_sampling=False), None, None, None)
