@@ -50,7 +50,7 @@ def _musicgen() -> int:
         if status != 0:
             raise HarmoniaError(
                 f"MusicGen could not be installed: pip ended with status {status}.",
-                code=ErrorCode.AUDIO_UNAVAILABLE,
+                code=ErrorCode.MUSICGEN_UNAVAILABLE,
                 hint=f"Mend what pip says above, then run it again, or by hand: {shlex.join(command)}",
             )
     return 0

@@ -41,7 +41,7 @@ def load_audiocraft() -> types.ModuleType:
     """The `audiocraft` package, ready for `audiocraft.models.MusicGen.get_pretrained(name or folder)`.
 
     Takes some 4 s the first time, nothing later. Works before and after transformers, librosa or torchaudio were
-    imported, and leaves `sys.modules` as it found it, audiocraft added. Raises AudioError (AUDIO_UNAVAILABLE) where
+    imported, and leaves `sys.modules` as it found it, audiocraft added. Raises AudioError (MUSICGEN_UNAVAILABLE) where
     audiocraft or one of its real needs is not installed.
     """
     with _lock:
@@ -58,7 +58,7 @@ def load_audiocraft() -> types.ModuleType:
             for name in [name for name in sys.modules if name.partition(".")[0] == "audiocraft"]:
                 del sys.modules[name]  # a half-imported package would look whole to the next import
             raise AudioError(
-                f"MusicGen cannot be loaded: {error}.", code=ErrorCode.AUDIO_UNAVAILABLE, hint=INSTALL_HINT
+                f"MusicGen cannot be loaded: {error}.", code=ErrorCode.MUSICGEN_UNAVAILABLE, hint=INSTALL_HINT
             ) from error
         _answer_for_xformers()
         _answer_for_demucs()
@@ -82,7 +82,7 @@ class _StandIn(types.ModuleType):
             raise AttributeError(attribute)
         raise AudioError(
             f"This model asks audiocraft for {self.__name__}.{attribute}, which Harmonia Lab does without.",
-            code=ErrorCode.AUDIO_UNAVAILABLE,
+            code=ErrorCode.MUSICGEN_UNAVAILABLE,
             hint="Choose one of the released MusicGen models.",
         )
 

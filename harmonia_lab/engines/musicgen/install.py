@@ -37,12 +37,12 @@ def install_commands() -> list[list[str]]:
     """The commands behind `harmonia setup musicgen`, for this interpreter's environment, in order.
 
     Which build of torch comes (CPU, CUDA) is the package index's business: install the one you want first, and it is
-    kept. Raises AudioError (AUDIO_UNAVAILABLE) where this Python has no pip.
+    kept. Raises AudioError (MUSICGEN_UNAVAILABLE) where this Python has no pip.
     """
     if importlib.util.find_spec("pip") is None:
         raise AudioError(
             f"{sys.executable} has no pip to install MusicGen with.",
-            code=ErrorCode.AUDIO_UNAVAILABLE,
+            code=ErrorCode.MUSICGEN_UNAVAILABLE,
             hint=f"run: {sys.executable} -m ensurepip, or install {', '.join(missing())} by your own installer.",
         )
     pip = [sys.executable, "-m", "pip", "install"]

@@ -38,7 +38,7 @@ def guided_by_chroma(lm: Any, attributes: Sequence[Any], chroma: Sequence[Any]) 
 
     chroma: an array or tensor per row, [frames, 12] from C upwards, not negative, `chroma_rate` frames a second, the
     first one at the window's start; None for a row without melody. What is shorter than the model's window is repeated,
-    as audiocraft does, what is longer is cut. Raises AudioError (AUDIO_UNAVAILABLE) without a melody conditioner.
+    as audiocraft does, what is longer is cut. Raises AudioError (MUSICGEN_UNAVAILABLE) without a melody conditioner.
     """
     conditioner = _conditioner(lm)
     embed = conditioner._get_wav_embedding  # noqa: SLF001
@@ -74,7 +74,7 @@ def _conditioner(lm: Any) -> Any:
     if not takes_melody(lm):
         raise AudioError(
             "This MusicGen model has no melody conditioner.",
-            code=ErrorCode.AUDIO_UNAVAILABLE,
+            code=ErrorCode.MUSICGEN_UNAVAILABLE,
             hint="Choose a melody model, such as facebook/musicgen-melody.",
         )
     return lm.condition_provider.conditioners[CONDITIONER]

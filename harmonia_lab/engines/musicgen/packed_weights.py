@@ -45,12 +45,12 @@ def exact_packing(weight: Tensor) -> Packing:
 
 
 def pack(weight: Tensor, packing: Packing) -> Projection:
-    """weight: [outputs, inputs]. Raises AudioError (AUDIO_UNAVAILABLE) where this packing does not work here."""
+    """weight: [outputs, inputs]. Raises AudioError (MUSICGEN_UNAVAILABLE) where this packing does not work here."""
     weight = weight.detach()
     if not supported(packing):
         raise AudioError(
             f"This build of torch cannot multiply with {packing} weights on this processor.",
-            code=ErrorCode.AUDIO_UNAVAILABLE,
+            code=ErrorCode.MUSICGEN_UNAVAILABLE,
             hint="Choose decoder=fast.",
         )
     return _PACK[packing](weight)
