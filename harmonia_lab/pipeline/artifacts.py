@@ -59,7 +59,7 @@ class SongFolder:
         self.work = parent / f".{name}.partial-{generation_id[:8]}"
         """Where files are written until `publish`."""
         self.finished = self.work / "finished"
-        """Stems that another attempt may take; see `finished.py`."""
+        """Stems that another attempt may take; see `finished_stems.py`."""
         self._resumed = False
 
     def create(self) -> None:

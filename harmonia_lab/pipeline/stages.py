@@ -30,7 +30,7 @@ from harmonia_lab.engines.base import (
 from harmonia_lab.engines.plan import Plan, SungLine
 from harmonia_lab.engines.probes import MemoryReading, cpu_seconds, measure_memory
 from harmonia_lab.pipeline.artifacts import SongFolder, lyrics_text
-from harmonia_lab.pipeline.finished import FinishedStems, stems_key
+from harmonia_lab.pipeline.finished_stems import FinishedStems, stems_key
 from harmonia_lab.pipeline.progress import Overall, Phase
 from harmonia_lab.protocol.events import (
     AudioGenerationProgress,

@@ -9,7 +9,7 @@ import pytest
 from harmonia_lab.engines.base import Stem
 from harmonia_lab.errors import AudioError, StorageError
 from harmonia_lab.pipeline.artifacts import SongFolder, file_digest
-from harmonia_lab.pipeline.finished import FinishedStems, stems_key
+from harmonia_lab.pipeline.finished_stems import FinishedStems, stems_key
 from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine
 from tests.engines.musicgen.songs import plan
