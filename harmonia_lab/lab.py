@@ -10,7 +10,7 @@ import logging
 import secrets
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -35,6 +35,8 @@ from harmonia_lab.sinks.standing import Standing
 from harmonia_lab.storage import home_folder
 
 if TYPE_CHECKING:
+    from harmonia_lab.batch import BatchReport
+    from harmonia_lab.batch.run import Rows
     from harmonia_lab.server.kernel import Server, ServerSettings
 
 __all__ = ["CANCEL_GRACE_S", "Lab"]
@@ -91,6 +93,7 @@ class Lab:
         self.server: Server | None = None
         """The latest that `serve` started."""
         self.metadata_engine, self.metadata_reason = choose_metadata(metadata, model)
+        self._model = model
         self._audio_engines = AudioEngines(audio, audio_model, audio_settings or {})
         self.audio_engine = self._audio_engines.chosen
         _log.info(
@@ -257,6 +260,50 @@ class Lab:
                 for generation_id in self._journal.end_interrupted():
                     _log.warning("Generation %s was interrupted: the process that made it has ended.", generation_id)
             return self._journal
+
+    def batch(self, rows: Rows, out: Path | str, *, say: Callable[[str], None] | None = None) -> BatchReport:
+        """Makes the songs of a table, one after the other, in `out`: what is there already is kept, what fails stops
+        nobody else. `out` gets `report.json` and `listen.html`, on which variants are compared by ear.
+
+        rows: a .csv or .jsonl file, or mappings; columns as `harmonia_lab.batch.COLUMNS`. say: gets one line for each
+        stage (default: standard error).
+
+        Raises InvalidRequest for a table that can't be read, StorageError where `out` can't be written or another batch
+        is at work in it. An interrupt cancels the song that is being made, and gets through.
+        """
+        from harmonia_lab.batch import run_batch  # noqa: PLC0415 - only where there are many
+
+        return run_batch(self, rows, out, say)
+
+    def sweep(
+        self,
+        narratives: str | Sequence[str],
+        *,
+        seeds: Iterable[int] = range(5),
+        audio: Sequence[str] = ("auto",),
+        out: Path | str | None = None,
+        say: Callable[[str], None] | None = None,
+        **fields: Any,
+    ) -> BatchReport:
+        """A batch of every narrative with every seed and audio engine. fields: the other columns, the same for all.
+
+        out: by default a folder in `songs` named after what is asked for, so that a cell that runs again goes on.
+        """
+        from harmonia_lab.batch import run_sweep  # noqa: PLC0415 - as above
+
+        return run_sweep(self, narratives, seeds=seeds, audio=audio, out=out, say=say, **fields)
+
+    def engines_for(self, request: SongRequest, audio: str | AudioEngine | None = None) -> dict[str, Any]:
+        """What `request` would be made with, as far as it was chosen: names of engines and models, settings.
+
+        Raises InvalidRequest for an unknown engine, the engine's error where it can't be had.
+        """
+        engine = self.audio_engine if audio is None else self._audio_engines.get(audio)
+        record = engine.record()
+        own = self.metadata_engine.model if self.metadata_reason == "given" else None
+        stage_1 = {"engine": self.metadata_engine.name, "model": request.model or self._model or own}
+        stage_2 = {"engine": engine.name, "model": record.get("model"), "settings": record.get("settings")}
+        return {"metadata": None if request.metadata else stage_1, "audio": stage_2}
 
     def offers(self) -> tuple[str, str]:
         """Names of the language model and of the audio model that songs are made with."""

@@ -9,7 +9,7 @@ from harmonia_lab.sinks.runlog import COLUMNS, RunLog
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BenchmarkLog", "frame_of"]
+__all__ = ["BenchmarkLog", "frame_of", "work_frame"]
 
 
 class BenchmarkLog(RunLog):
@@ -29,3 +29,20 @@ def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
     )
     frame.attrs["units"] = {name: column.unit for name, column in COLUMNS.items()}
     return frame
+
+
+def work_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """A copy with what a stage took once its model was there: `metadata_work_s`, `audio_work_s`, `total_work_s` (each
+    without the loading), and `audio_work_real_time_factor`, `audio_work_s` over the length of the song.
+
+    frame: rows of the run log. Loading alone stays in `metadata_load_s` and `audio_load_s`.
+    """
+    found = frame.copy()
+    metadata_load, audio_load = (frame[f"{stage}_load_s"].fillna(0.0) for stage in ("metadata", "audio"))
+    found["metadata_work_s"] = frame["metadata_s"] - metadata_load
+    found["audio_work_s"] = frame["audio_s"] - audio_load
+    found["total_work_s"] = frame["total_s"] - metadata_load - audio_load
+    found["audio_work_real_time_factor"] = found["audio_work_s"] / frame["audio_seconds"]
+    seconds = dict.fromkeys(("metadata_work_s", "audio_work_s", "total_work_s"), "s")
+    found.attrs["units"] = frame.attrs.get("units", {}) | seconds | {"audio_work_real_time_factor": ""}
+    return found

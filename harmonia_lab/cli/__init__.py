@@ -1,4 +1,4 @@
-"""The command line: `harmonia song | serve | token | verify | doctor | setup | bench | protocol`.
+"""The command line: `harmonia song | batch | serve | token | verify | doctor | setup | bench | protocol`.
 
 Owns arguments, exit statuses and what a person or a script gets to read. Results go to standard output, everything
 else to standard error. Exit status: 0 done, 1 failed, 2 bad usage, 130 cancelled.
@@ -42,6 +42,8 @@ def _run(options: argparse.Namespace) -> int:  # noqa: C901 - one branch for eac
     try:
         if options.command == "song":
             from harmonia_lab.cli.song import run  # noqa: PLC0415
+        elif options.command == "batch":
+            from harmonia_lab.cli.batch import run  # noqa: PLC0415
         elif options.command == "serve":
             from harmonia_lab.cli.serve import run  # noqa: PLC0415
         elif options.command == "token":
@@ -98,22 +100,38 @@ def _add_song(commands: _Commands) -> None:
     song.add_argument("--instruments", type=_names, metavar="NAME,NAME", help="such as 'piano,cello,drums'")
     song.add_argument("--from", dest="source", metavar="FILE", help="a metadata.json: skips the language model")
     song.add_argument("--out", metavar="DIR", help="the song's own folder (default: songs/<title>-<id>)")
-    song.add_argument(
+    _add_engines(song)
+
+    batch = commands.add_parser(
+        "batch",
+        help="make the songs of a table",
+        description="Makes the songs of a table. Run again, it goes on where it was stopped: what is made is kept.",
+    )
+    batch.add_argument("table", metavar="FILE", help="a .csv with a header, or a .jsonl; columns as `song` has options")
+    batch.add_argument("--out", metavar="DIR", required=True, help="the folder of songs, report.json and listen.html")
+    _add_engines(batch)
+
+
+def _add_engines(command: argparse.ArgumentParser) -> None:
+    """How `song` and `batch` choose who makes the songs, and how they answer."""
+    command.add_argument(
         "--metadata", choices=("auto", "ollama", "embedded"), default="auto", help="who writes the lyrics"
     )
-    song.add_argument("--metadata-model", metavar="NAME", help="the language model, as its server names it")
-    song.add_argument("--audio", choices=("auto", "sketch", "musicgen"), default="auto", help="who renders the music")
-    song.add_argument(
+    command.add_argument("--metadata-model", metavar="NAME", help="the language model, as its server names it")
+    command.add_argument(
+        "--audio", choices=("auto", "sketch", "musicgen"), default="auto", help="who renders the music"
+    )
+    command.add_argument(
         "--audio-model", metavar="NAME|FOLDER", help="MusicGen's: small, medium, large, melody, stereo, or a folder"
     )
-    song.add_argument(
+    command.add_argument(
         "--arrangement", choices=("full", "stems"), help="MusicGen's: the mix at once (default), or each instrument"
     )
-    song.add_argument("--device", help="MusicGen's: auto (default), cpu, cuda or cuda:N")
-    song.add_argument(
+    command.add_argument("--device", help="MusicGen's: auto (default), cpu, cuda or cuda:N")
+    command.add_argument(
         "--decoder", choices=("auto", "reference", "fast", "int8"), help="MusicGen's decode loop (default auto)"
     )
-    song.add_argument("--json", action="store_true", help="print one JSON object")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_server(commands: _Commands) -> None:

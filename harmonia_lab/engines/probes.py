@@ -11,22 +11,37 @@ import platform
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
-__all__ = ["MemoryReading", "cpu_seconds", "git_commit", "host", "loaded_torch", "measure_memory"]
+from harmonia_lab.engines import nvml
+
+__all__ = [
+    "MemoryReading",
+    "MemorySample",
+    "cpu_seconds",
+    "git_commit",
+    "gpu_facts",
+    "host",
+    "loaded_torch",
+    "measure_memory",
+    "measured_gpu",
+]
 
 SAMPLE_INTERVAL_S = 0.1
+MAX_SAMPLES = 200
+"""A stage's memory over time as far as an eye can tell, and 5 KB of a song's record."""
 
 
 @functools.lru_cache(maxsize=1)
 def host() -> dict[str, Any]:
-    """Name, operating system, processor, cores, memory (bytes), and the GPU as far as an imported torch knows it."""
+    """Name, operating system, processor, cores and memory (bytes)."""
     return {
         "host": platform.node(),
         "platform": platform.platform(),
@@ -67,19 +82,46 @@ def cpu_seconds() -> float:
     return total
 
 
+class MemorySample(NamedTuple):
+    """second: since the start of the reading. rss: bytes, this process and its children. gpu: bytes in use on the whole
+    device, by everybody; None where there is none."""
+
+    second: float
+    rss: int
+    gpu: int | None
+
+
 @dataclass
 class MemoryReading:
-    """Filled when the measured block ends. Bytes.
+    """Filled while the measured block runs. Bytes.
 
     rss_peak: the highest sum over this process and its children, sampled every 0.1 s.
-    gpu_allocated_peak, gpu_reserved_peak: torch's own peaks, reset at the start; None with gpu_reason where there is
-    no GPU in use.
+    gpu_allocated_peak, gpu_reserved_peak: torch's own peaks, reset at the start; gpu_used_peak: the highest use of the
+    whole device that NVML saw, sampled as often. Each None, with gpu_reason, where there is none.
+    samples: over time, at most `MAX_SAMPLES`: when there are more, every second one goes.
     """
 
     rss_peak: int = 0
     gpu_allocated_peak: int | None = None
     gpu_reserved_peak: int | None = None
+    gpu_used_peak: int | None = None
     gpu_reason: str | None = None
+    samples: list[MemorySample] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+    _stride: int = 1
+    _count: int = 0
+
+    def take(self, rss: int, gpu: int | None) -> None:
+        """Notes one sample."""
+        self.rss_peak = max(self.rss_peak, rss)
+        if gpu is not None:
+            self.gpu_used_peak = max(self.gpu_used_peak or 0, gpu)
+        if self._count % self._stride == 0:
+            if len(self.samples) == MAX_SAMPLES:
+                del self.samples[1::2]
+                self._stride *= 2
+            self.samples.append(MemorySample(round(time.perf_counter() - self.began, 3), rss, gpu))
+        self._count += 1
 
 
 @contextmanager
@@ -89,28 +131,49 @@ def measure_memory() -> Iterator[MemoryReading]:
     cuda = _cuda()
     if cuda is not None:
         cuda.reset_peak_memory_stats()
+    gpu = measured_gpu()
     stop = threading.Event()
     me = psutil.Process()
 
     def sample() -> None:
-        while True:
-            reading.rss_peak = max(reading.rss_peak, _rss(me))
-            if stop.wait(SAMPLE_INTERVAL_S):
-                return
+        reading.take(_rss(me), None if isinstance(gpu, str) else gpu.used_bytes())
 
-    sampler = threading.Thread(target=sample, name="harmonia-memory", daemon=True)
+    def keep_sampling() -> None:
+        while not stop.wait(SAMPLE_INTERVAL_S):
+            sample()
+
+    sample()
+    sampler = threading.Thread(target=keep_sampling, name="harmonia-memory", daemon=True)
     sampler.start()
     try:
         yield reading
     finally:
         stop.set()
+        sampler.join()  # at most one sample long; what follows must not be sampled twice at once
+        cuda = cuda or _cuda(in_use=True)  # the block may have been the first to load it
         if cuda is not None:
             cuda.synchronize()
             reading.gpu_allocated_peak = cuda.max_memory_allocated()
             reading.gpu_reserved_peak = cuda.max_memory_reserved()
-        else:
-            reading.gpu_reason = _no_gpu_reason()
-        reading.rss_peak = max(reading.rss_peak, _rss(me))
+        reasons = [None if cuda is not None else _no_gpu_reason(), gpu if isinstance(gpu, str) else None]
+        reading.gpu_reason = "; ".join(reason for reason in reasons if reason) or None
+        sample()
+
+
+def measured_gpu() -> nvml.Device | str:
+    """The device whose use is sampled: torch's current one, where torch uses one. A string says why there is none."""
+    cuda = _cuda(in_use=True)
+    if cuda is None:
+        return nvml.device()
+    uuid = getattr(cuda.get_device_properties(cuda.current_device()), "uuid", None)  # since torch 2.4
+    return nvml.device(None if uuid is None else str(uuid))
+
+
+def gpu_facts() -> dict[str, str | None]:
+    """Gpu (its name), gpu_driver, and torch (its version where it is loaded); None where there is none."""
+    torch, gpu = loaded_torch(), measured_gpu()
+    named = (None, None) if isinstance(gpu, str) else (gpu.name, gpu.driver)
+    return {"gpu": named[0], "gpu_driver": named[1], "torch": None if torch is None else str(torch.__version__)}
 
 
 def _rss(process: psutil.Process) -> int:
@@ -123,9 +186,12 @@ def _rss(process: psutil.Process) -> int:
     return total
 
 
-def _cuda() -> Any | None:
+def _cuda(*, in_use: bool = False) -> Any | None:
+    """in_use: only where something has been put on the device, since asking torch more would begin to use it."""
     torch = loaded_torch()
-    return torch.cuda if torch is not None and torch.cuda.is_available() else None
+    if torch is None or not torch.cuda.is_available() or (in_use and not torch.cuda.is_initialized()):
+        return None
+    return torch.cuda
 
 
 def loaded_torch() -> Any | None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from harmonia_lab import __version__
 from harmonia_lab.engines.base import AudioEngine, CancelToken, MetadataEngine, MetadataResult, derive_seed
-from harmonia_lab.engines.probes import cpu_seconds, git_commit, host
+from harmonia_lab.engines.probes import cpu_seconds, git_commit, gpu_facts, host
 from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError, MetadataError, StorageError
 from harmonia_lab.pipeline.artifacts import RECORD_VERSION, REPEATABLE, SongFolder, file_digest, package_versions
 from harmonia_lab.pipeline.progress import Overall, learn
@@ -317,6 +317,7 @@ class Generation:
 
     def _write_row(self, status: Status, *, error_code: str | None = None, cancel_reason: str | None = None) -> None:
         row = dict(self._attempt.row) | {
+            **gpu_facts(),  # now, since an engine loads torch only when it is needed
             "status": status,
             "error_code": error_code,
             "cancel_reason": cancel_reason,
@@ -353,6 +354,7 @@ class Generation:
             "gitCommit": self._attempt.row["git_commit"],
             "host": host(),
             "timings": self._attempt.timings,
+            "memory": self._attempt.memory,
             "measurements": audio.measurements,
             "files": {
                 str(path.relative_to(work)): {"sha256": file_digest(path), "bytes": path.stat().st_size}

@@ -42,6 +42,7 @@ from harmonia_lab.protocol.events import (
     MetadataGenerationComplete,
     MetadataGenerationProgress,
     PartialMetadata,
+    StageName,
 )
 from harmonia_lab.protocol.models import SongMetadata, SongRequest
 
@@ -78,7 +79,9 @@ class DrawOverview(Protocol):
 
 @dataclass
 class Attempt:
-    """What both stages share. row: the log row as filled so far. timings: seconds by step, for the song's record."""
+    """What both stages share. row: the log row as filled so far. timings: seconds by step, for the song's record.
+    memory: by stage, over time: {"began": seconds since the first stage's start, "samples": [[second since then, bytes
+    of this process and its children, bytes in use on the GPU or null], …]}."""
 
     request: SongRequest
     generation_id: str
@@ -89,11 +92,35 @@ class Attempt:
     overall: Overall
     row: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict)
+    _memory_began: float | None = None
 
     def time(self, column: str, seconds: float) -> None:
         """Notes a duration in the row, and under the same name without its unit in the timings."""
         self.row[column] = round(seconds, 6)
         self.timings[column.removesuffix("_s")] = round(seconds, 6)
+
+    @contextmanager
+    def measured(self, stage: StageName) -> Iterator[None]:
+        """Notes a stage's memory, however it ends: peaks in the row, samples over time."""
+        reading: MemoryReading | None = None
+        try:
+            with measure_memory() as reading:
+                yield
+        finally:
+            if reading is not None:
+                self._note_memory(stage, reading)
+
+    def _note_memory(self, stage: StageName, reading: MemoryReading) -> None:
+        self._memory_began = self._memory_began or reading.began
+        self.memory[stage] = {"began": round(reading.began - self._memory_began, 3), "samples": reading.samples}
+        self.row |= {
+            f"{stage}_rss_peak_bytes": reading.rss_peak,
+            f"{stage}_gpu_allocated_peak_bytes": reading.gpu_allocated_peak,
+            f"{stage}_gpu_reserved_peak_bytes": reading.gpu_reserved_peak,
+            f"{stage}_gpu_used_peak_bytes": reading.gpu_used_peak,
+            "gpu_reason": reading.gpu_reason,
+        }
 
 
 @contextmanager
@@ -127,10 +154,9 @@ def run_metadata(attempt: Attempt, engine: MetadataEngine) -> MetadataResult:
         )
 
     started = time.perf_counter()
-    with measure_memory() as memory:
+    with attempt.measured("metadata"):
         result = engine.write(attempt.request, derive_seed(attempt.seed, "metadata"), report, attempt.cancel)
     seconds = time.perf_counter() - started
-    _note_memory(attempt.row, "metadata", memory)
     attempt.time("metadata_s", seconds)
     attempt.time("metadata_load_s", result.model_load_s)
     attempt.row |= {
@@ -170,10 +196,9 @@ def run_audio(
 ) -> AudioResult:
     """Stage 2: metadata → plan → stems → mix → files in `folder`. Raises AudioError, StorageError or Cancelled."""
     started, cpu = time.perf_counter(), cpu_seconds()
-    with measure_memory() as memory:
+    with attempt.measured("audio"):
         result = _compose_render_mix_write(attempt, engine, metadata, folder, draw)
     seconds = time.perf_counter() - started
-    _note_memory(attempt.row, "audio", memory)
     attempt.time("audio_s", seconds)
     attempt.row["audio_cpu_s"] = round(cpu_seconds() - cpu, 3)
     attempt.row["audio_seconds"] = result.seconds
@@ -320,6 +345,7 @@ def _render(
     attempt.time("render_s", stopwatch.stop())
     attempt.time("audio_load_s", stopwatch.load_s)
     attempt.row["instrument_s"] = stopwatch.by_instrument
+    attempt.row["audio_batch"] = engine.record().get("batch")
     return stems
 
 
@@ -359,10 +385,3 @@ class _InstrumentClock:
     def stop(self) -> float:
         self.at(None)
         return self._last - self._begun
-
-
-def _note_memory(row: dict[str, Any], stage: str, reading: MemoryReading) -> None:
-    row[f"{stage}_rss_peak_bytes"] = reading.rss_peak
-    row[f"{stage}_gpu_allocated_peak_bytes"] = reading.gpu_allocated_peak
-    row[f"{stage}_gpu_reserved_peak_bytes"] = reading.gpu_reserved_peak
-    row["gpu_reason"] = reading.gpu_reason

@@ -51,7 +51,7 @@ COLUMNS: dict[str, Column] = {
     "cpu": Column("", _TEXT, "processor model"),
     "cores": Column("", _INT, "cores that this process may use"),
     "memory_bytes": Column("bytes", _INT, "memory of the machine"),
-    "gpu": Column("", _TEXT, "device name; missing where no engine uses one"),
+    "gpu": Column("", _TEXT, "name of the device that NVML measures; missing where there is none"),
     "gpu_driver": Column("", _TEXT, "driver version"),
     "torch": Column("", _TEXT, "version; missing where not loaded"),
     "metadata_engine": Column("", _TEXT, "ollama or embedded"),
@@ -82,6 +82,7 @@ COLUMNS: dict[str, Column] = {
     "instrument_s": Column("s", "object", "rendering time by instrument: {name: seconds}"),
     "time_to_first_audio_s": Column("s", _FLOAT, "from the start of rendering to the first sound, loading included"),
     "steps_per_second": Column("1/s", _FLOAT, "of the audio model's decode loop, over its own time"),
+    "audio_batch": Column("", _INT, "stems rendered at once; missing where the engine renders one by one"),
     "audio_recoveries": Column("", _INT, "how often stage 2 tried again in another way within the attempt"),
     "audio_seconds": Column("s", _FLOAT, "length of the song"),
     "real_time_factor": Column("", _FLOAT, "audio_s over audio_seconds; under 1 is faster than playing"),
@@ -91,6 +92,10 @@ COLUMNS: dict[str, Column] = {
     "metadata_gpu_reserved_peak_bytes": Column("bytes", _INT, "stage 1: torch's peak of reserved device memory"),
     "audio_gpu_allocated_peak_bytes": Column("bytes", _INT, "stage 2: as above"),
     "audio_gpu_reserved_peak_bytes": Column("bytes", _INT, "stage 2: as above"),
+    "metadata_gpu_used_peak_bytes": Column(
+        "bytes", _INT, "stage 1: highest use of the whole device by everybody (NVML)"
+    ),
+    "audio_gpu_used_peak_bytes": Column("bytes", _INT, "stage 2: as above"),
     "gpu_reason": Column("", _TEXT, "why the GPU columns are missing"),
     "directory": Column("", _TEXT, "the song's folder"),
     "checksum": Column("", _TEXT, "SHA-256 of the song file"),

@@ -1,0 +1,79 @@
+"""What NVIDIA's driver says of a whole device: its name, its driver, and the memory that everybody on it holds.
+
+Owns the only use of `pynvml` (the package nvidia-ml-py). torch knows what this process took; a language model in
+Ollama's process shows here alone.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Device", "device"]
+
+_lock = threading.Lock()
+_started = False
+
+
+@dataclass(frozen=True)
+class Device:
+    """One GPU. name, driver: as NVML has them. uuid: as in `nvidia-smi -L`."""
+
+    name: str
+    driver: str
+    uuid: str
+    _nvml: Any
+    _handle: Any
+
+    def used_bytes(self) -> int | None:
+        """Memory in use by all processes, now; None where the driver does not say (any longer)."""
+        try:
+            return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used)
+        except self._nvml.NVMLError:
+            return None
+
+
+def device(uuid: str | None = None) -> Device | str:
+    """The GPU that is measured, or why there is none, in words for a log.
+
+    uuid: which, where an engine uses one (with or without the prefix "GPU-"). Otherwise the first of
+    CUDA_VISIBLE_DEVICES, or of the machine.
+    """
+    try:
+        import pynvml  # noqa: PLC0415 - only where something is measured
+    except ImportError:
+        return "nvidia-ml-py is not installed"
+    global _started  # noqa: PLW0603 - the library is started once a process
+    try:
+        with _lock:
+            if not _started:
+                pynvml.nvmlInit()
+                _started = True
+            handle = _handle(pynvml, uuid)
+            if handle is None:
+                return "NVML finds no device"
+            return Device(
+                _text(pynvml.nvmlDeviceGetName(handle)),
+                _text(pynvml.nvmlSystemGetDriverVersion()),
+                _text(pynvml.nvmlDeviceGetUUID(handle)),
+                pynvml,
+                handle,
+            )
+    except pynvml.NVMLError as error:
+        return f"NVML: {error}"
+
+
+def _handle(pynvml: Any, uuid: str | None) -> Any:
+    first = (os.environ.get("CUDA_VISIBLE_DEVICES") or "0").split(",")[0].strip()
+    if uuid is not None:
+        return pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
+    if first.startswith(("GPU-", "MIG-")):
+        return pynvml.nvmlDeviceGetHandleByUUID(first)
+    index = int(first) if first.isdigit() else 0
+    return pynvml.nvmlDeviceGetHandleByIndex(index) if index < pynvml.nvmlDeviceGetCount() else None
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

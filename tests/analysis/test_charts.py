@@ -1,0 +1,116 @@
+"""Charts say what the log says: figures read back from what was drawn."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from harmonia_lab import Lab
+from harmonia_lab.analysis import charts
+from harmonia_lab.analysis.frames import frame_of
+from harmonia_lab.errors import HarmoniaError, InvalidRequest
+from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine
+
+
+def run(engine="sketch", **columns):
+    whole = {
+        "metadata_load_s": 1.0,
+        "metadata_s": 3.0,
+        "plan_s": 0.5,
+        "audio_load_s": 0.25,
+        "render_s": 1.25,
+        "mix_s": 0.5,
+        "write_s": 0.5,
+        "audio_s": 2.75,
+        "total_s": 6.0,
+        "audio_seconds": 10.0,
+    }
+    return {"status": "completed", "audio_engine": engine, **whole, **columns}
+
+
+def texts(figure):
+    import matplotlib.text
+
+    return [text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
+
+
+FRAME = frame_of(
+    [run(), run(total_s=8.0), run("musicgen", render_s=5.25, total_s=10.0, audio_batch=4), {"status": "failed"}]
+)
+
+
+def test_the_steps_of_a_bar_add_up_to_the_mean_time_of_a_song():
+    (axes,) = charts.stage_latency(FRAME).axes
+    widths = [[bar.get_width() for bar in container] for container in axes.containers]
+    assert np.sum(widths, axis=0) == pytest.approx([7.0, 10.0])
+    assert widths[0] == [1.0, 1.0]  # loading apart
+    assert widths[1] == [2.0, 2.0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["sketch\nn = 2", "musicgen\nn = 1"]
+
+
+def test_the_real_time_factor_is_without_loading_and_one_is_marked():
+    length, batch = charts.real_time_factor(FRAME).axes
+    (offsets,) = {tuple(map(tuple, c.get_offsets())) for c in batch.collections[1:]}
+    assert offsets == ((4.0, pytest.approx(0.25)),)
+    assert length.get_yscale() == "log"
+    assert any(list(line.get_ydata()) == [1.0, 1.0] for line in length.lines)
+
+
+def test_the_spread_shows_each_run_its_median_and_unit():
+    (axes,) = charts.spread(FRAME, "total_s").axes
+    assert [point[1] for point in axes.collections[1].get_offsets()] == [6.0, 8.0]
+    assert list(axes.lines[0].get_ydata()) == [7.0, 7.0]
+    assert axes.get_ylabel() == "total_s, s"
+    frame = frame_of([run(audio_rss_peak_bytes=2**30)])
+    (axes,) = charts.spread(frame, "audio_rss_peak_bytes").axes
+    assert axes.get_ylabel() == "audio_rss_peak_bytes, MiB"
+    assert axes.collections[1].get_offsets()[0][1] == 1024
+
+
+def test_the_latency_curve_names_its_quantiles():
+    figure = charts.event_latency({"one": np.arange(1, 101) / 1000, "none": []})
+    assert "one: p50 50 ms, p99 99 ms, n = 100" in texts(figure)
+
+
+def test_memory_over_time_is_read_from_a_songs_own_record(tmp_path):
+    with Lab(metadata=FakeMetadataEngine(step_s=0.03), audio=FakeAudioEngine(), songs=tmp_path, home=tmp_path) as lab:
+        song = lab.compose("A story.", seconds=1, progress=False)
+    (axes,) = charts.memory_over_time(song.directory).axes
+    assert {"stage 1: lyrics", "stage 2: music", "memory, GiB"} <= set(texts(axes.figure))
+    assert len(axes.lines) == 2
+    assert all(min(line.get_ydata()) > 0.01 for line in axes.lines)
+    with pytest.raises(HarmoniaError, match="no song's folder"):
+        charts.memory_over_time(tmp_path)
+
+
+@pytest.mark.parametrize("draw", [charts.stage_latency, charts.real_time_factor, charts.spread])
+def test_a_log_without_completed_runs_is_drawn_as_such(draw, tmp_path):
+    for frame in (frame_of([]), frame_of([{"status": "failed"}])):
+        figure = draw(frame)
+        figure.savefig(tmp_path / "a.png")
+        assert "no completed runs" in texts(figure)
+
+
+@pytest.mark.parametrize("draw", [charts.stage_latency, charts.real_time_factor, charts.spread])
+def test_any_name_is_drawn_as_it_is_and_every_chart_is_a_wide_picture(draw, tmp_path):
+    from PIL import Image
+
+    frame = frame_of([run(audio_model="$\\frac{1}{$ <b>"), run(audio_model="x_{2}^$y$")])
+    draw(frame, by="audio_model").savefig(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width == 1080
+        assert np.asarray(image.convert("L")).std() > 5
+
+
+def test_a_column_that_there_is_not_is_refused():
+    with pytest.raises(InvalidRequest, match="latency"):
+        charts.spread(FRAME, "latency")
+    with pytest.raises(InvalidRequest, match="colour"):
+        charts.stage_latency(FRAME, by="colour")
+
+
+def test_matplotlib_loads_only_when_something_is_drawn():
+    code = "import harmonia_lab.analysis.charts, sys; assert not {'matplotlib', 'pandas'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)
