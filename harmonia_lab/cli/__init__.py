@@ -172,7 +172,13 @@ def _add_bench(commands: _Commands) -> None:
     decode.add_argument("--positions", type=_numbers, default=[0, 1000], metavar="N,N", help="frames (default 0,1000)")
     decode.add_argument("--batches", type=_numbers, default=[1, 4], metavar="N,N", help="prompts at once (default 1,4)")
     decode.add_argument("--steps", type=int, help="steps that count in each run (default 12; on a GPU 192)")
-    for subject in (pipeline, decode):
+    fanout = subjects.add_parser("fanout", help="the server's room broadcast: ours, python-socketio's, JavaScript's")
+    fanout.add_argument("--subscribers", type=_numbers, default=[100, 1000], metavar="N,N", help="default 100,1000")
+    fanout.add_argument("--rounds", type=int, default=5, help="that count, after one that does not (default 5)")
+    kernel = subjects.add_parser("kernel", help="the server in a kernel that is busy, in a thread and isolated")
+    kernel.add_argument("--subscribers", type=int, default=100, metavar="N", help="default 100")
+    kernel.add_argument("--seconds", type=float, default=6.0, help="of each measurement (default 6)")
+    for subject in (pipeline, decode, fanout, kernel):
         subject.add_argument("--json", metavar="FILE", help="also write the figures, with the machine and the versions")
 
 

@@ -1,0 +1,234 @@
+"""`harmonia bench fanout`: one event to a room of many subscribers; our server beside stock python-socketio and socket.io.
+
+Owns the method and the table. The same client, the same bytes, no compression; rounds in which every server has its turn,
+so that a busy moment hits all of them. A round's figures are the server process's processor time for each delivery, and
+the latency from the publisher's stamp to the client; a row's are medians over the rounds with their range, and its ratios
+are taken within a round. Beside the servers stands the floor: a loop that sends the finished bytes to each socket.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from harmonia_lab.bench.children import Child, python_child
+from harmonia_lab.bench.fanout_servers import GENERATION, example
+from harmonia_lab.bench.javascript import installed_packages, node_command
+from harmonia_lab.engines.probes import host
+from harmonia_lab.errors import HarmoniaError, InvalidRequest
+from harmonia_lab.protocol.codec import encode
+from harmonia_lab.storage import storage_errors
+
+__all__ = ["measure", "run"]
+
+SOCKET_IO = "4.8.4"
+DELIVERIES_PER_S = 5000
+"""That each server is asked for, at any number of subscribers: half of what the slowest can do on one core."""
+
+TURN_S = 2.4
+ATTEMPTS = 5
+"""At a turn in which something was thinned out or late, because the machine had other things to do."""
+
+PEERS = ("javascript", "stock", "floor")
+COMPRESSION = "off everywhere: the client offers none"
+ACCELERATOR = "none: ws without its optional bufferutil and utf-8-validate, as npm installs socket.io"
+
+
+def run(options: argparse.Namespace) -> int:
+    if not 1 <= options.rounds <= 100:
+        raise InvalidRequest(f"--rounds {options.rounds} is out of range.", hint="Choose 1 to 100.")
+    if not all(1 <= count <= 4000 for count in options.subscribers):
+        raise InvalidRequest("--subscribers is out of range.", hint="Choose 1 to 4000.")
+    figures = measure(subscribers=options.subscribers, rounds=options.rounds)
+    print(_table(figures))
+    if options.json:
+        path = Path(options.json)
+        with storage_errors(path):
+            path.write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+def measure(*, subscribers: Sequence[int], rounds: int, turn_s: float = TURN_S) -> dict[str, Any]:
+    """One round that does not count, then `rounds`, for each number of subscribers. turn_s: seconds of a server's turn.
+
+    Raises HarmoniaError where a server can't be started, or loses something again and again.
+    """
+    _allow_files(2 * max(subscribers) + 256)
+    rows = []
+    for count in subscribers:
+        rows += _at(count, rounds, turn_s)
+    return {
+        "rounds": rounds,
+        "deliveries_per_s": DELIVERIES_PER_S,
+        "payload": encode(example())[1],
+        "compression": COMPRESSION,
+        "javascript_accelerator": ACCELERATOR,
+        "rows": rows,
+        "date": time.strftime("%Y-%m-%d"),
+        "host": host(),
+        "versions": _versions(),
+    }
+
+
+def _servers() -> dict[str, Callable[[], Child]]:
+    module = "harmonia_lab.bench.fanout_servers"
+    servers = {"ours": lambda: python_child("server", module, "ours"), "javascript": _javascript}
+    servers["stock"] = lambda: python_child("stock server", module, "stock")
+    if importlib.util.find_spec("uvloop") is not None:
+        servers["stock on uvloop"] = lambda: python_child("stock server on uvloop", module, "stock-uvloop")
+    servers["floor"] = lambda: python_child("floor", module, "floor")
+    return servers
+
+
+def _javascript() -> Child:
+    packages = installed_packages({"socket.io": SOCKET_IO})
+    script = Path(__file__).with_name("fanout_server.cjs")
+    environment = os.environ | {"NODE_PATH": str(packages / "node_modules"), "NODE_ENV": "production"}
+    return Child("JavaScript server", [*node_command(), str(script)], environment)
+
+
+class _Contestant:
+    """A server and its subscribers, both running."""
+
+    def __init__(self, name: str, start: Callable[[], Child], stack: ExitStack, count: int) -> None:
+        self.name = name
+        self._server = stack.enter_context(start())
+        self._load = stack.enter_context(python_child("subscribers", "harmonia_lab.bench.subscribers"))
+        self._count = count
+        self._first = 100_000
+        address = self._server.hear()
+        self._load.ask(do="connect", generation_id=GENERATION, count=count, **address)
+
+    def turn(self, seconds: float) -> dict[str, Any]:
+        """Publishes for so long; what it cost, and how it arrived."""
+        gap_s = self._count / DELIVERIES_PER_S
+        events = max(3, round(seconds / gap_s))
+        name, payload = encode(example())
+        self._load.ask(do="measure")
+        first, self._first = self._first, self._first + events
+        before = self._server.cpu_s()
+        self._server.ask(name=name, payload=payload, first=first, count=events, gap_s=gap_s)
+        report = self._load.ask(do="report", first=first, count=events)
+        cpu_us = 1e6 * (self._server.cpu_s() - before) / max(1, report["deliveries"])
+        return report | {"cpu_us": cpu_us}
+
+
+def _at(count: int, rounds: int, turn_s: float) -> list[dict[str, Any]]:
+    turns: dict[str, list[dict[str, Any]]] = {}
+    repeated = 0
+    with ExitStack() as stack:
+        contestants = [_Contestant(name, start, stack, count) for name, start in _servers().items()]
+        for number in range(rounds + 1):
+            note = " (warm-up, not counted)" if number == 0 else ""
+            print(f"{count} subscribers, round {number} of {rounds}{note}", file=sys.stderr)
+            shift = number % len(contestants)  # nobody always comes after the same one
+            for contestant in contestants[shift:] + contestants[:shift]:
+                turn = contestant.turn(turn_s if number else turn_s / 3)
+                for _ in range(ATTEMPTS):
+                    if not turn["missing"] and not turn["disordered"]:
+                        break
+                    repeated += 1
+                    turn = contestant.turn(turn_s)
+                else:
+                    raise HarmoniaError(
+                        f"{contestant.name}: {turn['missing']} deliveries are missing, {turn['disordered']} out of"
+                        " order.",
+                        hint="Measure on a machine with less to do, or with fewer subscribers.",
+                    )
+                if number:
+                    turns.setdefault(contestant.name, []).append(turn)
+    return [_row(name, count, turns, repeated) for name in turns]
+
+
+def _row(name: str, count: int, turns: dict[str, list[dict[str, Any]]], repeated: int) -> dict[str, Any]:
+    own = turns[name]
+    measured: dict[str, Callable[[dict[str, Any]], float]] = {
+        "cpu_us": lambda turn: turn["cpu_us"],
+        "p50_ms": lambda turn: turn["latency_ms"]["p50"],
+        "p99_ms": lambda turn: turn["latency_ms"]["p99"],
+    }
+    row: dict[str, Any] = {
+        "server": name,
+        "subscribers": count,
+        "rounds": len(own),
+        "deliveries": sum(turn["deliveries"] for turn in own),
+        "missing": sum(turn["missing"] for turn in own),
+        "disordered": sum(turn["disordered"] for turn in own),
+        "turns_repeated": repeated,
+        "payload_bytes": own[0]["payload_bytes"],
+    }
+    for figure, of in measured.items():
+        row[figure] = _spread([of(turn) for turn in own])
+        row[f"{figure}_ratio"] = {
+            peer: _spread([of(turn) / of(theirs) for turn, theirs in zip(own, turns[peer], strict=True)])
+            for peer in PEERS
+            if peer != name
+        }
+    return row
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def _allow_files(wanted: int) -> None:
+    """Each connection takes a file; processes that are started from here inherit the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise InvalidRequest(
+            f"This system allows {hard} open files, {wanted} are needed.", hint="Measure with fewer --subscribers."
+        )
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _versions() -> dict[str, str]:
+    versions = {
+        name: importlib.metadata.version(name)
+        for name in ("harmonia-lab", "python-socketio", "python-engineio", "aiohttp")
+    }
+    if importlib.util.find_spec("uvloop") is not None:
+        versions["uvloop"] = importlib.metadata.version("uvloop")
+    node = subprocess.run([*node_command(), "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    return versions | {"socket.io": SOCKET_IO, "node": node}
+
+
+def _table(figures: dict[str, Any]) -> str:
+    lines = [
+        f"{'server':<17}{'subscribers':>12}{'CPU µs/delivery':>22}{'p50 ms':>20}{'p99 ms':>22}"
+        f"{'CPU × JavaScript':>22}{'× stock':>18}{'× floor':>18}{'p99 × JavaScript':>22}"
+    ]
+    for row in figures["rows"]:
+        cells = f"{row['server']:<17}{row['subscribers']:>12}"
+        cells += f"{_shown(row['cpu_us']):>22}{_shown(row['p50_ms']):>20}{_shown(row['p99_ms']):>22}"
+        cells += f"{_shown(row['cpu_us_ratio'].get('javascript')):>22}{_shown(row['cpu_us_ratio'].get('stock')):>18}"
+        cells += f"{_shown(row['cpu_us_ratio'].get('floor')):>18}{_shown(row['p99_ms_ratio'].get('javascript')):>22}"
+        lines.append(cells)
+    first, this, versions = figures["rows"][0], figures["host"], figures["versions"]
+    lines += [
+        "",
+        f"n = {figures['rounds']} interleaved rounds; each delivery checked: {sum(r['missing'] for r in figures['rows'])}"
+        f" missing, {sum(r['disordered'] for r in figures['rows'])} out of order; {figures['deliveries_per_s']}"
+        f" deliveries/s of {first['payload_bytes'][0]} bytes",
+        f"compression {figures['compression']}; accelerator in JavaScript {figures['javascript_accelerator']}",
+        f"{this['cpu']}, {this['cores']} cores; Python {this['python']}, "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + f"; {figures['date']}",
+    ]
+    return "\n".join(lines)
+
+
+def _shown(spread: dict[str, float] | None) -> str:
+    return f"{spread['median']:.2f} ({spread['min']:.2f}–{spread['max']:.2f})" if spread else ""
