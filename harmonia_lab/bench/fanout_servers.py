@@ -18,6 +18,7 @@ from typing import Any
 
 from harmonia_lab.bench.children import commands, say
 from harmonia_lab.protocol.events import AudioGenerationProgress, utc_now
+from harmonia_lab.protocol.models import Job, SongRequest
 from harmonia_lab.server.broadcast import Message
 
 __all__ = ["GENERATION", "example", "main"]
@@ -31,7 +32,6 @@ def example() -> AudioGenerationProgress:
     """The event, as a song's second stage reports it. Its numbers read the same in Python's and JavaScript's JSON."""
     return AudioGenerationProgress(
         generation_id=GENERATION,
-        seq=1,
         tick=100_000,
         progress=37.5,
         status=_status(),
@@ -44,20 +44,22 @@ def example() -> AudioGenerationProgress:
 
 
 def ours() -> None:
-    """The lab's server, as `lab.serve` starts it; events go in where the pipeline hands them on, from another thread.
+    """The lab's server, as `lab.serve` starts it. Events go in where a generation hands them on, from another thread;
+    the generation is only said to run, so that its own work isn't counted as the server's.
 
-    It is told nothing else than the others: progress may follow at once (`progress_interval_s=0`).
+    Nothing is thinned out (`progress_interval_s=0`), as the other servers don't do it either.
     """
     from harmonia_lab.lab import Lab  # noqa: PLC0415 - the other servers don't need it
     from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine  # noqa: PLC0415
 
-    at_work = FakeMetadataEngine(steps=1, step_s=3600)  # until the end, which cancels it
     with (
         tempfile.TemporaryDirectory(prefix="harmonia-bench-") as scratch,
-        Lab(metadata=at_work, audio=FakeAudioEngine(), songs=Path(scratch) / "songs", home=scratch) as lab,
+        Lab(metadata=FakeMetadataEngine(), audio=FakeAudioEngine(), songs=Path(scratch) / "songs", home=scratch) as lab,
     ):
+        request = SongRequest(narrative="A song that is never finished.", generation_id=GENERATION)
+        now = utc_now()
+        lab.journal.begin(Job(id=GENERATION, user_id="local", created_at=now, updated_at=now), request)
         server = lab.serve(port=0, progress_interval_s=0.0)
-        lab.submit("A song that is never finished.", generation_id=GENERATION)
         say(url=server.url, token=server.token())
         event = example()
         for told in commands():

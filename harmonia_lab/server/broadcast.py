@@ -12,7 +12,7 @@ import asyncio
 import functools
 import importlib.metadata
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import engineio
@@ -81,6 +81,16 @@ class QueueWire:
             for packet in message.packets:
                 engine.queue.put_nowait(packet)
 
+    def send_to_idle(self, clients: Iterable[Client], message: Message) -> list[Client]:
+        """Sends it to those that have taken all that they were sent; who the others are."""
+        others = []
+        for client in clients:
+            if self.idle(client):
+                self.send(client, message)
+            else:
+                others.append(client)
+        return others
+
     def idle(self, client: Client) -> bool:
         """Whether it has taken all that it was sent."""
         return bool(client.engine.queue.empty())
@@ -100,32 +110,51 @@ class FramedWire(QueueWire):
         else:
             super().send(client, message)
 
+    def send_to_idle(self, clients: Iterable[Client], message: Message) -> list[Client]:
+        frames, others = message.frames, []
+        for client in clients:
+            engine = client.engine
+            # The one hot loop: `_writable`, written out, because a call costs as much as half of what it decides.
+            if (
+                engine.upgraded
+                and engine.queue.waiting
+                and not engine.closed
+                and not (transport := engine.transport).is_closing()
+                and transport.get_write_buffer_size() < HIGH_WATER
+            ):
+                transport.write(frames)
+            else:
+                others.append(client)
+        return super().send_to_idle(others, message) if others else others
+
     def idle(self, client: Client) -> bool:
         return self._writable(client.engine) if client.engine.upgraded else super().idle(client)
 
     def _writable(self, engine: Any) -> bool:
         """No packet in the queue or in the writer's hands, and the buffer is small: the order is kept."""
-        queue, transport = engine.queue, engine.transport
         return (
-            queue.waiting > 0
-            and queue.empty()
+            engine.queue.waiting
             and not engine.closed
-            and not transport.is_closing()
-            and transport.get_write_buffer_size() < HIGH_WATER
+            and not engine.transport.is_closing()
+            and engine.transport.get_write_buffer_size() < HIGH_WATER
         )
 
 
 class IdleQueue(asyncio.Queue[Any]):
-    """Knows whether its reader waits for the next packet, having sent the last one."""
+    """Knows whether its reader waits for the next packet, having sent the last one, and none has come since."""
 
-    waiting = 0
+    waiting = False
 
     async def get(self) -> Any:
-        self.waiting += 1
+        self.waiting = self.empty()
         try:
             return await super().get()
         finally:
-            self.waiting -= 1
+            self.waiting = False
+
+    def _put(self, item: Any) -> None:
+        self.waiting = False
+        super()._put(item)
 
 
 class WebSocket(driver.WebSocket):  # type: ignore[misc] # untyped library

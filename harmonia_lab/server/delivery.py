@@ -68,12 +68,19 @@ class Delivery:
         standing = self._journal.standing(event.generation_id)
         if standing is None:
             return
-        sheets = _Sheets(event, standing.owner, self.link)
+        owner = standing.owner
+        sheets = _Sheets(event, owner, self.link)
+        # Who joined while the id was only reserved may not be who came to use it.
+        members = [
+            client
+            for client in self._rooms.members(rooms_of(event, owner))
+            if client.who.user == owner or may_see(client.who, owner)
+        ]
         sent = 0
-        for client in self._rooms.members(rooms_of(event, standing.owner)):
-            # Who joined while the id was only reserved may not be who came to use it.
-            if may_see(client.who, standing.owner):
-                sent += self._give(client, event, sheets)
+        if event.delivery == "progress":
+            members, sent = self._give_to_idle(members, event, sheets)
+        for client in members:
+            sent += self._give(client, event, sheets)
         if sent:
             self._metrics.sent(sent, (utc_now() - event.emitted_at).total_seconds())
 
@@ -95,6 +102,21 @@ class Delivery:
 
     def forget(self, client: Client) -> None:
         self._behind.pop(client, None)
+
+    def _give_to_idle(
+        self, members: list[Client], event: FamilyEvent, sheets: _Sheets
+    ) -> tuple[list[Client], int]:
+        """Most of what is ever sent: progress, to sockets that have had all else. Who is left, how many messages."""
+        lane, seq = sheets.lane, event.seq
+        ready = [client for client in members if client.had.get(lane, 0) == seq and not client.pending]
+        if not ready:
+            return members, 0
+        left = self._wire.send_to_idle(ready, sheets.for_client(ready[0]))
+        sent = len(ready) - len(left)
+        if sent < len(members):
+            done = set(ready).difference(left)
+            return [client for client in members if client not in done], sent
+        return [], sent
 
     def _give(self, client: Client, event: FamilyEvent, sheets: _Sheets) -> int:
         """How many messages it was."""
