@@ -81,15 +81,16 @@ class QueueWire:
             for packet in message.packets:
                 engine.queue.put_nowait(packet)
 
-    def send_to_idle(self, clients: Iterable[Client], message: Message) -> list[Client]:
-        """Sends it to those that have taken all that they were sent; who the others are."""
-        others = []
+    def send_to_idle(self, clients: Iterable[Client], message: Message) -> tuple[int, list[Client]]:
+        """Sends it to those that have taken all that they were sent: to how many, and who the others are."""
+        sent, busy = 0, []
         for client in clients:
             if self.idle(client):
                 self.send(client, message)
+                sent += 1
             else:
-                others.append(client)
-        return others
+                busy.append(client)
+        return sent, busy
 
     def idle(self, client: Client) -> bool:
         """Whether it has taken all that it was sent."""
@@ -110,11 +111,11 @@ class FramedWire(QueueWire):
         else:
             super().send(client, message)
 
-    def send_to_idle(self, clients: Iterable[Client], message: Message) -> list[Client]:
-        frames, others = message.frames, []
+    def send_to_idle(self, clients: Iterable[Client], message: Message) -> tuple[int, list[Client]]:
+        sent, frames, others = 0, message.frames, []
         for client in clients:
             engine = client.engine
-            # The one hot loop: `_writable`, written out, because a call costs as much as half of what it decides.
+            # The one hot loop: `_writable`, written out, because a call would cost as much as what it decides.
             if (
                 engine.upgraded
                 and engine.queue.waiting
@@ -123,9 +124,11 @@ class FramedWire(QueueWire):
                 and transport.get_write_buffer_size() < HIGH_WATER
             ):
                 transport.write(frames)
+                sent += 1
             else:
                 others.append(client)
-        return super().send_to_idle(others, message) if others else others
+        polling, busy = super().send_to_idle(others, message)
+        return sent + polling, busy
 
     def idle(self, client: Client) -> bool:
         return self._writable(client.engine) if client.engine.upgraded else super().idle(client)

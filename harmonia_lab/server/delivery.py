@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from harmonia_lab.errors import StorageError
 from harmonia_lab.protocol.codec import encode
@@ -68,19 +68,15 @@ class Delivery:
         standing = self._journal.standing(event.generation_id)
         if standing is None:
             return
-        owner = standing.owner
-        sheets = _Sheets(event, owner, self.link)
-        # Who joined while the id was only reserved may not be who came to use it.
-        members = [
-            client
-            for client in self._rooms.members(rooms_of(event, owner))
-            if client.who.user == owner or may_see(client.who, owner)
-        ]
+        sheets = _Sheets(event, standing.owner, self.link)
+        members: Iterable[Client] = self._rooms.members(rooms_of(event, standing.owner))
         sent = 0
         if event.delivery == "progress":
             members, sent = self._give_to_idle(members, event, sheets)
         for client in members:
-            sent += self._give(client, event, sheets)
+            # Who joined while the id was only reserved may not be who came to use it.
+            if may_see(client.who, standing.owner):
+                sent += self._give(client, event, sheets)
         if sent:
             self._metrics.sent(sent, (utc_now() - event.emitted_at).total_seconds())
 
@@ -104,19 +100,22 @@ class Delivery:
         self._behind.pop(client, None)
 
     def _give_to_idle(
-        self, members: list[Client], event: FamilyEvent, sheets: _Sheets
+        self, members: Iterable[Client], event: FamilyEvent, sheets: _Sheets
     ) -> tuple[list[Client], int]:
         """Most of what is ever sent: progress, to sockets that have had all else. Who is left, how many messages."""
-        lane, seq = sheets.lane, event.seq
-        ready = [client for client in members if client.had.get(lane, 0) == seq and not client.pending]
-        if not ready:
-            return members, 0
-        left = self._wire.send_to_idle(ready, sheets.for_client(ready[0]))
-        sent = len(ready) - len(left)
-        if sent < len(members):
-            done = set(ready).difference(left)
-            return [client for client in members if client not in done], sent
-        return [], sent
+        lane, seq, owner = sheets.lane, event.seq, sheets.owner
+        left: list[Client] = []
+
+        def up_to_date() -> Iterator[Client]:
+            for client in members:
+                who = client.who
+                if client.had.get(lane, 0) == seq and not client.pending and (who.user == owner or who.admin):
+                    yield client
+                else:
+                    left.append(client)
+
+        sent, busy = self._wire.send_to_idle(up_to_date(), sheets.plain())
+        return left + busy, sent
 
     def _give(self, client: Client, event: FamilyEvent, sheets: _Sheets) -> int:
         """How many messages it was."""
@@ -186,16 +185,20 @@ class _Sheets:
         self._plain = not isinstance(event, AudioGenerationComplete | JobCompletedEvent)
         self._sheets: dict[tuple[bool, str], Message] = {}
 
+    def plain(self) -> Message:
+        """As it was emitted: what everybody gets of progress."""
+        message = self._sheets.get((False, ""))
+        if message is None:
+            message = self._sheets[False, ""] = Message.event(*encode(self._event))
+        return message
+
     def for_client(self, client: Client) -> Message:
         if self._plain:
-            key = (False, "")
-        else:
-            watching = client.who.user != self.owner and f"job:{self.lane[1]}" not in client.rooms
-            key = (watching, client.base_url)
+            return self.plain()
+        watching = client.who.user != self.owner and f"job:{self.lane[1]}" not in client.rooms
+        key = (watching, client.base_url)
         message = self._sheets.get(key)
         if message is None:
-            event: WireEvent = self._event
-            if not self._plain:
-                event = linked(event, self._link(client, self.lane[1], self.owner))
-            message = self._sheets[key] = Message.event(*encode(for_admin(event) if key[0] else event))
+            event = linked(self._event, self._link(client, self.lane[1], self.owner))
+            message = self._sheets[key] = Message.event(*encode(for_admin(event) if watching else event))
         return message
