@@ -86,6 +86,7 @@ def _servers() -> dict[str, Callable[[], Child]]:
     module = "harmonia_lab.bench.fanout_servers"
     servers = {"ours": lambda: python_child("server", module, "ours"), "javascript": _javascript}
     servers["stock"] = lambda: python_child("stock server", module, "stock")
+    servers["stock, compressed"] = servers["stock"]
     if importlib.util.find_spec("uvloop") is not None:
         servers["stock on uvloop"] = lambda: python_child("stock server on uvloop", module, "stock-uvloop")
     servers["floor"] = lambda: python_child("floor", module, "floor")
@@ -109,7 +110,8 @@ class _Contestant:
         self._count = count
         self._first = 100_000
         address = self._server.hear()
-        self._load.ask(do="connect", generation_id=GENERATION, count=count, **address)
+        offer = name == "stock, compressed"
+        self._load.ask(do="connect", generation_id=GENERATION, count=count, compression=offer, **address)
 
     def turn(self, seconds: float) -> dict[str, Any]:
         """Publishes for so long; what it cost, and how it arrived."""

@@ -42,9 +42,11 @@ class Subscribers:
         self._selector = selectors.DefaultSelector()
         self._come: list[tuple[int, LightSocket, bytes]] = []
 
-    def connect(self, url: str, token: str, generation_id: str, count: int) -> dict[str, Any]:
+    def connect(
+        self, url: str, token: str, generation_id: str, count: int, *, compression: bool = False
+    ) -> dict[str, Any]:
         for _ in range(count):
-            light = LightSocket(url, token)
+            light = LightSocket(url, token, compression=compression)
             light.ask(0, "join-generation", generation_id)
             light.until(b"430")
             light.socket.setblocking(False)

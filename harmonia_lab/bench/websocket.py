@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import zlib
 from urllib.parse import urlsplit
 
 from harmonia_lab.errors import HarmoniaError
@@ -16,16 +17,19 @@ from harmonia_lab.errors import HarmoniaError
 __all__ = ["Frames", "LightSocket"]
 
 ANSWER_S = 30.0
-RECEIVED = 256 * 1024
+RECEIVED = 16 * 1024
+"""Bytes at once; more would be mapped and unmapped by the allocator each time."""
 _KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # any will do: nobody is kept out by it
+_COMPRESSED, _TAIL = 0x40, b"\x00\x00\xff\xff"  # the flag, and what RFC 7692 (7.2.1) leaves out
 _NO_MASK = bytes(4)  # the key must be there; zeros leave the payload as it is
 
 
 class Frames:
-    """Cuts a stream of bytes into frames."""
+    """Cuts a stream of bytes into frames, and inflates those that are compressed (RFC 7692)."""
 
     def __init__(self) -> None:
         self._rest = b""
+        self._inflate = zlib.decompressobj(wbits=-15)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Payloads of the frames that are whole now."""
@@ -41,7 +45,8 @@ class Frames:
                 start += width
             if len(data) < start + size:
                 break
-            found.append(data[start : start + size])
+            payload = data[start : start + size]
+            found.append(self._inflate.decompress(payload + _TAIL) if data[at] & _COMPRESSED else payload)
             at = start + size
         self._rest = data[at:]
         return found
@@ -50,10 +55,10 @@ class Frames:
 class LightSocket:
     """Connected and let in, once it is made; then in the caller's hands: `socket` is what to wait for.
 
-    Raises HarmoniaError where the server doesn't let it in.
+    compression: offered, as browsers offer it; whether it is used is the server's choice. Raises HarmoniaError where the server doesn't let it in.
     """
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, *, compression: bool = False) -> None:
         parts = urlsplit(url)
         assert parts.hostname is not None
         self.frames = Frames()
@@ -62,9 +67,11 @@ class LightSocket:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         request = (
             f"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\n"
-            f"Connection: Upgrade\r\nSec-WebSocket-Key: {_KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Key: {_KEY}\r\nSec-WebSocket-Version: 13\r\n"
         )
-        self.socket.sendall(request.encode())
+        if compression:
+            request += "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+        self.socket.sendall(f"{request}\r\n".encode())
         head = b""
         while b"\r\n\r\n" not in head:
             head += self._receive()
