@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 
 from harmonia_lab.errors import StorageError
-from harmonia_lab.protocol.codec import encode
 from harmonia_lab.protocol.events import (
     AudioGenerationComplete,
     FamilyEvent,
@@ -38,6 +37,9 @@ MAX_BACKLOG = 1000
 
 MAX_LANES = 10_000
 """Of which a socket's place is remembered."""
+
+LINKED = (AudioGenerationComplete, JobCompletedEvent)
+"""Events that name the place of the song, which each client reaches in its own way."""
 
 CATCH_UP_S = 0.05
 """How often sockets that were behind are looked at again."""
@@ -94,7 +96,7 @@ class Delivery:
 
     def tell(self, client: Client, event: WireEvent) -> None:
         """To one socket, about itself."""
-        self._send(client, Message.event(*encode(event)))
+        self._send(client, Message.of(event))
 
     def forget(self, client: Client) -> None:
         self._behind.pop(client, None)
@@ -182,14 +184,14 @@ class _Sheets:
         self.lane: Lane = (event.family, event.generation_id)
         self.owner = owner
         self._event, self._link = event, link
-        self._plain = not isinstance(event, AudioGenerationComplete | JobCompletedEvent)
+        self._plain = not isinstance(event, LINKED)
         self._sheets: dict[tuple[bool, str], Message] = {}
 
     def plain(self) -> Message:
         """As it was emitted: what everybody gets of progress."""
         message = self._sheets.get((False, ""))
         if message is None:
-            message = self._sheets[False, ""] = Message.event(*encode(self._event))
+            message = self._sheets[False, ""] = Message.of(self._event)
         return message
 
     def for_client(self, client: Client) -> Message:
@@ -200,5 +202,5 @@ class _Sheets:
         message = self._sheets.get(key)
         if message is None:
             event = linked(self._event, self._link(client, self.lane[1], self.owner))
-            message = self._sheets[key] = Message.event(*encode(for_admin(event) if watching else event))
+            message = self._sheets[key] = Message.of(for_admin(event) if watching else event)
         return message
