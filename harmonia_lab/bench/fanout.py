@@ -37,12 +37,16 @@ SOCKET_IO = "4.8.4"
 DELIVERIES_PER_S = 5000
 """That each server is asked for, at any number of subscribers: half of what the slowest can do on one core."""
 
-TURN_S = 2.4
+TURN_S = 1.7
+WARM_UP = (40_000, 20_000)
+"""Deliveries, and deliveries/s, before the first round: V8 compiles what it has run that often."""
+
 ATTEMPTS = 5
-"""At a turn in which something was thinned out or late, because the machine had other things to do."""
+"""At a turn in which ours thinned progress out, as it does where two events cross while the machine does other things."""
 
 PEERS = ("javascript", "stock", "floor")
-COMPRESSION = "off everywhere: the client offers none"
+COMPRESSED = "stock, compressed"
+COMPRESSION = f"off, the client offers none; but for {COMPRESSED!r}, which is what stock makes of a browser's offer"
 ACCELERATOR = "none: ws without its optional bufferutil and utf-8-validate, as npm installs socket.io"
 
 
@@ -61,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measure(*, subscribers: Sequence[int], rounds: int, turn_s: float = TURN_S) -> dict[str, Any]:
-    """One round that does not count, then `rounds`, for each number of subscribers. turn_s: seconds of a server's turn.
+    """For each number of subscribers, `rounds` in which each server has its turn of `turn_s` seconds.
 
     Raises HarmoniaError where a server can't be started, or loses something again and again.
     """
@@ -86,7 +90,7 @@ def _servers() -> dict[str, Callable[[], Child]]:
     module = "harmonia_lab.bench.fanout_servers"
     servers = {"ours": lambda: python_child("server", module, "ours"), "javascript": _javascript}
     servers["stock"] = lambda: python_child("stock server", module, "stock")
-    servers["stock, compressed"] = servers["stock"]
+    servers[COMPRESSED] = servers["stock"]
     if importlib.util.find_spec("uvloop") is not None:
         servers["stock on uvloop"] = lambda: python_child("stock server on uvloop", module, "stock-uvloop")
     servers["floor"] = lambda: python_child("floor", module, "floor")
@@ -108,53 +112,62 @@ class _Contestant:
         self._server = stack.enter_context(start())
         self._load = stack.enter_context(python_child("subscribers", "harmonia_lab.bench.subscribers"))
         self._count = count
-        self._first = 100_000
+        self._next_tick = 100_000
         address = self._server.hear()
-        offer = name == "stock, compressed"
+        offer = name == COMPRESSED
         self._load.ask(do="connect", generation_id=GENERATION, count=count, compression=offer, **address)
+
+    def warm_up(self) -> None:
+        deliveries, per_second = WARM_UP
+        self._publish(max(3, deliveries // self._count), self._count / per_second)
 
     def turn(self, seconds: float) -> dict[str, Any]:
         """Publishes for so long; what it cost, and how it arrived."""
         gap_s = self._count / DELIVERIES_PER_S
-        events = max(3, round(seconds / gap_s))
-        name, payload = encode(example())
-        self._load.ask(do="measure")
-        first, self._first = self._first, self._first + events
         before = self._server.cpu_s()
-        self._server.ask(name=name, payload=payload, first=first, count=events, gap_s=gap_s)
-        report = self._load.ask(do="report", first=first, count=events)
+        report = self._publish(max(3, round(seconds / gap_s)), gap_s)
         cpu_us = 1e6 * (self._server.cpu_s() - before) / max(1, report["deliveries"])
         return report | {"cpu_us": cpu_us}
+
+    def _publish(self, events: int, gap_s: float) -> dict[str, Any]:
+        name, payload = encode(example())
+        first, self._next_tick = self._next_tick, self._next_tick + events
+        self._load.ask(do="measure")
+        self._server.ask(name=name, payload=payload, first=first, count=events, gap_s=gap_s)
+        return self._load.ask(do="report", first=first, count=events)
 
 
 def _at(count: int, rounds: int, turn_s: float) -> list[dict[str, Any]]:
     turns: dict[str, list[dict[str, Any]]] = {}
-    repeated = 0
+    repeated: dict[str, int] = {}
     with ExitStack() as stack:
+        print(f"{count} subscribers: warming up", file=sys.stderr)
         contestants = [_Contestant(name, start, stack, count) for name, start in _servers().items()]
-        for number in range(rounds + 1):
-            note = " (warm-up, not counted)" if number == 0 else ""
-            print(f"{count} subscribers, round {number} of {rounds}{note}", file=sys.stderr)
+        for contestant in contestants:
+            contestant.warm_up()
+        for number in range(rounds):
+            print(f"{count} subscribers: round {number + 1} of {rounds}", file=sys.stderr)
             shift = number % len(contestants)  # nobody always comes after the same one
             for contestant in contestants[shift:] + contestants[:shift]:
-                turn = contestant.turn(turn_s if number else turn_s / 3)
-                for _ in range(ATTEMPTS):
-                    if not turn["missing"] and not turn["disordered"]:
-                        break
-                    repeated += 1
-                    turn = contestant.turn(turn_s)
-                else:
-                    raise HarmoniaError(
-                        f"{contestant.name}: {turn['missing']} deliveries are missing, {turn['disordered']} out of"
-                        " order.",
-                        hint="Measure on a machine with less to do, or with fewer subscribers.",
-                    )
-                if number:
-                    turns.setdefault(contestant.name, []).append(turn)
-    return [_row(name, count, turns, repeated) for name in turns]
+                turn, again = _whole_turn(contestant, turn_s)
+                turns.setdefault(contestant.name, []).append(turn)
+                repeated[contestant.name] = repeated.get(contestant.name, 0) + again
+    return [_row(name, count, turns) | {"turns_repeated": repeated[name]} for name in turns]
 
 
-def _row(name: str, count: int, turns: dict[str, list[dict[str, Any]]], repeated: int) -> dict[str, Any]:
+def _whole_turn(contestant: _Contestant, turn_s: float) -> tuple[dict[str, Any], int]:
+    """A turn in which everything arrived, in order; how many there were before that did not."""
+    for attempt in range(ATTEMPTS):
+        turn = contestant.turn(turn_s)
+        if not turn["missing"] and not turn["disordered"]:
+            return turn, attempt
+    raise HarmoniaError(
+        f"{contestant.name}: {turn['missing']} deliveries are missing, {turn['disordered']} out of order.",
+        hint="Measure on a machine with less to do, or with fewer subscribers.",
+    )
+
+
+def _row(name: str, count: int, turns: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     own = turns[name]
     measured: dict[str, Callable[[dict[str, Any]], float]] = {
         "cpu_us": lambda turn: turn["cpu_us"],
@@ -168,7 +181,6 @@ def _row(name: str, count: int, turns: dict[str, list[dict[str, Any]]], repeated
         "deliveries": sum(turn["deliveries"] for turn in own),
         "missing": sum(turn["missing"] for turn in own),
         "disordered": sum(turn["disordered"] for turn in own),
-        "turns_repeated": repeated,
         "payload_bytes": own[0]["payload_bytes"],
     }
     for figure, of in measured.items():
@@ -221,10 +233,10 @@ def _table(figures: dict[str, Any]) -> str:
     first, this, versions = figures["rows"][0], figures["host"], figures["versions"]
     lines += [
         "",
-        f"n = {figures['rounds']} interleaved rounds; each delivery checked: {sum(r['missing'] for r in figures['rows'])}"
+        f"n = {figures['rounds']} interleaved rounds; every delivery checked: {sum(r['missing'] for r in figures['rows'])}"
         f" missing, {sum(r['disordered'] for r in figures['rows'])} out of order; {figures['deliveries_per_s']}"
         f" deliveries/s of {first['payload_bytes'][0]} bytes",
-        f"compression {figures['compression']}; accelerator in JavaScript {figures['javascript_accelerator']}",
+        f"compression {figures['compression']}; accelerator in JavaScript: {figures['javascript_accelerator']}",
         f"{this['cpu']}, {this['cores']} cores; Python {this['python']}, "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + f"; {figures['date']}",
