@@ -9,12 +9,9 @@ are taken within a round. Beside the servers stands the floor: a loop that sends
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import importlib.util
 import json
 import os
-import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -24,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from harmonia_lab.bench.children import Child, python_child
-from harmonia_lab.bench.fanout_servers import GENERATION, example
+from harmonia_lab.bench.generation import FIRST_TICK, GENERATION, progress
 from harmonia_lab.bench.javascript import installed_packages, node_command
+from harmonia_lab.bench.surroundings import allow_files, server_versions, shown, spread
 from harmonia_lab.engines.probes import host
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
 from harmonia_lab.protocol.codec import encode
@@ -69,20 +67,20 @@ def measure(*, subscribers: Sequence[int], rounds: int, turn_s: float = TURN_S) 
 
     Raises HarmoniaError where a server can't be started, or loses something again and again.
     """
-    _allow_files(2 * max(subscribers) + 256)
+    allow_files(2 * max(subscribers) + 256)
     rows = []
     for count in subscribers:
         rows += _at(count, rounds, turn_s)
     return {
         "rounds": rounds,
         "deliveries_per_s": DELIVERIES_PER_S,
-        "payload": encode(example())[1],
+        "payload": encode(progress(FIRST_TICK))[1],
         "compression": COMPRESSION,
         "javascript_accelerator": ACCELERATOR,
         "rows": rows,
         "date": time.strftime("%Y-%m-%d"),
         "host": host(),
-        "versions": _versions(),
+        "versions": server_versions() | {"socket.io": SOCKET_IO, "node": _node_version()},
     }
 
 
@@ -112,7 +110,7 @@ class _Contestant:
         self._server = stack.enter_context(start())
         self._load = stack.enter_context(python_child("subscribers", "harmonia_lab.bench.subscribers"))
         self._count = count
-        self._next_tick = 100_000
+        self._next_tick = FIRST_TICK
         address = self._server.hear()
         offer = name == COMPRESSED
         self._load.ask(do="connect", generation_id=GENERATION, count=count, compression=offer, **address)
@@ -130,7 +128,7 @@ class _Contestant:
         return report | {"cpu_us": cpu_us}
 
     def _publish(self, events: int, gap_s: float) -> dict[str, Any]:
-        name, payload = encode(example())
+        name, payload = encode(progress(FIRST_TICK))
         first, self._next_tick = self._next_tick, self._next_tick + events
         self._load.ask(do="measure")
         self._server.ask(name=name, payload=payload, first=first, count=events, gap_s=gap_s)
@@ -184,39 +182,17 @@ def _row(name: str, count: int, turns: dict[str, list[dict[str, Any]]]) -> dict[
         "payload_bytes": own[0]["payload_bytes"],
     }
     for figure, of in measured.items():
-        row[figure] = _spread([of(turn) for turn in own])
+        row[figure] = spread([of(turn) for turn in own])
         row[f"{figure}_ratio"] = {
-            peer: _spread([of(turn) / of(theirs) for turn, theirs in zip(own, turns[peer], strict=True)])
+            peer: spread([of(turn) / of(theirs) for turn, theirs in zip(own, turns[peer], strict=True)])
             for peer in PEERS
             if peer != name
         }
     return row
 
 
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
-
-
-def _allow_files(wanted: int) -> None:
-    """Each connection takes a file; processes that are started from here inherit the limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        raise InvalidRequest(
-            f"This system allows {hard} open files, {wanted} are needed.", hint="Measure with fewer --subscribers."
-        )
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _versions() -> dict[str, str]:
-    versions = {
-        name: importlib.metadata.version(name)
-        for name in ("harmonia-lab", "python-socketio", "python-engineio", "aiohttp")
-    }
-    if importlib.util.find_spec("uvloop") is not None:
-        versions["uvloop"] = importlib.metadata.version("uvloop")
-    node = subprocess.run([*node_command(), "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    return versions | {"socket.io": SOCKET_IO, "node": node}
+def _node_version() -> str:
+    return subprocess.run([*node_command(), "--version"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _table(figures: dict[str, Any]) -> str:
@@ -226,9 +202,9 @@ def _table(figures: dict[str, Any]) -> str:
     ]
     for row in figures["rows"]:
         cells = f"{row['server']:<17}{row['subscribers']:>12}"
-        cells += f"{_shown(row['cpu_us']):>22}{_shown(row['p50_ms']):>20}{_shown(row['p99_ms']):>22}"
-        cells += f"{_shown(row['cpu_us_ratio'].get('javascript')):>22}{_shown(row['cpu_us_ratio'].get('stock')):>18}"
-        cells += f"{_shown(row['cpu_us_ratio'].get('floor')):>18}{_shown(row['p99_ms_ratio'].get('javascript')):>22}"
+        cells += f"{shown(row['cpu_us']):>22}{shown(row['p50_ms']):>20}{shown(row['p99_ms']):>22}"
+        cells += f"{shown(row['cpu_us_ratio'].get('javascript')):>22}{shown(row['cpu_us_ratio'].get('stock')):>18}"
+        cells += f"{shown(row['cpu_us_ratio'].get('floor')):>18}{shown(row['p99_ms_ratio'].get('javascript')):>22}"
         lines.append(cells)
     first, this, versions = figures["rows"][0], figures["host"], figures["versions"]
     lines += [
@@ -242,7 +218,3 @@ def _table(figures: dict[str, Any]) -> str:
         + f"; {figures['date']}",
     ]
     return "\n".join(lines)
-
-
-def _shown(spread: dict[str, float] | None) -> str:
-    return f"{spread['median']:.2f} ({spread['min']:.2f}–{spread['max']:.2f})" if spread else ""

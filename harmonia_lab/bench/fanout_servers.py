@@ -9,62 +9,34 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-import tempfile
 import threading
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from harmonia_lab.bench.children import commands, say
-from harmonia_lab.protocol.events import AudioGenerationProgress, utc_now
-from harmonia_lab.protocol.models import Job, SongRequest
+from harmonia_lab.bench.generation import FIRST_TICK, GENERATION, begin, progress, scratch_lab, stamp
+from harmonia_lab.protocol.models import utc_now
 from harmonia_lab.server.broadcast import Message
 
-__all__ = ["GENERATION", "example", "main"]
+__all__ = ["main"]
 
-GENERATION = "bench"
 ROOM = f"generation-{GENERATION}"
 BACKLOG = 2048
 
 
-def example() -> AudioGenerationProgress:
-    """The event, as a song's second stage reports it. Its numbers read the same in Python's and JavaScript's JSON."""
-    return AudioGenerationProgress(
-        generation_id=GENERATION,
-        tick=100_000,
-        progress=37.5,
-        status=_status(),
-        overall_progress=58.25,
-        eta_seconds=12.5,
-        current_instrument="acoustic guitar",
-        instruments_completed=2,
-        total_instruments=5,
-    )
-
-
 def ours() -> None:
     """The lab's server, as `lab.serve` starts it. Events go in where a generation hands them on, from another thread;
-    the generation is only said to run, so that its own work isn't counted as the server's.
-
-    Nothing is thinned out (`progress_interval_s=0`), as the other servers don't do it either.
+    nothing is thinned out (`progress_interval_s=0`), as the other servers don't do it either.
     """
-    from harmonia_lab.lab import Lab  # noqa: PLC0415 - the other servers don't need it
-    from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine  # noqa: PLC0415
-
-    with (
-        tempfile.TemporaryDirectory(prefix="harmonia-bench-") as scratch,
-        Lab(metadata=FakeMetadataEngine(), audio=FakeAudioEngine(), songs=Path(scratch) / "songs", home=scratch) as lab,
-    ):
-        request = SongRequest(narrative="A song that is never finished.", generation_id=GENERATION)
-        now = utc_now()
-        lab.journal.begin(Job(id=GENERATION, user_id="local", created_at=now, updated_at=now), request)
+    with scratch_lab() as lab:
+        begin(lab)
         server = lab.serve(port=0, progress_interval_s=0.0)
         say(url=server.url, token=server.token())
-        event = example()
+        event = progress(FIRST_TICK)
         for told in commands():
             for tick in _ticks(told):
-                lab.events(event.model_copy(update={"tick": tick, "status": _status(), "emitted_at": utc_now()}))
+                lab.events(event.model_copy(update={"tick": tick, "status": stamp(), "emitted_at": utc_now()}))
                 time.sleep(told["gap_s"])
             say(published=told["count"])
 
@@ -135,11 +107,7 @@ def _ticks(told: dict[str, Any]) -> range:
 
 def _filled(payload: dict[str, Any], tick: int) -> dict[str, Any]:
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return payload | {"emittedAt": now, "tick": tick, "status": _status()}
-
-
-def _status() -> str:
-    return f"Rendering instruments... @{time.monotonic_ns():020d}"
+    return payload | {"emittedAt": now, "tick": tick, "status": stamp()}
 
 
 def main(kind: str) -> None:
