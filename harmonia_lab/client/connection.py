@@ -20,7 +20,7 @@ import socketio
 from pydantic import ValidationError
 from socketio.exceptions import SocketIOError
 
-from harmonia_lab.errors import CODES, Disconnected, ErrorCode, HarmoniaError, InvalidRequest, Refused
+from harmonia_lab.errors import Disconnected, HarmoniaError, InvalidRequest, error_of
 from harmonia_lab.protocol.codec import decode_event
 from harmonia_lab.protocol.commands import Ack, ErrorAck, WireCommand
 from harmonia_lab.protocol.events import ErrorInfo, ServerEvent
@@ -29,15 +29,6 @@ __all__ = ["Connection", "fail"]
 
 CLOSE_S = 2.0
 """For saying goodbye; a server that has gone does not answer."""
-
-_REFUSALS = {
-    ErrorCode.UNAUTHORIZED,
-    ErrorCode.NOT_FOUND,
-    ErrorCode.RATE_LIMITED,
-    ErrorCode.QUEUE_FULL,
-    ErrorCode.CANCEL_FAILED,
-    ErrorCode.NOT_RECOVERABLE,
-}
 
 A = TypeVar("A", bound=Ack)
 _log = logging.getLogger(__name__)
@@ -171,11 +162,4 @@ def _read(command: WireCommand, ack: type[A], reply: object) -> A:
 
 
 def _error(info: ErrorInfo) -> HarmoniaError:
-    """What the server could not do, as if it had happened here."""
-    code = ErrorCode(info.code) if info.code in CODES else ErrorCode.INTERNAL
-    kind = HarmoniaError
-    if code is ErrorCode.INVALID_PAYLOAD:
-        kind = InvalidRequest
-    elif code in _REFUSALS:
-        kind = Refused
-    return kind(info.message, code=code, details=info.details)
+    return error_of(info.code, info.message, details=info.details)

@@ -354,6 +354,10 @@ class Generation:
             "host": host(),
             "timings": self._attempt.timings,
             "measurements": audio.measurements,
+            "stems": [
+                {"file": name, "name": stem.name, "role": stem.role, "sampleRate": stem.sample_rate}
+                for stem, name in audio.stem_files
+            ],
             "files": {
                 str(path.relative_to(work)): {"sha256": file_digest(path), "bytes": path.stat().st_size}
                 for path in files
