@@ -55,9 +55,7 @@ class Work(Protocol):
 class JobHandle:
     """A song being made. `await job`, `job.result()`, `job.cancel()`; `job.progress` is the latest progress event."""
 
-    def __init__(
-        self, generation: Work, announce: Callable[[int, float], None] = lambda _place, _eta_s: None
-    ) -> None:
+    def __init__(self, generation: Work, announce: Callable[[int, float], None] = lambda _place, _eta_s: None) -> None:
         """announce: called with its place in the queue and the seconds until its song is done, whenever that changes
         while it waits."""
         self._generation = generation

@@ -1,7 +1,7 @@
 """The guide's metrics, and a few more that an operator asks for: counts and seconds, never an id, a user or a word.
 
-Owns the registry, what the notebook reads (`readings`) and what Prometheus reads (`text`), and the way back from there. Who may read is the server's
-business.
+Owns the registry, what the notebook reads (`readings`), what Prometheus reads (`text`), and the way from there back to
+readings. Who may read is the server's business.
 """
 
 from __future__ import annotations
