@@ -37,7 +37,7 @@ class Child:
         Raises HarmoniaError where it can't be started.
         """
         self._on_end = ended
-        self._introduction = b""
+        self._introduction: dict[str, Any] = {}
         self._introduced, self._gone = threading.Event(), threading.Event()
         self._words = ""
         log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child; a pipe would fill up, and block it
@@ -79,15 +79,12 @@ class Child:
                 f"The isolated server did not listen within {timeout_s:g} s.",
                 hint="The machine may be busy: try again, or serve from the kernel (isolated=False).",
             )
-        try:
-            told = json.loads(self._introduction)
-        except ValueError:
-            raise self.obituary() from None
-        if "error" in told:
-            error = told["error"]
+        if not self._introduction:
+            raise self.obituary()
+        if "error" in self._introduction:
+            error = self._introduction["error"]
             raise error_of(error["code"], error["message"], hint=error["hint"], details=error["details"])
-        assert isinstance(told, dict)
-        return told
+        return self._introduction
 
     def end(self, grace_s: float) -> None:
         """Asks it to end, kills it after `grace_s` seconds, and returns when `ended` has been called. Idempotent.
@@ -113,13 +110,22 @@ class Child:
     def _watch(self, log: Any) -> None:
         assert self._process.stdout is not None
         with log, self._process.stdout as told:
-            self._introduction = told.readline()
+            self._introduction = next(filter(None, map(_introduction, told)), {})
             self._introduced.set()
             self._process.wait()
             log.seek(0)
             self._words = "\n".join(log.read().decode("utf-8", "replace").splitlines()[-LAST_LINES:])
         self._gone.set()
         self._on_end()
+
+
+def _introduction(line: bytes) -> dict[str, Any] | None:
+    """None for a line that something else has printed."""
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) and told.keys() & {"url", "error"} else None
 
 
 def _join(thread: threading.Thread) -> None:

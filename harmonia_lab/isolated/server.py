@@ -130,6 +130,7 @@ class IsolatedServer:
     def stop(self) -> None:
         """Lets the clients go and ends the process. Idempotent."""
         self.running = False
+        self._connection.disconnect()  # first: it would come back at once, and be waited for
         self._child.end(STOP_S)
         reader = self._reader
         # What a listener calls while it is told an event can't wait for the end of the telling.
