@@ -93,6 +93,7 @@ class Lab:
         self._chosen: dict[str, tuple[str | AudioEngine | None, Path | str | None]] = {}
         self.server: Server | IsolatedServer | None = None
         """The latest that `serve` started."""
+        self._elsewhere: IsolatedServer | None = None
         self._audio_engines: dict[str, AudioEngine] = {}
         self._given = {
             "metadata": metadata,
@@ -315,7 +316,7 @@ class Lab:
         if given["metadata"] == "auto":  # what this lab says that it uses
             given["metadata"] = self.metadata_engine.name
         told = tellable(given)
-        server = IsolatedServer(told, settings, journal=self.journal, hand_on=self.events)
+        self._elsewhere = server = IsolatedServer(told, settings, journal=self.journal, hand_on=self.events)
         if not self._active:  # what was loaded here is loaded there from now on; here, a later song loads it again
             self.metadata_engine.close()
             self.audio_engine.close()
@@ -324,12 +325,7 @@ class Lab:
     @property
     def _away(self) -> IsolatedServer | None:
         """Who makes the songs, where that is another process."""
-        server = self.server
-        if server is None or not server.running:
-            return None
-        from harmonia_lab.isolated.server import IsolatedServer  # noqa: PLC0415 - as above
-
-        return server if isinstance(server, IsolatedServer) else None
+        return self._elsewhere if self._elsewhere is not None and self._elsewhere.running else None
 
     def compose(self, narrative: str = "", *, progress: bool = True, **options: Any) -> Song:
         """Makes a song and waits for it, with a progress bar. `options` are those of `submit`.

@@ -43,6 +43,7 @@ class Connection:
         self._hear, self._lost = hear, lost
         self._reason = "transport error"
         self._answers: set[asyncio.Future[object]] = set()
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
 
     async def open(
         self,
@@ -73,6 +74,7 @@ class Connection:
                 await io.connect(
                     url, auth={"token": token}, transports=list(transports), socketio_path=path, wait=False
                 )
+                self._socket = io.eio.ws
                 io.eio.read_loop_task.add_done_callback(self._ended)
                 await self._entered
         except BaseException as error:
@@ -105,6 +107,7 @@ class Connection:
             self._answers.discard(answer)
 
     async def close(self) -> None:
+        """Also to be called for one that has ended: python-engineio leaves its socket open where a wait was too long."""
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_S):
                 await self._io.disconnect()
@@ -112,6 +115,9 @@ class Connection:
         for task in loops:
             task.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
+        if self._socket is not None:
+            with contextlib.suppress(Exception):
+                await self._socket.close()
 
     def _heard(self, name: str, payload: object = None, *_: object) -> None:
         try:

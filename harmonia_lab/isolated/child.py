@@ -47,7 +47,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=package_environment(),
+                env=_environment(),
                 start_new_session=True,  # an interrupt at the terminal, or of the kernel, is ours to handle
             )
         except OSError as error:
@@ -117,6 +117,12 @@ class Child:
             self._words = "\n".join(log.read().decode("utf-8", "replace").splitlines()[-LAST_LINES:])
         self._gone.set()
         self._on_end()
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what Jupyter says to its kernels in it."""
+    kernels = ("JPY_", "MPLBACKEND")
+    return {name: value for name, value in package_environment().items() if not name.startswith(kernels)}
 
 
 def _introduction(line: bytes) -> dict[str, Any] | None:

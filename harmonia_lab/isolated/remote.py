@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from harmonia_lab.client.streams import is_end
 from harmonia_lab.errors import Cancelled, ErrorCode, HarmoniaError, Refused, error_of
 from harmonia_lab.pipeline.finished import read_song
 from harmonia_lab.pipeline.song import Status
@@ -38,6 +39,7 @@ class RemoteGeneration:
         self._stop = stop
         self._had: dict[Family, int] = had or {"generation": 0, "job": 0}
         self._cancelling = False
+        self._open: set[Family] = {"generation", "job"}
         self._finished: tuple[Path, float] | None = None
         self._error: HarmoniaError = HarmoniaError(
             "The process that was making this song ended before it was done.",
@@ -56,13 +58,15 @@ class RemoteGeneration:
         if isinstance(event, JobStatusEvent):
             self.status = event.status
             self.expected_s = event.eta_seconds or 0.0
-            self.over = event.status in ("completed", "failed", "cancelled")
         elif isinstance(event, GenerationError) and event.final:
             self._error = error_of(event.error.code, event.error.message, details=event.error.details)
         elif isinstance(event, GenerationTimeout):
             self._error = _timeout(event)
         elif isinstance(event, GenerationCancelled) and event.reason != "timeout":
             self._error = Cancelled()
+        if is_end(event):
+            self._open.discard(event.family)  # after a cut, one family may have caught up before the other
+            self.over = not self._open
         return True
 
     def finish(self, song: Path, duration: float) -> None:

@@ -87,6 +87,8 @@ class App:
     async def stop(self) -> None:
         """Takes nothing more, lets clients go (they will come back to the next server), and closes."""
         self._unsubscribe()
+        for site in list(self._runner.sites) if self._runner is not None else []:
+            await site.stop()  # first: who is let go comes back at once, but not to this one
         await self._sockets.drop_all()
         if self._runner is not None:
             await self._runner.cleanup()

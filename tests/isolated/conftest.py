@@ -12,6 +12,16 @@ SONG = {"metadata": SONG_METADATA, "seconds": 1, "seed": 7}
 LONG = SONG | {"seconds": 60}
 """It takes seconds to make: there is time to do something to it."""
 
+LIFECYCLE = [
+    ("job:status", 1),
+    ("audio-generation-started", 1),
+    ("job:status", 2),
+    ("audio-generation-complete", 2),
+    ("job:completed", 3),
+    ("job:status", 4),
+]
+"""Of a song with given metadata, both families in the order in which they are heard."""
+
 
 @pytest.fixture(autouse=True)
 def no_ollama(monkeypatch):
@@ -19,14 +29,16 @@ def no_ollama(monkeypatch):
 
 
 def new_lab(folder, **options):
-    return Lab(**{"metadata": "ollama", "audio": "sketch", "songs": folder / "songs", "home": folder / "home"} | options)
+    return Lab(
+        **{"metadata": "ollama", "audio": "sketch", "songs": folder / "songs", "home": folder / "home"} | options
+    )
 
 
 @contextlib.contextmanager
-def isolated(folder, *, lab=None, **settings):
+def isolated(folder, **settings):
     """A lab with its isolated server, `lab.server`."""
     before = psutil.Process().children()
-    with new_lab(folder, **lab or {}) as lab:
+    with new_lab(folder) as lab:
         lab.serve(isolated=True, port=0, **settings)
         yield lab
     assert psutil.Process().children() == before  # a zombie would be among them

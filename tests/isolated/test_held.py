@@ -13,7 +13,7 @@ import pytest
 from nbclient import NotebookClient
 
 from harmonia_lab.testing import SONG_METADATA
-from tests.isolated.conftest import SONG, new_lab
+from tests.isolated.conftest import LIFECYCLE, SONG, isolated, new_lab
 
 CLIENT = """
 import json, sys, time
@@ -53,20 +53,37 @@ def held_until_readable(pipe, timeout_ms):
     return ctypes.PyDLL(None).poll(ctypes.byref(PollFd(pipe.fileno(), POLLIN, 0)), 1, timeout_ms)
 
 
-@pytest.mark.parametrize(("isolated", "timeout_ms"), [(True, 60_000), (False, 1_000)])
+@pytest.mark.parametrize(("apart", "timeout_ms"), [(True, 60_000), (False, 1_000)])
 def test_clients_are_acked_served_and_replayed_to_while_the_kernel_is_held_if_it_is_isolated(
-    tmp_path, isolated, timeout_ms
+    tmp_path, apart, timeout_ms
 ):
     with new_lab(tmp_path) as lab:
-        server = lab.serve(isolated=isolated, port=0)
+        server = lab.serve(isolated=apart, port=0)
         command = [sys.executable, "-c", CLIENT, server.url, server.token("ann"), SONG_METADATA.model_dump_json()]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
             assert client.stdout.readline() == b"connected\n"
             client.stdin.write(b"go\n")
             client.stdin.flush()
-            assert held_until_readable(client.stdout, timeout_ms) == isolated
+            assert held_until_readable(client.stdout, timeout_ms) == apart
             assert json.loads(client.stdout.readline()) == HEARD
         assert lab.compose(**SONG, progress=False).generation_id != "held"  # the kernel's own connection is well
+
+
+def test_a_kernel_that_was_held_until_its_server_gave_it_up_comes_back_and_has_missed_nothing(tmp_path):
+    heard = []
+    with isolated(tmp_path, ping_interval_s=0.2, ping_timeout_s=0.2) as lab:
+        lab.events.subscribe(heard.append)
+        job = lab.submit(**SONG)
+        reading, writing = os.pipe()
+        with open(reading, "rb") as never, open(writing, "wb"):
+            assert held_until_readable(never, 2_000) == 0
+        assert job.result(60).generation_id == job.id
+        assert lab.server.metrics().connections_opened > 1
+    lifecycle = [(event.name, event.seq) for event in heard if event.delivery == "lifecycle"]
+    for of_jobs in (True, False):  # each family is caught up by itself
+        assert [e for e in lifecycle if e[0].startswith("job:") == of_jobs] == [
+            e for e in LIFECYCLE if e[0].startswith("job:") == of_jobs
+        ]
 
 
 SERVE = """
