@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -27,6 +28,7 @@ from harmonia_lab.protocol.events import ErrorInfo, ServerEvent
 
 __all__ = ["Connection", "fail"]
 
+TLS_CLOSE_S = 0.25
 CLOSE_S = 2.0
 """For saying goodbye; a server that has gone does not answer."""
 
@@ -44,6 +46,7 @@ class Connection:
         self._reason = "transport error"
         self._answers: set[asyncio.Future[object]] = set()
         self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._under_tls: socket.socket | None = None
 
     async def open(
         self,
@@ -75,6 +78,8 @@ class Connection:
                     url, auth={"token": token}, transports=list(transports), socketio_path=path, wait=False
                 )
                 self._socket = io.eio.ws
+                if self._socket is not None and self._socket.get_extra_info("ssl_object") is not None:
+                    self._under_tls = self._socket.get_extra_info("socket")
                 io.eio.read_loop_task.add_done_callback(self._ended)
                 await self._entered
         except BaseException as error:
@@ -107,7 +112,7 @@ class Connection:
             self._answers.discard(answer)
 
     async def close(self) -> None:
-        """Also to be called for one that has ended: python-engineio leaves its socket open where a wait was too long."""
+        """Also for one that has ended: python-engineio leaves its socket open where the server was silent for long."""
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_S):
                 await self._io.disconnect()
@@ -118,6 +123,16 @@ class Connection:
         if self._socket is not None:
             with contextlib.suppress(Exception):
                 await self._socket.close()
+            await self._end_of_tls()
+
+    async def _end_of_tls(self) -> None:
+        """aiohttp does not wait for TLS to say goodbye, which takes some turns of a loop that may be about to end."""
+        if self._under_tls is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TLS_CLOSE_S):
+                while self._under_tls.fileno() >= 0:
+                    await asyncio.sleep(0.001)
 
     def _heard(self, name: str, payload: object = None, *_: object) -> None:
         try:

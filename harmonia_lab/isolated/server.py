@@ -164,6 +164,12 @@ class IsolatedServer:
     def retry(self, generation_id: str, **untellable: Any) -> JobHandle:
         """Raises Refused: NOT_FOUND, NOT_RECOVERABLE; Disconnected."""
         _check(untellable)
+        with self._lock:
+            if generation_id in self._jobs:
+                raise Refused(
+                    f"Generation {generation_id} cannot be tried again. It is being made.",
+                    code=ErrorCode.NOT_RECOVERABLE,
+                )
         standing = self._journal.standing(generation_id)
         if standing is None:
             raise Refused(f"There is no generation {generation_id}.", code=ErrorCode.NOT_FOUND)
@@ -191,7 +197,7 @@ class IsolatedServer:
         handle = JobHandle(generation)
         with self._lock:
             if generation_id in self._jobs:
-                raise InvalidRequest(f"The generation {generation_id} is being made.")
+                raise InvalidRequest(f"The generation id {generation_id} is in use.", hint="Choose another, or none.")
             self._jobs[generation_id] = generation, handle
             ended, self._ended_ids = self._ended_ids, []
         try:
@@ -216,7 +222,10 @@ class IsolatedServer:
         """Until the connection is given up, which is when the process has ended."""
         with contextlib.suppress(HarmoniaError):
             for event in events:
-                self._take(event)
+                try:
+                    self._take(event)
+                except Exception:  # noqa: BLE001 - one event's defect must not keep the others from those who wait
+                    _log.exception("%s of generation %s could not be handed on.", event.name, event.generation_id)
         self.running = False
         self._child.end(STOP_S)
         self._mourn()

@@ -7,6 +7,7 @@ order is `turns.py`'s, what a generation does is `song.py`'s.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -122,7 +123,8 @@ class JobHandle:
         ended = asyncio.Event()
 
         def wake() -> None:
-            loop.call_soon_threadsafe(ended.set)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(ended.set)
 
         self.when_done(wake)
         await ended.wait()

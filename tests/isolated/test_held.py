@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -74,9 +75,9 @@ def test_a_kernel_that_was_held_until_its_server_gave_it_up_comes_back_and_has_m
     with isolated(tmp_path, ping_interval_s=0.2, ping_timeout_s=0.2) as lab:
         lab.events.subscribe(heard.append)
         job = lab.submit(**SONG)
-        reading, writing = os.pipe()
-        with open(reading, "rb") as never, open(writing, "wb"):
-            assert held_until_readable(never, 2_000) == 0
+        silent, other = socket.socketpair()
+        with silent, other:
+            assert held_until_readable(silent, 2_000) == 0
         assert job.result(60).generation_id == job.id
         assert lab.server.metrics().connections_opened > 1
     lifecycle = [(event.name, event.seq) for event in heard if event.delivery == "lifecycle"]

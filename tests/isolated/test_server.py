@@ -28,6 +28,7 @@ from tests.isolated.conftest import LIFECYCLE, LONG, SONG, isolated, new_lab
 from tests.server.conftest import Ear
 from tests.server.test_kernel import make_certificate
 
+
 def until_begun(job):
     """Its song is in the middle of being made."""
     while not job.events:
@@ -200,7 +201,13 @@ def test_what_the_wire_cannot_say_is_refused_and_named(lab, untellable):
 
 
 def test_an_id_that_is_in_use_is_refused(lab):
-    lab.submit(**SONG, generation_id="once").result(30)
+    job = lab.submit(**LONG, generation_id="once")
+    with pytest.raises(InvalidRequest, match="in use"):
+        lab.submit(**SONG, generation_id="once")
+    with pytest.raises(Refused, match="being made"):
+        lab.retry("once")
+    job.cancel()
+    assert job.wait(30)
     with pytest.raises(InvalidRequest, match="in use"):
         lab.submit(**SONG, generation_id="once")
 
@@ -268,6 +275,28 @@ def test_stopping_ends_the_process_frees_the_port_and_interrupts_what_it_was_mak
             pass
         assert lab.compose(**SONG, progress=False).duration == pytest.approx(1, abs=0.1)  # in the kernel again
     assert set(threading.enumerate()) == threads
+
+
+def test_a_listener_may_stop_the_server(tmp_path):
+    with isolated(tmp_path) as lab:
+        lab.events.subscribe(lambda event: lab.server.stop())
+        job = lab.submit(**LONG)
+        with pytest.raises(HarmoniaError) as caught:
+            job.result(60)
+        assert caught.value.code is ErrorCode.INTERRUPTED
+        assert not lab.server.running
+
+
+def test_songs_that_were_begun_before_are_finished_where_they_are(tmp_path):
+    with new_lab(tmp_path) as lab:
+        here, there = lab.submit(**LONG), lab.submit(**SONG)
+        until_begun(here)
+        lab.serve(isolated=True, port=0)
+        lab.cancel(here.id)
+        with pytest.raises(Cancelled):
+            here.result(30)
+        assert there.result(30).generation_id == there.id
+        assert lab.compose(**SONG, progress=False).checksum == there.result().checksum
 
 
 def test_closing_the_lab_cancels_its_songs(tmp_path):
