@@ -37,6 +37,7 @@ from harmonia_lab.storage import home_folder
 if TYPE_CHECKING:
     from harmonia_lab.batch import BatchReport
     from harmonia_lab.batch.run import Rows
+    from harmonia_lab.isolated.server import IsolatedServer
     from harmonia_lab.server.kernel import Server, ServerSettings
 
 __all__ = ["CANCEL_GRACE_S", "Lab"]
@@ -90,10 +91,17 @@ class Lab:
         self._journal: Journal | None = None
         self._active: dict[str, JobHandle] = {}
         self._chosen: dict[str, tuple[str | AudioEngine | None, Path | str | None]] = {}
-        self.server: Server | None = None
+        self.server: Server | IsolatedServer | None = None
         """The latest that `serve` started."""
+        self._elsewhere: IsolatedServer | None = None
+        self._given = {
+            "metadata": metadata,
+            "model": model,
+            "audio": audio,
+            "audio_model": audio_model,
+            "audio_settings": dict(audio_settings or {}),
+        }
         self.metadata_engine, self.metadata_reason = choose_metadata(metadata, model)
-        self._model = model
         self._audio_engines = AudioEngines(audio, audio_model, audio_settings or {})
         self.audio_engine = self._audio_engines.chosen
         _log.info(
@@ -146,8 +154,11 @@ class Lab:
     ) -> JobHandle:
         """`submit`, with the request as one value. user: who owns it, and takes turns with the others.
 
-        Raises InvalidRequest where the generation's id is taken, Refused (QUEUE_FULL) beyond `limits`.
+        Raises InvalidRequest where the generation's id is taken, Refused (QUEUE_FULL) beyond `limits`. While an
+        isolated server runs, it makes the song: InvalidRequest for what it can't be told.
         """
+        if (away := self._away) is not None:
+            return away.submit(request, audio=audio, out=out, user=None if user == "local" else user, limits=limits)
         with self._lock:
             self._queue.check_room(user, limits)
             generation_id = request.generation_id or secrets.token_hex(6)
@@ -166,6 +177,9 @@ class Lab:
         Raises Refused: CANCEL_FAILED where it has ended otherwise, or is not this lab's.
         """
         job = self._active.get(generation_id)
+        if job is None and (away := self._away) is not None:
+            away.cancel(generation_id)
+            return
         if job is not None:
             job.cancel()
         standing = self.journal.standing(generation_id)
@@ -180,6 +194,9 @@ class Lab:
 
         Raises Refused: NOT_FOUND, NOT_RECOVERABLE, or QUEUE_FULL beyond `limits`.
         """
+        if (away := self._away) is not None:
+            audio, out = self._chosen.get(generation_id, (None, None))
+            return away.retry(generation_id, audio=audio, out=out, limits=limits)
         with self._lock:
             standing = self.journal.standing(generation_id)
             if standing is None:
@@ -301,7 +318,7 @@ class Lab:
         engine = self.audio_engine if audio is None else self._audio_engines.get(audio)
         record = engine.record()
         own = self.metadata_engine.model if self.metadata_reason == "given" else None
-        stage_1 = {"engine": self.metadata_engine.name, "model": request.model or self._model or own}
+        stage_1 = {"engine": self.metadata_engine.name, "model": request.model or self._given["model"] or own}
         stage_2 = {"engine": engine.name, "model": record.get("model"), "settings": record.get("settings")}
         return {"metadata": None if request.metadata else stage_1, "audio": stage_2}
 
@@ -309,27 +326,51 @@ class Lab:
         """Names of the language model and of the audio model that songs are made with."""
         return self.metadata_engine.model, str(self.audio_engine.record().get("model") or self.audio_engine.name)
 
-    def serve(self, settings: ServerSettings | None = None, **options: Any) -> Server:
+    def serve(
+        self, settings: ServerSettings | None = None, *, isolated: bool = False, **options: Any
+    ) -> Server | IsolatedServer:
         """Starts the Socket.IO and HTTP server in the background and returns at once.
 
+        isolated: in a process of its own, which makes the songs from then on, this lab's too; it goes on answering
+        while a cell holds the interpreter. Songs that were begun before are finished here.
         options: fields of `ServerSettings`: host ("127.0.0.1"), port (3333; 0 lets the system choose), …
         A cell that runs again gets the server that is running, where nothing else is asked for.
 
-        Raises InvalidRequest where the port is taken, or this lab serves with other settings already.
+        Raises InvalidRequest where the port is taken, this lab serves with other settings already, or an isolated one
+        would have to use an engine that is an object.
         """
         from harmonia_lab.server.kernel import Server, ServerSettings  # noqa: PLC0415 - socketio loads where it is used
 
         with self._lock:
             asked = settings or ServerSettings(**options)
             if self.server is not None and self.server.running:
-                if self.server.settings == asked:
+                if self.server.settings == asked and isolated == (self.server is self._away):
                     return self.server
                 raise InvalidRequest(
                     f"This lab serves at {self.server.url} already, with other settings.",
                     hint="Stop that one first: `lab.server.stop()`.",
                 )
-            self.server = Server(self, asked, self.home)
+            self.server = self._isolated(asked) if isolated else Server(self, asked, self.home)
             return self.server
+
+    def _isolated(self, settings: ServerSettings) -> IsolatedServer:
+        from harmonia_lab.isolated.server import IsolatedServer  # noqa: PLC0415 - as above
+        from harmonia_lab.isolated.settings import tellable  # noqa: PLC0415 - as above
+
+        given = self._given | {"songs": self.songs, "home": self.home, "limits": self.limits}
+        if given["metadata"] == "auto":  # what this lab says that it uses
+            given["metadata"] = self.metadata_engine.name
+        told = tellable(given)
+        self._elsewhere = server = IsolatedServer(told, settings, journal=self.journal, hand_on=self.events)
+        if not self._active:  # what was loaded here is loaded there from now on; here, a later song loads it again
+            self.metadata_engine.close()
+            self.audio_engine.close()
+        return server
+
+    @property
+    def _away(self) -> IsolatedServer | None:
+        """Who makes the songs, where that is another process."""
+        return self._elsewhere if self._elsewhere is not None and self._elsewhere.running else None
 
     def compose(self, narrative: str = "", *, progress: bool = True, **options: Any) -> Song:
         """Makes a song and waits for it, with a progress bar. `options` are those of `submit`.
@@ -369,6 +410,8 @@ class Lab:
     def close(self) -> None:
         """Cancels what is running and ends what was started. Idempotent."""
         self._queue.close(CANCEL_GRACE_S)
+        if (away := self._away) is not None:
+            away.cancel_all(CANCEL_GRACE_S)
         if self.server is not None:
             self.server.stop()
         if self._journal is not None:

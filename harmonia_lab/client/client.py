@@ -222,6 +222,11 @@ class Client:
         """The same as `events`, of jobs that were subscribed to."""
         return self._stream(Stream(JobEvent, "job", job_id), job_id)
 
+    def everything(self) -> Stream[FamilyEvent]:
+        """Every event of all that is joined and subscribed to, both families in one order, from now on, without an
+        end."""
+        return self._stream(Stream[FamilyEvent]((Event, JobEvent), None), None)
+
     def _stream(self, stream: Stream[Any], generation_id: str | None) -> Stream[Any]:
         for family in ("generation", "job"):
             for event in self._heard.get((family, generation_id or ""), ()):
