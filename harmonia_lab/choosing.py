@@ -66,22 +66,23 @@ class AudioEngines:
                 hint="Choose audio=musicgen for them.",
                 details={"fields": ["audio", "audio_model" if model is not None else "audio_settings"]},
             )
-        self.chosen = self.get(choice)
+        self.chosen = self._named(choice)
 
-    def get(self, choice: str | AudioEngine) -> AudioEngine:
-        """Raises InvalidRequest for an unknown name, AudioError (MUSICGEN_UNAVAILABLE)."""
-        if not isinstance(choice, str):
-            self._engines.setdefault(choice.name, choice)
-            return choice
-        name = self.chosen.name if choice == "auto" else choice
-        if name not in AUDIO_ENGINES and name not in self._engines:
+    def get(self, choice: str | AudioEngine | None = None, model: str | None = None) -> AudioEngine:
+        """The engine of one song. choice: None is the lab's own. model: MusicGen's, unless it is what the engine has.
+
+        Raises InvalidRequest for an unknown name, or a model that the engine hasn't; AudioError (MUSICGEN_UNAVAILABLE).
+        """
+        engine = self.chosen if choice in (None, "auto") else self._named(choice)
+        if model is None or model in (engine.name, engine.record().get("model")):
+            return engine
+        if choice is not None and engine.name != "musicgen":
             raise InvalidRequest(
-                f"There is no audio engine {choice!r}.",
-                hint=f"Known: auto, {', '.join(AUDIO_ENGINES)}.",
-                details={"fields": ["audio"]},
+                f"The engine {engine.name} has no model {model!r}.", details={"fields": ["audio", "audio_model"]}
             )
+        name = f"musicgen {model}"
         if name not in self._engines:
-            self._engines[name] = self._make(name)
+            self._engines[name] = self._make("musicgen", model)
         return self._engines[name]
 
     def forget(self, engine: AudioEngine) -> None:
@@ -94,7 +95,21 @@ class AudioEngines:
         for engine in self._engines.values():
             engine.close()
 
-    def _make(self, name: str) -> AudioEngine:
+    def _named(self, choice: str | AudioEngine) -> AudioEngine:
+        if not isinstance(choice, str):
+            self._engines.setdefault(choice.name, choice)
+            return choice
+        if choice not in AUDIO_ENGINES and choice not in self._engines:
+            raise InvalidRequest(
+                f"There is no audio engine {choice!r}.",
+                hint=f"Known: auto, {', '.join(AUDIO_ENGINES)}.",
+                details={"fields": ["audio"]},
+            )
+        if choice not in self._engines:
+            self._engines[choice] = self._make(choice, self._model)
+        return self._engines[choice]
+
+    def _make(self, name: str, model: str | None) -> AudioEngine:
         if name == "sketch":
             from harmonia_lab.engines.sketch import SketchEngine  # noqa: PLC0415 - numpy loads with the first engine
 
@@ -102,7 +117,7 @@ class AudioEngines:
         from harmonia_lab.engines.musicgen.engine import MusicGenEngine  # noqa: PLC0415 - as above
         from harmonia_lab.engines.musicgen.settings import Settings  # noqa: PLC0415
 
-        return MusicGenEngine(self._model or "small", Settings.of(self._settings))
+        return MusicGenEngine(model or "small", Settings.of(self._settings))
 
 
 def audio_again(recorded: Mapping[str, Any]) -> str | AudioEngine:

@@ -234,7 +234,7 @@ class Lab:
             say, first = (outlet.queued if first else outlet.moved), False
             say(position=place, eta_seconds=eta_s)
 
-        engine = self.audio_engine if audio is None else self._audio_engines.get(audio)
+        engine = self._audio_engines.get(audio, request.audio_model)
         folder = SongFolder(self.songs, generation_id, Path(out) if out is not None else None)
         generation = Generation(
             request,
@@ -315,7 +315,7 @@ class Lab:
 
         Raises InvalidRequest for an unknown engine, the engine's error where it can't be had.
         """
-        engine = self.audio_engine if audio is None else self._audio_engines.get(audio)
+        engine = self._audio_engines.get(audio, request.audio_model)
         record = engine.record()
         own = self.metadata_engine.model if self.metadata_reason == "given" else None
         stage_1 = {"engine": self.metadata_engine.name, "model": request.model or self._given["model"] or own}

@@ -236,8 +236,10 @@ def _groups(runs: pd.DataFrame, by: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """In the order of their first runs."""
     if by not in runs:
         raise InvalidRequest(f"There is no column {by!r}.", hint="See `frame.columns`.")
+    unit = runs.attrs.get("units", {}).get(by, "")
     for value, group in runs.groupby(by, sort=False, dropna=False):
-        yield _plain(str(value)), group
+        name = f"{value:g} {unit}".rstrip() if isinstance(value, float) else str(value)
+        yield _plain(name), group
 
 
 def _plain(text: str) -> str:

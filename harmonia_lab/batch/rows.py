@@ -21,11 +21,24 @@ from harmonia_lab.protocol.models import SongMetadata, SongRequest, parse_reques
 
 __all__ = ["COLUMNS", "Row", "read_rows", "rows_of"]
 
-COLUMNS = ("narrative", "seconds", "seed", "bpm", "key", "genre", "instruments", "model", "metadata", "audio")
+COLUMNS = (
+    "narrative",
+    "seconds",
+    "seed",
+    "bpm",
+    "key",
+    "genre",
+    "instruments",
+    "model",
+    "metadata",
+    "audio",
+    "audio_model",
+)
 """Fields of `SongRequest`, and `audio`, the engine. An empty cell leaves the choice to the engines.
 
 instruments: a list, or names with commas between them. metadata: an object, or the path of a song's `metadata.json`
 (beside the table, where it is relative); it skips stage 1. model: the language model. audio: auto, sketch or musicgen.
+audio_model: MusicGen's, a name or a folder; with it, auto is musicgen.
 """
 
 MAX_TABLE_BYTES = 64 * 2**20
@@ -136,7 +149,7 @@ def _check_columns(names: Iterable[str], where: str) -> None:
             meant = f" Did you mean {near[0]!r}?" if near else ""
             raise InvalidRequest(
                 f"{where}: there is no column {str(name)[:40]!r}.{meant}",
-                hint=f"Known: {', '.join(COLUMNS)}. An audio model is chosen for the whole batch.",
+                hint=f"Known: {', '.join(COLUMNS)}.",
                 details={"fields": [str(name)[:40]]},
             )
 

@@ -171,6 +171,9 @@ class Generation:
             )
             self._end_failed(wrapped)
             raise wrapped from error
+        finally:
+            if self._status == "cancelled":
+                self._folder.discard()  # once more: it may have been abandoned while something was being written
 
     def abandon(self) -> bool:
         """Ends it as cancelled without waiting for the worker, which may sit in a call that can't be interrupted.

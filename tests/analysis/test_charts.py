@@ -50,6 +50,12 @@ def test_the_steps_of_a_bar_add_up_to_the_mean_time_of_a_song():
     assert labels == ["sketch\nn = 2", "musicgen\nn = 1"]
 
 
+def test_groups_of_numbers_are_named_with_their_unit():
+    frame = frame_of([run(seconds_requested=10.0), run(seconds_requested=2.5), run()])
+    (axes,) = charts.stage_latency(frame, by="seconds_requested").axes
+    assert [label.get_text().split("\n")[0] for label in axes.get_yticklabels()] == ["10 s", "2.5 s", "<NA>"]
+
+
 def test_the_real_time_factor_is_without_loading_and_one_is_marked():
     length, batch = charts.real_time_factor(FRAME).axes
     (offsets,) = {tuple(map(tuple, c.get_offsets())) for c in batch.collections[1:]}

@@ -16,8 +16,8 @@ def table(folder, text, name="songs.csv"):
     return path
 
 
-def test_every_field_of_a_request_is_a_column_but_those_that_one_batch_has_one_of():
-    assert set(COLUMNS) - {"audio"} == SongRequest.model_fields.keys() - {"generation_id", "audio_model"}
+def test_every_field_of_a_request_is_a_column_but_its_id():
+    assert set(COLUMNS) - {"audio"} == SongRequest.model_fields.keys() - {"generation_id"}
 
 
 def test_csv_cells_become_a_request(tmp_path):
@@ -68,7 +68,7 @@ def test_json_lines_become_requests_and_metadata_may_be_a_file_beside_them(tmp_p
         ("a.csv", b"narrative\ncaf\xe9\n", "no UTF-8 text"),
         ("a.jsonl", '{"narrative": "a"}\n{"narrative": }\n', "line 2 is no JSON (column 15"),
         ("a.jsonl", "[1]\n", "line 1 is no JSON object"),
-        ("a.jsonl", '{"audio_model": "small"}\n', "no column 'audio_model'"),
+        ("a.jsonl", '{"generation_id": "mine"}\n', "no column 'generation_id'"),
         ("a.jsonl", "[" * 100_000, "line 1 is"),
         ("a.jsonl", "1" * 10_000, "line 1 is no JSON"),
         ("a.txt", "narrative", "no .csv and no .jsonl"),

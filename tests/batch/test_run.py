@@ -92,6 +92,15 @@ def test_a_row_may_choose_its_engine_and_bring_its_metadata(lab, tmp_path):
     ]
 
 
+def test_a_row_may_choose_its_audio_model(lab, tmp_path, checkpoint):
+    model = str(checkpoint("tiny"))
+    rows = [{"metadata": SONG_METADATA, "seconds": 1, "seed": 1, "audio_model": m} for m in (model, "tones")]
+    report = lab.batch([*rows, rows[0] | {"audio": "sketch"}], tmp_path / "out", say=quiet)
+    assert statuses(report) == ["made", "made", "failed"]
+    assert [o.song["engines"]["audio"].split()[0] for o in report.songs] == ["musicgen", "fake"]
+    assert "has no model" in report.errors[0].error.message
+
+
 def test_a_line_is_said_for_each_stage(lab, tmp_path):
     lines = []
     lab.batch([row(seed=1), row(seed=1), row(bpm=1)], tmp_path / "out", say=lines.append)
