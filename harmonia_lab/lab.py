@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakValueDictionary
 
 from harmonia_lab.analysis.frames import BenchmarkLog
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
@@ -32,9 +33,11 @@ from harmonia_lab.sinks.metrics import Metrics
 from harmonia_lab.sinks.outlet import Outlet
 from harmonia_lab.sinks.standing import Standing
 from harmonia_lab.storage import home_folder
+from harmonia_lab.widgets.presence import in_kernel
 
 if TYPE_CHECKING:
     from harmonia_lab.server.kernel import Server, ServerSettings
+    from harmonia_lab.widgets.panel import Panel
 
 __all__ = ["CANCEL_GRACE_S", "Lab"]
 
@@ -42,6 +45,9 @@ _log = logging.getLogger(__name__)
 
 PROBE_S = 0.5
 """How long "auto" waits for an Ollama to answer."""
+
+SUMMARY_S = 10.0
+"""How long a cell that composed waits for its summary: a copy of the sound is encoded for it."""
 
 CANCEL_GRACE_S = 0.25
 """How long an interrupt waits for the worker to stop by itself before the song is ended without it."""
@@ -90,6 +96,7 @@ class Lab:
         self._journal: Journal | None = None
         self._active: dict[str, JobHandle] = {}
         self._chosen: dict[str, tuple[str | AudioEngine | None, Path | str | None]] = {}
+        self._panels: WeakValueDictionary[str, Panel] = WeakValueDictionary()
         self.server: Server | None = None
         """The latest that `serve` started."""
         self._audio_engines: dict[str, AudioEngine] = {}
@@ -231,7 +238,7 @@ class Lab:
             seq=earlier.seq if earlier else 0,
             tick=earlier.tick if earlier else 0,
         )
-        handle = JobHandle(generation, announce)
+        handle = JobHandle(generation, announce, self.panel)
         if earlier is None:
             self.journal.begin(view.job, request)
         else:
@@ -285,6 +292,20 @@ class Lab:
             self.server = Server(self, asked, self.home)
             return self.server
 
+    def panel(self, generation_id: str, *, plain: bool = False) -> Panel:
+        """A live view of any generation in the journal, for a notebook: of one that runs, of one that has ended, of one
+        from before a restart of the kernel. plain: for a front end without anywidget.
+
+        Raises Refused (NOT_FOUND) for an unknown id.
+        """
+        from harmonia_lab.widgets.panel import Panel  # noqa: PLC0415 - widgets load where they are shown
+        from harmonia_lab.widgets.rooms import LabRoom  # noqa: PLC0415 - as above
+
+        panel = self._panels.get(generation_id)
+        if panel is None or plain:
+            panel = self._panels[generation_id] = Panel.over(LabRoom(self, generation_id), plain=plain)
+        return panel
+
     def compose(self, narrative: str = "", *, progress: bool = True, **options: Any) -> Song:
         """Makes a song and waits for it, with a progress bar. `options` are those of `submit`.
 
@@ -298,7 +319,12 @@ class Lab:
 
     def _wait(self, job: JobHandle, *, progress: bool) -> Song:
         try:
-            if progress:
+            if progress and in_kernel():
+                panel = self.panel(job.id)
+                panel.display()
+                job.wait()
+                panel.settled.wait(SUMMARY_S)
+            elif progress:
                 from harmonia_lab.terminal import watch  # noqa: PLC0415 - rich loads only where something is shown
 
                 watch(job)
