@@ -302,7 +302,7 @@ class Lab:
         from harmonia_lab.widgets.rooms import LabRoom  # noqa: PLC0415 - as above
 
         panel = self._panels.get(generation_id)
-        if panel is None or plain:
+        if panel is None or panel.closed or plain:
             panel = self._panels[generation_id] = Panel.over(LabRoom(self, generation_id), plain=plain)
         return panel
 

@@ -1,6 +1,8 @@
 // The live panel's front end: draws one small view (see scene.py) and sends what is clicked. It decides nothing, and
 // sets every word as text: a story or a model may have written it.
 
+const PATIENCE_MS = 2000; // a kernel that has nothing else to do answers a click in a tenth of it
+
 const make = (tag, className, attributes = {}) => {
   const node = document.createElement(tag);
   node.className = className;
@@ -103,26 +105,37 @@ function render({ model, el }) {
   const plan = make("p", "hl-plan");
   const connection = make("p", "hl-error", { role: "alert" });
   const notice = make("p", "hl-error", { role: "alert" });
+  const busy = make("p", "hl-plan", { role: "alert" });
+  busy.hidden = true;
   const lyrics = make("pre", "hl-lyrics", { tabindex: "0", "aria-label": "Lyrics" });
   const picture = make("img", "hl-picture");
   const audio = make("audio", "hl-audio", { controls: "", preload: "metadata", "aria-label": "The song" });
   const files = make("ul", "hl-files", { "aria-label": "Downloads" });
   const preview = previewPlayer();
   const ask = (what, more = {}) => model.send({ ask: what, ...more });
-  const cancel = button("Cancel", "hl-cancel", () => {
-    cancel.disabled = true;
-    ask("cancel");
-  });
-  const retry = button("Retry", "hl-retry", () => {
-    retry.disabled = true;
-    ask("retry");
-  });
+  let waiting = 0;
+  const click = (node, what) => {
+    node.disabled = true;
+    ask(what);
+    clearTimeout(waiting);
+    // Most kernels hear clicks only between cells.
+    waiting = setTimeout(() => {
+      if (node.disabled) say(busy, "The kernel is busy with a cell, and will hear this when the cell has ended. Interrupt the kernel to stop the cell now.");
+    }, PATIENCE_MS);
+  };
+  const heard = (node) => {
+    if (!node.disabled) return;
+    node.disabled = false;
+    say(busy, "");
+  };
+  const cancel = button("Cancel", "hl-cancel", () => click(cancel, "cancel"));
+  const retry = button("Retry", "hl-retry", () => click(retry, "retry"));
   const progress = make("div", "hl-progress");
   const buttons = make("div", "hl-buttons");
   const words = make("div", "hl-words");
   const song = make("div", "hl-song");
   buttons.append(cancel, retry);
-  progress.append(overall.row, stages[0].row, stages[1].row, chips, status, numbers, alert, plan, connection, notice, buttons);
+  progress.append(overall.row, stages[0].row, stages[1].row, chips, status, numbers, alert, plan, connection, notice, buttons, busy);
   words.append(title, facts, lyrics);
   song.append(picture, audio, preview.box, files);
   root.append(progress, words, song);
@@ -164,8 +177,8 @@ function render({ model, el }) {
     if (follow && view.status === "processing") lyrics.scrollTop = lyrics.scrollHeight;
     cancel.hidden = !view.canCancel;
     retry.hidden = !view.canRetry;
-    if (view.notice || !view.canCancel) cancel.disabled = false;
-    if (view.notice || !view.canRetry) retry.disabled = false;
+    if (view.notice || !view.canCancel) heard(cancel);
+    if (view.notice || !view.canRetry) heard(retry);
     if (view.status !== "processing") preview.clear();
   };
 
@@ -208,6 +221,7 @@ function render({ model, el }) {
     model.off("change:files", drawSong);
     model.off("msg:custom", hear);
     preview.clear();
+    clearTimeout(waiting);
     [picture, audio].forEach((node) => node.src && URL.revokeObjectURL(node.src));
   };
 }

@@ -89,6 +89,7 @@ class Panel:
         self.settled = threading.Event()
         """Set while it has ended and the summary stands in every cell."""
         self.live = True
+        self.closed = False
         room.enter(self._changed, self._preview)
         _PACER.mark(self)
 
@@ -139,7 +140,7 @@ class Panel:
         """Hears and shows nothing any more. Idempotent."""
         self._room.leave()
         with self._lock:
-            self.live = False
+            self.live, self.closed = False, True
             if self._face is not None:
                 self._face.widget.close()
 

@@ -168,7 +168,5 @@ class Notebook:
         return self.page.evaluate(EXECUTE, code)
 
     def restart(self):
-        self.page.evaluate(
-            "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
-        )
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
         self.page.wait_for_function(READY)
