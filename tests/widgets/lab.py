@@ -120,15 +120,15 @@ class Address:
 
 
 @contextlib.contextmanager
-def chromium(**options):
-    """A browser's page. options: of Playwright's `new_page`."""
+def chromium():
+    """A browser. One at a time: Playwright's loop is the thread's."""
     executable = find_browser()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, headless=True, args=FLAGS)
         try:
-            yield browser.new_page(**{"viewport": {"width": 1280, "height": 1000}} | options)
+            yield browser
         finally:
             browser.close()
 

@@ -1,4 +1,4 @@
-"""A panel over a real lab and over a real server, seen from its view; what a browser makes of it is test_jupyter.py's."""
+"""A panel over a real lab and over a real server, by its view; what a browser makes of it is test_jupyter.py's."""
 
 import threading
 import time

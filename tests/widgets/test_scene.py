@@ -13,7 +13,7 @@ from harmonia_lab.widgets.scene import Scene, follow, view
 from tests.sinks.stories import METADATA, OPTIONS, Teller, job, told_live
 
 
-def watch(events, *, clock=lambda index: float(index), scene=None):
+def watch(events, *, clock=float, scene=None):
     """Every view on the way, and the scene at the end."""
     scene = scene or Scene("g")
     state, views = scene.state, []
