@@ -37,6 +37,8 @@ from harmonia_lab.widgets.presence import in_kernel
 
 if TYPE_CHECKING:
     from harmonia_lab.server.kernel import Server, ServerSettings
+    from harmonia_lab.widgets.compose import ComposeForm
+    from harmonia_lab.widgets.monitor import Monitor
     from harmonia_lab.widgets.panel import Panel
 
 __all__ = ["CANCEL_GRACE_S", "Lab"]
@@ -305,6 +307,18 @@ class Lab:
         if panel is None or panel.closed or plain:
             panel = self._panels[generation_id] = Panel.over(LabRoom(self, generation_id), plain=plain)
         return panel
+
+    def monitor(self, user: str | None = "local") -> Monitor:
+        """The latest jobs in one live table, for a notebook. user: whose; None: everybody's."""
+        from harmonia_lab.widgets.monitor import Monitor  # noqa: PLC0415 - as above
+
+        return Monitor(self, user)
+
+    def form(self) -> ComposeForm:
+        """A form for a request, for a notebook."""
+        from harmonia_lab.widgets.compose import ComposeForm  # noqa: PLC0415 - as above
+
+        return ComposeForm(self, AUDIO_ENGINES)
 
     def compose(self, narrative: str = "", *, progress: bool = True, **options: Any) -> Song:
         """Makes a song and waits for it, with a progress bar. `options` are those of `submit`.

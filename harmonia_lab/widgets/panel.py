@@ -21,6 +21,7 @@ from IPython.display import display, publish_display_data
 from harmonia_lab.client.link import Token
 from harmonia_lab.errors import ErrorCode, HarmoniaError, Refused
 from harmonia_lab.protocol.events import AudioPreview
+from harmonia_lab.protocol.models import SongMetadata
 from harmonia_lab.sinks.store import State
 from harmonia_lab.widgets.finished import FinishedSong, load
 from harmonia_lab.widgets.memory import memory_now
@@ -30,11 +31,12 @@ from harmonia_lab.widgets.rooms import Room, ServerRoom
 from harmonia_lab.widgets.scene import ENDED, Scene, View, follow, view
 from harmonia_lab.widgets.summary import EMPTY, Bundle, bundles
 
-__all__ = ["Panel"]
+__all__ = ["PACER", "Panel"]
 
 POLL_S = 0.1
 
-_PACER = Pacer()
+PACER = Pacer()
+"""Of all views of this process."""
 _log = logging.getLogger(__name__)
 
 
@@ -91,13 +93,22 @@ class Panel:
         self.live = True
         self.closed = False
         room.enter(self._changed, self._preview)
-        _PACER.mark(self)
+        PACER.mark(self)
 
     @property
     def view(self) -> View:
         """What it shows now, as one JSON value."""
         with self._lock:
             return view(self._scene, memory=self._memory if self.live else "", notice=self._notice)
+
+    @property
+    def metadata(self) -> SongMetadata | None:
+        """What stage 1 wrote, or was given, once that is known."""
+        return self._scene.metadata
+
+    def observe(self, observer: Callable[[State], None]) -> Callable[[], None]:
+        """As `Store.observe`; what the panel knows is up to date when the observer is called."""
+        return self._room.store.observe(observer)
 
     @property
     def widget(self) -> Any:
@@ -153,7 +164,7 @@ class Panel:
             if self.live:
                 self._end = None
                 self.settled.clear()
-        _PACER.mark(self)
+        PACER.mark(self)
 
     def _preview(self, event: AudioPreview) -> None:
         with self._lock:
@@ -224,7 +235,7 @@ class Panel:
     def _note(self, notice: str) -> None:
         with self._lock:
             self._notice = notice
-        _PACER.mark(self)
+        PACER.mark(self)
 
     # Without a front end
 
