@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakValueDictionary
 
 from harmonia_lab.analysis.frames import BenchmarkLog
-from harmonia_lab.choosing import AudioEngines, audio_again, choose_metadata
+from harmonia_lab.choosing import AUDIO_ENGINES, AudioEngines, audio_again, choose_metadata
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
 from harmonia_lab.errors import ErrorCode, InvalidRequest, Refused
 from harmonia_lab.pipeline.artifacts import SongFolder, read_record
@@ -33,16 +34,23 @@ from harmonia_lab.sinks.metrics import Metrics
 from harmonia_lab.sinks.outlet import Outlet
 from harmonia_lab.sinks.standing import Standing
 from harmonia_lab.storage import home_folder
+from harmonia_lab.widgets.presence import in_kernel
 
 if TYPE_CHECKING:
     from harmonia_lab.batch import BatchReport
     from harmonia_lab.batch.run import Rows
     from harmonia_lab.isolated.server import IsolatedServer
     from harmonia_lab.server.kernel import Server, ServerSettings
+    from harmonia_lab.widgets.compose import ComposeForm
+    from harmonia_lab.widgets.monitor import Monitor
+    from harmonia_lab.widgets.panel import Panel
 
 __all__ = ["CANCEL_GRACE_S", "Lab"]
 
 _log = logging.getLogger(__name__)
+
+SUMMARY_S = 10.0
+"""How long a cell that composed waits for its summary: a copy of the sound is encoded for it."""
 
 CANCEL_GRACE_S = 0.25
 """How long an interrupt waits for the worker to stop by itself before the song is ended without it."""
@@ -91,6 +99,7 @@ class Lab:
         self._journal: Journal | None = None
         self._active: dict[str, JobHandle] = {}
         self._chosen: dict[str, tuple[str | AudioEngine | None, Path | str | None]] = {}
+        self._panels: WeakValueDictionary[str, Panel] = WeakValueDictionary()
         self.server: Server | IsolatedServer | None = None
         """The latest that `serve` started."""
         self._elsewhere: IsolatedServer | None = None
@@ -250,7 +259,7 @@ class Lab:
             seq=earlier.seq if earlier else 0,
             tick=earlier.tick if earlier else 0,
         )
-        handle = JobHandle(generation, announce)
+        handle = JobHandle(generation, announce, self.panel)
         if earlier is None:
             self.journal.begin(view.job, request)
         else:
@@ -372,6 +381,32 @@ class Lab:
         """Who makes the songs, where that is another process."""
         return self._elsewhere if self._elsewhere is not None and self._elsewhere.running else None
 
+    def panel(self, generation_id: str, *, plain: bool = False) -> Panel:
+        """A live view of any generation in the journal, for a notebook: of one that runs, of one that has ended, of one
+        from before a restart of the kernel. plain: for a front end without anywidget.
+
+        Raises Refused (NOT_FOUND) for an unknown id.
+        """
+        from harmonia_lab.widgets.panel import Panel  # noqa: PLC0415 - widgets load where they are shown
+        from harmonia_lab.widgets.rooms import LabRoom  # noqa: PLC0415 - as above
+
+        panel = self._panels.get(generation_id)
+        if panel is None or panel.closed or plain:
+            panel = self._panels[generation_id] = Panel.over(LabRoom(self, generation_id), plain=plain)
+        return panel
+
+    def monitor(self, user: str | None = "local") -> Monitor:
+        """The latest jobs in one live table, for a notebook. user: whose; None: everybody's."""
+        from harmonia_lab.widgets.monitor import Monitor  # noqa: PLC0415 - as above
+
+        return Monitor(self, user)
+
+    def form(self) -> ComposeForm:
+        """A form for a request, for a notebook."""
+        from harmonia_lab.widgets.compose import ComposeForm  # noqa: PLC0415 - as above
+
+        return ComposeForm(self, AUDIO_ENGINES)
+
     def compose(self, narrative: str = "", *, progress: bool = True, **options: Any) -> Song:
         """Makes a song and waits for it, with a progress bar. `options` are those of `submit`.
 
@@ -385,7 +420,12 @@ class Lab:
 
     def _wait(self, job: JobHandle, *, progress: bool) -> Song:
         try:
-            if progress:
+            if progress and in_kernel():
+                panel = self.panel(job.id)
+                panel.display()
+                job.wait()
+                panel.settled.wait(SUMMARY_S)
+            elif progress:
                 from harmonia_lab.terminal import watch  # noqa: PLC0415 - rich loads only where something is shown
 
                 watch(job)

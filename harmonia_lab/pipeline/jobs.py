@@ -56,10 +56,16 @@ class Work(Protocol):
 class JobHandle:
     """A song being made. `await job`, `job.result()`, `job.cancel()`; `job.progress` is the latest progress event."""
 
-    def __init__(self, generation: Work, announce: Callable[[int, float], None] = lambda _place, _eta_s: None) -> None:
+    def __init__(
+        self,
+        generation: Work,
+        announce: Callable[[int, float], None] = lambda _place, _eta_s: None,
+        panel: Callable[[str], Any] | None = None,
+    ) -> None:
         """announce: called with its place in the queue and the seconds until its song is done, whenever that changes
-        while it waits."""
+        while it waits. panel: makes a view of the generation with this id."""
         self._generation = generation
+        self._panel = panel
         self.announce = announce
         self._done = threading.Event()
         self._song: Song | None = None
@@ -75,6 +81,18 @@ class JobHandle:
     @property
     def id(self) -> str:
         return self._generation.id
+
+    def panel(self) -> Any:
+        """A live view for a notebook; at the end of a cell, the job itself shows it. See `Lab.panel`."""
+        assert self._panel is not None, "made without a lab"
+        return self._panel(self.id)
+
+    def _ipython_display_(self) -> None:
+        """How Jupyter shows a job."""
+        self.panel().display()
+
+    def __repr__(self) -> str:
+        return f"JobHandle({self.id}, {self.status})"
 
     @property
     def status(self) -> Status:
