@@ -16,13 +16,13 @@ test: $(VENV)/.installed-test  ## everything that must hold
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(PYTEST_ARGS)
 
 stress: $(VENV)/.installed-test  ## what takes longer: 200 random cuts of the connection
 	HARMONIA_CUTS=200 $(BIN)/python -m pytest tests/client/test_cuts.py
 
-lab: $(VENV)/.installed-test  ## JupyterLab on the notebooks
-	$(BIN)/jupyter lab notebooks
+lab: $(VENV)/.installed-lab  ## JupyterLab on the first notebook
+	$(BIN)/jupyter lab notebooks/01_compose.ipynb
 
 bench: $(VENV)/.installed  ## what a song costs on this machine
 	$(BIN)/harmonia bench pipeline
@@ -36,6 +36,10 @@ $(VENV)/bin/python:
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable .
 	$(BIN)/harmonia setup embedded
+	@touch $@
+
+$(VENV)/.installed-lab: $(VENV)/.installed
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[notebook]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

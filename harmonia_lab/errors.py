@@ -31,6 +31,7 @@ __all__ = [
     "MetadataError",
     "Refused",
     "StorageError",
+    "error_of",
 ]
 
 
@@ -182,3 +183,19 @@ class Cancelled(HarmoniaError):
             "The generation was cancelled." if reason == "user_cancelled" else f"The generation was stopped: {reason}."
         )
         self.reason = reason
+
+
+_KINDS: dict[type[HarmoniaError], tuple[str, ...]] = {
+    InvalidRequest: ("INVALID_PAYLOAD",),
+    MetadataError: ("OLLAMA_", "METADATA_"),
+    AudioError: ("AUDIO_", "MUSICGEN_"),
+    StorageError: ("STORAGE_",),
+    Refused: ("UNAUTHORIZED", "NOT_FOUND", "RATE_LIMITED", "QUEUE_FULL", "CANCEL_FAILED", "NOT_RECOVERABLE"),
+}
+
+
+def error_of(code: str, message: str, *, hint: str = "", details: dict[str, Any] | None = None) -> HarmoniaError:
+    """What another process could not do, as if it had happened here. A code that is not in the table is INTERNAL."""
+    known = ErrorCode(code) if code in CODES else ErrorCode.INTERNAL
+    kind = next((kind for kind, starts in _KINDS.items() if known.startswith(starts)), HarmoniaError)
+    return kind(message, code=known, hint=hint, details=details)

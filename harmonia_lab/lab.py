@@ -1,7 +1,7 @@
 """`Lab`: the one place where concrete parts meet.
 
-Owns the choice of engines, the wiring of events and log, and the lifetime of what was started. Every step of making a
-song is somebody else's: `pipeline/` orders them, `engines/` do them.
+Owns the wiring of events and log, and the lifetime of what was started. Which engines a name stands for is
+`choosing.py`'s; every step of making a song is somebody else's: `pipeline/` orders them, `engines/` do them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakValueDictionary
 
 from harmonia_lab.analysis.frames import BenchmarkLog
+from harmonia_lab.choosing import AUDIO_ENGINES, AudioEngines, audio_again, choose_metadata
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
-from harmonia_lab.errors import ErrorCode, InvalidRequest, MetadataError, Refused
+from harmonia_lab.errors import ErrorCode, InvalidRequest, Refused
 from harmonia_lab.pipeline.artifacts import SongFolder, read_record
 from harmonia_lab.pipeline.jobs import JobHandle, JobQueue, QueueLimits
 from harmonia_lab.pipeline.song import Generation, Limits
@@ -32,18 +34,23 @@ from harmonia_lab.sinks.metrics import Metrics
 from harmonia_lab.sinks.outlet import Outlet
 from harmonia_lab.sinks.standing import Standing
 from harmonia_lab.storage import home_folder
+from harmonia_lab.widgets.presence import in_kernel
 
 if TYPE_CHECKING:
     from harmonia_lab.batch import BatchReport
     from harmonia_lab.batch.run import Rows
+    from harmonia_lab.isolated.server import IsolatedServer
     from harmonia_lab.server.kernel import Server, ServerSettings
+    from harmonia_lab.widgets.compose import ComposeForm
+    from harmonia_lab.widgets.monitor import Monitor
+    from harmonia_lab.widgets.panel import Panel
 
 __all__ = ["CANCEL_GRACE_S", "Lab"]
 
 _log = logging.getLogger(__name__)
 
-PROBE_S = 0.5
-"""How long "auto" waits for an Ollama to answer."""
+SUMMARY_S = 10.0
+"""How long a cell that composed waits for its summary: a copy of the sound is encoded for it."""
 
 CANCEL_GRACE_S = 0.25
 """How long an interrupt waits for the worker to stop by itself before the song is ended without it."""
@@ -72,7 +79,7 @@ class Lab:
         or an engine of your own. model: the language model's name. audio: "auto" (MusicGen
         where audio_model or audio_settings is given, else the sketch), "sketch", "musicgen", or an engine of your own.
         audio_model: a MusicGen model's name or folder. audio_settings: MusicGen's, by the names in
-        `engines.musicgen_settings.Settings` (arrangement, decoder, top_k, …).
+        `engines.musicgen.settings.Settings` (arrangement, decoder, top_k, …).
         songs: the folder that songs go to. home: where the run log lives (default: HARMONIA_HOME, or the per-user state
         folder).
 
@@ -92,13 +99,20 @@ class Lab:
         self._journal: Journal | None = None
         self._active: dict[str, JobHandle] = {}
         self._chosen: dict[str, tuple[str | AudioEngine | None, Path | str | None]] = {}
-        self.server: Server | None = None
+        self._panels: WeakValueDictionary[str, Panel] = WeakValueDictionary()
+        self.server: Server | IsolatedServer | None = None
         """The latest that `serve` started."""
-        self._audio_engines: dict[str, AudioEngine] = {}
-        self._model = model
-        self.metadata_engine, self.metadata_reason = _choose_metadata(metadata, model)
-        self._audio_model, self._audio_settings = audio_model, dict(audio_settings or {})
-        self.audio_engine = self._audio(audio, audio_model, self._audio_settings)
+        self._elsewhere: IsolatedServer | None = None
+        self._given = {
+            "metadata": metadata,
+            "model": model,
+            "audio": audio,
+            "audio_model": audio_model,
+            "audio_settings": dict(audio_settings or {}),
+        }
+        self.metadata_engine, self.metadata_reason = choose_metadata(metadata, model)
+        self._audio_engines = AudioEngines(audio, audio_model, audio_settings or {})
+        self.audio_engine = self._audio_engines.chosen
         _log.info(
             "Stage 1: %s (%s). Stage 2: %s.", self.metadata_engine.name, self.metadata_reason, self.audio_engine.name
         )
@@ -149,12 +163,17 @@ class Lab:
     ) -> JobHandle:
         """`submit`, with the request as one value. user: who owns it, and takes turns with the others.
 
-        Raises InvalidRequest where the generation's id is taken, Refused (QUEUE_FULL) beyond `limits`.
+        Raises InvalidRequest where the generation's id is taken, Refused (QUEUE_FULL) beyond `limits`. While an
+        isolated server runs, it makes the song: InvalidRequest for what it can't be told.
         """
+        if (away := self._away) is not None:
+            return away.submit(request, audio=audio, out=out, user=None if user == "local" else user, limits=limits)
         with self._lock:
             self._queue.check_room(user, limits)
             generation_id = request.generation_id or secrets.token_hex(6)
-            request = request.model_copy(update={"generation_id": generation_id})
+            # Drawn here, so that another attempt can go on from this one's stems.
+            seed = request.seed if request.seed is not None else secrets.randbits(32)
+            request = request.model_copy(update={"generation_id": generation_id, "seed": seed})
             now = utc_now()
             job = Job(id=generation_id, user_id=user, created_at=now, updated_at=now)
             handle = self._launch(request, JobView(job, metadata=request.metadata), audio, out)
@@ -167,6 +186,9 @@ class Lab:
         Raises Refused: CANCEL_FAILED where it has ended otherwise, or is not this lab's.
         """
         job = self._active.get(generation_id)
+        if job is None and (away := self._away) is not None:
+            away.cancel(generation_id)
+            return
         if job is not None:
             job.cancel()
         standing = self.journal.standing(generation_id)
@@ -181,6 +203,9 @@ class Lab:
 
         Raises Refused: NOT_FOUND, NOT_RECOVERABLE, or QUEUE_FULL beyond `limits`.
         """
+        if (away := self._away) is not None:
+            audio, out = self._chosen.get(generation_id, (None, None))
+            return away.retry(generation_id, audio=audio, out=out, limits=limits)
         with self._lock:
             standing = self.journal.standing(generation_id)
             if standing is None:
@@ -218,7 +243,7 @@ class Lab:
             say, first = (outlet.queued if first else outlet.moved), False
             say(position=place, eta_seconds=eta_s)
 
-        engine = self._engine_of(request, audio)
+        engine = self._audio_engines.get(audio, request.audio_model)
         folder = SongFolder(self.songs, generation_id, Path(out) if out is not None else None)
         generation = Generation(
             request,
@@ -234,11 +259,11 @@ class Lab:
             seq=earlier.seq if earlier else 0,
             tick=earlier.tick if earlier else 0,
         )
-        handle = JobHandle(generation, announce)
+        handle = JobHandle(generation, announce, self.panel)
         if earlier is None:
             self.journal.begin(view.job, request)
         else:
-            folder.clear()
+            folder.resume()
         self._active[generation_id] = handle
         handle.when_done(lambda: self._ended(handle))
         # One device: whatever renders, all songs of a lab share stage 1's engine.
@@ -299,10 +324,10 @@ class Lab:
 
         Raises InvalidRequest for an unknown engine, the engine's error where it can't be had.
         """
-        engine = self._engine_of(request, audio)
+        engine = self._audio_engines.get(audio, request.audio_model)
         record = engine.record()
         own = self.metadata_engine.model if self.metadata_reason == "given" else None
-        stage_1 = {"engine": self.metadata_engine.name, "model": request.model or self._model or own}
+        stage_1 = {"engine": self.metadata_engine.name, "model": request.model or self._given["model"] or own}
         stage_2 = {"engine": engine.name, "model": record.get("model"), "settings": record.get("settings")}
         return {"metadata": None if request.metadata else stage_1, "audio": stage_2}
 
@@ -310,27 +335,77 @@ class Lab:
         """Names of the language model and of the audio model that songs are made with."""
         return self.metadata_engine.model, str(self.audio_engine.record().get("model") or self.audio_engine.name)
 
-    def serve(self, settings: ServerSettings | None = None, **options: Any) -> Server:
+    def serve(
+        self, settings: ServerSettings | None = None, *, isolated: bool = False, **options: Any
+    ) -> Server | IsolatedServer:
         """Starts the Socket.IO and HTTP server in the background and returns at once.
 
+        isolated: in a process of its own, which makes the songs from then on, this lab's too; it goes on answering
+        while a cell holds the interpreter. Songs that were begun before are finished here.
         options: fields of `ServerSettings`: host ("127.0.0.1"), port (3333; 0 lets the system choose), …
         A cell that runs again gets the server that is running, where nothing else is asked for.
 
-        Raises InvalidRequest where the port is taken, or this lab serves with other settings already.
+        Raises InvalidRequest where the port is taken, this lab serves with other settings already, or an isolated one
+        would have to use an engine that is an object.
         """
         from harmonia_lab.server.kernel import Server, ServerSettings  # noqa: PLC0415 - socketio loads where it is used
 
         with self._lock:
             asked = settings or ServerSettings(**options)
             if self.server is not None and self.server.running:
-                if self.server.settings == asked:
+                if self.server.settings == asked and isolated == (self.server is self._away):
                     return self.server
                 raise InvalidRequest(
                     f"This lab serves at {self.server.url} already, with other settings.",
                     hint="Stop that one first: `lab.server.stop()`.",
                 )
-            self.server = Server(self, asked, self.home)
+            self.server = self._isolated(asked) if isolated else Server(self, asked, self.home)
             return self.server
+
+    def _isolated(self, settings: ServerSettings) -> IsolatedServer:
+        from harmonia_lab.isolated.server import IsolatedServer  # noqa: PLC0415 - as above
+        from harmonia_lab.isolated.settings import tellable  # noqa: PLC0415 - as above
+
+        given = self._given | {"songs": self.songs, "home": self.home, "limits": self.limits}
+        if given["metadata"] == "auto":  # what this lab says that it uses
+            given["metadata"] = self.metadata_engine.name
+        told = tellable(given)
+        self._elsewhere = server = IsolatedServer(told, settings, journal=self.journal, hand_on=self.events)
+        if not self._active:  # what was loaded here is loaded there from now on; here, a later song loads it again
+            self.metadata_engine.close()
+            self.audio_engine.close()
+        return server
+
+    @property
+    def _away(self) -> IsolatedServer | None:
+        """Who makes the songs, where that is another process."""
+        return self._elsewhere if self._elsewhere is not None and self._elsewhere.running else None
+
+    def panel(self, generation_id: str, *, plain: bool = False) -> Panel:
+        """A live view of any generation in the journal, for a notebook: of one that runs, of one that has ended, of one
+        from before a restart of the kernel. plain: for a front end without anywidget.
+
+        Raises Refused (NOT_FOUND) for an unknown id.
+        """
+        from harmonia_lab.widgets.panel import Panel  # noqa: PLC0415 - widgets load where they are shown
+        from harmonia_lab.widgets.rooms import LabRoom  # noqa: PLC0415 - as above
+
+        panel = self._panels.get(generation_id)
+        if panel is None or panel.closed or plain:
+            panel = self._panels[generation_id] = Panel.over(LabRoom(self, generation_id), plain=plain)
+        return panel
+
+    def monitor(self, user: str | None = "local") -> Monitor:
+        """The latest jobs in one live table, for a notebook. user: whose; None: everybody's."""
+        from harmonia_lab.widgets.monitor import Monitor  # noqa: PLC0415 - as above
+
+        return Monitor(self, user)
+
+    def form(self) -> ComposeForm:
+        """A form for a request, for a notebook."""
+        from harmonia_lab.widgets.compose import ComposeForm  # noqa: PLC0415 - as above
+
+        return ComposeForm(self, AUDIO_ENGINES)
 
     def compose(self, narrative: str = "", *, progress: bool = True, **options: Any) -> Song:
         """Makes a song and waits for it, with a progress bar. `options` are those of `submit`.
@@ -345,7 +420,12 @@ class Lab:
 
     def _wait(self, job: JobHandle, *, progress: bool) -> Song:
         try:
-            if progress:
+            if progress and in_kernel():
+                panel = self.panel(job.id)
+                panel.display()
+                job.wait()
+                panel.settled.wait(SUMMARY_S)
+            elif progress:
                 from harmonia_lab.terminal import watch  # noqa: PLC0415 - rich loads only where something is shown
 
                 watch(job)
@@ -370,13 +450,14 @@ class Lab:
     def close(self) -> None:
         """Cancels what is running and ends what was started. Idempotent."""
         self._queue.close(CANCEL_GRACE_S)
+        if (away := self._away) is not None:
+            away.cancel_all(CANCEL_GRACE_S)
         if self.server is not None:
             self.server.stop()
         if self._journal is not None:
             self._journal.close()
         self.metadata_engine.close()
-        for engine in self._audio_engines.values():
-            engine.close()
+        self._audio_engines.close()
 
     def __enter__(self) -> Self:
         return self
@@ -387,56 +468,6 @@ class Lab:
     def __repr__(self) -> str:
         stage_1 = f"{self.metadata_engine.name} [{self.metadata_reason}]"
         return f"Lab(metadata={stage_1}, audio={self.audio_engine.name}, songs={self.songs})"
-
-    def _audio(
-        self, choice: str | AudioEngine, model: str | None = None, settings: Mapping[str, Any] | None = None
-    ) -> AudioEngine:
-        if not isinstance(choice, str):
-            self._audio_engines.setdefault(choice.name, choice)
-            return choice
-        name = choice
-        if choice == "auto":
-            name = "musicgen" if model is not None or settings else "sketch"
-        if name not in AUDIO_ENGINES and name not in self._audio_engines:
-            raise InvalidRequest(
-                f"There is no audio engine {choice!r}.",
-                hint=f"Known: auto, {', '.join(AUDIO_ENGINES)}.",
-                details={"fields": ["audio"]},
-            )
-        if name == "sketch" and (model is not None or settings):
-            raise InvalidRequest(
-                "The sketch engine has no models and no settings.",
-                hint="Choose audio=musicgen for them.",
-                details={"fields": ["audio", "audio_model" if model is not None else "audio_settings"]},
-            )
-        if name not in self._audio_engines:
-            self._audio_engines[name] = self._make_audio(name)
-        return self._audio_engines[name]
-
-    def _engine_of(self, request: SongRequest, audio: str | AudioEngine | None) -> AudioEngine:
-        """The engine of one song. A model that it asks for is MusicGen's, unless it is what the engine has anyway."""
-        engine = self.audio_engine if audio is None else self._audio(audio)
-        model = request.audio_model
-        if model is None or model in (engine.name, engine.record().get("model")):
-            return engine
-        if audio is not None and engine.name != "musicgen":
-            raise InvalidRequest(
-                f"The engine {engine.name} has no model {model!r}.", details={"fields": ["audio", "audio_model"]}
-            )
-        key = f"musicgen {model}"
-        if key not in self._audio_engines:
-            self._audio_engines[key] = self._make_audio("musicgen", model)
-        return self._audio_engines[key]
-
-    def _make_audio(self, name: str, model: str | None = None) -> AudioEngine:
-        if name == "sketch":
-            from harmonia_lab.engines.sketch import SketchEngine  # noqa: PLC0415 - numpy loads with the first engine
-
-            return SketchEngine()
-        from harmonia_lab.engines.musicgen import MusicGenEngine  # noqa: PLC0415 - as above
-        from harmonia_lab.engines.musicgen_settings import Settings  # noqa: PLC0415
-
-        return MusicGenEngine(model or self._audio_model or "small", Settings.of(self._audio_settings))
 
     def _rerun(self, folder: Path, notes: list[str]) -> Verification:
         """Makes the recorded song again in a folder of its own, and compares the records."""
@@ -450,33 +481,18 @@ class Lab:
                 notes.append(f"Stage 1 ran on {recorded}, which can't be repeated to the byte; its metadata was taken.")
         with tempfile.TemporaryDirectory(prefix="harmonia-verify-") as scratch:
             again = Path(scratch) / "song"
-            engine = _audio_again(record["engines"]["audio"])
+            engine = audio_again(record["engines"]["audio"])
             try:
                 self.submit_request(request, audio=engine, out=again).result()
             finally:
-                if not isinstance(engine, str) and self._audio_engines.get(engine.name) is engine:
-                    del self._audio_engines[engine.name]  # set as the record says: not what this lab's users asked for
-                    engine.close()
+                if not isinstance(engine, str):
+                    self._audio_engines.forget(engine)  # set as the record says: not what this lab's users asked for
             return compare_records(record, read_record(again), folder)
 
 
 REPEATABLE_ENGINES = ("embedded",)
 """Metadata engines that write the same bytes again on the same machine. A remote Ollama batches, updates and rounds as
 it likes."""
-
-
-AUDIO_ENGINES = ("sketch", "musicgen")
-"""Those that a name stands for."""
-
-
-def _audio_again(recorded: Mapping[str, Any]) -> str | AudioEngine:
-    """The audio engine that a record names, set as it was."""
-    if recorded["engine"] != "musicgen":
-        return str(recorded["engine"])
-    from harmonia_lab.engines.musicgen import MusicGenEngine  # noqa: PLC0415
-    from harmonia_lab.engines.musicgen_settings import Settings  # noqa: PLC0415
-
-    return MusicGenEngine(recorded["model"], Settings.of(recorded["settings"]))
 
 
 def _draw_overview() -> DrawOverview:
@@ -488,34 +504,3 @@ def _draw_overview() -> DrawOverview:
         overview(path, **picture)
 
     return draw
-
-
-def _choose_metadata(choice: str | MetadataEngine, model: str | None) -> tuple[MetadataEngine, str]:
-    """The engine for stage 1, and why it is that one.
-
-    Raises InvalidRequest for an unknown name, MetadataError where the embedded model is needed and not installed.
-    """
-    if not isinstance(choice, str):
-        return choice, "given"
-    # The clients take a third of a second to load: not before an engine is wanted.
-    from harmonia_lab.engines.embedded import EmbeddedServer  # noqa: PLC0415
-    from harmonia_lab.engines.ollama import OllamaEngine, installed_models, server_address  # noqa: PLC0415
-
-    address = server_address()
-    if choice == "ollama":
-        return OllamaEngine(model), f"asked for, at {address}"
-    if choice == "embedded":
-        return OllamaEngine(endpoint=EmbeddedServer()), "asked for"
-    if choice != "auto":
-        raise InvalidRequest(
-            f"There is no metadata engine {choice!r}.",
-            hint="Known: auto, ollama, embedded.",
-            details={"fields": ["metadata"]},
-        )
-    try:
-        models = installed_models(address, PROBE_S)
-    except MetadataError:
-        return OllamaEngine(endpoint=EmbeddedServer()), f"no Ollama answers at {address}"
-    if not models and model is None:
-        return OllamaEngine(endpoint=EmbeddedServer()), f"Ollama at {address} has no model"
-    return OllamaEngine(model), f"Ollama answers at {address}"

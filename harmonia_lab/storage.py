@@ -1,7 +1,8 @@
 """Bytes on a disk, for good or with an error that says what to do; and the folder where state lives.
 
-Owns the one way in which the package writes whole files, what the operating system's refusals are called, and the place
-of `HARMONIA_HOME`. Which files there are, and in which order they appear, is the business of whoever calls.
+Owns the one way in which the package writes whole files, what the operating system's refusals are called, the place of
+`HARMONIA_HOME`, and where a child process finds the package. Which files there are, and in which order they appear, is
+the business of whoever calls.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from harmonia_lab.errors import ErrorCode, StorageError
 
-__all__ = ["home_folder", "storage_error", "storage_errors", "write_bytes"]
+__all__ = ["home_folder", "package_environment", "storage_error", "storage_errors", "write_bytes"]
 
 
 def home_folder() -> Path:
@@ -25,6 +26,15 @@ def home_folder() -> Path:
     import platformdirs  # noqa: PLC0415 - only needed where nothing is set
 
     return platformdirs.user_state_path("harmonia-lab", appauthor=False)
+
+
+def package_environment() -> dict[str, str]:
+    """The environment in which a child process finds this very package, also where it is not installed (a checkout)."""
+    environment = dict(os.environ)
+    root = Path(__file__).parent.parent
+    if root.name not in {"site-packages", "dist-packages"}:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), environment.get("PYTHONPATH")]))
+    return environment
 
 
 def write_bytes(path: Path, data: bytes | bytearray | memoryview) -> None:

@@ -12,7 +12,7 @@ PACKAGES = {"@asyncapi/parser": "3.6.3", "socket.io-client": "4.8.4", "typescrip
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """checkpoint(size): a folder that MusicGen.get_pretrained loads."""
-    from harmonia_lab.engines.random_checkpoint import make_checkpoint
+    from harmonia_lab.engines.musicgen.random_checkpoint import make_checkpoint
 
     @functools.cache
     def make(size):
@@ -24,7 +24,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="session")
 def musicgen(checkpoint):
     """musicgen(size): the loaded model, on the CPU. Shared: leave its weights alone."""
-    from harmonia_lab.engines.audiocraft_standins import load_audiocraft
+    from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft
 
     load_audiocraft()
     from audiocraft.models import MusicGen

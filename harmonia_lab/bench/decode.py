@@ -22,11 +22,11 @@ import torch
 
 from harmonia_lab.bench.decode_loops import Audiocraft, Loop, Ours, Stopwatch, Transformers
 from harmonia_lab.bench.decode_quality import compare_logits, compare_tokens
-from harmonia_lab.engines.audiocraft_standins import load_audiocraft
-from harmonia_lab.engines.decoder import Decoder
-from harmonia_lab.engines.kv_cache import cache_bytes
+from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft
+from harmonia_lab.engines.musicgen.decoder import Decoder
+from harmonia_lab.engines.musicgen.kv_cache import cache_bytes
+from harmonia_lab.engines.musicgen.random_checkpoint import make_checkpoint
 from harmonia_lab.engines.probes import host
-from harmonia_lab.engines.random_checkpoint import make_checkpoint
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.pipeline.artifacts import package_versions
 from harmonia_lab.storage import storage_errors

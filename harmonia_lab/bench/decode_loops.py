@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from harmonia_lab.engines.decoder import Decoder
+from harmonia_lab.engines.musicgen.decoder import Decoder
 
 __all__ = ["Audiocraft", "Loop", "Ours", "Stopwatch", "Transformers", "matrix_elements"]
 

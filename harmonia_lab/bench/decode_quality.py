@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harmonia_lab.engines.decoder import Decoder
-from harmonia_lab.engines.sampling import Noise, Sampling
+from harmonia_lab.engines.musicgen.decoder import Decoder
+from harmonia_lab.engines.musicgen.sampling import Noise, Sampling
 
 __all__ = ["ALLOWED_MARGIN", "compare_logits", "compare_tokens", "reference_logits"]
 

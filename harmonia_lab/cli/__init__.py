@@ -138,16 +138,20 @@ def _add_server(commands: _Commands) -> None:
     serve = commands.add_parser(
         "serve", help="let clients make songs", description="Serves Socket.IO and HTTP, until it is stopped."
     )
-    serve.add_argument("--host", default="127.0.0.1", help="where it listens (default 127.0.0.1: this machine alone)")
-    serve.add_argument("--port", type=int, default=3333, help="0 lets the system choose (default 3333)")
+    serve.add_argument("--host", help="where it listens (default 127.0.0.1: this machine alone)")
+    serve.add_argument("--port", type=int, help="0 lets the system choose (default 3333)")
     serve.add_argument("--public-url", metavar="URL", help="how clients reach it, where that is another address")
     serve.add_argument("--certificate", metavar="FILE", help="PEM; with --private-key, it speaks TLS")
     serve.add_argument("--private-key", metavar="FILE", help="PEM")
     serve.add_argument("--public-keys", metavar="FILE", help="PEM or JWKS: tokens are RS256, and come from elsewhere")
-    serve.add_argument("--songs", metavar="DIR", default="songs", help="the folder that songs go to (default songs)")
-    serve.add_argument("--metadata", choices=("auto", "ollama", "embedded"), default="auto", help="who writes lyrics")
+    serve.add_argument("--songs", metavar="DIR", help="the folder that songs go to (default songs)")
+    serve.add_argument("--metadata", choices=("auto", "ollama", "embedded"), help="who writes lyrics (default auto)")
     serve.add_argument("--metadata-model", metavar="NAME", help="the language model, as its server names it")
-    serve.add_argument("--audio", choices=("auto", "sketch"), default="auto", help="who renders the music")
+    serve.add_argument("--audio", choices=("auto", "sketch", "musicgen"), help="who renders the music (default auto)")
+    serve.add_argument("--audio-model", metavar="NAME|FOLDER", help="MusicGen's, as for `harmonia song`")
+    serve.add_argument(
+        "--settings", metavar="FILE", help='JSON, {"lab": …, "server": …}: all else that can be set; - reads a line'
+    )
     serve.add_argument("--attached", action="store_true", help="end when standard input closes")
     serve.add_argument("--json", action="store_true", help="print one JSON object with its URL")
 
@@ -190,7 +194,16 @@ def _add_bench(commands: _Commands) -> None:
     decode.add_argument("--positions", type=_numbers, default=[0, 1000], metavar="N,N", help="frames (default 0,1000)")
     decode.add_argument("--batches", type=_numbers, default=[1, 4], metavar="N,N", help="prompts at once (default 1,4)")
     decode.add_argument("--steps", type=int, help="steps that count in each run (default 12; on a GPU 192)")
-    for subject in (pipeline, decode):
+    cancel = subjects.add_parser("cancel", help="from a client's cancel to the end that it hears of, in both stages")
+    cancel.add_argument("--runs", type=int, default=50, help="cancels in each stage (default 50)")
+    cancel.add_argument("--seconds", type=float, default=60.0, help="length of each song (default 60)")
+    fanout = subjects.add_parser("fanout", help="the server's room broadcast: ours, python-socketio's, JavaScript's")
+    fanout.add_argument("--subscribers", type=_numbers, default=[100, 1000], metavar="N,N", help="default 100,1000")
+    fanout.add_argument("--rounds", type=int, default=5, help="that count, after one that does not (default 5)")
+    kernel = subjects.add_parser("kernel", help="the server in a kernel that is busy, in a thread and isolated")
+    kernel.add_argument("--subscribers", type=int, default=100, metavar="N", help="default 100")
+    kernel.add_argument("--seconds", type=float, default=6.0, help="of each measurement (default 6)")
+    for subject in (pipeline, decode, cancel, fanout, kernel):
         subject.add_argument("--json", metavar="FILE", help="also write the figures, with the machine and the versions")
 
 

@@ -129,15 +129,15 @@ def _sketch() -> Check:
 
 def _musicgen() -> Check:
     """A second of audio from a model of debug size, through every part that a real one goes through."""
-    from harmonia_lab.engines.musicgen_install import missing  # noqa: PLC0415
+    from harmonia_lab.engines.musicgen.install import missing  # noqa: PLC0415
 
     absent = missing()
     if absent:
         return Check("MusicGen", "optional", f"not installed: {', '.join(absent)}", "harmonia setup musicgen")
     from harmonia_lab.engines.base import CancelToken  # noqa: PLC0415
     from harmonia_lab.engines.composing import compose  # noqa: PLC0415
-    from harmonia_lab.engines.musicgen import MusicGenEngine  # noqa: PLC0415
-    from harmonia_lab.engines.random_checkpoint import make_checkpoint  # noqa: PLC0415
+    from harmonia_lab.engines.musicgen.engine import MusicGenEngine  # noqa: PLC0415
+    from harmonia_lab.engines.musicgen.random_checkpoint import make_checkpoint  # noqa: PLC0415
     from harmonia_lab.protocol.models import SongMetadata  # noqa: PLC0415
 
     metadata = SongMetadata.model_validate(
@@ -155,7 +155,7 @@ def _musicgen() -> Check:
     try:
         with tempfile.TemporaryDirectory(prefix="harmonia-doctor-") as scratch:
             engine = MusicGenEngine(str(make_checkpoint(Path(scratch) / "tiny", "tiny")))
-            (stem,) = engine.render(plan.parts, plan, {"piano": 0}, lambda _: None, CancelToken())
+            (stem,) = engine.render(plan.parts, plan, {"piano": 0}, lambda _: None, CancelToken(), {})
             record = engine.record()
             engine.close()
     except HarmoniaError as error:

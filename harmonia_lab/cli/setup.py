@@ -7,7 +7,8 @@ import shlex
 import subprocess
 import sys
 
-from harmonia_lab.engines import embedded, musicgen_install
+from harmonia_lab.engines import embedded
+from harmonia_lab.engines.musicgen import install
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
 
 __all__ = ["run"]
@@ -40,23 +41,23 @@ def _embedded() -> int:
 
 
 def _musicgen() -> int:
-    if musicgen_install.is_installed():
+    if install.is_installed():
         print("MusicGen (audiocraft) is installed.", file=sys.stderr)
         return 0
-    for command in musicgen_install.install_commands():
+    for command in install.install_commands():
         print(f"Installing MusicGen (audiocraft): {shlex.join(command)}", file=sys.stderr)
         status = _pip(command)
         if status != 0:
             raise HarmoniaError(
                 f"MusicGen could not be installed: pip ended with status {status}.",
-                code=ErrorCode.AUDIO_UNAVAILABLE,
+                code=ErrorCode.MUSICGEN_UNAVAILABLE,
                 hint=f"Mend what pip says above, then run it again, or by hand: {shlex.join(command)}",
             )
     return 0
 
 
 def _random_musicgen(size: str, folder: str) -> int:
-    from harmonia_lab.engines.random_checkpoint import make_checkpoint  # noqa: PLC0415 - brings torch
+    from harmonia_lab.engines.musicgen.random_checkpoint import make_checkpoint  # noqa: PLC0415 - brings torch
 
     made = make_checkpoint(folder, size)  # type: ignore[arg-type] # it checks the size itself
     print(f"A MusicGen model of {size} shape with random weights (it makes noise): {made}", file=sys.stderr)

@@ -141,15 +141,22 @@ class Client:
         fields = {"narrative": story} | options if isinstance(story, str) else story.to_wire()
         fields.setdefault("generationId", fields.pop("generation_id", None) or secrets.token_hex(6))
         lane: Lane = ("generation", fields["generationId"])
-        try:
-            ack = await self._link.ask(say.StartGeneration, say.StartAck, again=False, **fields)
-        except Disconnected:
-            # The cut may have swallowed the command or the answer. Joining says which.
-            if (await self.join(lane[1])).snapshot is None:
-                return await self._link.ask(say.StartGeneration, say.StartAck, again=False, **fields)
-            return say.StartAck(generation_id=lane[1], job_id=lane[1])
-        self._rooms[lane] = None
-        return ack
+        cut = False
+        while True:
+            try:
+                ack = await self._link.ask(say.StartGeneration, say.StartAck, again=False, **fields)
+            except (Disconnected, InvalidRequest) as error:
+                cut = cut or isinstance(error, Disconnected)
+                # A cut may have swallowed the command or the answer. Joining says which; where the server was still at
+                # the first command, the second finds its id in use.
+                if cut and (await self.join(lane[1])).snapshot is not None:
+                    ack = say.StartAck(generation_id=lane[1], job_id=lane[1])
+                elif isinstance(error, Disconnected):
+                    continue
+                else:
+                    raise
+            self._rooms[lane] = None
+            return ack
 
     async def join(self, generation_id: str) -> say.JoinAck:
         """Hears of a generation, from its first event on."""
@@ -214,6 +221,11 @@ class Client:
     def job_events(self, job_id: str | None = None) -> Stream[JobEvent]:
         """The same as `events`, of jobs that were subscribed to."""
         return self._stream(Stream(JobEvent, "job", job_id), job_id)
+
+    def everything(self) -> Stream[FamilyEvent]:
+        """Every event of all that is joined and subscribed to, both families in one order, from now on, without an
+        end."""
+        return self._stream(Stream[FamilyEvent]((Event, JobEvent), None), None)
 
     def _stream(self, stream: Stream[Any], generation_id: str | None) -> Stream[Any]:
         for family in ("generation", "job"):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -20,24 +21,16 @@ import socketio
 from pydantic import ValidationError
 from socketio.exceptions import SocketIOError
 
-from harmonia_lab.errors import CODES, Disconnected, ErrorCode, HarmoniaError, InvalidRequest, Refused
+from harmonia_lab.errors import Disconnected, HarmoniaError, InvalidRequest, error_of
 from harmonia_lab.protocol.codec import decode_event
 from harmonia_lab.protocol.commands import Ack, ErrorAck, WireCommand
 from harmonia_lab.protocol.events import ErrorInfo, ServerEvent
 
 __all__ = ["Connection", "fail"]
 
+TLS_CLOSE_S = 0.25
 CLOSE_S = 2.0
 """For saying goodbye; a server that has gone does not answer."""
-
-_REFUSALS = {
-    ErrorCode.UNAUTHORIZED,
-    ErrorCode.NOT_FOUND,
-    ErrorCode.RATE_LIMITED,
-    ErrorCode.QUEUE_FULL,
-    ErrorCode.CANCEL_FAILED,
-    ErrorCode.NOT_RECOVERABLE,
-}
 
 A = TypeVar("A", bound=Ack)
 _log = logging.getLogger(__name__)
@@ -52,6 +45,8 @@ class Connection:
         self._hear, self._lost = hear, lost
         self._reason = "transport error"
         self._answers: set[asyncio.Future[object]] = set()
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._under_tls: socket.socket | None = None
 
     async def open(
         self,
@@ -82,6 +77,9 @@ class Connection:
                 await io.connect(
                     url, auth={"token": token}, transports=list(transports), socketio_path=path, wait=False
                 )
+                self._socket = io.eio.ws
+                if self._socket is not None and self._socket.get_extra_info("ssl_object") is not None:
+                    self._under_tls = self._socket.get_extra_info("socket")
                 io.eio.read_loop_task.add_done_callback(self._ended)
                 await self._entered
         except BaseException as error:
@@ -114,6 +112,7 @@ class Connection:
             self._answers.discard(answer)
 
     async def close(self) -> None:
+        """Also for one that has ended: python-engineio leaves its socket open where the server was silent for long."""
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_S):
                 await self._io.disconnect()
@@ -121,6 +120,19 @@ class Connection:
         for task in loops:
             task.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
+        if self._socket is not None:
+            with contextlib.suppress(Exception):
+                await self._socket.close()
+            await self._end_of_tls()
+
+    async def _end_of_tls(self) -> None:
+        """aiohttp does not wait for TLS to say goodbye, which takes some turns of a loop that may be about to end."""
+        if self._under_tls is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TLS_CLOSE_S):
+                while self._under_tls.fileno() >= 0:
+                    await asyncio.sleep(0.001)
 
     def _heard(self, name: str, payload: object = None, *_: object) -> None:
         try:
@@ -171,11 +183,4 @@ def _read(command: WireCommand, ack: type[A], reply: object) -> A:
 
 
 def _error(info: ErrorInfo) -> HarmoniaError:
-    """What the server could not do, as if it had happened here."""
-    code = ErrorCode(info.code) if info.code in CODES else ErrorCode.INTERNAL
-    kind = HarmoniaError
-    if code is ErrorCode.INVALID_PAYLOAD:
-        kind = InvalidRequest
-    elif code in _REFUSALS:
-        kind = Refused
-    return kind(info.message, code=code, details=info.details)
+    return error_of(info.code, info.message, details=info.details)

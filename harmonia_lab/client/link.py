@@ -78,6 +78,7 @@ class Link:
         self._connection: asyncio.Future[Connection] | None = None
         """Pending while it is being restored; with the error once it was given up; None before `connect`."""
         self._keeper: asyncio.Task[None] | None = None
+        self._farewells: set[asyncio.Task[None]] = set()
 
     @property
     def error(self) -> HarmoniaError | None:
@@ -115,6 +116,7 @@ class Link:
                 fail(connection, Disconnected("The client was disconnected."))
             elif connection.exception() is None:
                 await connection.result().close()
+            await asyncio.gather(*self._farewells, return_exceptions=True)
             await self._session.close()
 
     async def ask(self, model: type[WireCommand], ack: type[A], *, again: bool = True, **payload: Any) -> A:
@@ -145,8 +147,12 @@ class Link:
         try:
             while True:
                 await connection.over.wait()
+                farewell = asyncio.create_task(connection.close())  # not waited for: the peer may not answer
+                self._farewells.add(farewell)
+                farewell.add_done_callback(self._farewells.discard)
                 connection = await self._reconnect()
         except HarmoniaError as error:
+            await asyncio.gather(*self._farewells, return_exceptions=True)
             await self._session.close()  # first: who hears of the end may connect again at once
             assert self._connection is not None
             fail(self._connection, error)

@@ -46,12 +46,13 @@ class Stream(AsyncIterator[E], Generic[E]):
 
     def __init__(
         self,
-        wanted: type[E],
-        family: Family,
+        wanted: type[E] | tuple[type[E], ...],
+        family: Family | None,
         generation_id: str | None = None,
         over: Callable[[FamilyEvent], bool] = is_end,
     ) -> None:
-        """generation_id: None hears of all, and does not end with one. over: whether nothing wanted follows."""
+        """family: None hears both, in the order in which they came. generation_id: None hears of all, and does not end
+        with one. over: whether nothing wanted follows."""
         self.lane = (family, generation_id)
         self._wanted, self._is_over = wanted, over
         self._waiting: dict[object, E] = {}
@@ -64,14 +65,15 @@ class Stream(AsyncIterator[E], Generic[E]):
     def put(self, event: FamilyEvent) -> None:
         """Takes what it wants. Never waits."""
         family, generation_id = self.lane
-        if self._closed or event.family != family or generation_id not in {None, event.generation_id}:
+        if self._closed or family not in {None, event.family} or generation_id not in {None, event.generation_id}:
             return
         if event.delivery == "lifecycle" and generation_id is not None:
             self._over = self._is_over(event)  # a retry goes on
         if isinstance(event, self._wanted):
             if event.delivery == "progress":
-                self._waiting.pop(event.generation_id, None)
-                self._waiting[event.generation_id] = event
+                lane = (event.family, event.generation_id)
+                self._waiting.pop(lane, None)
+                self._waiting[lane] = event
             elif event.delivery == "lifecycle" or len(self._waiting) < MAX_PREVIEWS:
                 self._waiting[next(self._numbers)] = event
         self._news.set()

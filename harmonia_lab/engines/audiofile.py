@@ -24,7 +24,7 @@ from harmonia_lab.engines.base import CancelToken
 from harmonia_lab.errors import AudioError, ErrorCode, StorageError
 from harmonia_lab.storage import write_bytes
 
-__all__ = ["Tag", "WrittenAudio", "digest_seconds", "read_audio", "write_flac"]
+__all__ = ["Tag", "WrittenAudio", "digest_seconds", "read_audio", "wav", "write_flac"]
 
 Tag = Literal["title", "artist", "album", "genre", "software", "license", "comment"]
 
@@ -76,6 +76,14 @@ def write_flac(
     data = buffer.getbuffer()
     write_bytes(path, data)
     return WrittenAudio(len(data), hashlib.sha256(data).hexdigest(), tuple(digests), clipped)
+
+
+def wav(audio: NDArray[np.float32], sample_rate: int, subtype: Literal["PCM_16", "FLOAT"]) -> bytes:
+    """A WAV file of audio [channels, samples]; with PCM_16, what is beyond full scale ±1 is clipped."""
+    buffer = io.BytesIO()
+    samples = np.clip(audio, -1, 1) if subtype == "PCM_16" else audio
+    soundfile.write(buffer, samples.T, sample_rate, subtype, format="WAV")
+    return buffer.getvalue()
 
 
 def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:

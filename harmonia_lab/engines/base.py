@@ -30,6 +30,7 @@ __all__ = [
     "MetadataEngine",
     "MetadataProgress",
     "MetadataResult",
+    "Preview",
     "Stem",
     "Step",
     "derive_seed",
@@ -167,11 +168,25 @@ class Stem:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """What can be heard of a stem while the rest is made; all of them together are the stem.
+
+    stem: its name; "mix" for a whole arrangement. start: sample. audio: float32 [channels, samples]. sample_rate: Hz.
+    """
+
+    stem: str
+    start: int
+    audio: NDArray[np.float32]
+    sample_rate: int
+
+
+@dataclass(frozen=True)
 class AudioProgress:
     """fraction: 0…1 of the rendering. instrument: the one at work (several, if they are made together), or None while
     loading. completed of total: stems; total None stands for one per part.
 
     failure: what went wrong and is being tried again in another way, as `status` says. figures: columns of the log.
+    preview: some more audio. finished: a stem that took long enough to be worth keeping, should the rest fail.
     """
 
     fraction: float
@@ -181,6 +196,8 @@ class AudioProgress:
     total: int | None = None
     failure: HarmoniaError | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
+    preview: Preview | None = None
+    finished: Stem | None = None
 
 
 class AudioEngine(Protocol):
@@ -203,10 +220,12 @@ class AudioEngine(Protocol):
         seeds: Mapping[str, int],
         progress: Callable[[AudioProgress], None],
         cancel: CancelToken,
+        finished: Mapping[str, Stem],
     ) -> list[Stem]:
         """One stem per part, in the parts' order, or a single one of role "mix" from an engine that renders the mix.
 
-        `seeds` maps part names to seeds. Each stem covers the whole song.
+        `seeds` maps part names to seeds. Each stem covers the whole song. `finished`: stems by name that this engine
+        reported as such when it rendered the same plan before; they are taken as they are.
 
         Raises AudioError, or Cancelled within 0.2 s of a cancel.
         """

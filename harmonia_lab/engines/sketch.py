@@ -63,6 +63,7 @@ class SketchEngine:
         seeds: Mapping[str, int],  # noqa: ARG002 - a sound bank has no dice; the plan's seed made the notes
         progress: Callable[[AudioProgress], None],
         cancel: CancelToken,
+        finished: Mapping[str, Stem],  # noqa: ARG002 - a part takes a fifth of a second: none is reported
     ) -> list[Stem]:
         """One stem per part, float32 [2, round(plan.seconds * 48000)].
 

@@ -58,6 +58,9 @@ class SongFolder:
         parent, name = (self._out.parent, self._out.name) if self._out else (self._songs, generation_id)
         self.work = parent / f".{name}.partial-{generation_id[:8]}"
         """Where files are written until `publish`."""
+        self.finished = self.work / "finished"
+        """Stems that another attempt may take; see `finished_stems.py`."""
+        self._resumed = False
 
     def create(self) -> None:
         """Makes the working folder, so that what can't work fails before any model is asked."""
@@ -69,7 +72,7 @@ class SongFolder:
                 details={"fields": ["out"]},
             )
         with storage_errors(self.work):
-            self.work.mkdir(parents=True)
+            self.work.mkdir(parents=True, exist_ok=self._resumed)
             (self.work / "stems").mkdir()
 
     def write_bytes(self, name: str, data: bytes) -> None:
@@ -102,10 +105,22 @@ class SongFolder:
             return self.work
         return kept
 
-    def clear(self) -> None:
-        """Before another attempt: what an earlier one left, finished or not, is taken away."""
-        self.discard()
-        shutil.rmtree(self.work.with_name(self.work.name.removeprefix(".")), ignore_errors=True)
+    def resume(self) -> None:
+        """Before another attempt: of what an earlier one left, finished stems stay, and all else goes.
+
+        Raises StorageError.
+        """
+        kept = self.work.with_name(self.work.name.removeprefix("."))
+        with storage_errors(self.work):
+            if kept.exists():
+                self.discard()
+                kept.rename(self.work)
+            for path in self.work.glob("*"):
+                if path.is_dir() and path != self.finished:
+                    shutil.rmtree(path)
+                elif path != self.finished:
+                    path.unlink()
+        self._resumed = True
 
     def discard(self) -> None:
         """After a cancel: nothing is left behind."""

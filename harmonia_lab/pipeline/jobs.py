@@ -7,33 +7,65 @@ order is `turns.py`'s, what a generation does is `song.py`'s.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from harmonia_lab.errors import Cancelled, ErrorCode, HarmoniaError, Refused
-from harmonia_lab.pipeline.song import Generation, Status
+from harmonia_lab.pipeline.song import Status
 from harmonia_lab.pipeline.turns import Turns
 from harmonia_lab.protocol.events import Event, LifecycleEvent, ProgressEvent
 from harmonia_lab.protocol.models import Song
 
-__all__ = ["JobHandle", "JobQueue", "QueueLimits"]
+__all__ = ["JobHandle", "JobQueue", "QueueLimits", "Work"]
 
 POLL_S = 0.05
 """How often a wait looks up, so that an interrupt is noticed: a bare `Event.wait()` would sit through it on Windows,
 and `Thread.join()` interrupted on Python 3.11 makes `is_alive()` lie."""
 
 
+class Work(Protocol):
+    """What a handle is of: a `pipeline.song.Generation`, or one that another process works at."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def status(self) -> Status: ...
+
+    @property
+    def expected_s(self) -> float:
+        """Seconds that it is expected to take."""
+        ...
+
+    def run(self) -> Song:
+        """Blocks until the end. Raises the HarmoniaError that ended it."""
+        ...
+
+    def cancel(self) -> bool:
+        """False when it had ended, or was being cancelled already."""
+        ...
+
+    def abandon(self) -> bool:
+        """Ends it as cancelled without waiting for who works at it. False where that can't be decided here."""
+        ...
+
+
 class JobHandle:
     """A song being made. `await job`, `job.result()`, `job.cancel()`; `job.progress` is the latest progress event."""
 
     def __init__(
-        self, generation: Generation, announce: Callable[[int, float], None] = lambda _place, _eta_s: None
+        self,
+        generation: Work,
+        announce: Callable[[int, float], None] = lambda _place, _eta_s: None,
+        panel: Callable[[str], Any] | None = None,
     ) -> None:
         """announce: called with its place in the queue and the seconds until its song is done, whenever that changes
-        while it waits."""
+        while it waits. panel: makes a view of the generation with this id."""
         self._generation = generation
+        self._panel = panel
         self.announce = announce
         self._done = threading.Event()
         self._song: Song | None = None
@@ -49,6 +81,18 @@ class JobHandle:
     @property
     def id(self) -> str:
         return self._generation.id
+
+    def panel(self) -> Any:
+        """A live view for a notebook; at the end of a cell, the job itself shows it. See `Lab.panel`."""
+        assert self._panel is not None, "made without a lab"
+        return self._panel(self.id)
+
+    def _ipython_display_(self) -> None:
+        """How Jupyter shows a job."""
+        self.panel().display()
+
+    def __repr__(self) -> str:
+        return f"JobHandle({self.id}, {self.status})"
 
     @property
     def status(self) -> Status:
@@ -97,7 +141,8 @@ class JobHandle:
         ended = asyncio.Event()
 
         def wake() -> None:
-            loop.call_soon_threadsafe(ended.set)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(ended.set)
 
         self.when_done(wake)
         await ended.wait()

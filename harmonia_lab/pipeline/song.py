@@ -359,6 +359,10 @@ class Generation:
             "timings": self._attempt.timings,
             "memory": self._attempt.memory,
             "measurements": audio.measurements,
+            "stems": [
+                {"file": name, "name": stem.name, "role": stem.role, "sampleRate": stem.sample_rate}
+                for stem, name in audio.stem_files
+            ],
             "files": {
                 str(path.relative_to(work)): {"sha256": file_digest(path), "bytes": path.stat().st_size}
                 for path in files

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,16 +23,19 @@ from harmonia_lab.engines.base import (
     MetadataEngine,
     MetadataProgress,
     MetadataResult,
+    Preview,
     Stem,
     derive_seed,
 )
 from harmonia_lab.engines.plan import Plan, SungLine
 from harmonia_lab.engines.probes import MemoryReading, cpu_seconds, measure_memory
 from harmonia_lab.pipeline.artifacts import SongFolder, lyrics_text
+from harmonia_lab.pipeline.finished_stems import FinishedStems, stems_key
 from harmonia_lab.pipeline.progress import Overall, Phase
 from harmonia_lab.protocol.events import (
     AudioGenerationProgress,
     AudioGenerationStarted,
+    AudioPreview,
     ErrorInfo,
     Event,
     GenerationError,
@@ -253,7 +257,8 @@ def _compose_render_mix_write(
         stem_count = progress.total or stem_count
         report("render", progress.fraction, progress.status, progress.instrument, progress.completed)
 
-    stems = _render(attempt, engine, plan, seeds, on_render)
+    finished = FinishedStems(folder.finished, stems_key(plan, seeds, engine.record()))
+    stems = _render(attempt, engine, plan, seeds, on_render, finished)
 
     clock = time.perf_counter()
     mixed = mix(
@@ -303,6 +308,7 @@ def _compose_render_mix_write(
         sung=plan.sung,
     )
     written()
+    finished.discard()
     attempt.time("write_s", time.perf_counter() - clock)
     return AudioResult(
         plan, seeds, digests, stem_files, mixed.audio.shape[1] / mixed.sample_rate, mixed.measurements.to_json()
@@ -310,12 +316,23 @@ def _compose_render_mix_write(
 
 
 def _render(
-    attempt: Attempt, engine: AudioEngine, plan: Plan, seeds: dict[str, int], report: Callable[[AudioProgress], None]
+    attempt: Attempt,
+    engine: AudioEngine,
+    plan: Plan,
+    seeds: dict[str, int],
+    report: Callable[[AudioProgress], None],
+    finished: FinishedStems,
 ) -> list[Stem]:
-    """The engine's work, its figures, and an event for each failure that it recovers from by itself."""
+    """The engine's work, its figures and previews, and an event for each failure that it recovers from by itself."""
     stopwatch = _InstrumentClock()
+    previews: Counter[str] = Counter()
 
     def on_render(progress: AudioProgress) -> None:
+        if progress.preview is not None:
+            attempt.emit(_preview_event(attempt.generation_id, progress.preview, previews))
+            return
+        if progress.finished is not None:
+            finished.keep(progress.finished)
         stopwatch.at(progress.instrument)
         attempt.row |= progress.figures
         if progress.failure is not None:
@@ -324,12 +341,27 @@ def _render(
             attempt.emit(GenerationError(generation_id=attempt.generation_id, error=error, stage="audio", final=False))
         report(progress)
 
-    stems = engine.render(plan.parts, plan, seeds, on_render, attempt.cancel)
+    stems = engine.render(plan.parts, plan, seeds, on_render, attempt.cancel, finished.load())
     attempt.time("render_s", stopwatch.stop())
     attempt.time("audio_load_s", stopwatch.load_s)
     attempt.row["instrument_s"] = stopwatch.by_instrument
     attempt.row["audio_batch"] = engine.record().get("batch")
     return stems
+
+
+def _preview_event(generation_id: str, preview: Preview, counted: Counter[str]) -> AudioPreview:
+    from harmonia_lab.engines.audiofile import wav  # noqa: PLC0415 - as above
+
+    index = counted[preview.stem]
+    counted[preview.stem] += 1
+    return AudioPreview(
+        generation_id=generation_id,
+        instrument=None if preview.stem == "mix" else preview.stem,
+        index=index,
+        start_seconds=preview.start / preview.sample_rate,
+        mime_type="audio/wav",
+        audio=wav(preview.audio, preview.sample_rate, "PCM_16"),
+    )
 
 
 class _InstrumentClock:

@@ -8,6 +8,8 @@ pipeline's business.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from pydantic import Field
@@ -190,7 +192,12 @@ class ErrorInfo(WireModel):
 
     @classmethod
     def of(cls, error: HarmoniaError) -> Self:
-        return cls(code=error.code, message=str(error), details=error.details or None, recoverable=error.recoverable)
+        """Files go by their names: where this machine keeps them is nothing for whoever listens."""
+        message, details = str(error), dict(error.details)
+        for place in filter(None, (details.pop("path", None), details.pop("kept", None))):
+            folder = str(Path(place).parent)
+            message = message.replace(f"{folder}{os.sep}", "").replace(folder, "…")
+        return cls(code=error.code, message=message, details=details or None, recoverable=error.recoverable)
 
 
 class GenerationError(LifecycleEvent):

@@ -91,6 +91,10 @@ class WireModel(BaseModel):
         """Plain JSON values under wire names; fields that are None are left out, as the guide's optional fields are."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
+    def to_json(self) -> str:
+        """`to_wire` as JSON text, in one step."""
+        return self.model_dump_json(by_alias=True, exclude_none=True)
+
 
 class Instrument(WireModel):
     """One voice of the arrangement. name: one of `vocabulary.INSTRUMENTS`. role: what it plays."""

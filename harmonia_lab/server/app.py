@@ -29,6 +29,8 @@ __all__ = ["App"]
 BACKLOG = 2048
 """Connections that the system may hold before they are accepted: a reload of many pages comes at once."""
 
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what listens on all addresses listens on loopback
+
 
 class App:
     """`await start()`, `await stop()`, both in one event loop."""
@@ -37,6 +39,8 @@ class App:
         self._studio, self._settings, self._tokens, self._links = studio, settings, tokens, links
         self._runner: web.AppRunner | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
+        self.local_url = ""
+        """Where this very machine reaches it."""
 
     async def start(self) -> str:
         """Listens, and returns its URL. Raises InvalidRequest where the port can't be had."""
@@ -73,9 +77,9 @@ class App:
         except OSError as error:
             await self._runner.cleanup()
             raise _cannot_listen(settings, error) from None
-        port = self._runner.addresses[0][1]
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self.gateway.url = url = settings.public_url or f"{settings.scheme}://{host}:{port}"
+        address, port = self._runner.addresses[0][:2]
+        self.local_url = _url(settings.scheme, _LOOPBACK.get(address, address), port)
+        self.gateway.url = url = settings.public_url or _url(settings.scheme, settings.host, port)
         crossing = Crossing(asyncio.get_running_loop(), delivery, settings.progress_interval_s)
         self._unsubscribe = studio.events.subscribe(crossing)
         return url
@@ -83,12 +87,18 @@ class App:
     async def stop(self) -> None:
         """Takes nothing more, lets clients go (they will come back to the next server), and closes."""
         self._unsubscribe()
+        for site in list(self._runner.sites) if self._runner is not None else []:
+            await site.stop()  # first: who is let go comes back at once, but not to this one
         await self._sockets.drop_all()
         if self._runner is not None:
             await self._runner.cleanup()
 
     def _link(self, client: Client, generation_id: str, owner: str) -> str:
         return client.base_url + self._links.sign(f"/api/generations/{generation_id}/audio", owner)
+
+
+def _url(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _tls(settings: ServerSettings) -> ssl.SSLContext | None:

@@ -30,15 +30,18 @@ KEY_BYTES = 32
 MAX_TOKEN = 8192
 MAX_USER = 128
 ADMIN = "admin"
+OWNER = "owner"
+"""The key id of tokens that the owner of the process signs."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a token speaks for. user: its subject. expires_at: seconds since 1970, UTC."""
+    """Who a token speaks for. user: its subject. expires_at: seconds since 1970, UTC. owner: of the very process."""
 
     user: str
     roles: tuple[str, ...]
     expires_at: float
+    owner: bool = False
 
     @property
     def admin(self) -> bool:
@@ -119,8 +122,10 @@ class Tokens:
         public: dict[str | None, RSAPublicKey] | None = None,
         audience: str,
         issuer: str,
+        owner_key: bytes | None = None,
     ) -> None:
-        self._key, self._public = key, public or {}
+        """owner_key: beside these, tokens of its owner are good, which are signed with it (HS256) and say so."""
+        self._key, self._public, self._owner_key = key, public or {}, owner_key
         self._audience, self._issuer = audience, issuer
 
     def issue(self, user: str, roles: tuple[str, ...] = (), ttl_s: float = 3600.0) -> str:
@@ -136,9 +141,12 @@ class Tokens:
             )
         if not ttl_s > 0:
             raise InvalidRequest("A token must be good for more than 0 seconds.", details={"fields": ["ttl"]})
-        now = time.time()
-        claims = {"sub": user, "roles": list(roles), "iat": now, "exp": now + ttl_s}
-        return jwt.encode(claims | {"aud": self._audience, "iss": self._issuer}, self._key, "HS256")
+        return self._signed(self._key, user, roles, ttl_s)
+
+    def owner_token(self, user: str, ttl_s: float = 3600.0) -> str:
+        """With which the owner of the process connects as `user`; an admin's, too."""
+        assert self._owner_key is not None
+        return self._signed(self._owner_key, user, (ADMIN,), ttl_s, kid=OWNER)
 
     def check(self, token: object) -> Identity:
         """Who it speaks for. Raises Refused (UNAUTHORIZED) with the reason."""
@@ -147,10 +155,11 @@ class Tokens:
         if len(token) > MAX_TOKEN:
             raise Refused("The token is too long.")
         try:
+            key, algorithm, owner = self._verifying(token)
             claims = jwt.decode(
                 token,
-                self._key if self._key is not None else self._public_key_for(token),
-                algorithms=["HS256" if self._key is not None else "RS256"],
+                key,
+                algorithms=[algorithm],
                 audience=self._audience,
                 issuer=self._issuer,
                 options={"require": ["exp", "sub", "aud", "iss"]},
@@ -164,10 +173,23 @@ class Tokens:
             raise Refused("The token names no user.")
         if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
             raise Refused("The token's roles are no list of names.")
-        return Identity(user, tuple(roles), float(claims["exp"]))
+        return Identity(user, tuple(roles), float(claims["exp"]), owner)
 
-    def _public_key_for(self, token: str) -> RSAPublicKey:
+    def _signed(self, key: bytes, user: str, roles: tuple[str, ...], ttl_s: float, **headers: str) -> str:
+        now = time.time()
+        claims = {"sub": user, "roles": list(roles), "iat": now, "exp": now + ttl_s}
+        return jwt.encode(claims | {"aud": self._audience, "iss": self._issuer}, key, "HS256", headers)
+
+    def _verifying(self, token: str) -> tuple[bytes | RSAPublicKey, str, bool]:
+        """The key for `token`, the one algorithm that goes with that key, and whether it is the owner's."""
         name = jwt.get_unverified_header(token).get("kid")
+        if self._owner_key is not None and name == OWNER:
+            return self._owner_key, "HS256", True
+        if self._key is not None:
+            return self._key, "HS256", False
+        return self._public_key_for(name), "RS256", False
+
+    def _public_key_for(self, name: str | None) -> RSAPublicKey:
         key = self._public.get(name) or (next(iter(self._public.values())) if len(self._public) == 1 else None)
         if key is None:
             raise jwt.InvalidTokenError("signed with a key that is not known here")

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from harmonia_lab.errors import StorageError
-from harmonia_lab.protocol.codec import encode
 from harmonia_lab.protocol.events import (
     AudioGenerationComplete,
     FamilyEvent,
@@ -38,6 +37,9 @@ MAX_BACKLOG = 1000
 
 MAX_LANES = 10_000
 """Of which a socket's place is remembered."""
+
+LINKED = (AudioGenerationComplete, JobCompletedEvent)
+"""Events that name the place of the song, which each client reaches in its own way."""
 
 CATCH_UP_S = 0.05
 """How often sockets that were behind are looked at again."""
@@ -69,8 +71,11 @@ class Delivery:
         if standing is None:
             return
         sheets = _Sheets(event, standing.owner, self.link)
+        members: Iterable[Client] = self._rooms.members(rooms_of(event, standing.owner))
         sent = 0
-        for client in self._rooms.members(rooms_of(event, standing.owner)):
+        if event.delivery == "progress":
+            members, sent = self._give_to_idle(members, event, sheets)
+        for client in members:
             # Who joined while the id was only reserved may not be who came to use it.
             if may_see(client.who, standing.owner):
                 sent += self._give(client, event, sheets)
@@ -91,10 +96,26 @@ class Delivery:
 
     def tell(self, client: Client, event: WireEvent) -> None:
         """To one socket, about itself."""
-        self._send(client, Message.event(*encode(event)))
+        self._send(client, Message.of(event))
 
     def forget(self, client: Client) -> None:
         self._behind.pop(client, None)
+
+    def _give_to_idle(self, members: Iterable[Client], event: FamilyEvent, sheets: _Sheets) -> tuple[list[Client], int]:
+        """Most of what is ever sent: progress, to sockets that have had all else. Who is left, how many messages."""
+        lane, seq, owner = sheets.lane, event.seq, sheets.owner
+        left: list[Client] = []
+
+        def up_to_date() -> Iterator[Client]:
+            for client in members:
+                who = client.who
+                if client.had.get(lane, 0) == seq and not client.pending and (who.user == owner or who.admin):
+                    yield client
+                else:
+                    left.append(client)
+
+        sent, busy = self._wire.send_to_idle(up_to_date(), sheets.plain())
+        return left + busy, sent
 
     def _give(self, client: Client, event: FamilyEvent, sheets: _Sheets) -> int:
         """How many messages it was."""
@@ -161,19 +182,23 @@ class _Sheets:
         self.lane: Lane = (event.family, event.generation_id)
         self.owner = owner
         self._event, self._link = event, link
-        self._plain = not isinstance(event, AudioGenerationComplete | JobCompletedEvent)
+        self._plain = not isinstance(event, LINKED)
         self._sheets: dict[tuple[bool, str], Message] = {}
+
+    def plain(self) -> Message:
+        """As it was emitted: what everybody gets of progress."""
+        message = self._sheets.get((False, ""))
+        if message is None:
+            message = self._sheets[False, ""] = Message.of(self._event)
+        return message
 
     def for_client(self, client: Client) -> Message:
         if self._plain:
-            key = (False, "")
-        else:
-            watching = client.who.user != self.owner and f"job:{self.lane[1]}" not in client.rooms
-            key = (watching, client.base_url)
+            return self.plain()
+        watching = client.who.user != self.owner and f"job:{self.lane[1]}" not in client.rooms
+        key = (watching, client.base_url)
         message = self._sheets.get(key)
         if message is None:
-            event: WireEvent = self._event
-            if not self._plain:
-                event = linked(event, self._link(client, self.lane[1], self.owner))
-            message = self._sheets[key] = Message.event(*encode(for_admin(event) if key[0] else event))
+            event = linked(self._event, self._link(client, self.lane[1], self.owner))
+            message = self._sheets[key] = Message.of(for_admin(event) if watching else event)
         return message

@@ -24,7 +24,7 @@ from harmonia_lab.protocol import commands as say
 from harmonia_lab.protocol.codec import decode, error_ack
 from harmonia_lab.protocol.events import ErrorInfo, GenerationError, JobFailedEvent, ServerHello, TokenExpiring, User
 from harmonia_lab.protocol.models import Job, SongRequest
-from harmonia_lab.server.auth import Tokens
+from harmonia_lab.server.auth import Identity, Tokens
 from harmonia_lab.server.clients import Client, Lane
 from harmonia_lab.server.delivery import Delivery
 from harmonia_lab.server.limits import Buckets
@@ -198,20 +198,20 @@ class Gateway:
         fields = {name: getattr(command, name) for name in SongRequest.model_fields}
         self._rooms.enter(client, room)  # before the first event
         try:
-            await self.start(SongRequest(**fields | {"generation_id": generation_id}), client.who.user)
+            await self.start(SongRequest(**fields | {"generation_id": generation_id}), client.who)
         except BaseException:
             if not was_in:
                 self._rooms.leave(client, room)
             raise
         return say.StartAck(generation_id=generation_id, job_id=generation_id)
 
-    async def start(self, request: SongRequest, user: str) -> None:
+    async def start(self, request: SongRequest, who: Identity) -> None:
         """The same for HTTP. request: with its generation id."""
         assert request.generation_id is not None
         self._check_offers(request)
-        self._access.to_start(request.generation_id, user)
-        self._take_start(user)
-        await asyncio.to_thread(self._studio.submit_request, request, user=user, limits=self._settings.queue)
+        self._access.to_start(request.generation_id, who.user)
+        limits = self._take_start(who, who.user)
+        await asyncio.to_thread(self._studio.submit_request, request, user=who.user, limits=limits)
 
     async def _cancel(self, client: Client, command: say.CancelGeneration) -> say.GenerationAck:
         try:
@@ -223,8 +223,8 @@ class Gateway:
 
     async def _retry(self, client: Client, command: say.RetryGeneration) -> say.GenerationAck:
         standing = self._access.to(command.generation_id, client.who)
-        self._take_start(standing.owner)
-        await asyncio.to_thread(self._studio.retry, command.generation_id, limits=self._settings.queue)
+        limits = self._take_start(client.who, standing.owner)
+        await asyncio.to_thread(self._studio.retry, command.generation_id, limits=limits)
         return say.GenerationAck(generation_id=command.generation_id)
 
     async def _subscribe_job(self, client: Client, command: say.SubscribeJob) -> say.JobAck:
@@ -315,12 +315,16 @@ class Gateway:
             )
 
     def _check_rate(self, client: Client) -> None:
-        if not self._messages.take(client.sid):
+        if not client.who.owner and not self._messages.take(client.sid):
             raise Refused("Too many messages in too short a time.", code=ErrorCode.RATE_LIMITED)
 
-    def _take_start(self, user: str) -> None:
+    def _take_start(self, who: Identity, user: str) -> QueueLimits | None:
+        """How long the queue may be for `who`, whose song is `user`'s. Limits are for clients, not for the owner."""
+        if who.owner:
+            return None
         if not self._starts.take(user):
             raise Refused("Too many songs in too short a time.", code=ErrorCode.RATE_LIMITED, hint="Wait a moment.")
+        return self._settings.queue
 
     def _watch_token(self, client: Client) -> None:
         for timer in client.timers:

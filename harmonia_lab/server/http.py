@@ -101,7 +101,7 @@ class Api:
         assert isinstance(command, StartGeneration)
         generation_id = command.generation_id or secrets.token_hex(6)
         fields = {name: getattr(command, name) for name in SongRequest.model_fields}
-        await self._gateway.start(SongRequest(**fields | {"generation_id": generation_id}), who.user)
+        await self._gateway.start(SongRequest(**fields | {"generation_id": generation_id}), who)
         ack = StartAck(generation_id=generation_id, job_id=generation_id).to_wire()
         return self._json(ack, status=202, headers={"Location": f"/api/generations/{generation_id}"})
 

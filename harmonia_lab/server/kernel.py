@@ -36,10 +36,11 @@ _log = logging.getLogger(__name__)
 
 def new_tokens(settings: ServerSettings, home: Path) -> Tokens:
     """What issues and checks tokens under `settings`. Raises InvalidRequest, StorageError."""
-    audience, issuer = settings.audience, settings.issuer
+    owner_key = bytes.fromhex(settings.owner_key) if settings.owner_key is not None else None
+    known: dict[str, Any] = {"audience": settings.audience, "issuer": settings.issuer, "owner_key": owner_key}
     if settings.public_keys is not None:
-        return Tokens(public=public_keys(Path(settings.public_keys)), audience=audience, issuer=issuer)
-    return Tokens(key=_key_file(settings, home).read(), audience=audience, issuer=issuer)
+        return Tokens(public=public_keys(Path(settings.public_keys)), **known)
+    return Tokens(key=_key_file(settings, home).read(), **known)
 
 
 def _key_file(settings: ServerSettings, home: Path) -> SharedKey:
@@ -74,6 +75,11 @@ class Server:
             sys.setswitchinterval(settings.switch_interval_s)
         self.running = True
         _log.info("Serving at %s.", self.url)
+
+    @property
+    def local_url(self) -> str:
+        """Where this very machine reaches it, whatever `url` says to others."""
+        return self._app.local_url
 
     def token(self, user: str = "local", roles: tuple[str, ...] = (), ttl: float = 3600.0) -> str:
         """A token with which a client connects as `user`. ttl: seconds. roles: ("admin",) sees everybody's jobs.

@@ -49,6 +49,8 @@ class ServerSettings:
     max_connections: sockets at once. link_ttl_s: how long a download link works.
     switch_interval_s: how soon the interpreter lets the server's thread run while a cell computes; process-wide while
     the server runs. None leaves it alone.
+    owner_key: 32 random bytes in hex, or more: a token signed with it speaks for whoever started the server, and its
+    songs don't count towards the limits on clients. For one process that starts another, and is its client.
     """
 
     host: str = "127.0.0.1"
@@ -73,6 +75,7 @@ class ServerSettings:
     max_connections: int = 10_000
     link_ttl_s: float = 3600.0
     switch_interval_s: float | None = 0.0005
+    owner_key: str | None = field(default=None, repr=False, compare=False)
     queue: QueueLimits = field(default_factory=QueueLimits)
     rates: RateLimits = field(default_factory=RateLimits)
 

@@ -1,17 +1,19 @@
 """The guide's metrics, and a few more that an operator asks for: counts and seconds, never an id, a user or a word.
 
-Owns the registry, what the notebook reads (`readings`) and what Prometheus reads (`text`). Who may read is the server's
-business.
+Owns the registry, what the notebook reads (`readings`), what Prometheus reads (`text`), and the way from there back to
+readings. Who may read is the server's business.
 """
 
 from __future__ import annotations
 
 import bisect
 import itertools
+import re
 import threading
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from harmonia_lab.errors import CODES
 from harmonia_lab.protocol.events import FamilyEvent, GenerationError, JobStatusEvent
@@ -43,6 +45,34 @@ class Readings:
     generations: dict[str, int]
     errors_by_code: dict[str, int]
     generation_seconds: float
+
+    @classmethod
+    def of_text(cls, text: str) -> Self:
+        """What another process reads, from its `Metrics.text`. Raises KeyError where that is something else."""
+        values: dict[str, float] = {}
+        labelled: dict[str, dict[str, int]] = {"generations_total": {}, "errors_total": {}}
+        for name, label, value in _SAMPLE.findall(text):
+            values[name] = float(value)
+            if name in labelled:
+                labelled[name][label] = int(value)
+        sent = values["message_latency_seconds_count"]
+        return cls(
+            connections=int(values["connections"]),
+            rooms=int(values["rooms"]),
+            active_generations=int(values["active_generations"]),
+            messages_sent=int(values["messages_sent_total"]),
+            messages_dropped=int(values["messages_dropped_total"]),
+            errors=sum(labelled["errors_total"].values()),
+            average_latency_s=values["message_latency_seconds_sum"] / sent if sent else 0.0,
+            connections_opened=int(values["connections_opened_total"]),
+            generations=labelled["generations_total"],
+            errors_by_code=labelled["errors_total"],
+            generation_seconds=values["generation_seconds_sum"],
+        )
+
+
+_SAMPLE = re.compile(r'^harmonia_(\w+)(?:\{\w+="([^"]*)"\})? (\S+)$', re.MULTILINE)
+"""name, label's value, value: one line of the text format, as `Metrics.text` writes it."""
 
 
 class Metrics:

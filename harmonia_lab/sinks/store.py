@@ -37,6 +37,7 @@ from harmonia_lab.protocol.events import (
     MetadataGenerationComplete,
     MetadataGenerationProgress,
     MetadataGenerationStarted,
+    PartialMetadata,
     ProgressEvent,
 )
 from harmonia_lab.protocol.models import Instrument, Job, JobResult, SongMetadata
@@ -61,7 +62,8 @@ _V = TypeVar("_V")
 
 @dataclass(frozen=True)
 class ActiveGeneration:
-    """The guide's GenerationProgress. progress: percentage of the stage. overall_progress: of the whole generation."""
+    """The guide's GenerationProgress. progress: percentage of the stage. overall_progress: of the whole generation.
+    tokens_generated, partial: how much stage 1 has written, and what of it is known already."""
 
     id: str
     stage: Literal["metadata", "metadata-complete", "audio"]
@@ -76,6 +78,8 @@ class ActiveGeneration:
     total_instruments: int = 0
     overall_progress: float = 0.0
     eta_seconds: float | None = None
+    tokens_generated: int | None = None
+    partial: PartialMetadata | None = None
 
 
 @dataclass(frozen=True)
@@ -117,12 +121,14 @@ def _empty() -> Mapping[Any, Any]:
 
 @dataclass(frozen=True)
 class State:
-    """By generation id, but for the cursors. Values are never changed: `reduce` makes new ones."""
+    """By generation id, but for the cursors. Values are never changed: `reduce` makes new ones.
+    positions: of the jobs that wait, how many come before each."""
 
     active_generations: Mapping[str, ActiveGeneration] = field(default_factory=_empty)
     completed_generations: Mapping[str, GenerationResult] = field(default_factory=_empty)
     errors: Mapping[str, Failure] = field(default_factory=_empty)
     jobs: Mapping[str, Job] = field(default_factory=_empty)
+    positions: Mapping[str, int] = field(default_factory=_empty)
     connected: bool = False
     connection_error: str | None = None
     cursors: Mapping[tuple[Family, str], Cursor] = field(default_factory=_empty)
@@ -153,6 +159,8 @@ def reduce(state: State, action: Action) -> State:
     if moved is None:
         return state
     if isinstance(action, JobEvent):
+        if isinstance(action, JobStatusEvent):
+            moved = replace(moved, positions=_positions(state.positions, action))
         job = reduce_job(state.jobs.get(action.generation_id), action)
         return moved if job is None else replace(moved, jobs=_with(state.jobs, action.generation_id, job))
     return _REDUCERS[type(action)](moved, action)
@@ -230,6 +238,12 @@ def _advance(state: State, event: FamilyEvent) -> State | None:
     return replace(state, cursors=_with(state.cursors, key, now))
 
 
+def _positions(positions: Mapping[str, int], event: JobStatusEvent) -> Mapping[str, int]:
+    if event.status == "pending" and event.position is not None:
+        return _with(positions, event.generation_id, event.position)
+    return _without(positions, event.generation_id)
+
+
 def _metadata_started(state: State, event: MetadataGenerationStarted) -> State:
     return _begin(
         state,
@@ -248,6 +262,8 @@ def _metadata_progress(state: State, event: MetadataGenerationProgress) -> State
         current_step=event.current_step,
         overall_progress=event.overall_progress,
         eta_seconds=event.eta_seconds,
+        tokens_generated=event.tokens_generated,
+        partial=event.partial,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from harmonia_lab.engines.base import AudioProgress, CancelToken, MetadataProgress, MetadataResult, Stem, Step
+from harmonia_lab.engines.base import AudioProgress, CancelToken, MetadataProgress, MetadataResult, Preview, Stem, Step
 from harmonia_lab.engines.plan import Part, Plan
 from harmonia_lab.protocol.models import Instrument, SongMetadata, SongRequest
 
@@ -78,7 +78,10 @@ class FakeMetadataEngine:
 
 
 class FakeAudioEngine:
-    """Stage 2 without an instrument: every part is a quiet tone of its own pitch. Cancels and fails as told."""
+    """Stage 2 without an instrument: every part is a quiet tone of its own pitch. Cancels and fails as told.
+
+    rendered: the parts that were, in order; those of an earlier attempt are taken over.
+    """
 
     name = "fake"
 
@@ -91,7 +94,11 @@ class FakeAudioEngine:
         sample_rate: int = 32_000,
         uses_gpu: bool = False,
     ) -> None:
-        """deaf: sleeps through a cancel, like a call into a library that can't be interrupted."""
+        """errors: raised by the first renderings, after the first part of each.
+
+        deaf: sleeps through a cancel, like a call into a library that can't be interrupted.
+        """
+        self.rendered: list[str] = []
         self.errors = list(errors)
         self.step_s, self.deaf, self.sample_rate = step_s, deaf, sample_rate
         self.uses_gpu = uses_gpu
@@ -107,10 +114,14 @@ class FakeAudioEngine:
         seeds: Mapping[str, int],
         progress: Callable[[AudioProgress], None],
         cancel: CancelToken,
+        finished: Mapping[str, Stem],
     ) -> list[Stem]:
         stems = []
         seconds = np.arange(round(plan.seconds * self.sample_rate)) / self.sample_rate
         for index, part in enumerate(parts):
+            if part.name in finished:
+                stems.append(finished[part.name])
+                continue
             progress(AudioProgress(index / len(parts), "Rendering instruments...", part.name, index))
             if self.deaf:
                 time.sleep(self.step_s)
@@ -119,9 +130,15 @@ class FakeAudioEngine:
                 cancel.raise_if_cancelled()
             phase = seeds[part.name] % 628 / 100
             tone = 0.1 * np.sin(2 * np.pi * 110 * (index + 2) * seconds + phase)
-            stems.append(Stem(part.name, part.instrument.role, tone[None].astype(np.float32), self.sample_rate))
-        if self.errors:
-            raise self.errors.pop(0)
+            stem = Stem(part.name, part.instrument.role, tone[None].astype(np.float32), self.sample_rate)
+            stems.append(stem)
+            self.rendered.append(part.name)
+            done = (index + 1) / len(parts)
+            preview = Preview(part.name, 0, stem.audio, self.sample_rate)
+            progress(AudioProgress(done, "Rendering instruments...", part.name, index, preview=preview))
+            progress(AudioProgress(done, "Rendering instruments...", None, index + 1, finished=stem))
+            if self.errors:
+                raise self.errors.pop(0)
         progress(AudioProgress(1.0, "Rendering instruments...", None, len(parts)))
         return stems
 

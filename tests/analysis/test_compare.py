@@ -123,12 +123,12 @@ class Slower(FakeAudioEngine):
         super().__init__(**options)
         self.factor, self.random = factor, np.random.default_rng(seed)
 
-    def render(self, parts, plan, seeds, progress, cancel):
+    def render(self, parts, plan, seeds, progress, *others):
         def figure(event):
             speed = self.factor * self.random.lognormal(0, 0.05)
             progress(dataclasses.replace(event, figures={"steps_per_second": speed}))
 
-        return super().render(parts, plan, seeds, figure, cancel)
+        return super().render(parts, plan, seeds, figure, *others)
 
 
 def test_a_difference_planted_in_an_engine_comes_back_from_the_log_of_its_songs(tmp_path):

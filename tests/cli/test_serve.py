@@ -71,3 +71,18 @@ def test_what_cannot_be_used_is_bad_usage(harmonia, arguments):
     done = harmonia(*arguments)
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"Traceback" not in done.stderr
+
+
+def test_settings_of_a_file_hold_where_the_command_line_says_nothing_else(harmonia, serve):
+    (harmonia.folder / "serve.json").write_text(
+        json.dumps({"lab": {"metadata": "ollama"}, "server": {"port": 1, "public_url": "https://songs.example"}})
+    )
+    _, url = serve("--settings", "serve.json")  # and --port 0
+    assert url == "https://songs.example"
+
+
+@pytest.mark.parametrize("source", ["nowhere.json", "-"])
+def test_settings_that_are_none_are_bad_usage(harmonia, source):
+    done = harmonia("serve", "--settings", source, stdin=b"{\n")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"Traceback" not in done.stderr

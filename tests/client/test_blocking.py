@@ -85,3 +85,19 @@ def test_it_offers_what_the_other_client_offers():
     assert client.join.__doc__
     with pytest.raises(AttributeError):
         client.join_everything()
+
+
+def test_everything_brings_both_families_in_the_order_in_which_they_came(tmp_path):
+    with serving(tmp_path) as server, BlockingClient(server.url) as client:
+        client.connect(server.token("ann"))
+        client.subscribe_to_user_jobs()
+        heard = client.everything()
+        client.start("A small boat goes home.", generation_id="g", seconds=1)
+        events = []
+        while not events or (events[-1].name, events[-1].seq) != JOB[-1]:
+            events.append(next(heard))
+    found = lifecycle(events)
+    assert [event for event in found if not event[0].startswith("job:")] == GENERATION
+    assert [event for event in found if event[0].startswith("job:")] == JOB
+    assert found[:2] == [JOB[0], GENERATION[0]]
+    assert found[-3:] == [GENERATION[-1], *JOB[-2:]]

@@ -35,7 +35,7 @@ def engine():
 
 
 def render(engine, plan, progress=lambda _: None, cancel=None):
-    return engine.render(plan.parts, plan, {}, progress, cancel or CancelToken())
+    return engine.render(plan.parts, plan, {}, progress, cancel or CancelToken(), {})
 
 
 def children():

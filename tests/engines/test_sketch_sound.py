@@ -59,7 +59,7 @@ def song(request):
     )
     plan = compose(metadata, 25, seed)
     with contextlib.closing(SketchEngine()) as engine:
-        stems = engine.render(plan.parts, plan, {}, lambda _: None, CancelToken())
+        stems = engine.render(plan.parts, plan, {}, lambda _: None, CancelToken(), {})
     return plan, stems, sum(stem.audio for stem in stems)
 
 

@@ -65,6 +65,19 @@ def test_awaiting_a_cancelled_job_raises_cancelled(tmp_path, worker):
         asyncio.run(main())
 
 
+def test_who_awaited_and_left_keeps_no_later_job_from_its_turn(tmp_path, worker):
+    async def main():
+        await asyncio.wait_for(left._wait_async(), 0.01)
+
+    left, later = make_job(tmp_path, metadata=FakeMetadataEngine(step_s=60)), make_job(tmp_path)
+    worker.submit(left)
+    worker.submit(later)
+    with pytest.raises(TimeoutError):
+        asyncio.run(main())
+    left.cancel()
+    assert later.result(60).generation_id == later.id
+
+
 def test_a_result_that_takes_too_long_is_a_timeout_and_the_job_goes_on(tmp_path, worker):
     job = make_job(tmp_path, metadata=FakeMetadataEngine(step_s=60))
     worker.submit(job)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 
-import numpy as np
-
 from harmonia_lab import Lab
-from harmonia_lab.engines.base import AudioProgress, MetadataProgress, MetadataResult, Stem
+from harmonia_lab.engines.base import MetadataProgress, MetadataResult
 from harmonia_lab.protocol.models import Instrument, SongMetadata
+from harmonia_lab.testing import FakeAudioEngine
 
 METADATA = SongMetadata(
     title="A Small Boat",
@@ -58,38 +57,11 @@ class Writer:
         pass
 
 
-class Player:
-    """Stage 2: every part is a quiet tone."""
+class Player(FakeAudioEngine):
+    """Stage 2, at a low sample rate."""
 
-    name = "fake"
-    uses_gpu = False
-    sample_rate = 8000
-
-    def __init__(self, *, errors=(), step_s=0.0):
-        self.errors, self.step_s = list(errors), step_s
-
-    def prepare(self):
-        pass
-
-    def render(self, parts, plan, seeds, progress, cancel):
-        seconds = np.arange(round(plan.seconds * self.sample_rate)) / self.sample_rate
-        stems = []
-        for index, part in enumerate(parts):
-            progress(AudioProgress(index / len(parts), "Rendering instruments...", part.name, index))
-            cancel.wait(self.step_s)
-            cancel.raise_if_cancelled()
-            tone = 0.1 * np.sin(2 * np.pi * 110 * (index + 2) * seconds)
-            stems.append(Stem(part.name, part.instrument.role, tone[None].astype(np.float32), self.sample_rate))
-        if self.errors:
-            raise self.errors.pop(0)
-        progress(AudioProgress(1.0, "Rendering instruments...", None, len(parts)))
-        return stems
-
-    def record(self):
-        return {"model": "tones"}
-
-    def close(self):
-        pass
+    def __init__(self, **options):
+        super().__init__(sample_rate=8000, **options)
 
 
 def make_lab(folder, *, metadata=None, audio=None, **options):

@@ -185,3 +185,26 @@ def gatehouse(tmp_path_factory):
     key.chmod(0o600)
     with serving(folder, key=str(key)) as server:
         yield server
+
+
+def test_the_owner_of_the_process_is_let_in_beside_whoever_else_issues_tokens(rsa_key):
+    own = Tokens(public={None: rsa_key.public_key()}, owner_key=KEY, **NAMES)
+    who = own.check(own.owner_token("local"))
+    assert (who.user, who.admin, who.owner) == ("local", True, True)
+    theirs = own.check(signed(CLAIMS, rsa_key, "RS256"))
+    assert (theirs.user, theirs.owner) == ("ann", False)
+    for imposter in (
+        signed(CLAIMS, bytes(32), kid="owner"),
+        signed(CLAIMS, rsa_key, "RS256", kid="owner"),
+        signed(CLAIMS, KEY),
+        signed(CLAIMS | {"exp": 1}, KEY, kid="owner"),
+    ):
+        with pytest.raises(Refused):
+            own.check(imposter)
+
+
+def test_without_an_owners_key_nobody_is_the_owner():
+    tokens = Tokens(key=KEY, **NAMES)
+    assert not tokens.check(signed(CLAIMS, KEY, kid="owner")).owner
+    with pytest.raises(Refused):
+        tokens.check(signed(CLAIMS, bytes(range(1, 33)), kid="owner"))

@@ -1,12 +1,17 @@
 """Commands over real sockets: who may, what is answered, and who hears of it."""
 
 import asyncio
+import errno
+import io
+import json
 import threading
 
 import pytest
+import soundfile
 
 from harmonia_lab.errors import AudioError, ErrorCode, MetadataError
 from harmonia_lab.server.settings import RateLimits
+from harmonia_lab.storage import storage_error
 from tests.server.conftest import GENERATION, JOB, Ear, serving
 from tests.server.engines import METADATA, Player, Writer
 
@@ -234,6 +239,59 @@ def test_a_retry_keeps_what_stage_1_wrote_and_numbers_on(tmp_path):
         asyncio.run(main(server))
         assert writer.calls == 1
         assert [p.name for p in server.lab.songs.iterdir()] == ["a-small-boat-g"]
+
+
+def test_a_retry_renders_only_the_instruments_that_are_missing(tmp_path):
+    player = Player(errors=[AudioError("The renderer died.")])
+
+    async def main(server):
+        async with Ear(server) as ear:
+            await ear.ask("start-generation", STORY | {"generationId": "g"})
+            await ear.until("generation-error")
+            assert (await ear.ask("retry-generation", {"generationId": "g"}))["ok"]
+            await ear.until("audio-generation-complete")
+
+    with serving(tmp_path, audio=player) as server:
+        asyncio.run(main(server))
+    assert player.rendered == ["piano", "double bass"]
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+def test_audio_is_heard_while_it_is_made_by_its_owner_alone(tmp_path, transport):
+    async def main(server):
+        async with Ear(server, transport=transport) as ear, Ear(server, "bob") as bob:
+            await ear.ask("start-generation", STORY | {"generationId": "g"})
+            await ear.until("audio-generation-complete")
+            await bob.ask("start-generation", STORY | {"generationId": "h"})
+            await bob.until("audio-generation-complete")
+            previews = ear.of("audio-preview")
+            assert previews  # what came while the socket was busy was dropped
+            for preview in previews:
+                assert (preview["generationId"], preview["index"], preview["startSeconds"]) == ("g", 0, 0)
+                assert preview["instrument"] in {"piano", "double bass"}
+                assert preview["mimeType"] == "audio/wav"
+                audio, rate = soundfile.read(io.BytesIO(preview["audio"]))
+                assert (len(audio), rate) == (8000, 8000)
+                assert 0.05 < abs(audio).max() < 0.2
+            assert {preview["generationId"] for preview in bob.of("audio-preview")} <= {"h"}
+
+    with serving(tmp_path, audio=Player(step_s=0.05)) as server:
+        asyncio.run(main(server))
+
+
+def test_nobody_is_told_where_this_machine_keeps_its_files(tmp_path):
+    async def main(server):
+        async with Ear(server) as ear:
+            await ear.ask("start-generation", STORY | {"generationId": "g"})
+            error = (await ear.until("generation-error"))["error"]
+            assert (error["code"], error["recoverable"]) == ("STORAGE_FULL", True)
+            assert "song.flac could not be written" in error["message"]
+            assert "What was finished is kept in" in error["message"]
+            assert str(tmp_path) not in json.dumps([payload for name, payload in ear.heard if name != "audio-preview"])
+
+    full = storage_error(OSError(errno.ENOSPC, "No space left on device"), tmp_path / "songs" / "song.flac")
+    with serving(tmp_path, audio=Player(errors=[full])) as server:
+        asyncio.run(main(server))
 
 
 def test_what_would_fail_again_is_not_tried_again(tmp_path):

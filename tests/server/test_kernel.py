@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import subprocess
 import sys
 import threading
 
@@ -10,6 +9,7 @@ import pytest
 
 from harmonia_lab.errors import InvalidRequest
 from tests.server.conftest import Ear, serving
+from tests.server.elsewhere import Elsewhere
 from tests.server.engines import Writer, make_lab
 
 
@@ -183,30 +183,6 @@ def make_certificate(certificate, key):
     )
 
 
-SERVE = """
-import sys, pathlib
-from tests.server.engines import Writer, Player, make_lab
-lab = make_lab(pathlib.Path(sys.argv[1]), metadata=Writer(step_s=float(sys.argv[2])))
-print(lab.serve(port=0).url, flush=True)
-sys.stdin.read()
-"""
-
-
-class Elsewhere:
-    """A server in a process of its own, which can be killed."""
-
-    def __init__(self, folder, step_s):
-        command = [sys.executable, "-c", SERVE, str(folder), str(step_s)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.url = self.process.stdout.readline().strip()
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait(10)
-        self.process.stdin.close()
-        self.process.stdout.close()
-
-
 def test_a_killed_server_is_mourned_by_the_next_which_replays_and_tries_again(tmp_path):
     from harmonia_lab.server.kernel import new_tokens
     from harmonia_lab.server.settings import ServerSettings
@@ -236,12 +212,12 @@ def test_a_killed_server_is_mourned_by_the_next_which_replays_and_tries_again(tm
             assert [seq for _, seq in ear.lifecycle()] == [2, 3, 4, 5, 6]
             assert min(p["tick"] for p in ear.of("metadata-generation-progress")) > last_tick
 
-    first = Elsewhere(tmp_path, 60)
+    first = Elsewhere(tmp_path, step_s=60)
     try:
         last_tick = asyncio.run(before(first))
     finally:
         first.kill()
-    second = Elsewhere(tmp_path, 0)
+    second = Elsewhere(tmp_path)
     try:
         asyncio.run(after(second, last_tick))
     finally:

@@ -5,7 +5,7 @@ import threading
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from harmonia_lab.sinks.metrics import LATENCY_BUCKETS_S, Metrics
+from harmonia_lab.sinks.metrics import LATENCY_BUCKETS_S, Metrics, Readings
 from tests.sinks.stories import told_live
 
 
@@ -80,3 +80,20 @@ def test_counts_are_whole_when_several_threads_count():
     for thread in threads:
         thread.join()
     assert metrics.readings().messages_sent == 8000
+
+
+def test_another_process_reads_the_same_from_the_text():
+    metrics = Metrics()
+    assert Readings.of_text(metrics.text()) == metrics.readings()
+    metrics.connected()
+    metrics.set_rooms(3)
+    metrics.sent(3, 0.002)
+    metrics.dropped()
+    metrics.failed("NOT_FOUND")
+    metrics.failed("QUEUE_FULL")
+    for event in told_live():
+        metrics(event)
+    assert metrics.readings().generations
+    assert Readings.of_text(metrics.text()) == metrics.readings()
+    with pytest.raises(KeyError):
+        Readings.of_text("<!DOCTYPE html>")

@@ -24,9 +24,9 @@ import threading
 from pathlib import Path
 from typing import IO, Any
 
-import harmonia_lab
 from harmonia_lab.engines.embedded.gguf import file_digest, read_header
 from harmonia_lab.errors import ErrorCode, MetadataError
+from harmonia_lab.storage import package_environment
 
 __all__ = ["DEFAULT_MODEL", "EmbeddedServer", "default_threads", "find_model", "install_command", "is_installed"]
 
@@ -225,14 +225,8 @@ class EmbeddedServer:
 
 
 def _environment() -> dict[str, str]:
-    """The child runs this very package, also where it is not installed (a checkout).
-
-    GOMP_SPINCOUNT: a thread that waits for the others spins briefly and then sleeps. With libgomp's default, two
+    """GOMP_SPINCOUNT: a thread that waits for the others spins briefly and then sleeps. With libgomp's default, two
     threads on two busy cores made 3 tokens/s, with this 42; one thread made 43. GGML_NO_BACKTRACE: a failed assertion
     ends the process without forking a debugger.
     """
-    environment = {"GOMP_SPINCOUNT": "300", "GGML_NO_BACKTRACE": "1"} | os.environ
-    root = Path(harmonia_lab.__file__).parent.parent
-    if root.name not in {"site-packages", "dist-packages"}:
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), environment.get("PYTHONPATH")]))
-    return environment
+    return {"GOMP_SPINCOUNT": "300", "GGML_NO_BACKTRACE": "1"} | package_environment()

@@ -1,0 +1,150 @@
+"""`harmonia bench cancel`: how long a cancel takes, from a client's command to `generation-cancelled`.
+
+Owns the method: for each stage a first song tells how long the stage is; then songs are cancelled at moments drawn
+evenly from it, over a real socket. Client and server share the process here, so the figures hold both. What the
+cancelled songs leave (memory, child processes) is counted after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from harmonia_lab.client import Client
+from harmonia_lab.engines.probes import host
+from harmonia_lab.errors import InvalidRequest
+from harmonia_lab.lab import Lab
+from harmonia_lab.pipeline.artifacts import package_versions
+from harmonia_lab.protocol.events import AudioGenerationComplete, GenerationCancelled
+from harmonia_lab.server.settings import RateLimits, ServerSettings
+from harmonia_lab.storage import storage_errors
+
+__all__ = ["measure", "run"]
+
+STORY = "Two friends row out at night to see the comet, and one of them tells the other that she is leaving."
+STAGES = ("metadata", "audio")
+
+
+def run(options: argparse.Namespace) -> int:
+    if not 1 <= options.runs <= 1000:
+        raise InvalidRequest(f"--runs {options.runs} is out of range.", hint="Choose 1 to 1000.")
+    figures = measure(runs=options.runs, seconds=options.seconds)
+    print(_table(figures))
+    if options.json:
+        path = Path(options.json)
+        with storage_errors(path):
+            path.write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+def measure(*, runs: int, seconds: float) -> dict[str, Any]:
+    """Cancels `runs` songs of `seconds` s in each stage. Returns milliseconds by stage, and what was left."""
+    with (
+        tempfile.TemporaryDirectory(prefix="harmonia-bench-") as scratch,
+        Lab(metadata="embedded", audio="sketch", songs=Path(scratch) / "songs", home=scratch) as lab,
+    ):
+        server = lab.serve(ServerSettings(port=0, rates=RateLimits(starts=(1000.0, 1000))))
+        stages = asyncio.run(_measure(server.url, server.token(), lab, runs, seconds))
+        left = [path.name for path in lab.songs.iterdir() if "partial" in path.name]
+    return {
+        "runs": runs,
+        "seconds": seconds,
+        "stages": stages,
+        "partial_folders_left": len(left),
+        "host": host(),
+        "versions": package_versions(),
+    }
+
+
+async def _measure(url: str, token: str, lab: Lab, runs: int, seconds: float) -> dict[str, Any]:
+    async with Client(url) as client:
+        await client.connect(token)
+        song = await lab.submit(STORY, seconds=seconds, seed=0)
+        lasted = {"metadata": song.timings["metadata"], "audio": song.timings["audio"]}
+        asked: dict[str, dict[str, Any]] = {
+            "metadata": {"narrative": STORY, "seconds": seconds},
+            "audio": {"metadata": song.metadata, "seconds": seconds},
+        }
+        figures = {}
+        for stage in STAGES:
+            moments = random.Random(0)  # noqa: S311 - not a secret
+            before = _standing()
+            latencies, too_late = [], 0
+            for number in range(runs):
+                latency = await _cancel(client, moments.uniform(0, lasted[stage]), seed=number, **asked[stage])
+                if latency is None:
+                    too_late += 1
+                else:
+                    latencies.append(latency)
+                print(f"{stage}: {number + 1} of {runs}", file=sys.stderr)
+            after = _standing()
+            latencies.sort()
+            figures[stage] = {
+                "n": len(latencies),
+                "ended_before": too_late,
+                "stage_s": lasted[stage],
+                **{f"p{p}_ms": _quantile(latencies, p / 100) for p in (50, 95, 100)},
+                "memory_mib": {"before": before[0], "after": after[0]},
+                "children": {"before": before[1], "after": after[1]},
+            }
+        return figures
+
+
+async def _cancel(client: Client, after_s: float, **request: Any) -> float | None:
+    """Milliseconds from the command to the event; None where the song was done before."""
+    events = client.events()
+    story = request.pop("narrative", "")
+    ack = await client.start(story, **request)
+    await asyncio.sleep(after_s)
+    asked = time.perf_counter()
+    asking = asyncio.create_task(client.cancel(ack.generation_id))
+    async for event in events:
+        if (
+            isinstance(event, GenerationCancelled | AudioGenerationComplete)
+            and event.generation_id == ack.generation_id
+        ):
+            latency = (time.perf_counter() - asked) * 1000
+            break
+    events.close()
+    await asyncio.wait([asking])
+    asking.exception()  # a song that was done before can't be cancelled
+    return latency if isinstance(event, GenerationCancelled) else None
+
+
+def _standing() -> tuple[float, int]:
+    """Memory (MiB, resident) of this process and its children, and how many those are."""
+    this = psutil.Process()
+    children = this.children(recursive=True)
+    return round(sum(process.memory_info().rss for process in [this, *children]) / 2**20, 1), len(children)
+
+
+def _quantile(values: list[float], share: float) -> float | None:
+    """The smallest value that `share` of all do not exceed."""
+    return round(values[max(0, -(-len(values) * round(share * 100) // 100) - 1)], 1) if values else None
+
+
+def _shown(milliseconds: float | None) -> str:
+    return "–" if milliseconds is None else f"{milliseconds:g}"
+
+
+def _table(figures: dict[str, Any]) -> str:
+    lines = [f"{'cancelled in':<14}{'n':>5}{'p50':>9}{'p95':>9}{'max':>9}  ms   memory, children: before → after"]
+    for stage, values in figures["stages"].items():
+        cells = "".join(f"{_shown(values[key]):>9}" for key in ("p50_ms", "p95_ms", "p100_ms"))
+        memory, children = values["memory_mib"], values["children"]
+        lines.append(
+            f"{stage:<14}{values['n']:>5}{cells}       {memory['before']:g} → {memory['after']:g} MiB, "
+            f"{children['before']} → {children['after']}"
+        )
+    this = figures["host"]
+    lines.append(f"songs of {figures['seconds']:g} s; {this['cpu']}, {this['cores']} cores")
+    return "\n".join(lines)

@@ -1,0 +1,220 @@
+"""`harmonia bench fanout`: one event to a room of many subscribers; our server beside stock python-socketio and socket.io.
+
+Owns the method and the table. The same client, the same bytes, no compression; rounds in which every server has its turn,
+so that a busy moment hits all of them. A round's figures are the server process's processor time for each delivery, and
+the latency from the publisher's stamp to the client; a row's are medians over the rounds with their range, and its ratios
+are taken within a round. Beside the servers stands the floor: a loop that sends the finished bytes to each socket.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from harmonia_lab.bench.children import Child, python_child
+from harmonia_lab.bench.generation import FIRST_TICK, GENERATION, progress
+from harmonia_lab.bench.javascript import installed_packages, node_command
+from harmonia_lab.bench.surroundings import allow_files, server_versions, shown, spread
+from harmonia_lab.engines.probes import host
+from harmonia_lab.errors import HarmoniaError, InvalidRequest
+from harmonia_lab.protocol.codec import encode
+from harmonia_lab.storage import storage_errors
+
+__all__ = ["measure", "run"]
+
+SOCKET_IO = "4.8.4"
+DELIVERIES_PER_S = 5000
+"""That each server is asked for, at any number of subscribers: half of what the slowest can do on one core."""
+
+TURN_S = 1.7
+WARM_UP = (40_000, 20_000)
+"""Deliveries, and deliveries/s, before the first round: V8 compiles what it has run that often."""
+
+ATTEMPTS = 5
+"""At a turn in which ours thinned progress out, as it does where two events cross while the machine does other things."""
+
+PEERS = ("javascript", "stock", "floor")
+COMPRESSED = "stock, compressed"
+COMPRESSION = f"off, the client offers none; but for {COMPRESSED!r}, which is what stock makes of a browser's offer"
+ACCELERATOR = "none: ws without its optional bufferutil and utf-8-validate, as npm installs socket.io"
+
+
+def run(options: argparse.Namespace) -> int:
+    if not 1 <= options.rounds <= 100:
+        raise InvalidRequest(f"--rounds {options.rounds} is out of range.", hint="Choose 1 to 100.")
+    if not all(1 <= count <= 4000 for count in options.subscribers):
+        raise InvalidRequest("--subscribers is out of range.", hint="Choose 1 to 4000.")
+    figures = measure(subscribers=options.subscribers, rounds=options.rounds)
+    print(_table(figures))
+    if options.json:
+        path = Path(options.json)
+        with storage_errors(path):
+            path.write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+def measure(*, subscribers: Sequence[int], rounds: int, turn_s: float = TURN_S) -> dict[str, Any]:
+    """For each number of subscribers, `rounds` in which each server has its turn of `turn_s` seconds.
+
+    Raises HarmoniaError where a server can't be started, or loses something again and again.
+    """
+    allow_files(2 * max(subscribers) + 256)
+    rows = []
+    for count in subscribers:
+        rows += _at(count, rounds, turn_s)
+    return {
+        "rounds": rounds,
+        "deliveries_per_s": DELIVERIES_PER_S,
+        "payload": encode(progress(FIRST_TICK))[1],
+        "compression": COMPRESSION,
+        "javascript_accelerator": ACCELERATOR,
+        "rows": rows,
+        "date": time.strftime("%Y-%m-%d"),
+        "host": host(),
+        "versions": server_versions() | {"socket.io": SOCKET_IO, "node": _node_version()},
+    }
+
+
+def _servers() -> dict[str, Callable[[], Child]]:
+    module = "harmonia_lab.bench.fanout_servers"
+    servers = {"ours": lambda: python_child("server", module, "ours"), "javascript": _javascript}
+    servers["stock"] = lambda: python_child("stock server", module, "stock")
+    servers[COMPRESSED] = servers["stock"]
+    if importlib.util.find_spec("uvloop") is not None:
+        servers["stock on uvloop"] = lambda: python_child("stock server on uvloop", module, "stock-uvloop")
+    servers["floor"] = lambda: python_child("floor", module, "floor")
+    return servers
+
+
+def _javascript() -> Child:
+    packages = installed_packages({"socket.io": SOCKET_IO})
+    script = Path(__file__).with_name("fanout_server.cjs")
+    environment = os.environ | {"NODE_PATH": str(packages / "node_modules"), "NODE_ENV": "production"}
+    return Child("JavaScript server", [*node_command(), str(script)], environment)
+
+
+class _Contestant:
+    """A server and its subscribers, both running."""
+
+    def __init__(self, name: str, start: Callable[[], Child], stack: ExitStack, count: int) -> None:
+        self.name = name
+        self._server = stack.enter_context(start())
+        self._load = stack.enter_context(python_child("subscribers", "harmonia_lab.bench.subscribers"))
+        self._count = count
+        self._next_tick = FIRST_TICK
+        address = self._server.hear()
+        offer = name == COMPRESSED
+        self._load.ask(do="connect", generation_id=GENERATION, count=count, compression=offer, **address)
+
+    def warm_up(self) -> None:
+        deliveries, per_second = WARM_UP
+        self._publish(max(3, deliveries // self._count), self._count / per_second)
+
+    def turn(self, seconds: float) -> dict[str, Any]:
+        """Publishes for so long; what it cost, and how it arrived."""
+        gap_s = self._count / DELIVERIES_PER_S
+        before = self._server.cpu_s()
+        report = self._publish(max(3, round(seconds / gap_s)), gap_s)
+        cpu_us = 1e6 * (self._server.cpu_s() - before) / max(1, report["deliveries"])
+        return report | {"cpu_us": cpu_us}
+
+    def _publish(self, events: int, gap_s: float) -> dict[str, Any]:
+        name, payload = encode(progress(FIRST_TICK))
+        first, self._next_tick = self._next_tick, self._next_tick + events
+        self._load.ask(do="measure")
+        self._server.ask(name=name, payload=payload, first=first, count=events, gap_s=gap_s)
+        return self._load.ask(do="report", first=first, count=events)
+
+
+def _at(count: int, rounds: int, turn_s: float) -> list[dict[str, Any]]:
+    turns: dict[str, list[dict[str, Any]]] = {}
+    repeated: dict[str, int] = {}
+    with ExitStack() as stack:
+        print(f"{count} subscribers: warming up", file=sys.stderr)
+        contestants = [_Contestant(name, start, stack, count) for name, start in _servers().items()]
+        for contestant in contestants:
+            contestant.warm_up()
+        for number in range(rounds):
+            print(f"{count} subscribers: round {number + 1} of {rounds}", file=sys.stderr)
+            shift = number % len(contestants)  # nobody always comes after the same one
+            for contestant in contestants[shift:] + contestants[:shift]:
+                turn, again = _whole_turn(contestant, turn_s)
+                turns.setdefault(contestant.name, []).append(turn)
+                repeated[contestant.name] = repeated.get(contestant.name, 0) + again
+    return [_row(name, count, turns) | {"turns_repeated": repeated[name]} for name in turns]
+
+
+def _whole_turn(contestant: _Contestant, turn_s: float) -> tuple[dict[str, Any], int]:
+    """A turn in which everything arrived, in order; how many there were before that did not."""
+    for attempt in range(ATTEMPTS):
+        turn = contestant.turn(turn_s)
+        if not turn["missing"] and not turn["disordered"]:
+            return turn, attempt
+    raise HarmoniaError(
+        f"{contestant.name}: {turn['missing']} deliveries are missing, {turn['disordered']} out of order.",
+        hint="Measure on a machine with less to do, or with fewer subscribers.",
+    )
+
+
+def _row(name: str, count: int, turns: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    own = turns[name]
+    measured: dict[str, Callable[[dict[str, Any]], float]] = {
+        "cpu_us": lambda turn: turn["cpu_us"],
+        "p50_ms": lambda turn: turn["latency_ms"]["p50"],
+        "p99_ms": lambda turn: turn["latency_ms"]["p99"],
+    }
+    row: dict[str, Any] = {
+        "server": name,
+        "subscribers": count,
+        "rounds": len(own),
+        "deliveries": sum(turn["deliveries"] for turn in own),
+        "missing": sum(turn["missing"] for turn in own),
+        "disordered": sum(turn["disordered"] for turn in own),
+        "payload_bytes": own[0]["payload_bytes"],
+    }
+    for figure, of in measured.items():
+        row[figure] = spread([of(turn) for turn in own])
+        row[f"{figure}_ratio"] = {
+            peer: spread([of(turn) / of(theirs) for turn, theirs in zip(own, turns[peer], strict=True)])
+            for peer in PEERS
+            if peer != name
+        }
+    return row
+
+
+def _node_version() -> str:
+    return subprocess.run([*node_command(), "--version"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _table(figures: dict[str, Any]) -> str:
+    lines = [
+        f"{'server':<17}{'subscribers':>12}{'CPU µs/delivery':>22}{'p50 ms':>20}{'p99 ms':>22}"
+        f"{'CPU × JavaScript':>22}{'× stock':>18}{'× floor':>18}{'p99 × JavaScript':>22}"
+    ]
+    for row in figures["rows"]:
+        cells = f"{row['server']:<17}{row['subscribers']:>12}"
+        cells += f"{shown(row['cpu_us']):>22}{shown(row['p50_ms']):>20}{shown(row['p99_ms']):>22}"
+        cells += f"{shown(row['cpu_us_ratio'].get('javascript')):>22}{shown(row['cpu_us_ratio'].get('stock')):>18}"
+        cells += f"{shown(row['cpu_us_ratio'].get('floor')):>18}{shown(row['p99_ms_ratio'].get('javascript')):>22}"
+        lines.append(cells)
+    first, this, versions = figures["rows"][0], figures["host"], figures["versions"]
+    lines += [
+        "",
+        f"n = {figures['rounds']} interleaved rounds; every delivery checked: {sum(r['missing'] for r in figures['rows'])}"
+        f" missing, {sum(r['disordered'] for r in figures['rows'])} out of order; {figures['deliveries_per_s']}"
+        f" deliveries/s of {first['payload_bytes'][0]} bytes",
+        f"compression {figures['compression']}; accelerator in JavaScript: {figures['javascript_accelerator']}",
+        f"{this['cpu']}, {this['cores']} cores; Python {this['python']}, "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + f"; {figures['date']}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,78 @@
+"""A generation that is said to run: journalled, numbered and handed on as a real one, without the work of one.
+
+Owns the events that both server benchmarks publish. Each progress event's status carries the publisher's stamp, in
+nanoseconds of the clock that all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harmonia_lab.lab import Lab
+from harmonia_lab.protocol.events import (
+    AudioGenerationProgress,
+    AudioGenerationStarted,
+    MetadataGenerationComplete,
+    MetadataGenerationStarted,
+)
+from harmonia_lab.protocol.models import Job, SongRequest, utc_now
+from harmonia_lab.sinks.jobview import JobView
+from harmonia_lab.sinks.outlet import Outlet
+from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine, FakeMetadataEngine
+
+__all__ = ["FIRST_TICK", "GENERATION", "begin", "progress", "scratch_lab", "stamp"]
+
+GENERATION = "bench"
+FIRST_TICK = 100_000
+"""So that every event has as many bytes."""
+
+STORY = "A song that is never finished."
+
+
+@contextmanager
+def scratch_lab() -> Iterator[Lab]:
+    """A lab that leaves nothing behind."""
+    with (
+        tempfile.TemporaryDirectory(prefix="harmonia-bench-") as scratch,
+        Lab(metadata=FakeMetadataEngine(), audio=FakeAudioEngine(), songs=Path(scratch) / "songs", home=scratch) as lab,
+    ):
+        yield lab
+
+
+def begin(lab: Lab) -> Outlet:
+    """The user "local"'s generation, in the middle of its second stage: three lifecycle events have been."""
+    now = utc_now()
+    view = JobView(Job(id=GENERATION, user_id="local", created_at=now, updated_at=now))
+    lab.journal.begin(view.job, SongRequest(narrative=STORY, generation_id=GENERATION))
+    outlet = Outlet(view, lab.journal, lab.events)
+    outlet.queued()
+    same = {"generation_id": GENERATION}
+    outlet(MetadataGenerationStarted(**same, seq=1, user_id="local", narrative=STORY, model="none"))
+    outlet(MetadataGenerationComplete(**same, seq=2, metadata=SONG_METADATA, duration=1.5))
+    song = {"song_id": GENERATION, "instruments": SONG_METADATA.instruments, "duration": 20.0, "bpm": 96.0}
+    outlet(AudioGenerationStarted(**same, seq=3, **song))
+    return outlet
+
+
+def progress(tick: int) -> AudioGenerationProgress:
+    """As a song's second stage reports it. Its numbers read the same in Python's and JavaScript's JSON."""
+    return AudioGenerationProgress(
+        generation_id=GENERATION,
+        seq=3,
+        tick=tick,
+        progress=37.5,
+        status=stamp(),
+        overall_progress=58.25,
+        eta_seconds=12.5,
+        current_instrument="acoustic guitar",
+        instruments_completed=2,
+        total_instruments=5,
+    )
+
+
+def stamp() -> str:
+    return f"Rendering instruments... @{time.monotonic_ns():020d}"

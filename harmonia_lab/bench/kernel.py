@@ -1,0 +1,208 @@
+"""`harmonia bench kernel`: the server while the kernel idles, computes in Python, in torch, or in one long C call.
+
+Owns the method, the table and what it recommends. A song's worker publishes 50 progress events a second to a room, the
+server in a thread of the busy process or in a process of its own; subscribers in another process measure each event from
+the publisher's stamp, and a client joins 20 times a second and measures its answer and its replay. At last: what a
+shorter switch interval costs the cell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from harmonia_lab.bench.children import Child, python_child
+from harmonia_lab.bench.generation import FIRST_TICK, GENERATION
+from harmonia_lab.bench.probe import Probe
+from harmonia_lab.bench.surroundings import allow_files, server_versions, shown, spread
+from harmonia_lab.engines.probes import host
+from harmonia_lab.errors import InvalidRequest
+from harmonia_lab.server.settings import ServerSettings
+from harmonia_lab.storage import storage_errors
+
+__all__ = ["measure", "run"]
+
+EVENTS_PER_S = 50
+JOINS_PER_S = 20
+LOADS = {"idle": "idle", "python": "pure Python", "torch": "torch", "call": "one long C call"}
+PYTHONS_OWN_S = 0.005
+"""CPython's switch interval where nobody sets another one."""
+
+INTERVALS_S = (PYTHONS_OWN_S, 0.002, 0.001, 0.0005)
+SLICES = 12
+BOUND_MS = 30.0
+"""p99 of an event that a kernel busy in pure Python may have: the aim that the switch interval is chosen for."""
+
+
+def run(options: argparse.Namespace) -> int:
+    if not 1 <= options.subscribers <= 4000:
+        raise InvalidRequest(f"--subscribers {options.subscribers} is out of range.", hint="Choose 1 to 4000.")
+    if not 1 <= options.seconds <= 60:
+        raise InvalidRequest(f"--seconds {options.seconds:g} is out of range.", hint="Choose 1 to 60.")
+    figures = measure(subscribers=options.subscribers, seconds=options.seconds)
+    print(_table(figures))
+    if options.json:
+        path = Path(options.json)
+        with storage_errors(path):
+            path.write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+def measure(*, subscribers: int, seconds: float, slice_s: float = 0.25) -> dict[str, Any]:
+    """seconds: of each measurement. slice_s: of each turn of a switch interval. Raises HarmoniaError."""
+    allow_files(2 * subscribers + 256)
+    loads = [load for load in LOADS if load != "torch" or importlib.util.find_spec("torch") is not None]
+    rows, holds = [], {}
+    with ExitStack() as stack:
+        places = {name: _Place(name, stack, subscribers) for name in ("thread", "isolated")}
+        for load in loads:
+            for place in places.values():
+                print(f"kernel: {LOADS[load]}; server: {place.name}", file=sys.stderr)
+                seen = place.kernel.ask(do="prepare", load=load)
+                if load == "call":
+                    holds[place.name] = seen
+                rows.append(place.row(load, seconds))
+        thread = places["thread"]
+        for interval_s in INTERVALS_S:
+            print(f"kernel: pure Python; switch interval: {1e3 * interval_s:g} ms", file=sys.stderr)
+            rows.append(thread.row("python", seconds, interval_s))
+        print("what the switch interval costs", file=sys.stderr)
+        costs = thread.costs(slice_s)
+    figures = {
+        "subscribers": subscribers,
+        "seconds": seconds,
+        "events_per_s": EVENTS_PER_S,
+        "joins_per_s": JOINS_PER_S,
+        "published_by": "a thread of the server's process, through journal, fan-out and crossing; nothing thinned out",
+        "compression": "off",
+        "rows": rows,
+        "without": [] if "torch" in loads else ["torch: not installed"],
+        "long_c_call": holds,
+        "switch_interval": costs,
+        "default_switch_interval_ms": 1e3 * (ServerSettings().switch_interval_s or PYTHONS_OWN_S),
+        "date": time.strftime("%Y-%m-%d"),
+        "host": host(),
+        "versions": server_versions(),
+    }
+    return figures | {"recommended": _recommended(figures)}
+
+
+class _Place:
+    """Where the server runs: in a thread of the kernel, or beside it, attached as `harmonia serve --attached` is."""
+
+    def __init__(self, name: str, stack: ExitStack, subscribers: int) -> None:
+        def process(what: str) -> Child:
+            return stack.enter_context(python_child(what, "harmonia_lab.bench.kernel_process"))
+
+        self.name = name
+        self.kernel = process("kernel")
+        self._server = self.kernel if name == "thread" else process("server")
+        self._load = stack.enter_context(python_child("subscribers", "harmonia_lab.bench.subscribers"))
+        address = self._server.ask(do="serve")
+        self._load.ask(do="connect", generation_id=GENERATION, count=subscribers, **address)
+        self._probe = Probe(**address)
+        self._subscribers = subscribers
+        self._next_tick = FIRST_TICK
+
+    def row(self, load: str, seconds: float, switch_s: float | None = None) -> dict[str, Any]:
+        """One measurement. switch_s: another switch interval than the server's default."""
+        count = round(seconds * EVENTS_PER_S)
+        first, self._next_tick = self._next_tick, self._next_tick + count
+        publish = {"first": first, "count": count, "gap_s": 1 / EVENTS_PER_S}
+        work = {"do": "work", "load": load, "seconds": seconds}
+        self._load.ask(do="measure")
+        if self._server is self.kernel:
+            self.kernel.tell(**work, **publish, switch_s=switch_s)
+        else:
+            self.kernel.tell(**work)
+            self._server.tell(**work | {"load": "idle"}, **publish)
+        asked = self._probe.run(seconds, 1 / JOINS_PER_S)
+        done = self.kernel.hear()
+        if self._server is not self.kernel:
+            done = self._server.hear() | {"steps": done["steps"]}
+        report = self._load.ask(do="report", first=first, count=count)
+        return {
+            "kernel": load,
+            "server": self.name,
+            "switch_interval_ms": None if switch_s is None else 1e3 * switch_s,
+            "events": count,
+            "deliveries": report["deliveries"],
+            "thinned_out": report["missing"],
+            "disordered": report["disordered"],
+            "event_ms": report["latency_ms"],
+            "published_late_ms": done["published_late_ms"],
+            "kernel_steps": done["steps"],
+            **asked,
+        }
+
+    def costs(self, slice_s: float) -> list[dict[str, Any]]:
+        """Time of a pure Python loop under each switch interval, as a multiple of that under Python's own."""
+        events = round(SLICES * len(INTERVALS_S) * slice_s * EVENTS_PER_S)
+        first, self._next_tick = self._next_tick, self._next_tick + events
+        asked = {"intervals_s": INTERVALS_S, "slices": SLICES, "slice_s": slice_s}
+        rates = self.kernel.ask(do="switching", **asked, first=first, gap_s=1 / EVENTS_PER_S)["rates"]
+        self._load.ask(do="report", first=first, count=0)
+        return [
+            {
+                "interval_ms": 1e3 * interval_s,
+                "slices": len(own),
+                "times": spread([theirs / rate for theirs, rate in zip(rates[0], own, strict=True)]),
+            }
+            for interval_s, own in zip(INTERVALS_S, rates, strict=True)
+        ]
+
+
+def _recommended(figures: dict[str, Any]) -> dict[str, Any]:
+    """The longest switch interval that keeps the bound, for it costs a cell the least; else the shortest."""
+    tried = {row["switch_interval_ms"]: row["event_ms"]["p99"] for row in figures["rows"] if row["switch_interval_ms"]}
+    good = [interval for interval, p99 in tried.items() if p99 is not None and p99 <= BOUND_MS]
+    return {
+        "switch_interval_ms": max(good, default=min(tried)),
+        "bound_ms": BOUND_MS,
+        "isolated": "only where cells hold the interpreter in long C calls: in a thread, everything waits for them",
+    }
+
+
+def _table(figures: dict[str, Any]) -> str:
+    columns = {"event_ms": "event ms", "ack_ms": "ack of a join ms", "replay_ms": "its replay ms"}
+    lines = [f"{'kernel':<18}{'server':<10}{'switch ms':>10}" + "".join(f"{name:>27}" for name in columns.values())]
+    lines[0] += f"{'published late ms':>22}{'joins':>7}{'thinned':>9}"
+    lines.append(" " * 38 + f"{'p50 / p99 / max':>27}" * 3 + f"{'p99 / max':>22}")
+    for row in figures["rows"]:
+        interval = row["switch_interval_ms"]
+        shown_interval = f"{interval:g}" if interval else "default" if row["server"] == "thread" else ""
+        cells = f"{LOADS[row['kernel']]:<18}{row['server']:<10}{shown_interval:>10}"
+        cells += "".join(f"{_three(row[column]):>27}" for column in columns)
+        cells += f"{_three(row['published_late_ms'], 'p99', 'max'):>22}{row['joins']:>7}{row['thinned_out']:>9}"
+        lines.append(cells)
+    lines += ["", "a pure Python loop's time, by switch interval, while events go out:"]
+    lines += [
+        f"  {cost['interval_ms']:g} ms: {shown(cost['times'])} × that at {1e3 * PYTHONS_OWN_S:g} ms, n = {cost['slices']}"
+        for cost in figures["switch_interval"]
+    ]
+    lines += [
+        f"the long C call, {place}: {seen['call_s']:.2f} s, no other thread ran for {100 * seen['held']:.0f} % of it"
+        for place, seen in figures["long_c_call"].items()
+    ]
+    lines += [f"not measured: {reason}" for reason in figures["without"]]
+    best, this = figures["recommended"], figures["host"]
+    lines += [
+        f"switch interval: {best['switch_interval_ms']:g} ms is the longest tried with p99 ≤ {best['bound_ms']:g} ms in"
+        f" pure Python (default {figures['default_switch_interval_ms']:g} ms); isolated: {best['isolated']}",
+        f"{figures['subscribers']} subscribers × {figures['events_per_s']} events/s, {figures['seconds']:g} s each,"
+        f" compression {figures['compression']}; {this['cpu']}, {this['cores']} cores; Python {this['python']}, "
+        + ", ".join(f"{name} {version}" for name, version in figures["versions"].items())
+        + f"; {figures['date']}",
+    ]
+    return "\n".join(lines)
+
+
+def _three(figure: dict[str, float | None], *names: str) -> str:
+    values = [figure[name] for name in names or ("p50", "p99", "max")]
+    return " / ".join("–" if value is None else f"{value:.1f}" for value in values)

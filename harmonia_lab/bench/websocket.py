@@ -1,0 +1,112 @@
+"""A Socket.IO client of the smallest kind: one websocket, no compression, and hardly any processor time.
+
+Owns the handshake and the frames (RFC 6455; Engine.IO 4, Socket.IO 5). What arrives is bytes: who measures decides when
+to look into them.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import zlib
+from urllib.parse import urlsplit
+
+from harmonia_lab.errors import HarmoniaError
+
+__all__ = ["Frames", "LightSocket"]
+
+ANSWER_S = 30.0
+RECEIVED = 16 * 1024
+"""Bytes at once; more would be mapped and unmapped by the allocator each time."""
+_KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # any will do: nobody is kept out by it
+_COMPRESSED, _TAIL = 0x40, b"\x00\x00\xff\xff"  # the flag, and what RFC 7692 (7.2.1) leaves out
+_NO_MASK = bytes(4)  # the key must be there; zeros leave the payload as it is
+
+
+class Frames:
+    """Cuts a stream of bytes into frames, and inflates those that are compressed (RFC 7692)."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._inflate = zlib.decompressobj(wbits=-15)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Payloads of the frames that are whole now."""
+        data = self._rest + data if self._rest else data
+        found, at = [], 0
+        while len(data) - at >= 2:
+            size, start = data[at + 1] & 0x7F, at + 2
+            if size >= 126:
+                width = 2 if size == 126 else 8
+                if len(data) < start + width:
+                    break
+                size = int.from_bytes(data[start : start + width])
+                start += width
+            if len(data) < start + size:
+                break
+            payload = data[start : start + size]
+            found.append(self._inflate.decompress(payload + _TAIL) if data[at] & _COMPRESSED else payload)
+            at = start + size
+        self._rest = data[at:]
+        return found
+
+
+class LightSocket:
+    """Connected and let in, once it is made; then in the caller's hands: `socket` is what to wait for.
+
+    compression: offered, as browsers offer it; whether it is used is the server's choice. Raises HarmoniaError where the server doesn't let it in.
+    """
+
+    def __init__(self, url: str, token: str, *, compression: bool = False) -> None:
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        self.frames = Frames()
+        self._waiting: list[bytes] = []
+        self.socket = socket.create_connection((parts.hostname, parts.port or 80), timeout=ANSWER_S)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        request = (
+            f"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Key: {_KEY}\r\nSec-WebSocket-Version: 13\r\n"
+        )
+        if compression:
+            request += "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+        self.socket.sendall(f"{request}\r\n".encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += self._receive()
+        head, _, rest = head.partition(b"\r\n\r\n")
+        if b" 101 " not in head.partition(b"\r\n")[0]:
+            raise HarmoniaError(f"{url} speaks no websocket: {head[:80].decode(errors='replace')}")
+        self._waiting += self.frames.feed(rest)
+        self.until(b"0")
+        self.send("40" + json.dumps({"token": token}))
+        self.until(b"40")
+
+    def send(self, text: str) -> None:
+        data = text.encode()
+        size = struct.pack("!B", 0x80 | len(data)) if len(data) < 126 else struct.pack("!BH", 0xFE, len(data))
+        self.socket.sendall(b"\x81" + size + _NO_MASK + data)
+
+    def ask(self, ack_id: int, name: str, payload: object) -> None:
+        """Sends a command; its answer starts with `43` and the id."""
+        self.send(f"42{ack_id}" + json.dumps([name, payload]))
+
+    def until(self, prefix: bytes) -> list[bytes]:
+        """Waits for a packet that starts like this; all that came, it being the last."""
+        come = []
+        while True:
+            while self._waiting:
+                come.append(self._waiting.pop(0))
+                if come[-1].startswith(prefix):
+                    return come
+            self._waiting += self.frames.feed(self._receive())
+
+    def _receive(self) -> bytes:
+        try:
+            data = self.socket.recv(RECEIVED)
+        except OSError as error:
+            raise HarmoniaError(f"The server did not answer: {error}.") from None
+        if not data:
+            raise HarmoniaError("The server has closed the connection.")
+        return data

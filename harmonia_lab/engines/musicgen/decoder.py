@@ -1,0 +1,310 @@
+"""One language model and the loop that decodes it: `decoder = auto | reference | fast | int8`.
+
+Owns the choice of the loop, the fall back to audiocraft's own, and the window's frame: conditions, the codebooks'
+interleaving, progress. The loop itself is in `decoding.py`; windows beyond the model's length are in `windows.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft
+from harmonia_lab.engines.musicgen.cuda_graphs import replayed_steps
+from harmonia_lab.engines.musicgen.decoding import Pass, Sequencer
+from harmonia_lab.engines.musicgen.lm_weights import Weights, unknown_layout
+from harmonia_lab.engines.musicgen.packed_weights import Packing
+from harmonia_lab.engines.musicgen.sampling import Sampling
+from harmonia_lab.errors import InvalidRequest
+
+__all__ = ["MODES", "Decoder", "Generators", "Mode", "StepView"]
+
+Mode = Literal["auto", "reference", "fast", "int8"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+Generators = Sequence[torch.Generator] | torch.Generator | None
+"""One per row: a row's tokens don't depend on the others'. One, or None (torch's global one): as audiocraft draws."""
+
+
+@dataclass(frozen=True)
+class StepView:
+    """What a step hands out. done of total: steps. frames: how many have all their codebooks, prompt included."""
+
+    done: int
+    total: int
+    frames: int
+    _codes: Callable[[int, int], Tensor]
+
+    def codes(self, start: int, stop: int) -> Tensor:
+        """The codes [B, K, stop - start] of complete frames, copied. On a GPU this waits for the steps launched."""
+        return self._codes(start, min(stop, self.frames))
+
+
+class Decoder:
+    """Decodes with `lm`, audiocraft's LMModel, whose weights must stay as and where they are from now on.
+
+    mode: auto is fast where the layout is known. int8 rounds the weights (CPU only), so it is never chosen unasked.
+    running: the loop in use, reference or fast or int8. reason: why it is not the one asked for, or "".
+    packings: how many matrices are held in which way.
+    """
+
+    def __init__(self, lm: Any, mode: Mode = "auto", *, packing: Packing | None = None) -> None:
+        """Without a packing, the fast loop holds the weights in the fastest exact way (`packed_weights.py`)."""
+        if mode not in MODES:
+            raise InvalidRequest(f"There is no decoder {mode!r}.", hint=f"Choose one of {', '.join(MODES)}.")
+        self.lm = lm
+        self.running: Mode = "fast" if mode == "auto" else mode
+        self.reason = ""
+        self.packings: dict[str, int] = {}
+        device = next(lm.parameters()).device.type
+        if mode != "reference":
+            unknown = unknown_layout(lm)
+            if unknown:
+                self.running, self.reason = "reference", f"audiocraft's own loop decodes this model: {unknown}"
+            elif mode == "int8" and device != "cpu":
+                self.running, self.reason = "fast", "int8 is for CPUs"
+        self._weights: Weights | None = None
+        if self.running != "reference":
+            self._weights = Weights(lm, "int8" if self.running == "int8" else packing)
+            self.packings = self._weights.packings
+
+    def steps(self, frames: int, prompt_frames: int = 0) -> int:
+        """How many steps `generate` takes for so many frames, of which so many are the prompt's."""
+        pattern = self._pattern(frames)
+        return pattern.steps - pattern.first_step[prompt_frames]
+
+    def generate(
+        self,
+        prompt: Tensor | None = None,
+        conditions: Sequence[Any] = (),
+        num_samples: int | None = None,
+        *,
+        max_gen_len: int = 256,
+        use_sampling: bool = True,
+        temp: float = 1.0,
+        top_k: int = 250,
+        top_p: float = 0.0,
+        cfg_coef: float | None = None,
+        two_step_cfg: bool | None = None,
+        remove_prompts: bool = False,
+        callback: Callable[[int, int], None] | None = None,
+        generators: Generators = None,
+        on_step: Callable[[StepView], None] | None = None,
+    ) -> Tensor:
+        """Codes [B, K, max_gen_len], as `LMModel.generate` gives them, with its parameters.
+
+        prompt: codes [B, K, T] to go on from. conditions: audiocraft's ConditioningAttributes, one per row.
+        max_gen_len: frames, the prompt's included. callback(done, total) and on_step are called after each step, in
+        inference mode; what they raise ends the generation and is passed on. In audiocraft's own loop the first
+        generator serves all rows, and on_step sees no codes. Raises InvalidRequest for parameters out of range.
+        """
+        sampling = Sampling(use_sampling, temp, top_k, top_p)
+        sampling.check(self.lm.card)
+        known = prompt.shape[-1] if prompt is not None else 0
+        if known >= max_gen_len:
+            raise InvalidRequest(f"A prompt of {known} frames leaves nothing to do in {max_gen_len}.")
+
+        def report(view: StepView) -> None:
+            if callback is not None:
+                callback(view.done, view.total)
+            if on_step is not None:
+                on_step(view)
+
+        task = _Task(prompt, list(conditions), max_gen_len, sampling, cfg_coef, two_step_cfg, generators)
+        if self._weights is None or not conditions:
+            codes = self._reference(task, num_samples, report)
+        else:
+            with torch.inference_mode():
+                codes = self._fast(self._weights, task, report)
+            codes = codes.clone()  # out here it is an ordinary tensor, that may be written to
+        return codes[..., known:] if remove_prompts else codes
+
+    def teacher_forced_logits(self, codes: Tensor, conditions: Sequence[Any], cfg_coef: float | None = None) -> Tensor:
+        """Float32 [S - 1, B, K, card]: the guided logits of each step where the sequence is given. codes: [B, K, T].
+
+        Shows what a precision costs. Not for the reference loop, whose logits are those of `lm.forward`.
+        """
+        assert self._weights is not None
+        task = _Task(codes, list(conditions), codes.shape[-1], Sampling(use_sampling=False), cfg_coef, False, None)
+        with torch.inference_mode(), torch.autocast(codes.device.type, enabled=False):
+            sequencer = self._sequencer(self._weights, task, self._pattern(task.frames))
+            sequencer.prefill(1)
+            return torch.stack([sequencer.logits(step) for step in range(1, len(sequencer.known))])
+
+    def _fast(self, weights: Weights, task: _Task, report: Callable[[StepView], None]) -> Tensor:
+        with torch.autocast(weights.embeddings.device.type, enabled=False):
+            pattern = self._pattern(task.frames)
+            sequencer = self._sequencer(weights, task, pattern)
+            first = pattern.first_step[task.prompt.shape[-1] if task.prompt is not None else 0]
+            sequencer.prefill(first)
+
+            def codes(start: int, stop: int) -> Tensor:
+                return pattern.codes(sequencer.sequence, start, stop)
+
+            for step in _run(sequencer, first, pattern.steps):
+                report(StepView(step - first + 1, pattern.steps - first, pattern.complete[step], codes))
+            return codes(0, task.frames)
+
+    def _sequencer(self, weights: Weights, task: _Task, pattern: _Pattern) -> Sequencer:
+        lm = self.lm
+        known = pattern.known_steps(len(task.conditions), task.prompt, lm.special_token_id)
+        two_step = lm.two_step_cfg if task.two_step_cfg is None else task.two_step_cfg
+        # audiocraft's two-step guidance reads the model's own coefficient, whatever it is given; tokens must agree.
+        coef = lm.cfg_coef if two_step or task.cfg_coef is None else task.cfg_coef
+        passes = [Pass(weights, *source, pattern.steps) for source in self._conditions(task.conditions, two_step)]
+        table = self._positions(max(part.positions for part in passes))
+        return Sequencer(passes, known, table, coef=coef, sampling=task.sampling, generators=task.generators)
+
+    def _pattern(self, frames: int) -> _Pattern:
+        device = self.lm.emb[0].weight.device
+        return _Pattern(self.lm.pattern_provider.get_pattern(frames), frames, self.lm.n_q, device)
+
+    def _conditions(self, conditions: Sequence[Any], two_step: bool) -> list[tuple[Tensor | None, Tensor | None, int]]:
+        """For each pass: text [R, L, d], what stands before the first step [R, P, d], R; as ConditionFuser does it."""
+        lm = self.lm
+        load_audiocraft()
+        from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout  # noqa: PLC0415
+
+        given = list(conditions)
+        null = ClassifierFreeGuidanceDropout(p=1.0)(given)
+        sources = []
+        for batch in [given, null] if two_step else [given + null]:
+            with torch.autocast(lm.emb[0].weight.device.type, torch.float16, enabled=lm.emb[0].weight.is_cuda):
+                tensors = lm.condition_provider(lm.condition_provider.tokenize(batch))
+            crossed: list[Tensor] = []
+            prepended: list[Tensor] = []
+            for name, (tensor, _) in tensors.items():
+                tensor = tensor.to(lm.emb[0].weight.dtype)  # noqa: PLW2901
+                if lm.fuser.cond2fuse[name] == "cross":
+                    crossed.append(tensor)
+                else:
+                    prepended.insert(0, tensor)
+            text = torch.cat(crossed, 1) if crossed else None
+            sources.append((text, torch.cat(prepended, 1) if prepended else None, len(batch)))
+        return sources
+
+    def _positions(self, positions: int) -> Tensor:
+        """[positions, d], computed by audiocraft, in the precision in which it computes them."""
+        from audiocraft.modules.transformer import create_sin_embedding  # noqa: PLC0415
+
+        transformer, weight = self.lm.transformer, self.lm.emb[0].weight
+        numbers = torch.arange(positions, device=weight.device).view(1, -1, 1)
+        with torch.autocast(weight.device.type, torch.float16, enabled=weight.is_cuda):
+            table = create_sin_embedding(numbers, self.lm.dim, max_period=transformer.max_period, dtype=weight.dtype)
+        scaled: Tensor = transformer.positional_scale * table[0]
+        return scaled.to(weight.dtype)
+
+    def _reference(self, task: _Task, num_samples: int | None, report: Callable[[StepView], None]) -> Tensor:
+        def no_codes(start: int, stop: int) -> Tensor:
+            raise NotImplementedError(f"audiocraft's loop keeps the codes of {start} to {stop} to itself")
+
+        def progress(done: int, total: int) -> None:
+            report(StepView(done, total, 0, no_codes))
+
+        generator = task.generators[0] if isinstance(task.generators, Sequence) else task.generators
+        with _as_global_generator(generator):
+            codes: Tensor = self.lm.generate(
+                task.prompt,
+                task.conditions,
+                num_samples,
+                task.frames,
+                task.sampling.use_sampling,
+                task.sampling.temp,
+                task.sampling.top_k,
+                task.sampling.top_p,
+                cfg_coef=task.cfg_coef,
+                two_step_cfg=task.two_step_cfg,
+                callback=progress,
+            )
+        return codes
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What `generate` was asked for. frames: the prompt's included."""
+
+    prompt: Tensor | None
+    conditions: list[Any]
+    frames: int
+    sampling: Sampling
+    cfg_coef: float | None
+    two_step_cfg: bool | None
+    generators: Generators
+
+
+@contextmanager
+def _as_global_generator(generator: torch.Generator | None) -> Iterator[None]:
+    """Inside, torch's global random stream is this one, which goes on from where it was left."""
+    if generator is None:
+        yield
+        return
+    device = generator.device
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng([device] if on_gpu else []):
+        if on_gpu:
+            torch.cuda.set_rng_state(generator.get_state(), device)
+        else:
+            torch.set_rng_state(generator.get_state())
+        try:
+            yield
+        finally:
+            generator.set_state(torch.cuda.get_rng_state(device) if on_gpu else torch.get_rng_state())
+
+
+class _Pattern:
+    """Where audiocraft's pattern puts frame t of codebook k.
+
+    first_step[t]: the first step with a code of frame t. complete[s]: how many frames are complete after step s.
+    """
+
+    def __init__(self, pattern: Any, frames: int, codebooks: int, device: torch.device) -> None:
+        at = [[-1] * frames for _ in range(codebooks)]
+        self.first_step: dict[int, int] = {}
+        for step, places in enumerate(pattern.layout):
+            for t, k in places:
+                if t < frames:
+                    at[k][t] = step
+                    self.first_step.setdefault(t, step)
+        self.steps = len(pattern.layout)
+        self.complete = _complete([max(column) for column in zip(*at, strict=True)], self.steps)
+        self._at = torch.tensor(at, device=device)  # [K, T]
+        self._codebooks = torch.arange(codebooks, device=device)[:, None]  # [K, 1]
+
+    def known_steps(self, rows: int, prompt: Tensor | None, special: int) -> Tensor:
+        """[S, B, K], -1 where a token is to be chosen."""
+        codebooks = len(self._codebooks)
+        known = self._at.new_full((self.steps, rows, codebooks), special)
+        start = prompt.shape[-1] if prompt is not None else 0
+        known[self._at[:, start:], :, self._codebooks] = -1
+        if prompt is not None:
+            known[self._at[:, :start], :, self._codebooks] = prompt.permute(1, 2, 0)
+        return known
+
+    def codes(self, sequence: Tensor, start: int, stop: int) -> Tensor:
+        """sequence: [S, B, K] → [B, K, stop - start], copied."""
+        return sequence[self._at[:, start:stop], :, self._codebooks].permute(2, 0, 1).contiguous()
+
+
+def _complete(last_step: list[int], steps: int) -> list[int]:
+    """last_step: of each frame. Returns for each step how many frames from the first on are complete after it."""
+    done, counts = 0, []
+    for step in range(steps):
+        while done < len(last_step) and last_step[done] <= step:
+            done += 1
+        counts.append(done)
+    return counts
+
+
+def _run(sequencer: Sequencer, first: int, steps: int) -> Iterable[int]:
+    """The steps, each yielded after it was taken."""
+    if sequencer.known.is_cuda:
+        yield from replayed_steps(sequencer, first, steps)
+        return
+    for step in range(first, steps):
+        sequencer.advance(step)
+        yield step

@@ -1,0 +1,198 @@
+"""`ComposeForm`: a request filled in by hand, its song on a panel below, and its words to be edited and sung again.
+
+Owns the fields and their arrangement, in stock ipywidgets: they are labelled, and the keyboard reaches them. What a
+value may be is said by `SongRequest` and `SongMetadata`; the form only shows their words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import ipywidgets
+from IPython.display import display
+from pydantic import ValidationError
+
+from harmonia_lab.engines.base import MetadataEngine
+from harmonia_lab.errors import HarmoniaError
+from harmonia_lab.protocol.models import SongMetadata, SongRequest, explain, parse_request
+from harmonia_lab.protocol.vocabulary import GENRES, INSTRUMENTS, TONICS
+from harmonia_lab.sinks.store import State
+from harmonia_lab.widgets.panel import Panel
+from harmonia_lab.widgets.rooms import Studio
+
+__all__ = ["ComposeForm", "Workshop"]
+
+MODELS_S = 1.0
+"""How long the form waits for the list of models."""
+
+OPEN = ""
+"""A field left open: stage 1 decides."""
+
+
+class Workshop(Studio, Protocol):
+    """What the form needs of `lab.Lab`."""
+
+    metadata_engine: MetadataEngine
+
+    def submit_request(self, request: SongRequest, *, audio: Any = None) -> Any: ...
+
+    def panel(self, generation_id: str) -> Panel: ...
+
+
+class ComposeForm:
+    """At the end of a cell it shows itself."""
+
+    def __init__(self, studio: Workshop, audio_engines: Sequence[str]) -> None:
+        """audio_engines: names to choose from."""
+        self._studio = studio
+        self._panel: Panel | None = None
+        self._lyrics_only = ""
+        wide = {"width": "100%"}
+        self.narrative = ipywidgets.Textarea(description="Story", rows=4, layout=wide)
+        self.model = ipywidgets.Dropdown(description="Words by", options=_models(studio.metadata_engine))
+        self.audio = ipywidgets.Dropdown(description="Music by", options=_choices("the lab's own", audio_engines))
+        self.seconds = ipywidgets.BoundedFloatText(description="Seconds", value=20, min=1, max=600)
+        self.bpm = ipywidgets.Text(description="Tempo", placeholder="40…220, or open")
+        keys = [f"{tonic} {mode}" for tonic in TONICS for mode in ("major", "minor")]
+        self.key = ipywidgets.Dropdown(description="Key", options=_choices("open", keys))
+        self.genre = ipywidgets.Combobox(description="Genre", placeholder="open", options=list(GENRES))
+        self.instruments = ipywidgets.SelectMultiple(description="Instruments", options=list(INSTRUMENTS), rows=5)
+        self.seed = ipywidgets.Text(description="Seed", placeholder="drawn")
+        self.submit = ipywidgets.Button(description="Make the song", button_style="primary")
+        self.write = ipywidgets.Button(description="Write the words only")
+        self.problem = ipywidgets.Label()
+        self.place = ipywidgets.VBox()
+        self._make_editor(wide)
+        self.submit.on_click(lambda _: self._submit(words_only=False))
+        self.write.on_click(lambda _: self._submit(words_only=True))
+        self.again.on_click(lambda _: self._again())
+        self.edit.on_click(lambda _: self._fill())
+        choices = [self.model, self.audio, self.seconds, self.bpm, self.key, self.genre, self.seed]
+        self.widget = ipywidgets.VBox(
+            [
+                self.narrative,
+                ipywidgets.HBox([ipywidgets.VBox(choices), self.instruments]),
+                ipywidgets.HBox([self.submit, self.write, self.edit]),
+                self.problem,
+                self.editor,
+                self.place,
+            ]
+        )
+
+    def request(self, metadata: SongMetadata | None = None) -> SongRequest:
+        """What is filled in. Raises InvalidRequest."""
+        return parse_request(
+            narrative=self.narrative.value,
+            model=self.model.value or None,
+            seconds=self.seconds.value,
+            bpm=self.bpm.value.strip() or None,
+            key=self.key.value or None,
+            genre=self.genre.value.strip() or None,
+            instruments=list(self.instruments.value) or None,
+            seed=self.seed.value.strip() or None,
+            metadata=metadata,
+        )
+
+    def metadata(self) -> SongMetadata:
+        """The words as they were edited. Raises pydantic's ValidationError."""
+        fields = {name: field.value for name, field in self._fields.items()}
+        mood = [word.strip() for word in fields["mood"].split(",") if word.strip()]
+        names = [name.strip() for name in fields["instruments"].split(",") if name.strip()]
+        roles = {instrument.name: instrument for instrument in self._written.instruments} if self._written else {}
+        instruments = [
+            roles.get(name) or {"name": name, "role": INSTRUMENTS[name].role if name in INSTRUMENTS else "lead"}
+            for name in names
+        ]
+        return SongMetadata.model_validate(fields | {"mood": mood, "instruments": instruments})
+
+    def _ipython_display_(self) -> None:
+        display(self.widget)  # type: ignore[no-untyped-call]  # IPython has no types here
+
+    def _make_editor(self, wide: dict[str, str]) -> None:
+        self._written: SongMetadata | None = None
+        self._fields: dict[str, Any] = {
+            "title": ipywidgets.Text(description="Title", layout=wide),
+            "lyrics": ipywidgets.Textarea(description="Lyrics", rows=12, layout=wide),
+            "genre": ipywidgets.Text(description="Genre"),
+            "mood": ipywidgets.Text(description="Mood"),
+            "bpm": ipywidgets.BoundedIntText(description="Tempo", min=40, max=220),
+            "key": ipywidgets.Text(description="Key"),
+            "instruments": ipywidgets.Text(description="Instruments", layout=wide),
+        }
+        self.edit = ipywidgets.Button(description="Edit the words", disabled=True)
+        self.again = ipywidgets.Button(description="Make the music of these words", button_style="primary")
+        self.again.layout.width = "auto"
+        self.editor = ipywidgets.VBox([*self._fields.values(), self.again], layout={"display": "none"})
+
+    def _submit(self, *, words_only: bool) -> None:
+        try:
+            request = self.request()
+        except HarmoniaError as error:
+            self.problem.value = str(error)
+            return
+        self._start(request, words_only=words_only)
+
+    def _again(self) -> None:
+        try:
+            request = self.request(self.metadata())
+        except ValidationError as error:
+            self.problem.value = explain(error)
+        except HarmoniaError as error:
+            self.problem.value = str(error)
+        else:
+            self._start(request, words_only=False)
+
+    def _start(self, request: SongRequest, *, words_only: bool) -> None:
+        try:
+            job = self._studio.submit_request(request, audio=self.audio.value or None)
+            panel = self._studio.panel(job.id)
+        except HarmoniaError as error:
+            self.problem.value = str(error)
+            return
+        self.problem.value = ""
+        self._panel = panel
+        self._lyrics_only = job.id if words_only else ""
+        self.place.children = [panel.widget]
+        self.edit.disabled = True
+        panel.observe(self._changed)
+
+    def _changed(self, state: State) -> None:
+        """In the thread that brought it. There is no stage 1 by itself: who wants the words only, stops after them."""
+        panel = self._panel
+        if panel is None or panel.metadata is None:
+            return
+        self.edit.disabled = False
+        wanted = self._lyrics_only
+        if wanted and wanted in state.active_generations:
+            self._lyrics_only = ""
+            self._studio.cancel(wanted)
+            self._fill()
+
+    def _fill(self) -> None:
+        """The editor, with what stage 1 wrote."""
+        if self._panel is None or self._panel.metadata is None:
+            return
+        self._written = written = self._panel.metadata
+        self._fields["title"].value, self._fields["lyrics"].value = written.title, written.lyrics
+        self._fields["genre"].value, self._fields["mood"].value = written.genre, ", ".join(written.mood)
+        self._fields["bpm"].value, self._fields["key"].value = written.bpm, written.key
+        self._fields["instruments"].value = ", ".join(instrument.name for instrument in written.instruments)
+        self.editor.layout.display = ""
+
+
+def _choices(left_open: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    return [(left_open, OPEN), *((name, name) for name in names)]
+
+
+def _models(engine: MetadataEngine) -> list[tuple[str, str]]:
+    """What stage 1 can be written by: the models of the Ollama server that answers, or the engine's own."""
+    own = f"{engine.name}: {engine.model}" if engine.model else engine.name
+    if engine.name != "ollama":
+        return _choices(own, [])
+    from harmonia_lab.engines.ollama import installed_models  # noqa: PLC0415 - its client takes time to load
+
+    try:
+        return _choices(own, installed_models(timeout_s=MODELS_S))
+    except HarmoniaError:
+        return _choices(own, [])

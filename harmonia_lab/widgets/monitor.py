@@ -1,0 +1,117 @@
+"""`Monitor`: the jobs of one user in one live table.
+
+Owns which columns it has. What the jobs are is read from the journal at each drawing, so that songs of another process
+that shares it are there as well, and nothing is kept twice.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+from IPython.display import display
+
+from harmonia_lab.errors import HarmoniaError
+from harmonia_lab.protocol.events import FamilyEvent
+from harmonia_lab.protocol.models import Job
+from harmonia_lab.widgets.panel import PACER
+from harmonia_lab.widgets.presence import front_end, in_kernel
+from harmonia_lab.widgets.rooms import Studio
+from harmonia_lab.widgets.scene import ENDED
+
+__all__ = ["COLUMNS", "Monitor", "rows"]
+
+COLUMNS = ("Song", "Status", "Progress", "Step", "Began", "Took")
+
+Row = dict[str, Any]
+
+
+def rows(jobs: Sequence[Job]) -> list[Row]:
+    """As JSON values, in the order given. Words are to be shown as text."""
+    return [_row(job) for job in jobs]
+
+
+def _row(job: Job) -> Row:
+    metadata = job.result.metadata if job.result is not None else None
+    error = job.result.error if job.result is not None else None
+    ended = job.status in ENDED
+    return {
+        "id": job.id,
+        "title": metadata.title if metadata is not None else job.id,
+        "status": job.status,
+        "percent": 100.0 if job.status == "completed" else round(job.progress.percentage, 1),
+        "step": error or ("" if ended else job.progress.message),
+        "began": job.created_at.astimezone().strftime("%d %b %H:%M:%S"),
+        "took": f"{(job.updated_at - job.created_at).total_seconds():.1f} s" if ended else "",
+        "canCancel": not ended,
+        "canRetry": job.status == "failed",
+    }
+
+
+class _Table(anywidget.AnyWidget):
+    """view: {columns, rows, notice}."""
+
+    _esm = Path(__file__).with_name("monitor.js")
+    _css = Path(__file__).with_name("monitor.css")
+    view = traitlets.Dict().tag(sync=True)
+
+    def __repr__(self) -> str:
+        return f"{len(self.view.get('rows', []))} songs"
+
+
+class Monitor:
+    """At the end of a cell it shows itself. Clicks cancel and retry."""
+
+    def __init__(self, studio: Studio, user: str | None = "local", limit: int = 20) -> None:
+        """user: whose jobs; None: everybody's that this journal knows. limit: the newest so many."""
+        self._studio, self._user, self._limit = studio, user, limit
+        self._notice = ""
+        self._lock = threading.Lock()
+        self.live = True
+        self.widget = _Table()
+        self.widget.on_msg(self._clicked)
+        self._unsubscribe = studio.events.subscribe(self._heard)
+        self.paint()
+        PACER.mark(self)
+
+    def paint(self) -> None:
+        with self._lock:
+            if self.live:
+                jobs = self._studio.journal.jobs(self._user, self._limit)
+                self.widget.view = {"columns": COLUMNS, "rows": rows(jobs), "notice": self._notice}
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._unsubscribe()
+        with self._lock:
+            self.live = False
+            self.widget.close()
+
+    def _ipython_display_(self) -> None:
+        if in_kernel() and front_end():
+            display(self.widget)  # type: ignore[no-untyped-call]  # IPython has no types here
+        else:
+            for row in self.widget.view["rows"]:
+                print(row["began"], row["status"], row["title"], row["took"], sep="  ")  # noqa: T201 - it is shown so
+
+    def _heard(self, event: FamilyEvent) -> None:
+        if event.family == "job":
+            PACER.mark(self)
+
+    def _clicked(self, _widget: object, content: Any, _buffers: object) -> None:
+        command = {"cancel": self._studio.cancel, "retry": self._studio.retry}.get(content.get("ask"))
+        if command is not None:
+            threading.Thread(target=self._obey, args=(command, str(content.get("id"))), daemon=True).start()
+
+    def _obey(self, command: Any, generation_id: str) -> None:
+        try:
+            command(generation_id)
+        except HarmoniaError as error:
+            self._notice = str(error)
+        else:
+            self._notice = ""
+        PACER.mark(self)

@@ -1,0 +1,229 @@
+// The live panel's front end: draws one small view (see scene.py) and sends what is clicked. It decides nothing, and
+// sets every word as text: a story or a model may have written it.
+
+const PATIENCE_MS = 2000; // a kernel that has nothing else to do answers a click in a tenth of it
+
+const make = (tag, className, attributes = {}) => {
+  const node = document.createElement(tag);
+  node.className = className;
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  return node;
+};
+
+// Only what differs is touched: a screen reader repeats what is set again.
+const say = (node, text) => {
+  if (node.textContent !== text) node.textContent = text;
+  node.hidden = text === "";
+};
+
+const bar = (label) => {
+  const row = make("div", "hl-row");
+  const name = make("span", "hl-name");
+  const track = make("div", "hl-track", {
+    role: "progressbar", "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": "0",
+  });
+  const fill = make("div", "hl-fill");
+  const note = make("span", "hl-note");
+  name.textContent = label;
+  track.append(fill);
+  row.append(name, track, note);
+  const set = (percent, state, text, title = label) => {
+    track.setAttribute("aria-valuenow", String(Math.round(percent)));
+    track.setAttribute("aria-label", title);
+    fill.style.width = `${percent}%`;
+    row.dataset.state = state;
+    if (name.textContent !== title) name.textContent = title;
+    if (note.textContent !== text) note.textContent = text;
+  };
+  return { row, set };
+};
+
+const button = (text, className, click) => {
+  const node = make("button", `hl-button ${className}`, { type: "button" });
+  node.textContent = text;
+  node.addEventListener("click", click);
+  return node;
+};
+
+const blobUrl = (data, type) => URL.createObjectURL(new Blob([data], { type }));
+
+const save = (name, data) => {
+  const link = make("a", "", { href: blobUrl(data, "application/octet-stream"), download: name.split("/").pop() });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+};
+
+// Chunks of audio that is still being made, played one after the other as they come.
+const previewPlayer = () => {
+  const box = make("div", "hl-preview");
+  const label = make("span", "hl-name");
+  const audio = make("audio", "", { controls: "", "aria-label": "What has been made so far" });
+  let chunks = [];
+  let next = 0;
+  let source = "";
+  box.append(label, audio);
+  box.hidden = true;
+  const play = (start) => {
+    if (next >= chunks.length) return;
+    audio.src = chunks[next++];
+    if (start) audio.play().catch(() => {});
+  };
+  audio.addEventListener("ended", () => play(true));
+  const clear = () => {
+    audio.pause();
+    audio.removeAttribute("src");
+    chunks.forEach((url) => URL.revokeObjectURL(url));
+    [chunks, next, source] = [[], 0, ""];
+    box.hidden = true;
+  };
+  const add = (piece, data) => {
+    const name = piece.instrument || "mix";
+    if (name !== source) {
+      clear();
+      source = name;
+    }
+    label.textContent = `Preview: ${name}`;
+    chunks.push(blobUrl(data, piece.type));
+    box.hidden = false;
+    if (!audio.src) play(false);
+    else if (audio.ended) play(true);
+  };
+  return { box, add, clear };
+};
+
+function render({ model, el }) {
+  const root = make("section", "hl-panel", { "aria-label": "Song" });
+  const title = make("h3", "hl-title");
+  const facts = make("p", "hl-facts");
+  const overall = bar("Song");
+  overall.row.classList.add("hl-overall");
+  const stages = [bar("Lyrics"), bar("Music")];
+  const chips = make("ul", "hl-chips", { "aria-label": "Instruments" });
+  const status = make("p", "hl-status", { role: "status" });
+  const numbers = make("p", "hl-numbers");
+  const alert = make("p", "hl-error", { role: "alert" });
+  const plan = make("p", "hl-plan");
+  const connection = make("p", "hl-error", { role: "alert" });
+  const notice = make("p", "hl-error", { role: "alert" });
+  const busy = make("p", "hl-plan", { role: "alert" });
+  busy.hidden = true;
+  const lyrics = make("pre", "hl-lyrics", { tabindex: "0", "aria-label": "Lyrics" });
+  const picture = make("img", "hl-picture");
+  const audio = make("audio", "hl-audio", { controls: "", preload: "metadata", "aria-label": "The song" });
+  const files = make("ul", "hl-files", { "aria-label": "Downloads" });
+  const preview = previewPlayer();
+  const ask = (what, more = {}) => model.send({ ask: what, ...more });
+  let waiting = 0;
+  const click = (node, what) => {
+    node.disabled = true;
+    ask(what);
+    clearTimeout(waiting);
+    // Most kernels hear clicks only between cells.
+    waiting = setTimeout(() => {
+      if (node.disabled) say(busy, "The kernel is busy with a cell, and will hear this when the cell has ended. Interrupt the kernel to stop the cell now.");
+    }, PATIENCE_MS);
+  };
+  const heard = (node) => {
+    if (!node.disabled) return;
+    node.disabled = false;
+    say(busy, "");
+  };
+  const cancel = button("Cancel", "hl-cancel", () => click(cancel, "cancel"));
+  const retry = button("Retry", "hl-retry", () => click(retry, "retry"));
+  const progress = make("div", "hl-progress");
+  const buttons = make("div", "hl-buttons");
+  const words = make("div", "hl-words");
+  const song = make("div", "hl-song");
+  buttons.append(cancel, retry);
+  progress.append(overall.row, stages[0].row, stages[1].row, chips, status, numbers, alert, plan, connection, notice, buttons, busy);
+  words.append(title, facts, lyrics);
+  song.append(picture, audio, preview.box, files);
+  root.append(progress, words, song);
+  el.append(root);
+
+  const drawChips = (list) => {
+    while (chips.children.length > list.length) chips.lastChild.remove();
+    list.forEach((chip, index) => {
+      const node = chips.children[index] || chips.appendChild(make("li", "hl-chip"));
+      node.dataset.state = chip.state;
+      const text = chip.role && chip.role !== chip.name ? `${chip.name} · ${chip.role}` : chip.name;
+      if (node.textContent !== text) node.textContent = text;
+      node.title = `${chip.name}, ${chip.role}: ${chip.state}`;
+    });
+    chips.hidden = list.length === 0;
+  };
+
+  const draw = () => {
+    const view = model.get("view");
+    if (!view.id) return;
+    root.dataset.status = view.status;
+    say(title, view.title);
+    say(facts, view.facts);
+    const state = { completed: "done", failed: "stopped", cancelled: "stopped", pending: "waiting" }[view.status];
+    overall.set(view.overall, state || "active", view.eta || `${Math.round(view.overall)} %`);
+    view.stages.forEach((stage, index) => {
+      const note = stage.step || (stage.state === "waiting" ? "" : `${Math.round(stage.percent)} %`);
+      stages[index].set(stage.percent, stage.state, note, stage.name);
+    });
+    drawChips(view.chips);
+    say(status, view.summary ? `${view.headline}: ${view.summary}` : view.headline);
+    say(numbers, [view.tokens, view.memory].filter(Boolean).join(" · "));
+    say(alert, view.code ? `${view.error} (${view.code})` : view.error);
+    say(plan, view.plan);
+    say(connection, view.connection);
+    say(notice, view.notice);
+    const follow = lyrics.scrollTop + lyrics.clientHeight >= lyrics.scrollHeight - 4;
+    say(lyrics, view.lyrics);
+    if (follow && view.status === "processing") lyrics.scrollTop = lyrics.scrollHeight;
+    cancel.hidden = !view.canCancel;
+    retry.hidden = !view.canRetry;
+    if (view.notice || !view.canCancel) heard(cancel);
+    if (view.notice || !view.canRetry) heard(retry);
+    if (view.status !== "processing") preview.clear();
+  };
+
+  const showBytes = (node, data, type) => {
+    if (node.src) URL.revokeObjectURL(node.src);
+    node.hidden = !data || data.byteLength === 0;
+    if (node.hidden) node.removeAttribute("src");
+    else node.src = blobUrl(data, type);
+  };
+
+  const drawSong = () => {
+    showBytes(picture, model.get("picture"), "image/png");
+    showBytes(audio, model.get("audio"), "audio/mpeg");
+    picture.alt = `Waveform, sung lines and spectrogram of ${model.get("view").title || "the song"}`;
+    const names = model.get("files");
+    files.replaceChildren(...names.map((name) => {
+      const item = make("li", "");
+      const link = button(name.replace("stems/", ""), "hl-file", () => ask("file", { name }));
+      link.setAttribute("aria-label", `Download ${name}`);
+      item.append(link);
+      return item;
+    }));
+    files.hidden = names.length === 0;
+    if (audio.hidden) delete root.dataset.song;
+    else root.dataset.song = "here";
+  };
+
+  const hear = (message, buffers) => {
+    if (message.file) save(message.file, buffers[0]);
+    if (message.preview) preview.add(message.preview, buffers[0]);
+  };
+
+  model.on("change:view", draw);
+  model.on("change:files", drawSong);
+  model.on("msg:custom", hear);
+  draw();
+  drawSong();
+  return () => {
+    model.off("change:view", draw);
+    model.off("change:files", drawSong);
+    model.off("msg:custom", hear);
+    preview.clear();
+    clearTimeout(waiting);
+    [picture, audio].forEach((node) => node.src && URL.revokeObjectURL(node.src));
+  };
+}
+
+export default { render };

@@ -1,0 +1,72 @@
+"""The plain face of a panel: stock ipywidgets, for front ends that have those and no anywidget.
+
+Owns their arrangement. It shows the same view as the main face; what it lacks: files to download, previews, and text
+that follows the theme of a page other than the widgets' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets
+
+from harmonia_lab.protocol.events import AudioPreview
+from harmonia_lab.widgets.finished import FinishedSong
+from harmonia_lab.widgets.scene import View
+
+__all__ = ["PlainFace"]
+
+_STYLES = {"done": "success", "stopped": "warning"}
+
+
+class PlainFace:
+    def __init__(self, clicked: Callable[[str, str], None]) -> None:
+        """clicked: as `LiveFace`."""
+        self._bars = [ipywidgets.FloatProgress(description=name, max=100) for name in ("Song", "Lyrics", "Music")]
+        # Label and Textarea show text as text; HTML would show a model's words as markup.
+        self._status, self._facts, self._problem = (ipywidgets.Label() for _ in range(3))
+        self._lyrics = ipywidgets.Textarea(disabled=True, layout={"width": "100%", "height": "12em", "display": "none"})
+        self._cancel = ipywidgets.Button(description="Cancel")
+        self._retry = ipywidgets.Button(description="Retry")
+        self._cancel.on_click(lambda _: clicked("cancel", ""))
+        self._retry.on_click(lambda _: clicked("retry", ""))
+        self._buttons = ipywidgets.HBox([self._cancel, self._retry])
+        self._song = ipywidgets.VBox()
+        rows = [*self._bars, self._status, self._problem, self._buttons, self._facts, self._lyrics, self._song]
+        self.widget = ipywidgets.VBox(rows)
+
+    def show(self, view: View) -> None:
+        shown = [{"percent": view["overall"], "state": ""}, *view["stages"]]
+        for bar, stage in zip(self._bars, shown, strict=True):
+            _set(bar, value=stage["percent"], bar_style=_STYLES.get(stage["state"], ""))
+        words = (view["headline"], view["summary"], view["eta"], view["tokens"], view["memory"])
+        _set(self._status, value=" · ".join(word for word in words if word))
+        _set(self._facts, value=" · ".join(word for word in (view["title"], view["facts"]) if word))
+        problems = (view["error"], view["plan"], view["connection"], view["notice"])
+        _set(self._problem, value=" ".join(word for word in problems if word))
+        _set(self._lyrics, value=view["lyrics"])
+        _set(self._lyrics.layout, display="" if view["lyrics"] else "none")
+        _set(self._cancel.layout, display="" if view["canCancel"] else "none")
+        _set(self._retry.layout, display="" if view["canRetry"] else "none")
+
+    def finish(self, song: FinishedSong) -> None:
+        shown = (
+            [ipywidgets.Image(value=song.picture, format="png", layout={"max_width": "60em"})] if song.picture else []
+        )
+        if song.audio:
+            shown.append(ipywidgets.Audio(value=song.audio, format="mp3", autoplay=False))
+        self._song.children = shown
+
+    def hand_over(self, name: str, data: bytes) -> None:
+        """There is nothing here to click for a file."""
+
+    def preview(self, event: AudioPreview) -> None:
+        """There is no player here that takes more."""
+
+
+def _set(widget: Any, **values: Any) -> None:
+    """A trait that is set again to the same value sends nothing; one message carries the rest."""
+    with widget.hold_sync():
+        for name, value in values.items():
+            setattr(widget, name, value)

@@ -1,0 +1,20 @@
+"""The cancel benchmark: every cancel is measured, and what it leaves is counted."""
+
+from harmonia_lab.bench.cancel import _quantile, _table, measure
+
+
+def test_cancels_in_both_stages_are_measured_and_what_they_leave_is_counted():
+    figures = measure(runs=1, seconds=20)
+    for stage in figures["stages"].values():
+        assert stage["n"] + stage["ended_before"] == 1
+        assert stage["n"] == 0 or 0 < stage["p50_ms"] <= stage["p95_ms"] <= stage["p100_ms"]
+        assert stage["children"]["after"] <= stage["children"]["before"]
+    assert figures["partial_folders_left"] == 0
+    assert figures["host"]["cores"] >= 1
+    assert _table(figures).count(" MiB, ") == 2
+
+
+def test_a_quantile_is_the_smallest_value_that_covers_its_share():
+    assert [_quantile([float(n) for n in range(1, 51)], share) for share in (0.5, 0.95, 1)] == [25, 48, 50]
+    assert _quantile([7.0], 0.95) == 7
+    assert _quantile([], 0.5) is None

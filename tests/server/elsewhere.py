@@ -1,0 +1,30 @@
+"""A server in a process of its own, for tests that kill it."""
+
+import json
+import subprocess
+import sys
+
+SERVE = """
+import json, pathlib, sys
+from tests.server.engines import Player, Writer, make_lab
+folder, writer, player = json.loads(sys.argv[1])
+lab = make_lab(pathlib.Path(folder), metadata=Writer(**writer), audio=Player(**player))
+print(lab.serve(port=0).url, flush=True)
+sys.stdin.read()
+"""
+
+
+class Elsewhere:
+    """A lab with the test engines, and its server. writer, player: their options."""
+
+    def __init__(self, folder, *, player=None, **writer):
+        command = [sys.executable, "-c", SERVE, json.dumps([str(folder), writer, player or {}])]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.url = self.process.stdout.readline().strip()
+
+    def kill(self):
+        """`kill -9`. Idempotent."""
+        self.process.kill()
+        self.process.wait(10)
+        self.process.stdin.close()
+        self.process.stdout.close()

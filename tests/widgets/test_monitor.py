@@ -1,0 +1,72 @@
+"""The table of jobs: everybody's own, live."""
+
+import threading
+import time
+
+import pytest
+
+from harmonia_lab.widgets.monitor import rows
+from tests.server.engines import METADATA, Writer, make_lab
+
+WAIT_S = 30
+
+
+@pytest.fixture
+def gate():
+    return threading.Event()
+
+
+@pytest.fixture
+def lab(tmp_path, gate):
+    with make_lab(tmp_path, metadata=Writer(gate=gate)) as lab:
+        yield lab
+
+
+def until(monitor, *wanted):
+    deadline = time.monotonic() + WAIT_S
+    while (found := [row["status"] for row in monitor.widget.view["rows"]]) != list(wanted):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.01)
+    return monitor.widget.view["rows"]
+
+
+def test_the_table_follows_every_song_newest_first(lab, gate):
+    monitor = lab.monitor()
+    assert monitor.widget.view["rows"] == []
+    first = lab.submit("One.", seconds=1)
+    until(monitor, "processing")
+    second = lab.submit("Two.", seconds=1)
+    until(monitor, "pending", "processing")
+    gate.set()
+    done = until(monitor, "completed", "completed")
+    assert [row["id"] for row in done] == [second.id, first.id]
+    assert {(row["title"], row["percent"], row["canCancel"]) for row in done} == {(METADATA.title, 100.0, False)}
+    monitor.close()
+    monitor.close()
+
+
+def test_a_click_cancels_one_song_and_a_late_one_is_answered(lab):
+    monitor = lab.monitor()
+    job = lab.submit("One.", seconds=1)
+    until(monitor, "processing")
+    monitor.widget._handle_custom_msg({"ask": "cancel", "id": job.id}, [])
+    until(monitor, "cancelled")
+    monitor.widget._handle_custom_msg({"ask": "retry", "id": job.id}, [])
+    deadline = time.monotonic() + WAIT_S
+    while "cannot be tried again" not in monitor.widget.view["notice"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    monitor.close()
+
+
+def test_other_users_jobs_are_not_in_it(lab, gate):
+    from harmonia_lab.protocol.models import parse_request
+
+    gate.set()
+    lab.submit_request(parse_request(narrative="Hers."), user="ann").result(WAIT_S)
+    assert rows(lab.journal.jobs("local")) == []
+    own, everybodys = lab.monitor(), lab.monitor(user=None)
+    assert own.widget.view["rows"] == []
+    assert [row["status"] for row in everybodys.widget.view["rows"]] == ["completed"]
+    own.close()
+    everybodys.close()

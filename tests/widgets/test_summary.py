@@ -1,0 +1,54 @@
+"""The plain summary: nothing a model wrote becomes markup, and the picture is an output of its own."""
+
+import base64
+from html.parser import HTMLParser
+
+from harmonia_lab.sinks.store import State, reduce
+from harmonia_lab.widgets.finished import FinishedSong
+from harmonia_lab.widgets.scene import Scene, follow, view
+from harmonia_lab.widgets.summary import EMPTY, bundles
+from tests.sinks.stories import told_live
+
+HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">'
+
+
+def shown(ending="completed", **changes):
+    scene = Scene("g")
+    state = State()
+    for event in told_live(ending=ending):
+        state = reduce(state, event)
+        scene = follow(scene, state, 0.0)
+    return view(scene) | changes
+
+
+class Tags(HTMLParser):
+    def __init__(self, html):
+        super().__init__()
+        self.found = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+
+def test_words_from_a_model_stay_words():
+    words, _ = bundles(shown(title=HOSTILE, lyrics=HOSTILE, error=HOSTILE, facts=HOSTILE), FinishedSong())
+    tags = {tag for tag, _ in Tags(words["text/html"]).found}
+    assert tags == {"div", "h3", "table", "tr", "th", "td", "pre"}
+
+
+def test_the_sound_plays_without_a_script_and_the_picture_is_an_image():
+    song = FinishedSong(picture=b"\x89PNG", audio=b"sound")
+    words, picture = bundles(shown(), song)
+    ((_, audio),) = [tag for tag in Tags(words["text/html"]).found if tag[0] == "audio"]
+    assert "controls" in audio
+    assert base64.b64decode(audio["src"].partition("base64,")[2]) == b"sound"
+    assert base64.b64decode(picture["image/png"]) == b"\x89PNG"
+    assert "20 s of music" in words["text/plain"]
+
+
+def test_a_failure_is_summed_up_with_its_reason_and_without_a_picture():
+    words, picture = bundles(shown("failed"), FinishedSong())
+    assert picture == EMPTY
+    assert "It broke." in words["text/html"]
+    assert "AUDIO_ERROR" in words["text/html"]
