@@ -82,11 +82,13 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def rows_of(given: Iterable[Mapping[str, Any] | SongRequest]) -> list[Row]:
-    """Rows from mappings (those of a DataFrame: `frame.to_dict("records")`) or whole requests.
+    """Rows from mappings, whole requests, or a DataFrame.
 
     Raises InvalidRequest for what is neither, and for a column that there is not.
     """
     rows = []
+    if hasattr(given, "to_dict"):  # a DataFrame, which would iterate over its columns
+        given = given.to_dict("records")
     for number, item in enumerate(given, 1):
         if isinstance(item, SongRequest):
             rows.append(Row(number, request=item))

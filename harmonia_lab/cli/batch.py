@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from harmonia_lab.batch import read_rows
@@ -23,8 +24,12 @@ def run(options: argparse.Namespace) -> int:
         audio_model=options.audio_model,
         audio_settings={name: value for name, value in chosen.items() if value is not None},
     )
-    with lab:
-        report = lab.batch(table, options.out)
+    try:
+        with lab:
+            report = lab.batch(table, options.out)
+    except KeyboardInterrupt:
+        print(f"What is made is kept in {options.out}; the same command goes on from there.", file=sys.stderr)
+        raise
     if options.json:
         print(json.dumps(report.to_json(), ensure_ascii=False))
     else:

@@ -119,7 +119,7 @@ def test_rows_of_a_dataframe_and_whole_requests_are_taken():
     import pandas as pd
 
     frame = pd.DataFrame({"narrative": ["A story.", "Another."], "seed": [7, None], "bpm": [None, 96.0]})
-    first, second = rows_of(frame.to_dict("records"))
+    first, second = rows_of(frame)
     assert first.request == SongRequest(narrative="A story.", seed=7)
     assert second.request == SongRequest(narrative="Another.", bpm=96)
     request = SongRequest(narrative="A story.")
