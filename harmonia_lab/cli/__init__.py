@@ -106,7 +106,7 @@ def _add_song(commands: _Commands) -> None:
         "batch",
         help="make the songs of a table",
         description="Makes the songs of a table. Run again, it goes on where it was stopped: what is made is kept. "
-        "Columns: narrative, seconds, seed, bpm, key, genre, instruments, model, metadata (a file), audio, audio_model.",
+        "Columns: narrative, seconds, seed, bpm, key, genre, instruments, model, metadata (a file), audio, audio_model",
     )
     batch.add_argument("table", metavar="FILE", help="a .csv with a header, or a .jsonl")
     batch.add_argument("--out", metavar="DIR", required=True, help="the folder of songs, report.json and listen.html")
