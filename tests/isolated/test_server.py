@@ -280,8 +280,10 @@ def test_stopping_ends_the_process_frees_the_port_and_interrupts_what_it_was_mak
 
 def test_a_listener_may_stop_the_server(tmp_path):
     with isolated(tmp_path) as lab:
-        lab.events.subscribe(lambda event: lab.server.stop())
+        armed = threading.Event()
+        lab.events.subscribe(lambda event: armed.is_set() and lab.server.stop())
         job = lab.submit(**LONG)
+        armed.set()
         with pytest.raises(HarmoniaError) as caught:
             job.result(60)
         assert caught.value.code is ErrorCode.INTERRUPTED
