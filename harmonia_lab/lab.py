@@ -168,6 +168,18 @@ class Lab:
         """
         if (away := self._away) is not None:
             return away.submit(request, audio=audio, out=out, user=None if user == "local" else user, limits=limits)
+        return self._submit_here(request, audio=audio, out=out, user=user, limits=limits)
+
+    def _submit_here(
+        self,
+        request: SongRequest,
+        *,
+        audio: str | AudioEngine | None = None,
+        out: Path | str | None = None,
+        user: str = "local",
+        limits: QueueLimits | None = None,
+    ) -> JobHandle:
+        """In this process, wherever other songs are made."""
         with self._lock:
             self._queue.check_room(user, limits)
             generation_id = request.generation_id or secrets.token_hex(6)

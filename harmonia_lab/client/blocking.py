@@ -62,10 +62,11 @@ class BlockingClient:
     def disconnect(self) -> None:
         """As `Client.disconnect`; the thread ends."""
         with self._turn:
-            if self._thread is not None and self._loop is not None:
-                self._loop.call_soon_threadsafe(self._stop.set)
+            loop, self._loop = self._loop, None
+            if self._thread is not None and loop is not None:
+                loop.call_soon_threadsafe(self._stop.set)
                 self._thread.join()
-            self._thread = self._loop = None
+            self._thread = None
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +97,10 @@ class BlockingClient:
                 yield self._wait(stream.__anext__())
             except StopAsyncIteration:
                 return
+            except Disconnected:
+                if self._loop is None:  # here, by `disconnect`
+                    return
+                raise
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         """An interrupt gets through, and ends the work."""

@@ -126,12 +126,12 @@ class Connection:
             await self._end_of_tls()
 
     async def _end_of_tls(self) -> None:
-        """aiohttp does not wait for TLS to say goodbye, which takes some turns of a loop that may be about to end."""
+        """TLS says goodbye, which aiohttp does not wait for; it takes some turns of a loop that may be about to end."""
         if self._under_tls is None:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TLS_CLOSE_S):
-                while self._under_tls.fileno() >= 0:
+                while self._under_tls.fileno() >= 0:  # noqa: ASYNC110 - a socket that is closed tells nobody
                     await asyncio.sleep(0.001)
 
     def _heard(self, name: str, payload: object = None, *_: object) -> None:

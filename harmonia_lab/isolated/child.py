@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from harmonia_lab.errors import HarmoniaError, error_of
+from harmonia_lab.errors import Disconnected, HarmoniaError, error_of
 from harmonia_lab.storage import package_environment
 
 __all__ = ["Child"]
@@ -98,11 +98,11 @@ class Child:
             self._process.kill()
         _join(self._watcher)
 
-    def obituary(self) -> HarmoniaError:
+    def obituary(self) -> Disconnected:
         """Why it ended, in its own words."""
         _wait(self._gone, 5.0)
         said = f" It said:\n{self._words}" if self._words else ""
-        return HarmoniaError(
+        return Disconnected(
             f"The isolated server ended with status {self._process.returncode}.{said}",
             hint="Start another: lab.serve(isolated=True).",
         )

@@ -52,7 +52,8 @@ _log = logging.getLogger(__name__)
 class IsolatedServer:
     """A server that runs elsewhere. `url`, `token(user)`, `metrics()`, `stop()`, as those of the server in the kernel.
 
-    When it stops, or dies, songs that it was making end as INTERRUPTED, and can be tried again.
+    When it stops, or dies, songs that it was making end as INTERRUPTED, and can be tried again. The kernel's listeners
+    hear of the kernel's songs; those that other clients ask for are heard by clients.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harmonia_lab.engines.musicgen.settings import Settings
 from harmonia_lab.errors import InvalidRequest
@@ -39,8 +39,8 @@ class LabSettings:
 class ServeSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    lab: LabSettings = LabSettings()
-    server: ServerSettings = ServerSettings()
+    lab: LabSettings = Field(default_factory=LabSettings)
+    server: ServerSettings = Field(default_factory=ServerSettings)
 
     @classmethod
     def parse(cls, text: str | bytes) -> ServeSettings:
