@@ -101,9 +101,7 @@ class Delivery:
     def forget(self, client: Client) -> None:
         self._behind.pop(client, None)
 
-    def _give_to_idle(
-        self, members: Iterable[Client], event: FamilyEvent, sheets: _Sheets
-    ) -> tuple[list[Client], int]:
+    def _give_to_idle(self, members: Iterable[Client], event: FamilyEvent, sheets: _Sheets) -> tuple[list[Client], int]:
         """Most of what is ever sent: progress, to sockets that have had all else. Who is left, how many messages."""
         lane, seq, owner = sheets.lane, event.seq, sheets.owner
         left: list[Client] = []
