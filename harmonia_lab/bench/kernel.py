@@ -2,7 +2,8 @@
 
 Owns the method, the table and what it recommends. A song's worker publishes 50 progress events a second to a room, the
 server in a thread of the busy process or in a process of its own; subscribers in another process measure each event
-from the publisher's stamp, and a client joins 20 times a second and measures its answer and its replay. At last: what a
+from the publisher's stamp, and a client joins 20 times a second and measures its answer and its replay. Rounds in which
+every kernel and every place has its turn; p50 and p99 are medians over the rounds, max is the highest. At last: what a
 shorter switch interval costs the cell.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import statistics
 import sys
 import time
 from contextlib import ExitStack, closing
@@ -51,7 +53,9 @@ def run(options: argparse.Namespace) -> int:
         raise InvalidRequest(f"--subscribers {options.subscribers} is out of range.", hint="Choose 1 to 4000.")
     if not 1 <= options.seconds <= 60:
         raise InvalidRequest(f"--seconds {options.seconds:g} is out of range.", hint="Choose 1 to 60.")
-    figures = measure(subscribers=options.subscribers, seconds=options.seconds)
+    if not 1 <= options.rounds <= 100:
+        raise InvalidRequest(f"--rounds {options.rounds} is out of range.", hint="Choose 1 to 100.")
+    figures = measure(subscribers=options.subscribers, seconds=options.seconds, rounds=options.rounds)
     print(_table(figures))
     if options.json:
         path = Path(options.json)
@@ -60,34 +64,38 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def measure(*, subscribers: int, seconds: float) -> dict[str, Any]:
-    """seconds: of each measurement. Raises HarmoniaError."""
+def measure(*, subscribers: int, seconds: float, rounds: int) -> dict[str, Any]:
+    """seconds: of each turn. Raises HarmoniaError."""
     allow_files(2 * subscribers + 256)
     loads = [load for load in LOADS if load != "torch" or importlib.util.find_spec("torch") is not None]
-    rows, holds = [], {}
+    others = [interval_s for interval_s in INTERVALS_S if interval_s != ServerSettings().switch_interval_s]
+    turns: dict[tuple[str, str, float | None], list[dict[str, Any]]] = {}
+    holds = {}
     with ExitStack() as stack:
         places = {name: _Place(name, stack, subscribers) for name in ("thread", "isolated")}
-        for load in loads:
-            for place in places.values():
-                print(f"kernel: {LOADS[load]}; server: {place.name}", file=sys.stderr)
+        plan: list[tuple[str, str, float | None]] = [(load, name, None) for load in loads for name in places]
+        plan += [("python", "thread", interval_s) for interval_s in others]
+        for name, place in places.items():
+            for load in loads:
                 seen = place.kernel.ask(do="prepare", load=load, hold_s=HOLD_S)
-                if load == "call":
-                    holds[place.name] = seen
-                rows.append(place.row(load, seconds))
-        thread = places["thread"]
-        for interval_s in [other for other in INTERVALS_S if other != ServerSettings().switch_interval_s]:
-            print(f"kernel: pure Python; switch interval: {1e3 * interval_s:g} ms", file=sys.stderr)
-            rows.append(thread.row("python", seconds, interval_s))
+                if seen:
+                    holds[name] = seen
+        for number in range(rounds):
+            print(f"round {number + 1} of {rounds}", file=sys.stderr)
+            for load, name, interval_s in plan:
+                turn = places[name].turn(load, seconds, interval_s)
+                turns.setdefault((load, name, interval_s), []).append(turn)
         print("what the switch interval costs", file=sys.stderr)
-        costs = thread.costs()
+        costs = places["thread"].costs()
     figures = {
         "subscribers": subscribers,
         "seconds": seconds,
+        "rounds": rounds,
         "events_per_s": EVENTS_PER_S,
         "joins_per_s": JOINS_PER_S,
         "published_by": "a thread of the server's process, through journal, fan-out and crossing; nothing thinned out",
         "compression": "off",
-        "rows": rows,
+        "rows": [_row(*key, own) for key, own in turns.items()],
         "without": [] if "torch" in loads else ["torch: not installed"],
         "long_c_call": holds,
         "switch_interval": costs,
@@ -115,8 +123,8 @@ class _Place:
         self._load.ask(do="connect", generation_id=GENERATION, count=subscribers, **address)
         self._probe = stack.enter_context(closing(Probe(**address)))
 
-    def row(self, load: str, seconds: float, switch_s: float | None = None) -> dict[str, Any]:
-        """One measurement. switch_s: another switch interval than the server's default."""
+    def turn(self, load: str, seconds: float, switch_s: float | None) -> dict[str, Any]:
+        """switch_s: another switch interval than the server's default."""
         count = round(seconds * EVENTS_PER_S)
         first, self._next_tick = self._next_tick, self._next_tick + count
         publish: dict[str, Any] = {"first": first, "count": count, "gap_s": 1 / EVENTS_PER_S}
@@ -134,9 +142,6 @@ class _Place:
         # What has not come by now never will: ours thins progress out, where the kernel keeps it from sending.
         report = self._load.ask(do="report", first=first, count=count, quiet_s=QUIET_S)
         return {
-            "kernel": load,
-            "server": self.name,
-            "switch_interval_ms": None if switch_s is None else 1e3 * switch_s,
             "events": count,
             "deliveries": report["deliveries"],
             "thinned_out": report["missing"],
@@ -162,6 +167,24 @@ class _Place:
             }
             for interval_s, own in zip(INTERVALS_S, turns, strict=True)
         ]
+
+
+def _row(load: str, server: str, switch_s: float | None, turns: list[dict[str, Any]]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "kernel": load,
+        "server": server,
+        "switch_interval_ms": None if switch_s is None else 1e3 * switch_s,
+    }
+    for name, figure in turns[0].items():
+        row[name] = _over([turn[name] for turn in turns]) if isinstance(figure, dict) else sum(t[name] for t in turns)
+    return row
+
+
+def _over(rounds: list[dict[str, float | None]]) -> dict[str, Any]:
+    """The rounds' percentiles as one. None where nothing came, in any of them."""
+    values = {name: [value for own in rounds if (value := own[name]) is not None] for name in ("p50", "p99", "max")}
+    middle = {name: statistics.median(own) if own else None for name, own in values.items()}
+    return middle | {"max": max(values["max"], default=None), "p99_of_rounds": values["p99"]}
 
 
 def _recommended(figures: dict[str, Any]) -> dict[str, Any]:
@@ -205,9 +228,9 @@ def _table(figures: dict[str, Any]) -> str:
         f" {best['isolated']}"
     )
     circumstances = (
-        f"{figures['subscribers']} subscribers × {figures['events_per_s']} events/s, {figures['seconds']:g} s each,"
-        f" compression {figures['compression']}; {this['cpu']}, {this['cores']} cores; Python {this['python']},"
-        f" {named(figures['versions'])}; {figures['date']}"
+        f"{figures['subscribers']} subscribers × {figures['events_per_s']} events/s, n = {figures['rounds']} rounds of"
+        f" {figures['seconds']:g} s, compression {figures['compression']}; {this['cpu']}, {this['cores']} cores;"
+        f" Python {this['python']}, {named(figures['versions'])}; {figures['date']}"
     )
     lines += [advice, circumstances]
     return "\n".join(lines)
