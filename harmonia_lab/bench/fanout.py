@@ -1,9 +1,10 @@
-"""`harmonia bench fanout`: one event to a room of many subscribers; our server beside stock python-socketio and socket.io.
+"""`harmonia bench fanout`: an event to a room of many; our server beside stock python-socketio and JavaScript's.
 
-Owns the method and the table. The same client, the same bytes, no compression; rounds in which every server has its turn,
-so that a busy moment hits all of them. A round's figures are the server process's processor time for each delivery, and
-the latency from the publisher's stamp to the client; a row's are medians over the rounds with their range, and its ratios
-are taken within a round. Beside the servers stands the floor: a loop that sends the finished bytes to each socket.
+Owns the method and the table. The same client, the same bytes, no compression; rounds in which every server has its
+turn, so that a busy moment hits all of them. A round's figures are the processor time of the server's process for each
+delivery, and the latency from the publisher's stamp to the client; a row's are medians over the rounds with their
+range, and its ratios are taken within a round. Beside the servers stands the floor: a loop that sends the finished
+bytes to one socket after the other.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 from harmonia_lab.bench.children import Child, python_child
 from harmonia_lab.bench.generation import FIRST_TICK, GENERATION, progress
 from harmonia_lab.bench.javascript import installed_packages, node_command
-from harmonia_lab.bench.surroundings import allow_files, server_versions, shown, spread
+from harmonia_lab.bench.surroundings import allow_files, named, server_versions, shown, spread
 from harmonia_lab.engines.probes import host
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
 from harmonia_lab.protocol.codec import encode
@@ -40,7 +41,7 @@ WARM_UP = (40_000, 20_000)
 """Deliveries, and deliveries/s, before the first round: V8 compiles what it has run that often."""
 
 ATTEMPTS = 5
-"""At a turn in which ours thinned progress out, as it does where two events cross while the machine does other things."""
+"""At a turn. Ours thins progress out where two events meet because the machine does other things: no use then."""
 
 PEERS = ("javascript", "stock", "floor")
 COMPRESSED = "stock, compressed"
@@ -62,15 +63,15 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def measure(*, subscribers: Sequence[int], rounds: int, turn_s: float = TURN_S) -> dict[str, Any]:
-    """For each number of subscribers, `rounds` in which each server has its turn of `turn_s` seconds.
+def measure(*, subscribers: Sequence[int], rounds: int) -> dict[str, Any]:
+    """For each number of subscribers, `rounds` in which each server has its turn.
 
     Raises HarmoniaError where a server can't be started, or loses something again and again.
     """
     allow_files(2 * max(subscribers) + 256)
     rows = []
     for count in subscribers:
-        rows += _at(count, rounds, turn_s)
+        rows += _at(count, rounds)
     return {
         "rounds": rounds,
         "deliveries_per_s": DELIVERIES_PER_S,
@@ -111,11 +112,11 @@ class _Contestant:
         self._load = stack.enter_context(python_child("subscribers", "harmonia_lab.bench.subscribers"))
         self._count = count
         self._next_tick = FIRST_TICK
-        address = self._server.hear()
-        offer = name == COMPRESSED
-        self._load.ask(do="connect", generation_id=GENERATION, count=count, compression=offer, **address)
 
     def warm_up(self) -> None:
+        """Connects, and publishes until the server is as fast as it gets."""
+        address, offer = self._server.hear(), self.name == COMPRESSED
+        self._load.ask(do="connect", generation_id=GENERATION, count=self._count, compression=offer, **address)
         deliveries, per_second = WARM_UP
         self._publish(max(3, deliveries // self._count), self._count / per_second)
 
@@ -135,7 +136,7 @@ class _Contestant:
         return self._load.ask(do="report", first=first, count=events)
 
 
-def _at(count: int, rounds: int, turn_s: float) -> list[dict[str, Any]]:
+def _at(count: int, rounds: int) -> list[dict[str, Any]]:
     turns: dict[str, list[dict[str, Any]]] = {}
     repeated: dict[str, int] = {}
     with ExitStack() as stack:
@@ -147,7 +148,7 @@ def _at(count: int, rounds: int, turn_s: float) -> list[dict[str, Any]]:
             print(f"{count} subscribers: round {number + 1} of {rounds}", file=sys.stderr)
             shift = number % len(contestants)  # nobody always comes after the same one
             for contestant in contestants[shift:] + contestants[:shift]:
-                turn, again = _whole_turn(contestant, turn_s)
+                turn, again = _whole_turn(contestant, TURN_S)
                 turns.setdefault(contestant.name, []).append(turn)
                 repeated[contestant.name] = repeated.get(contestant.name, 0) + again
     return [_row(name, count, turns) | {"turns_repeated": repeated[name]} for name in turns]
@@ -196,25 +197,29 @@ def _node_version() -> str:
 
 
 def _table(figures: dict[str, Any]) -> str:
-    lines = [
-        f"{'server':<17}{'subscribers':>12}{'CPU µs/delivery':>22}{'p50 ms':>20}{'p99 ms':>22}"
-        f"{'CPU × JavaScript':>22}{'× stock':>18}{'× floor':>18}{'p99 × JavaScript':>22}"
-    ]
+    head = f"{'server':<18}{'subscribers':>12}{'CPU µs/delivery':>22}{'p50 ms':>22}{'p99 ms':>24}"
+    lines = [head + f"{'CPU × JavaScript':>20}{'× stock':>18}{'× floor':>20}{'p99 × JavaScript':>20}"]
     for row in figures["rows"]:
-        cells = f"{row['server']:<17}{row['subscribers']:>12}"
-        cells += f"{shown(row['cpu_us']):>22}{shown(row['p50_ms']):>20}{shown(row['p99_ms']):>22}"
-        cells += f"{shown(row['cpu_us_ratio'].get('javascript')):>22}{shown(row['cpu_us_ratio'].get('stock')):>18}"
-        cells += f"{shown(row['cpu_us_ratio'].get('floor')):>18}{shown(row['p99_ms_ratio'].get('javascript')):>22}"
+        cells = f"{row['server']:<18}{row['subscribers']:>12}"
+        cells += f"{shown(row['cpu_us']):>22}{shown(row['p50_ms']):>22}{shown(row['p99_ms']):>24}"
+        cells += f"{shown(row['cpu_us_ratio'].get('javascript')):>20}{shown(row['cpu_us_ratio'].get('stock')):>18}"
+        cells += f"{shown(row['cpu_us_ratio'].get('floor')):>20}{shown(row['p99_ms_ratio'].get('javascript')):>20}"
         lines.append(cells)
-    first, this, versions = figures["rows"][0], figures["host"], figures["versions"]
+    rows, this = figures["rows"], figures["host"]
+    counts = {
+        name: sum(row[name] for row in rows) for name in ("deliveries", "missing", "disordered", "turns_repeated")
+    }
+    checked = "{deliveries} deliveries checked, {missing} missing, {disordered} out of order".format(**counts)
+    rounds = (
+        f"n = {figures['rounds']} interleaved rounds of {figures['deliveries_per_s']} deliveries/s;"
+        f" {rows[0]['payload_bytes'][0]} bytes; {checked}; {counts['turns_repeated']} turns repeated"
+    )
+    software = f"Python {this['python']}, {named(figures['versions'])}"
     lines += [
         "",
-        f"n = {figures['rounds']} interleaved rounds; every delivery checked: {sum(r['missing'] for r in figures['rows'])}"
-        f" missing, {sum(r['disordered'] for r in figures['rows'])} out of order; {figures['deliveries_per_s']}"
-        f" deliveries/s of {first['payload_bytes'][0]} bytes",
-        f"compression {figures['compression']}; accelerator in JavaScript: {figures['javascript_accelerator']}",
-        f"{this['cpu']}, {this['cores']} cores; Python {this['python']}, "
-        + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + f"; {figures['date']}",
+        rounds,
+        f"compression {figures['compression']}",
+        f"accelerator in JavaScript: {figures['javascript_accelerator']}",
+        f"{this['cpu']}, {this['cores']} cores; {software}; {figures['date']}",
     ]
     return "\n".join(lines)

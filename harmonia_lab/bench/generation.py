@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harmonia_lab.lab import Lab
 from harmonia_lab.protocol.events import (
     AudioGenerationProgress,
     AudioGenerationStarted,
@@ -20,9 +20,10 @@ from harmonia_lab.protocol.events import (
     MetadataGenerationStarted,
 )
 from harmonia_lab.protocol.models import Job, SongRequest, utc_now
-from harmonia_lab.sinks.jobview import JobView
-from harmonia_lab.sinks.outlet import Outlet
-from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine, FakeMetadataEngine
+
+if TYPE_CHECKING:
+    from harmonia_lab.lab import Lab
+    from harmonia_lab.sinks.outlet import Outlet
 
 __all__ = ["FIRST_TICK", "GENERATION", "begin", "progress", "scratch_lab", "stamp"]
 
@@ -36,6 +37,10 @@ STORY = "A song that is never finished."
 @contextmanager
 def scratch_lab() -> Iterator[Lab]:
     """A lab that leaves nothing behind."""
+    # A second to load, which the other servers of `bench fanout` don't need.
+    from harmonia_lab.lab import Lab  # noqa: PLC0415
+    from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine  # noqa: PLC0415
+
     with (
         tempfile.TemporaryDirectory(prefix="harmonia-bench-") as scratch,
         Lab(metadata=FakeMetadataEngine(), audio=FakeAudioEngine(), songs=Path(scratch) / "songs", home=scratch) as lab,
@@ -45,6 +50,10 @@ def scratch_lab() -> Iterator[Lab]:
 
 def begin(lab: Lab) -> Outlet:
     """The user "local"'s generation, in the middle of its second stage: three lifecycle events have been."""
+    from harmonia_lab.sinks.jobview import JobView  # noqa: PLC0415 - as above
+    from harmonia_lab.sinks.outlet import Outlet  # noqa: PLC0415
+    from harmonia_lab.testing import SONG_METADATA  # noqa: PLC0415
+
     now = utc_now()
     view = JobView(Job(id=GENERATION, user_id="local", created_at=now, updated_at=now))
     lab.journal.begin(view.job, SongRequest(narrative=STORY, generation_id=GENERATION))

@@ -1,8 +1,9 @@
 """`harmonia bench kernel`: the server while the kernel idles, computes in Python, in torch, or in one long C call.
 
 Owns the method, the table and what it recommends. A song's worker publishes 50 progress events a second to a room, the
-server in a thread of the busy process or in a process of its own; subscribers in another process measure each event from
-the publisher's stamp, and a client joins 20 times a second and measures its answer and its replay. At last: what a
+server in a thread of the busy process or in a process of its own; subscribers in another process measure each event
+from the publisher's stamp, and a client joins 20 times a second and measures its answer and its replay. Rounds in which
+every kernel and every place has its turn; p50 and p99 are medians over the rounds, max is the highest. At last: what a
 shorter switch interval costs the cell.
 """
 
@@ -11,16 +12,17 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import statistics
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 from harmonia_lab.bench.children import Child, python_child
 from harmonia_lab.bench.generation import FIRST_TICK, GENERATION
 from harmonia_lab.bench.probe import Probe
-from harmonia_lab.bench.surroundings import allow_files, server_versions, shown, spread
+from harmonia_lab.bench.surroundings import allow_files, named, server_versions, shown, spread
 from harmonia_lab.engines.probes import host
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.server.settings import ServerSettings
@@ -31,13 +33,19 @@ __all__ = ["measure", "run"]
 EVENTS_PER_S = 50
 JOINS_PER_S = 20
 LOADS = {"idle": "idle", "python": "pure Python", "torch": "torch", "call": "one long C call"}
+QUIET_S = 0.3
+HOLD_S = 2.0
+"""Length of the long C call, about."""
+
 PYTHONS_OWN_S = 0.005
 """CPython's switch interval where nobody sets another one."""
 
 INTERVALS_S = (PYTHONS_OWN_S, 0.002, 0.001, 0.0005)
-SLICES = 12
-BOUND_MS = 30.0
-"""p99 of an event that a kernel busy in pure Python may have: the aim that the switch interval is chosen for."""
+SLICES, SLICE_S = 20, 0.25
+"""Turns of each switch interval, and their seconds."""
+
+ACCEPTED = 1.05
+"""A cell's time, as a multiple of what it took before, that a prompt server may cost it."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -45,7 +53,9 @@ def run(options: argparse.Namespace) -> int:
         raise InvalidRequest(f"--subscribers {options.subscribers} is out of range.", hint="Choose 1 to 4000.")
     if not 1 <= options.seconds <= 60:
         raise InvalidRequest(f"--seconds {options.seconds:g} is out of range.", hint="Choose 1 to 60.")
-    figures = measure(subscribers=options.subscribers, seconds=options.seconds)
+    if not 1 <= options.rounds <= 100:
+        raise InvalidRequest(f"--rounds {options.rounds} is out of range.", hint="Choose 1 to 100.")
+    figures = measure(subscribers=options.subscribers, seconds=options.seconds, rounds=options.rounds)
     print(_table(figures))
     if options.json:
         path = Path(options.json)
@@ -54,34 +64,38 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def measure(*, subscribers: int, seconds: float, slice_s: float = 0.25) -> dict[str, Any]:
-    """seconds: of each measurement. slice_s: of each turn of a switch interval. Raises HarmoniaError."""
+def measure(*, subscribers: int, seconds: float, rounds: int) -> dict[str, Any]:
+    """seconds: of each turn. Raises HarmoniaError."""
     allow_files(2 * subscribers + 256)
     loads = [load for load in LOADS if load != "torch" or importlib.util.find_spec("torch") is not None]
-    rows, holds = [], {}
+    others = [interval_s for interval_s in INTERVALS_S if interval_s != ServerSettings().switch_interval_s]
+    turns: dict[tuple[str, str, float | None], list[dict[str, Any]]] = {}
+    holds = {}
     with ExitStack() as stack:
         places = {name: _Place(name, stack, subscribers) for name in ("thread", "isolated")}
-        for load in loads:
-            for place in places.values():
-                print(f"kernel: {LOADS[load]}; server: {place.name}", file=sys.stderr)
-                seen = place.kernel.ask(do="prepare", load=load)
-                if load == "call":
-                    holds[place.name] = seen
-                rows.append(place.row(load, seconds))
-        thread = places["thread"]
-        for interval_s in INTERVALS_S:
-            print(f"kernel: pure Python; switch interval: {1e3 * interval_s:g} ms", file=sys.stderr)
-            rows.append(thread.row("python", seconds, interval_s))
+        plan: list[tuple[str, str, float | None]] = [(load, name, None) for load in loads for name in places]
+        plan += [("python", "thread", interval_s) for interval_s in others]
+        for name, place in places.items():
+            for load in loads:
+                seen = place.kernel.ask(do="prepare", load=load, hold_s=HOLD_S)
+                if seen:
+                    holds[name] = seen
+        for number in range(rounds):
+            print(f"round {number + 1} of {rounds}", file=sys.stderr)
+            for load, name, interval_s in plan:
+                turn = places[name].turn(load, seconds, interval_s)
+                turns.setdefault((load, name, interval_s), []).append(turn)
         print("what the switch interval costs", file=sys.stderr)
-        costs = thread.costs(slice_s)
+        costs = places["thread"].costs()
     figures = {
         "subscribers": subscribers,
         "seconds": seconds,
+        "rounds": rounds,
         "events_per_s": EVENTS_PER_S,
         "joins_per_s": JOINS_PER_S,
         "published_by": "a thread of the server's process, through journal, fan-out and crossing; nothing thinned out",
         "compression": "off",
-        "rows": rows,
+        "rows": [_row(*key, own) for key, own in turns.items()],
         "without": [] if "torch" in loads else ["torch: not installed"],
         "long_c_call": holds,
         "switch_interval": costs,
@@ -101,21 +115,20 @@ class _Place:
             return stack.enter_context(python_child(what, "harmonia_lab.bench.kernel_process"))
 
         self.name = name
+        self._next_tick = FIRST_TICK
         self.kernel = process("kernel")
         self._server = self.kernel if name == "thread" else process("server")
         self._load = stack.enter_context(python_child("subscribers", "harmonia_lab.bench.subscribers"))
         address = self._server.ask(do="serve")
         self._load.ask(do="connect", generation_id=GENERATION, count=subscribers, **address)
-        self._probe = Probe(**address)
-        self._subscribers = subscribers
-        self._next_tick = FIRST_TICK
+        self._probe = stack.enter_context(closing(Probe(**address)))
 
-    def row(self, load: str, seconds: float, switch_s: float | None = None) -> dict[str, Any]:
-        """One measurement. switch_s: another switch interval than the server's default."""
+    def turn(self, load: str, seconds: float, switch_s: float | None) -> dict[str, Any]:
+        """switch_s: another switch interval than the server's default."""
         count = round(seconds * EVENTS_PER_S)
         first, self._next_tick = self._next_tick, self._next_tick + count
-        publish = {"first": first, "count": count, "gap_s": 1 / EVENTS_PER_S}
-        work = {"do": "work", "load": load, "seconds": seconds}
+        publish: dict[str, Any] = {"first": first, "count": count, "gap_s": 1 / EVENTS_PER_S}
+        work: dict[str, Any] = {"do": "work", "load": load, "seconds": seconds}
         self._load.ask(do="measure")
         if self._server is self.kernel:
             self.kernel.tell(**work, **publish, switch_s=switch_s)
@@ -126,11 +139,9 @@ class _Place:
         done = self.kernel.hear()
         if self._server is not self.kernel:
             done = self._server.hear() | {"steps": done["steps"]}
-        report = self._load.ask(do="report", first=first, count=count)
+        # What has not come by now never will: ours thins progress out, where the kernel keeps it from sending.
+        report = self._load.ask(do="report", first=first, count=count, quiet_s=QUIET_S)
         return {
-            "kernel": load,
-            "server": self.name,
-            "switch_interval_ms": None if switch_s is None else 1e3 * switch_s,
             "events": count,
             "deliveries": report["deliveries"],
             "thinned_out": report["missing"],
@@ -141,30 +152,47 @@ class _Place:
             **asked,
         }
 
-    def costs(self, slice_s: float) -> list[dict[str, Any]]:
+    def costs(self) -> list[dict[str, Any]]:
         """Time of a pure Python loop under each switch interval, as a multiple of that under Python's own."""
-        events = round(SLICES * len(INTERVALS_S) * slice_s * EVENTS_PER_S)
+        events = round(SLICES * len(INTERVALS_S) * SLICE_S * EVENTS_PER_S)
         first, self._next_tick = self._next_tick, self._next_tick + events
-        asked = {"intervals_s": INTERVALS_S, "slices": SLICES, "slice_s": slice_s}
-        rates = self.kernel.ask(do="switching", **asked, first=first, gap_s=1 / EVENTS_PER_S)["rates"]
+        asked: dict[str, Any] = {"intervals_s": INTERVALS_S, "slices": SLICES, "slice_s": SLICE_S}
+        turns = self.kernel.ask(do="switching", **asked, first=first, gap_s=1 / EVENTS_PER_S)["turns"]
         self._load.ask(do="report", first=first, count=0)
         return [
-            {
-                "interval_ms": 1e3 * interval_s,
-                "slices": len(own),
-                "times": spread([theirs / rate for theirs, rate in zip(rates[0], own, strict=True)]),
+            {"interval_ms": 1e3 * interval_s, "slices": len(own)}
+            | {
+                clock: spread([o[clock] / t[clock] for o, t in zip(own, turns[0], strict=True)])
+                for clock in ("wall", "cpu")
             }
-            for interval_s, own in zip(INTERVALS_S, rates, strict=True)
+            for interval_s, own in zip(INTERVALS_S, turns, strict=True)
         ]
 
 
+def _row(load: str, server: str, switch_s: float | None, turns: list[dict[str, Any]]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "kernel": load,
+        "server": server,
+        "switch_interval_ms": None if switch_s is None else 1e3 * switch_s,
+    }
+    for name, figure in turns[0].items():
+        row[name] = _over([turn[name] for turn in turns]) if isinstance(figure, dict) else sum(t[name] for t in turns)
+    return row
+
+
+def _over(rounds: list[dict[str, float | None]]) -> dict[str, Any]:
+    """The rounds' percentiles as one. None where nothing came, in any of them."""
+    values = {name: [value for own in rounds if (value := own[name]) is not None] for name in ("p50", "p99", "max")}
+    middle = {name: statistics.median(own) if own else None for name, own in values.items()}
+    return middle | {"max": max(values["max"], default=None), "p99_of_rounds": values["p99"]}
+
+
 def _recommended(figures: dict[str, Any]) -> dict[str, Any]:
-    """The longest switch interval that keeps the bound, for it costs a cell the least; else the shortest."""
-    tried = {row["switch_interval_ms"]: row["event_ms"]["p99"] for row in figures["rows"] if row["switch_interval_ms"]}
-    good = [interval for interval, p99 in tried.items() if p99 is not None and p99 <= BOUND_MS]
+    """The shortest switch interval that a cell does not feel."""
+    costs = {cost["interval_ms"]: cost["wall"]["median"] for cost in figures["switch_interval"]}
     return {
-        "switch_interval_ms": max(good, default=min(tried)),
-        "bound_ms": BOUND_MS,
+        "switch_interval_ms": min(interval for interval, cost in costs.items() if cost <= ACCEPTED),
+        "accepted": ACCEPTED,
         "isolated": "only where cells hold the interpreter in long C calls: in a thread, everything waits for them",
     }
 
@@ -181,9 +209,11 @@ def _table(figures: dict[str, Any]) -> str:
         cells += "".join(f"{_three(row[column]):>27}" for column in columns)
         cells += f"{_three(row['published_late_ms'], 'p99', 'max'):>22}{row['joins']:>7}{row['thinned_out']:>9}"
         lines.append(cells)
-    lines += ["", "a pure Python loop's time, by switch interval, while events go out:"]
+    lines += ["", "event: from its publishing. published late: how long the song's own thread waited before it could."]
+    lines += ["a pure Python loop's time, by switch interval, while events go out:"]
     lines += [
-        f"  {cost['interval_ms']:g} ms: {shown(cost['times'])} × that at {1e3 * PYTHONS_OWN_S:g} ms, n = {cost['slices']}"
+        f"  {cost['interval_ms']:g} ms: {shown(cost['wall'])} × that at {1e3 * PYTHONS_OWN_S:g} ms; of processor time"
+        f" {shown(cost['cpu'])} ×; n = {cost['slices']}"
         for cost in figures["switch_interval"]
     ]
     lines += [
@@ -192,14 +222,17 @@ def _table(figures: dict[str, Any]) -> str:
     ]
     lines += [f"not measured: {reason}" for reason in figures["without"]]
     best, this = figures["recommended"], figures["host"]
-    lines += [
-        f"switch interval: {best['switch_interval_ms']:g} ms is the longest tried with p99 ≤ {best['bound_ms']:g} ms in"
-        f" pure Python (default {figures['default_switch_interval_ms']:g} ms); isolated: {best['isolated']}",
-        f"{figures['subscribers']} subscribers × {figures['events_per_s']} events/s, {figures['seconds']:g} s each,"
-        f" compression {figures['compression']}; {this['cpu']}, {this['cores']} cores; Python {this['python']}, "
-        + ", ".join(f"{name} {version}" for name, version in figures["versions"].items())
-        + f"; {figures['date']}",
-    ]
+    advice = (
+        f"recommended: a switch interval of {best['switch_interval_ms']:g} ms, the shortest tried that costs a cell at"
+        f" most {best['accepted']:g} × its time (default {figures['default_switch_interval_ms']:g} ms); isolated"
+        f" {best['isolated']}"
+    )
+    circumstances = (
+        f"{figures['subscribers']} subscribers × {figures['events_per_s']} events/s, n = {figures['rounds']} rounds of"
+        f" {figures['seconds']:g} s, compression {figures['compression']}; {this['cpu']}, {this['cores']} cores;"
+        f" Python {this['python']}, {named(figures['versions'])}; {figures['date']}"
+    )
+    lines += [advice, circumstances]
     return "\n".join(lines)
 
 

@@ -7,7 +7,6 @@ seconds. What is measured meanwhile is `kernel.py`'s. Run as a process, it is to
 from __future__ import annotations
 
 import itertools
-import statistics
 import sys
 import threading
 import time
@@ -22,9 +21,8 @@ from harmonia_lab.sinks.outlet import Outlet
 
 __all__ = ["Kernel", "main"]
 
-HOLD_S = 2.0
-"""Length of the long C call, and of the pause after it: cells that run one after the other."""
 PAUSE_S = 0.25
+"""After each long C call: cells that run one after the other."""
 
 PIECE = 20_000
 """Steps of the pure Python loop between two looks at the clock: some milliseconds."""
@@ -36,7 +34,7 @@ class Kernel:
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
         self._outlet: Outlet | None = None
-        self._calls = 0  # steps of the C call that take HOLD_S here
+        self._call_steps = 0
 
     def serve(self) -> dict[str, Any]:
         lab = self._stack.enter_context(scratch_lab())
@@ -45,7 +43,13 @@ class Kernel:
         return {"url": server.url, "token": server.token()}
 
     def work(
-        self, load: str, seconds: float, first: int = 0, count: int = 0, gap_s: float = 0.0, switch_s: float | None = None
+        self,
+        load: str,
+        seconds: float,
+        first: int = 0,
+        count: int = 0,
+        gap_s: float = 0.0,
+        switch_s: float | None = None,
     ) -> dict[str, Any]:
         """Does `load` in the main thread, as a cell does, while another thread publishes, as a song's worker does.
 
@@ -62,14 +66,21 @@ class Kernel:
         sys.setswitchinterval(before)
         return {"steps": steps, "published_late_ms": percentiles(late_ms)}
 
-    def prepare(self, load: str) -> dict[str, Any]:
-        """What must not count: torch is loaded; and whether the long C call really holds the lock is seen.
+    def prepare(self, load: str, hold_s: float) -> dict[str, Any]:
+        """What must not count: torch is loaded; the long C call gets its length, about `hold_s` seconds, and is looked
+        at: does it really hold the lock?
 
         held: the share of `call_s`, seconds, during which another thread did not run.
         """
         if load == "torch":
             import torch  # noqa: F401, PLC0415 - seconds, and not there everywhere
-        return self._hold() if load == "call" else {}
+        if load != "call":
+            return {}
+        some = 5_000_000
+        started = time.thread_time()
+        sum(itertools.repeat(1, some))
+        self._call_steps = round(some * hold_s / (time.thread_time() - started))
+        return self._hold()
 
     def _hold(self) -> dict[str, Any]:
         gaps, over = [], threading.Event()
@@ -92,22 +103,26 @@ class Kernel:
         ticker.join()
         return {"call_s": took, "held": min(1.0, max(gaps) / took)}
 
-    def switching(self, intervals_s: list[float], slices: int, slice_s: float, first: int, gap_s: float) -> dict[str, Any]:
-        """Steps per second of the pure Python loop under each switch interval, turn by turn, while events go out."""
+    def switching(
+        self, intervals_s: list[float], slices: int, slice_s: float, first: int, gap_s: float
+    ) -> dict[str, Any]:
+        """The pure Python loop under each switch interval, in turn, while events go out: seconds of a step, by the wall
+        clock and by this thread's processor time."""
         before = sys.getswitchinterval()
-        rates: list[list[float]] = [[] for _ in intervals_s]
+        turns: list[list[dict[str, float]]] = [[] for _ in intervals_s]
         count = round(slices * len(intervals_s) * slice_s / gap_s)
         publisher = threading.Thread(target=self._publish, args=(first, count, gap_s, []), daemon=True)
         publisher.start()
         for _ in range(slices):
             for index, interval_s in enumerate(intervals_s):
                 sys.setswitchinterval(interval_s)
-                started = time.monotonic()
+                started, cpu = time.monotonic(), time.thread_time()
                 steps = _pure_python(started + slice_s)
-                rates[index].append(steps / (time.monotonic() - started))
+                wall_s, cpu_s = time.monotonic() - started, time.thread_time() - cpu
+                turns[index].append({"wall": wall_s / steps, "cpu": cpu_s / steps})
         sys.setswitchinterval(before)
         publisher.join()
-        return {"rates": rates}
+        return {"turns": turns}
 
     def _publish(self, first: int, count: int, gap_s: float, late_ms: list[float]) -> None:
         """By the clock: what is late does not delay what follows."""
@@ -131,16 +146,8 @@ class Kernel:
         return steps
 
     def _call(self) -> None:
-        if not self._calls:
-            some = 2_000_000
-            took = []
-            for _ in range(5):
-                started = time.thread_time()
-                sum(itertools.repeat(1, some))
-                took.append(time.thread_time() - started)
-            self._calls = round(some * HOLD_S / statistics.median(took))
-        # One call into C that never looks at the interpreter's eval loop, and so never lets go of its lock.
-        sum(itertools.repeat(1, self._calls))
+        # One call into C that never comes by the interpreter's own loop, and so never lets go of its lock.
+        sum(itertools.repeat(1, self._call_steps))
 
 
 def _idle(until: float) -> int:

@@ -28,6 +28,9 @@ class Probe:
         self._light = LightSocket(url, token)
         self._asked = 0
 
+    def close(self) -> None:
+        self._light.close()
+
     def run(self, seconds: float, gap_s: float) -> dict[str, Any]:
         """Milliseconds from a join to its replay's last event, and to its answer, which comes after it."""
         light = self._light

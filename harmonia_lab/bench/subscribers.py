@@ -15,6 +15,7 @@ import os
 import re
 import selectors
 import time
+from collections.abc import Callable
 from typing import Any
 
 from harmonia_lab.bench.children import say
@@ -84,7 +85,7 @@ class Subscribers:
                     events.append((light, int(stamp[1]), at - int(stamp[2]), len(payload)))
         return events
 
-    def report(self, first: int, count: int) -> dict[str, Any]:
+    def report(self, first: int, count: int, quiet_s: float = QUIET_S) -> dict[str, Any]:
         """On the events `first` … `first + count - 1`, once all have come to all, or nothing comes any more."""
         while self.wait(SETTLED_S)[0]:  # first everything is taken: reading would delay what still comes
             pass
@@ -92,7 +93,7 @@ class Subscribers:
         events: list[Event] = []
         while True:
             events += [event for event in self.read() if first <= event[1] < first + count]
-            if len(events) >= wanted or not self.wait(QUIET_S)[0]:
+            if len(events) >= wanted or not self.wait(quiet_s)[0]:
                 break
         last: dict[LightSocket, int] = {}
         disordered = 0
@@ -124,7 +125,11 @@ def main() -> None:
     subscribers = Subscribers()
     stdin = 0
     subscribers.also(stdin)
-    does = {"connect": subscribers.connect, "measure": dict[str, Any], "report": subscribers.report}
+    does: dict[str, Callable[..., dict[str, Any]]] = {
+        "connect": subscribers.connect,
+        "measure": dict,
+        "report": subscribers.report,
+    }
     measuring, told = False, b""
     while True:
         if subscribers.wait()[1]:

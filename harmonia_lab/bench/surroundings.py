@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from harmonia_lab.errors import InvalidRequest
 
-__all__ = ["allow_files", "server_versions", "shown", "spread"]
+__all__ = ["allow_files", "named", "server_versions", "shown", "spread"]
 
 PACKAGES = ("harmonia-lab", "python-socketio", "python-engineio", "aiohttp", "uvloop", "torch")
 
@@ -46,3 +46,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def shown(figure: Mapping[str, float] | None) -> str:
     """A spread for a table; nothing where there is none."""
     return f"{figure['median']:.2f} ({figure['min']:.2f}–{figure['max']:.2f})" if figure else ""
+
+
+def named(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -55,7 +55,8 @@ class Frames:
 class LightSocket:
     """Connected and let in, once it is made; then in the caller's hands: `socket` is what to wait for.
 
-    compression: offered, as browsers offer it; whether it is used is the server's choice. Raises HarmoniaError where the server doesn't let it in.
+    compression: offered, as browsers offer it; whether it is used is the server's choice.
+    Raises HarmoniaError where the server doesn't let it in.
     """
 
     def __init__(self, url: str, token: str, *, compression: bool = False) -> None:
@@ -64,24 +65,13 @@ class LightSocket:
         self.frames = Frames()
         self._waiting: list[bytes] = []
         self.socket = socket.create_connection((parts.hostname, parts.port or 80), timeout=ANSWER_S)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        request = (
-            f"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\n"
-            f"Connection: Upgrade\r\nSec-WebSocket-Key: {_KEY}\r\nSec-WebSocket-Version: 13\r\n"
-        )
-        if compression:
-            request += "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
-        self.socket.sendall(f"{request}\r\n".encode())
-        head = b""
-        while b"\r\n\r\n" not in head:
-            head += self._receive()
-        head, _, rest = head.partition(b"\r\n\r\n")
-        if b" 101 " not in head.partition(b"\r\n")[0]:
-            raise HarmoniaError(f"{url} speaks no websocket: {head[:80].decode(errors='replace')}")
-        self._waiting += self.frames.feed(rest)
-        self.until(b"0")
-        self.send("40" + json.dumps({"token": token}))
-        self.until(b"40")
+        try:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._upgrade(parts.netloc, compression=compression)
+            self._enter(token)
+        except BaseException:
+            self.socket.close()
+            raise
 
     def send(self, text: str) -> None:
         data = text.encode()
@@ -101,6 +91,33 @@ class LightSocket:
                 if come[-1].startswith(prefix):
                     return come
             self._waiting += self.frames.feed(self._receive())
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def _upgrade(self, host: str, *, compression: bool) -> None:
+        request = (
+            f"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Key: {_KEY}\r\nSec-WebSocket-Version: 13\r\n"
+        )
+        if compression:
+            request += "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+        self.socket.sendall(f"{request}\r\n".encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += self._receive()
+        head, _, rest = head.partition(b"\r\n\r\n")
+        status = head.partition(b"\r\n")[0]
+        if b" 101 " not in status:
+            raise HarmoniaError(f"{host} speaks no websocket: {status[:80].decode(errors='replace')}")
+        self._waiting += self.frames.feed(rest)
+
+    def _enter(self, token: str) -> None:
+        self.until(b"0")
+        self.send("40" + json.dumps({"token": token}))
+        answer = self.until(b"4")[-1]
+        if not answer.startswith(b"40"):
+            raise HarmoniaError(f"The server refuses the connection: {answer[2:200].decode(errors='replace')}")
 
     def _receive(self) -> bytes:
         try:

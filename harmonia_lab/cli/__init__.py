@@ -203,7 +203,8 @@ def _add_bench(commands: _Commands) -> None:
     fanout.add_argument("--rounds", type=int, default=5, help="that count, after one that does not (default 5)")
     kernel = subjects.add_parser("kernel", help="the server in a kernel that is busy, in a thread and isolated")
     kernel.add_argument("--subscribers", type=int, default=100, metavar="N", help="default 100")
-    kernel.add_argument("--seconds", type=float, default=6.0, help="of each measurement (default 6)")
+    kernel.add_argument("--rounds", type=int, default=3, help="turns of each kernel and place (default 3)")
+    kernel.add_argument("--seconds", type=float, default=3.0, help="of each turn (default 3)")
     for subject in (pipeline, decode, cancel, fanout, kernel):
         subject.add_argument("--json", metavar="FILE", help="also write the figures, with the machine and the versions")
 

@@ -71,7 +71,7 @@ class Message:
     @functools.cached_property
     def frames(self) -> bytes:
         """The same as unmasked websocket frames."""
-        return b"".join(map(_frame, (f"{engineio.packet.MESSAGE}{self._text}", *self._attachments)))
+        return _frame(f"{engineio.packet.MESSAGE}{self._text}") + b"".join(map(_frame, self._attachments))
 
 
 def _frame(data: str | bytes) -> bytes:

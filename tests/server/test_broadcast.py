@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import json
 
 import engineio
 import pytest
@@ -9,8 +10,11 @@ import socketio
 from engineio.async_socket import AsyncSocket
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
+from harmonia_lab.protocol.codec import encode
 from harmonia_lab.server import broadcast
 from harmonia_lab.server.broadcast import FramedWire, IdleQueue, Message, QueueWire, fits
+from harmonia_lab.server.clients import Client
+from tests.protocol.test_events import EXAMPLES
 from tests.server.conftest import Ear, serving
 
 STORY = {"narrative": "A small boat goes home.", "seconds": 1}
@@ -38,6 +42,33 @@ def test_an_event_is_encoded_as_python_socketio_does_it():
         '451-["audio-preview",{"audio":{"_placeholder":true,"num":0}}]',
         b"\x00\x01",
     ]
+
+
+ODD = EXAMPLES["metadata-generation-progress"].model_copy(update={"status": 'ä \u2028 " \x1e 🎵', "progress": 1e-7})
+
+
+@pytest.mark.parametrize("event", [*EXAMPLES.values(), ODD], ids=lambda event: event.name)
+def test_an_event_in_one_step_says_what_the_library_would_say(event):
+    stock, *attachments = Message.event(*encode(event)).packets
+    ours, *same = Message.of(event).packets
+    assert ours.data[:1] == stock.data[:1]
+    assert json.loads(ours.data[ours.data.index("[") :]) == json.loads(stock.data[stock.data.index("[") :])
+    assert [packet.encode() for packet in same] == [packet.encode() for packet in attachments]
+
+
+def test_an_attachment_reaches_pollers_and_websockets_each_in_their_own_form():
+    class Engine:
+        closed = False
+
+    pollers, websockets = Engine(), Engine()
+    message = Message.event("audio-preview", {"audio": b"\x00\x01"})
+    read = []
+    for engine in (pollers, websockets):
+        engine.queue = asyncio.Queue()
+        QueueWire().send(Client("s", "e", engine, None, ""), message)
+        read.append([engine.queue.get_nowait().encode(b64=engine is pollers) for _ in range(2)][1])
+    assert read == ["bAAE=", b"\x00\x01"]
+    assert message.frames.endswith(b"\x82\x02\x00\x01")
 
 
 def test_the_installed_versions_are_those_that_this_was_tested_with():
