@@ -12,6 +12,8 @@ import secrets
 import sys
 import threading
 import time
+import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, Self
 
@@ -34,6 +36,11 @@ from harmonia_lab.widgets.summary import EMPTY, Bundle, bundles
 __all__ = ["PACER", "Panel"]
 
 POLL_S = 0.1
+
+KEPT_SONGS = 3
+"""Panels that hold their song's sound and picture, the latest; the cell of an older one shows its summary instead."""
+
+_HOLDING: deque[weakref.ref[Panel]] = deque()
 
 PACER = Pacer()
 """Of all views of this process."""
@@ -132,8 +139,12 @@ class Panel:
             return
         display(self.widget)  # type: ignore[no-untyped-call]  # IPython has no types here
         with self._lock:
-            shown = self.summary() if self.settled.is_set() else (EMPTY, EMPTY)
+            shed = self._scene.status == "completed" and not self._song.audio
+            shown = self.summary() if self.settled.is_set() and not shed else (EMPTY, EMPTY)
             self._cells.append((_show(shown[0]), _show(shown[1])))
+            if self.settled.is_set() and shed:
+                self._end = None
+                PACER.mark(self)
 
     def _ipython_display_(self) -> None:
         self.display()
@@ -204,6 +215,15 @@ class Panel:
                 for output, bundle in zip(cell, self.summary(), strict=True):
                     _show(bundle, output)
             self.settled.set()
+        if song.audio:
+            _hold(self)
+
+    def shed(self) -> None:
+        """Lets go of sound and picture, until it is shown again."""
+        with self._lock:
+            self._song = FinishedSong(self._song.files)
+            if self._face is not None:
+                self._face.finish(self._song)
 
     # Clicks
 
@@ -245,6 +265,14 @@ class Panel:
         while not self.settled.wait(POLL_S):
             said = _say(self.view, said)
         _say(self.view, said)
+
+
+def _hold(panel: Panel) -> None:
+    _HOLDING.append(weakref.ref(panel))
+    while len(_HOLDING) > KEPT_SONGS:
+        oldest = _HOLDING.popleft()()
+        if oldest is not None and oldest is not panel:
+            oldest.shed()
 
 
 def _say(shown: View, said: str) -> str:
