@@ -7,6 +7,7 @@ order is `turns.py`'s, what a generation does is `song.py`'s.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -116,7 +117,10 @@ class JobHandle:
             loop.call_soon_threadsafe(ended.set)
 
         self.when_done(wake)
-        await ended.wait()
+        while not ended.is_set():
+            # A kernel notices an interrupt of the cell that waits here when its loop turns, and not before.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), POLL_S)
         return self.result()
 
     def when_done(self, callback: Callable[[], None]) -> None:

@@ -15,6 +15,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, Self
 
 import soundfile
@@ -41,6 +42,9 @@ KEPT_SONGS = 3
 """Panels that hold their song's sound and picture, the latest; the cell of an older one shows its summary instead."""
 
 _HOLDING: deque[weakref.ref[Panel]] = deque()
+
+_READER = ThreadPoolExecutor(1, "harmonia-summary")
+"""Reads finished songs. One thread for all: a new one for each song would leave its own heap behind, 1.5 MB a song."""
 
 PACER = Pacer()
 """Of all views of this process."""
@@ -195,7 +199,7 @@ class Panel:
                 return
             self._end = job
         # Reading the song takes a while: others are drawn meanwhile.
-        threading.Thread(target=self._settle, args=(job,), name="harmonia-summary", daemon=True).start()
+        _READER.submit(self._settle, job)
 
     def _settle(self, end: object) -> None:
         """end: the job as it ended. Told to every cell, unless it is being tried again meanwhile."""
