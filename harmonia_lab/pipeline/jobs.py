@@ -145,7 +145,10 @@ class JobHandle:
                 loop.call_soon_threadsafe(ended.set)
 
         self.when_done(wake)
-        await ended.wait()
+        while not ended.is_set():
+            # A kernel notices an interrupt of the cell that waits here when its loop turns, and not before.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), POLL_S)
         return self.result()
 
     def when_done(self, callback: Callable[[], None]) -> None:

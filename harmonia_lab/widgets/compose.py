@@ -48,7 +48,7 @@ class ComposeForm:
         self._studio = studio
         self._panel: Panel | None = None
         self._lyrics_only = ""
-        wide = {"width": "100%"}
+        wide = {"width": "auto"}
         self.narrative = ipywidgets.Textarea(description="Story", rows=4, layout=wide)
         self.model = ipywidgets.Dropdown(description="Words by", options=_models(studio.metadata_engine))
         self.audio = ipywidgets.Dropdown(description="Music by", options=_choices("the lab's own", audio_engines))

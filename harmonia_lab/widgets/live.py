@@ -20,8 +20,7 @@ __all__ = ["LiveFace"]
 
 
 class _Live(anywidget.AnyWidget):
-    """view: as `scene.view`. audio: MP3; picture: PNG; files: names that may be asked for. `files` is set last of
-    these, and draws them."""
+    """view: as `scene.view`. audio: MP3. picture: PNG. files: names that may be asked for."""
 
     _esm = Path(__file__).with_name("panel.js")
     _css = Path(__file__).with_name("panel.css")

@@ -189,10 +189,18 @@ function render({ model, el }) {
     else node.src = blobUrl(data, type);
   };
 
-  const drawSong = () => {
+  const drawPicture = () => {
     showBytes(picture, model.get("picture"), "image/png");
-    showBytes(audio, model.get("audio"), "audio/mpeg");
     picture.alt = `Waveform, sung lines and spectrogram of ${model.get("view").title || "the song"}`;
+  };
+
+  const drawAudio = () => {
+    showBytes(audio, model.get("audio"), "audio/mpeg");
+    if (audio.hidden) delete root.dataset.song;
+    else root.dataset.song = "here";
+  };
+
+  const drawFiles = () => {
     const names = model.get("files");
     files.replaceChildren(...names.map((name) => {
       const item = make("li", "");
@@ -202,8 +210,6 @@ function render({ model, el }) {
       return item;
     }));
     files.hidden = names.length === 0;
-    if (audio.hidden) delete root.dataset.song;
-    else root.dataset.song = "here";
   };
 
   const hear = (message, buffers) => {
@@ -211,15 +217,17 @@ function render({ model, el }) {
     if (message.preview) preview.add(message.preview, buffers[0]);
   };
 
-  model.on("change:view", draw);
-  model.on("change:files", drawSong);
-  model.on("msg:custom", hear);
-  draw();
-  drawSong();
+  const heeded = {
+    "change:view": draw,
+    "change:picture": drawPicture,
+    "change:audio": drawAudio,
+    "change:files": drawFiles,
+    "msg:custom": hear,
+  };
+  for (const [news, heed] of Object.entries(heeded)) model.on(news, heed);
+  [draw, drawPicture, drawAudio, drawFiles].forEach((each) => each());
   return () => {
-    model.off("change:view", draw);
-    model.off("change:files", drawSong);
-    model.off("msg:custom", hear);
+    for (const [news, heed] of Object.entries(heeded)) model.off(news, heed);
     preview.clear();
     clearTimeout(waiting);
     [picture, audio].forEach((node) => node.src && URL.revokeObjectURL(node.src));

@@ -12,7 +12,10 @@ import secrets
 import sys
 import threading
 import time
+import weakref
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, Self
 
 import soundfile
@@ -34,6 +37,14 @@ from harmonia_lab.widgets.summary import EMPTY, Bundle, bundles
 __all__ = ["PACER", "Panel"]
 
 POLL_S = 0.1
+
+KEPT_SONGS = 3
+"""Panels that hold their song's sound and picture, the latest; the cell of an older one shows its summary instead."""
+
+_HOLDING: deque[weakref.ref[Panel]] = deque()
+
+_READER = ThreadPoolExecutor(1, "harmonia-summary")
+"""Reads finished songs. One thread for all: a new one for each song would leave its own heap behind, 1.5 MB a song."""
 
 PACER = Pacer()
 """Of all views of this process."""
@@ -132,8 +143,12 @@ class Panel:
             return
         display(self.widget)  # type: ignore[no-untyped-call]  # IPython has no types here
         with self._lock:
-            shown = self.summary() if self.settled.is_set() else (EMPTY, EMPTY)
+            shed = self._scene.status == "completed" and not self._song.audio
+            shown = self.summary() if self.settled.is_set() and not shed else (EMPTY, EMPTY)
             self._cells.append((_show(shown[0]), _show(shown[1])))
+            if self.settled.is_set() and shed:
+                self._end = None
+                PACER.mark(self)
 
     def _ipython_display_(self) -> None:
         self.display()
@@ -184,7 +199,7 @@ class Panel:
                 return
             self._end = job
         # Reading the song takes a while: others are drawn meanwhile.
-        threading.Thread(target=self._settle, args=(job,), name="harmonia-summary", daemon=True).start()
+        _READER.submit(self._settle, job)
 
     def _settle(self, end: object) -> None:
         """end: the job as it ended. Told to every cell, unless it is being tried again meanwhile."""
@@ -204,6 +219,15 @@ class Panel:
                 for output, bundle in zip(cell, self.summary(), strict=True):
                     _show(bundle, output)
             self.settled.set()
+        if song.audio:
+            _hold(self)
+
+    def shed(self) -> None:
+        """Lets go of sound and picture, until it is shown again."""
+        with self._lock:
+            self._song = FinishedSong(self._song.files)
+            if self._face is not None:
+                self._face.finish(self._song)
 
     # Clicks
 
@@ -245,6 +269,14 @@ class Panel:
         while not self.settled.wait(POLL_S):
             said = _say(self.view, said)
         _say(self.view, said)
+
+
+def _hold(panel: Panel) -> None:
+    _HOLDING.append(weakref.ref(panel))
+    while len(_HOLDING) > KEPT_SONGS:
+        oldest = _HOLDING.popleft()()
+        if oldest is not None and oldest is not panel:
+            oldest.shed()
 
 
 def _say(shown: View, said: str) -> str:

@@ -167,6 +167,10 @@ class Notebook:
         """What the notebook's kernel says to `code`."""
         return self.page.evaluate(EXECUTE, code)
 
+    def interrupt(self):
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.interrupt()")
+        self.page.wait_for_function(READY)
+
     def restart(self):
         self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
         self.page.wait_for_function(READY)

@@ -192,6 +192,52 @@ def test_words_from_a_model_are_shown_as_words(page, address, folder):
     assert page.evaluate("() => window.hacked") is None
 
 
+def test_an_interrupt_ends_the_waiting_and_the_song_that_a_cell_composes(page, address, folder):
+    write(
+        folder / "wait.ipynb",
+        [SLOW[0], "job = lab.submit('A story.', seconds=2)\njob", "await job", "lab.compose('A story.')"],
+    )
+    notebook = Notebook(page, address, "wait.ipynb")
+    for index in (0, 1, 2):
+        notebook.run_cell(index)
+    until_status(page, "processing")
+    notebook.interrupt()
+    page.wait_for_selector("[data-mime-type='application/vnd.jupyter.stderr']")
+    # The song goes on without the cell that waited for it, and can be cancelled.
+    assert notebook.execute("print(job.status)").strip() == "processing"
+    page.get_by_role("button", name="Cancel").click()
+    until_status(page, "cancelled")
+    notebook.run_cell(3)
+    until_status(page, "cancelled", "processing")
+    notebook.interrupt()
+    until_status(page, "cancelled", "cancelled")
+
+
+def test_a_song_is_asked_for_on_the_form_and_followed_in_the_table(page, address, folder, tmp_path):
+    quick = SLOW[0].replace("steps=4000", "steps=40")
+    write(folder / "form.ipynb", [quick, "lab.monitor()", "form = lab.form()\nform"])
+    notebook = Notebook(page, address, "form.ipynb")
+    for index in (0, 1, 2):
+        notebook.run_cell(index)
+    page.get_by_label("Story").fill("A lighthouse keeper's last night.")
+    page.get_by_label("Seconds").fill("2")
+    page.get_by_label("Seed").fill("7")
+    page.get_by_role("button", name="Write the words only").click()
+    page.wait_for_selector("text=Make the music of these words")
+    until_status(page, "cancelled")
+    page.get_by_label("Title").fill("Another Light")
+    page.get_by_label("Title").press("Tab")
+    page.get_by_role("button", name="Make the music of these words").click()
+    until_status(page, "completed")
+    assert page.locator(".hl-title").inner_text() == "Another Light"
+    page.wait_for_selector(".hl-panel[data-song=here]")
+    rows = page.locator(".hl-monitor tbody tr")
+    wait_for(page, "() => document.querySelector('.hl-monitor tbody tr')?.dataset.status === 'completed'")
+    assert rows.locator("th").all_inner_texts()[0] == "Another Light"
+    assert rows.evaluate_all("(rows) => rows.map((row) => row.dataset.status)")[:2] == ["completed", "cancelled"]
+    picture(page, "form.png", tmp_path)
+
+
 @pytest.mark.filterwarnings("default")  # nbconvert's and its parsers' own
 def test_the_exported_page_shows_title_picture_and_sound_offline_and_without_javascript(browser, tmp_path):
     run = [

@@ -8,7 +8,7 @@ import pytest
 
 from harmonia_lab.errors import Disconnected, ErrorCode, MetadataError, Refused
 from harmonia_lab.protocol.events import AudioPreview
-from harmonia_lab.widgets.panel import Panel
+from harmonia_lab.widgets.panel import KEPT_SONGS, Panel
 from tests.server.engines import METADATA, Player, Writer, make_lab
 
 WAIT_S = 30
@@ -105,15 +105,40 @@ def test_files_are_handed_over_by_their_listed_names_and_no_others(lab, gate, mo
     assert panel.settled.wait(WAIT_S)
     sent = []
     monkeypatch.setattr(type(panel.widget), "send", lambda self, content, buffers=None: sent.append((content, buffers)))
-    click(panel, "file", "song.flac")
     click(panel, "file", "../../home/journal.sqlite3")
-    deadline = time.monotonic() + WAIT_S
-    while "There is no such file." not in panel.view["notice"] or not sent:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(panel, notice="There is no such file.")
+    click(panel, "file", "song.flac")
+    until(panel, notice="")
     ((content, (data,)),) = sent
     assert content == {"file": "song.flac"}
     assert data.startswith(b"fLaC")
+
+
+def test_older_panels_let_go_of_sound_and_picture_and_have_them_again_when_shown(lab, gate, monkeypatch):
+    gate.set()
+    panels = []
+    for _ in range(KEPT_SONGS + 1):
+        panels.append(lab.submit("A story.", seconds=1).panel())
+        assert panels[-1].widget
+        assert panels[-1].settled.wait(WAIT_S)
+    first = panels[0]
+    deadline = time.monotonic() + WAIT_S
+    while first.widget.audio:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert first.widget.picture == b""
+    assert first.widget.files
+    assert all(panel.widget.audio for panel in panels[1:])
+    shown = []
+    monkeypatch.setattr("harmonia_lab.widgets.panel.in_kernel", lambda: True)
+    monkeypatch.setattr("harmonia_lab.widgets.panel.front_end", lambda: True)
+    monkeypatch.setattr("harmonia_lab.widgets.panel.display", lambda widget: None)
+    monkeypatch.setattr("harmonia_lab.widgets.panel._show", lambda bundle, output=None: shown.append(bundle) or "id")
+    first.display()
+    while not any("<audio" in bundle.get("text/html", "") for bundle in shown):
+        assert time.monotonic() < deadline + WAIT_S
+        time.sleep(0.01)
+    assert first.widget.audio
 
 
 def test_a_new_lab_shows_what_the_journal_kept_and_what_a_dead_process_left_can_be_retried(tmp_path, gate):
