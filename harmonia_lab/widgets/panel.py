@@ -235,6 +235,7 @@ class Panel:
         threading.Thread(target=self._obey, args=(what, name), name="harmonia-click", daemon=True).start()
 
     def _obey(self, what: str, name: str) -> None:
+        self._note("")
         try:
             if what == "cancel":
                 self._room.cancel()
@@ -244,8 +245,6 @@ class Panel:
                 self._hand_over(name)
         except (HarmoniaError, OSError) as error:
             self._note(str(error))
-        else:
-            self._note("")
 
     def _hand_over(self, name: str) -> None:
         read = self._song.files.get(name)
