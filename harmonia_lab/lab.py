@@ -1,13 +1,12 @@
 """`Lab`: the one place where concrete parts meet.
 
-Owns the wiring of events and log, and the lifetime of what was started. Which engines a name stands for is
-`choosing.py`'s; every step of making a song is somebody else's: `pipeline/` orders them, `engines/` do them.
+Owns the public face, and the lifetime of what was started. Which engines a name stands for is `choosing.py`'s;
+songs are made by `workshop.py`, or while an isolated server runs by `isolated/`.
 """
 
 from __future__ import annotations
 
 import logging
-import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,22 +18,18 @@ from weakref import WeakValueDictionary
 from harmonia_lab.analysis.frames import BenchmarkLog
 from harmonia_lab.choosing import AUDIO_ENGINES, AudioEngines, audio_again, choose_metadata
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
-from harmonia_lab.errors import ErrorCode, InvalidRequest, Refused
-from harmonia_lab.pipeline.artifacts import SongFolder, read_record
-from harmonia_lab.pipeline.jobs import JobHandle, JobQueue, QueueLimits
-from harmonia_lab.pipeline.song import Generation, Limits
-from harmonia_lab.pipeline.stages import DrawOverview
+from harmonia_lab.errors import InvalidRequest
+from harmonia_lab.pipeline.artifacts import read_record
+from harmonia_lab.pipeline.jobs import JobHandle, QueueLimits
+from harmonia_lab.pipeline.song import Limits
 from harmonia_lab.pipeline.verify import Verification, check_folder, compare_records
-from harmonia_lab.protocol.events import Event, JobFailedEvent
-from harmonia_lab.protocol.models import Instrument, Job, Song, SongMetadata, SongRequest, parse_request, utc_now
+from harmonia_lab.protocol.models import Instrument, Song, SongMetadata, SongRequest, parse_request
 from harmonia_lab.sinks.fanout import Fanout
-from harmonia_lab.sinks.jobview import JobView
 from harmonia_lab.sinks.journal import Journal
 from harmonia_lab.sinks.metrics import Metrics
-from harmonia_lab.sinks.outlet import Outlet
-from harmonia_lab.sinks.standing import Standing
 from harmonia_lab.storage import home_folder
 from harmonia_lab.widgets.presence import in_kernel
+from harmonia_lab.workshop import Workshop
 
 if TYPE_CHECKING:
     from harmonia_lab.batch import BatchReport
@@ -93,12 +88,7 @@ class Lab:
         """`lab.events.subscribe(callback)` hands every event of every generation to `callback`."""
         self.metrics = Metrics()
         self.events.subscribe(self.metrics)
-        self._queue = JobQueue()
         self._lock = threading.RLock()
-        self._opening = threading.Lock()
-        self._journal: Journal | None = None
-        self._active: dict[str, JobHandle] = {}
-        self._chosen: dict[str, tuple[str | AudioEngine | None, Path | str | None]] = {}
         self._panels: WeakValueDictionary[str, Panel] = WeakValueDictionary()
         self.server: Server | IsolatedServer | None = None
         """The latest that `serve` started."""
@@ -113,6 +103,8 @@ class Lab:
         self.metadata_engine, self.metadata_reason = choose_metadata(metadata, model)
         self._audio_engines = AudioEngines(audio, audio_model, audio_settings or {})
         self.audio_engine = self._audio_engines.chosen
+        self.workshop = Workshop(self, self._audio_engines)
+        """Makes songs in this process, wherever others are made."""
         _log.info(
             "Stage 1: %s (%s). Stage 2: %s.", self.metadata_engine.name, self.metadata_reason, self.audio_engine.name
         )
@@ -168,123 +160,27 @@ class Lab:
         """
         if (away := self._away) is not None:
             return away.submit(request, audio=audio, out=out, user=None if user == "local" else user, limits=limits)
-        return self._submit_here(request, audio=audio, out=out, user=user, limits=limits)
-
-    def _submit_here(
-        self,
-        request: SongRequest,
-        *,
-        audio: str | AudioEngine | None = None,
-        out: Path | str | None = None,
-        user: str = "local",
-        limits: QueueLimits | None = None,
-    ) -> JobHandle:
-        """In this process, wherever other songs are made."""
-        with self._lock:
-            self._queue.check_room(user, limits)
-            generation_id = request.generation_id or secrets.token_hex(6)
-            # Drawn here, so that another attempt can go on from this one's stems.
-            seed = request.seed if request.seed is not None else secrets.randbits(32)
-            request = request.model_copy(update={"generation_id": generation_id, "seed": seed})
-            now = utc_now()
-            job = Job(id=generation_id, user_id=user, created_at=now, updated_at=now)
-            handle = self._launch(request, JobView(job, metadata=request.metadata), audio, out)
-            self._chosen[generation_id] = (audio, out)
-            return handle
+        return self.workshop.submit(request, audio=audio, out=out, user=user, limits=limits)
 
     def cancel(self, generation_id: str) -> None:
         """Asks it to stop. Fine where it was asked before.
 
         Raises Refused: CANCEL_FAILED where it has ended otherwise, or is not this lab's.
         """
-        job = self._active.get(generation_id)
-        if job is None and (away := self._away) is not None:
+        if (away := self._away) is not None and not self.workshop.is_at(generation_id):
             away.cancel(generation_id)
-            return
-        if job is not None:
-            job.cancel()
-        standing = self.journal.standing(generation_id)
-        status = "unknown" if standing is None else standing.job.status
-        if status == "cancelled" or (job is not None and status in ("pending", "processing")):
-            return
-        ended = "It is another process's." if status in ("pending", "processing") else f"It is {status}."
-        raise Refused(f"Generation {generation_id} cannot be cancelled. {ended}", code=ErrorCode.CANCEL_FAILED)
+        else:
+            self.workshop.cancel(generation_id)
 
     def retry(self, generation_id: str, *, limits: QueueLimits | None = None) -> JobHandle:
-        """Tries a failed generation again, under the same id. What stage 1 wrote is kept.
+        """Tries a failed generation again, under the same id. Finished work is kept: what stage 1 wrote, and stems.
 
         Raises Refused: NOT_FOUND, NOT_RECOVERABLE, or QUEUE_FULL beyond `limits`.
         """
         if (away := self._away) is not None:
-            audio, out = self._chosen.get(generation_id, (None, None))
+            audio, out = self.workshop.chosen(generation_id)
             return away.retry(generation_id, audio=audio, out=out, limits=limits)
-        with self._lock:
-            standing = self.journal.standing(generation_id)
-            if standing is None:
-                raise Refused(f"There is no generation {generation_id}.", code=ErrorCode.NOT_FOUND)
-            failures = [e for e in self.journal.replay(generation_id, "job") if isinstance(e, JobFailedEvent)]
-            if standing.job.status != "failed" or not failures[-1].recoverable:
-                why = "It would fail again." if standing.job.status == "failed" else f"It is {standing.job.status}."
-                raise Refused(
-                    f"Generation {generation_id} cannot be tried again. {why}", code=ErrorCode.NOT_RECOVERABLE
-                )
-            self._queue.check_room(standing.owner, limits)
-            request = standing.request.model_copy(update={"metadata": standing.metadata})
-            view = JobView(standing.job, metadata=standing.metadata, seq=standing.job_seq, tick=standing.job_tick)
-            return self._launch(request, view, *self._chosen.get(generation_id, (None, None)), earlier=standing)
-
-    def _launch(
-        self,
-        request: SongRequest,
-        view: JobView,
-        audio: str | AudioEngine | None,
-        out: Path | str | None,
-        earlier: Standing | None = None,
-    ) -> JobHandle:
-        """earlier: where an attempt that failed left it."""
-        user, generation_id = view.job.user_id, view.job.id
-        outlet = Outlet(view, self.journal, self.events)
-        first = True
-
-        def emit(event: Event) -> None:
-            handle.observe(event)
-            outlet(event)
-
-        def announce(place: int, eta_s: float) -> None:
-            nonlocal first
-            say, first = (outlet.queued if first else outlet.moved), False
-            say(position=place, eta_seconds=eta_s)
-
-        engine = self._audio_engines.get(audio, request.audio_model)
-        folder = SongFolder(self.songs, generation_id, Path(out) if out is not None else None)
-        generation = Generation(
-            request,
-            metadata_engine=self.metadata_engine,
-            audio_engine=engine,
-            folder=lambda _: folder,
-            draw=_draw_overview(),
-            emit=emit,
-            log_row=self.log.append,
-            history=self.log.rows(),
-            limits=self.limits,
-            user_id=user,
-            seq=earlier.seq if earlier else 0,
-            tick=earlier.tick if earlier else 0,
-        )
-        handle = JobHandle(generation, announce, self.panel)
-        if earlier is None:
-            self.journal.begin(view.job, request)
-        else:
-            folder.resume()
-        self._active[generation_id] = handle
-        handle.when_done(lambda: self._ended(handle))
-        # One device: whatever renders, all songs of a lab share stage 1's engine.
-        self._queue.submit(handle, user=user)
-        return handle
-
-    def _ended(self, job: JobHandle) -> None:
-        if self._active.get(job.id) is job:
-            del self._active[job.id]
+        return self.workshop.retry(generation_id, limits=limits)
 
     @property
     def journal(self) -> Journal:
@@ -292,12 +188,7 @@ class Lab:
 
         Raises StorageError where `home` can't be written.
         """
-        with self._opening:
-            if self._journal is None:
-                self._journal = Journal(self.home / "journal.sqlite3")
-                for generation_id in self._journal.end_interrupted():
-                    _log.warning("Generation %s was interrupted: the process that made it has ended.", generation_id)
-            return self._journal
+        return self.workshop.journal
 
     def batch(self, rows: Rows, out: Path | str, *, say: Callable[[str], None] | None = None) -> BatchReport:
         """Makes the songs of a table, one after the other, in `out`: what is there already is kept, what fails stops
@@ -382,8 +273,10 @@ class Lab:
         if given["metadata"] == "auto":  # what this lab says that it uses
             given["metadata"] = self.metadata_engine.name
         told = tellable(given)
-        self._elsewhere = server = IsolatedServer(told, settings, journal=self.journal, hand_on=self.events)
-        if not self._active:  # what was loaded here is loaded there from now on; here, a later song loads it again
+        self._elsewhere = server = IsolatedServer(
+            told, settings, journal=self.journal, hand_on=self.events, panel=self.panel
+        )
+        if not self.workshop.busy:  # what was loaded here is loaded there from now on; a later song here loads it again
             self.metadata_engine.close()
             self.audio_engine.close()
         return server
@@ -461,13 +354,12 @@ class Lab:
 
     def close(self) -> None:
         """Cancels what is running and ends what was started. Idempotent."""
-        self._queue.close(CANCEL_GRACE_S)
+        self.workshop.cancel_all(CANCEL_GRACE_S)
         if (away := self._away) is not None:
             away.cancel_all(CANCEL_GRACE_S)
         if self.server is not None:
             self.server.stop()
-        if self._journal is not None:
-            self._journal.close()
+        self.workshop.close()
         self.metadata_engine.close()
         self._audio_engines.close()
 
@@ -495,7 +387,7 @@ class Lab:
             again = Path(scratch) / "song"
             engine = audio_again(record["engines"]["audio"])
             try:
-                self.submit_request(request, audio=engine, out=again).result()
+                self.workshop.submit(request, audio=engine, out=again).result()
             finally:
                 if not isinstance(engine, str):
                     self._audio_engines.forget(engine)  # set as the record says: not what this lab's users asked for
@@ -505,14 +397,3 @@ class Lab:
 REPEATABLE_ENGINES = ("embedded",)
 """Metadata engines that write the same bytes again on the same machine. A remote Ollama batches, updates and rounds as
 it likes."""
-
-
-def _draw_overview() -> DrawOverview:
-    """The drawing library loads when the picture is drawn, not before."""
-
-    def draw(path: Path, **picture: Any) -> None:
-        from harmonia_lab.analysis.plots import overview  # noqa: PLC0415
-
-        overview(path, **picture)
-
-    return draw

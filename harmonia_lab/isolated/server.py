@@ -63,15 +63,16 @@ class IsolatedServer:
         *,
         journal: Journal,
         hand_on: Callable[[FamilyEvent], None],
+        panel: Callable[[str], Any] | None = None,
     ) -> None:
         """Starts it and returns once it listens. lab: with its home. journal: the kernel's, of the same home.
-        hand_on: gets each event of the kernel's songs, in order, one at a time.
+        hand_on: gets each event of the kernel's songs, in order, one at a time. panel: makes a view of a generation.
 
         Raises InvalidRequest where the port is taken or a setting can't be used, StorageError where `home` can't.
         """
         assert lab.home is not None
         self.settings = settings
-        self._journal, self._hand_on = journal, hand_on
+        self._journal, self._hand_on, self._panel = journal, hand_on, panel
         told = replace(settings, owner_key=secrets.token_hex(KEY_BYTES))
         self._tokens = new_tokens(told, Path(lab.home))
         self._trust = _trust(settings)
@@ -195,7 +196,7 @@ class IsolatedServer:
     def _following(self, generation_id: str, had: dict[Family, int] | None = None) -> Iterator[JobHandle]:
         """Its events count from before the block on; where the block fails, there is nothing to follow."""
         generation = RemoteGeneration(generation_id, self.cancel, had)
-        handle = JobHandle(generation)
+        handle = JobHandle(generation, panel=self._panel)
         with self._lock:
             if generation_id in self._jobs:
                 raise InvalidRequest(f"The generation id {generation_id} is in use.", hint="Choose another, or none.")

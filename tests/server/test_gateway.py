@@ -463,5 +463,5 @@ def test_fifty_cancels_at_random_moments_each_end_one_generation_once(tmp_path):
             assert status == ("cancelled" if name == "generation-cancelled" else "completed")
         finished = sum(name == "audio-generation-complete" for name in ended.values())
         assert len(list(server.lab.songs.iterdir())) == finished
-        assert not server.lab._active
+        assert not server.lab.workshop._active
         assert len(set(threading.enumerate()) - threads) <= 4  # the queue's own, and the pool that commands use

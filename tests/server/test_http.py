@@ -58,7 +58,7 @@ def test_a_song_is_started_listed_shown_and_downloaded(served):
     status, headers, body = call(served, "POST", "/api/generations", json=STORY | {"generationId": "posted"})
     assert (status, headers["Location"]) == (202, "/api/generations/posted")
     assert json.loads(body) == {"ok": True, "generationId": "posted", "jobId": "posted"}
-    served.lab._active["posted"].result(20) if "posted" in served.lab._active else None
+    served.lab.workshop._active["posted"].result(20) if "posted" in served.lab.workshop._active else None
     jobs = json.loads(call(served, "GET", "/api/generations")[2])["jobs"]
     assert {job["id"] for job in jobs} == {"done", "posted"}
     shown = json.loads(call(served, "GET", "/api/generations/done")[2])["snapshot"]
