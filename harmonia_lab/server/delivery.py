@@ -70,8 +70,10 @@ class Delivery:
         standing = self._journal.standing(event.generation_id)
         if standing is None:
             return
-        sheets = _Sheets(event, standing.owner, self.link)
         members: Iterable[Client] = self._rooms.members(rooms_of(event, standing.owner))
+        if not members:
+            return
+        sheets = _Sheets(event, standing.owner, self.link)
         sent = 0
         if event.delivery == "progress":
             members, sent = self._give_to_idle(members, event, sheets)
