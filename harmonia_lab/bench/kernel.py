@@ -3,8 +3,8 @@
 Owns the method, the table and what it recommends. A song's worker publishes 50 progress events a second to a room, the
 server in a thread of the busy process or in a process of its own; subscribers in another process measure each event
 from the publisher's stamp, and a client joins 20 times a second and measures its answer and its replay. Rounds in which
-every kernel and every place has its turn; p50 and p99 are medians over the rounds, max is the highest. At last: what a
-shorter switch interval costs the cell.
+every kernel and every place has its turn: an event's p50 and p99 are medians over the rounds, max is the highest; a
+join's are of all joins. At last: what a shorter switch interval costs the cell.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 from harmonia_lab.bench.children import Child, python_child
 from harmonia_lab.bench.generation import FIRST_TICK, GENERATION
 from harmonia_lab.bench.probe import Probe
+from harmonia_lab.bench.subscribers import percentiles
 from harmonia_lab.bench.surroundings import allow_files, named, server_versions, shown, spread
 from harmonia_lab.engines.probes import host
 from harmonia_lab.errors import InvalidRequest
@@ -176,7 +177,13 @@ def _row(load: str, server: str, switch_s: float | None, turns: list[dict[str, A
         "switch_interval_ms": None if switch_s is None else 1e3 * switch_s,
     }
     for name, figure in turns[0].items():
-        row[name] = _over([turn[name] for turn in turns]) if isinstance(figure, dict) else sum(t[name] for t in turns)
+        values = [turn[name] for turn in turns]
+        if isinstance(figure, dict):
+            row[name] = _over(values)
+        elif isinstance(figure, list):
+            row[name] = percentiles([value for own in values for value in own])
+        else:
+            row[name] = sum(values)
     return row
 
 

@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 from harmonia_lab.bench.generation import GENERATION
-from harmonia_lab.bench.subscribers import percentiles
 from harmonia_lab.bench.websocket import RECEIVED, LightSocket
 
 __all__ = ["Probe"]
@@ -32,7 +31,7 @@ class Probe:
         self._light.close()
 
     def run(self, seconds: float, gap_s: float) -> dict[str, Any]:
-        """Milliseconds from a join to its replay's last event, and to its answer, which comes after it."""
+        """Milliseconds from each join to its replay's last event, and to its answer, which comes after it."""
         light = self._light
         sent: dict[bytes, float] = {}
         acks: list[float] = []
@@ -68,6 +67,6 @@ class Probe:
         return {
             "joins": len(acks) + len(sent),
             "unanswered": len(sent),
-            "ack_ms": percentiles(acks),
-            "replay_ms": percentiles(replays),
+            "ack_ms": acks,
+            "replay_ms": replays,
         }

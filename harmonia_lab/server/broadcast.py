@@ -45,7 +45,7 @@ class Message:
 
     @classmethod
     def of(cls, event: WireEvent) -> Message:
-        """As `event` with what the codec makes of it, in one step: a third of the time where there is no attachment."""
+        """`event(*encode(event))`, in one step where there is no attachment: less than half the time."""
         if isinstance(event, AudioPreview):
             return cls.event(*encode(event))
         return cls(f'{socketio.packet.EVENT}["{event.name}",{event.to_json()}]')

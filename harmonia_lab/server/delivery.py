@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 
 from harmonia_lab.errors import StorageError
 from harmonia_lab.protocol.events import (
@@ -64,26 +64,35 @@ class Delivery:
         self._wire, self._rooms, self._journal, self._metrics = wire, rooms, journal, metrics
         self.link, self._drop = link, drop
         self._behind: dict[Client, None] = {}
+        self._settled: dict[Lane, tuple[int, set[Client]]] = {}
+        """By lane: the `seq` of its last lifecycle event, and who had that one and all progress since. Emptied by what
+        may change either: the next lifecycle event, a replay, a socket that is busy, another token."""
         self._timer: asyncio.TimerHandle | None = None
 
     def __call__(self, event: FamilyEvent) -> None:
         standing = self._journal.standing(event.generation_id)
         if standing is None:
             return
+        if event.delivery == "lifecycle":
+            self._settled.pop((event.family, event.generation_id), None)
+        members = self._rooms.members(rooms_of(event, standing.owner))
+        if not members:
+            return
         sheets = _Sheets(event, standing.owner, self.link)
-        members: Iterable[Client] = self._rooms.members(rooms_of(event, standing.owner))
         sent = 0
         if event.delivery == "progress":
-            members, sent = self._give_to_idle(members, event, sheets)
-        for client in members:
-            # Who joined while the id was only reserved may not be who came to use it.
-            if may_see(client.who, standing.owner):
-                sent += self._give(client, event, sheets)
+            sent = self._spread(event, sheets, members)
+        else:
+            for client in members:
+                # Who joined while the id was only reserved may not be who came to use it.
+                if may_see(client.who, standing.owner):
+                    sent += self._give(client, event, sheets)
         if sent:
             self._metrics.sent(sent, (utc_now() - event.emitted_at).total_seconds())
 
     def catch_up(self, client: Client, lane: Lane, owner: str) -> int:
         """Sends what happened in `lane` and `client` has not had; how many events that was."""
+        self._settled.get(lane, (0, set[Client]()))[1].discard(client)
         try:
             missed = self._journal.replay(lane[1], lane[0], client.had.get(lane, 0))
         except StorageError as error:
@@ -100,22 +109,29 @@ class Delivery:
 
     def forget(self, client: Client) -> None:
         self._behind.pop(client, None)
+        self.look_again_at(client)
 
-    def _give_to_idle(self, members: Iterable[Client], event: FamilyEvent, sheets: _Sheets) -> tuple[list[Client], int]:
-        """Most of what is ever sent: progress, to sockets that have had all else. Who is left, how many messages."""
-        lane, seq, owner = sheets.lane, event.seq, sheets.owner
-        left: list[Client] = []
+    def look_again_at(self, client: Client) -> None:
+        """It may hear of other things than before."""
+        for _, settled in self._settled.values():
+            settled.discard(client)
 
-        def up_to_date() -> Iterator[Client]:
-            for client in members:
-                who = client.who
-                if client.had.get(lane, 0) == seq and not client.pending and (who.user == owner or who.admin):
-                    yield client
-                else:
-                    left.append(client)
-
-        sent, busy = self._wire.send_to_idle(up_to_date(), sheets.plain())
-        return left + busy, sent
+    def _spread(self, event: FamilyEvent, sheets: _Sheets, members: set[Client]) -> int:
+        """Progress, most of what is ever sent: looked at socket by socket only where something may have changed."""
+        lane, seq = sheets.lane, event.seq
+        at, settled = self._settled.get(lane, (-1, set[Client]()))
+        if at != seq:
+            settled = set()
+            self._settled[lane] = (seq, settled)
+        ready = members & settled
+        sent, busy = self._wire.send_to_idle(ready, sheets.plain())
+        settled.difference_update(busy)
+        for client in [*(members - ready), *busy]:
+            if may_see(client.who, sheets.owner):
+                sent += self._give(client, event, sheets)
+                if client.had.get(lane, 0) == seq and lane not in client.pending:
+                    settled.add(client)
+        return sent
 
     def _give(self, client: Client, event: FamilyEvent, sheets: _Sheets) -> int:
         """How many messages it was."""

@@ -28,7 +28,7 @@ def test_every_load_is_measured_in_both_places(tmp_path, capsys, monkeypatch):
         assert row["joins"] >= 10
         assert row["unanswered"] == 0
         for figure in ("event_ms", "ack_ms", "replay_ms", "published_late_ms"):
-            assert set(row[figure]) == {"p50", "p99", "max", "p99_of_rounds"}
+            assert set(row[figure]) - {"p99_of_rounds"} == {"p50", "p99", "max"}
         assert 0 < row["replay_ms"]["p50"] <= row["ack_ms"]["p50"]  # the replay comes first
         assert (row["kernel_steps"] > 0) == (row["kernel"] != "idle")
     assert {row["switch_interval_ms"] for row in figures["rows"]} == {None, 5.0}

@@ -137,6 +137,56 @@ def test_progress_is_thinned_out_and_lifecycle_is_not(tmp_path, wire):
         asyncio.run(main(server))
 
 
+async def hears(ear, tick):
+    """Until it does."""
+    while tick not in [payload["tick"] for payload in ear.of("metadata-generation-progress")]:
+        await ear.until("metadata-generation-progress", count=len(ear.of("metadata-generation-progress")) + 1)
+
+
+def test_who_may_no_longer_see_a_generation_hears_no_more_of_it(tmp_path, wire):
+    """Nor is who was looked at once let through for ever: with another token, or back in the room for a replay."""
+    gate = threading.Event()
+
+    async def main(server):
+        async with Ear(server) as owner, Ear(server, "root", roles=("admin",)) as admin:
+            await owner.ask("start-generation", STORY | {"generationId": "g"})
+            await admin.ask("join-generation", "g")
+            said = await owner.until("metadata-generation-progress")
+            event = MetadataGenerationProgress.model_validate(said)
+
+            def say(tick):
+                server.lab.events(event.model_copy(update={"tick": tick}))
+
+            for tick in (1000, 1001):
+                say(tick)
+                await hears(owner, tick)
+                await hears(admin, tick)
+            await owner.ask("leave-generation", "g")
+            say(1002)
+            await hears(admin, 1002)
+            await owner.ask("join-generation", {"generationId": "g", "afterSeq": 0})
+            assert owner.lifecycle() == [*GENERATION[:1], *GENERATION[:1]]
+            await admin.ask("refresh-token", {"token": server.token("root")})
+            say(1003)
+            await hears(owner, 1003)
+            await admin.ask("jobs:subscribe:user")  # what was sent before has come before its answer
+            assert [p["tick"] for p in owner.of("metadata-generation-progress") if p["tick"] >= 1000] == [
+                1000,
+                1001,
+                1003,
+            ]
+            assert [p["tick"] for p in admin.of("metadata-generation-progress") if p["tick"] >= 1000] == [
+                1000,
+                1001,
+                1002,
+            ]
+            gate.set()
+            await owner.until("audio-generation-complete")
+
+    with serving(tmp_path, metadata=Writer(gate=gate), progress_interval_s=0.0, **wire) as server:
+        asyncio.run(main(server))
+
+
 class Deaf:
     """A websocket that connects, joins, and then never reads."""
 
