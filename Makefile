@@ -22,7 +22,7 @@ stress: $(VENV)/.installed-test  ## what takes longer: 200 random cuts of the co
 	HARMONIA_CUTS=200 $(BIN)/python -m pytest tests/client/test_cuts.py
 
 lab: $(VENV)/.installed-test  ## JupyterLab on the notebooks
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks/01_compose.ipynb
 
 bench: $(VENV)/.installed  ## what a song costs on this machine
 	$(BIN)/harmonia bench pipeline
