@@ -174,6 +174,36 @@ def test_a_page_that_was_not_saved_and_a_kernel_that_restarts_lose_no_song(page,
     until_status(page, "cancelled")
 
 
+PREVIEW = """
+import io, numpy, soundfile
+from harmonia_lab.protocol.events import AudioPreview
+def piece(index):
+    sound = io.BytesIO()
+    soundfile.write(sound, numpy.zeros(4000), 8000, format="WAV")
+    return AudioPreview(generation_id="heard", instrument="piano", index=index, start_seconds=index / 2,
+                        mime_type="audio/wav", audio=sound.getvalue())
+lab.events(piece(0)); lab.events(piece(1))
+"""
+
+
+def test_audio_that_is_still_being_made_plays_piece_by_piece(page, address, folder):
+    write(folder / "heard.ipynb", [SLOW[0], SLOW[1].replace("slow", "heard")])
+    notebook = Notebook(page, address, "heard.ipynb")
+    for index in (0, 1):
+        notebook.run_cell(index)
+    until_status(page, "processing")
+    assert page.locator(".hl-preview").is_hidden()
+    assert notebook.execute(PREVIEW) == ""
+    wait_for(page, "() => document.querySelector('.hl-preview audio')?.duration === 0.5")
+    assert page.locator(".hl-preview .hl-name").inner_text() == "Preview: piano"
+    first = page.evaluate("() => document.querySelector('.hl-preview audio').src")
+    page.evaluate("() => document.querySelector('.hl-preview audio').play()")
+    wait_for(page, "(first) => document.querySelector('.hl-preview audio').src !== first", first)
+    page.get_by_role("button", name="Cancel").click()
+    until_status(page, "cancelled")
+    assert page.locator(".hl-preview").is_hidden()
+
+
 def test_words_from_a_model_are_shown_as_words(page, address, folder):
     hostile = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
     make = (
