@@ -74,8 +74,8 @@ class ServerSettings:
     fast_broadcast: bool = True
     max_connections: int = 10_000
     link_ttl_s: float = 3600.0
-    # With a cell busy in pure Python, a join is answered after 3 ms (p99 15 ms) instead of 9 (35) at Python's own 5 ms,
-    # and the cell's own time does not change by more than the noise: benchmarks/kernel-cpu-2026-11-23.json.
+    # With a cell busy in pure Python, a join is answered after 4 ms (p99 17) instead of 20 (70) at Python's own 5 ms;
+    # the cell takes 1.01 times its processor time and 1.03 times as long: benchmarks/kernel-cpu-2026-11-23.json.
     switch_interval_s: float | None = 0.0005
     owner_key: str | None = field(default=None, repr=False, compare=False)
     queue: QueueLimits = field(default_factory=QueueLimits)
