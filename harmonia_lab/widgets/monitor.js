@@ -9,6 +9,7 @@ const say = (node, text) => {
 function render({ model, el }) {
   const table = document.createElement("table");
   table.className = "hl-monitor";
+  table.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes Enter on a button for "edit this cell"
   const caption = table.createCaption();
   const head = table.createTHead().insertRow();
   const body = table.createTBody();

@@ -92,7 +92,8 @@ const previewPlayer = () => {
 };
 
 function render({ model, el }) {
-  const root = make("section", "hl-panel", { "aria-label": "Song" });
+  // The attribute keeps the page's shortcuts away: JupyterLab would take Enter on a button for "edit this cell".
+  const root = make("section", "hl-panel", { "aria-label": "Song", "data-lm-suppress-shortcuts": "true" });
   const title = make("h3", "hl-title");
   const facts = make("p", "hl-facts");
   const overall = bar("Song");
@@ -120,7 +121,9 @@ function render({ model, el }) {
     clearTimeout(waiting);
     // Most kernels hear clicks only between cells.
     waiting = setTimeout(() => {
-      if (node.disabled) say(busy, "The kernel is busy with a cell, and will hear this when the cell has ended. Interrupt the kernel to stop the cell now.");
+      if (!node.disabled) return;
+      if (what === "cancel") ask(what); // right after a reload a click can get lost; cancelling twice is cancelling
+      say(busy, "The kernel is busy with a cell, and will hear this when the cell has ended. Interrupt the kernel to stop the cell now.");
     }, PATIENCE_MS);
   };
   const heard = (node) => {

@@ -138,7 +138,7 @@ class Notebook:
 
     def __init__(self, page, address, name):
         self.page, self.address, self.name = page, address, name
-        page.set_default_timeout(90_000)
+        page.set_default_timeout(60_000)
         self.open()
 
     def open(self):
