@@ -108,7 +108,11 @@ def test_files_are_handed_over_by_their_listed_names_and_no_others(lab, gate, mo
     click(panel, "file", "../../home/journal.sqlite3")
     until(panel, notice="There is no such file.")
     click(panel, "file", "song.flac")
-    until(panel, notice="")
+    deadline = time.monotonic() + WAIT_S
+    while not sent:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert drawn(panel, notice="")
     ((content, (data,)),) = sent
     assert content == {"file": "song.flac"}
     assert data.startswith(b"fLaC")
