@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import traceback
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -186,6 +187,7 @@ class JobHandle:
         try:
             song = self._generation.run()
         except HarmoniaError as error:
+            _let_go(error)
             self._finish(None, error)
         else:
             self._finish(song, None)
@@ -199,6 +201,14 @@ class JobHandle:
             callbacks = self._callbacks
         for callback in callbacks:
             callback()
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Of what was on the stack when it was raised: hundreds of megabytes of audio, which the error would keep for as long
+    as somebody keeps the handle. The traceback still says where."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 @dataclass(frozen=True)

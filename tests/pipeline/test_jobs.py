@@ -1,11 +1,15 @@
 """Songs in the background: waited for, awaited, cancelled, one after the other."""
 
 import asyncio
+import gc
 import threading
+import traceback
+import weakref
 
+import numpy as np
 import pytest
 
-from harmonia_lab.errors import Cancelled
+from harmonia_lab.errors import AudioError, Cancelled, HarmoniaError
 from harmonia_lab.pipeline.artifacts import SongFolder
 from harmonia_lab.pipeline.jobs import JobHandle, JobQueue
 from harmonia_lab.pipeline.song import Generation
@@ -142,3 +146,31 @@ def test_stopping_does_not_wait_for_a_worker_that_hears_nothing(tmp_path, worker
     assert job.status == "cancelled"
     with pytest.raises(Cancelled):
         job.result(0)
+
+
+class Heavy(FakeAudioEngine):
+    """Holds a sound while it ends as told. sound: a reference that does not keep it."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error, self.sound = error, None
+
+    def render(self, parts, plan, seeds, progress, cancel, finished):
+        sound = np.zeros(1_000_000, np.float32)
+        self.sound = weakref.ref(sound)
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [Cancelled(), AudioError("It broke."), ValueError("A defect.")])
+def test_who_keeps_the_handle_of_a_song_that_came_to_nothing_keeps_none_of_its_sound(tmp_path, worker, error):
+    engine = Heavy(error)
+    gc.disable()  # what only a collection would free is not free
+    try:
+        job = make_job(tmp_path, audio=engine)
+        worker.submit(job)
+        with pytest.raises(HarmoniaError) as raised:
+            job.result(60)
+        assert engine.sound() is None
+    finally:
+        gc.enable()
+    assert "song.py" in "".join(traceback.format_exception(raised.value))  # it still says where
