@@ -204,8 +204,8 @@ class JobHandle:
 
 
 def _let_go(error: BaseException | None) -> None:
-    """Of what was on the stack when it was raised: hundreds of megabytes of audio, which the error would keep for as long
-    as somebody keeps the handle. The traceback still says where."""
+    """Of what was on the stack when it was raised: hundreds of megabytes of audio, which would stay for as long as
+    somebody keeps the handle. The traceback still says where."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
