@@ -12,8 +12,8 @@ import asyncio
 import functools
 import importlib.metadata
 import struct
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import engineio
 import socketio
@@ -24,7 +24,7 @@ from harmonia_lab.protocol.codec import encode
 from harmonia_lab.protocol.events import AudioPreview, WireEvent
 from harmonia_lab.server.clients import Client
 
-__all__ = ["HIGH_WATER", "FramedWire", "IdleQueue", "Message", "QueueWire", "WebSocket", "fits"]
+__all__ = ["HIGH_WATER", "FramedWire", "IdleQueue", "Line", "Message", "QueueWire", "WebSocket", "fits"]
 
 TESTED = ((4, 12), (5, 0))
 """Engine.IO's versions (from, below) that `FramedWire` was tested with."""
@@ -84,6 +84,18 @@ def _frame(data: str | bytes) -> bytes:
     return struct.pack("!BBQ", first, 127, size) + body
 
 
+class Line(NamedTuple):
+    """What writing straight to a socket needs, side by side: with a hundred, finding it costs as much as using it.
+
+    buffered: bytes that its transport has not written yet.
+    """
+
+    client: Client
+    queue: IdleQueue
+    buffered: Callable[[], int]
+    write: Callable[[bytes], None]
+
+
 class QueueWire:
     """Through Engine.IO's queues. Called in the event loop."""
 
@@ -96,17 +108,6 @@ class QueueWire:
                 own = engineio.packet.Packet(packet.packet_type, packet.data) if packet.binary else packet
                 engine.queue.put_nowait(own)
 
-    def send_to_idle(self, clients: Iterable[Client], message: Message) -> tuple[int, list[Client]]:
-        """Sends it to those that have taken all that they were sent: to how many, and who the others are."""
-        sent, busy = 0, []
-        for client in clients:
-            if self.idle(client):
-                self.send(client, message)
-                sent += 1
-            else:
-                busy.append(client)
-        return sent, busy
-
     def idle(self, client: Client) -> bool:
         """Whether it has taken all that it was sent."""
         return bool(client.engine.queue.empty())
@@ -114,6 +115,22 @@ class QueueWire:
     def backlog(self, client: Client) -> int:
         """Packets that it has not taken yet."""
         return int(client.engine.queue.qsize())
+
+    def line(self, client: Client) -> Line | None:
+        """For `write`; None where it has none."""
+        del client
+        return None
+
+    def write(self, lines: Iterable[Line], message: Message) -> set[Client]:
+        """Sends it to those that have taken all that they were sent; who the others are."""
+        frames, busy = message.frames, set()
+        for client, queue, buffered, write in lines:
+            # The one hot loop. A socket that has just closed drops what is written, until `rooms.py` hears of it.
+            if queue.waiting and buffered() < HIGH_WATER:
+                write(frames)
+            else:
+                busy.add(client)
+        return busy
 
 
 class FramedWire(QueueWire):
@@ -126,27 +143,14 @@ class FramedWire(QueueWire):
         else:
             super().send(client, message)
 
-    def send_to_idle(self, clients: Iterable[Client], message: Message) -> tuple[int, list[Client]]:
-        sent, frames, others = 0, message.frames, []
-        for client in clients:
-            engine = client.engine
-            # The one hot loop: `_writable`, written out, because a call would cost as much as what it decides.
-            if (
-                engine.upgraded
-                and engine.queue.waiting
-                and not engine.closed
-                and not (transport := engine.transport).is_closing()
-                and transport.get_write_buffer_size() < HIGH_WATER
-            ):
-                transport.write(frames)
-                sent += 1
-            else:
-                others.append(client)
-        polling, busy = super().send_to_idle(others, message)
-        return sent + polling, busy
-
     def idle(self, client: Client) -> bool:
         return self._writable(client.engine) if client.engine.upgraded else super().idle(client)
+
+    def line(self, client: Client) -> Line | None:
+        engine = client.engine
+        if not engine.upgraded:
+            return None
+        return Line(client, engine.queue, engine.transport.get_write_buffer_size, engine.transport.write)
 
     def _writable(self, engine: Any) -> bool:
         """No packet in the queue or in the writer's hands, and the buffer is small: the order is kept."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from harmonia_lab.errors import StorageError
 from harmonia_lab.protocol.events import (
@@ -21,7 +22,7 @@ from harmonia_lab.protocol.events import (
     rooms_of,
     utc_now,
 )
-from harmonia_lab.server.broadcast import Message, QueueWire
+from harmonia_lab.server.broadcast import Line, Message, QueueWire
 from harmonia_lab.server.clients import Client, Lane
 from harmonia_lab.server.rooms import Rooms, may_see
 from harmonia_lab.sinks.journal import Journal
@@ -47,6 +48,21 @@ CATCH_UP_S = 0.05
 _log = logging.getLogger(__name__)
 
 
+@dataclass
+class _Audience:
+    """Who hears of a lane's progress, as long as nothing changes that: its next lifecycle event, a replay, somebody
+    who enters or leaves a room, another token.
+
+    seq: the lane's last lifecycle event. changes: `Rooms.changes`. lines: of those who had that event and all progress
+    since. others: who is looked at each time: they poll, or are behind.
+    """
+
+    seq: int
+    changes: int
+    lines: list[Line]
+    others: list[Client]
+
+
 class Delivery:
     """Callable: `delivery(event)` sends it to whom it is for. All of it runs in the event loop, and never waits."""
 
@@ -64,26 +80,21 @@ class Delivery:
         self._wire, self._rooms, self._journal, self._metrics = wire, rooms, journal, metrics
         self.link, self._drop = link, drop
         self._behind: dict[Client, None] = {}
-        self._settled: dict[Lane, tuple[int, set[Client]]] = {}
-        """By lane: the `seq` of its last lifecycle event, and who had that one and all progress since. Emptied by what
-        may change either: the next lifecycle event, a replay, a socket that is busy, another token."""
+        self._audiences: dict[Lane, _Audience] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __call__(self, event: FamilyEvent) -> None:
         standing = self._journal.standing(event.generation_id)
         if standing is None:
             return
-        if event.delivery == "lifecycle":
-            self._settled.pop((event.family, event.generation_id), None)
-        members = self._rooms.members(rooms_of(event, standing.owner))
-        if not members:
-            return
         sheets = _Sheets(event, standing.owner, self.link)
         sent = 0
         if event.delivery == "progress":
-            sent = self._spread(event, sheets, members)
+            sent = self._spread(event, sheets)
         else:
-            for client in members:
+            if event.delivery == "lifecycle":
+                self._audiences.pop(sheets.lane, None)
+            for client in self._members(event, sheets):
                 # Who joined while the id was only reserved may not be who came to use it.
                 if may_see(client.who, standing.owner):
                     sent += self._give(client, event, sheets)
@@ -92,7 +103,7 @@ class Delivery:
 
     def catch_up(self, client: Client, lane: Lane, owner: str) -> int:
         """Sends what happened in `lane` and `client` has not had; how many events that was."""
-        self._settled.get(lane, (0, set[Client]()))[1].discard(client)
+        self._audiences.pop(lane, None)
         try:
             missed = self._journal.replay(lane[1], lane[0], client.had.get(lane, 0))
         except StorageError as error:
@@ -109,28 +120,39 @@ class Delivery:
 
     def forget(self, client: Client) -> None:
         self._behind.pop(client, None)
-        self.look_again_at(client)
 
-    def look_again_at(self, client: Client) -> None:
-        """It may hear of other things than before."""
-        for _, settled in self._settled.values():
-            settled.discard(client)
+    def look_again(self) -> None:
+        """Somebody may hear of other things than before."""
+        self._audiences.clear()
 
-    def _spread(self, event: FamilyEvent, sheets: _Sheets, members: set[Client]) -> int:
+    def _members(self, event: FamilyEvent, sheets: _Sheets) -> set[Client]:
+        return self._rooms.members(rooms_of(event, sheets.owner))
+
+    def _spread(self, event: FamilyEvent, sheets: _Sheets) -> int:
         """Progress, most of what is ever sent: looked at socket by socket only where something may have changed."""
         lane, seq = sheets.lane, event.seq
-        at, settled = self._settled.get(lane, (-1, set[Client]()))
-        if at != seq:
-            settled = set()
-            self._settled[lane] = (seq, settled)
-        ready = members & settled
-        sent, busy = self._wire.send_to_idle(ready, sheets.plain())
-        settled.difference_update(busy)
-        for client in [*(members - ready), *busy]:
-            if may_see(client.who, sheets.owner):
-                sent += self._give(client, event, sheets)
-                if client.had.get(lane, 0) == seq and lane not in client.pending:
-                    settled.add(client)
+        audience = self._audiences.get(lane)
+        if audience is None or (audience.seq, audience.changes) != (seq, self._rooms.changes):
+            audience = _Audience(seq, self._rooms.changes, [], list(self._members(event, sheets)))
+            self._audiences[lane] = audience
+        sent = 0
+        if audience.lines:
+            busy = self._wire.write(audience.lines, sheets.plain())
+            sent = len(audience.lines) - len(busy)
+            if busy:
+                audience.lines = [line for line in audience.lines if line.client not in busy]
+                audience.others += busy
+        if audience.others:
+            others, audience.others = audience.others, []
+            for client in others:
+                if may_see(client.who, sheets.owner):
+                    sent += self._give(client, event, sheets)
+                    up_to_date = client.had.get(lane, 0) == seq and lane not in client.pending
+                    line = self._wire.line(client) if up_to_date else None
+                    if line is not None:
+                        audience.lines.append(line)
+                    else:
+                        audience.others.append(client)
         return sent
 
     def _give(self, client: Client, event: FamilyEvent, sheets: _Sheets) -> int:
@@ -165,7 +187,7 @@ class Delivery:
         client.pending[lane] = message
         self._behind[client] = None
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(CATCH_UP_S, self._look_again)
+            self._timer = asyncio.get_running_loop().call_later(CATCH_UP_S, self._try_again)
         return sent
 
     def _send(self, client: Client, message: Message) -> None:
@@ -178,7 +200,7 @@ class Delivery:
         if len(client.had) > MAX_LANES:
             del client.had[next(iter(client.had))]
 
-    def _look_again(self) -> None:
+    def _try_again(self) -> None:
         """Gives sockets that were behind the latest progress, now that they can take it."""
         self._timer = None
         for client in [client for client in self._behind if self._wire.idle(client)]:
@@ -187,7 +209,7 @@ class Delivery:
                 self._wire.send(client, message)
             client.pending.clear()
         if self._behind:
-            self._timer = asyncio.get_running_loop().call_later(CATCH_UP_S, self._look_again)
+            self._timer = asyncio.get_running_loop().call_later(CATCH_UP_S, self._try_again)
 
 
 class _Sheets:

@@ -263,7 +263,7 @@ class Gateway:
         if who.user != client.who.user:
             raise Refused("The token is another user's.")
         client.who = who
-        self._delivery.look_again_at(client)
+        self._delivery.look_again()
         if not who.admin:
             self._rooms.leave(client, "admin:jobs")
         self._watch_token(client)

@@ -27,9 +27,10 @@ MAX_ROOMS = 2000
 
 
 class Rooms:
-    """Membership. A room exists while somebody is in it."""
+    """Membership. A room exists while somebody is in it. changes: how often somebody entered or left."""
 
     def __init__(self) -> None:
+        self.changes = 0
         self._members: dict[str, set[Client]] = {}
 
     def __len__(self) -> int:
@@ -39,11 +40,13 @@ class Rooms:
         """Raises Refused (RATE_LIMITED) where the socket is in too many."""
         if len(client.rooms) >= MAX_ROOMS and room not in client.rooms:
             raise Refused(f"This socket is in {MAX_ROOMS} rooms already.", code=ErrorCode.RATE_LIMITED)
+        self.changes += 1
         client.rooms.add(room)
         self._members.setdefault(room, set()).add(client)
 
     def leave(self, client: Client, room: str) -> None:
         """Fine for a room that it is not in."""
+        self.changes += 1
         client.rooms.discard(room)
         members = self._members.get(room)
         if members is not None:

@@ -14,6 +14,7 @@ import pytest
 from harmonia_lab.protocol.events import MetadataGenerationProgress
 from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.server import delivery
+from harmonia_lab.server.broadcast import FramedWire
 from harmonia_lab.server.settings import RateLimits
 from tests.server.conftest import GENERATION, JOB, Ear, serving
 from tests.server.engines import Player, Writer
@@ -185,6 +186,36 @@ def test_who_may_no_longer_see_a_generation_hears_no_more_of_it(tmp_path, wire):
             await owner.until("audio-generation-complete")
 
     with serving(tmp_path, metadata=Writer(gate=gate), progress_interval_s=0.0, **wire) as server:
+        asyncio.run(main(server))
+
+
+def test_progress_is_looked_at_socket_by_socket_only_once(tmp_path, monkeypatch):
+    gate, ways = threading.Event(), []
+    along = FramedWire.write
+
+    def note(self, lines, message):
+        busy = along(self, lines, message)
+        ways.append(([line.client.who.user for line in lines], len(busy)))
+        return busy
+
+    monkeypatch.setattr(FramedWire, "write", note)
+
+    async def main(server):
+        async with Ear(server) as ann, Ear(server, transport="polling") as polling:
+            await ann.ask("start-generation", STORY | {"generationId": "g"})
+            await polling.ask("join-generation", "g")
+            said = await ann.until("metadata-generation-progress")
+            event = MetadataGenerationProgress.model_validate(said)
+            ways.clear()
+            for tick in (1000, 1001, 1002):
+                server.lab.events(event.model_copy(update={"tick": tick}))
+                await hears(ann, tick)
+                await hears(polling, tick)
+            assert ways[-2:] == [(["ann"], 0)] * 2  # who polls has no line
+            gate.set()
+            await ann.until("audio-generation-complete")
+
+    with serving(tmp_path, metadata=Writer(gate=gate), progress_interval_s=0.0) as server:
         asyncio.run(main(server))
 
 
