@@ -21,8 +21,9 @@ test: $(VENV)/.installed-test  ## everything that must hold
 stress: $(VENV)/.installed-test  ## what takes longer: 200 random cuts of the connection
 	HARMONIA_CUTS=200 $(BIN)/python -m pytest tests/client/test_cuts.py
 
-lab: $(VENV)/.installed-lab  ## JupyterLab on the first notebook
-	$(BIN)/jupyter lab notebooks/01_compose.ipynb
+lab: $(VENV)/.installed-lab  ## JupyterLab on the first notebook; root, as in a container, may
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS) \
+		--ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/01_compose.ipynb
 
 bench: $(VENV)/.installed  ## what a song costs on this machine
 	$(BIN)/harmonia bench pipeline
