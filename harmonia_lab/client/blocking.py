@@ -118,9 +118,9 @@ class BlockingClient:
             raise _ended() from None
         try:
             while not wait([outcome], POLL_S).done:
-                if loop.is_closed() and not outcome.done():  # it ended before it came to this
+                if loop.is_closed() and outcome.cancel():  # it ended before it came to this
                     work.close()
-                    raise _ended()
+                    break
             return outcome.result()
         except CancelledError:
             raise _ended() from None

@@ -323,7 +323,7 @@ def test_a_killed_server_is_mourned_and_the_next_replays_and_tries_again(tmp_pat
         lab.events.subscribe(heard.append)
         first = lab.server
         token = first.token("local")
-        job, waiting = lab.submit(**LONG, generation_id="g"), lab.submit(**SONG)
+        job, waiting = lab.submit(**SONG | {"seconds": 120}, generation_id="g"), lab.submit(**SONG)
         until_begun(job)
         os.kill(first._child.pid, signal.SIGKILL)
         for each in (job, waiting):
