@@ -480,7 +480,7 @@ def test_fifty_cancels_at_random_moments_each_end_one_generation_once(tmp_path):
     def left_behind():
         """Names of the threads that came with the songs, but for those of the pool that commands run in."""
         here = (thread.name for thread in set(threading.enumerate()) - threads)
-        return sorted(name for name in here if "ThreadPoolExecutor" not in name and not name.startswith("asyncio_"))
+        return sorted(name for name in here if not name.startswith(("asyncio_", "uvloop_")))
 
     with serving(tmp_path, metadata=Writer(step_s=0.01), audio=Player(step_s=0.01), rates=rates) as server:
         threads = set(threading.enumerate())
@@ -492,4 +492,5 @@ def test_fifty_cancels_at_random_moments_each_end_one_generation_once(tmp_path):
         # A client hears of the end a moment before the worker has put everything away.
         until(lambda: not server.lab.workshop._active, "the end of the last song")
         until(lambda: left_behind() == ["harmonia-queue", "harmonia-worker-cpu"], "no thread but the queue's own")
+
         until(lambda: len(list(server.lab.songs.iterdir())) == finished, "no folder but those of finished songs")

@@ -11,7 +11,7 @@ from harmonia_lab.protocol.events import AudioPreview
 from harmonia_lab.widgets.panel import KEPT_SONGS, Panel
 from tests.server.engines import METADATA, Player, Writer, make_lab
 
-WAIT_S = 30
+WAIT_S = 60
 
 
 @pytest.fixture
@@ -127,10 +127,9 @@ def test_older_panels_let_go_of_sound_and_picture_and_have_them_again_when_shown
         assert panels[-1].settled.wait(WAIT_S)
     first = panels[0]
     deadline = time.monotonic() + WAIT_S
-    while first.widget.audio:
+    while first.widget.audio or first.widget.picture:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert first.widget.picture == b""
     assert first.widget.files
     assert all(panel.widget.audio for panel in panels[1:])
     shown = []
@@ -239,7 +238,6 @@ def test_audio_that_is_still_being_made_is_sent_to_the_panel(lab, gate, monkeypa
     )
     lab.events(piece)
     lab.events(piece.model_copy(update={"generation_id": "another"}))
-    gate.set()
     assert sent == [({"preview": {"instrument": "piano", "index": 3, "type": "audio/wav"}}, [b"RIFF"])]
 
 
