@@ -32,7 +32,9 @@ STOP = "lab.close(); print(server.running)"
 def test_a_client_sees_its_song_made_while_a_cell_computes(tmp_path, javascript):
     cells = [SERVE.format(folder=str(tmp_path)), BUSY, STOP]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    client = NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(Path(__file__).parents[2])}})
+    client = NotebookClient(
+        notebook, startup_timeout=200, timeout=200, resources={"metadata": {"path": str(Path(__file__).parents[2])}}
+    )
 
     def printed(index):
         return "".join(output["text"] for output in notebook.cells[index].outputs if output.get("name") == "stdout")

@@ -288,7 +288,9 @@ def test_the_exported_page_shows_title_picture_and_sound_offline_and_without_jav
 
     write(tmp_path / "run.ipynb", run)
     notebook = nbformat.read(tmp_path / "run.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(
+        notebook, startup_timeout=200, timeout=240, resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
     html, _ = nbconvert.HTMLExporter().from_notebook_node(notebook)
     (tmp_path / "run.html").write_text(html)
     page = browser.new_page(java_script_enabled=False, offline=True)
