@@ -149,7 +149,7 @@ def test_an_interrupt_while_waiting_cancels_the_song_and_gets_through(lab, monke
     monkeypatch.setattr("harmonia_lab.terminal.watch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         lab.compose(**LONG)
-    assert lab.log.rows()[-1]["status"] == "cancelled"
+    until(lambda: lab.log.rows()[-1]["status"] == "cancelled", "its row")
 
 
 def test_what_fails_there_fails_here_with_the_same_error_and_can_be_tried_again(lab):

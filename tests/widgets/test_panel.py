@@ -9,6 +9,7 @@ import pytest
 from harmonia_lab.errors import Disconnected, ErrorCode, MetadataError, Refused
 from harmonia_lab.protocol.events import AudioPreview
 from harmonia_lab.widgets.panel import KEPT_SONGS, Panel
+from harmonia_lab.widgets.rooms import ServerRoom
 from tests.server.engines import METADATA, Player, Writer, make_lab
 
 WAIT_S = 60
@@ -185,6 +186,23 @@ def test_a_click_cancels_on_a_server_too(lab):
         drawn(panel, status="cancelled")
     finally:
         panel.close()
+
+
+def test_a_panel_that_is_closed_before_it_listens_for_previews_ends_quietly(lab, monkeypatch):
+    server = lab.serve(port=0)
+    token = server.token("ann")
+    go_on, listening = threading.Event(), []
+    listen = ServerRoom._previews
+
+    def late(room, preview):
+        listening.append(threading.current_thread())
+        assert go_on.wait(WAIT_S)
+        listen(room, preview)
+
+    monkeypatch.setattr(ServerRoom, "_previews", late)
+    Panel(server.url, token, _started(server, token)).close()
+    go_on.set()
+    listening[0].join(WAIT_S)  # pytest would tell of an error in it
 
 
 def _started(server, token, name="g1"):
