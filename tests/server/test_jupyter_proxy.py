@@ -21,6 +21,8 @@ from tests.server.conftest import GENERATION
 from tests.server.engines import make_lab
 from tests.waiting import PATIENCE_S, until
 
+pytestmark = pytest.mark.usefixtures("patience")
+
 BASE, JUPYTER_TOKEN = "/user/ann/", "jupyter-secret"
 CLIENT = Path(__file__).with_name("proxied_client.mts")
 

@@ -13,6 +13,7 @@ from harmonia_lab.widgets.rooms import ServerRoom
 from tests.server.engines import METADATA, Player, Writer, make_lab
 
 WAIT_S = 60
+pytestmark = pytest.mark.usefixtures("patience")
 
 
 @pytest.fixture
