@@ -132,10 +132,10 @@ def test_progress_is_thinned_out_and_lifecycle_is_not(tmp_path, wire):
             assert ear.lifecycle() == GENERATION
             progress = ear.of("metadata-generation-progress")
             (written,) = ear.of("metadata-generation-complete")
-            assert 2 <= len(progress) <= written["duration"] / 100 + 3  # of 500, one in a tenth of a second
-            assert progress[-1]["tick"] == 500  # the last before a lifecycle event is never the one that is lost
+            assert 2 <= len(progress) <= written["duration"] / 100 + 3  # of 200, one in a tenth of a second
+            assert progress[-1]["tick"] == 200  # the last before a lifecycle event is never the one that is lost
 
-    writer = Writer(steps=500, step_s=0.001)
+    writer = Writer(steps=200, step_s=0.002)
     with serving(tmp_path, metadata=writer, **wire) as server:
         asyncio.run(main(server))
 
