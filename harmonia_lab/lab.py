@@ -319,10 +319,6 @@ class Lab:
         """
         return self._wait(self.submit(narrative, **options), progress=progress)
 
-    def compose_request(self, request: SongRequest, *, out: Path | str | None = None, progress: bool = True) -> Song:
-        """`compose`, with the request as one value."""
-        return self._wait(self.submit_request(request, out=out), progress=progress)
-
     def _wait(self, job: JobHandle, *, progress: bool) -> Song:
         try:
             if progress and in_kernel():

@@ -64,7 +64,7 @@ class Workshop:
     @property
     def busy(self) -> bool:
         """Whether songs are being made, or wait."""
-        return bool(self._active)
+        return any(not job.done for job in list(self._active.values()))
 
     def is_at(self, generation_id: str) -> bool:
         """Whether this one is being made here, or waits."""

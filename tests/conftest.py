@@ -5,6 +5,7 @@ import functools
 import pytest
 
 from harmonia_lab.bench.javascript import installed_packages
+from tests.waiting import PATIENCE_S
 
 PACKAGES = {"@asyncapi/parser": "3.6.3", "socket.io-client": "4.8.4", "typescript": "5.9.3"}
 
@@ -34,6 +35,15 @@ def musicgen(checkpoint):
         return MusicGen.get_pretrained(str(checkpoint(size)), device="cpu")
 
     return load
+
+
+@pytest.fixture
+def patience(monkeypatch):
+    """Our clients wait for an answer as long as a machine may need that is busy with other things."""
+    from harmonia_lab.client import Client
+
+    monkeypatch.setitem(Client.__init__.__kwdefaults__, "ack_timeout_s", PATIENCE_S)
+    monkeypatch.setitem(Client.__init__.__kwdefaults__, "connect_timeout_s", PATIENCE_S)
 
 
 @pytest.fixture

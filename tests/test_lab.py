@@ -31,6 +31,14 @@ def test_a_song_is_made_logged_and_heard_of(lab):
     assert [e.name for e in heard if hasattr(e, "checksum")] == ["audio-generation-complete"]
 
 
+def test_a_lab_whose_song_is_done_is_not_busy_even_before_it_has_put_the_song_away(lab, monkeypatch):
+    monkeypatch.setattr(lab.workshop, "_ended", lambda job: None)
+    assert not lab.workshop.busy
+    job = lab.submit("A story.", seconds=1)
+    job.result(60)
+    assert not lab.workshop.busy
+
+
 def test_stage_2_runs_again_on_edited_metadata(lab):
     first = lab.compose("A story.", seconds=2, seed=7, audio="sketch", progress=False)
     slower = first.metadata.model_copy(update={"bpm": 60})

@@ -19,7 +19,13 @@ def run(tmp_path, monkeypatch):
 
     def execute(name, **parameters):
         done = papermill.execute_notebook(
-            FOLDER / name, tmp_path / name, parameters, cwd=tmp_path, progress_bar=False, kernel_name="python3"
+            FOLDER / name,
+            tmp_path / name,
+            parameters,
+            cwd=tmp_path,
+            progress_bar=False,
+            kernel_name="python3",
+            start_timeout=200,
         )
         return {cell.id: cell.outputs for cell in done.cells if cell.cell_type == "code"}
 

@@ -7,22 +7,23 @@ import json
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
-from typing import NoReturn
 
 from pydantic import ValidationError
 
+from harmonia_lab.cli.interrupts import Interrupts
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
-from harmonia_lab.lab import Lab
+from harmonia_lab.lab import CANCEL_GRACE_S, Lab
 from harmonia_lab.protocol.models import MAX_NARRATIVE, Song, SongMetadata, explain, parse_request
+from harmonia_lab.terminal import watch
 
 __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
+    interrupts = Interrupts()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupts)
     metadata = _metadata(Path(options.source)) if options.source else None
     narrative = _narrative(options.narrative)
     # Checked before any engine is looked for: a mistyped key must not wait for a language model.
@@ -45,18 +46,16 @@ def run(options: argparse.Namespace) -> int:
         audio_settings={name: value for name, value in chosen.items() if value is not None},
     )
     with lab:
-        song = lab.compose_request(request, out=options.out)
+        job = lab.submit_request(request, out=options.out)
+        try:
+            watch(job)
+            song = job.result()
+        except KeyboardInterrupt:
+            interrupts.heard()
+            job.stop(CANCEL_GRACE_S)
+            raise
     print(json.dumps(_summary(song), ensure_ascii=False) if options.json else _text(song, lab))
     return 0
-
-
-def _interrupt(signum: int, frame: object) -> NoReturn:
-    """Raised again a second later, since Python swallows what is raised inside a finaliser or a native callback."""
-    del signum, frame
-    again = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-    again.daemon = True
-    again.start()
-    raise KeyboardInterrupt
 
 
 def _narrative(given: str | None) -> str:

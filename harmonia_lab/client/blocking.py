@@ -10,7 +10,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Coroutine, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -20,6 +20,9 @@ from harmonia_lab.client.streams import Stream
 from harmonia_lab.errors import Disconnected
 
 __all__ = ["BlockingClient"]
+
+POLL_S = 1.0
+"""How often whoever waits for the loop looks whether it still runs."""
 
 T = TypeVar("T")
 
@@ -108,11 +111,19 @@ class BlockingClient:
         if loop is None or loop.is_closed():
             work.close()
             raise Disconnected("There is no connection.", hint="Call connect first.")
-        outcome = asyncio.run_coroutine_threadsafe(work, loop)
         try:
+            outcome = asyncio.run_coroutine_threadsafe(work, loop)
+        except RuntimeError:  # it has been closed since
+            work.close()
+            raise _ended() from None
+        try:
+            while not wait([outcome], POLL_S).done:
+                if loop.is_closed() and outcome.cancel():  # it ended before it came to this
+                    work.close()
+                    break
             return outcome.result()
         except CancelledError:
-            raise Disconnected("The client was disconnected.") from None
+            raise _ended() from None
         except BaseException:
             outcome.cancel()
             raise
@@ -122,6 +133,10 @@ class BlockingClient:
         ready.set()
         await self._stop.wait()
         await self._client.disconnect()
+
+
+def _ended() -> Disconnected:
+    return Disconnected("The client was disconnected.")
 
 
 async def _called(method: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:

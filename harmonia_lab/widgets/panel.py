@@ -118,8 +118,11 @@ class Panel:
         return self._scene.metadata
 
     def observe(self, observer: Callable[[State], None]) -> Callable[[], None]:
-        """As `Store.observe`; what the panel knows is up to date when the observer is called."""
-        return self._room.store.observe(observer)
+        """As `Store.observe`, and at once with the present state; what the panel knows is up to date when the observer
+        is called."""
+        leave = self._room.store.observe(observer)
+        observer(self._room.store.state)
+        return leave
 
     @property
     def widget(self) -> Any:

@@ -6,6 +6,7 @@ the finished song. What they look like on a panel is `panel.py`'s.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import urllib.error
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 
 from harmonia_lab.client import BlockingClient
 from harmonia_lab.client.link import Token
-from harmonia_lab.errors import Disconnected, ErrorCode, Refused
+from harmonia_lab.errors import Disconnected, ErrorCode, HarmoniaError, Refused
 from harmonia_lab.pipeline.artifacts import read_record
 from harmonia_lab.protocol.events import AudioPreview, FamilyEvent
 from harmonia_lab.sinks.fanout import Fanout
@@ -146,9 +147,10 @@ class ServerRoom:
         threading.Thread(target=self._previews, args=(preview,), name="harmonia-previews", daemon=True).start()
 
     def _previews(self, preview: Callable[[AudioPreview], None]) -> None:
-        for event in self._client.events():
-            if isinstance(event, AudioPreview) and event.generation_id == self.generation_id:
-                preview(event)
+        with contextlib.suppress(HarmoniaError):  # the store says why the connection has ended
+            for event in self._client.events():
+                if isinstance(event, AudioPreview) and event.generation_id == self.generation_id:
+                    preview(event)
 
     def cancel(self) -> None:
         self._client.cancel(self.generation_id)

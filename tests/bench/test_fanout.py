@@ -71,7 +71,7 @@ class Careless:
         for answer in (b"\x81\x0440{}", b"\x81\x05430[]"):
             connection.recv(4096)
             connection.sendall(answer)
-        self.go.wait(10)
+        self.go.wait(60)
         connection.sendall(b"".join(self.messages))
         connection.recv(4096)  # until it leaves
         connection.close()

@@ -25,7 +25,7 @@ def serve(harmonia):
     yield start
     for process in started:
         process.kill()
-        process.wait(10)
+        process.wait(60)
         for pipe in (process.stdin, process.stdout, process.stderr):
             pipe.close()
 
@@ -39,7 +39,7 @@ def test_a_token_from_the_command_line_opens_the_server_beside_it(harmonia, serv
         hello = asyncio.get_running_loop().create_future()
         io.on("server-hello", hello.set_result)
         await io.connect(url, auth={"token": token}, transports=["websocket"])
-        assert (await asyncio.wait_for(hello, 10))["user"] == {"id": "ann", "roles": ["admin"]}
+        assert (await asyncio.wait_for(hello, 60))["user"] == {"id": "ann", "roles": ["admin"]}
         await io.disconnect()
 
     asyncio.run(main())
@@ -55,7 +55,7 @@ def test_it_ends_by_itself_when_it_is_told_or_when_its_starter_is_gone(serve, ho
         process.stdin.close()
     else:
         process.send_signal(how)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def test_a_taken_port_is_said_in_one_line(harmonia):

@@ -1,5 +1,6 @@
 """The same client for programs without an event loop."""
 
+import asyncio
 import threading
 
 import pytest
@@ -8,6 +9,7 @@ from harmonia_lab.client import BlockingClient
 from harmonia_lab.errors import Disconnected, ErrorCode, Refused
 from tests.server.conftest import GENERATION, JOB, serving
 from tests.server.engines import Writer
+from tests.waiting import until
 
 
 def lifecycle(events):
@@ -55,10 +57,10 @@ def test_whoever_waits_is_let_go_when_the_client_disconnects(tmp_path):
 
         reader = threading.Thread(target=read)
         reader.start()
-        assert begun.wait(20)
+        assert begun.wait(60)
         client.disconnect()
         client.disconnect()
-        reader.join(20)
+        reader.join(60)
         assert not reader.is_alive()
         assert client_threads() == []
         with pytest.raises(Disconnected):
@@ -77,6 +79,28 @@ def test_a_refused_token_leaves_no_thread(tmp_path):
             client.connect("junk")
         assert caught.value.code == ErrorCode.UNAUTHORIZED
         assert client_threads() == []
+
+
+def test_what_is_asked_while_another_thread_disconnects_is_answered_and_never_a_hang():
+    client, loop = BlockingClient("http://127.0.0.1:1"), asyncio.new_event_loop()
+    refused = []
+
+    def ask():
+        try:
+            client.join("g")
+        except Disconnected as error:
+            refused.append(error)
+
+    client._loop = loop  # it takes the question, and ends before it comes to it
+    asking = threading.Thread(target=ask)
+    asking.start()
+    until(lambda: loop._ready, "the question")
+    loop.close()
+    asking.join(60)
+    assert len(refused) == 1
+    client._loop = loop  # as whoever has looked at it a moment ago
+    with pytest.raises(Disconnected):
+        client.join("g")
 
 
 def test_it_offers_what_the_other_client_offers():

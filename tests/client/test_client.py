@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -13,6 +14,7 @@ from harmonia_lab.protocol.models import SongRequest
 from tests.client.proxy import Proxy
 from tests.server.conftest import GENERATION, JOB, serving
 from tests.server.engines import Writer, make_lab
+from tests.waiting import PATIENCE_S, until_so
 
 SOON = Backoff(0.01, 0.05)
 
@@ -21,15 +23,17 @@ def lifecycle(events):
     return [(event.name, event.seq) for event in events if event.delivery == "lifecycle"]
 
 
-async def until(happened):
-    async with asyncio.timeout(20):
-        while not happened():  # noqa: ASYNC110 - whatever is asked has no event of its own
-            await asyncio.sleep(0.005)
-
-
 async def to_the_end(stream):
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         return [event async for event in stream]
+
+
+class Tomorrow(datetime):
+    """The clock by which tokens are checked, a day on."""
+
+    @classmethod
+    def now(cls, tz=None):
+        return super().now(tz) + timedelta(days=1)
 
 
 def run(main):
@@ -37,8 +41,7 @@ def run(main):
 
     async def guarded():
         await main
-        await asyncio.sleep(0.05)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await until_so(lambda: asyncio.all_tasks() == {asyncio.current_task()}, "the end of all tasks")
 
     asyncio.run(guarded(), debug=False)
     gc.collect()
@@ -60,7 +63,7 @@ def test_a_song_is_followed_from_its_start_to_its_end(tmp_path, transport):
             assert client.store.state.completed_generations[ack.generation_id].audio_url.startswith(server.url)
             assert lifecycle(await to_the_end(client.events(ack.generation_id))) == GENERATION  # also afterwards
             assert await to_the_end(client.metadata_progress(ack.generation_id)) == []
-            await until(lambda: client.hello is not None)
+            await until_so(lambda: client.hello is not None)
             assert client.hello.user.id == "ann"
 
     with serving(tmp_path) as server:
@@ -145,7 +148,7 @@ def test_cancel_and_retry_are_seen_by_the_streams(tmp_path):
             assert (events[-1].name, events[-1].final) == ("generation-error", True)
             assert client.store.state.errors["g"].error.code == ErrorCode.METADATA_INVALID
             await client.retry("g")
-            await until(lambda: "g" in client.store.state.active_generations)
+            await until_so(lambda: "g" in client.store.state.active_generations)
             await client.cancel("g")
             await client.cancel("g")
             events = await to_the_end(client.events("g"))
@@ -191,27 +194,37 @@ def test_tokens_are_asked_for_again_when_refused_and_refreshed_before_they_end(t
 
         async def token():
             asked.append(1)
-            return "junk" if len(asked) == 1 else server.token("ann", ttl=1)
+            return "junk" if len(asked) == 1 else server.token("ann", ttl=1000 * len(asked))
 
         async with Client(server.url, backoff=SOON) as client:
             await client.connect(token)
             assert len(asked) == 2
             states = []
             client.store.observe(states.append)
-            await until(lambda: len(asked) == 6)  # two seconds later: each holds for one
+            gateway = server._app.gateway
+            (there,) = gateway.clients.values()
+            for _ in range(4):
+                ends = there.who.expires_at
+                server._loop.call_soon_threadsafe(gateway._warn, there)
+                await until_so(lambda ends=ends: there.who.expires_at > ends, "a token that is good for longer")
+            assert len(asked) == 6
             assert states == []  # and the connection has never ended
 
     with serving(tmp_path) as server:
         run(main(server))
 
 
-def test_an_expired_token_that_nobody_renews_ends_the_client_with_the_reason(tmp_path):
+def test_an_expired_token_that_nobody_renews_ends_the_client_with_the_reason(tmp_path, monkeypatch):
     async def main(server):
         async with Client(server.url, backoff=SOON) as client:
-            await client.connect(server.token("ann", ttl=1))
+            await client.connect(server.token("ann", ttl=60))
             await client.join("g")
-            with pytest.raises(Refused) as caught:
-                await to_the_end(client.events("g"))
+            (there,) = server._app.gateway.clients.values()
+            with monkeypatch.context() as later:
+                later.setattr("jwt.api_jwt.datetime", Tomorrow)
+                server._loop.call_soon_threadsafe(server._app.gateway._close, there)
+                with pytest.raises(Refused) as caught:
+                    await to_the_end(client.events("g"))
             assert caught.value.code == ErrorCode.UNAUTHORIZED
             with pytest.raises(Refused):
                 await client.join("g")
@@ -232,16 +245,16 @@ def test_a_client_cut_off_in_mid_generation_knows_its_last_state_and_comes_back_
             await client.subscribe_to_user_jobs()
             await client.start("A small boat.", generation_id="g", seconds=1)
             events, jobs = client.events("g"), client.job_events()
-            await until(lambda: client.store.state.cursors.get(("generation", "g")))
+            await until_so(lambda: client.store.state.cursors.get(("generation", "g")))
             proxy.open = False
             proxy.cut()
-            await until(lambda: not client.connected)
+            await until_so(lambda: not client.connected)
             assert client.store.state.active_generations["g"].stage == "metadata"
             gate.set()
             handle = server.lab.submit_request(
                 SongRequest(narrative="Another.", seconds=1, generation_id="h"), user="ann"
             )
-            await asyncio.to_thread(handle.result, 30)
+            await asyncio.to_thread(handle.result, PATIENCE_S)
             assert "g" not in client.store.state.completed_generations
             joining = asyncio.create_task(client.join("h"))  # waits for the connection
             proxy.open = True
@@ -249,7 +262,7 @@ def test_a_client_cut_off_in_mid_generation_knows_its_last_state_and_comes_back_
             assert (await joining).snapshot.status == "completed"
             assert lifecycle(await to_the_end(client.events("h"))) == GENERATION
             of_all = []
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 while sum(isinstance(e, JobStatusEvent) and e.status == "completed" for e in of_all) < 2:
                     of_all.append(await anext(jobs))
             for job in "gh":  # also of the one that began and ended meanwhile
@@ -269,9 +282,9 @@ def test_a_restarted_server_is_found_again_and_says_what_became_of_the_song(tmp_
             await client.connect(server.token("ann"))
             await client.start("A small boat.", generation_id="g", seconds=1)
             events = client.events("g")
-            await until(lambda: client.store.state.cursors.get(("generation", "g")))
+            await until_so(lambda: client.store.state.cursors.get(("generation", "g")))
             await asyncio.to_thread(server.stop)
-            await until(lambda: not client.connected)
+            await until_so(lambda: not client.connected)
             await asyncio.to_thread(first.close)
             with make_lab(tmp_path) as second:
                 second.serve(port=port)
@@ -312,14 +325,31 @@ def test_who_reads_slowly_gets_every_lifecycle_event_and_the_latest_progress(tmp
             await client.connect(server.token("ann"))
             await client.start("A small boat.", generation_id="g", seconds=1)
             slow, fast = client.events("g"), client.metadata_progress("g")
-            heard = [event.tick for event in await to_the_end(fast)]
+            told.release()
+            heard = []
+            async with asyncio.timeout(PATIENCE_S):
+                async for event in fast:
+                    heard.append(event.tick)
+                    told.release()
             assert len(heard) >= 3
-            await until(lambda: "g" in client.store.state.completed_generations)
+            await until_so(lambda: "g" in client.store.state.completed_generations)
             events = await to_the_end(slow)
             assert lifecycle(events) == GENERATION
             assert len([event for event in events if event.delivery == "progress"]) == 1
 
-    with serving(tmp_path, metadata=Writer(steps=100, step_s=0.005), progress_interval_s=0.02) as server:
+    class Heard(Writer):
+        """Goes on when a step of its was heard."""
+
+        def write(self, request, seed, report, cancel):
+            def say(progress):
+                report(progress)
+                while not told.acquire(timeout=0.05):
+                    cancel.raise_if_cancelled()
+
+            return super().write(request, seed, say, cancel)
+
+    told = threading.Semaphore(0)
+    with serving(tmp_path, metadata=Heard(steps=10), progress_interval_s=0.02) as server:
         run(main(server))
 
 

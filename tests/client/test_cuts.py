@@ -17,6 +17,7 @@ from tests.client.proxy import Proxy
 from tests.server.conftest import GENERATION, JOB, serving
 from tests.server.elsewhere import Elsewhere
 from tests.server.engines import Player, Writer
+from tests.waiting import until_so
 
 CUTS = int(os.environ.get("HARMONIA_CUTS", "20"))
 SEED = 5
@@ -43,16 +44,19 @@ def test_over_random_cuts_no_lifecycle_event_is_lost_or_doubled_and_progress_nev
             reading = [asyncio.create_task(_all(stream)) for stream in (events, jobs)]
             while made < cuts and not all(task.done() for task in reading):
                 await asyncio.sleep(moments.random() * 0.12)
-                chance = moments.random()
+                chance, connections = moments.random(), proxy.made
                 if chance < 0.7:
                     proxy.cut()
                 elif chance < 0.9:
                     lab.server._loop.call_soon_threadsafe(drop_all, lab.server._app)
                 else:
                     await asyncio.to_thread(restart, lab)
+                    proxy.port = int(lab.server.url.rpartition(":")[2])
                 made += 1
+                # Or the next cut might hit nothing.
+                await until_so(lambda before=connections: proxy.made > before or all(t.done() for t in reading))
             assert (await starting).generation_id == generation_id
-            generation, job = await asyncio.wait_for(asyncio.gather(*reading), 60)
+            generation, job = await asyncio.wait_for(asyncio.gather(*reading), 120)
         assert _lifecycle(generation) == GENERATION
         assert _lifecycle(job) == JOB
         overall = [event.overall_progress for event in generation if isinstance(event, ProgressEvent)]
@@ -87,8 +91,9 @@ def test_over_random_kills_of_the_serving_process_no_lifecycle_event_is_lost_or_
             for number in range(kills):
                 async with Client(proxy.url, backoff=Backoff(0.005, 0.05)) as client:
                     await client.connect(token)
-                    disturbing = asyncio.create_task(servers.disturb(proxy, moments))
-                    generation, job = await asyncio.wait_for(_song(client, f"g{number}"), 60)
+                    begun = asyncio.Event()
+                    disturbing = asyncio.create_task(servers.disturb(proxy, moments, begun))
+                    generation, job = await asyncio.wait_for(_song(client, f"g{number}", begun), 120)
                     await disturbing
                 interrupted += len(list(_attempts(generation))) - 1
                 names = [name for name, _ in _lifecycle(generation)]
@@ -118,28 +123,33 @@ class Killable:
     async def __aexit__(self, *_):
         self.latest.kill()
 
-    async def disturb(self, proxy, moments):
-        """One kill at a random moment, after some cuts."""
+    async def disturb(self, proxy, moments, begun):
+        """One kill at a random moment of the song, after some cuts, which may come before it."""
         for _ in range(moments.randrange(4)):
             await asyncio.sleep(moments.random() * 0.1)
             proxy.cut()
+        await begun.wait()
         await asyncio.sleep(moments.random() * 0.3)
         await asyncio.to_thread(self.latest.kill)
         self.latest = await asyncio.to_thread(self._serve)
         proxy.port = int(self.latest.url.rpartition(":")[2])
 
     def _serve(self):
-        return Elsewhere(self._folder, steps=20, step_s=0.02, player={"step_s": 0.1})
+        return Elsewhere(self._folder, steps=20, step_s=0.05, player={"step_s": 0.2})
 
 
-async def _song(client, generation_id):
-    """The events of both families, from before it starts until it is whole, however often it has to be tried."""
+async def _song(client, generation_id, begun):
+    """The events of both families, from before it starts until it is whole, however often it has to be tried.
+
+    begun: set with the first of them.
+    """
     await client.subscribe_to_user_jobs()
     jobs, generation = client.job_events(), []
     heard = client.events()
     starting = asyncio.create_task(client.start("A boat.", generation_id=generation_id, seconds=1))
     async for event in heard:
         generation.append(event)
+        begun.set()
         if isinstance(event, GenerationError) and event.final:
             assert event.error.code == "INTERRUPTED"
             with contextlib.suppress(Refused):  # it was heard before, and only the answer was lost with a connection
@@ -163,9 +173,8 @@ def _attempts(events):
 
 
 def restart(lab):
-    port = int(lab.server.url.rpartition(":")[2])
     lab.server.stop()
-    lab.serve(port=port, **FAST)
+    lab.serve(port=0, **FAST)
 
 
 def drop_all(app):

@@ -8,9 +8,9 @@ import asyncio
 import pytest
 
 from harmonia_lab.client import Client
-from tests.client.test_client import until
 from tests.server.conftest import Ear, serving
 from tests.server.engines import Writer, make_lab
+from tests.waiting import until_so
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ class TestWebSocketService:
                 await service.connect(server.token("ann"))
                 await service.disconnect()
                 assert not service.connected
-                await until(lambda: server.metrics().connections == 0)
+                await until_so(lambda: server.metrics().connections == 0)
 
         asyncio.run(main())
 

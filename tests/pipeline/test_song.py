@@ -162,9 +162,17 @@ def test_a_cancel_after_the_end_changes_nothing(tmp_path):
 
 
 def test_an_abandoned_worker_neither_speaks_nor_writes_afterwards(tmp_path):
-    run = Run(tmp_path, audio=FakeAudioEngine(deaf=True, step_s=0.2))
-    rendering = threading.Event()
-    run.on("audio-generation-progress", rendering.set)
+    rendering, go_on = threading.Event(), threading.Event()
+
+    class Deaf(FakeAudioEngine):
+        """In one long call."""
+
+        def render(self, *args, **more):
+            rendering.set()
+            assert go_on.wait(60)
+            return FakeAudioEngine(deaf=True).render(*args, **more)
+
+    run = Run(tmp_path, audio=Deaf())
     outcome = []
 
     def work():
@@ -175,10 +183,11 @@ def test_an_abandoned_worker_neither_speaks_nor_writes_afterwards(tmp_path):
 
     worker = threading.Thread(target=work)
     worker.start()
-    assert rendering.wait(30)
+    assert rendering.wait(60)
     assert run.generation.abandon() is True
     heard = len(run.events)
-    worker.join(30)
+    go_on.set()
+    worker.join(60)
     assert isinstance(outcome[0], Cancelled)
     assert len(run.events) == heard
     assert run.events[-1].name == "generation-cancelled"

@@ -7,6 +7,7 @@ import pytest
 import socketio
 
 from tests.server.engines import make_lab
+from tests.waiting import PATIENCE_S
 
 
 class Ear:
@@ -28,7 +29,9 @@ class Ear:
             self._news.notify_all()
 
     async def __aenter__(self):
-        await self.io.connect(self.server.url, auth={"token": self.token}, transports=[self.transport], wait_timeout=10)
+        await self.io.connect(
+            self.server.url, auth={"token": self.token}, transports=[self.transport], wait_timeout=PATIENCE_S
+        )
         await self.until("server-hello")
         return self
 
@@ -43,7 +46,7 @@ class Ear:
             await asyncio.sleep(0)
 
     async def ask(self, name, *payload):
-        return await self.io.call(name, *payload, timeout=10)
+        return await self.io.call(name, *payload, timeout=PATIENCE_S)
 
     async def tell(self, name, *payload):
         await self.io.emit(name, *payload)
@@ -55,7 +58,7 @@ class Ear:
             async with self._news:
                 await self._news.wait_for(lambda: len(self.of(*names)) >= count)
 
-        await asyncio.wait_for(found(), 20)
+        await asyncio.wait_for(found(), PATIENCE_S)
         return self.of(*names)[count - 1]
 
     def of(self, *names):

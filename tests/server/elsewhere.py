@@ -25,6 +25,6 @@ class Elsewhere:
     def kill(self):
         """`kill -9`. Idempotent."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
         self.process.stdin.close()
         self.process.stdout.close()

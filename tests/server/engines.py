@@ -58,10 +58,20 @@ class Writer:
 
 
 class Player(FakeAudioEngine):
-    """Stage 2, at a low sample rate."""
+    """Stage 2, at a low sample rate. `gate`: it waits there with the first sound until it is set, or cancelled."""
 
-    def __init__(self, **options):
+    def __init__(self, *, gate=None, **options):
         super().__init__(sample_rate=8000, **options)
+        self.gate = gate
+
+    def render(self, parts, plan, seeds, progress, cancel, finished):
+        def tell(news):
+            while news.preview is not None and self.gate is not None and not self.gate.is_set():
+                cancel.wait(0.005)
+                cancel.raise_if_cancelled()
+            progress(news)
+
+        return super().render(parts, plan, seeds, tell, cancel, finished)
 
 
 def make_lab(folder, *, metadata=None, audio=None, **options):

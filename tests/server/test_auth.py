@@ -165,7 +165,7 @@ def test_the_handshake_refuses_and_nothing_is_delivered(gatehouse, kind, transpo
                 gatehouse.url,
                 auth={"token": BAD[kind][0]} if kind != "none" else None,
                 transports=[transport],
-                wait_timeout=10,
+                wait_timeout=60,
             )
         await ear.close()
         assert ear.heard == []

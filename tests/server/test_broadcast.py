@@ -16,6 +16,7 @@ from harmonia_lab.server.broadcast import FramedWire, IdleQueue, Message, QueueW
 from harmonia_lab.server.clients import Client
 from tests.protocol.test_events import EXAMPLES
 from tests.server.conftest import Ear, serving
+from tests.waiting import until_so
 
 STORY = {"narrative": "A small boat goes home.", "seconds": 1}
 
@@ -137,7 +138,8 @@ def test_an_idle_websocket_is_written_to_directly_and_a_polling_client_is_not(se
         async with Ear(server, "ann") as ann, Ear(server, "bob", transport="polling") as bob:
             await ann.ask("jobs:subscribe:user")
             await bob.ask("jobs:subscribe:user")
-            await asyncio.sleep(0.1)
+            (engine,) = [c.engine for c in server._app.gateway.clients.values() if c.who.user == "ann"]
+            await until_so(lambda: engine.queue.waiting, "a socket that has sent everything")
             ways.clear()
             await ann.ask("start-generation", STORY)
             await bob.ask("start-generation", STORY)

@@ -5,6 +5,7 @@ Every test runs on both wires: frames written to idle sockets, and Engine.IO's o
 
 import asyncio
 import contextlib
+import itertools
 import random
 import socket
 import threading
@@ -18,6 +19,7 @@ from harmonia_lab.server.broadcast import FramedWire
 from harmonia_lab.server.settings import RateLimits
 from tests.server.conftest import GENERATION, JOB, Ear, serving
 from tests.server.engines import Player, Writer
+from tests.waiting import PATIENCE_S, until_so
 
 STORY = {"narrative": "A small boat goes home.", "seconds": 1}
 
@@ -81,7 +83,7 @@ def test_a_client_that_is_cut_off_at_any_moment_gets_the_rest_and_nothing_twice(
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(ear.until("audio-generation-complete"), random.random() * 0.2)
                 ear.io.eio.ws._response.connection.transport.abort()
-                await asyncio.wait_for(ear.gone.wait(), 10)
+                await asyncio.wait_for(ear.gone.wait(), PATIENCE_S)
                 await ear.close()
                 seen += ear.lifecycle()
                 overall += [
@@ -131,10 +133,10 @@ def test_progress_is_thinned_out_and_lifecycle_is_not(tmp_path, wire):
             assert ear.lifecycle() == GENERATION
             progress = ear.of("metadata-generation-progress")
             (written,) = ear.of("metadata-generation-complete")
-            assert 2 <= len(progress) <= written["duration"] / 100 + 3  # of 500, one in a tenth of a second
-            assert progress[-1]["tick"] == 500  # the last before a lifecycle event is never the one that is lost
+            assert 2 <= len(progress) <= written["duration"] / 100 + 3  # of 200, one in a tenth of a second
+            assert progress[-1]["tick"] == 200  # the last before a lifecycle event is never the one that is lost
 
-    writer = Writer(steps=500, step_s=0.001)
+    writer = Writer(steps=200, step_s=0.002)
     with serving(tmp_path, metadata=writer, **wire) as server:
         asyncio.run(main(server))
 
@@ -155,6 +157,7 @@ def test_who_may_no_longer_see_a_generation_hears_no_more_of_it(tmp_path, wire):
             await admin.ask("join-generation", "g")
             said = await owner.until("metadata-generation-progress")
             event = MetadataGenerationProgress.model_validate(said)
+            await hears(owner, 5)  # the writer's last: nothing but what is said here comes from now on
 
             def say(tick):
                 server.lab.events(event.model_copy(update={"tick": tick}))
@@ -225,7 +228,7 @@ class Deaf:
     def __init__(self, server, generation_id):
         self.socket = socket.socket()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        self.socket.settimeout(10)
+        self.socket.settimeout(PATIENCE_S)
         self.socket.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
         self.socket.sendall(
             b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
@@ -242,10 +245,10 @@ class Deaf:
     async def client(self, server):
         """As the server knows it."""
         clients = server._app.gateway.clients
-        while not (  # noqa: ASYNC110 - the server has no event for it
-            found := [c for c in clients.values() if "generation-g" in c.rooms and c.who.user == "ann"]
-        ):
-            await asyncio.sleep(0.01)
+        found = await until_so(
+            lambda: [c for c in list(clients.values()) if "generation-g" in c.rooms and c.who.user == "ann"],
+            "a socket in the room",
+        )
         return found[0]
 
 
@@ -273,12 +276,13 @@ def test_a_client_that_does_not_read_loses_progress_and_slows_nobody(tmp_path, w
             event = MetadataGenerationProgress.model_validate(ear.of("metadata-generation-progress")[-1])
             with deaf_client(server) as deaf:
                 client = await deaf.client(server)
-                tick = 1000
-                while not (client.pending and server.metrics().messages_dropped):
-                    tick += 1
-                    assert tick < 3000
-                    server.lab.events(big(event, tick))
-                    await asyncio.sleep(0.001)
+                ticks = itertools.count(1001)
+
+                def no_more_fits():
+                    server.lab.events(big(event, next(ticks)))
+                    return client.pending and server.metrics().messages_dropped
+
+                await until_so(no_more_fits, "a full buffer")
                 assert len(client.pending) == 1
                 gate.set()
                 await ear.until("audio-generation-complete")
@@ -299,13 +303,14 @@ def test_a_client_too_far_behind_is_cut_off_and_nobody_else(tmp_path, wire, monk
             gateway = server._app.gateway
             with deaf_client(server) as deaf:
                 client = await deaf.client(server)
-                for _ in range(3000):
-                    if client.eio_sid not in gateway.clients:
-                        break
+
+                def is_cut_off():
                     # What it has had is sent again, as to a client that lost it: 20 kB, which may not be dropped.
-                    deaf.say('42["join-generation",{"generationId":"g","afterSeq":0}]')
-                    await asyncio.sleep(0.001)
-                assert client.eio_sid not in gateway.clients
+                    with contextlib.suppress(OSError):  # it is cut off already
+                        deaf.say('42["join-generation",{"generationId":"g","afterSeq":0}]')
+                    return client.eio_sid not in gateway.clients
+
+                await until_so(is_cut_off, "the end of its connection")
                 gate.set()
                 await ear.until("audio-generation-complete")
                 assert ear.lifecycle() == GENERATION

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from harmonia_lab.protocol.commands import COMMANDS
 from harmonia_lab.server.settings import RateLimits
 from tests.server.conftest import Ear, serving
+from tests.waiting import PATIENCE_S
 
 CASES = 2400
 
@@ -104,7 +105,7 @@ def test_frames_that_are_no_socket_io_end_at_most_the_connection_they_came_by(ta
             await socket.send_str('427["jobs:subscribe:user"]')
             answers = []
             while not any(a.startswith("437") for a in answers):
-                message = await asyncio.wait_for(socket.receive(), 5)
+                message = await asyncio.wait_for(socket.receive(), PATIENCE_S)
                 if message.type is not aiohttp.WSMsgType.TEXT:
                     break
                 answers.append(message.data)
@@ -115,7 +116,7 @@ def test_frames_that_are_no_socket_io_end_at_most_the_connection_they_came_by(ta
             async with session.ws_connect(f"{server.url}/socket.io/?EIO=4&transport=websocket") as socket:
                 await socket.receive()
                 await socket.send_str("4" * 1_500_000)
-                while (await asyncio.wait_for(socket.receive(), 5)).type is aiohttp.WSMsgType.TEXT:
+                while (await asyncio.wait_for(socket.receive(), PATIENCE_S)).type is aiohttp.WSMsgType.TEXT:
                     pass
 
     with caplog.at_level(logging.ERROR):

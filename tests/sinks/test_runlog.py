@@ -36,7 +36,7 @@ def test_two_processes_append_at_once_and_no_row_is_lost_or_torn(log):
         "for i in range(100): log.append({'run_id': f'{sys.argv[2]}-{i}', 'directory': 'x' * 5000})"
     )
     writers = [subprocess.Popen([sys.executable, "-c", code, str(log.path), name]) for name in "ab"]
-    assert [w.wait(60) for w in writers] == [0, 0]
+    assert [w.wait(200) for w in writers] == [0, 0]
     ids = [row["run_id"] for row in log.rows()]
     assert sorted(ids) == sorted(f"{name}-{i}" for name in "ab" for i in range(100))
 

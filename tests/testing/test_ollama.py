@@ -121,7 +121,7 @@ def test_half_an_answer_comes_before_it_goes_wrong(fault, error):
     heard = []
     with (
         FakeOllama([Reply("one two three four", fault=fault)]) as server,
-        client_of(server, timeout=0.3) as client,
+        client_of(server, timeout=3 if fault == "stall" else 60) as client,
         pytest.raises(error),
     ):
         heard.extend(chunk.message.content for chunk in client.chat(server.model, ASK, stream=True))
@@ -136,7 +136,7 @@ def test_half_an_answer_comes_before_it_goes_wrong(fault, error):
 def test_nothing_useful_comes_when_it_goes_wrong_at_once(fault, error, stream):
     with (
         FakeOllama([Reply("never said", fault=fault)]) as server,
-        client_of(server, timeout=0.3) as client,
+        client_of(server, timeout=0.3 if fault == "hang" else 60) as client,
         pytest.raises(error),
     ):
         list(client.chat(server.model, ASK, stream=stream))

@@ -5,18 +5,17 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required"]
-START_S = 90
+START_S = 180
 
 READY = """async () => {
     const widget = window.jupyterapp?.shell?.currentWidget;
@@ -58,9 +57,6 @@ def jupyter_lab(home, notebooks, *, dark=False, kernels=None):
     """The address of a JupyterLab that serves the folder `notebooks`. Everything it writes goes to `home`.
 
     kernels: a folder with `kernels/NAME/kernel.json`, besides the interpreter's own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     token = secrets.token_hex(12)
     settings = home / "settings"
     chosen = {"notification": {"fetchNews": "false"}, "themes": {"theme": f"JupyterLab {'Dark' if dark else 'Light'}"}}
@@ -80,7 +76,7 @@ def jupyter_lab(home, notebooks, *, dark=False, kernels=None):
     if kernels is not None:
         env["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(kernels), env.get("JUPYTER_PATH")]))
     options = [
-        "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
+        "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0",
         f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={notebooks}", "--LabApp.news_url=None",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.extension_manager=readonly",
         "--LabApp.expose_app_in_browser=True",
@@ -91,12 +87,13 @@ def jupyter_lab(home, notebooks, *, dark=False, kernels=None):
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", *options], env=env, stdout=output, stderr=subprocess.STDOUT
         )
-    address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + START_S
         while True:
-            with contextlib.suppress(OSError, urllib.error.URLError):
-                urllib.request.urlopen(f"{address}/api/status?token={token}", timeout=5).close()
+            with contextlib.suppress(OSError, ValueError, StopIteration):  # not there yet, or half written
+                told = json.loads(next(Path(folders["RUNTIME"]).glob("jpserver-*.json")).read_text())
+                address = f"http://127.0.0.1:{told['port']}"
+                urllib.request.urlopen(f"{address}/api/status?token={token}", timeout=START_S).close()
                 break
             if server.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
@@ -105,7 +102,7 @@ def jupyter_lab(home, notebooks, *, dark=False, kernels=None):
     finally:
         server.terminate()  # its kernels end with it
         try:
-            server.wait(20)
+            server.wait(60)
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()

@@ -1,14 +1,12 @@
 """The form: what is filled in is what is asked for, and the words can be edited before they are sung."""
 
 import threading
-import time
 
 import pytest
 
 from harmonia_lab.testing import FakeOllama
 from tests.server.engines import METADATA, Player, Writer, make_lab
-
-WAIT_S = 30
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -18,20 +16,13 @@ def gate():
 
 @pytest.fixture
 def lab(tmp_path, gate):
-    with make_lab(tmp_path, metadata=Writer(gate=gate), audio=Player(step_s=0.1)) as lab:
+    with make_lab(tmp_path, metadata=Writer(gate=gate), audio=Player()) as lab:
         yield lab
 
 
 def shown(form):
     (panel,) = form.place.children
     return panel.view
-
-
-def until(condition):
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_what_is_filled_in_is_asked_for_and_what_is_left_open_is_not(lab):
@@ -67,6 +58,7 @@ def test_the_song_is_made_on_a_panel_below_the_form(lab, gate):
 
 
 def test_the_words_alone_are_written_edited_and_sung(lab, gate):
+    lab.audio_engine.gate = sung = threading.Event()
     form = lab.form()
     form.narrative.value, form.seconds.value = "A lighthouse.", 2
     form.write.click()
@@ -77,11 +69,28 @@ def test_the_words_alone_are_written_edited_and_sung(lab, gate):
     assert form.metadata() == METADATA
     form._fields["title"].value, form._fields["bpm"].value = "High Tide", 60
     form._fields["instruments"].value = "double bass, flute"
+    sung.set()
     form.again.click()
     until(lambda: shown(form).get("status") == "completed")
     made = lab.journal.jobs()[0].result.metadata
     assert (made.title, made.bpm, made.lyrics) == ("High Tide", 60, METADATA.lyrics)
     assert [(i.name, i.role) for i in made.instruments] == [("double bass", "bass"), ("flute", "lead")]
+
+
+def test_a_song_that_is_done_before_the_form_looks_at_it_can_be_edited_all_the_same(lab, gate, monkeypatch):
+    gate.set()
+    submit = lab.submit_request
+
+    def made(request, **options):
+        job = submit(request, **options)
+        job.result(60)
+        return job
+
+    monkeypatch.setattr(lab, "submit_request", made)
+    form = lab.form()
+    form.narrative.value, form.seconds.value = "A lighthouse.", 2
+    form.submit.click()
+    assert not form.edit.disabled
 
 
 def test_words_that_cannot_be_sung_are_refused_on_the_form(lab, gate):

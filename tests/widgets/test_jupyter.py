@@ -33,7 +33,7 @@ PLAY = """async () => {
     const audio = document.querySelector('.hl-panel audio.hl-audio');
     audio.muted = true;
     await audio.play();
-    const deadline = performance.now() + 20000;
+    const deadline = performance.now() + 60000;
     while (audio.currentTime < 0.2 && performance.now() < deadline) await new Promise((ok) => setTimeout(ok, 50));
     audio.pause();
     const heard = [audio.currentTime, audio.duration];
@@ -226,12 +226,18 @@ def test_words_from_a_model_are_shown_as_words(page, address, folder):
 def test_an_interrupt_ends_the_waiting_and_the_song_that_a_cell_composes(page, address, folder):
     write(
         folder / "wait.ipynb",
-        [SLOW[0], "job = lab.submit('A story.', seconds=2)\njob", "await job", "lab.compose('A story.')"],
+        [
+            SLOW[0],
+            "job = lab.submit('A story.', seconds=2)\njob",
+            "print('It waits.', flush=True)\nawait job",
+            "lab.compose('A story.')",
+        ],
     )
     notebook = Notebook(page, address, "wait.ipynb")
     for index in (0, 1, 2):
         notebook.run_cell(index)
     until_status(page, "processing")
+    page.wait_for_selector("text=It waits.")
     notebook.interrupt()
     page.wait_for_selector("[data-mime-type='application/vnd.jupyter.stderr']")
     # The song goes on without the cell that waited for it, and can be cancelled.
@@ -282,7 +288,9 @@ def test_the_exported_page_shows_title_picture_and_sound_offline_and_without_jav
 
     write(tmp_path / "run.ipynb", run)
     notebook = nbformat.read(tmp_path / "run.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(
+        notebook, startup_timeout=200, timeout=240, resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
     html, _ = nbconvert.HTMLExporter().from_notebook_node(notebook)
     (tmp_path / "run.html").write_text(html)
     page = browser.new_page(java_script_enabled=False, offline=True)

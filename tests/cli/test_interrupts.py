@@ -1,0 +1,33 @@
+"""An interrupt is raised until somebody hears it, and not while he puts things away."""
+
+import signal
+import threading
+
+import pytest
+
+from harmonia_lab.cli import interrupts
+from harmonia_lab.cli.interrupts import Interrupts
+from tests.waiting import until
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    sent = []
+    monkeypatch.setattr(interrupts, "AGAIN_S", 0.01)
+    monkeypatch.setattr(interrupts.os, "kill", lambda _, number: sent.append(number))
+    return sent
+
+
+def test_an_interrupt_that_nobody_hears_is_raised_again(sent):
+    with pytest.raises(KeyboardInterrupt):
+        Interrupts()(signal.SIGTERM, None)
+    assert until(lambda: sent, "the second signal") == [signal.SIGINT]
+
+
+def test_whoever_has_heard_it_is_left_alone_however_long_the_end_takes(sent):
+    mine, before = Interrupts(), set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt):
+        mine(signal.SIGINT, None)
+    mine.heard()
+    until(lambda: not set(threading.enumerate()) - before, "the end of the timer")
+    assert sent == []
