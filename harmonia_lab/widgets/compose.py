@@ -20,6 +20,7 @@ from harmonia_lab.protocol.vocabulary import GENRES, INSTRUMENTS, TONICS
 from harmonia_lab.sinks.store import State
 from harmonia_lab.widgets.panel import Panel
 from harmonia_lab.widgets.rooms import Studio
+from harmonia_lab.widgets.routing import handle_where_asked
 
 __all__ = ["ComposeForm", "Workshop"]
 
@@ -69,6 +70,8 @@ class ComposeForm:
         self.again.on_click(lambda _: self._again())
         self.edit.on_click(lambda _: self._fill())
         choices = [self.model, self.audio, self.seconds, self.bpm, self.key, self.genre, self.seed]
+        handle_where_asked(self.narrative, *choices, self.instruments, *self._fields.values())
+        handle_where_asked(self.submit, self.write, self.edit, self.again)
         self.widget = ipywidgets.VBox(
             [
                 self.narrative,

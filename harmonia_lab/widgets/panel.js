@@ -115,16 +115,22 @@ function render({ model, el }) {
   const preview = previewPlayer();
   const ask = (what, more = {}) => model.send({ ask: what, ...more });
   let waiting = 0;
+  // Older kernels hear clicks only between cells. A cancel is asked for again, ever more rarely, should a broken
+  // connection have swallowed it: cancelling twice is cancelling.
+  const insist = (node, what, after) => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => {
+      if (!node.disabled) return;
+      say(busy, "The kernel has not answered yet: it may be busy with a cell, and hear this when the cell has ended. Interrupt the kernel to stop the cell now.");
+      if (what !== "cancel") return;
+      ask(what);
+      insist(node, what, 2 * after);
+    }, after);
+  };
   const click = (node, what) => {
     node.disabled = true;
     ask(what);
-    clearTimeout(waiting);
-    // Most kernels hear clicks only between cells.
-    waiting = setTimeout(() => {
-      if (!node.disabled) return;
-      if (what === "cancel") ask(what); // right after a reload a click can get lost; cancelling twice is cancelling
-      say(busy, "The kernel is busy with a cell, and will hear this when the cell has ended. Interrupt the kernel to stop the cell now.");
-    }, PATIENCE_MS);
+    insist(node, what, PATIENCE_MS);
   };
   const heard = (node) => {
     if (!node.disabled) return;
