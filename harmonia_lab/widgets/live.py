@@ -53,6 +53,8 @@ class LiveFace:
         with self.widget.hold_sync():
             self.widget.audio, self.widget.picture = song.audio, song.picture
             self.widget.files = list(song.files)
+        # The page keeps what a trait held before the last message as well: bytes that were shed go with another one.
+        self.widget.send_state("files")
 
     def hand_over(self, name: str, data: bytes) -> None:
         self.widget.send({"file": name}, [data])

@@ -57,7 +57,7 @@ const save = (name, data) => {
 const previewPlayer = () => {
   const box = make("div", "hl-preview");
   const label = make("span", "hl-name");
-  const audio = make("audio", "", { controls: "", "aria-label": "What has been made so far" });
+  const audio = make("audio", "", { "aria-label": "What has been made so far" });
   let chunks = [];
   let next = 0;
   let source = "";
@@ -84,6 +84,7 @@ const previewPlayer = () => {
     }
     label.textContent = `Preview: ${name}`;
     chunks.push(blobUrl(data, piece.type));
+    audio.controls = true; // a player's buttons are a hundred nodes: not before there is something to play
     box.hidden = false;
     if (!audio.src) play(false);
     else if (audio.ended) play(true);
@@ -110,7 +111,7 @@ function render({ model, el }) {
   busy.hidden = true;
   const lyrics = make("pre", "hl-lyrics", { tabindex: "0", "aria-label": "Lyrics" });
   const picture = make("img", "hl-picture");
-  const audio = make("audio", "hl-audio", { controls: "", preload: "metadata", "aria-label": "The song" });
+  const audio = make("audio", "hl-audio", { preload: "metadata", "aria-label": "The song" });
   const files = make("ul", "hl-files", { "aria-label": "Downloads" });
   const preview = previewPlayer();
   const ask = (what, more = {}) => model.send({ ask: what, ...more });
@@ -205,6 +206,7 @@ function render({ model, el }) {
 
   const drawAudio = () => {
     showBytes(audio, model.get("audio"), "audio/mpeg");
+    audio.controls = !audio.hidden;
     if (audio.hidden) delete root.dataset.song;
     else root.dataset.song = "here";
   };
@@ -237,9 +239,12 @@ function render({ model, el }) {
   [draw, drawPicture, drawAudio, drawFiles].forEach((each) => each());
   return () => {
     for (const [news, heed] of Object.entries(heeded)) model.off(news, heed);
-    preview.clear();
     clearTimeout(waiting);
-    [picture, audio].forEach((node) => node.src && URL.revokeObjectURL(node.src));
+    preview.clear();
+    [picture, audio].forEach((node) => showBytes(node, null));
+    // The page keeps what it gave us to draw on; and a player, until it is told that there is nothing to play.
+    audio.load();
+    root.remove();
   };
 }
 

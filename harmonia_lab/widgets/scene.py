@@ -35,7 +35,8 @@ _HEADLINES: dict[JobStatus, str] = {
 @dataclass(frozen=True)
 class Scene:
     """What is known of one generation. active: the latest that was seen of it. began: tokens and seconds when stage 1
-    was first heard of with some; rate: tokens each second since then. stage_1_skipped: the metadata was given."""
+    was first heard of with some; rate: tokens each second since then, by the clock: the model's pauses between two
+    answers count. stage_1_skipped: the metadata was given."""
 
     generation_id: str
     state: State = field(default_factory=State)
@@ -189,7 +190,8 @@ def _tokens(scene: Scene) -> str:
     tokens = scene.active.tokens_generated if scene.active is not None else None
     if not tokens:
         return ""
-    rate = "" if scene.rate is None else f" · {scene.rate:.0f} tokens/s"
+    # The log's `tokens_per_second` leaves the pauses out: only the model's server knows them, and says so at the end.
+    rate = "" if scene.rate is None else f" · {scene.rate:.0f} tokens/s with pauses"
     return f"{tokens} tokens{rate}"
 
 

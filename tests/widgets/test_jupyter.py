@@ -146,7 +146,7 @@ BY_A_SUBSHELL_THAT_ENDS = """async () => {
     comm.dispose();
     while ((await kernel.requestListSubshell({}).done).content.subshell_id.includes(id));
 }"""
-"""What the widgets of a page do that is loaded again: the panel draws under a request whose subshell is then deleted."""
+"""What the widgets of a page do that is loaded again: a panel draws under a request whose subshell is then deleted."""
 
 
 def test_a_running_song_is_live_again_after_a_reload_and_a_click_cancels_it(page, address, folder):

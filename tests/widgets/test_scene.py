@@ -90,7 +90,7 @@ def test_title_and_lyrics_appear_as_they_are_written_with_the_speed_of_writing()
     # Two events for each progress: clock(index) is in half seconds.
     shown = watch(live(teller), clock=lambda index: index / 2)[0][-1]
     assert (shown["title"], shown["lyrics"]) == ("Low Tide", "The sea")
-    assert shown["tokens"] == "40 tokens · 30 tokens/s"
+    assert shown["tokens"] == "40 tokens · 30 tokens/s with pauses"
     assert shown["stages"][0]["step"] == "lyrics"
 
 
