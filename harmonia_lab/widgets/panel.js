@@ -149,6 +149,7 @@ function render({ model, el }) {
   words.append(title, facts, lyrics);
   song.append(picture, audio, preview.box, files);
   root.append(progress, words, song);
+  el.classList.add("hl-room");
   el.append(root);
 
   const drawChips = (list) => {

@@ -80,7 +80,8 @@ def follow(scene: Scene, state: State, now: float) -> Scene:
         metadata=active.metadata or after.metadata,
         stage_1_skipped=active.stage == "audio" and active.metadata is None,
     )
-    return _with_rate(after, active, now)
+    written_before = 0 if scene.active is None else scene.active.tokens_generated or 0
+    return _with_rate(after, written_before, now)
 
 
 def view(scene: Scene, *, memory: str = "", notice: str = "") -> View:
@@ -109,9 +110,10 @@ def view(scene: Scene, *, memory: str = "", notice: str = "") -> View:
     }
 
 
-def _with_rate(scene: Scene, active: ActiveGeneration, now: float) -> Scene:
-    tokens = active.tokens_generated
-    if not tokens:
+def _with_rate(scene: Scene, written_before: int, now: float) -> Scene:
+    """Where tokens came; what follows the writing takes nothing from its rate."""
+    tokens = 0 if scene.active is None else scene.active.tokens_generated or 0
+    if tokens in (0, written_before):
         return scene
     if scene.began is None or tokens < scene.began[0]:
         return replace(scene, began=(tokens, now), rate=None)
@@ -227,5 +229,7 @@ def _connection(state: State) -> str:
 def _eta(seconds: float | None) -> str:
     if seconds is None:
         return ""
+    if round(seconds) == 0:
+        return "nearly done"
     minutes, rest = divmod(round(seconds), 60)
     return f"about {minutes} min {rest} s left" if minutes else f"about {rest} s left"
