@@ -108,6 +108,7 @@ def real_time_factor(frame: pd.DataFrame, by: str = "audio_engine") -> Figure:
             panel.plot(places, medians, color=colour, linewidth=1.2, linestyle=DASHES[index % len(DASHES)])
         panel.set_yscale("log")
         panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
         panel.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
         panel.set_xlabel(axis)
         _tidy(panel, "both")
@@ -153,7 +154,7 @@ def spread(frame: pd.DataFrame, column: str = "total_s", by: str = "audio_engine
         start += len(values) + 1
     axes.set_xticks(ticks, labels)
     axes.tick_params(axis="x", length=0)
-    axes.set_ylim(bottom=0)
+    _from_zero(axes)
     axes.set_ylabel(f"{column}{f', {unit}' if unit else ''}")
     axes.set_xlabel("runs in order; line: median; band: middle half; CV: standard deviation over mean")
     _tidy(axes, "y")
@@ -220,7 +221,7 @@ def memory_over_time(folder: Path | str) -> Figure:
             axes.plot(seconds, samples[:, 2] / 2**30, color=COLOURS[4], linestyle="--",
                       label="GPU: in use by everybody (NVML)" if first else None)  # fmt: skip
     axes.set_xlim(0, max(end, 0.1))
-    axes.set_ylim(bottom=0)
+    _from_zero(axes)
     axes.set_xlabel("seconds since the first stage began")
     axes.set_ylabel("memory, GiB")
     _tidy(axes, "y")
@@ -259,8 +260,13 @@ def _nothing(figure: Figure, axes: Axes) -> Figure:
     return figure
 
 
+def _from_zero(axes: Axes) -> None:
+    """With room for a whole marker above the highest."""
+    axes.set_ylim(0, 1.08 * axes.dataLim.y1 or 1)
+
+
 def _tidy(axes: Axes, grid: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color=FAINT, linewidth=0.6)  # type: ignore[arg-type] # "x", "y" or "both"
     axes.set_axisbelow(True)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(which="both", labelsize=8)

@@ -23,7 +23,7 @@ __all__ = ["SongFile", "SongFiles", "send_file"]
 CHUNK = 256 * 1024
 KEPT_RECORDS = 100
 
-TYPES = {".flac": "audio/flac", ".mid": "audio/midi"}
+TYPES = {".flac": "audio/flac", ".mid": "audio/midi", ".png": "image/png"}
 """What is served; a record names more."""
 
 

@@ -76,6 +76,7 @@ class Api:
                 web.delete(one, self._cancel),
                 web.get(one + "/audio", self._audio),
                 web.get(one + "/midi", self._midi),
+                web.get(one + "/overview", self._overview),
                 web.get(one + "/stems", self._stems),
                 web.get(one + "/stems/{name}", self._stem),
                 web.get("/healthz", self._health),
@@ -122,6 +123,9 @@ class Api:
 
     async def _midi(self, request: web.Request) -> web.StreamResponse:
         return await self._file(request, "song.mid")
+
+    async def _overview(self, request: web.Request) -> web.StreamResponse:
+        return await self._file(request, "overview.png")
 
     async def _stems(self, request: web.Request) -> web.Response:
         who = self._who_downloads(request)

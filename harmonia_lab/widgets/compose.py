@@ -20,6 +20,7 @@ from harmonia_lab.protocol.vocabulary import GENRES, INSTRUMENTS, TONICS
 from harmonia_lab.sinks.store import State
 from harmonia_lab.widgets.panel import Panel
 from harmonia_lab.widgets.rooms import Studio
+from harmonia_lab.widgets.routing import handle_where_asked
 
 __all__ = ["ComposeForm", "Workshop"]
 
@@ -48,7 +49,7 @@ class ComposeForm:
         self._studio = studio
         self._panel: Panel | None = None
         self._lyrics_only = ""
-        wide = {"width": "auto"}
+        wide, wraps = {"width": "auto"}, {"flex_flow": "row wrap"}
         self.narrative = ipywidgets.Textarea(description="Story", rows=4, layout=wide)
         self.model = ipywidgets.Dropdown(description="Words by", options=_models(studio.metadata_engine))
         self.audio = ipywidgets.Dropdown(description="Music by", options=_choices("the lab's own", audio_engines))
@@ -57,10 +58,10 @@ class ComposeForm:
         keys = [f"{tonic} {mode}" for tonic in TONICS for mode in ("major", "minor")]
         self.key = ipywidgets.Dropdown(description="Key", options=_choices("open", keys))
         self.genre = ipywidgets.Combobox(description="Genre", placeholder="open", options=list(GENRES))
-        self.instruments = ipywidgets.SelectMultiple(description="Instruments", options=list(INSTRUMENTS), rows=5)
+        self.instruments = ipywidgets.SelectMultiple(description="Instruments", options=list(INSTRUMENTS), rows=12)
         self.seed = ipywidgets.Text(description="Seed", placeholder="drawn")
-        self.submit = ipywidgets.Button(description="Make the song", button_style="primary")
-        self.write = ipywidgets.Button(description="Write the words only")
+        self.submit = ipywidgets.Button(description="Make the song", button_style="primary", layout=wide)
+        self.write = ipywidgets.Button(description="Write the words only", layout=wide)
         self.problem = ipywidgets.Label()
         self.place = ipywidgets.VBox()
         self._make_editor(wide)
@@ -69,11 +70,13 @@ class ComposeForm:
         self.again.on_click(lambda _: self._again())
         self.edit.on_click(lambda _: self._fill())
         choices = [self.model, self.audio, self.seconds, self.bpm, self.key, self.genre, self.seed]
+        handle_where_asked(self.narrative, *choices, self.instruments, *self._fields.values())
+        handle_where_asked(self.submit, self.write, self.edit, self.again)
         self.widget = ipywidgets.VBox(
             [
                 self.narrative,
-                ipywidgets.HBox([ipywidgets.VBox(choices), self.instruments]),
-                ipywidgets.HBox([self.submit, self.write, self.edit]),
+                ipywidgets.HBox([ipywidgets.VBox(choices), self.instruments], layout=wraps),
+                ipywidgets.HBox([self.submit, self.write, self.edit], layout=wraps),
                 self.problem,
                 self.editor,
                 self.place,
@@ -120,9 +123,9 @@ class ComposeForm:
             "key": ipywidgets.Text(description="Key"),
             "instruments": ipywidgets.Text(description="Instruments", layout=wide),
         }
-        self.edit = ipywidgets.Button(description="Edit the words", disabled=True)
-        self.again = ipywidgets.Button(description="Make the music of these words", button_style="primary")
-        self.again.layout.width = "auto"
+        self.edit = ipywidgets.Button(description="Edit the words", disabled=True, layout=wide)
+        self.again = ipywidgets.Button(description="Make the music of these words", button_style="primary", layout=wide)
+        self.again.layout.align_self = "flex-start"
         self.editor = ipywidgets.VBox([*self._fields.values(), self.again], layout={"display": "none"})
 
     def _submit(self, *, words_only: bool) -> None:

@@ -1,23 +1,29 @@
-"""A finished song as a notebook can hold it: a picture, and a copy of the sound that is small enough to embed.
+"""A finished song as a notebook can hold it: pictures, and a copy of the sound that is small enough to embed.
 
-Owns that copy's format. The song itself stays on disk, or with its server.
+Owns the formats of what is embedded. The song itself stays on disk, or with its server.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 from dataclasses import dataclass, field
 
 import soundfile
+from PIL import Image
 
+from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.widgets.rooms import Files
 
-__all__ = ["AUDIO_TYPE", "FinishedSong", "listening_copy", "load"]
+__all__ = ["AUDIO_TYPE", "FinishedSong", "listening_copy", "load", "output_copy"]
 
 AUDIO_TYPE = "audio/mpeg"
 
-COMPRESSION = 0.5
-"""Of libsndfile's 0…1: about 120 kbit/s in stereo, 15 kB a second; a FLAC takes ten times as much."""
+COMPRESSION = 0.8
+"""Of libsndfile's 0…1: about 80 kbit/s in stereo, 10 kB a second; a FLAC takes fifteen times as much."""
+
+OUTPUT_WIDTH, OUTPUT_COLOURS = 1000, 32
+"""Pixels and colours of the picture that a notebook's file keeps: a third of the bytes, and its words stay readable."""
 
 BLOCK = 1 << 16
 """Frames encoded at a time: 600 s of stereo never lie in memory at once."""
@@ -25,20 +31,39 @@ BLOCK = 1 << 16
 
 @dataclass(frozen=True)
 class FinishedSong:
-    """picture: PNG. audio: MP3. Either may be empty where it can't be had. files: what can be downloaded."""
+    """picture: PNG; small_picture: the same for a notebook's file. audio: MP3. Any may be empty where it can't be had.
+    files: what can be downloaded."""
 
     files: Files = field(default_factory=dict)
     picture: bytes = b""
+    small_picture: bytes = b""
     audio: bytes = b""
 
 
 def load(files: Files) -> FinishedSong:
-    """Reads picture and sound. Raises what reading them raises."""
+    """Reads picture and sound. Raises what reading the sound raises; a song may be without a picture."""
+    picture = small_picture = b""
+    if "overview.png" in files:
+        with contextlib.suppress(HarmoniaError, OSError):
+            picture = files["overview.png"]()
+            small_picture = output_copy(picture)
     return FinishedSong(
         files,
-        picture=files["overview.png"]() if "overview.png" in files else b"",
+        picture=picture,
+        small_picture=small_picture,
         audio=listening_copy(files["song.flac"]()) if "song.flac" in files else b"",
     )
+
+
+def output_copy(png: bytes) -> bytes:
+    """The same picture, small. Raises OSError for what is none."""
+    with Image.open(io.BytesIO(png)) as picture:
+        width = min(OUTPUT_WIDTH, picture.width)
+        size = (width, round(picture.height * width / picture.width))
+        small = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.quantize(OUTPUT_COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def listening_copy(flac: bytes) -> bytes:

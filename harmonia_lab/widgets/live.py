@@ -14,6 +14,7 @@ import traitlets
 
 from harmonia_lab.protocol.events import AudioPreview
 from harmonia_lab.widgets.finished import FinishedSong
+from harmonia_lab.widgets.routing import handle_where_asked
 from harmonia_lab.widgets.scene import View
 
 __all__ = ["LiveFace"]
@@ -38,6 +39,7 @@ class LiveFace:
     def __init__(self, clicked: Callable[[str, str], None]) -> None:
         """clicked: gets "cancel", "retry" or "file", and the file's name."""
         self.widget = _Live()
+        handle_where_asked(self.widget)
 
         def heard(_widget: object, content: Any, _buffers: object) -> None:
             clicked(str(content.get("ask", "")), str(content.get("name", "")))
@@ -51,6 +53,8 @@ class LiveFace:
         with self.widget.hold_sync():
             self.widget.audio, self.widget.picture = song.audio, song.picture
             self.widget.files = list(song.files)
+        # The page keeps what a trait held before the last message as well: bytes that were shed go with another one.
+        self.widget.send_state("files")
 
     def hand_over(self, name: str, data: bytes) -> None:
         self.widget.send({"file": name}, [data])

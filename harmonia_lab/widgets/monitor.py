@@ -21,6 +21,7 @@ from harmonia_lab.protocol.models import Job
 from harmonia_lab.widgets.panel import PACER
 from harmonia_lab.widgets.presence import front_end, in_kernel
 from harmonia_lab.widgets.rooms import Studio
+from harmonia_lab.widgets.routing import handle_where_asked
 from harmonia_lab.widgets.scene import ENDED
 
 __all__ = ["COLUMNS", "Monitor", "rows"]
@@ -73,6 +74,7 @@ class Monitor:
         self._lock = threading.Lock()
         self.live = True
         self.widget = _Table()
+        handle_where_asked(self.widget)
         self.widget.on_msg(self._clicked)
         self._unsubscribe = studio.events.subscribe(self._heard)
         self.paint()

@@ -57,7 +57,7 @@ const save = (name, data) => {
 const previewPlayer = () => {
   const box = make("div", "hl-preview");
   const label = make("span", "hl-name");
-  const audio = make("audio", "", { controls: "", "aria-label": "What has been made so far" });
+  const audio = make("audio", "", { "aria-label": "What has been made so far" });
   let chunks = [];
   let next = 0;
   let source = "";
@@ -84,6 +84,7 @@ const previewPlayer = () => {
     }
     label.textContent = `Preview: ${name}`;
     chunks.push(blobUrl(data, piece.type));
+    audio.controls = true; // a player's buttons are a hundred nodes: not before there is something to play
     box.hidden = false;
     if (!audio.src) play(false);
     else if (audio.ended) play(true);
@@ -110,21 +111,27 @@ function render({ model, el }) {
   busy.hidden = true;
   const lyrics = make("pre", "hl-lyrics", { tabindex: "0", "aria-label": "Lyrics" });
   const picture = make("img", "hl-picture");
-  const audio = make("audio", "hl-audio", { controls: "", preload: "metadata", "aria-label": "The song" });
+  const audio = make("audio", "hl-audio", { preload: "metadata", "aria-label": "The song" });
   const files = make("ul", "hl-files", { "aria-label": "Downloads" });
   const preview = previewPlayer();
   const ask = (what, more = {}) => model.send({ ask: what, ...more });
   let waiting = 0;
+  // Older kernels hear clicks only between cells. A cancel is asked for again, ever more rarely, should a broken
+  // connection have swallowed it: cancelling twice is cancelling.
+  const insist = (node, what, after) => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => {
+      if (!node.disabled) return;
+      say(busy, "The kernel has not answered yet: it may be busy with a cell, and hear this when the cell has ended. Interrupt the kernel to stop the cell now.");
+      if (what !== "cancel") return;
+      ask(what);
+      insist(node, what, 2 * after);
+    }, after);
+  };
   const click = (node, what) => {
     node.disabled = true;
     ask(what);
-    clearTimeout(waiting);
-    // Most kernels hear clicks only between cells.
-    waiting = setTimeout(() => {
-      if (!node.disabled) return;
-      if (what === "cancel") ask(what); // right after a reload a click can get lost; cancelling twice is cancelling
-      say(busy, "The kernel is busy with a cell, and will hear this when the cell has ended. Interrupt the kernel to stop the cell now.");
-    }, PATIENCE_MS);
+    insist(node, what, PATIENCE_MS);
   };
   const heard = (node) => {
     if (!node.disabled) return;
@@ -142,6 +149,7 @@ function render({ model, el }) {
   words.append(title, facts, lyrics);
   song.append(picture, audio, preview.box, files);
   root.append(progress, words, song);
+  el.classList.add("hl-room");
   el.append(root);
 
   const drawChips = (list) => {
@@ -199,6 +207,7 @@ function render({ model, el }) {
 
   const drawAudio = () => {
     showBytes(audio, model.get("audio"), "audio/mpeg");
+    audio.controls = !audio.hidden;
     if (audio.hidden) delete root.dataset.song;
     else root.dataset.song = "here";
   };
@@ -231,9 +240,12 @@ function render({ model, el }) {
   [draw, drawPicture, drawAudio, drawFiles].forEach((each) => each());
   return () => {
     for (const [news, heed] of Object.entries(heeded)) model.off(news, heed);
-    preview.clear();
     clearTimeout(waiting);
-    [picture, audio].forEach((node) => node.src && URL.revokeObjectURL(node.src));
+    preview.clear();
+    [picture, audio].forEach((node) => showBytes(node, null));
+    // The page keeps what it gave us to draw on; and a player, until it is told that there is nothing to play.
+    audio.load();
+    root.remove();
   };
 }
 

@@ -41,6 +41,9 @@ POLL_S = 0.1
 KEPT_SONGS = 3
 """Panels that hold their song's sound and picture, the latest; the cell of an older one shows its summary instead."""
 
+ELSEWHERE = "memory: that of another process, not seen from here"
+"""What stands in the place of this machine's memory, which is not where the song is made."""
+
 _HOLDING: deque[weakref.ref[Panel]] = deque()
 
 _READER = ThreadPoolExecutor(1, "harmonia-summary")
@@ -93,7 +96,7 @@ class Panel:
         self._lock = threading.RLock()
         self._scene = Scene(room.generation_id)
         self._face: Face | None = None
-        self._memory, self._memory_at = "", 0.0
+        self._memory, self._memory_at = "" if room.here else ELSEWHERE, 0.0
         self._notice = ""
         self._end: object = None
         self._song = FinishedSong()

@@ -13,6 +13,7 @@ import ipywidgets
 
 from harmonia_lab.protocol.events import AudioPreview
 from harmonia_lab.widgets.finished import FinishedSong
+from harmonia_lab.widgets.routing import handle_where_asked
 from harmonia_lab.widgets.scene import View
 
 __all__ = ["PlainFace"]
@@ -29,6 +30,7 @@ class PlainFace:
         self._lyrics = ipywidgets.Textarea(disabled=True, layout={"width": "100%", "height": "12em", "display": "none"})
         self._cancel = ipywidgets.Button(description="Cancel")
         self._retry = ipywidgets.Button(description="Retry")
+        handle_where_asked(self._cancel, self._retry)
         self._cancel.on_click(lambda _: clicked("cancel", ""))
         self._retry.on_click(lambda _: clicked("retry", ""))
         self._buttons = ipywidgets.HBox([self._cancel, self._retry])

@@ -163,11 +163,13 @@ class ServerRoom:
         if result is None:
             raise Refused("The song is not done.", code=ErrorCode.NOT_FOUND)
         files: Files = {"song.flac": lambda: _fetch(result.audio_url)}
-        if isinstance(self._token, str):  # the stems' links are given for a token, not for a link
+        if isinstance(self._token, str):  # the link is the song's alone; what else there is, is given for a token
             place = urlsplit(result.audio_url)._replace(query="")
-            listing = place._replace(path=place.path.removesuffix("audio") + "stems").geturl()
-            for stem in json.loads(_fetch(listing, self._token))["stems"]:
+            beside = place._replace(path=place.path.removesuffix("audio")).geturl()
+            for stem in json.loads(_fetch(f"{beside}stems", self._token))["stems"]:
                 files[f"stems/{stem['name']}"] = _fetcher(stem["url"])
+            files["song.mid"] = _fetcher(f"{beside}midi", self._token)
+            files["overview.png"] = _fetcher(f"{beside}overview", self._token)
         return files
 
     def leave(self) -> None:
@@ -176,8 +178,8 @@ class ServerRoom:
             self._client.disconnect()
 
 
-def _fetcher(url: str) -> Callable[[], bytes]:
-    return lambda: _fetch(url)
+def _fetcher(url: str, token: str | None = None) -> Callable[[], bytes]:
+    return lambda: _fetch(url, token)
 
 
 def _fetch(url: str, token: str | None = None) -> bytes:

@@ -35,7 +35,8 @@ _HEADLINES: dict[JobStatus, str] = {
 @dataclass(frozen=True)
 class Scene:
     """What is known of one generation. active: the latest that was seen of it. began: tokens and seconds when stage 1
-    was first heard of with some; rate: tokens each second since then. stage_1_skipped: the metadata was given."""
+    was first heard of with some; rate: tokens each second since then, by the clock: the model's pauses between two
+    answers count. stage_1_skipped: the metadata was given."""
 
     generation_id: str
     state: State = field(default_factory=State)
@@ -79,7 +80,8 @@ def follow(scene: Scene, state: State, now: float) -> Scene:
         metadata=active.metadata or after.metadata,
         stage_1_skipped=active.stage == "audio" and active.metadata is None,
     )
-    return _with_rate(after, active, now)
+    written_before = 0 if scene.active is None else scene.active.tokens_generated or 0
+    return _with_rate(after, written_before, now)
 
 
 def view(scene: Scene, *, memory: str = "", notice: str = "") -> View:
@@ -108,9 +110,10 @@ def view(scene: Scene, *, memory: str = "", notice: str = "") -> View:
     }
 
 
-def _with_rate(scene: Scene, active: ActiveGeneration, now: float) -> Scene:
-    tokens = active.tokens_generated
-    if not tokens:
+def _with_rate(scene: Scene, written_before: int, now: float) -> Scene:
+    """Where tokens came; what follows the writing takes nothing from its rate."""
+    tokens = 0 if scene.active is None else scene.active.tokens_generated or 0
+    if tokens in (0, written_before):
         return scene
     if scene.began is None or tokens < scene.began[0]:
         return replace(scene, began=(tokens, now), rate=None)
@@ -189,7 +192,8 @@ def _tokens(scene: Scene) -> str:
     tokens = scene.active.tokens_generated if scene.active is not None else None
     if not tokens:
         return ""
-    rate = "" if scene.rate is None else f" · {scene.rate:.0f} tokens/s"
+    # The log's `tokens_per_second` leaves the pauses out: only the model's server knows them, and says so at the end.
+    rate = "" if scene.rate is None else f" · {scene.rate:.0f} tokens/s with pauses"
     return f"{tokens} tokens{rate}"
 
 
@@ -225,5 +229,7 @@ def _connection(state: State) -> str:
 def _eta(seconds: float | None) -> str:
     if seconds is None:
         return ""
+    if round(seconds) == 0:
+        return "nearly done"
     minutes, rest = divmod(round(seconds), 60)
     return f"about {minutes} min {rest} s left" if minutes else f"about {rest} s left"

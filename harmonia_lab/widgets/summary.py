@@ -27,10 +27,10 @@ EMPTY: Bundle = {"text/plain": ""}
 def bundles(view: View, song: FinishedSong) -> tuple[Bundle, Bundle]:
     """Two outputs: the words with the sound, then the picture (an image of its own, which code hosts show)."""
     words: Bundle = {"text/html": _html(view, song), "text/plain": _text(view)}
-    if not song.picture:
+    if not song.small_picture:
         return words, EMPTY
     alt = f"Waveform, sung lines and spectrogram of {view['title'] or 'the song'}"
-    return words, {"image/png": base64.b64encode(song.picture).decode(), "text/plain": alt}
+    return words, {"image/png": base64.b64encode(song.small_picture).decode(), "text/plain": alt}
 
 
 def _html(view: View, song: FinishedSong) -> str:

@@ -71,6 +71,7 @@ def test_a_song_is_started_listed_shown_and_downloaded(served):
     [
         ("audio", "song.flac", "audio/flac"),
         ("midi", "song.mid", "audio/midi"),
+        ("overview", "overview.png", "image/png"),
         ("stems/1-piano.flac", "stems/1-piano.flac", "audio/flac"),
     ],
 )
@@ -145,7 +146,7 @@ def test_stems_are_listed_with_links_that_work(served):
         assert call(served, "GET", stem["url"], user=None)[0] == 200
 
 
-ROUTES = ["", "/audio", "/midi", "/stems", "/stems/1-piano.flac"]
+ROUTES = ["", "/audio", "/midi", "/overview", "/stems", "/stems/1-piano.flac"]
 
 
 @pytest.mark.parametrize("route", ROUTES)

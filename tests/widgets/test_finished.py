@@ -1,11 +1,13 @@
-"""The listening copy: the same sound, small."""
+"""The copies that a notebook holds: the same sound and the same picture, small."""
 
 import io
 
 import numpy as np
 import soundfile
+from PIL import Image
 
-from harmonia_lab.widgets.finished import FinishedSong, listening_copy, load
+from harmonia_lab.errors import Disconnected
+from harmonia_lab.widgets.finished import FinishedSong, listening_copy, load, output_copy
 
 RATE = 48_000
 
@@ -31,9 +33,27 @@ def test_a_copy_is_short_and_sounds_the_same():
     assert abs(heard[middle].std() / tone[middle].std() - 1) < 0.05
 
 
+def test_a_picture_keeps_its_shape_and_its_colours_in_a_part_of_the_bytes():
+    grain = np.random.default_rng(7).integers(0, 60, (820, 1600, 3), dtype=np.uint8)
+    grain[:, 800:, 0] += 180
+    buffer = io.BytesIO()
+    Image.fromarray(grain).save(buffer, "PNG")
+    copy = output_copy(buffer.getvalue())
+    assert len(copy) < len(buffer.getvalue()) / 3
+    with Image.open(io.BytesIO(copy)) as small:
+        assert small.size == (1000, 512)
+        pixels = np.asarray(small.convert("RGB"), dtype=float)
+    assert abs(pixels[:, :490].mean() - 29.5) < 5
+    assert abs(pixels[:, 510:, 0].mean() - 209.5) < 5
+
+
 def test_what_cannot_be_had_is_empty():
     assert load({}) == FinishedSong()
     data, _ = flac(0.5)
-    song = load({"song.flac": lambda: data, "overview.png": lambda: b"picture"})
-    assert song.picture == b"picture"
+
+    def away():
+        raise Disconnected("There is no picture.")
+
+    song = load({"song.flac": lambda: data, "overview.png": away})
+    assert (song.picture, song.small_picture) == (b"", b"")
     assert song.audio

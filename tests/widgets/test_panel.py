@@ -171,8 +171,10 @@ def test_the_same_class_shows_a_generation_of_any_server(lab, gate, tmp_path):
         assert panel.settled.wait(WAIT_S)
         assert panel.view["title"] == METADATA.title
         assert panel.view["memory"] == ""
-        assert panel.widget.files == ["song.flac", "stems/1-piano.flac", "stems/2-double-bass.flac"]
+        stems = ["stems/1-piano.flac", "stems/2-double-bass.flac"]
+        assert panel.widget.files == ["song.flac", *stems, "song.mid", "overview.png"]
         assert panel.widget.audio
+        assert panel.widget.picture.startswith(b"\x89PNG")
     finally:
         panel.close()
 
@@ -182,7 +184,7 @@ def test_a_click_cancels_on_a_server_too(lab):
     token = server.token("ann")
     panel = Panel(server.url, token, _started(server, token))
     try:
-        until(panel, status="processing")
+        assert "another process" in until(panel, status="processing")["memory"]
         click(panel, "cancel")
         drawn(panel, status="cancelled")
     finally:

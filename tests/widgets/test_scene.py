@@ -90,8 +90,19 @@ def test_title_and_lyrics_appear_as_they_are_written_with_the_speed_of_writing()
     # Two events for each progress: clock(index) is in half seconds.
     shown = watch(live(teller), clock=lambda index: index / 2)[0][-1]
     assert (shown["title"], shown["lyrics"]) == ("Low Tide", "The sea")
-    assert shown["tokens"] == "40 tokens · 30 tokens/s"
+    assert shown["tokens"] == "40 tokens · 30 tokens/s with pauses"
     assert shown["stages"][0]["step"] == "lyrics"
+
+
+def test_the_speed_of_writing_stays_as_it_was_when_the_last_word_was_written():
+    teller = Teller("g", 0, 0)
+    teller.stage_1(0)
+    write(teller, 10)
+    write(teller, 40)
+    written = watch(live(teller), clock=lambda index: index / 2)[0][-1]
+    write(teller, 40)
+    write(teller, 40)
+    assert watch(live(teller), clock=lambda index: index / 2)[0][-1]["tokens"] == written["tokens"]
 
 
 def test_what_was_written_stays_to_be_seen_after_a_cancel():

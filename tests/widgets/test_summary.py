@@ -38,7 +38,7 @@ def test_words_from_a_model_stay_words():
 
 
 def test_the_sound_plays_without_a_script_and_the_picture_is_an_image():
-    song = FinishedSong(picture=b"\x89PNG", audio=b"sound")
+    song = FinishedSong(picture=b"large", small_picture=b"\x89PNG", audio=b"sound")
     words, picture = bundles(shown(), song)
     ((_, audio),) = [tag for tag in Tags(words["text/html"]).found if tag[0] == "audio"]
     assert "controls" in audio
