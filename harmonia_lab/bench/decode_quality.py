@@ -41,7 +41,7 @@ def compare_tokens(
     on by windows, each 3/5 of a window after the last. None is the model's own (30 s). A shorter one runs the same
     lines, since these know of a window nothing but its length.
 
-    differences: the first of each row that has one, with its margin. same: none, or all of them within the allowed one.
+    differences: of each row, those at the first step that has one, with their margins. same: none, or all of them within the allowed one.
     """
     sampling = sampling or Sampling(top_k=min(250, musicgen.lm.card))
     attributes, _ = musicgen._prepare_tokens_and_attributes(texts, None)  # noqa: SLF001 - as MusicGen.generate does
@@ -63,14 +63,14 @@ def compare_tokens(
         ours = generate_windows(
             decoder, conditions_at, frames=frames, window=window, stride=stride, prompt=prompt, **how
         )
-    differences: dict[int, dict[str, Any]] = {}
+    differences: list[dict[str, Any]] = []
     for part in plan_windows(frames, window=window, stride=stride, prompt=prompt_frames):
         both = [codes[..., part.start : part.start + part.length] for codes in (theirs, ours)]
-        differ = (both[0] != both[1]).flatten(1).any(1).tolist()
-        rows = [row for row, differs in enumerate(differ) if differs and row not in differences]
+        gone = {each["row"] for each in differences}
+        rows = [row for row in (both[0] != both[1]).flatten(1).any(1).nonzero()[:, 0].tolist() if row not in gone]
         if rows:
-            found = _differences(musicgen, *both, rows, attributes, part.known, sampling, states[part.start])
-            differences |= {each["row"]: each | {"window_start": part.start} for each in found}
+            found = _differences(musicgen, both, rows, attributes, part.known, sampling, states[part.start])
+            differences += [each | {"window_start": part.start} for each in found]
     return {
         "rows": len(texts),
         "frames": frames,
@@ -78,8 +78,8 @@ def compare_tokens(
         "window": window,
         "sampling": "greedy" if sampling.greedy else f"top-p {sampling.top_p:g}" if sampling.top_p else "top-k",
         "tokens": theirs.numel(),
-        "differences": list(differences.values()),
-        "same": all(each["margin"] < ALLOWED_MARGIN for each in differences.values()),
+        "differences": differences,
+        "same": all(each["margin"] < ALLOWED_MARGIN for each in differences),
     }
 
 
@@ -116,24 +116,23 @@ def reference_logits(musicgen: Any, codes: Tensor, attributes: list[Any]) -> Ten
 
 def _differences(
     musicgen: Any,
-    theirs: Tensor,
-    ours: Tensor,
+    both: list[Tensor],
     rows: list[int],
     attributes: list[Any],
     known: int,
     sampling: Sampling,
     rng_state: Tensor,
 ) -> Iterator[dict[str, Any]]:
-    """The first in each of the rows, within one window. theirs, ours: [B, K, T]. known: frames before the choices.
+    """Those at the first step of each row that has one, within one window. both: theirs and ours, [B, K, T]. known: frames at its start.
 
     Up to there a row heard the same in both loops. margin: the larger of both choices' distances from what the
     reference's logits, computed in one pass, would choose: so neither loop is taken at its word.
     """
     lm = musicgen.lm
-    logits = reference_logits(musicgen, theirs, attributes)  # [S - 1, B, K, card]
-    sequences = [_interleaved(lm, codes).permute(2, 0, 1) for codes in (theirs, ours)]  # [S, B, K]
+    logits = reference_logits(musicgen, both[0], attributes)  # [S - 1, B, K, card]
+    sequences = [_interleaved(lm, codes).permute(2, 0, 1) for codes in both]  # [S, B, K]
     steps = {row: int((sequences[0] != sequences[1])[:, row].any(1).nonzero()[0]) for row in rows}
-    first = lm.pattern_provider.get_pattern(theirs.shape[-1]).get_first_step_with_timesteps(known)
+    first = lm.pattern_provider.get_pattern(both[0].shape[-1]).get_first_step_with_timesteps(known)
     noise_at: dict[int, Tensor] = {}
     if not sampling.greedy:
         generator = torch.Generator(logits.device)
