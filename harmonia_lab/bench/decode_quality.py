@@ -41,7 +41,8 @@ def compare_tokens(
     on by windows, each 3/5 of a window after the last. None is the model's own (30 s). A shorter one runs the same
     lines, since these know of a window nothing but its length.
 
-    differences: of each row, those at the first step that has one, with their margins. same: none, or all of them within the allowed one.
+    differences: of each row, those at the first step that has one, with their margins. same: there is none, or all are
+    within the allowed margin.
     """
     sampling = sampling or Sampling(top_k=min(250, musicgen.lm.card))
     attributes, _ = musicgen._prepare_tokens_and_attributes(texts, None)  # noqa: SLF001 - as MusicGen.generate does
@@ -123,9 +124,11 @@ def _differences(
     sampling: Sampling,
     rng_state: Tensor,
 ) -> Iterator[dict[str, Any]]:
-    """Those at the first step of each row that has one, within one window. both: theirs and ours, [B, K, T]. known: frames at its start.
+    """Those at the first step of each row that has one, within one window.
 
-    Up to there a row heard the same in both loops. margin: the larger of both choices' distances from what the
+    both: theirs and ours, [B, K, T]. known: frames at the window's start that both were given.
+
+    Up to that step a row heard the same in both loops. margin: the larger of both choices' distances from what the
     reference's logits, computed in one pass, would choose: so neither loop is taken at its word.
     """
     lm = musicgen.lm
