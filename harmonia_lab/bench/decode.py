@@ -5,7 +5,8 @@ figure is the median of its steps, the table's the median over the rounds, with 
 round. Beside each loop stands its floor: the bytes that a step must read (weights as this loop holds them, keys and
 values) over the memory bandwidth measured in the same rounds. Runs on a CPU and, unchanged, on a GPU.
 
-The loops are in `decode_loops.py`, the comparison of tokens in `decode_quality.py`, the table in `decode_table.py`.
+The loops are in `decode_loops.py`, the comparison of tokens in `decode_quality.py`, what a preview costs in
+`decode_preview.py`, the table in `decode_table.py`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 import torch
 
 from harmonia_lab.bench.decode_loops import Audiocraft, Loop, Ours, Stopwatch, Transformers
+from harmonia_lab.bench.decode_preview import PreviewCost
 from harmonia_lab.bench.decode_quality import compare_logits, compare_tokens
 from harmonia_lab.bench.decode_table import table
 from harmonia_lab.bench.surroundings import spread
@@ -92,6 +94,7 @@ def measure(
     lm, device = musicgen.lm, musicgen.device
     steps = steps or (192 if device.type == "cuda" else 12)
     loops = _loops(musicgen)
+    preview = PreviewCost(musicgen)
     times: dict[tuple[str, int, int], list[float]] = {}
     bandwidth: dict[tuple[int, int], list[float]] = {}
     for number in range(rounds + 1):
@@ -106,6 +109,7 @@ def measure(
                         times.setdefault((loop.name, position, batch), []).append(statistics.median(watch.steps_s))
                 if number:
                     bandwidth.setdefault((position, batch), []).append(read)
+        preview.round(counts=number > 0)
     rows = []
     for (name, position, batch), medians in times.items():
         loop = next(loop for loop in loops if loop.name == name)
@@ -134,6 +138,7 @@ def measure(
         "steps": steps,
         "bandwidth_gb_per_s": spread([read / 1e9 for reads in bandwidth.values() for read in reads]),
         "rows": rows,
+        "preview": preview.figures(times["fast", positions[0], batches[0]], batches[0]),
         "tokens": _tokens(musicgen, loops),
         "logits": {
             loop.name: compare_logits(musicgen, loop.decoder, TEXTS[:2], frames=40)

@@ -10,7 +10,7 @@ __all__ = ["table"]
 
 HEAD = (
     f"{'loop':<23}{'batch':>5}{'at':>6}{'ms/step':>9}{'(range)':>18}{'steps/s':>9}{'real time':>10}"
-    f"{'MB/step':>9}{'floor ms':>9}{'× floor':>8}{'× audiocraft':>19}{'× transformers':>19}"
+    f"{'MB/step':>9}{'floor ms':>9}{'× floor':>8}{'× audiocraft':>21}{'× transformers':>21}"
 )
 """MB: 1e6 bytes. real time: seconds of generating per second of audio, one prompt or all of a batch at once."""
 
@@ -36,7 +36,7 @@ def _model(model: dict[str, Any]) -> list[str]:
             f"{row['loop']:<23}{row['batch']:>5}{row['position']:>6}{step['median']:>9.2f}{spread:>18}"
             f"{row['steps_per_s']:>9.1f}{row['real_time_factor']:>9.2f}×{row['bytes_per_step'] / 1e6:>9.1f}"
             f"{row['floor_ms']:>9.2f}{row['times_floor']:>8.2f}"
-            f"{shown(row['faster_than_audiocraft']):>19}{shown(row['faster_than_transformers']):>19}"
+            f"{shown(row['faster_than_audiocraft']):>21}{shown(row['faster_than_transformers']):>21}"
         )
     return [*lines, "", *_quality(model), ""]
 
@@ -52,6 +52,12 @@ def _quality(model: dict[str, Any]) -> list[str]:
     if model["tokens"]:
         tokens = sum(compared["tokens"] for compared in model["tokens"])
         lines.append(f"tokens as audiocraft's: {same} of {len(model['tokens'])} comparisons ({tokens} tokens)")
+    heard = model["preview"]
+    lines.append(
+        f"preview, fast: {100 * heard['cost']:.1f} % of the time, first after {heard['first_s']:.2f} s of audio, "
+        f"error {heard['relative_error']:.1e}; a second of sound takes {1e3 * heard['pieces_s']:.0f} ms in pieces, "
+        f"{1e3 * heard['whole_s']:.0f} ms as a whole"
+    )
     return lines + [
         f"logits, {name}: error {cost['rms_error']:.1e} of their deviation (largest {cost['max_error']:.1e}), "
         f"same argmax {100 * cost['argmax_agreement']:.2f} %"
