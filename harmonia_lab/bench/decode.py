@@ -57,6 +57,9 @@ def run(options: argparse.Namespace) -> int:
     if any(not 1 <= batch <= len(TEXTS) for batch in options.batches) or any(at < 0 for at in options.positions):
         raise InvalidRequest("--batches go from 1 to 4, --positions from 0 on.")
     device = resolve_device(options.device)
+    least = Stopwatch.GPU_BLOCK if device.type == "cuda" else 1
+    if options.steps is not None and options.steps < least:
+        raise InvalidRequest(f"--steps {options.steps} is too few.", hint=f"Choose {least} or more.")
     how = {"rounds": options.runs, "positions": options.positions, "batches": options.batches, "steps": options.steps}
     models = []
     for name in [options.model] if options.model else options.size.split(","):
@@ -86,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
 def measure(
     musicgen: Any, *, rounds: int, positions: list[int], batches: list[int], steps: int | None = None
 ) -> dict[str, Any]:
-    """One round that does not count, then `rounds`. steps: that count, in each run; by default 12, on a GPU 192.
+    """One run of each loop that does not count, then `rounds`. steps: that count in a run; by default 12, on a GPU 192.
 
     positions: frames that each run starts from. batches: prompts at once, 1 to 4. Plain JSON values: milliseconds,
     bytes, GB (1e9 bytes) per second; each spread is a median with the least and the largest.
@@ -97,18 +100,18 @@ def measure(
     preview = PreviewCost(musicgen)
     times: dict[tuple[str, int, int], list[float]] = {}
     bandwidth: dict[tuple[int, int], list[float]] = {}
+    cases = [(position, batch) for position in positions for batch in batches]
     for number in range(rounds + 1):
         print(f"round {number} of {rounds}{' (warm-up, not counted)' if number == 0 else ''}", file=sys.stderr)
-        for position in positions:
-            for batch in batches:
-                read = _bandwidth(device)
-                for loop in loops:
-                    watch = Stopwatch(device, WARM_UP)
-                    loop.run(TEXTS[:batch], position, steps + WARM_UP, watch)
-                    if number:
-                        times.setdefault((loop.name, position, batch), []).append(statistics.median(watch.steps_s))
+        for position, batch in cases if number else cases[:1]:
+            read = _bandwidth(device)
+            for loop in loops:
+                watch = Stopwatch(device, WARM_UP)
+                loop.run(TEXTS[:batch], position, steps + WARM_UP, watch)
                 if number:
-                    bandwidth.setdefault((position, batch), []).append(read)
+                    times.setdefault((loop.name, position, batch), []).append(statistics.median(watch.steps_s))
+            if number:
+                bandwidth.setdefault((position, batch), []).append(read)
         preview.round(counts=number > 0)
     rows = []
     for (name, position, batch), medians in times.items():

@@ -77,7 +77,15 @@ def test_the_table_says_it_all(figures):
 
 
 @pytest.mark.parametrize(
-    "args", [("--batches", "5"), ("--positions", "-1"), ("--size", "huge"), ("--device", "tpu"), ("--size", "")]
+    "args",
+    [
+        ("--batches", "5"),
+        ("--positions", "-1"),
+        ("--size", "huge"),
+        ("--device", "tpu"),
+        ("--size", ""),
+        ("--steps", "0"),
+    ],
 )
 def test_what_cannot_be_measured_is_refused(args):
     with pytest.raises(InvalidRequest):
