@@ -168,7 +168,10 @@ def _random_codes(lm: Any, rows: int, frames: int, *, seed: int) -> Tensor:
 @contextmanager
 def _set(musicgen: Any, frames: int, window: int, stride: int, sampling: Sampling) -> Iterator[None]:
     """Inside, audiocraft generates so many frames in such windows. It cuts seconds to frames: half a frame is added."""
-    longest, rate = musicgen.max_duration, musicgen.frame_rate
+    rate = musicgen.frame_rate
+    before = {
+        name: getattr(musicgen, name) for name in ("max_duration", "duration", "extend_stride", "generation_params")
+    }
     musicgen.max_duration = (window + 0.5) / rate
     musicgen.set_generation_params(
         use_sampling=sampling.use_sampling,
@@ -181,4 +184,5 @@ def _set(musicgen: Any, frames: int, window: int, stride: int, sampling: Samplin
     try:
         yield
     finally:
-        musicgen.max_duration = longest
+        for name, value in before.items():
+            setattr(musicgen, name, value)

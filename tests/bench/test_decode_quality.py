@@ -1,7 +1,6 @@
 """The comparison that `harmonia bench decode` makes: with real models, whose ties it must tell from defects."""
 
 import pytest
-import torch
 
 from harmonia_lab.bench.decode_quality import ALLOWED_MARGIN, compare_logits, compare_tokens
 from harmonia_lab.engines.musicgen.decoder import Decoder
@@ -58,9 +57,10 @@ def test_a_defect_is_no_tie(musicgen):
 
 def test_a_model_is_left_as_it_was(musicgen, fast):
     model = musicgen("tiny")
-    before = model.max_duration, torch.get_default_dtype()
+    model.set_generation_params(duration=7, top_k=3)
+    before = model.max_duration, model.duration, model.extend_stride, dict(model.generation_params)
     compare_tokens(model, fast["tiny"], TEXTS[:1], frames=12, window=10)
-    assert (model.max_duration, torch.get_default_dtype()) == before
+    assert (model.max_duration, model.duration, model.extend_stride, model.generation_params) == before
 
 
 def test_the_cost_of_a_precision_is_told(musicgen, fast):
