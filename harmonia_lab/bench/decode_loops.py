@@ -30,16 +30,16 @@ class Stopwatch:
     GPU_BLOCK = 16
 
     def __init__(self, device: torch.device, skip: int) -> None:
-        self._gpu, self._skip = device.type == "cuda", skip
-        self._block = self.GPU_BLOCK if self._gpu else 1
+        self._device, self._skip = device, skip
+        self._block = self.GPU_BLOCK if device.type == "cuda" else 1
         self._calls = 0
         self._stamps: list[float] = []
 
     def __call__(self, *_: Any) -> None:
         self._calls += 1
         if self._calls >= self._skip and (self._calls - self._skip) % self._block == 0:
-            if self._gpu:
-                torch.cuda.synchronize()
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)
             self._stamps.append(time.perf_counter())
 
     @property
