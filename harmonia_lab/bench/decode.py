@@ -43,6 +43,9 @@ from harmonia_lab.storage import storage_errors
 
 __all__ = ["measure", "run"]
 
+_Case = tuple[str, int, int]
+"""A loop's name, a position, a batch."""
+
 TEXTS = ["a calm piano melody over rain", "epic strings and brass", "lofi hip hop drums", "solo violin lament"]
 WARM_UP = 4
 """Steps of each run that don't count."""
@@ -98,8 +101,8 @@ def measure(
     steps = steps or (192 if device.type == "cuda" else 12)
     loops = _loops(musicgen)
     preview = PreviewCost(musicgen)
-    times: dict[tuple[str, int, int], list[float]] = {}
-    bandwidth: dict[tuple[int, int], list[float]] = {}
+    times: dict[_Case, list[float]] = {}  # seconds a step, one for each round
+    reads: dict[tuple[int, int], list[float]] = {}  # bytes per second, likewise
     cases = [(position, batch) for position in positions for batch in batches]
     for number in range(rounds + 1):
         print(f"round {number} of {rounds}{' (warm-up, not counted)' if number == 0 else ''}", file=sys.stderr)
@@ -111,36 +114,21 @@ def measure(
                 if number:
                     times.setdefault((loop.name, position, batch), []).append(statistics.median(watch.steps_s))
             if number:
-                bandwidth.setdefault((position, batch), []).append(read)
+                reads.setdefault((position, batch), []).append(read)
         preview.round(counts=number > 0)
-    rows = []
-    for (name, position, batch), medians in times.items():
-        loop = next(loop for loop in loops if loop.name == name)
+
+    def row(loop: Loop, position: int, batch: int) -> dict[str, Any]:
         bytes_read = loop.weight_bytes + _cache_read(lm, 2 * batch, position + WARM_UP + steps // 2)
-        floors = [bytes_read / read for read in bandwidth[position, batch]]  # of each round
-        rows.append(
-            {
-                "loop": name,
-                "position": position,
-                "batch": batch,
-                "step_ms": spread([1e3 * s for s in medians]),
-                "steps_per_s": 1 / statistics.median(medians),
-                "real_time_factor": statistics.median(medians) * musicgen.frame_rate,
-                "bytes_per_step": bytes_read,
-                "floor_ms": 1e3 * statistics.median(floors),
-                "times_floor": statistics.median(s / floor for s, floor in zip(medians, floors, strict=True)),
-                **{
-                    f"faster_than_{peer}": _ratio(times, peer, name, position, batch)
-                    for peer in ("audiocraft", "transformers")
-                },
-            }
+        return {"loop": loop.name, "position": position, "batch": batch} | _figures(
+            times, (loop.name, position, batch), bytes_read, reads[position, batch], musicgen.frame_rate
         )
+
     return {
         "shape": {"dim": lm.dim, "layers": len(lm.transformer.layers), "codebooks": lm.n_q, "card": lm.card},
         "dtype": str(lm.emb[0].weight.dtype).removeprefix("torch."),
         "steps": steps,
-        "bandwidth_gb_per_s": spread([read / 1e9 for reads in bandwidth.values() for read in reads]),
-        "rows": rows,
+        "bandwidth_gb_per_s": spread([read / 1e9 for each in reads.values() for read in each]),
+        "rows": [row(loop, position, batch) for position, batch in cases for loop in loops],
         "preview": preview.figures(times["fast", positions[0], batches[0]], batches[0]),
         "tokens": _tokens(musicgen, loops),
         "logits": {
@@ -148,6 +136,25 @@ def measure(
             for loop in loops
             if isinstance(loop, Ours)
         },
+    }
+
+
+def _figures(
+    times: dict[_Case, list[float]], case: _Case, bytes_read: int, reads: list[float], frame_rate: float
+) -> dict[str, Any]:
+    """Of one loop at one position. Against its floor and its peers it is held round by round."""
+    medians = times[case]
+    step_s = statistics.median(medians)
+    floors = [bytes_read / read for read in reads]
+    return {
+        "step_ms": spread([1e3 * s for s in medians]),
+        "steps_per_s": 1 / step_s,
+        "real_time_factor": step_s * frame_rate,
+        "bytes_per_step": bytes_read,
+        "floor_ms": 1e3 * statistics.median(floors),
+        "times_floor": statistics.median(s / floor for s, floor in zip(medians, floors, strict=True)),
+        "faster_than_audiocraft": _ratio(times, "audiocraft", case),
+        "faster_than_transformers": _ratio(times, "transformers", case),
     }
 
 
@@ -217,11 +224,10 @@ def _cache_read(lm: Any, rows: int, seen: int) -> int:
     return cache_bytes(layers=layers, rows=rows, width=lm.dim, positions=seen, dtype=dtype)
 
 
-def _ratio(
-    times: dict[tuple[str, int, int], list[float]], peer: str, name: str, position: int, batch: int
-) -> dict[str, float] | None:
-    """How many times as fast as the peer, round by round."""
+def _ratio(times: dict[_Case, list[float]], peer: str, case: _Case) -> dict[str, float] | None:
+    """How many times as fast as the peer, round by round; None for the peer itself, or where it was not run."""
+    name, position, batch = case
     theirs = times.get((peer, position, batch))
     if theirs is None or peer == name:
         return None
-    return spread([t / o for t, o in zip(theirs, times[name, position, batch], strict=True)])
+    return spread([t / o for t, o in zip(theirs, times[case], strict=True)])
