@@ -76,7 +76,7 @@ class AudioEngines:
         engine = self.chosen if choice in (None, "auto") else self._named(choice)
         if model is None or model in (engine.name, engine.record().get("model")):
             return engine
-        if choice is not None and engine.name != "musicgen":
+        if choice not in (None, "auto") and engine.name != "musicgen":
             raise InvalidRequest(
                 f"The engine {engine.name} has no model {model!r}.", details={"fields": ["audio", "audio_model"]}
             )

@@ -1,9 +1,12 @@
 """`harmonia bench decode`: MusicGen's decode loops side by side: audiocraft's, transformers', ours.
 
-Owns the method and the table. Rounds in which every loop takes some steps in turn, so that a busy moment hits all of
-them; a round's figure is the median of its steps, the table's the median over the rounds, with their range; ratios are
-taken within a round. Beside each loop stands its floor: the bytes that a step must read (weights as this loop holds
-them, keys and values) over the memory bandwidth measured in the same rounds. Runs on a CPU and, unchanged, on a GPU.
+Owns the method. Rounds in which every loop takes some steps in turn, so that a busy moment hits all of them; a round's
+figure is the median of its steps, the table's the median over the rounds, with their range; ratios are taken within a
+round. Beside each loop stands its floor: the bytes that a step must read (weights as this loop holds them, keys and
+values) over the memory bandwidth measured in the same rounds. Runs on a CPU and, unchanged, on a GPU.
+
+The loops are in `decode_loops.py`, the comparison of tokens in `decode_quality.py`, what a preview costs in
+`decode_preview.py`, the table in `decode_table.py`.
 """
 
 from __future__ import annotations
@@ -14,46 +17,71 @@ import statistics
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from harmonia_lab.bench.decode_loops import Audiocraft, Loop, Ours, Stopwatch, Transformers
+from harmonia_lab.bench.decode_preview import PreviewCost
 from harmonia_lab.bench.decode_quality import compare_logits, compare_tokens
+from harmonia_lab.bench.decode_table import table
+from harmonia_lab.bench.surroundings import spread
 from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft
 from harmonia_lab.engines.musicgen.decoder import Decoder
 from harmonia_lab.engines.musicgen.kv_cache import cache_bytes
+from harmonia_lab.engines.musicgen.memory import free_memory
+from harmonia_lab.engines.musicgen.models import resolve_device
 from harmonia_lab.engines.musicgen.random_checkpoint import make_checkpoint
-from harmonia_lab.engines.probes import host
+from harmonia_lab.engines.musicgen.sampling import Sampling
+from harmonia_lab.engines.probes import gpu_facts, host
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.pipeline.artifacts import package_versions
 from harmonia_lab.storage import storage_errors
 
 __all__ = ["measure", "run"]
 
+_Case = tuple[str, int, int]
+"""A loop's name, a position, a batch."""
+
 TEXTS = ["a calm piano melody over rain", "epic strings and brass", "lofi hip hop drums", "solo violin lament"]
 WARM_UP = 4
 """Steps of each run that don't count."""
+
+WINDOW, PIECE = 30, 50
+"""Frames. The comparison of tokens goes on beyond a window of 0.6 s, as the loops do beyond one of 30 s."""
 
 
 def run(options: argparse.Namespace) -> int:
     if not 1 <= options.runs <= 100:
         raise InvalidRequest(f"--runs {options.runs} is out of range.", hint="Choose 1 to 100.")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    musicgen_class = load_audiocraft().models.MusicGen
-    with ExitStack() as stack:
-        folder = options.model
-        if folder is None:
-            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="harmonia-bench-"))
-            print(f"making a {options.size} model with random weights", file=sys.stderr)
-            folder = make_checkpoint(Path(scratch) / "model", options.size)
-        musicgen = musicgen_class.get_pretrained(str(folder), device=device)
+    if any(not 1 <= batch <= len(TEXTS) for batch in options.batches) or any(at < 0 for at in options.positions):
+        raise InvalidRequest("--batches go from 1 to 4, --positions from 0 on.")
+    device = resolve_device(options.device)
+    least = Stopwatch.GPU_BLOCK if device.type == "cuda" else 1
+    if options.steps is not None and options.steps < least:
+        raise InvalidRequest(f"--steps {options.steps} is too few.", hint=f"Choose {least} or more.")
     how = {"rounds": options.runs, "positions": options.positions, "batches": options.batches, "steps": options.steps}
-    figures = measure(musicgen, **how)
-    figures["model"] = str(options.model or f"{options.size}, random weights")
-    print(_table(figures))
+    models = []
+    for name in [options.model] if options.model else options.size.split(","):
+        with _checkpoint(name, given=bool(options.model)) as folder:
+            musicgen = load_audiocraft().models.MusicGen.get_pretrained(str(folder), device=str(device))
+        models.append({"model": name if options.model else f"{name}, random weights"} | measure(musicgen, **how))
+        del musicgen
+        free_memory()
+    figures = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "driver": gpu_facts()["gpu_driver"] if device.type == "cuda" else None,
+        "threads": torch.get_num_threads(),
+        "rounds": options.runs,
+        "date": time.strftime("%Y-%m-%d"),
+        "host": host(),
+        "versions": package_versions(),
+        "models": models,
+    }
+    print(table(figures))
     if options.json:
         path = Path(options.json)
         with storage_errors(path):
@@ -64,64 +92,81 @@ def run(options: argparse.Namespace) -> int:
 def measure(
     musicgen: Any, *, rounds: int, positions: list[int], batches: list[int], steps: int | None = None
 ) -> dict[str, Any]:
-    """One round that does not count, then `rounds`. steps: that count, in each run; by default 12, on a GPU 192."""
+    """One run of each loop that does not count, then `rounds`. steps: that count in a run; by default 12, on a GPU 192.
+
+    positions: frames that each run starts from. batches: prompts at once, 1 to 4. Plain JSON values: milliseconds,
+    bytes, GB (1e9 bytes) per second; each spread is a median with the least and the largest.
+    """
     lm, device = musicgen.lm, musicgen.device
     steps = steps or (192 if device.type == "cuda" else 12)
     loops = _loops(musicgen)
-    times: dict[tuple[str, int, int], list[float]] = {}
-    bandwidth: dict[tuple[int, int], list[float]] = {}
+    preview = PreviewCost(musicgen)
+    times: dict[_Case, list[float]] = {}  # seconds a step, one for each round
+    reads: dict[tuple[int, int], list[float]] = {}  # bytes per second, likewise
+    cases = [(position, batch) for position in positions for batch in batches]
     for number in range(rounds + 1):
         print(f"round {number} of {rounds}{' (warm-up, not counted)' if number == 0 else ''}", file=sys.stderr)
-        for position in positions:
-            for batch in batches:
-                read = _bandwidth(device)
-                for loop in loops:
-                    watch = Stopwatch(device, WARM_UP)
-                    loop.run(TEXTS[:batch], position, steps + WARM_UP, watch)
-                    if number:
-                        times.setdefault((loop.name, position, batch), []).append(statistics.median(watch.steps_s))
+        for position, batch in cases if number else cases[:1]:
+            read = _bandwidth(device)
+            for loop in loops:
+                watch = Stopwatch(device, WARM_UP)
+                loop.run(TEXTS[:batch], position, steps + WARM_UP, watch)
                 if number:
-                    bandwidth.setdefault((position, batch), []).append(read)
-    rows = []
-    for (name, position, batch), medians in times.items():
-        loop = next(loop for loop in loops if loop.name == name)
+                    times.setdefault((loop.name, position, batch), []).append(statistics.median(watch.steps_s))
+            if number:
+                reads.setdefault((position, batch), []).append(read)
+        preview.round(counts=number > 0)
+
+    def row(loop: Loop, position: int, batch: int) -> dict[str, Any]:
         bytes_read = loop.weight_bytes + _cache_read(lm, 2 * batch, position + WARM_UP + steps // 2)
-        floors = [bytes_read / read for read in bandwidth[position, batch]]  # of each round
-        rows.append(
-            {
-                "loop": name,
-                "position": position,
-                "batch": batch,
-                "step_ms": _spread([1e3 * s for s in medians]),
-                "steps_per_s": 1 / statistics.median(medians),
-                "real_time_factor": statistics.median(medians) * musicgen.frame_rate,
-                "floor_ms": 1e3 * statistics.median(floors),
-                "times_floor": statistics.median(s / floor for s, floor in zip(medians, floors, strict=True)),
-                **{
-                    f"faster_than_{peer}": _ratio(times, peer, name, position, batch)
-                    for peer in ("audiocraft", "transformers")
-                },
-            }
+        return {"loop": loop.name, "position": position, "batch": batch} | _figures(
+            times, (loop.name, position, batch), bytes_read, reads[position, batch], musicgen.frame_rate
         )
+
     return {
-        "rounds": rounds,
+        "shape": {"dim": lm.dim, "layers": len(lm.transformer.layers), "codebooks": lm.n_q, "card": lm.card},
+        "dtype": str(lm.emb[0].weight.dtype).removeprefix("torch."),
         "steps": steps,
-        "bandwidth_gb_per_s": _spread([read / 1e9 for reads in bandwidth.values() for read in reads]),
-        "rows": rows,
+        "bandwidth_gb_per_s": spread([read / 1e9 for each in reads.values() for read in each]),
+        "rows": [row(loop, position, batch) for position, batch in cases for loop in loops],
+        "preview": preview.figures(times["fast", positions[0], batches[0]], batches[0]),
         "tokens": _tokens(musicgen, loops),
         "logits": {
             loop.name: compare_logits(musicgen, loop.decoder, TEXTS[:2], frames=40)
             for loop in loops
             if isinstance(loop, Ours)
         },
-        "shape": {"dim": lm.dim, "layers": len(lm.transformer.layers), "codebooks": lm.n_q, "card": lm.card},
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-        "dtype": str(lm.emb[0].weight.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-        "date": time.strftime("%Y-%m-%d"),
-        "host": host(),
-        "versions": package_versions(),
     }
+
+
+def _figures(
+    times: dict[_Case, list[float]], case: _Case, bytes_read: int, reads: list[float], frame_rate: float
+) -> dict[str, Any]:
+    """Of one loop at one position. Against its floor and its peers it is held round by round."""
+    medians = times[case]
+    step_s = statistics.median(medians)
+    floors = [bytes_read / read for read in reads]
+    return {
+        "step_ms": spread([1e3 * s for s in medians]),
+        "steps_per_s": 1 / step_s,
+        "real_time_factor": step_s * frame_rate,
+        "bytes_per_step": bytes_read,
+        "floor_ms": 1e3 * statistics.median(floors),
+        "times_floor": statistics.median(s / floor for s, floor in zip(medians, floors, strict=True)),
+        "faster_than_audiocraft": _ratio(times, "audiocraft", case),
+        "faster_than_transformers": _ratio(times, "transformers", case),
+    }
+
+
+@contextmanager
+def _checkpoint(name: str, *, given: bool) -> Iterator[Path]:
+    """The folder of that name, or one with random weights of that size, which is gone afterwards."""
+    if given:
+        yield Path(name)
+        return
+    with tempfile.TemporaryDirectory(prefix="harmonia-bench-") as scratch:
+        print(f"making a {name} model with random weights", file=sys.stderr)
+        yield make_checkpoint(Path(scratch) / "model", name)  # type: ignore[arg-type]  # it checks the size itself
 
 
 def _loops(musicgen: Any) -> list[Loop]:
@@ -138,16 +183,23 @@ def _loops(musicgen: Any) -> list[Loop]:
 
 
 def _tokens(musicgen: Any, loops: list[Loop]) -> list[dict[str, Any]]:
-    """The exact loops against audiocraft's: greedy and drawn, one and four, from nothing and from a prompt."""
+    """The exact loops against audiocraft's: greedy and drawn, one and four, from nothing, and from a prompt beyond a
+    window. Half precision rounds too much for that; what it costs is in the logits."""
+    if musicgen.lm.emb[0].weight.dtype != torch.float32:
+        return []
+    greedy, drawn, nucleus = Sampling(use_sampling=False), Sampling(), Sampling(top_p=0.9)
+    alone = {"frames": WINDOW}
+    beyond = {"frames": PIECE, "prompt_frames": WINDOW // 5, "window": WINDOW}
     exact = [loop for loop in loops if isinstance(loop, Ours) and loop.name != "int8"]
     return [
         {"loop": loop.name}
-        | compare_tokens(musicgen, loop.decoder, TEXTS[:rows], frames=24, prompt_frames=prompt, greedy=greedy)
+        | compare_tokens(musicgen, loop.decoder, TEXTS[:rows], sampling=sampling, **piece)
         for loop in exact
         for rows in ((1, 4) if loop is exact[0] else (1,))
-        for prompt in (0, 12)
-        for greedy in (True, False)
-    ]
+        for sampling, piece in (
+            (greedy, alone), (drawn, alone), (greedy, beyond), (drawn, beyond), (nucleus, beyond),
+        )
+    ]  # fmt: skip
 
 
 def _bandwidth(device: torch.device) -> float:
@@ -158,7 +210,7 @@ def _bandwidth(device: torch.device) -> float:
         begin = time.perf_counter()
         read()
         if device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
         return time.perf_counter() - begin
 
     matrix = data.view(-1, 4096)
@@ -172,50 +224,10 @@ def _cache_read(lm: Any, rows: int, seen: int) -> int:
     return cache_bytes(layers=layers, rows=rows, width=lm.dim, positions=seen, dtype=dtype)
 
 
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
-
-
-def _ratio(
-    times: dict[tuple[str, int, int], list[float]], peer: str, name: str, position: int, batch: int
-) -> dict[str, float] | None:
-    """How many times as fast as the peer, round by round."""
+def _ratio(times: dict[_Case, list[float]], peer: str, case: _Case) -> dict[str, float] | None:
+    """How many times as fast as the peer, round by round; None for the peer itself, or where it was not run."""
+    name, position, batch = case
     theirs = times.get((peer, position, batch))
     if theirs is None or peer == name:
         return None
-    return _spread([t / o for t, o in zip(theirs, times[name, position, batch], strict=True)])
-
-
-def _table(figures: dict[str, Any]) -> str:
-    head = f"{'loop':<23}{'batch':>5}{'at':>6}{'ms/step':>9}{'(range)':>16}{'steps/s':>9}{'floor ms':>9}{'× floor':>8}"
-    lines = [head + f"{'× audiocraft':>19}{'× transformers':>19}"]
-    for row in figures["rows"]:
-        step = row["step_ms"]
-        spread = f"{step['min']:.2f}–{step['max']:.2f}"
-        cells = f"{row['loop']:<23}{row['batch']:>5}{row['position']:>6}{step['median']:>9.2f}{spread:>16}"
-        cells += f"{row['steps_per_s']:>9.1f}{row['floor_ms']:>9.2f}{row['times_floor']:>8.2f}"
-        for peer in ("audiocraft", "transformers"):
-            ratio = row[f"faster_than_{peer}"]
-            shown = f"{ratio['median']:.2f} ({ratio['min']:.2f}–{ratio['max']:.2f})" if ratio else ""
-            cells += f"{shown:>19}"
-        lines.append(cells)
-    lines.append("")
-    lines += [
-        f"{row['loop']}: {row['differing']} of {row['tokens']} tokens differ, margin {row['margin']:.1e} ({row})"
-        for row in figures["tokens"]
-        if row["differing"]
-    ]
-    same = sum(row["same"] for row in figures["tokens"])
-    lines.append(f"tokens as audiocraft's: {same} of {len(figures['tokens'])} comparisons")
-    lines += [
-        f"logits, {name}: error {cost['rms_error']:.1e} of their deviation (largest {cost['max_error']:.1e}), "
-        f"same argmax {100 * cost['argmax_agreement']:.2f} %"
-        for name, cost in figures["logits"].items()
-    ]
-    this, read = figures["host"], figures["bandwidth_gb_per_s"]
-    lines.append(
-        f"{figures['model']}; {figures['dtype']} on {figures['device']}; {this['cpu']}, {figures['threads']} threads; "
-        f"torch {figures['versions'].get('torch')}; n = {figures['rounds']} rounds of {figures['steps']} steps; "
-        f"reading {read['max']:.1f} GB/s (median {read['median']:.1f}); {figures['date']}"
-    )
-    return "\n".join(lines)
+    return spread([t / o for t, o in zip(theirs, times[case], strict=True)])

@@ -15,26 +15,31 @@ from torch import Tensor
 
 from harmonia_lab.engines.musicgen.decoder import Decoder
 
-__all__ = ["Audiocraft", "Loop", "Ours", "Stopwatch", "Transformers", "matrix_elements"]
+__all__ = ["Audiocraft", "Loop", "Ours", "Stopwatch", "Transformers"]
 
 GUIDANCE = 3.0
 TOP_K = 250
 
 
 class Stopwatch:
-    """Called after each step. On a GPU it waits for the device, and so only every sixteenth time."""
+    """Called after each step. On a GPU it waits for the device, and so only every sixteenth time.
+
+    skip: steps that don't count.
+    """
+
+    GPU_BLOCK = 16
 
     def __init__(self, device: torch.device, skip: int) -> None:
-        self._gpu, self._skip = device.type == "cuda", skip
-        self._block = 16 if self._gpu else 1
+        self._device, self._skip = device, skip
+        self._block = self.GPU_BLOCK if device.type == "cuda" else 1
         self._calls = 0
         self._stamps: list[float] = []
 
     def __call__(self, *_: Any) -> None:
         self._calls += 1
         if self._calls >= self._skip and (self._calls - self._skip) % self._block == 0:
-            if self._gpu:
-                torch.cuda.synchronize()
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)
             self._stamps.append(time.perf_counter())
 
     @property
@@ -56,8 +61,8 @@ class Loop(Protocol):
         ...
 
 
-def matrix_elements(lm: Any) -> tuple[int, int]:
-    """(in the layers, in the heads): the weights that multiply at each step."""
+def _matrix_elements(lm: Any) -> tuple[int, int]:
+    """(in the layers, in the heads): how many weights multiply at each step."""
     layer = lm.transformer.layers[0]
     elements = sum(w.numel() for w in (layer.linear1.weight, layer.linear2.weight, layer.self_attn.out_proj.weight))
     elements += layer.self_attn.in_proj_weight.numel()
@@ -67,6 +72,7 @@ def matrix_elements(lm: Any) -> tuple[int, int]:
 
 
 def _prompt(lm: Any, rows: int, position: int) -> Tensor | None:
+    """Random codes [B, K, position]."""
     if position == 0:
         return None
     generator = torch.Generator().manual_seed(0)
@@ -81,7 +87,7 @@ class Ours:
 
     @property
     def weight_bytes(self) -> int:
-        layers, heads = matrix_elements(self._musicgen.lm)
+        layers, heads = _matrix_elements(self._musicgen.lm)
         dense: int = self._musicgen.lm.emb[0].weight.element_size()
         size = {"half": 2, "int8": 1, "onednn": 4, "dense": dense}
         held = self.decoder.packings
@@ -102,7 +108,7 @@ class Audiocraft:
 
     @property
     def weight_bytes(self) -> int:
-        return sum(matrix_elements(self._musicgen.lm)) * int(self._musicgen.lm.emb[0].weight.element_size())
+        return sum(_matrix_elements(self._musicgen.lm)) * int(self._musicgen.lm.emb[0].weight.element_size())
 
     def run(self, texts: list[str], position: int, steps: int, watch: Stopwatch) -> None:
         with self._musicgen.autocast:

@@ -1,18 +1,23 @@
 """What `harmonia bench decode` shows beside the speed: are the tokens audiocraft's, and what does a precision cost?
 
-Owns the comparison. A different token is accepted only where audiocraft's own margin between the two choices is below
-1e-5: there, the order of a sum decides.
+Owns the comparison. A different token is accepted only where audiocraft itself was nearer than 1e-5 to it
+(`decode_margin.py`): there, the order of a sum decides. What follows in the same row has heard something else and is
+not compared.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from harmonia_lab.bench.decode_margin import flip_margin
 from harmonia_lab.engines.musicgen.decoder import Decoder
 from harmonia_lab.engines.musicgen.sampling import Noise, Sampling
+from harmonia_lab.engines.musicgen.windows import generate_windows, plan_windows
 
 __all__ = ["ALLOWED_MARGIN", "compare_logits", "compare_tokens", "reference_logits"]
 
@@ -20,48 +25,69 @@ ALLOWED_MARGIN = 1e-5
 
 
 def compare_tokens(
-    musicgen: Any, decoder: Decoder, texts: list[str], *, frames: int, prompt_frames: int, greedy: bool, seed: int = 0
+    musicgen: Any,
+    decoder: Decoder,
+    texts: list[str],
+    *,
+    frames: int,
+    prompt_frames: int = 0,
+    window: int | None = None,
+    sampling: Sampling | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Both loops from the same random stream. margin: audiocraft's, where they first differ; None if equal.
+    """Our loop against audiocraft's `MusicGen._generate_tokens`, from the same random stream.
 
-    The margin is relative: of logits when greedy, else of probability over noise, which decides the draw.
+    frames: of the piece, the prompt's included. window: frames that the model hears at once; beyond it, both loops go
+    on by windows, each 3/5 of a window after the last. None is the model's own (30 s). A shorter one runs the same
+    lines, since these know of a window nothing but its length.
+
+    differences: of each row, those at the first step that has one, with their margins. same: there is none, or all are
+    within the allowed margin.
     """
-    lm = musicgen.lm
-    device = lm.emb[0].weight.device
+    sampling = sampling or Sampling(top_k=min(250, musicgen.lm.card))
     attributes, _ = musicgen._prepare_tokens_and_attributes(texts, None)  # noqa: SLF001 - as MusicGen.generate does
-    prompt = None
-    if prompt_frames:
-        generator = torch.Generator().manual_seed(1)
-        prompt = torch.randint(0, lm.card, (len(texts), lm.n_q, prompt_frames), generator=generator).to(device)
-    settings = {"max_gen_len": frames, "use_sampling": not greedy, "top_k": min(250, lm.card)}
-    torch.manual_seed(seed)
-    with musicgen.autocast:
-        theirs = lm.generate(prompt, attributes, **settings)
-    torch.manual_seed(seed)
-    ours = decoder.generate(prompt, attributes, **settings)
-    differing = int((theirs != ours).sum())
-    figures = {
+    window = window or round(musicgen.max_duration * musicgen.frame_rate)
+    stride = 3 * window // 5
+    prompt = _random_codes(musicgen.lm, len(texts), prompt_frames, seed=1) if prompt_frames else None
+    states: dict[int, Tensor] = {}
+    on_gpu = musicgen.device.type == "cuda"
+
+    def conditions_at(start: int) -> list[Any]:
+        states[start] = torch.cuda.get_rng_state(musicgen.device) if on_gpu else torch.get_rng_state()
+        return list(attributes)
+
+    with _set(musicgen, frames, window, stride, sampling):
+        torch.manual_seed(seed)
+        theirs = musicgen._generate_tokens(attributes, prompt)  # noqa: SLF001 - what `generate` calls
+        torch.manual_seed(seed)
+        how = musicgen.generation_params
+        ours = generate_windows(
+            decoder, conditions_at, frames=frames, window=window, stride=stride, prompt=prompt, **how
+        )
+    differences: list[dict[str, Any]] = []
+    for part in plan_windows(frames, window=window, stride=stride, prompt=prompt_frames):
+        both = [codes[..., part.start : part.start + part.length] for codes in (theirs, ours)]
+        gone = {each["row"] for each in differences}
+        rows = [row for row in (both[0] != both[1]).flatten(1).any(1).nonzero()[:, 0].tolist() if row not in gone]
+        if rows:
+            found = _differences(musicgen, both, rows, attributes, part.known, sampling, states[part.start])
+            differences += [each | {"window_start": part.start} for each in found]
+    return {
         "rows": len(texts),
         "frames": frames,
         "prompt_frames": prompt_frames,
-        "greedy": greedy,
+        "window": window,
+        "sampling": "greedy" if sampling.greedy else f"top-p {sampling.top_p:g}" if sampling.top_p else "top-k",
         "tokens": theirs.numel(),
-    }
-    margin = _margin(musicgen, theirs, ours, attributes, prompt_frames, greedy=greedy, seed=seed) if differing else None
-    return figures | {
-        "tokens": theirs.numel(),
-        "differing": differing,
-        "margin": margin,
-        "same": margin is None or margin < ALLOWED_MARGIN,
+        "differences": differences,
+        "same": all(each["margin"] < ALLOWED_MARGIN for each in differences),
     }
 
 
 def compare_logits(musicgen: Any, decoder: Decoder, texts: list[str], *, frames: int) -> dict[str, float]:
     """On random codes, both loops told what came before. Errors are relative to the logits' standard deviation."""
-    lm = musicgen.lm
     attributes, _ = musicgen._prepare_tokens_and_attributes(texts, None)  # noqa: SLF001
-    generator = torch.Generator().manual_seed(2)
-    codes = torch.randint(0, lm.card, (len(texts), lm.n_q, frames), generator=generator).to(lm.emb[0].weight.device)
+    codes = _random_codes(musicgen.lm, len(texts), frames, seed=2)
     theirs = reference_logits(musicgen, codes, attributes)  # [S - 1, B, K, card]
     ours = decoder.teacher_forced_logits(codes, attributes)
     deviation = float(theirs.std())
@@ -73,11 +99,14 @@ def compare_logits(musicgen: Any, decoder: Decoder, texts: list[str], *, frames:
 
 
 def reference_logits(musicgen: Any, codes: Tensor, attributes: list[Any]) -> Tensor:
-    """The guided logits of audiocraft's own model, float32 [S - 1, B, K, card], for a given sequence in one pass."""
+    """The guided logits of audiocraft's own model, float32 [S - 1, B, K, card], for a given sequence in one pass.
+
+    codes: [B, K, T]. attributes: audiocraft's conditions, one per row.
+    """
     from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout  # noqa: PLC0415
 
     lm = musicgen.lm
-    sequence = lm.pattern_provider.get_pattern(codes.shape[-1]).build_pattern_sequence(codes, lm.special_token_id)[0]
+    sequence = _interleaved(lm, codes)
     null = ClassifierFreeGuidanceDropout(p=1.0)(attributes)
     with torch.no_grad(), musicgen.autocast:
         conditions = lm.condition_provider(lm.condition_provider.tokenize(attributes + null))
@@ -86,27 +115,74 @@ def reference_logits(musicgen: Any, codes: Tensor, attributes: list[Any]) -> Ten
     return guided[:, :, :-1].permute(2, 0, 1, 3)
 
 
-def _margin(
-    musicgen: Any, theirs: Tensor, ours: Tensor, attributes: list[Any], prompt_frames: int, *, greedy: bool, seed: int
-) -> float:
-    """The largest over the choices at the first step at which the two differ: they saw the same until then."""
+def _differences(
+    musicgen: Any,
+    both: list[Tensor],
+    rows: list[int],
+    attributes: list[Any],
+    known: int,
+    sampling: Sampling,
+    rng_state: Tensor,
+) -> Iterator[dict[str, Any]]:
+    """Those at the first step of each row that has one, within one window.
+
+    both: theirs and ours, [B, K, T]. known: frames at the window's start that both were given.
+
+    Up to that step a row heard the same in both loops. margin: the larger of both choices' distances from what the
+    reference's logits, computed in one pass, would choose: so neither loop is taken at its word.
+    """
     lm = musicgen.lm
-    sequences = [
-        lm.pattern_provider.get_pattern(codes.shape[-1])
-        .build_pattern_sequence(codes, lm.special_token_id)[0]
-        .permute(2, 0, 1)
-        for codes in (theirs, ours)
-    ]  # [S, B, K]
-    step = int((sequences[0] != sequences[1]).flatten(1).any(1).nonzero()[0])
-    logits = reference_logits(musicgen, theirs, attributes)[step - 1]  # [B, K, card]
-    if greedy:
-        score = logits
-    else:
-        # The noise of that step: one draw a step, from the first step that was chosen on.
-        torch.manual_seed(seed)
-        noise = Noise(None, tuple(logits.shape), logits)  # type: ignore[arg-type]
-        for _ in range(step - prompt_frames):
-            drawn = noise.draw()
-        score = (logits / Sampling().temp).softmax(-1).log() - drawn.log()
-    choices = [score.gather(-1, tokens[step].clamp_max(lm.card - 1)[..., None]) for tokens in sequences]
-    return float((choices[0] - choices[1]).abs().max())
+    logits = reference_logits(musicgen, both[0], attributes)  # [S - 1, B, K, card]
+    sequences = [_interleaved(lm, codes).permute(2, 0, 1) for codes in both]  # [S, B, K]
+    steps = {row: int((sequences[0] != sequences[1])[:, row].any(1).nonzero()[0]) for row in rows}
+    first = lm.pattern_provider.get_pattern(both[0].shape[-1]).get_first_step_with_timesteps(known)
+    noise_at: dict[int, Tensor] = {}
+    if not sampling.greedy:
+        generator = torch.Generator(logits.device)
+        generator.set_state(rng_state)
+        noise = Noise(generator, (logits.shape[1], logits.shape[2], logits.shape[3]), logits)
+        for step in range(first, max(steps.values()) + 1):
+            noise_at[step] = noise.draw().clone()
+    for row, step in steps.items():
+        choices = [tokens[step, row] for tokens in sequences]  # [K] each
+        for codebook in (choices[0] != choices[1]).nonzero()[:, 0].tolist():
+            drawn = noise_at[step][row, codebook] if noise_at else None
+            tokens = [int(each[codebook]) for each in choices]
+            margin = max(flip_margin(logits[step - 1, row, codebook], drawn, sampling, token) for token in tokens)
+            yield {"row": row, "step": step, "codebook": codebook, "tokens": tokens, "margin": margin}
+
+
+def _interleaved(lm: Any, codes: Tensor) -> Tensor:
+    """[B, K, T] → [B, K, S]."""
+    pattern = lm.pattern_provider.get_pattern(codes.shape[-1])
+    sequence: Tensor = pattern.build_pattern_sequence(codes.contiguous(), lm.special_token_id)[0]
+    return sequence
+
+
+def _random_codes(lm: Any, rows: int, frames: int, *, seed: int) -> Tensor:
+    """[B, K, T]."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, lm.card, (rows, lm.n_q, frames), generator=generator).to(lm.emb[0].weight.device)
+
+
+@contextmanager
+def _set(musicgen: Any, frames: int, window: int, stride: int, sampling: Sampling) -> Iterator[None]:
+    """Inside, audiocraft generates so many frames in such windows. It cuts seconds to frames: half a frame is added."""
+    rate = musicgen.frame_rate
+    before = {
+        name: getattr(musicgen, name) for name in ("max_duration", "duration", "extend_stride", "generation_params")
+    }
+    musicgen.max_duration = (window + 0.5) / rate
+    musicgen.set_generation_params(
+        use_sampling=sampling.use_sampling,
+        temperature=sampling.temp,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        duration=(frames + 0.5) / rate,
+        extend_stride=(stride + 0.5) / rate,
+    )
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(musicgen, name, value)

@@ -188,10 +188,18 @@ def _add_bench(commands: _Commands) -> None:
     pipeline = subjects.add_parser("pipeline", help="both stages, with the embedded model and the sketch engine")
     pipeline.add_argument("--runs", type=int, default=5, help="songs that count, after one that does not (default 5)")
     pipeline.add_argument("--seconds", type=float, default=30.0, help="length of each song (default 30)")
-    decode = subjects.add_parser("decode", help="MusicGen's decode loops: audiocraft's, transformers', ours")
+    decode = subjects.add_parser(
+        "decode",
+        help="MusicGen's decode loops: audiocraft's, transformers', ours",
+        description="MusicGen's decode loops side by side. On a GPU (float16, CUDA graphs): "
+        "harmonia bench decode --device cuda --size small,medium,large --json FILE",
+    )
     decode.add_argument("--runs", type=int, default=5, help="rounds that count, after one that does not (default 5)")
-    decode.add_argument("--size", default="small", help="shape of a model with random weights (default small)")
+    decode.add_argument(
+        "--size", default="small", metavar="NAME,NAME", help="shapes of models with random weights (default small)"
+    )
     decode.add_argument("--model", metavar="FOLDER", help="a checkpoint folder instead")
+    decode.add_argument("--device", default="auto", help="auto (default: a GPU if there is one), cpu, cuda or cuda:N")
     decode.add_argument("--positions", type=_numbers, default=[0, 1000], metavar="N,N", help="frames (default 0,1000)")
     decode.add_argument("--batches", type=_numbers, default=[1, 4], metavar="N,N", help="prompts at once (default 1,4)")
     decode.add_argument("--steps", type=int, help="steps that count in each run (default 12; on a GPU 192)")

@@ -19,16 +19,13 @@ from harmonia_lab.engines.musicgen.cuda_graphs import replayed_steps
 from harmonia_lab.engines.musicgen.decoding import Pass, Sequencer
 from harmonia_lab.engines.musicgen.lm_weights import Weights, unknown_layout
 from harmonia_lab.engines.musicgen.packed_weights import Packing
-from harmonia_lab.engines.musicgen.sampling import Sampling
+from harmonia_lab.engines.musicgen.sampling import Generators, Sampling
 from harmonia_lab.errors import InvalidRequest
 
-__all__ = ["MODES", "Decoder", "Generators", "Mode", "StepView"]
+__all__ = ["MODES", "Decoder", "Mode", "StepView"]
 
 Mode = Literal["auto", "reference", "fast", "int8"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-
-Generators = Sequence[torch.Generator] | torch.Generator | None
-"""One per row: a row's tokens don't depend on the others'. One, or None (torch's global one): as audiocraft draws."""
 
 
 @dataclass(frozen=True)

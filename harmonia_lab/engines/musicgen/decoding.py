@@ -17,7 +17,6 @@ melody, in melody models).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - everybody's name for it
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from harmonia_lab.engines.musicgen.kv_cache import KVCache
 from harmonia_lab.engines.musicgen.lm_weights import Layer, Norm, Weights
-from harmonia_lab.engines.musicgen.sampling import Noise, Sampling, choose
+from harmonia_lab.engines.musicgen.sampling import Generators, Noise, Sampling, choose
 
 __all__ = ["Pass", "Sequencer"]
 
@@ -45,7 +44,11 @@ def embed(weights: Weights, tokens: Tensor) -> Tensor:
 def step_layer(
     x: Tensor, layer: Layer, cache: KVCache, text: TextKV | None, at: int | Tensor, seen: int, mask: Tensor | None
 ) -> Tensor:
-    """One position through one layer. x: [R, d]. at: the position. seen: how many positions are attended to."""
+    """One position through one layer. x: [R, d] → [R, d].
+
+    at: the position. seen: how many positions are attended to, from the first on. mask: [1, 1, 1, seen], False for
+    those among them that are not to be; None: all are.
+    """
     rows, dim = x.shape
     keys, values = cache.read(seen)  # [R, H, seen, D] each
     heads, width = keys.shape[1], keys.shape[3]
@@ -61,7 +64,7 @@ def step_layer(
 
 
 def prefill_layer(x: Tensor, layer: Layer, cache: KVCache, text: TextKV | None, heads: int) -> Tensor:
-    """The first positions, all at once, through one layer. x: [R, positions, d]."""
+    """The first positions, all at once, through one layer. x: [R, positions, d] → the same."""
     rows, positions, dim = x.shape
 
     def split(projected: Tensor) -> Tensor:  # [R, positions, n d] → [n, R, H, positions, D]
@@ -143,12 +146,20 @@ class Pass:
 class Sequencer:
     """The interleaved sequence of one window, and the step that writes its next entry.
 
+    passes: one with all rows, or (two-step guidance) the prompts' and then the null prompts'.
     known: [S, B, K], what the pattern and the prompt fix; -1 where a token is to be chosen.
-    table: [positions, d], the positions' embeddings.
+    table: [positions, d], the positions' embeddings. coef: how far guidance goes; 1 is none.
     """
 
     def __init__(
-        self, passes: Sequence[Pass], known: Tensor, table: Tensor, *, coef: float, sampling: Sampling, generators: Any
+        self,
+        passes: Sequence[Pass],
+        known: Tensor,
+        table: Tensor,
+        *,
+        coef: float,
+        sampling: Sampling,
+        generators: Generators,
     ) -> None:
         self.weights = passes[0].weights
         self.passes, self.known, self.table = passes, known, table

@@ -29,7 +29,7 @@ from harmonia_lab.storage import storage_errors
 
 __all__ = ["MARKER", "SIZES", "Size", "make_checkpoint", "random_weights"]
 
-Size = Literal["tiny", "tiny-stereo", "tiny-melody", "small", "medium", "large"]
+Size = Literal["tiny", "tiny-stereo", "tiny-melody", "small", "small-stereo", "medium", "large"]
 SIZES: tuple[Size, ...] = get_args(Size)
 
 MARKER = "random_weights.json"

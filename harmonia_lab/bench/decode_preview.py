@@ -1,0 +1,84 @@
+"""What hearing a song while it is made costs: its sound decoded piece by piece in place of once at the end.
+
+Owns that comparison. The engine decodes each frame once, in pieces that are both preview and song; so a preview costs
+what pieces take longer than the whole, beside the decode loop's steps.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harmonia_lab.engines.musicgen.encodec_stream import CodecStream
+from harmonia_lab.engines.musicgen.rendering import PIECE
+
+__all__ = ["PreviewCost"]
+
+PIECES = 6
+
+
+class PreviewCost:
+    """One prompt's sound, PIECES pieces of PIECE frames, decoded both ways in each round."""
+
+    def __init__(self, musicgen: Any) -> None:
+        self._codec, self._lm = musicgen.compression_model, musicgen.lm
+        self._rate, self._device = float(musicgen.frame_rate), musicgen.device
+        shape = (1, self._lm.n_q, PIECES * PIECE)
+        codes = torch.randint(0, self._lm.card, shape, generator=torch.Generator().manual_seed(3))
+        self._codes = codes.to(self._device)  # [1, K, T]
+        self._whole: list[float] = []
+        self._pieces: list[float] = []
+
+    def round(self, *, counts: bool) -> None:
+        for decode, seconds in ((self._decode_whole, self._whole), (self._decode_pieces, self._pieces)):
+            taken = self._timed(decode)
+            if counts:
+                seconds.append(taken)
+
+    def figures(self, step_s: list[float], prompts: int) -> dict[str, float]:
+        """step_s: the decode loop's seconds per step for so many prompts, round by round.
+
+        whole_s, pieces_s: seconds per second of audio. cost: what the pieces add to the time that the loop and the
+        whole take. first_s: seconds of audio that are generated before the first preview. relative_error: of the
+        pieces' sound, RMS.
+        """
+        frames = PIECES * PIECE
+        audio_s = frames / self._rate
+        costs = [
+            prompts * (pieces - whole) / (prompts * whole + frames * step)
+            for whole, pieces, step in zip(self._whole, self._pieces, step_s, strict=True)
+        ]
+        whole, pieces = self._decode_whole(), self._decode_pieces()
+        delay = max(self._lm.pattern_provider.delays)
+        return {
+            "whole_s": statistics.median(self._whole) / audio_s,
+            "pieces_s": statistics.median(self._pieces) / audio_s,
+            "cost": statistics.median(costs),
+            "first_s": (PIECE + delay) / self._rate,
+            "relative_error": float((pieces - whole).square().mean().sqrt() / whole.square().mean().sqrt()),
+        }
+
+    def _decode_whole(self) -> Tensor:
+        with torch.inference_mode():
+            sound: Tensor = self._codec.decode(self._codes)
+        return sound
+
+    def _decode_pieces(self) -> Tensor:
+        stream, frames = CodecStream(self._codec), self._codes.shape[-1]
+        return torch.cat(
+            [
+                stream.push(self._codes[..., at : at + PIECE], last=at + PIECE == frames)
+                for at in range(0, frames, PIECE)
+            ],
+            -1,
+        )
+
+    def _timed(self, decode: Callable[[], Tensor]) -> float:
+        begin = time.perf_counter()
+        decode().cpu()  # waits for a GPU
+        return time.perf_counter() - begin

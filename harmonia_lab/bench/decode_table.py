@@ -1,0 +1,65 @@
+"""What `harmonia bench decode` prints: the loops' table, and what is to be known about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harmonia_lab.bench.surroundings import shown
+
+__all__ = ["table"]
+
+HEAD = (
+    f"{'loop':<23}{'batch':>5}{'at':>6}{'ms/step':>9}{'(range)':>18}{'steps/s':>9}{'real time':>10}"
+    f"{'MB/step':>9}{'floor ms':>9}{'× floor':>8}{'× audiocraft':>21}{'× transformers':>21}"
+)
+"""MB: 1e6 bytes. real time: seconds of generating per second of audio, one prompt or all of a batch at once."""
+
+
+def table(figures: dict[str, Any]) -> str:
+    """figures: as `bench decode` writes them to its JSON file."""
+    lines = [line for model in figures["models"] for line in _model(model)]
+    device = figures["device"] + (f" (driver {figures['driver']})" if figures["driver"] else "")
+    lines.append(
+        f"{device}; {figures['host']['cpu']}, {figures['threads']} threads; torch {figures['versions'].get('torch')}; "
+        f"n = {figures['rounds']} rounds; {figures['date']}"
+    )
+    return "\n".join(lines)
+
+
+def _model(model: dict[str, Any]) -> list[str]:
+    read = shown(model["bandwidth_gb_per_s"])
+    lines = [f"{model['model']}: {model['dtype']}, {model['steps']} steps a round, reading {read} GB/s", HEAD]
+    for row in model["rows"]:
+        step = row["step_ms"]
+        spread = f"{step['min']:.2f}–{step['max']:.2f}"
+        lines.append(
+            f"{row['loop']:<23}{row['batch']:>5}{row['position']:>6}{step['median']:>9.2f}{spread:>18}"
+            f"{row['steps_per_s']:>9.1f}{row['real_time_factor']:>9.2f}×{row['bytes_per_step'] / 1e6:>9.1f}"
+            f"{row['floor_ms']:>9.2f}{row['times_floor']:>8.2f}"
+            f"{shown(row['faster_than_audiocraft']):>21}{shown(row['faster_than_transformers']):>21}"
+        )
+    return [*lines, "", *_quality(model), ""]
+
+
+def _quality(model: dict[str, Any]) -> list[str]:
+    lines = []
+    for compared in model["tokens"]:
+        what = f"{compared['loop']}, {compared['rows']} × {compared['frames']} frames, {compared['sampling']}"
+        for each in compared["differences"]:
+            verdict = "a tie" if compared["same"] else "a difference"
+            lines.append(f"{what}: {verdict}, row {each['row']} at step {each['step']}, margin {each['margin']:.1e}")
+    same = sum(compared["same"] for compared in model["tokens"])
+    if model["tokens"]:
+        tokens = sum(compared["tokens"] for compared in model["tokens"])
+        lines.append(f"tokens as audiocraft's: {same} of {len(model['tokens'])} comparisons ({tokens} tokens)")
+    heard = model["preview"]
+    lines.append(
+        f"preview, fast: {100 * heard['cost']:.1f} % of the time, first after {heard['first_s']:.2f} s of audio, "
+        f"error {heard['relative_error']:.1e}; a second of sound takes {1e3 * heard['pieces_s']:.0f} ms in pieces, "
+        f"{1e3 * heard['whole_s']:.0f} ms as a whole"
+    )
+    return lines + [
+        f"logits, {name}: error {cost['rms_error']:.1e} of their deviation (largest {cost['max_error']:.1e}), "
+        f"same argmax {100 * cost['argmax_agreement']:.2f} %"
+        for name, cost in model["logits"].items()
+    ]
