@@ -174,15 +174,15 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_bytes())
         version = int(record["recordVersion"])
-        if version <= RECORD_VERSION and not all(isinstance(record.get(part), dict) for part in _READ):
-            raise ValueError("it lacks what is read of it")
         if version > RECORD_VERSION:
             raise HarmoniaError(
                 f"{path} was written by a newer Harmonia Lab (record version {version}).",
                 code=ErrorCode.NOT_FOUND,
                 hint="Update Harmonia Lab.",
             )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        for part in _READ:
+            record[part].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HarmoniaError(
             f"{folder} is no song's folder: {path.name} is missing or cannot be read.",
             code=ErrorCode.NOT_FOUND,

@@ -192,8 +192,7 @@ class JobHandle:
         except HarmoniaError as error:
             _let_go(error)
             self._finish(None, error)
-        except Exception as error:
-            # The worker lives on, and whoever waits hears of it: a defect in how a song ends must stop no other song.
+        except Exception as error:  # noqa: BLE001 - a defect in how one song ends must stop no other; who waits hears of it
             _log.exception("A defect: generation %s did not end as it should.", self.id)
             self._finish(None, HarmoniaError(f"A defect in Harmonia Lab: {type(error).__name__}: {error}"))
         else:
@@ -209,7 +208,7 @@ class JobHandle:
         for callback in callbacks:
             try:
                 callback()
-            except Exception:  # one listener's defect must not keep the others, or the next song, from their turn
+            except Exception:  # noqa: BLE001 - one listener's defect must keep neither the others nor the next song
                 _log.exception("A listener failed at the end of generation %s.", self.id)
 
 

@@ -71,6 +71,20 @@ def test_a_person_reads_where_everything_is_and_what_would_make_it_better(harmon
     assert str(harmonia.folder) not in text.split("log row")[0]
 
 
+def test_a_folder_that_no_file_system_takes_ends_the_song_and_not_the_waiting(harmonia, metadata_file):
+    done = harmonia("song", "--from", metadata_file, "--seconds", "1", "--out", "a" * 300, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["code"] == "STORAGE_UNWRITABLE"
+
+
+@pytest.mark.parametrize("engine", ["auto", "embedded"])
+def test_a_language_model_that_is_not_there_is_never_replaced_in_silence(harmonia, engine):
+    done = harmonia("song", STORY, "--metadata", engine, "--metadata-model", "llama3:8b", "--json")
+    assert done.returncode == 1
+    error = json.loads(done.stdout)["error"]
+    assert (error["code"], error["details"]) == ("OLLAMA_MODEL_MISSING", {"installed": ["smollm2:135m"]})
+
+
 @pytest.mark.parametrize("story", ["Ein Märchen 🎵🌊 über das Meer.", "סיפור על ים ועל אור אחד קטן"])
 def test_emoji_and_right_to_left_stories_become_songs(harmonia, story):
     done = harmonia("song", story, "--seconds", "2", "--json")

@@ -1,0 +1,65 @@
+"""What all commands share: bad usage, defects, and a standard output that takes less than it gets."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.conftest import STORY
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("song", STORY, "--seconds", "long", "--json"), "argument --seconds: invalid float value: 'long'."),
+        (("verify", "--json"), "the following arguments are required: DIR."),
+        (("--json",), "the following arguments are required: COMMAND."),
+    ],
+)
+def test_bad_usage_is_one_object_too_where_json_is_asked_for(harmonia, command, said):
+    done = harmonia(*command)
+    assert done.returncode == 2
+    error = json.loads(done.stdout)["error"]
+    assert (error["code"], error["message"]) == ("INVALID_PAYLOAD", said)
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("command", [("song", STORY, "--seconds", "long"), ("bench", "fanout", "--json")])
+def test_bad_usage_is_told_on_standard_error(harmonia, command):
+    done = harmonia(*command)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode().startswith("usage: harmonia ")
+
+
+def test_a_terminal_that_lacks_letters_gets_the_rest(harmonia):
+    done = harmonia("protocol", "markdown", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.startswith(b"# The wire protocol")
+
+
+def test_a_reader_that_goes_away_is_no_news(harmonia):
+    started = harmonia.start("protocol", "asyncapi")
+    started.stdout.close()
+    started.stdout = None
+    _, said = started.communicate(timeout=60)
+    assert (started.returncode, said) == (1, b"")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_defect_is_told_without_a_traceback(harmonia, as_json):
+    """`doctor` is the command that breaks: it has the option."""
+    broken = (
+        "import sys; from harmonia_lab.cli import doctor, main; doctor.run = lambda options: 1 / 0; sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", broken, "doctor", *(["--json"] if as_json else [])],
+        capture_output=True,
+        env=harmonia.environment,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    told = json.loads(done.stdout)["error"]["message"] if as_json else done.stderr.decode()
+    assert "ZeroDivisionError: division by zero" in told
+    assert b"Traceback" not in done.stdout + done.stderr
