@@ -42,6 +42,9 @@ FEATURES = ["acks", "replay", "start-generation", "retry-generation", "refresh-t
 WARNING_S = 60.0
 """How long before the end of a token its socket is warned; for short-lived ones, half of their life."""
 
+REFUSED_S = 0.02
+"""How long a message beyond the limit waits for its refusal, and those behind it for their turn."""
+
 _HOST = re.compile(r"[A-Za-z0-9._\-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 
 _log = logging.getLogger(__name__)
@@ -145,7 +148,7 @@ class Gateway:
         """The acknowledgement. Where none is `wanted` and the command fails, the sender is told by an event."""
         name, arguments = "", list[Any]()
         try:
-            self._check_rate(client)
+            await self._check_rate(client)
             name, arguments = _parts(data)
             command = decode(name, *arguments)
             done = await self._methods[type(command)](client, command)
@@ -315,8 +318,11 @@ class Gateway:
                 "There is no such audio model here.", hint=f"Known: {audio_model}.", details={"fields": ["audioModel"]}
             )
 
-    def _check_rate(self, client: Client) -> None:
+    async def _check_rate(self, client: Client) -> None:
         if not client.who.owner and not self._messages.take(client.sid):
+            # A socket's commands are read one after the other: who goes on regardless is read more slowly, and keeps
+            # neither the processor nor the other sockets' turn.
+            await asyncio.sleep(REFUSED_S)
             raise Refused("Too many messages in too short a time.", code=ErrorCode.RATE_LIMITED)
 
     def _take_start(self, who: Identity, user: str) -> QueueLimits | None:

@@ -21,6 +21,7 @@ from engineio.payload import Payload
 
 from harmonia_lab.server.broadcast import FramedWire, IdleQueue, Message, QueueWire, WebSocket, fits
 from harmonia_lab.server.clients import Client
+from harmonia_lab.server.delivery import MAX_BACKLOG
 from harmonia_lab.server.limits import Buckets
 from harmonia_lab.server.origins import allowed_origin
 from harmonia_lab.server.settings import ServerSettings
@@ -183,6 +184,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
         answer = await self.gate.answer(client, data, wanted=ack_id is not None)
         if ack_id is not None:
             self.wire.send(client, Message.ack(ack_id, answer))
+            if self.wire.backlog(client) > MAX_BACKLOG:  # it asks, and does not listen
+                self.drop(eio_sid)
 
     async def _read(self, eio_sid: str, data: str | bytes) -> None:
         try:

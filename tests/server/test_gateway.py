@@ -385,6 +385,33 @@ def test_a_flood_is_slowed_down_and_each_message_answered(tmp_path):
         asyncio.run(main(server))
 
 
+def test_who_asks_without_listening_is_let_go(tmp_path):
+    """A client that never polls: answers pile up at once, with no buffers of the system in between."""
+
+    async def main(server):
+        import aiohttp
+
+        url = f"{server.url}/socket.io/?EIO=4&transport=polling"
+        async with aiohttp.ClientSession() as session:
+            async with session.get(url) as opened:
+                url += "&sid=" + json.loads((await opened.text())[1:])["sid"]
+            async with session.post(url, data="40" + json.dumps({"token": server.token("ann")})) as connected:
+                assert connected.status == 200
+            questions = "\x1e".join(f'42{n}["jobs:unsubscribe:user"]' for n in range(900))
+            assert server.metrics().connections == 1
+            for _ in range(2):
+                async with session.post(url, data=questions):
+                    pass
+            for _ in range(400):
+                if not server.metrics().connections:
+                    break
+                await asyncio.sleep(0.05)
+            assert server.metrics().connections == 0
+
+    with serving(tmp_path, rates=RateLimits(messages=(1e6, 10**6))) as server:
+        asyncio.run(main(server))
+
+
 def test_forty_emits_in_one_tick_all_arrive_over_polling(server):
     async def main():
         async with Ear(server, transport="polling") as ear:

@@ -132,7 +132,9 @@ def test_the_link_in_the_event_works_by_itself_for_its_path_and_its_time(served)
         {"user": ""},
     ):
         url = parts._replace(query=urlencode(query | changed)).geturl()
-        assert call(served, "GET", url, user=None)[0] == 401, changed
+        status, _, body = call(served, "GET", url, user=None)
+        assert status == 401, changed
+        assert "The link has expired" in json.loads(body)["error"]["message"]
     elsewhere = parts._replace(path="/api/generations/done/midi").geturl()
     assert call(served, "GET", elsewhere, user=None)[0] == 401
     assert call(served, "GET", "/api/generations?" + parts.query, user=None)[0] == 401
