@@ -96,7 +96,13 @@ class WireModel(BaseModel):
         return self.model_dump_json(by_alias=True, exclude_none=True)
 
 
-class Instrument(WireModel):
+class EditedModel(WireModel):
+    """What people change by `model_copy(update=…)`, which checks nothing: checked where it is put to use."""
+
+    model_config = ConfigDict(revalidate_instances="always")
+
+
+class Instrument(EditedModel):
     """One voice of the arrangement. name: one of `vocabulary.INSTRUMENTS`. role: what it plays."""
 
     name: str
@@ -118,7 +124,7 @@ class LyricSection(NamedTuple):
     lines: tuple[str, ...]
 
 
-class SongMetadata(WireModel):
+class SongMetadata(EditedModel):
     """Stage 1's result, and everything that stage 2 needs to know.
 
     title, genre: plain text. lyrics: sections start with a line such as `[Verse 1]`, lines follow; sections are parted
