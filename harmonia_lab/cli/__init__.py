@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
-import logging
 import os
 import signal
 import sys
@@ -94,6 +93,8 @@ def _run(options: argparse.Namespace) -> int:
         raise
     except Exception as error:
         # No traceback for a user; HARMONIA_DEBUG shows it to who reports the defect.
+        import logging  # noqa: PLC0415 - as above
+
         logging.getLogger("harmonia_lab").debug("A defect.", exc_info=True)
         defect = HarmoniaError(
             f"A defect in Harmonia Lab: {type(error).__name__}: {error}",
@@ -285,6 +286,8 @@ def _show_error(error: HarmoniaError, *, as_json: bool) -> None:
 
 def _log_where_asked() -> None:
     """Our own log. Other packages' warnings keep their own way to standard error, or some would speak twice."""
+    import logging  # noqa: PLC0415 - an interrupt that comes while this file loads ends in a traceback
+
     ours = logging.getLogger("harmonia_lab")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("harmonia: %(message)s"))
