@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
 from harmonia_lab.lab import Lab
-from harmonia_lab.protocol.models import MAX_NARRATIVE, Song, SongMetadata, explain, parse_request
+from harmonia_lab.protocol.models import MAX_NARRATIVE, Song, SongMetadata, explain, parse_request, said_once
 
 __all__ = ["run"]
 
@@ -36,6 +36,7 @@ def run(options: argparse.Namespace) -> int:
         instruments=options.instruments,
         metadata=metadata,
     )
+    said_once(request)
     chosen = {name: getattr(options, name) for name in ("arrangement", "device", "decoder")}
     lab = Lab(
         metadata=options.metadata,

@@ -47,6 +47,7 @@ __all__ = [
     "WireModel",
     "explain",
     "parse_request",
+    "said_once",
     "utc_now",
 ]
 
@@ -314,6 +315,18 @@ def parse_request(**fields: Any) -> SongRequest:
     if not request.narrative and request.metadata is None:
         raise InvalidRequest(
             "narrative is empty.", hint="Write a sentence or two that tell a story.", details={"fields": ["narrative"]}
+        )
+    return request
+
+
+def said_once(request: SongRequest) -> SongRequest:
+    """The same. Raises InvalidRequest for what stage 1 alone would read, where metadata is given and skips it."""
+    twice = [name for name in ("bpm", "key", "genre", "instruments") if getattr(request, name) is not None]
+    if request.metadata is not None and twice:
+        raise InvalidRequest(
+            f"{', '.join(twice)}: the metadata that is given says that already.",
+            hint="Change it there.",
+            details={"fields": twice},
         )
     return request
 

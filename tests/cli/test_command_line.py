@@ -32,6 +32,22 @@ def test_bad_usage_is_told_on_standard_error(harmonia, command):
     assert done.stderr.decode().startswith("usage: harmonia ")
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("pipeline", "--json", "nowhere/figures.json"), "there is no folder"),
+        (("pipeline", "--runs", "0"), "--runs 0 is out of range. [INVALID_PAYLOAD]\nChoose 1 to 100."),
+        (("cancel", "--seconds", "601"), "--seconds 601 is out of range"),
+        (("fanout", "--subscribers", "10,4001"), "--subscribers 4001 is out of range"),
+        (("kernel", "--rounds", "101"), "--rounds 101 is out of range"),
+    ],
+)
+def test_a_benchmark_that_cannot_be_run_says_so_before_it_measures(harmonia, options, said):
+    done = harmonia("bench", *options)
+    assert done.returncode == 2
+    assert said in done.stderr.decode()
+
+
 def test_a_terminal_that_lacks_letters_gets_the_rest(harmonia):
     done = harmonia("protocol", "markdown", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr.decode()

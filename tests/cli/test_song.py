@@ -77,6 +77,12 @@ def test_a_folder_that_no_file_system_takes_ends_the_song_and_not_the_waiting(ha
     assert json.loads(done.stdout)["error"]["code"] == "STORAGE_UNWRITABLE"
 
 
+def test_what_the_metadata_file_says_is_not_overruled_in_vain(harmonia, metadata_file):
+    done = harmonia("song", "--from", metadata_file, "--bpm", "60", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["details"] == {"fields": ["bpm"]}
+
+
 @pytest.mark.parametrize("engine", ["auto", "embedded"])
 def test_a_language_model_that_is_not_there_is_never_replaced_in_silence(harmonia, engine):
     done = harmonia("song", STORY, "--metadata", engine, "--metadata-model", "llama3:8b", "--json")
