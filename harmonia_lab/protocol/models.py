@@ -337,7 +337,9 @@ def explain(error: ValidationError) -> str:
     found = error.errors(include_url=False)
     for item in found[:MAX_FINDINGS]:
         where = ".".join(str(p) for p in item["loc"]) or "request"
-        message = item["msg"].removeprefix("Value error, ")
+        # Python's names for it mean nothing to who wrote JavaScript.
+        no_object = item["type"] in ("model_type", "model_attributes_type", "dataclass_type", "dict_type")
+        message = "should be an object" if no_object else item["msg"].removeprefix("Value error, ")
         given = repr(item["input"])
         shown = f" (got {given})" if len(given) <= 40 and item["type"] != "value_error" else ""
         parts.append(f"{where} {message[0].lower()}{message[1:]}{shown}")

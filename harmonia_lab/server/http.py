@@ -46,6 +46,9 @@ STATUSES = {
 """Any other code is 500."""
 
 EXPOSED = "ETag, Content-Range, Content-Length, Accept-Ranges, Location"
+_FORWARDED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
+"""What a proxy may add. Some add nothing: behind those, it is `public_url` that tells."""
+
 COMPRESS_FROM = 1024
 """Bytes of JSON."""
 
@@ -152,7 +155,8 @@ class Api:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         """Figures are for who owns the machine: on loopback without a proxy in between, else for admins."""
-        if not self._settings.loopback or "X-Forwarded-For" in request.headers:
+        proxied = self._settings.public_url is not None or any(name in request.headers for name in _FORWARDED)
+        if proxied or not self._settings.loopback:
             who = self._who(request)
             if not who.admin:
                 raise Refused("Only an admin may see the metrics.")

@@ -89,6 +89,13 @@ def test_files_come_whole_with_their_digest_as_etag(served, route, file, kind):
     assert (head[0], head[1]["Content-Length"], head[2]) == (200, str(len(body)), b"")
 
 
+def test_whatever_a_folder_is_called_its_files_can_be_fetched(served, tmp_path):
+    out = tmp_path / 'my "songs"\n\u00e9t\u00e9'
+    served.lab.submit(metadata=METADATA, seconds=1, generation_id="odd", out=out).result(60)
+    status, headers, _ = call(served, "GET", "/api/generations/odd/audio", user="local")
+    assert (status, headers["Content-Disposition"]) == (200, 'inline; filename="my-songs-t--song.flac"')
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "start", "stop"),
     [
@@ -252,8 +259,10 @@ def test_health_metrics_and_the_protocol_are_there(served):
 
 
 def test_a_stranger_learns_no_figures_beyond_loopback(tmp_path, served):
-    proxied = {"X-Forwarded-For": "203.0.113.7"}
-    assert call(served, "GET", "/metrics", user=None, headers=proxied)[0] == 401
+    for header in ("X-Forwarded-For", "x-real-ip", "Forwarded"):
+        assert call(served, "GET", "/metrics", user=None, headers={header: "203.0.113.7"})[0] == 401
+    with serving(tmp_path / "proxied", public_url="https://songs.example") as server:
+        assert call(server, "GET", server.local_url + "/metrics", user=None)[0] == 401
     with serving(tmp_path, host="0.0.0.0") as server:
         local = server.url.replace("0.0.0.0", "127.0.0.1")
         assert call(server, "GET", local + "/metrics", user=None)[0] == 401
