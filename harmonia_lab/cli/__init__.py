@@ -80,14 +80,17 @@ def _run(options: argparse.Namespace) -> int:
     # Commands load when they are chosen: `harmonia --help` waits for nothing.
     from harmonia_lab.errors import Cancelled, HarmoniaError, InvalidRequest  # noqa: PLC0415
 
+    as_json = getattr(options, "json", None) is True  # a benchmark's is a file
     room = "harmonia_lab.bench" if options.command == "bench" else f"harmonia_lab.cli.{options.command}"
     try:
         run: Callable[[argparse.Namespace], int] = importlib.import_module(room).run
         return run(options)
-    except Cancelled:
+    except (Cancelled, KeyboardInterrupt):
+        if as_json:
+            _show_error(Cancelled(), as_json=True)
         _leave_cancelled()
     except HarmoniaError as error:
-        _show_error(error, as_json=getattr(options, "json", None) is True)
+        _show_error(error, as_json=as_json)
         return EXIT_USAGE if isinstance(error, InvalidRequest) else EXIT_FAILED
     except BrokenPipeError:
         raise
@@ -100,7 +103,7 @@ def _run(options: argparse.Namespace) -> int:
             f"A defect in Harmonia Lab: {type(error).__name__}: {error}",
             hint=f"Please report it, with what `HARMONIA_DEBUG=1 harmonia {options.command} …` prints.",
         )
-        _show_error(defect, as_json=getattr(options, "json", None) is True)
+        _show_error(defect, as_json=as_json)
         return EXIT_FAILED
 
 

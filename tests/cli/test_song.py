@@ -256,6 +256,16 @@ def test_an_interrupt_in_any_stage_ends_it_cleanly(harmonia, metadata_file, mome
     assert not harmonia.songs.exists() or list(harmonia.songs.iterdir()) == []
 
 
+def test_an_interrupt_is_one_object_too_where_json_is_asked_for(harmonia, metadata_file):
+    run = harmonia.start("song", "--from", metadata_file, "--seconds", "120", "--json")
+    for raw in run.stderr:
+        if "Rendering" in raw.decode():
+            break
+    run.send_signal(signal.SIGINT)
+    out, _ = run.communicate(timeout=30)
+    assert (run.returncode, json.loads(out)["error"]["code"]) == (130, "CANCELLED")
+
+
 def test_verify_rerun_says_bit_exact_and_then_names_the_second_that_was_altered(harmonia):
     song = json.loads(harmonia("song", STORY, "--seconds", "4", "--seed", "3", "--json").stdout)
     done = harmonia("verify", song["directory"], "--rerun")
