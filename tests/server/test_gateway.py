@@ -459,6 +459,21 @@ def test_a_connection_that_says_nothing_is_closed(tmp_path):
         asyncio.run(main(server))
 
 
+def test_a_stranger_who_talks_on_is_closed_before_its_time_to_connect_is_over(server):
+    import aiohttp
+
+    async def main():
+        url = f"{server.url}/socket.io/?EIO=4&transport=websocket"
+        async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+            for _ in range(20):
+                await socket.send_str('42["join-generation","g"]')
+            while (await asyncio.wait_for(socket.receive(), 10)).type is aiohttp.WSMsgType.TEXT:
+                pass
+
+    assert server.settings.connect_timeout_s > 10
+    asyncio.run(main())
+
+
 def test_fifty_cancels_at_random_moments_each_end_one_generation_once(tmp_path):
     import random
 

@@ -1,6 +1,7 @@
 """The HTTP routes, over real connections."""
 
 import asyncio
+import gzip
 import hashlib
 import io
 import json
@@ -220,6 +221,13 @@ def test_a_bad_body_is_answered_as_the_protocol_says(served, body, status):
     assert got == status
     error = json.loads(answer)
     assert (error["ok"], error["error"]["code"]) == (False, "INVALID_PAYLOAD")
+
+
+def test_a_packed_body_is_not_unpacked_for_a_stranger_or_anybody(served):
+    """A megabyte may unpack to a thousand of them, in the loop that all clients share."""
+    packed = gzip.compress(json.dumps(STORY | {"generationId": "packed"}).encode())
+    status, _, body = call(served, "POST", "/api/generations", data=packed, headers={"Content-Encoding": "gzip"})
+    assert (status, json.loads(body)["error"]["message"]) == (400, "The body is no JSON.")
 
 
 def test_a_song_is_cancelled_by_delete(tmp_path):
