@@ -139,7 +139,7 @@ class Lab:
             bpm=bpm,
             key=key,
             genre=genre,
-            instruments=list(instruments) if instruments is not None else None,
+            instruments=instruments if isinstance(instruments, str | None) else list(instruments),
             metadata=metadata,
             generation_id=generation_id,
         )

@@ -41,6 +41,11 @@ def test_stage_2_runs_again_on_edited_metadata(lab):
     assert second.checksum != first.checksum
 
 
+def test_one_name_is_no_list_of_instruments(lab):
+    with pytest.raises(InvalidRequest, match="instruments input should be a valid list"):
+        lab.submit("A story.", instruments="piano")
+
+
 @pytest.mark.parametrize(
     ("changed", "says"),
     [

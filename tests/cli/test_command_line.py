@@ -79,3 +79,10 @@ def test_a_defect_is_told_without_a_traceback(harmonia, as_json):
     told = json.loads(done.stdout)["error"]["message"] if as_json else done.stderr.decode()
     assert "ZeroDivisionError: division by zero" in told
     assert b"Traceback" not in done.stdout + done.stderr
+
+
+def test_who_did_not_choose_the_state_folder_is_told_how_to(harmonia):
+    harmonia.home.write_text("a file in its place")
+    done = harmonia("token", "ann")
+    assert done.returncode == 1
+    assert "Set HARMONIA_HOME to a folder that you may write to." in done.stderr.decode()
