@@ -1,6 +1,7 @@
 """What clients may ask, and what is done about it: one method for each command, and an answer to each.
 
-Owns the handshake, the end of a token, and the meaning of the commands. Who may enter where is `rooms.py`'s, what goes
+Owns the handshake, the end of a token, the meaning of the commands, and the log of who said what when (never of words
+or tokens; level INFO). Who may enter where is `rooms.py`'s, what goes
 out is `delivery.py`'s, making songs is the lab's.
 """
 
@@ -117,10 +118,12 @@ class Gateway:
             who = self._tokens.check(token)
         except Refused as error:
             self._studio.metrics.failed(error.code)
+            _log.info("A connection from %s was refused: %s", request.remote, error.message)
             raise Refusal(str(error), ErrorInfo.of(error).to_wire()) from None
         client = Client(sid, eio_sid, engine, who, self.base_url(request))
         self.clients[eio_sid] = client
         self._studio.metrics.connected()
+        _log.info("Socket %s: %s has connected.", sid, who.user)
 
     def greet(self, client: Client) -> None:
         if client.greeted:
@@ -153,6 +156,7 @@ class Gateway:
             command = decode(name, *arguments)
             done = await self._methods[type(command)](client, command)
             self._studio.metrics.set_rooms(len(self._rooms))
+            _log.info("Socket %s: %s.", client.sid, command.name)
             return done.to_wire()
         except HarmoniaError as error:
             failure = error
@@ -160,6 +164,7 @@ class Gateway:
             _log.exception("A defect: %s was not answered.", name[:40])
             failure = HarmoniaError("A defect in the server.", hint="Its log says which.")
         self._studio.metrics.failed(failure.code)
+        _log.info("Socket %s: %.40r was refused: %s.", client.sid, name, failure.code)
         if not wanted:
             self._delivery.tell(client, self._complaint(client, name, arguments, failure))
         return error_ack(failure)

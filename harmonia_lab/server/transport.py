@@ -167,7 +167,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
 
     async def _disconnect(self, sid: str, reason: str) -> None:
         eio_sid = self.manager.eio_sid_from_sid(sid, "/")
-        _log.debug("Socket %s is gone: %s.", sid, reason)
+        _log.info("Socket %s is gone: %s.", sid, reason)
         self.gate.disconnect(eio_sid)
 
     async def _part(self, eio_sid: str, reason: str) -> None:

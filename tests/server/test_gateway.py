@@ -4,9 +4,11 @@ import asyncio
 import errno
 import io
 import json
+import logging
 import threading
 
 import pytest
+import socketio
 import soundfile
 
 from harmonia_lab.errors import AudioError, ErrorCode, MetadataError
@@ -63,6 +65,28 @@ def test_hello_says_who_is_connected(server):
             assert "replay" in hello["features"]
 
     asyncio.run(main())
+
+
+def test_who_connects_and_what_is_asked_is_logged_without_words_or_tokens(server, caplog):
+    async def main():
+        with pytest.raises(socketio.exceptions.ConnectionError):
+            await Ear(server, token="forged").io.connect(server.url, auth={"token": "forged"}, wait_timeout=10)
+        async with Ear(server) as ear:
+            await ear.ask("start-generation", STORY | {"generationId": "logged"})
+            await ear.ask("start-generation", STORY | {"seconds": 0})
+            await ear.ask("not\na command")
+            await ear.until("audio-generation-complete")
+
+    with caplog.at_level(logging.INFO, "harmonia_lab.server.gateway"):
+        asyncio.run(main())
+    said = [record.getMessage().partition(": ")[2] for record in caplog.records]
+    assert said == [
+        "The token is not valid: malformed.",
+        "ann has connected.",
+        "start-generation.",
+        "'start-generation' was refused: INVALID_PAYLOAD.",
+        "'not\\na command' was refused: INVALID_PAYLOAD.",
+    ]
 
 
 def test_nobody_sees_or_touches_what_is_somebody_elses(tmp_path):
