@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
-from harmonia_lab.errors import InvalidRequest, MetadataError
+from harmonia_lab.errors import ErrorCode, InvalidRequest, MetadataError
 
 __all__ = ["AUDIO_ENGINES", "AudioEngines", "audio_again", "choose_metadata"]
 
@@ -23,19 +23,19 @@ AUDIO_ENGINES = ("sketch", "musicgen")
 def choose_metadata(choice: str | MetadataEngine, model: str | None) -> tuple[MetadataEngine, str]:
     """The engine for stage 1, and why it is that one.
 
-    Raises InvalidRequest for an unknown name, MetadataError where the embedded model is needed and not installed.
+    Raises InvalidRequest for an unknown name, MetadataError where the embedded model is needed and not installed, or is
+    another than `model`.
     """
     if not isinstance(choice, str):
         return choice, "given"
     # The clients take a third of a second to load: not before an engine is wanted.
-    from harmonia_lab.engines.embedded import EmbeddedServer  # noqa: PLC0415
     from harmonia_lab.engines.ollama import OllamaEngine, installed_models, server_address  # noqa: PLC0415
 
     address = server_address()
     if choice == "ollama":
         return OllamaEngine(model), f"asked for, at {address}"
     if choice == "embedded":
-        return OllamaEngine(endpoint=EmbeddedServer()), "asked for"
+        return _embedded(model, "asked for")
     if choice != "auto":
         raise InvalidRequest(
             f"There is no metadata engine {choice!r}.",
@@ -45,10 +45,25 @@ def choose_metadata(choice: str | MetadataEngine, model: str | None) -> tuple[Me
     try:
         models = installed_models(address, PROBE_S)
     except MetadataError:
-        return OllamaEngine(endpoint=EmbeddedServer()), f"no Ollama answers at {address}"
+        return _embedded(model, f"no Ollama answers at {address}")
     if not models and model is None:
-        return OllamaEngine(endpoint=EmbeddedServer()), f"Ollama at {address} has no model"
+        return _embedded(model, f"Ollama at {address} has no model")
     return OllamaEngine(model), f"Ollama answers at {address}"
+
+
+def _embedded(model: str | None, why: str) -> tuple[MetadataEngine, str]:
+    from harmonia_lab.engines.embedded import EmbeddedServer  # noqa: PLC0415 - as in `choose_metadata`
+    from harmonia_lab.engines.ollama import OllamaEngine  # noqa: PLC0415 - as above
+
+    server = EmbeddedServer()
+    if model not in (None, server.model):
+        raise MetadataError(
+            f"The embedded engine ({why}) has {server.model}, not {model}.",
+            code=ErrorCode.OLLAMA_MODEL_MISSING,
+            hint=f"Start Ollama, and `ollama pull {model}`; or name no model.",
+            details={"installed": [server.model]},
+        )
+    return OllamaEngine(endpoint=server), why
 
 
 class AudioEngines:

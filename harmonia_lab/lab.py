@@ -23,7 +23,7 @@ from harmonia_lab.pipeline.artifacts import read_record
 from harmonia_lab.pipeline.jobs import JobHandle, QueueLimits
 from harmonia_lab.pipeline.song import Limits
 from harmonia_lab.pipeline.verify import Verification, check_folder, compare_records
-from harmonia_lab.protocol.models import Instrument, Song, SongMetadata, SongRequest, parse_request
+from harmonia_lab.protocol.models import Instrument, Song, SongMetadata, SongRequest, parse_request, said_once
 from harmonia_lab.sinks.fanout import Fanout
 from harmonia_lab.sinks.journal import Journal
 from harmonia_lab.sinks.metrics import Metrics
@@ -126,7 +126,8 @@ class Lab:
     ) -> JobHandle:
         """Starts a song in the background and returns at once.
 
-        seconds: 1…600. seed: 0…2³²−1; drawn where None. metadata: skips stage 1. audio: another engine for this song.
+        seconds: 1…600. seed: 0…2³²−1; drawn where None. metadata: skips stage 1, and stands for bpm, key, genre and
+        instruments. audio: another engine for this song.
         out: this song's own folder (default: `<songs>/<title>-<id>`). generation_id: a name of your own for it.
 
         Raises InvalidRequest before anything starts.
@@ -138,11 +139,11 @@ class Lab:
             bpm=bpm,
             key=key,
             genre=genre,
-            instruments=list(instruments) if instruments is not None else None,
+            instruments=instruments if isinstance(instruments, str | None) else list(instruments),
             metadata=metadata,
             generation_id=generation_id,
         )
-        return self.submit_request(request, audio=audio, out=out)
+        return self.submit_request(said_once(request), audio=audio, out=out)
 
     def submit_request(
         self,

@@ -77,6 +77,8 @@ def storage_error(error: OSError, path: Path) -> StorageError:
     return StorageError(
         f"{path} cannot be written: {reason}.",
         code=ErrorCode.STORAGE_UNWRITABLE,
-        hint="Choose a folder that you may write to.",
+        hint="Set HARMONIA_HOME to a folder that you may write to."
+        if path.is_relative_to(home_folder())
+        else "Choose a folder that you may write to.",
         details={"path": str(path)},
     )

@@ -7,6 +7,7 @@ import pytest
 
 from harmonia_lab import Lab
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
+from harmonia_lab.protocol.models import Instrument
 from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine, FakeMetadataEngine, FakeOllama
 
 
@@ -46,6 +47,28 @@ def test_stage_2_runs_again_on_edited_metadata(lab):
     assert second.metadata.bpm == 60
     assert second.engines["metadata"] == "given"
     assert second.checksum != first.checksum
+
+
+def test_one_name_is_no_list_of_instruments(lab):
+    with pytest.raises(InvalidRequest, match="instruments input should be a valid list"):
+        lab.submit("A story.", instruments="piano")
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"bpm": 9000}, "metadata.bpm input should be less than or equal to 220"),
+        ({"bpm": "fast"}, "metadata.bpm input should be a valid integer"),
+        ({"lyrics": None}, "metadata.lyrics input should be a valid string"),
+        ({"key": "H"}, "metadata.key 'H' is no key"),
+        ({"instruments": [Instrument.model_construct(name="kazoo", role="lead")]}, "no known instrument"),
+    ],
+)
+def test_edited_metadata_is_checked_before_anything_starts(lab, changed, says):
+    """`model_copy` checks nothing, and is what the README edits by."""
+    with pytest.raises(InvalidRequest, match=says):
+        lab.submit(metadata=SONG_METADATA.model_copy(update=changed))
+    assert lab.log.rows() == []
 
 
 def test_another_audio_engine_for_one_song(lab):

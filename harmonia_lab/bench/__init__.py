@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+from harmonia_lab.errors import InvalidRequest
 
 __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """`harmonia bench WHAT`."""
+    """`harmonia bench WHAT`. Raises InvalidRequest, also for a file that has no folder: before minutes of measuring."""
+    if options.json and not Path(options.json).absolute().parent.is_dir():
+        raise InvalidRequest(f"--json {options.json}: there is no folder {Path(options.json).absolute().parent}.")
     # A subject brings its engines, so it loads when it is chosen.
-    if options.what == "decode":
-        from harmonia_lab.bench import decode as subject  # noqa: PLC0415
-    elif options.what == "cancel":
-        from harmonia_lab.bench import cancel as subject  # type: ignore[no-redef] # noqa: PLC0415
-    elif options.what == "fanout":
-        from harmonia_lab.bench import fanout as subject  # type: ignore[no-redef] # noqa: PLC0415
-    elif options.what == "kernel":
-        from harmonia_lab.bench import kernel as subject  # type: ignore[no-redef] # noqa: PLC0415
-    else:
-        from harmonia_lab.bench import pipeline as subject  # type: ignore[no-redef] # noqa: PLC0415
-    return subject.run(options)
+    subject: Callable[[argparse.Namespace], int] = importlib.import_module(f"harmonia_lab.bench.{options.what}").run
+    return subject(options)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import sys
 import tempfile
@@ -19,14 +18,13 @@ from typing import Any
 
 import psutil
 
+from harmonia_lab.bench.report import check_range, publish
 from harmonia_lab.client import Client
 from harmonia_lab.engines.probes import host
-from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.lab import Lab
 from harmonia_lab.pipeline.artifacts import package_versions
 from harmonia_lab.protocol.events import AudioGenerationComplete, GenerationCancelled
 from harmonia_lab.server.settings import RateLimits, ServerSettings
-from harmonia_lab.storage import storage_errors
 
 __all__ = ["measure", "run"]
 
@@ -35,15 +33,10 @@ STAGES = ("metadata", "audio")
 
 
 def run(options: argparse.Namespace) -> int:
-    if not 1 <= options.runs <= 1000:
-        raise InvalidRequest(f"--runs {options.runs} is out of range.", hint="Choose 1 to 1000.")
+    check_range("runs", options.runs, 1000)
+    check_range("seconds", options.seconds, 600)
     figures = measure(runs=options.runs, seconds=options.seconds)
-    print(_table(figures))
-    if options.json:
-        path = Path(options.json)
-        with storage_errors(path):
-            path.write_text(json.dumps(figures, indent=1) + "\n")
-    return 0
+    return publish(figures, _table(figures), options.json)
 
 
 def measure(*, runs: int, seconds: float) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -24,11 +23,11 @@ from typing import Any
 from harmonia_lab.bench.children import Child, python_child
 from harmonia_lab.bench.generation import FIRST_TICK, GENERATION, progress
 from harmonia_lab.bench.javascript import installed_packages, node_command
+from harmonia_lab.bench.report import check_range, publish
 from harmonia_lab.bench.surroundings import allow_files, named, server_versions, shown, spread
 from harmonia_lab.engines.probes import host
-from harmonia_lab.errors import HarmoniaError, InvalidRequest
+from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.protocol.codec import encode
-from harmonia_lab.storage import storage_errors
 
 __all__ = ["measure", "run"]
 
@@ -50,17 +49,11 @@ ACCELERATOR = "none: ws without its optional bufferutil and utf-8-validate, as n
 
 
 def run(options: argparse.Namespace) -> int:
-    if not 1 <= options.rounds <= 100:
-        raise InvalidRequest(f"--rounds {options.rounds} is out of range.", hint="Choose 1 to 100.")
-    if not all(1 <= count <= 4000 for count in options.subscribers):
-        raise InvalidRequest("--subscribers is out of range.", hint="Choose 1 to 4000.")
+    check_range("rounds", options.rounds, 100)
+    for count in options.subscribers:
+        check_range("subscribers", count, 4000)
     figures = measure(subscribers=options.subscribers, rounds=options.rounds)
-    print(_table(figures))
-    if options.json:
-        path = Path(options.json)
-        with storage_errors(path):
-            path.write_text(json.dumps(figures, indent=1) + "\n")
-    return 0
+    return publish(figures, _table(figures), options.json)
 
 
 def measure(*, subscribers: Sequence[int], rounds: int) -> dict[str, Any]:

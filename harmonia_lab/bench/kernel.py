@@ -11,23 +11,20 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import statistics
 import sys
 import time
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import Any
 
 from harmonia_lab.bench.children import Child, python_child
 from harmonia_lab.bench.generation import FIRST_TICK, GENERATION
 from harmonia_lab.bench.probe import Probe
+from harmonia_lab.bench.report import check_range, publish
 from harmonia_lab.bench.subscribers import percentiles
 from harmonia_lab.bench.surroundings import allow_files, named, server_versions, shown, spread
 from harmonia_lab.engines.probes import host
-from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.server.settings import ServerSettings
-from harmonia_lab.storage import storage_errors
 
 __all__ = ["measure", "run"]
 
@@ -50,19 +47,11 @@ ACCEPTED = 1.05
 
 
 def run(options: argparse.Namespace) -> int:
-    if not 1 <= options.subscribers <= 4000:
-        raise InvalidRequest(f"--subscribers {options.subscribers} is out of range.", hint="Choose 1 to 4000.")
-    if not 1 <= options.seconds <= 60:
-        raise InvalidRequest(f"--seconds {options.seconds:g} is out of range.", hint="Choose 1 to 60.")
-    if not 1 <= options.rounds <= 100:
-        raise InvalidRequest(f"--rounds {options.rounds} is out of range.", hint="Choose 1 to 100.")
+    check_range("subscribers", options.subscribers, 4000)
+    check_range("seconds", options.seconds, 60)
+    check_range("rounds", options.rounds, 100)
     figures = measure(subscribers=options.subscribers, seconds=options.seconds, rounds=options.rounds)
-    print(_table(figures))
-    if options.json:
-        path = Path(options.json)
-        with storage_errors(path):
-            path.write_text(json.dumps(figures, indent=1) + "\n")
-    return 0
+    return publish(figures, _table(figures), options.json)
 
 
 def measure(*, subscribers: int, seconds: float, rounds: int) -> dict[str, Any]:

@@ -7,20 +7,17 @@ their range. The figures come from the log rows, as every run writes them.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from harmonia_lab.bench.report import check_range, publish
 from harmonia_lab.engines.probes import host
-from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.lab import Lab
 from harmonia_lab.pipeline.artifacts import package_versions
-from harmonia_lab.protocol.models import parse_request
 from harmonia_lab.sinks.runlog import COLUMNS
-from harmonia_lab.storage import storage_errors
 
 __all__ = ["measure", "run"]
 
@@ -33,16 +30,10 @@ MEASURED = (
 
 
 def run(options: argparse.Namespace) -> int:
-    if not 1 <= options.runs <= 100:
-        raise InvalidRequest(f"--runs {options.runs} is out of range.", hint="Choose 1 to 100.")
-    parse_request(narrative=STORY, seconds=options.seconds)
+    check_range("runs", options.runs, 100)
+    check_range("seconds", options.seconds, 600)
     figures = measure(runs=options.runs, seconds=options.seconds)
-    print(_table(figures))
-    if options.json:
-        path = Path(options.json)
-        with storage_errors(path):
-            path.write_text(json.dumps(figures, indent=1) + "\n")
-    return 0
+    return publish(figures, _table(figures), options.json)
 
 
 def measure(*, runs: int, seconds: float) -> dict[str, Any]:

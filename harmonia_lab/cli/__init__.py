@@ -7,16 +7,18 @@ else to standard error. Exit status: 0 done, 1 failed, 2 bad usage, 130 cancelle
 from __future__ import annotations
 
 import argparse
+import importlib
+import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from harmonia_lab.errors import HarmoniaError
 
-    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse names it no other way
+    _Commands = argparse._SubParsersAction["_Parser"]  # noqa: SLF001 - argparse names it no other way
 
 __all__ = ["EXIT_CANCELLED", "EXIT_DONE", "EXIT_FAILED", "EXIT_USAGE", "main"]
 
@@ -28,54 +30,87 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # What stops a service or a batch stops a song: the same clean end as an interrupt.
         signal.signal(signal.SIGTERM, _interrupt)
-        options = _parser().parse_args(argv)
-        _log_where_asked()
-        return _run(options)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a terminal without the title's letters still gets the rest
+        status = _run_given(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
     except KeyboardInterrupt:
         _leave_cancelled()
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # a reader that went away (`harmonia … | head`) is no news
+            print(f"harmonia: standard output cannot be written: {error.strerror}.", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at exit
+        return EXIT_FAILED
+    return status
 
 
-def _run(options: argparse.Namespace) -> int:  # noqa: C901 - one branch for each command
+def _run_given(given: list[str]) -> int:
+    try:
+        options = _parser().parse_args(given)
+    except _UsageError as error:
+        # `bench … --json FILE` asks for a file, every other `--json` for one object, whatever happens.
+        if "--json" not in given or given[0] == "bench":
+            error.parser.print_usage(sys.stderr)
+            print(f"{error.parser.prog}: error: {error}", file=sys.stderr)
+        else:
+            from harmonia_lab.errors import InvalidRequest  # noqa: PLC0415 - as in `_run`
+
+            _show_error(InvalidRequest(f"{error}.", hint=f"See {error.parser.prog} --help."), as_json=True)
+        return EXIT_USAGE
+    _log_where_asked()
+    return _run(options)
+
+
+class _UsageError(Exception):
+    """What `parser` can't make sense of."""
+
+    def __init__(self, parser: argparse.ArgumentParser, message: str) -> None:
+        super().__init__(message)
+        self.parser = parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises where argparse's own ends the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _UsageError(self, message)
+
+
+def _run(options: argparse.Namespace) -> int:
     # Commands load when they are chosen: `harmonia --help` waits for nothing.
     from harmonia_lab.errors import Cancelled, HarmoniaError, InvalidRequest  # noqa: PLC0415
 
+    as_json = getattr(options, "json", None) is True  # a benchmark's is a file
+    room = "harmonia_lab.bench" if options.command == "bench" else f"harmonia_lab.cli.{options.command}"
     try:
-        if options.command == "song":
-            from harmonia_lab.cli.song import run  # noqa: PLC0415
-        elif options.command == "batch":
-            from harmonia_lab.cli.batch import run  # noqa: PLC0415
-        elif options.command == "serve":
-            from harmonia_lab.cli.serve import run  # noqa: PLC0415
-        elif options.command == "token":
-            from harmonia_lab.cli.token import run  # noqa: PLC0415
-        elif options.command == "verify":
-            from harmonia_lab.cli.verify import run  # noqa: PLC0415
-        elif options.command == "doctor":
-            from harmonia_lab.cli.doctor import run  # noqa: PLC0415
-        elif options.command == "bench":
-            from harmonia_lab.bench import run  # noqa: PLC0415
-        elif options.command == "protocol":
-            from harmonia_lab.cli.protocol import run  # noqa: PLC0415
-        else:
-            from harmonia_lab.cli.setup import run  # noqa: PLC0415
+        run: Callable[[argparse.Namespace], int] = importlib.import_module(room).run
         return run(options)
-    except Cancelled:
+    except (Cancelled, KeyboardInterrupt):
+        if as_json:
+            _show_error(Cancelled(), as_json=True)
         _leave_cancelled()
     except HarmoniaError as error:
-        _show_error(error, as_json=getattr(options, "json", None) is True)
+        _show_error(error, as_json=as_json)
         return EXIT_USAGE if isinstance(error, InvalidRequest) else EXIT_FAILED
     except BrokenPipeError:
-        # The reader went away (`harmonia … | head`); keep the interpreter from complaining about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+    except Exception as error:
+        # No traceback for a user; HARMONIA_DEBUG shows it to who reports the defect.
+        import logging  # noqa: PLC0415 - as above
+
+        logging.getLogger("harmonia_lab").debug("A defect.", exc_info=True)
+        defect = HarmoniaError(
+            f"A defect in Harmonia Lab: {type(error).__name__}: {error}",
+            hint=f"Please report it, with what `HARMONIA_DEBUG=1 harmonia {options.command} …` prints.",
+        )
+        _show_error(defect, as_json=as_json)
         return EXIT_FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
     from harmonia_lab import __version__  # noqa: PLC0415
 
-    parser = argparse.ArgumentParser(
-        prog="harmonia", description="Songs from stories, and the study of how they are made."
-    )
+    parser = _Parser(prog="harmonia", description="Songs from stories, and the study of how they are made.")
     parser.add_argument("--version", action="version", version=f"harmonia {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -261,11 +296,14 @@ def _show_error(error: HarmoniaError, *, as_json: bool) -> None:
 
 
 def _log_where_asked() -> None:
-    import logging  # noqa: PLC0415
+    """Our own log. Other packages' warnings keep their own way to standard error, or some would speak twice."""
+    import logging  # noqa: PLC0415 - an interrupt that comes while this file loads ends in a traceback
 
-    logging.basicConfig(level=logging.WARNING, format="harmonia: %(message)s")
-    if os.environ.get("HARMONIA_DEBUG"):
-        logging.getLogger("harmonia_lab").setLevel(logging.DEBUG)
+    ours = logging.getLogger("harmonia_lab")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("harmonia: %(message)s"))
+    ours.addHandler(handler)
+    ours.setLevel(logging.DEBUG if os.environ.get("HARMONIA_DEBUG") else logging.WARNING)
 
 
 def _interrupt(signum: int, frame: object) -> NoReturn:

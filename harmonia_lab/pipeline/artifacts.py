@@ -35,6 +35,9 @@ __all__ = [
 
 RECORD_VERSION = 1
 
+_READ = ("request", "engines", "files", "seconds")
+"""Parts of a record that others than its maker read."""
+
 REPEATABLE = ("song.flac", "stems/*.flac", "song.mid", "metadata.json", "plan.json", "lyrics.txt", "overview.png")
 """What the same request, seed, versions and threads make again to the byte. Transcript and record hold times."""
 
@@ -64,13 +67,14 @@ class SongFolder:
 
     def create(self) -> None:
         """Makes the working folder, so that what can't work fails before any model is asked."""
-        if self._out is not None and self._out.exists() and (not self._out.is_dir() or any(self._out.iterdir())):
-            what = "is a file" if not self._out.is_dir() else "is not empty"
-            raise InvalidRequest(
-                f"The output folder {self._out} {what}.",
-                hint="Name a new or an empty folder.",
-                details={"fields": ["out"]},
-            )
+        with storage_errors(self._out or self.work):
+            if self._out is not None and self._out.exists() and (not self._out.is_dir() or any(self._out.iterdir())):
+                what = "is a file" if not self._out.is_dir() else "is not empty"
+                raise InvalidRequest(
+                    f"The output folder {self._out} {what}.",
+                    hint="Name a new or an empty folder.",
+                    details={"fields": ["out"]},
+                )
         with storage_errors(self.work):
             self.work.mkdir(parents=True, exist_ok=self._resumed)
             (self.work / "stems").mkdir()
@@ -95,8 +99,11 @@ class SongFolder:
 
     def keep(self) -> Path | None:
         """After a failure: what is finished stays, under a name that says it is a part. None where there is nothing."""
-        if not (self.work / "metadata.json").exists():
-            self.discard()
+        try:
+            if not (self.work / "metadata.json").exists():
+                self.discard()
+                return None
+        except OSError:  # it could not even be looked for: the folder is what has failed
             return None
         kept = self.work.with_name(self.work.name.removeprefix("."))
         try:
@@ -166,13 +173,16 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     try:
         record = json.loads(path.read_bytes())
-        if record["recordVersion"] > RECORD_VERSION:
+        version = int(record["recordVersion"])
+        if version > RECORD_VERSION:
             raise HarmoniaError(
-                f"{path} was written by a newer Harmonia Lab (record version {record['recordVersion']}).",
+                f"{path} was written by a newer Harmonia Lab (record version {version}).",
                 code=ErrorCode.NOT_FOUND,
                 hint="Update Harmonia Lab.",
             )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        for part in _READ:
+            record[part].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HarmoniaError(
             f"{folder} is no song's folder: {path.name} is missing or cannot be read.",
             code=ErrorCode.NOT_FOUND,

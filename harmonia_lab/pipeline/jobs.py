@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import traceback
 from collections.abc import Callable, Generator
@@ -21,6 +22,8 @@ from harmonia_lab.protocol.events import Event, LifecycleEvent, ProgressEvent
 from harmonia_lab.protocol.models import Song
 
 __all__ = ["JobHandle", "JobQueue", "QueueLimits", "Work"]
+
+_log = logging.getLogger(__name__)
 
 POLL_S = 0.05
 """How often a wait looks up, so that an interrupt is noticed: a bare `Event.wait()` would sit through it on Windows,
@@ -189,6 +192,9 @@ class JobHandle:
         except HarmoniaError as error:
             _let_go(error)
             self._finish(None, error)
+        except Exception as error:  # noqa: BLE001 - a defect in how one song ends must stop no other; who waits hears of it
+            _log.exception("A defect: generation %s did not end as it should.", self.id)
+            self._finish(None, HarmoniaError(f"A defect in Harmonia Lab: {type(error).__name__}: {error}"))
         else:
             self._finish(song, None)
 
@@ -200,7 +206,10 @@ class JobHandle:
             self._done.set()
             callbacks = self._callbacks
         for callback in callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:  # noqa: BLE001 - one listener's defect must keep neither the others nor the next song
+                _log.exception("A listener failed at the end of generation %s.", self.id)
 
 
 def _let_go(error: BaseException | None) -> None:

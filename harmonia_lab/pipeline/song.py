@@ -264,7 +264,8 @@ class Generation:
         kept = self._folder.keep()
         if kept is not None:
             error.details["kept"] = str(kept)
-            error.hint = f"{error.hint} What was finished is kept in {kept}.".strip()
+            stop = "." if error.hint and error.hint[-1] not in ".!?" else ""
+            error.hint = f"{error.hint}{stop} What was finished is kept in {kept}.".strip()
         self._write_row("failed", error_code=error.code)
         self._emit.last(self._error_event(error, final=True))
 

@@ -52,10 +52,13 @@ def check_folder(folder: Path) -> Verification:
     for name, entry in sorted(record["files"].items()):
         path = folder / name
         report.checked.append(name)
-        if not path.is_file():
-            report.findings.append(Finding(name, "missing"))
-        elif file_digest(path) != entry["sha256"]:
-            report.findings.append(_altered(path, name, record["seconds"].get(name)))
+        try:
+            if not path.is_file():
+                report.findings.append(Finding(name, "missing"))
+            elif file_digest(path) != entry["sha256"]:
+                report.findings.append(_altered(path, name, record["seconds"].get(name)))
+        except OSError as error:
+            report.findings.append(Finding(name, f"cannot be read: {(error.strerror or str(error)).lower()}"))
     known = {*record["files"], "run.json"}
     extra = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     report.notes.extend(f"{name} is not in the record." for name in extra if name not in known)

@@ -47,6 +47,7 @@ __all__ = [
     "WireModel",
     "explain",
     "parse_request",
+    "said_once",
     "utc_now",
 ]
 
@@ -96,7 +97,13 @@ class WireModel(BaseModel):
         return self.model_dump_json(by_alias=True, exclude_none=True)
 
 
-class Instrument(WireModel):
+class EditedModel(WireModel):
+    """What people change by `model_copy(update=…)`, which checks nothing: checked where it is put to use."""
+
+    model_config = ConfigDict(revalidate_instances="always")
+
+
+class Instrument(EditedModel):
     """One voice of the arrangement. name: one of `vocabulary.INSTRUMENTS`. role: what it plays."""
 
     name: str
@@ -118,7 +125,7 @@ class LyricSection(NamedTuple):
     lines: tuple[str, ...]
 
 
-class SongMetadata(WireModel):
+class SongMetadata(EditedModel):
     """Stage 1's result, and everything that stage 2 needs to know.
 
     title, genre: plain text. lyrics: sections start with a line such as `[Verse 1]`, lines follow; sections are parted
@@ -312,13 +319,27 @@ def parse_request(**fields: Any) -> SongRequest:
     return request
 
 
+def said_once(request: SongRequest) -> SongRequest:
+    """The same. Raises InvalidRequest for what stage 1 alone would read, where metadata is given and skips it."""
+    twice = [name for name in ("bpm", "key", "genre", "instruments") if getattr(request, name) is not None]
+    if request.metadata is not None and twice:
+        raise InvalidRequest(
+            f"{', '.join(twice)}: the metadata that is given says that already.",
+            hint="Change it there.",
+            details={"fields": twice},
+        )
+    return request
+
+
 def explain(error: ValidationError) -> str:
     """Pydantic's findings as one line a person can act on, without echoing long or private input."""
     parts = []
     found = error.errors(include_url=False)
     for item in found[:MAX_FINDINGS]:
         where = ".".join(str(p) for p in item["loc"]) or "request"
-        message = item["msg"].removeprefix("Value error, ")
+        # Python's names for it mean nothing to who wrote JavaScript.
+        no_object = item["type"] in ("model_type", "model_attributes_type", "dataclass_type", "dict_type")
+        message = "should be an object" if no_object else item["msg"].removeprefix("Value error, ")
         given = repr(item["input"])
         shown = f" (got {given})" if len(given) <= 40 and item["type"] != "value_error" else ""
         parts.append(f"{where} {message[0].lower()}{message[1:]}{shown}")

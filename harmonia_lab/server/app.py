@@ -67,7 +67,10 @@ class App:
         api = Api(studio, settings, self._tokens, self._links, self.gateway)
         app = api.application()
         sockets.attach(app, settings.path)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
+        # Nothing that a client sends is unpacked: a megabyte that unpacks to a thousand would hold up everybody.
+        self._runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True, auto_decompress=False
+        )
         await self._runner.setup()
         site = web.TCPSite(
             self._runner, settings.host, settings.port, ssl_context=context, backlog=BACKLOG, reuse_address=True

@@ -11,6 +11,7 @@ import secrets
 import stat
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,10 @@ KEY_BYTES = 32
 
 MAX_TOKEN = 8192
 MAX_USER = 128
+MAX_TTL_S = 10 * 365 * 86400.0
+"""Of a token that is issued here: ten years."""
+END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+"""Seconds since 1970; a token from elsewhere may say that it ends later, and no date can."""
 ADMIN = "admin"
 OWNER = "owner"
 """The key id of tokens that the owner of the process signs."""
@@ -129,9 +134,9 @@ class Tokens:
         self._audience, self._issuer = audience, issuer
 
     def issue(self, user: str, roles: tuple[str, ...] = (), ttl_s: float = 3600.0) -> str:
-        """A token for `user`, good for `ttl_s` seconds.
+        """A token for `user`, good for `ttl_s` seconds, MAX_TTL_S at most.
 
-        Raises InvalidRequest for a user without a name, or where tokens come from elsewhere.
+        Raises InvalidRequest for another time or a user without a name, or where tokens come from elsewhere.
         """
         if self._key is None:
             raise InvalidRequest("This server checks tokens that somebody else issues (RS256); it can't make them.")
@@ -139,8 +144,10 @@ class Tokens:
             raise InvalidRequest(
                 f"A user's name is 1 to {MAX_USER} printable characters.", details={"fields": ["user"]}
             )
-        if not ttl_s > 0:
-            raise InvalidRequest("A token must be good for more than 0 seconds.", details={"fields": ["ttl"]})
+        if not 0 < ttl_s <= MAX_TTL_S:
+            raise InvalidRequest(
+                f"A token is good for more than 0 and at most {MAX_TTL_S:.0f} seconds.", details={"fields": ["ttl"]}
+            )
         return self._signed(self._key, user, roles, ttl_s)
 
     def owner_token(self, user: str, ttl_s: float = 3600.0) -> str:
@@ -151,7 +158,7 @@ class Tokens:
     def check(self, token: object) -> Identity:
         """Who it speaks for. Raises Refused (UNAUTHORIZED) with the reason."""
         if not isinstance(token, str) or not token:
-            raise Refused("No token.", hint="Connect with auth: {token}.")
+            raise Refused("No token.", hint="Connect with auth: {token}; over HTTP, send Authorization: Bearer TOKEN.")
         if len(token) > MAX_TOKEN:
             raise Refused("The token is too long.")
         try:
@@ -173,7 +180,7 @@ class Tokens:
             raise Refused("The token names no user.")
         if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
             raise Refused("The token's roles are no list of names.")
-        return Identity(user, tuple(roles), float(claims["exp"]), owner)
+        return Identity(user, tuple(roles), min(float(claims["exp"]), END_OF_TIME), owner)
 
     def _signed(self, key: bytes, user: str, roles: tuple[str, ...], ttl_s: float, **headers: str) -> str:
         now = time.time()

@@ -7,6 +7,7 @@ Owns the names that can be asked for (those in the song's own record, no other) 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,9 +81,7 @@ async def send_file(request: web.Request, file: SongFile) -> web.StreamResponse:
         hdrs.ETAG: etag,
         hdrs.ACCEPT_RANGES: "bytes",
         hdrs.CACHE_CONTROL: "private, max-age=0, must-revalidate",
-        hdrs.CONTENT_DISPOSITION: f'inline; filename="{file.path.parent.name}-{file.path.name}"'
-        if file.path.parent.name != "stems"
-        else f'inline; filename="{file.path.name}"',
+        hdrs.CONTENT_DISPOSITION: f'inline; filename="{_saved_as(file.path)}"',
         "X-Content-Type-Options": "nosniff",
     }
     if _matches(request.headers.get(hdrs.IF_NONE_MATCH), etag):
@@ -107,6 +106,12 @@ async def send_file(request: web.Request, file: SongFile) -> web.StreamResponse:
     finally:
         opened.close()
     return response
+
+
+def _saved_as(path: Path) -> str:
+    """The name that a browser gives its copy: plain, whatever the owner calls his folders."""
+    name = path.name if path.parent.name == "stems" else f"{path.parent.name}-{path.name}"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)
 
 
 async def _copy(source: BinaryIO, response: web.StreamResponse, start: int, stop: int) -> None:

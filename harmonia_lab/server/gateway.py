@@ -1,6 +1,7 @@
 """What clients may ask, and what is done about it: one method for each command, and an answer to each.
 
-Owns the handshake, the end of a token, and the meaning of the commands. Who may enter where is `rooms.py`'s, what goes
+Owns the handshake, the end of a token, the meaning of the commands, and the log of who said what when (never of words
+or tokens; level INFO). Who may enter where is `rooms.py`'s, what goes
 out is `delivery.py`'s, making songs is the lab's.
 """
 
@@ -41,6 +42,9 @@ FEATURES = ["acks", "replay", "start-generation", "retry-generation", "refresh-t
 
 WARNING_S = 60.0
 """How long before the end of a token its socket is warned; for short-lived ones, half of their life."""
+
+REFUSED_S = 0.02
+"""How long a message beyond the limit waits for its refusal, and those behind it for their turn."""
 
 _HOST = re.compile(r"[A-Za-z0-9._\-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 
@@ -114,10 +118,12 @@ class Gateway:
             who = self._tokens.check(token)
         except Refused as error:
             self._studio.metrics.failed(error.code)
+            _log.info("A connection from %s was refused: %s", request.remote, error.message)
             raise Refusal(str(error), ErrorInfo.of(error).to_wire()) from None
         client = Client(sid, eio_sid, engine, who, self.base_url(request))
         self.clients[eio_sid] = client
         self._studio.metrics.connected()
+        _log.info("Socket %s: %s has connected.", sid, who.user)
 
     def greet(self, client: Client) -> None:
         if client.greeted:
@@ -145,11 +151,12 @@ class Gateway:
         """The acknowledgement. Where none is `wanted` and the command fails, the sender is told by an event."""
         name, arguments = "", list[Any]()
         try:
-            self._check_rate(client)
+            await self._check_rate(client)
             name, arguments = _parts(data)
             command = decode(name, *arguments)
             done = await self._methods[type(command)](client, command)
             self._studio.metrics.set_rooms(len(self._rooms))
+            _log.info("Socket %s: %s.", client.sid, command.name)
             return done.to_wire()
         except HarmoniaError as error:
             failure = error
@@ -157,6 +164,7 @@ class Gateway:
             _log.exception("A defect: %s was not answered.", name[:40])
             failure = HarmoniaError("A defect in the server.", hint="Its log says which.")
         self._studio.metrics.failed(failure.code)
+        _log.info("Socket %s: %.40r was refused: %s.", client.sid, name, failure.code)
         if not wanted:
             self._delivery.tell(client, self._complaint(client, name, arguments, failure))
         return error_ack(failure)
@@ -315,8 +323,11 @@ class Gateway:
                 "There is no such audio model here.", hint=f"Known: {audio_model}.", details={"fields": ["audioModel"]}
             )
 
-    def _check_rate(self, client: Client) -> None:
+    async def _check_rate(self, client: Client) -> None:
         if not client.who.owner and not self._messages.take(client.sid):
+            # A socket's commands are read one after the other: who goes on regardless is read more slowly, and keeps
+            # neither the processor nor the other sockets' turn.
+            await asyncio.sleep(REFUSED_S)
             raise Refused("Too many messages in too short a time.", code=ErrorCode.RATE_LIMITED)
 
     def _take_start(self, who: Identity, user: str) -> QueueLimits | None:

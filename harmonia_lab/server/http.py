@@ -46,6 +46,9 @@ STATUSES = {
 """Any other code is 500."""
 
 EXPOSED = "ETag, Content-Range, Content-Length, Accept-Ranges, Location"
+_FORWARDED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
+"""What a proxy may add. Some add nothing: behind those, it is `public_url` that tells."""
+
 COMPRESS_FROM = 1024
 """Bytes of JSON."""
 
@@ -61,6 +64,7 @@ class Api:
         self._links, self._gateway = links, gateway
         self._calls = Buckets(*settings.rates.messages)
         self._files = SongFiles()
+        self._document: dict[str, Any] = {}
 
     def application(self) -> web.Application:
         app = web.Application(
@@ -155,7 +159,8 @@ class Api:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         """Figures are for who owns the machine: on loopback without a proxy in between, else for admins."""
-        if not self._settings.loopback or "X-Forwarded-For" in request.headers:
+        proxied = self._settings.public_url is not None or any(name in request.headers for name in _FORWARDED)
+        if proxied or not self._settings.loopback:
             who = self._who(request)
             if not who.admin:
                 raise Refused("Only an admin may see the metrics.")
@@ -165,7 +170,9 @@ class Api:
         del request
         from harmonia_lab.protocol.asyncapi import asyncapi_document  # noqa: PLC0415 - made when somebody asks
 
-        return self._json(await asyncio.to_thread(asyncapi_document))
+        # Once: it is anybody's to ask for, and takes long enough to be felt on other sockets.
+        self._document = self._document or await asyncio.to_thread(asyncapi_document)
+        return self._json(self._document)
 
     def _who(self, request: web.Request) -> Identity:
         """Raises Refused."""
@@ -178,7 +185,11 @@ class Api:
     def _who_downloads(self, request: web.Request) -> Identity:
         """By token, or by a signed link."""
         user = self._links.user_of(request.path, request.query)
-        return self._who(request) if user is None else Identity(user, (), 0.0)
+        if user is not None:
+            return Identity(user, (), 0.0)
+        if "signature" in request.query and "Authorization" not in request.headers:
+            raise Refused("The link has expired, or was altered.", hint="Ask for the song again: that makes a new one.")
+        return self._who(request)
 
     def _standing(self, request: web.Request, who: Identity) -> Standing:
         """Raises Refused (NOT_FOUND)."""

@@ -21,6 +21,7 @@ from engineio.payload import Payload
 
 from harmonia_lab.server.broadcast import FramedWire, IdleQueue, Message, QueueWire, WebSocket, fits
 from harmonia_lab.server.clients import Client
+from harmonia_lab.server.delivery import MAX_BACKLOG
 from harmonia_lab.server.limits import Buckets
 from harmonia_lab.server.origins import allowed_origin
 from harmonia_lab.server.settings import ServerSettings
@@ -35,6 +36,9 @@ MAX_POLLED_PACKETS = 1000
 
 MAX_ATTACHMENTS = 4
 """No command takes any; some are let through, to be answered."""
+
+MAX_UNANNOUNCED = 10
+"""Packets before the one that says who it is; more are not read."""
 
 CLOSE_GRACE_S = 1.0
 """For a client to close by itself before its connection is cut."""
@@ -97,6 +101,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
         self._settings = settings
         self._connections = Buckets(*settings.rates.connections)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._strangers: dict[str, int] = {}
+        """How many packets who has not said who it is has sent, by connection."""
         self.eio.websocket_compression = settings.compression
         self.eio._async = {**driver._async, "websocket": WebSocket}  # noqa: SLF001 - see the module's docstring
         self.eio.on("connect", self._admit)
@@ -151,6 +157,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
         return None
 
     def _check_connected(self, eio_sid: str) -> None:
+        self._strangers.pop(eio_sid, None)
         if eio_sid not in self.gate.clients:
             self.drop(eio_sid)
 
@@ -160,7 +167,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
 
     async def _disconnect(self, sid: str, reason: str) -> None:
         eio_sid = self.manager.eio_sid_from_sid(sid, "/")
-        _log.debug("Socket %s is gone: %s.", sid, reason)
+        _log.info("Socket %s is gone: %s.", sid, reason)
         self.gate.disconnect(eio_sid)
 
     async def _part(self, eio_sid: str, reason: str) -> None:
@@ -183,8 +190,15 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
         answer = await self.gate.answer(client, data, wanted=ack_id is not None)
         if ack_id is not None:
             self.wire.send(client, Message.ack(ack_id, answer))
+            if self.wire.backlog(client) > MAX_BACKLOG:  # it asks, and does not listen
+                self.drop(eio_sid)
 
     async def _read(self, eio_sid: str, data: str | bytes) -> None:
+        if eio_sid not in self.gate.clients:
+            said = self._strangers[eio_sid] = self._strangers.get(eio_sid, 0) + 1
+            if said > MAX_UNANNOUNCED:
+                self.drop(eio_sid)
+                return
         try:
             await self._handle_eio_message(eio_sid, data)
             waiting = self._binary_packet.get(eio_sid)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +138,8 @@ class RunLog:
                 os.close(fd)
 
     def rows(self) -> list[dict[str, Any]]:
-        """All whole rows, oldest first. A row cut off by a crash or written by a newer schema is left out.
+        """All whole rows, oldest first. A row cut off by a crash or written by a newer schema is left out, and so is a
+        value that is not of its column's type: one that was edited badly must not cost the others.
 
         Raises StorageError where the log exists and can't be read.
         """
@@ -156,6 +158,16 @@ class RunLog:
                 row = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(row, dict) and row.get("schema", 0) <= SCHEMA_VERSION:
-                found.append({name: row.get(name) for name in COLUMNS})
+            if isinstance(row, dict) and (_fitting(_INT, row.get("schema")) or 0) <= SCHEMA_VERSION:
+                found.append({name: _fitting(column.dtype, row.get(name)) for name, column in COLUMNS.items()})
         return found
+
+
+def _fitting(dtype: str, value: Any) -> Any:
+    """value, or None where a column of type `dtype` can't hold it."""
+    if dtype == _TEXT:
+        return value if isinstance(value, str) else None
+    if dtype in (_INT, _FLOAT):
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return value if number and (dtype == _FLOAT or value == int(value)) else None
+    return value if isinstance(value, dict) else None

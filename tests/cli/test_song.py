@@ -71,6 +71,26 @@ def test_a_person_reads_where_everything_is_and_what_would_make_it_better(harmon
     assert str(harmonia.folder) not in text.split("log row")[0]
 
 
+def test_a_folder_that_no_file_system_takes_ends_the_song_and_not_the_waiting(harmonia, metadata_file):
+    done = harmonia("song", "--from", metadata_file, "--seconds", "1", "--out", "a" * 300, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["code"] == "STORAGE_UNWRITABLE"
+
+
+def test_what_the_metadata_file_says_is_not_overruled_in_vain(harmonia, metadata_file):
+    done = harmonia("song", "--from", metadata_file, "--bpm", "60", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["details"] == {"fields": ["bpm"]}
+
+
+@pytest.mark.parametrize("engine", ["auto", "embedded"])
+def test_a_language_model_that_is_not_there_is_never_replaced_in_silence(harmonia, engine):
+    done = harmonia("song", STORY, "--metadata", engine, "--metadata-model", "llama3:8b", "--json")
+    assert done.returncode == 1
+    error = json.loads(done.stdout)["error"]
+    assert (error["code"], error["details"]) == ("OLLAMA_MODEL_MISSING", {"installed": ["smollm2:135m"]})
+
+
 @pytest.mark.parametrize("story", ["Ein Märchen 🎵🌊 über das Meer.", "סיפור על ים ועל אור אחד קטן"])
 def test_emoji_and_right_to_left_stories_become_songs(harmonia, story):
     done = harmonia("song", story, "--seconds", "2", "--json")
@@ -236,6 +256,16 @@ def test_an_interrupt_in_any_stage_ends_it_cleanly(harmonia, metadata_file, mome
     assert alive == []
     assert [(row["status"], row["cancel_reason"]) for row in harmonia.rows] == [("cancelled", "user_cancelled")]
     assert not harmonia.songs.exists() or list(harmonia.songs.iterdir()) == []
+
+
+def test_an_interrupt_is_one_object_too_where_json_is_asked_for(harmonia, metadata_file):
+    run = harmonia.start("song", "--from", metadata_file, "--seconds", "120", "--json")
+    for raw in run.stderr:
+        if "Rendering" in raw.decode():
+            break
+    run.send_signal(signal.SIGINT)
+    out, _ = run.communicate(timeout=30)
+    assert (run.returncode, json.loads(out)["error"]["code"]) == (130, "CANCELLED")
 
 
 def test_verify_rerun_says_bit_exact_and_then_names_the_second_that_was_altered(harmonia):

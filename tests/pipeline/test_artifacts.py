@@ -68,6 +68,15 @@ def test_a_file_in_the_folders_place_is_named(tmp_path):
     assert caught.value.code is ErrorCode.STORAGE_UNWRITABLE
 
 
+def test_a_folder_that_cannot_even_be_looked_for_is_a_storage_error(tmp_path):
+    """A name that no file system takes stands here for a folder that belongs to somebody else."""
+    folder = SongFolder(tmp_path, "id", tmp_path / ("a" * 300))
+    with pytest.raises(StorageError) as caught:
+        folder.create()
+    assert caught.value.code is ErrorCode.STORAGE_UNWRITABLE
+    assert folder.keep() is None
+
+
 def test_after_a_failure_what_is_finished_is_kept_under_a_name_that_says_so(tmp_path):
     folder = SongFolder(tmp_path, "id", tmp_path / "out")
     folder.create()
@@ -95,7 +104,10 @@ def test_the_lyrics_say_which_line_is_sung_when():
     assert "1:01.0–1:03.5  [Chorus]  Hold on" in text
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"recordVersion": 99}', "\x00"])
+RECORDS = [None, "", "[]", "{}", '{"recordVersion": 99}', '{"recordVersion": 1}', '{"recordVersion": "?"}', "\x00"]
+
+
+@pytest.mark.parametrize("content", RECORDS)
 def test_a_folder_without_a_readable_record_is_no_song(tmp_path, content):
     if content is not None:
         (tmp_path / "run.json").write_text(content)

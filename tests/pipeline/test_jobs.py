@@ -9,7 +9,7 @@ import weakref
 import numpy as np
 import pytest
 
-from harmonia_lab.errors import AudioError, Cancelled, HarmoniaError
+from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError
 from harmonia_lab.pipeline.artifacts import SongFolder
 from harmonia_lab.pipeline.jobs import JobHandle, JobQueue
 from harmonia_lab.pipeline.song import Generation
@@ -115,6 +115,22 @@ def test_jobs_run_in_the_order_they_came(tmp_path, worker):
         job.result(60)
     assert order == sorted(order)
     assert set(order) == {0, 1, 2}
+
+
+def test_a_song_that_ends_in_a_defect_and_a_listener_that_fails_keep_no_later_song_from_its_turn(tmp_path, worker):
+    def fail():
+        raise PermissionError("not yours")
+
+    broken, later = make_job(tmp_path), make_job(tmp_path)
+    broken._generation._folder.keep = fail
+    broken._generation._audio_engine.errors.append(AudioError("It broke."))
+    broken.when_done(fail)
+    worker.submit(broken)
+    worker.submit(later)
+    with pytest.raises(HarmoniaError, match="PermissionError: not yours") as caught:
+        broken.result(60)
+    assert caught.value.code is ErrorCode.INTERNAL
+    assert later.result(60).generation_id == later.id
 
 
 def test_closing_cancels_what_runs_and_what_waits(tmp_path):

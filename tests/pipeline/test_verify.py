@@ -31,6 +31,7 @@ def folder(tmp_path):
         "versions": {"numpy": "2.0"},
         "host": {"cpu": "a"},
         "engines": {"metadata": {"threads": 1}, "audio": {}},
+        "request": {},
     }
     (tmp_path / "run.json").write_text(json.dumps(record))
     return tmp_path
@@ -75,6 +76,14 @@ def test_broken_missing_and_altered_files_are_told_apart(folder):
         "song.flac: altered, from second 0",
     ]
     assert report.notes == ["notes.txt is not in the record."]
+
+
+def test_a_file_that_cannot_be_read_is_a_finding(folder):
+    record = json.loads((folder / "run.json").read_text())
+    record["files"]["a" * 300] = {"sha256": "0" * 64, "bytes": 1}
+    (folder / "run.json").write_text(json.dumps(record))
+    (finding,) = check_folder(folder).findings
+    assert finding.what == "cannot be read: file name too long"
 
 
 def test_a_second_run_is_compared_file_by_file_and_its_circumstances_named(folder):

@@ -70,7 +70,7 @@ def test_a_song_is_asked_for_as_a_request_with_bare_instruments():
     ("name", "arguments", "says"),
     [
         ("join", (), "no such message"),
-        ("join-generation", (), "valid dictionary"),
+        ("join-generation", (), "should be an object"),
         ("join-generation", ("a", "b"), "one payload, not 2"),
         ("join-generation", ("../../etc/passwd",), "pattern"),
         ("join-generation", ("x" * 1_000_000,), "pattern"),
@@ -78,7 +78,7 @@ def test_a_song_is_asked_for_as_a_request_with_bare_instruments():
         ("join-generation", ({"generationId": "g", "afterSeq": True},), "afterSeq"),
         ("join-generation", ({"generationId": "g", "afterSeq": "1"},), "afterSeq"),
         ("join-generation", ({"generationId": "g", "afterSeq": 2**53},), "afterSeq"),
-        ("cancel-generation", ("g",), "valid dictionary"),
+        ("cancel-generation", ("g",), "should be an object"),
         ("jobs:subscribe:user", ("ann",), "no payload"),
         ("refresh-token", ({"token": "t" * 8193},), "8192"),
         ("start-generation", ({},), "narrative is empty"),

@@ -4,6 +4,7 @@ import base64
 import json
 import threading
 import time
+from datetime import UTC, datetime
 
 import jwt
 import pytest
@@ -123,6 +124,17 @@ def test_a_file_without_public_keys_is_refused(tmp_path, content):
 def test_a_token_is_issued_only_for_a_name(user):
     with pytest.raises(InvalidRequest):
         Tokens(key=KEY, **NAMES).issue(user)
+
+
+@pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf"), 1e12])
+def test_a_token_is_issued_only_for_a_time_that_ends(ttl):
+    with pytest.raises(InvalidRequest, match="more than 0 and at most"):
+        Tokens(key=KEY, **NAMES).issue("ann", ttl_s=ttl)
+
+
+def test_a_token_that_ends_later_than_any_date_ends_with_the_last_one():
+    ends = Tokens(key=KEY, **NAMES).check(signed(CLAIMS | {"exp": 10**15})).expires_at
+    assert datetime.fromtimestamp(ends, UTC).year == 9999
 
 
 def test_the_key_is_made_once_for_its_owner_alone(tmp_path):

@@ -4,11 +4,13 @@ import asyncio
 import errno
 import io
 import json
+import logging
 import threading
 import time
 from types import SimpleNamespace
 
 import pytest
+import socketio
 import soundfile
 
 from harmonia_lab.errors import AudioError, ErrorCode, MetadataError
@@ -67,6 +69,28 @@ def test_hello_says_who_is_connected(server):
             assert "replay" in hello["features"]
 
     asyncio.run(main())
+
+
+def test_who_connects_and_what_is_asked_is_logged_without_words_or_tokens(server, caplog):
+    async def main():
+        with pytest.raises(socketio.exceptions.ConnectionError):
+            await Ear(server, token="forged").io.connect(server.url, auth={"token": "forged"}, wait_timeout=10)
+        async with Ear(server) as ear:
+            await ear.ask("start-generation", STORY | {"generationId": "logged"})
+            await ear.ask("start-generation", STORY | {"seconds": 0})
+            await ear.ask("not\na command")
+            await ear.until("audio-generation-complete")
+
+    with caplog.at_level(logging.INFO, "harmonia_lab.server.gateway"):
+        asyncio.run(main())
+    said = [record.getMessage().partition(": ")[2] for record in caplog.records]
+    assert said == [
+        "The token is not valid: malformed.",
+        "ann has connected.",
+        "start-generation.",
+        "'start-generation' was refused: INVALID_PAYLOAD.",
+        "'not\\na command' was refused: INVALID_PAYLOAD.",
+    ]
 
 
 def test_nobody_sees_or_touches_what_is_somebody_elses(tmp_path):
@@ -397,6 +421,33 @@ def test_a_flood_is_slowed_down_and_each_message_answered(tmp_path):
         asyncio.run(main(server))
 
 
+def test_who_asks_without_listening_is_let_go(tmp_path):
+    """A client that never polls: answers pile up at once, with no buffers of the system in between."""
+
+    async def main(server):
+        import aiohttp
+
+        url = f"{server.url}/socket.io/?EIO=4&transport=polling"
+        async with aiohttp.ClientSession() as session:
+            async with session.get(url) as opened:
+                url += "&sid=" + json.loads((await opened.text())[1:])["sid"]
+            async with session.post(url, data="40" + json.dumps({"token": server.token("ann")})) as connected:
+                assert connected.status == 200
+            questions = "\x1e".join(f'42{n}["jobs:unsubscribe:user"]' for n in range(900))
+            assert server.metrics().connections == 1
+            for _ in range(2):
+                async with session.post(url, data=questions):
+                    pass
+            for _ in range(400):
+                if not server.metrics().connections:
+                    break
+                await asyncio.sleep(0.05)
+            assert server.metrics().connections == 0
+
+    with serving(tmp_path, rates=RateLimits(messages=(1e6, 10**6))) as server:
+        asyncio.run(main(server))
+
+
 def test_forty_emits_in_one_tick_all_arrive_over_polling(server):
     async def main():
         async with Ear(server, transport="polling") as ear:
@@ -451,6 +502,21 @@ def test_a_connection_that_says_nothing_is_closed(tmp_path):
 
     with serving(tmp_path, connect_timeout_s=1.0) as server:
         asyncio.run(main(server))
+
+
+def test_a_stranger_who_talks_on_is_closed_before_its_time_to_connect_is_over(server):
+    import aiohttp
+
+    async def main():
+        url = f"{server.url}/socket.io/?EIO=4&transport=websocket"
+        async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+            for _ in range(20):
+                await socket.send_str('42["join-generation","g"]')
+            while (await asyncio.wait_for(socket.receive(), 10)).type is aiohttp.WSMsgType.TEXT:
+                pass
+
+    assert server.settings.connect_timeout_s > 10
+    asyncio.run(main())
 
 
 def test_fifty_cancels_at_random_moments_each_end_one_generation_once(tmp_path):

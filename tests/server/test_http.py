@@ -1,6 +1,7 @@
 """The HTTP routes, over real connections."""
 
 import asyncio
+import gzip
 import hashlib
 import io
 import json
@@ -90,6 +91,13 @@ def test_files_come_whole_with_their_digest_as_etag(served, route, file, kind):
     assert (head[0], head[1]["Content-Length"], head[2]) == (200, str(len(body)), b"")
 
 
+def test_whatever_a_folder_is_called_its_files_can_be_fetched(served, tmp_path):
+    out = tmp_path / 'my "songs"\n\u00e9t\u00e9'
+    served.lab.submit(metadata=METADATA, seconds=1, generation_id="odd", out=out).result(60)
+    status, headers, _ = call(served, "GET", "/api/generations/odd/audio", user="local")
+    assert (status, headers["Content-Disposition"]) == (200, 'inline; filename="my-songs-t--song.flac"')
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "start", "stop"),
     [
@@ -133,7 +141,9 @@ def test_the_link_in_the_event_works_by_itself_for_its_path_and_its_time(served)
         {"user": ""},
     ):
         url = parts._replace(query=urlencode(query | changed)).geturl()
-        assert call(served, "GET", url, user=None)[0] == 401, changed
+        status, _, body = call(served, "GET", url, user=None)
+        assert status == 401, changed
+        assert "The link has expired" in json.loads(body)["error"]["message"]
     elsewhere = parts._replace(path="/api/generations/done/midi").geturl()
     assert call(served, "GET", elsewhere, user=None)[0] == 401
     assert call(served, "GET", "/api/generations?" + parts.query, user=None)[0] == 401
@@ -214,6 +224,13 @@ def test_a_bad_body_is_answered_as_the_protocol_says(served, body, status):
     assert (error["ok"], error["error"]["code"]) == (False, "INVALID_PAYLOAD")
 
 
+def test_a_packed_body_is_not_unpacked_for_a_stranger_or_anybody(served):
+    """A megabyte may unpack to a thousand of them, in the loop that all clients share."""
+    packed = gzip.compress(json.dumps(STORY | {"generationId": "packed"}).encode())
+    status, _, body = call(served, "POST", "/api/generations", data=packed, headers={"Content-Encoding": "gzip"})
+    assert (status, json.loads(body)["error"]["message"]) == (400, "The body is no JSON.")
+
+
 def test_a_song_is_cancelled_by_delete(tmp_path):
     gate = threading.Event()
     with serving(tmp_path, metadata=Writer(gate=gate), queue=QueueLimits(per_user=1)) as server:
@@ -250,8 +267,10 @@ def test_health_metrics_and_the_protocol_are_there(served):
 
 
 def test_a_stranger_learns_no_figures_beyond_loopback(tmp_path, served):
-    proxied = {"X-Forwarded-For": "203.0.113.7"}
-    assert call(served, "GET", "/metrics", user=None, headers=proxied)[0] == 401
+    for header in ("X-Forwarded-For", "x-real-ip", "Forwarded"):
+        assert call(served, "GET", "/metrics", user=None, headers={header: "203.0.113.7"})[0] == 401
+    with serving(tmp_path / "proxied", public_url="https://songs.example") as server:
+        assert call(server, "GET", server.local_url + "/metrics", user=None)[0] == 401
     with serving(tmp_path, host="0.0.0.0") as server:
         local = server.url.replace("0.0.0.0", "127.0.0.1")
         assert call(server, "GET", local + "/metrics", user=None)[0] == 401

@@ -81,3 +81,15 @@ def test_a_log_that_cannot_be_written_says_so(tmp_path):
     with pytest.raises(StorageError) as caught:
         RunLog(tmp_path / "file" / "runs.jsonl").append({"run_id": "a"})
     assert caught.value.code is ErrorCode.STORAGE_UNWRITABLE
+
+
+def test_a_value_of_another_type_is_missing_and_costs_no_other(log):
+    odd = {"seed": "seven", "tokens": 1.5, "total_s": [1], "status": 3, "instrument_s": "piano", "bpm": True}
+    log.append({"run_id": "a", "total_s": 2, "tokens": 7.0})
+    log.append({"run_id": "b"} | odd)
+    with log.path.open("a") as file:
+        file.write('{"schema": "one", "run_id": "c", "seed": 1e400}\n')
+    frame = log.frame()
+    assert frame["run_id"].tolist() == ["a", "b", "c"]
+    assert frame[list(odd)].iloc[1:].isna().all().all()
+    assert (frame["total_s"].mean(), frame["tokens"].sum()) == (2.0, 7)
