@@ -283,7 +283,9 @@ class Generation:
     def _timeout_error(self) -> HarmoniaError:
         message = f"Stage {self._stage} took longer than its limit of {self._limit():g} s."
         if self._stage == "metadata":
-            return MetadataError(message, code=ErrorCode.OLLAMA_TIMEOUT, hint="Raise it, or use a smaller model.")
+            return MetadataError(
+                message, code=ErrorCode.OLLAMA_TIMEOUT, hint="Raise the limit, or use a smaller model."
+            )
         return AudioError(message, code=ErrorCode.AUDIO_TIMEOUT, hint="Raise the limit, or ask for a shorter song.")
 
     def _error_event(self, error: HarmoniaError, *, final: bool) -> GenerationError:

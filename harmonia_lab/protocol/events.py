@@ -395,6 +395,8 @@ def linked(event: _E, url: str) -> _E:
 
 def for_admin(event: _E) -> _E:
     """A job event without the words that its owner's story turned into."""
-    if isinstance(event, JobCompletedEvent | JobStatusEvent) and event.job is not None:
+    if isinstance(event, JobCompletedEvent):
+        return event.model_copy(update={"job": event.job.for_admin()})
+    if isinstance(event, JobStatusEvent) and event.job is not None:
         return event.model_copy(update={"job": event.job.for_admin()})
     return event
