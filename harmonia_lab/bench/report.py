@@ -1,6 +1,6 @@
-"""What all benchmarks do with their options and their figures: ranges, a table, a file.
+"""What the benchmarks' subjects share of a command: ranges of options, and a table and a file at the end.
 
-Owns neither. What is measured, and how it is shown, is each subject's.
+What is measured, and how it is shown, is each subject's.
 """
 
 from __future__ import annotations
