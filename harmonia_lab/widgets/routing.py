@@ -4,7 +4,8 @@ Owns a correction of ipykernel 7.4, which remembers for each comm the subshell o
 last published on it, and takes the page's next message there instead. A panel publishes from a thread, which belongs to
 no request: ipykernel then counts the last request of anybody. After a page was reloaded that one often was the widget
 manager's own, which asked for all states by a subshell that it deleted right after; every click was then refused
-("Unknown subshell_id") until some other request came. A closed and reopened tab did the same to a form.
+("Unknown subshell_id") until some other request came. And what was shown by a cell, like a form, heard no click while
+another cell ran.
 """
 
 from __future__ import annotations

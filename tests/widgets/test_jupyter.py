@@ -168,6 +168,25 @@ def test_a_running_song_is_live_again_after_a_reload_and_a_click_cancels_it(page
     assert notebook.execute("print(job.status)").strip() == "cancelled"
 
 
+KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+
+
+def test_a_click_is_heard_while_a_cell_runs(page, address, folder):
+    write(folder / "busy.ipynb", [SLOW[0], SLOW[1].replace("slow", "busy"), "import time\ntime.sleep(300)"])
+    notebook = Notebook(page, address, "busy.ipynb")
+    if not page.evaluate(f"() => {KERNEL}.supportsSubshells"):
+        pytest.skip("this ipykernel hears clicks between cells only: it has no subshells")
+    for index in (0, 1, 2):
+        notebook.run_cell(index)
+    until_status(page, "processing")
+    runs = page.locator(".jp-CodeCell").nth(2).get_by_text("[*]")
+    runs.wait_for()
+    page.evaluate(CANCEL)
+    until_status(page, "cancelled")
+    assert runs.is_visible()
+    notebook.interrupt()
+
+
 def test_a_page_that_was_not_saved_and_a_kernel_that_restarts_lose_no_song(page, address, folder):
     write(folder / "lost.ipynb", [SLOW[0], SLOW[1].replace("slow", "lost"), SLOW[2].replace("slow", "lost")])
     notebook = Notebook(page, address, "lost.ipynb")
