@@ -121,7 +121,7 @@ def client_program(javascript, tmp_path_factory):
         cwd=room,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout
@@ -132,7 +132,7 @@ def client_program(javascript, tmp_path_factory):
 def test_a_typescript_client_makes_a_song_through_the_proxy(proxied, client_program, transport):
     arguments = [proxied.origin, proxied.path, JUPYTER_TOKEN, proxied.token, transport]
     done = subprocess.run(
-        [*node_command(), str(client_program), *arguments], capture_output=True, text=True, timeout=120, check=True
+        [*node_command(), str(client_program), *arguments], capture_output=True, text=True, timeout=600, check=True
     )
     answer = json.loads(done.stdout)
     assert "error" not in answer
