@@ -90,8 +90,11 @@ def proxied(jupyter, tmp_path):
                 free.bind(("127.0.0.1", 0))
                 port = free.getsockname()[1]
             prefix = f"{BASE}proxy/{port}"
-            with contextlib.suppress(InvalidRequest):  # another process has taken it meanwhile
+            try:
                 server = lab.serve(port=port, public_url=f"{jupyter}{prefix}")
+            except InvalidRequest as error:  # another process was faster
+                if "is taken" not in error.message:
+                    raise
         yield Proxied(jupyter, f"{prefix}/socket.io", server.token("ann"))
 
 
