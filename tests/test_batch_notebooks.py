@@ -25,8 +25,8 @@ def execute(tmp_path, monkeypatch):
             parameters=parameters,
             cwd=tmp_path,
             progress_bar=False,
-            execution_timeout=250,
-            start_timeout=200,
+            execution_timeout=600,
+            start_timeout=600,
         )
         return {cell.id: cell.outputs for cell in done.cells if cell.cell_type == "code"}
 

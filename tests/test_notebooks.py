@@ -25,7 +25,7 @@ def run(tmp_path, monkeypatch):
             cwd=tmp_path,
             progress_bar=False,
             kernel_name="python3",
-            start_timeout=200,
+            start_timeout=600,
         )
         return {cell.id: cell.outputs for cell in done.cells if cell.cell_type == "code"}
 

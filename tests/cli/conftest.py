@@ -34,7 +34,7 @@ class CommandLine:
             capture_output=True,
             cwd=self.folder,
             env=self.environment | environment,
-            timeout=250,
+            timeout=600,
             check=False,
         )
 

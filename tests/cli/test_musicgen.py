@@ -113,7 +113,7 @@ def test_an_interrupt_ends_the_song_and_leaves_nothing_behind(harmonia, song, mo
     while b"Generating" not in process.stderr.readline():
         assert process.poll() is None
     os.kill(process.pid, signal.SIGINT)
-    process.communicate(timeout=200)
+    process.communicate(timeout=600)
     assert process.returncode == 130
     assert [row["status"] for row in harmonia.rows] == ["cancelled"]
     assert list(Path(harmonia.songs).glob("*")) == []

@@ -185,7 +185,7 @@ def test_a_full_disk_is_said_and_nothing_half_written_looks_whole(harmonia, meta
         capture_output=True,
         env=harmonia.environment,
         cwd=harmonia.folder,
-        timeout=250,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 1, done.stderr.decode()
@@ -219,7 +219,7 @@ def test_a_missing_embedded_model_names_the_command_that_installs_it(harmonia, m
         capture_output=True,
         env=harmonia.environment,
         cwd=harmonia.folder,
-        timeout=250,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 1
@@ -229,7 +229,7 @@ def test_a_missing_embedded_model_names_the_command_that_installs_it(harmonia, m
 
 def test_two_songs_at_once_in_one_home_disturb_nothing(harmonia, metadata_file):
     runs = [harmonia.start("song", "--from", metadata_file, "--seconds", "3", "--json") for _ in range(2)]
-    songs = [json.loads(run.communicate(timeout=250)[0]) for run in runs]
+    songs = [json.loads(run.communicate(timeout=600)[0]) for run in runs]
     assert [run.returncode for run in runs] == [0, 0]
     assert len({song["directory"] for song in songs}) == 2
     assert [row["status"] for row in harmonia.rows] == ["completed", "completed"]
@@ -248,7 +248,7 @@ def test_an_interrupt_in_any_stage_ends_it_cleanly(harmonia, metadata_file, mome
     assert children
     run.send_signal(stop)
     run.send_signal(signal.SIGCONT)
-    out, err = run.communicate(timeout=60)
+    out, err = run.communicate(timeout=200)
     assert run.returncode == 130, err.decode()
     assert err.decode().strip().endswith("cancelled.")
     assert out == b""

@@ -349,7 +349,7 @@ def test_a_killed_server_is_mourned_and_the_next_replays_and_tries_again(tmp_pat
                 return ear.lifecycle()
 
         assert asyncio.run(replayed()) == [("audio-generation-started", 1), ("generation-error", 2)]
-        song = lab.retry("g").result(200)
+        song = lab.retry("g").result(600)
         assert song.generation_id == "g"
         assert lab.verify(song.directory).ok
 

@@ -67,7 +67,7 @@ def room(tmp_path, javascript):
 
 def run(room, *command):
     return subprocess.run(
-        [*node_command(), *command], cwd=room, capture_output=True, text=True, timeout=120, check=False
+        [*node_command(), *command], cwd=room, capture_output=True, text=True, timeout=600, check=False
     )
 
 

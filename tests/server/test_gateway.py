@@ -558,5 +558,4 @@ def test_fifty_cancels_at_random_moments_each_end_one_generation_once(tmp_path):
         # A client hears of the end a moment before the worker has put everything away.
         until(lambda: not server.lab.workshop._active, "the end of the last song")
         until(lambda: left_behind() == ["harmonia-queue", "harmonia-worker-cpu"], "no thread but the queue's own")
-
         until(lambda: len(list(server.lab.songs.iterdir())) == finished, "no folder but those of finished songs")

@@ -19,7 +19,7 @@ def run_client(javascript, *arguments):
         env=os.environ | {"NODE_PATH": str(javascript / "node_modules")},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=True,
     )
     return json.loads(done.stdout)

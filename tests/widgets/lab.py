@@ -135,7 +135,7 @@ class Notebook:
 
     def __init__(self, page, address, name):
         self.page, self.address, self.name = page, address, name
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(120_000)
         self.open()
 
     def open(self):

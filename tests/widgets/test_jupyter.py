@@ -14,7 +14,6 @@ import pytest
 from tests.widgets.lab import Notebook, chromium, find_browser, jupyter_lab
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.timeout(420)
 
 SLOW = [
     (
@@ -326,7 +325,7 @@ def test_the_exported_page_shows_title_picture_and_sound_offline_and_without_jav
     write(tmp_path / "run.ipynb", run)
     notebook = nbformat.read(tmp_path / "run.ipynb", as_version=4)
     NotebookClient(
-        notebook, startup_timeout=200, timeout=240, resources={"metadata": {"path": str(tmp_path)}}
+        notebook, startup_timeout=600, timeout=600, resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
     html, _ = nbconvert.HTMLExporter().from_notebook_node(notebook)
     (tmp_path / "run.html").write_text(html)

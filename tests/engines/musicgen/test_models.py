@@ -151,7 +151,7 @@ def test_a_hub_that_cannot_be_reached_is_an_error_and_no_hang(tmp_path):
         [sys.executable, "-c", script],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
         check=False,
         env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"},
     )
