@@ -6,6 +6,7 @@ Owns the names, units and ranges, and what comes from the environment. It starts
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -28,6 +29,17 @@ class RateLimits:
 
 def _frontend_origins() -> tuple[str, ...]:
     return tuple(o.strip().rstrip("/") for o in os.environ.get("FRONTEND_URL", "").split(",") if o.strip())
+
+
+_POSITIVE = (
+    "ping_interval_s",
+    "ping_timeout_s",
+    "connect_timeout_s",
+    "max_message_bytes",
+    "max_connections",
+    "link_ttl_s",
+    "switch_interval_s",
+)
 
 
 @dataclass(frozen=True)
@@ -87,9 +99,19 @@ class ServerSettings:
             raise InvalidRequest(f"port {self.port} is not in 0…65535.", details={"fields": ["port"]})
         if (self.certificate is None) != (self.private_key is None):
             raise InvalidRequest("certificate and private_key belong together.", details={"fields": ["certificate"]})
-        for name in ("ping_interval_s", "ping_timeout_s", "connect_timeout_s", "max_message_bytes", "link_ttl_s"):
-            if getattr(self, name) <= 0:
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
                 raise InvalidRequest(f"{name} must be more than 0.", details={"fields": [name]})
+        for name, (rate, burst) in vars(self.rates).items():
+            if not (rate > 0 and burst >= 0):
+                raise InvalidRequest(
+                    f"rates.{name} must be more than 0 a second, and 0 or more at once.", details={"fields": ["rates"]}
+                )
+        if self.public_url is not None and not self.public_url.startswith(("http://", "https://")):
+            raise InvalidRequest("public_url must be http:// or https://.", details={"fields": ["public_url"]})
+        if self.owner_key is not None and not re.fullmatch(r"([0-9A-Fa-f]{2}){32,}", self.owner_key):
+            raise InvalidRequest("owner_key must be 32 bytes in hex, or more.", details={"fields": ["owner_key"]})
 
     @property
     def scheme(self) -> str:
