@@ -151,7 +151,7 @@ class Generation:
                         raise
                     self._emit(self._error_event(error, final=False))
                     self._write_row("failed", error_code=error.code)
-                    _log.warning("%s %s", error.message, recovery.action)
+                    _log.info("%s %s", error.message, recovery.action)
                     self.cancel_token.wait(recovery.delay_s)
                     self.cancel_token.raise_if_cancelled()
                     self._attempt_number += 1
