@@ -1,7 +1,7 @@
 """What clients may ask, and what is done about it: one method for each command, and an answer to each.
 
-Owns the handshake, the end of a token, the meaning of the commands, and the log of who said what when (never of words
-or tokens; level INFO). Who may enter where is `rooms.py`'s, what goes out is `delivery.py`'s, making songs is the lab's.
+Owns the handshake, the end of a token, the meaning of the commands, and the log of who said what when (level INFO, no
+words, no tokens). Who may enter where is `rooms.py`'s, what goes out is `delivery.py`'s, making songs is the lab's.
 """
 
 from __future__ import annotations
