@@ -277,7 +277,9 @@ class Panel:
 
 
 def _hold(panel: Panel) -> None:
-    _HOLDING.append(weakref.ref(panel))
+    held = [ref for ref in _HOLDING if ref() not in (None, panel)]  # once, however often it has settled
+    _HOLDING.clear()
+    _HOLDING.extend([*held, weakref.ref(panel)])
     while len(_HOLDING) > KEPT_SONGS:
         oldest = _HOLDING.popleft()()
         if oldest is not None and oldest is not panel:

@@ -21,13 +21,15 @@ def client_threads():
 
 
 def test_a_plain_thread_makes_a_song_and_follows_it(tmp_path):
-    heard = {}
+    heard, turn = {}, threading.Lock()
 
     def work(server, user):
         with BlockingClient(server.url) as client:
             client.connect(server.token(user))
             client.subscribe_to_user_jobs()
-            ack = client.start("A small boat goes home.", seconds=1)
+            with turn:  # who starts while another waits would hear that its place changes
+                ack = client.start("A small boat goes home.", seconds=1)
+                assert next(client.events(ack.generation_id)).seq == 1
             heard[user] = lifecycle(client.events(ack.generation_id)), lifecycle(client.job_events(ack.generation_id))
             assert client.connected
             assert ack.generation_id in client.store.state.completed_generations

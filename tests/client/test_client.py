@@ -122,6 +122,8 @@ def test_two_users_hear_of_their_own_songs_alone_and_an_admin_of_all(tmp_path):
         await root.subscribe_to_admin_jobs()
         for client, generation_id in ((ann, "a"), (bob, "b")):
             await client.start("A small boat.", generation_id=generation_id, seconds=1)
+            lane = ("generation", generation_id)
+            await until_so(lambda client=client, lane=lane: client.store.state.cursors.get(lane))  # it waits no longer
         assert lifecycle(await to_the_end(ann.job_events("a"))) == JOB
         assert lifecycle(await to_the_end(bob.job_events("b"))) == JOB
         assert [lifecycle(await to_the_end(root.job_events(job))) for job in "ab"] == [JOB, JOB]

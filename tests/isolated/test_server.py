@@ -324,7 +324,8 @@ def test_a_killed_server_is_mourned_and_the_next_replays_and_tries_again(tmp_pat
         first = lab.server
         token = first.token("local")
         job, waiting = lab.submit(**SONG | {"seconds": 120}, generation_id="g"), lab.submit(**SONG)
-        until_begun(job)
+        of_job = LIFECYCLE[:3]
+        until(lambda: lifecycle(e for e in list(heard) if e.generation_id == "g") == of_job, "both families' beginning")
         os.kill(first._child.pid, signal.SIGKILL)
         for each in (job, waiting):
             with pytest.raises(HarmoniaError) as caught:
@@ -333,7 +334,7 @@ def test_a_killed_server_is_mourned_and_the_next_replays_and_tries_again(tmp_pat
             assert each.status == "failed"
         assert not first.running
         assert lifecycle(event for event in heard if event.generation_id == "g") == [
-            *LIFECYCLE[:3],
+            *of_job,
             ("generation-error", 2),
             ("job:failed", 3),
             ("job:status", 4),

@@ -8,7 +8,7 @@ import pytest
 
 from harmonia_lab.errors import Disconnected, ErrorCode, MetadataError, Refused
 from harmonia_lab.protocol.events import AudioPreview
-from harmonia_lab.widgets.panel import KEPT_SONGS, Panel
+from harmonia_lab.widgets.panel import KEPT_SONGS, Panel, _hold
 from harmonia_lab.widgets.rooms import ServerRoom
 from tests.server.engines import METADATA, Player, Writer, make_lab
 
@@ -118,6 +118,17 @@ def test_files_are_handed_over_by_their_listed_names_and_no_others(lab, gate, mo
     ((content, (data,)),) = sent
     assert content == {"file": "song.flac"}
     assert data.startswith(b"fLaC")
+
+
+def test_a_panel_that_settles_again_pushes_no_other_out(lab, gate):
+    gate.set()
+    panels = [lab.submit("A story.", seconds=1).panel() for _ in range(2)]
+    for each in panels:
+        assert each.widget
+        assert each.settled.wait(WAIT_S)
+    for _ in range(KEPT_SONGS):
+        _hold(panels[1])
+    assert all(each.widget.audio for each in panels)
 
 
 def test_older_panels_let_go_of_sound_and_picture_and_have_them_again_when_shown(lab, gate, monkeypatch):
