@@ -12,7 +12,6 @@ The loops are in `decode_loops.py`, the comparison of tokens in `decode_quality.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from harmonia_lab.bench.decode_loops import Audiocraft, Loop, Ours, Stopwatch, T
 from harmonia_lab.bench.decode_preview import PreviewCost
 from harmonia_lab.bench.decode_quality import compare_logits, compare_tokens
 from harmonia_lab.bench.decode_table import table
+from harmonia_lab.bench.report import check_range, publish
 from harmonia_lab.bench.surroundings import spread
 from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft
 from harmonia_lab.engines.musicgen.decoder import Decoder
@@ -39,7 +39,6 @@ from harmonia_lab.engines.musicgen.sampling import Sampling
 from harmonia_lab.engines.probes import gpu_facts, host
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.pipeline.artifacts import package_versions
-from harmonia_lab.storage import storage_errors
 
 __all__ = ["measure", "run"]
 
@@ -55,8 +54,7 @@ WINDOW, PIECE = 30, 50
 
 
 def run(options: argparse.Namespace) -> int:
-    if not 1 <= options.runs <= 100:
-        raise InvalidRequest(f"--runs {options.runs} is out of range.", hint="Choose 1 to 100.")
+    check_range("runs", options.runs, 100)
     if any(not 1 <= batch <= len(TEXTS) for batch in options.batches) or any(at < 0 for at in options.positions):
         raise InvalidRequest("--batches go from 1 to 4, --positions from 0 on.")
     device = resolve_device(options.device)
@@ -81,12 +79,7 @@ def run(options: argparse.Namespace) -> int:
         "versions": package_versions(),
         "models": models,
     }
-    print(table(figures))
-    if options.json:
-        path = Path(options.json)
-        with storage_errors(path):
-            path.write_text(json.dumps(figures, indent=1) + "\n")
-    return 0
+    return publish(figures, table(figures), options.json)
 
 
 def measure(
