@@ -16,9 +16,9 @@ from harmonia_lab.choosing import AudioEngines
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
 from harmonia_lab.errors import ErrorCode, Refused
 from harmonia_lab.pipeline.artifacts import SongFolder
+from harmonia_lab.pipeline.audio_stage import DrawOverview
 from harmonia_lab.pipeline.jobs import JobHandle, JobQueue, QueueLimits
 from harmonia_lab.pipeline.song import Generation, Limits
-from harmonia_lab.pipeline.stages import DrawOverview
 from harmonia_lab.protocol.events import Event, JobFailedEvent
 from harmonia_lab.protocol.models import Job, SongRequest, utc_now
 from harmonia_lab.sinks.fanout import Fanout
@@ -138,6 +138,10 @@ class Workshop:
             request = standing.request.model_copy(update={"metadata": standing.metadata})
             view = JobView(standing.job, metadata=standing.metadata, seq=standing.job_seq, tick=standing.job_tick)
             return self._launch(request, view, *self.chosen(generation_id), earlier=standing)
+
+    def check_open(self) -> None:
+        """Raises RuntimeError once its lab is closed."""
+        self._queue.check_open()
 
     def cancel_all(self, grace_s: float) -> None:
         """Cancels what runs and what waits, and takes nothing more. Idempotent."""

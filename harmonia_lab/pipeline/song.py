@@ -1,6 +1,6 @@
 """One generation: narrative → metadata → audio → song on disk, or exactly one other end.
 
-Owns the terminal state (decided once), the numbering of events, retries, and what a log row and `run.json` say.
+Owns the terminal state (decided once), the numbering of events, retries, and what a log row says.
 Stages do the work; sinks are unknown here.
 """
 
@@ -16,13 +16,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from harmonia_lab import __version__
-from harmonia_lab.engines.base import AudioEngine, CancelToken, MetadataEngine, MetadataResult, derive_seed
+from harmonia_lab.engines.base import AudioEngine, CancelToken, MetadataEngine, MetadataResult
 from harmonia_lab.engines.probes import cpu_seconds, git_commit, gpu_facts, host
 from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError, MetadataError, StorageError
-from harmonia_lab.pipeline.artifacts import RECORD_VERSION, REPEATABLE, SongFolder, file_digest, package_versions
+from harmonia_lab.pipeline.artifacts import SongFolder, file_digest
+from harmonia_lab.pipeline.attempt import Attempt, time_limit
+from harmonia_lab.pipeline.audio_stage import AudioResult, DrawOverview, run_audio
+from harmonia_lab.pipeline.metadata_stage import run_metadata
 from harmonia_lab.pipeline.progress import Overall, learn
+from harmonia_lab.pipeline.record import run_record
 from harmonia_lab.pipeline.recovery import recovery_for
-from harmonia_lab.pipeline.stages import Attempt, AudioResult, DrawOverview, run_audio, run_metadata, time_limit
 from harmonia_lab.protocol.events import (
     AudioGenerationComplete,
     ErrorInfo,
@@ -202,7 +205,11 @@ class Generation:
         with time_limit(self.cancel_token, self._limits.audio_s):
             audio = run_audio(self._attempt, self._audio_engine, metadata, self._folder, self._draw)
         self._attempt.time("total_s", time.perf_counter() - self._clock)
-        self._folder.write_json("run.json", self._record(written, audio))
+        engines = {
+            "metadata": {"engine": self._metadata_name(), **(written.record if written else {})},
+            "audio": {"engine": self._audio_engine.name, **self._audio_engine.record()},
+        }
+        self._folder.write_json("run.json", run_record(self._attempt, engines, audio, self._folder))
         return self._complete(metadata, audio)
 
     def _complete(self, metadata: SongMetadata, audio: AudioResult) -> Song:
@@ -261,7 +268,7 @@ class Generation:
             if self._status == "cancelled":  # abandoned: its folder was taken from under it
                 raise Cancelled from None
             return
-        kept = self._folder.keep()
+        kept = self._folder.keep(metadata_given=self.request.metadata is not None)
         if kept is not None:
             error.details["kept"] = str(kept)
             stop = "." if error.hint and error.hint[-1] not in ".!?" else ""
@@ -336,42 +343,6 @@ class Generation:
         except StorageError as error:
             # The song matters more than its row; but a lost row must not go unnoticed.
             _log.warning("The run could not be logged. %s", error)
-
-    def _record(self, written: MetadataResult | None, audio: AudioResult) -> dict[str, Any]:
-        work = self._folder.work
-        files = sorted(path for pattern in (*REPEATABLE, "transcript.jsonl") for path in work.glob(pattern))
-        return {
-            "recordVersion": RECORD_VERSION,
-            "generationId": self.id,
-            "songId": self.song_id,
-            "startedAt": self._attempt.row["started_at"],
-            "request": self.request.model_copy(update={"seed": self.seed}).to_wire(),
-            "seeds": {
-                "request": self.seed,
-                "metadata": derive_seed(self.seed, "metadata"),
-                "plan": derive_seed(self.seed, "plan"),
-                "stems": audio.seeds,
-            },
-            "engines": {
-                "metadata": {"engine": self._metadata_name(), **(written.record if written else {})},
-                "audio": {"engine": self._audio_engine.name, **self._audio_engine.record()},
-            },
-            "versions": package_versions(),
-            "gitCommit": self._attempt.row["git_commit"],
-            "host": host(),
-            "timings": self._attempt.timings,
-            "memory": self._attempt.memory,
-            "measurements": audio.measurements,
-            "stems": [
-                {"file": name, "name": stem.name, "role": stem.role, "sampleRate": stem.sample_rate}
-                for stem, name in audio.stem_files
-            ],
-            "files": {
-                str(path.relative_to(work)): {"sha256": file_digest(path), "bytes": path.stat().st_size}
-                for path in files
-            },
-            "seconds": audio.second_digests,
-        }
 
 
 class _Numbered:

@@ -74,19 +74,42 @@ def test_a_folder_that_cannot_even_be_looked_for_is_a_storage_error(tmp_path):
     with pytest.raises(StorageError) as caught:
         folder.create()
     assert caught.value.code is ErrorCode.STORAGE_UNWRITABLE
-    assert folder.keep() is None
+    assert folder.keep(metadata_given=False) is None
 
 
 def test_after_a_failure_what_is_finished_is_kept_under_a_name_that_says_so(tmp_path):
     folder = SongFolder(tmp_path, "id", tmp_path / "out")
     folder.create()
-    assert folder.keep() is None
+    assert folder.keep(metadata_given=False) is None
     assert list(tmp_path.iterdir()) == []
     folder.create()
     folder.write_json("metadata.json", {"title": "T"})
-    kept = folder.keep()
+    kept = folder.keep(metadata_given=False)
     assert kept == tmp_path / "out.partial-id"
     assert json.loads((kept / "metadata.json").read_text()) == {"title": "T"}
+
+
+def test_what_was_given_is_not_kept_as_if_it_were_a_part_of_the_song(tmp_path):
+    folder = SongFolder(tmp_path, "id", tmp_path / "out")
+    folder.create()
+    folder.write_json("metadata.json", {})
+    folder.write_json("plan.json", {})
+    assert folder.keep(metadata_given=True) is None
+    assert list(tmp_path.iterdir()) == []
+    folder.create()
+    folder.write_bytes("stems/1-piano.flac", b"")
+    assert folder.keep(metadata_given=True) == tmp_path / "out.partial-id"
+
+
+def test_another_attempt_finds_the_stems_and_the_transcript_of_the_one_before(tmp_path):
+    folder = SongFolder(tmp_path, "id", tmp_path / "out")
+    folder.create()
+    folder.finished.mkdir()
+    for name in ("metadata.json", "transcript.jsonl", "finished/key", "stems/1-piano.flac"):
+        folder.write_bytes(name, b"{}")
+    folder.keep(metadata_given=False)
+    folder.resume()
+    assert {path.name for path in folder.work.iterdir()} == {"transcript.jsonl", "finished"}
 
 
 def test_a_discarded_song_leaves_nothing(tmp_path):

@@ -118,7 +118,7 @@ def test_jobs_run_in_the_order_they_came(tmp_path, worker):
 
 
 def test_a_song_that_ends_in_a_defect_and_a_listener_that_fails_keep_no_later_song_from_its_turn(tmp_path, worker):
-    def fail():
+    def fail(**_):
         raise PermissionError("not yours")
 
     broken, later = make_job(tmp_path), make_job(tmp_path)
