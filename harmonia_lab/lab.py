@@ -250,10 +250,11 @@ class Lab:
         A cell that runs again gets the server that is running, where nothing else is asked for.
 
         Raises InvalidRequest where the port is taken, this lab serves with other settings already, or an isolated one
-        would have to use an engine that is an object.
+        would have to use an engine that is an object; RuntimeError once the lab is closed.
         """
         from harmonia_lab.server.kernel import Server, ServerSettings  # noqa: PLC0415 - socketio loads where it is used
 
+        self.workshop.check_open()
         with self._lock:
             asked = settings or ServerSettings(**options)
             if self.server is not None and self.server.running:

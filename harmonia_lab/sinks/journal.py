@@ -8,6 +8,7 @@ Progress is not kept, but for the latest.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 import threading
@@ -58,6 +59,9 @@ CREATE TABLE events (
     PRIMARY KEY (generation, family, seq)
 ) WITHOUT ROWID;
 """
+
+
+_log = logging.getLogger(__name__)
 
 
 class Journal:
@@ -132,13 +136,17 @@ class Journal:
                 self._saved_at.pop(generation_id, None)
 
     def replay(self, generation_id: str, family: Family, after_seq: int = 0) -> list[FamilyEvent]:
-        """The lifecycle events of one family that came after `after_seq`, in order; [] for an unknown id."""
+        """The lifecycle events of one family that came after `after_seq`, in order; [] for an unknown id.
+
+        Raises StorageError, as everything that reads, where what is kept of it can't be understood.
+        """
         rows = self._read(
             "SELECT name, payload, song FROM events JOIN generations ON id = generation"
             " WHERE generation = ? AND family = ? AND events.seq > ? ORDER BY events.seq",
             (generation_id, family, after_seq),
         )
-        return [_event_of(name, payload, song) for name, payload, song in rows]
+        with self._understood(generation_id):
+            return [_event_of(name, payload, song) for name, payload, song in rows]
 
     def history(self, generation_id: str) -> list[FamilyEvent]:
         """All that is left of one generation: the lifecycle events of both families, and the latest progress of each in
@@ -155,7 +163,8 @@ class Journal:
         return self._live.get(generation_id) or self._load(generation_id)
 
     def jobs(self, owner: str | None = None, limit: int = 100) -> list[Job]:
-        """The newest `limit` jobs, newest first; of everybody where `owner` is None."""
+        """The newest `limit` jobs, newest first; of everybody where `owner` is None. One that can't be understood is
+        left out, and logged: it hides no other."""
         where, values = ("WHERE owner = ?", (owner,)) if owner is not None else ("", ())
         rows = self._read(
             f"SELECT id, job, song FROM generations {where} ORDER BY created_at DESC, id DESC LIMIT ?",  # noqa: S608 - no input in it
@@ -164,13 +173,18 @@ class Journal:
         found = []
         for generation_id, job, song in rows:
             live = self._live.get(generation_id)
-            found.append(live.job if live else _job_of(job, song))
+            try:
+                with self._understood(generation_id):
+                    found.append(live.job if live else _job_of(job, song))
+            except StorageError as error:
+                _log.warning("%s", error)
         return found
 
     def end_interrupted(self) -> list[str]:
         """Ends as INTERRUPTED what a process that is gone left pending or running; the ids, oldest first.
 
-        To be called at each start. What a living process works at, this one included, is left alone.
+        To be called at each start. What a living process works at, this one included, is left alone; so is what can't
+        be understood, which is logged.
         """
         unfinished = self._read(
             "SELECT id, process FROM generations WHERE status IN ('pending', 'processing') ORDER BY created_at", ()
@@ -197,7 +211,11 @@ class Journal:
 
     def _end_interrupted(self, generation_id: str) -> bool:
         with self._write_lock:
-            standing = self._load(generation_id)
+            try:
+                standing = self._load(generation_id)
+            except StorageError as damage:
+                _log.warning("%s", damage)
+                return False
             if standing is None or standing.job.status not in ("pending", "processing"):
                 return False
             error = HarmoniaError(
@@ -278,26 +296,37 @@ class Journal:
         if not rows:
             return None
         owner, request, job, song, stage, progress, seq, tick, job_seq, job_tick, written = rows[0]
-        asked = SongRequest.model_validate_json(request)
-        return Standing(
-            owner=owner,
-            request=asked,
-            job=_job_of(job, song),
-            stage=stage,
-            seq=seq,
-            tick=tick,
-            job_seq=job_seq,
-            job_tick=job_tick,
-            song=None if song is None else Path(song),
-            progress=None if progress is None else cast("ProgressEvent", decode_event(*json.loads(progress))),
-            metadata=asked.metadata
-            if written is None
-            else SongMetadata.model_validate(json.loads(written)["metadata"]),
-        )
+        with self._understood(generation_id):
+            asked = SongRequest.model_validate_json(request)
+            return Standing(
+                owner=owner,
+                request=asked,
+                job=_job_of(job, song),
+                stage=stage,
+                seq=seq,
+                tick=tick,
+                job_seq=job_seq,
+                job_tick=job_tick,
+                song=None if song is None else Path(song),
+                progress=None if progress is None else cast("ProgressEvent", decode_event(*json.loads(progress))),
+                metadata=asked.metadata
+                if written is None
+                else SongMetadata.model_validate(json.loads(written)["metadata"]),
+            )
 
     def _read(self, query: str, values: tuple[Any, ...]) -> list[Any]:
         with self._read_lock, self._errors():
             return self._reader.execute(query, values).fetchall()
+
+    @contextmanager
+    def _understood(self, generation_id: str) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, LookupError, TypeError, HarmoniaError) as error:
+            raise StorageError(
+                f"What {self.path} keeps of generation {generation_id} is damaged ({type(error).__name__}).",
+                hint="The other generations are not touched by it. What the song's folder holds is there still.",
+            ) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -392,6 +392,7 @@ def test_a_failed_command_without_a_callback_is_told_to_its_sender_alone(server)
         ("start-generation", {"narrative": "x", "seconds": 1e9}),
         ("start-generation", {"narrative": "x", "model": "/etc/passwd"}),
         ("start-generation", {"narrative": "x", "audioModel": "facebook/musicgen-large"}),
+        ("start-generation", {"metadata": METADATA.to_wire(), "bpm": 80}),
         ("job:subscribe", ["a"]),
         ("refresh-token", {"token": "junk"}),
         ("no-such-message", {}),

@@ -61,6 +61,13 @@ def test_a_cell_that_runs_again_gets_the_same_server_and_another_wish_is_refused
     assert lab.serve(port=0) is not server
 
 
+def test_a_closed_lab_serves_no_more(tmp_path):
+    with make_lab(tmp_path) as lab:
+        pass
+    with pytest.raises(RuntimeError, match="closed"):
+        lab.serve(port=0)
+
+
 def test_a_second_lab_in_the_same_kernel_has_a_server_of_its_own(tmp_path):
     with make_lab(tmp_path / "a") as first, make_lab(tmp_path / "b") as second:
         one, other = first.serve(port=0), second.serve(port=0)

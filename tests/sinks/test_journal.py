@@ -1,5 +1,6 @@
 """Nothing that was kept is lost: over threads, processes, a kill, a full disk."""
 
+import contextlib
 import json
 import os
 import signal
@@ -54,6 +55,34 @@ def test_what_came_after_a_number_comes_back_as_it_was_in_order(journal, family)
 
 def test_an_unknown_id_has_nothing(journal):
     assert (journal.replay("x", "job"), journal.standing("x"), journal.history("x")) == ([], None, [])
+
+
+DAMAGE = {
+    "job": "UPDATE generations SET job = '{\"id\"' WHERE id = 'bad'",
+    "request": "UPDATE generations SET request = '[]' WHERE id = 'bad'",
+    "song": "UPDATE generations SET song = x'00' WHERE id = 'bad'",
+    "event": "UPDATE events SET payload = '{}' WHERE generation = 'bad'",
+    "name": "UPDATE events SET name = 'from-another-world' WHERE generation = 'bad'",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("ending", ["completed", "in stage 2"])
+def test_a_damaged_generation_hides_no_other_and_is_named(path, kind, ending, caplog):
+    with contextlib.closing(Journal(path)) as journal:
+        keep(journal, "good")
+        keep(journal, "bad", ending)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute(DAMAGE[kind])
+        database.execute("UPDATE generations SET process = 'somebody-who-is-gone'")
+    with contextlib.closing(Journal(path)) as journal:
+        journal.end_interrupted()
+        assert "good" in [job.id for job in journal.jobs()]
+        assert journal.history("good")
+        with pytest.raises(StorageError, match="generation bad is damaged"):
+            journal.history("bad")
+    if kind in ("job", "song"):  # the list has to leave it out
+        assert "generation bad is damaged" in caplog.text
 
 
 def test_no_url_is_kept_and_the_file_comes_back(journal, path):

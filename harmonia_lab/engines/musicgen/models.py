@@ -17,7 +17,7 @@ from typing import Any
 from harmonia_lab.engines.base import CancelToken
 from harmonia_lab.engines.musicgen.checkpoints import Checkpoint, unavailable
 from harmonia_lab.engines.musicgen.memory import free_memory, is_out_of_memory, out_of_memory
-from harmonia_lab.engines.musicgen.settings import Dtype
+from harmonia_lab.engines.musicgen.settings import Dtype, check_device
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
 
 __all__ = ["MODELS", "Choice", "LoadedModel", "ModelCache", "resolve_device"]
@@ -205,14 +205,10 @@ def resolve_device(asked: str) -> Any:
     """A torch device. Raises InvalidRequest, or AudioError (MUSICGEN_UNAVAILABLE) for one that is not there."""
     import torch  # noqa: PLC0415
 
+    check_device(asked)
     if asked == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(asked)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in {"cpu", "cuda"}:
-        raise InvalidRequest(f"There is no device {asked[:40]!r}.", hint="Choose auto, cpu, cuda or cuda:N.")
+    device = torch.device(asked)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         seen = torch.cuda.device_count()
         raise unavailable(

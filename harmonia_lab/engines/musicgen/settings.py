@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Literal, get_args
 from harmonia_lab.engines.musicgen.prompts import ARRANGEMENTS, Arrangement, check_prompt
 from harmonia_lab.errors import InvalidRequest
 
-__all__ = ["DECODERS", "DTYPES", "GUIDANCES", "Dtype", "Guidance", "Settings"]
+__all__ = ["DECODERS", "DTYPES", "GUIDANCES", "Dtype", "Guidance", "Settings", "check_device"]
 
 Guidance = Literal["auto", "plan", "none"]
 GUIDANCES: tuple[Guidance, ...] = get_args(Guidance)
@@ -60,6 +61,7 @@ class Settings:
         ):  # fmt: skip
             if getattr(self, name) not in known:
                 raise _refused(name, getattr(self, name), f"Choose one of {', '.join(known)}.")
+        check_device(self.device)
         for name, low, high in (
             ("top_k", 0, math.inf), ("top_p", 0, 1), ("temperature", 0, 10), ("cfg_coef", 0, 30),
             ("extend_stride", 0.5, 29.5),
@@ -102,6 +104,16 @@ class Settings:
         return {
             name: str(value.absolute()) if isinstance(value, Path) else value for name, value in asdict(self).items()
         }
+
+
+def check_device(name: str) -> None:
+    """Whether it is there, torch knows. Raises InvalidRequest for what is no device's name."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d\d?)?", str(name)):
+        raise InvalidRequest(
+            f"There is no device {str(name)[:40]!r}.",
+            hint="Choose auto, cpu, cuda or cuda:N.",
+            details={"fields": ["device"]},
+        )
 
 
 def _refused(name: str, value: Any, hint: str) -> InvalidRequest:
