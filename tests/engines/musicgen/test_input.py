@@ -37,7 +37,8 @@ def recording(tmp_path):
     [
         ("arrangement", "solo"), ("guidance", "melody"), ("dtype", "float64"), ("decoder", "slow"), ("top_k", -1),
         ("top_k", 2.5), ("top_p", 1.5), ("top_p", -0.1), ("temperature", -1), ("temperature", float("nan")),
-        ("cfg_coef", float("inf")), ("cfg_coef", "3"), ("extend_stride", 0), ("extend_stride", 30), ("device", "cuda:x"),
+        ("cfg_coef", float("inf")), ("cfg_coef", "3"), ("extend_stride", 0), ("extend_stride", 30),
+        ("device", "cuda:x"),
     ],
 )  # fmt: skip
 def test_a_setting_out_of_range_is_named_with_its_range(name, value):
