@@ -5,10 +5,12 @@ from harmonia_lab.bench.cancel import _quantile, _table, measure
 
 def test_cancels_in_both_stages_are_measured_and_what_they_leave_is_counted():
     figures = measure(runs=1, seconds=20)
+    # A cancel may end the model's own child, which comes back when it is needed: in the next stage, say.
+    most = figures["stages"]["metadata"]["children"]["before"]
     for stage in figures["stages"].values():
         assert stage["n"] + stage["ended_before"] == 1
         assert stage["n"] == 0 or 0 < stage["p50_ms"] <= stage["p95_ms"] <= stage["p100_ms"]
-        assert stage["children"]["after"] <= stage["children"]["before"]
+        assert stage["children"]["after"] <= most
     assert figures["partial_folders_left"] == 0
     assert figures["host"]["cores"] >= 1
     assert _table(figures).count(" MiB, ") == 2
