@@ -26,9 +26,10 @@ __all__ = ["Attempt", "time_limit"]
 class Attempt:
     """What both stages share.
 
-    row: the log row as filled so far. timings: seconds by step, for the song's record. memory:
-    by stage, over time: {"began": seconds since the first stage's start, "samples": [[second since then, bytes
-    of this process and its children, bytes in use on the GPU or null], …]}."""
+    row: the log row as filled so far. timings: seconds by step, for the song's record. memory: by stage, over time:
+    {"began": seconds since the first stage's start, "samples": [[second since then, bytes of this process and its
+    children, bytes in use on the GPU or null], …]}.
+    """
 
     request: SongRequest
     generation_id: str

@@ -117,6 +117,7 @@ class _AudioStage:
                 bpm=metadata.bpm,
             )
         )
+        self._report("render", 0.0, "Composing...", None, 0)
         with attempt.timed("plan_s"):
             plan = self._compose()
         attempt.cancel.raise_if_cancelled()
@@ -151,7 +152,6 @@ class _AudioStage:
     def _compose(self) -> Plan:
         from harmonia_lab.engines.composing import compose  # noqa: PLC0415
 
-        self._report("render", 0.0, "Composing...", None, 0)
         request = self._attempt.request
         plan = compose(self._metadata, request.seconds, derive_seed(self._attempt.seed, "plan"))
         plan = replace(plan, metadata=self._metadata)
