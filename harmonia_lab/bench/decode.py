@@ -40,12 +40,15 @@ from harmonia_lab.engines.probes import gpu_facts, host
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.pipeline.artifacts import package_versions
 
-__all__ = ["measure", "run"]
+__all__ = ["bandwidth", "measure", "prompts", "run"]
 
 _Case = tuple[str, int, int]
 """A loop's name, a position, a batch."""
 
 TEXTS = ["a calm piano melody over rain", "epic strings and brass", "lofi hip hop drums", "solo violin lament"]
+MOST_PROMPTS = 16
+"""At once; beyond the texts there are, they are repeated."""
+
 WARM_UP = 4
 """Steps of each run that don't count."""
 
@@ -55,8 +58,8 @@ WINDOW, PIECE = 30, 50
 
 def run(options: argparse.Namespace) -> int:
     check_range("runs", options.runs, 100)
-    if any(not 1 <= batch <= len(TEXTS) for batch in options.batches) or any(at < 0 for at in options.positions):
-        raise InvalidRequest("--batches go from 1 to 4, --positions from 0 on.")
+    if any(not 1 <= batch <= MOST_PROMPTS for batch in options.batches) or any(at < 0 for at in options.positions):
+        raise InvalidRequest(f"--batches go from 1 to {MOST_PROMPTS}, --positions from 0 on.")
     device = resolve_device(options.device)
     least = Stopwatch.GPU_BLOCK if device.type == "cuda" else 1
     if options.steps is not None and options.steps < least:
@@ -87,7 +90,7 @@ def measure(
 ) -> dict[str, Any]:
     """One run of each loop that does not count, then `rounds`. steps: that count in a run; by default 12, on a GPU 192.
 
-    positions: frames that each run starts from. batches: prompts at once, 1 to 4. Plain JSON values: milliseconds,
+    positions: frames that each run starts from. batches: prompts at once, 1 to 16. Plain JSON values: milliseconds,
     bytes, GB (1e9 bytes) per second; each spread is a median with the least and the largest.
     """
     lm, device = musicgen.lm, musicgen.device
@@ -100,10 +103,10 @@ def measure(
     for number in range(rounds + 1):
         print(f"round {number} of {rounds}{' (warm-up, not counted)' if number == 0 else ''}", file=sys.stderr)
         for position, batch in cases if number else cases[:1]:
-            read = _bandwidth(device)
+            read = bandwidth(device)
             for loop in loops:
                 watch = Stopwatch(device, WARM_UP)
-                loop.run(TEXTS[:batch], position, steps + WARM_UP, watch)
+                loop.run(prompts(batch), position, steps + WARM_UP, watch)
                 if number:
                     times.setdefault((loop.name, position, batch), []).append(statistics.median(watch.steps_s))
             if number:
@@ -195,21 +198,30 @@ def _tokens(musicgen: Any, loops: list[Loop]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _bandwidth(device: torch.device) -> float:
+def bandwidth(device: torch.device) -> float:
     """Bytes per second that this device reads, in the best of some operations that do little else."""
-    data = torch.ones(2**28 if device.type == "cuda" else 2**26, device=device)  # 1 GB, 256 MB
+    on_gpu = device.type == "cuda"
+    # 256 MB; on a GPU 4 GB, so that launching takes no part of it, or a half of what is free.
+    elements = min(2**30, torch.cuda.mem_get_info(device)[0] // 8 // 4096 * 4096) if on_gpu else 2**26
+    data = torch.ones(elements, device=device)
 
     def seconds(read: Any) -> float:
+        if on_gpu:
+            torch.cuda.synchronize(device)
         begin = time.perf_counter()
         read()
-        if device.type == "cuda":
+        if on_gpu:
             torch.cuda.synchronize(device)
         return time.perf_counter() - begin
 
     matrix = data.view(-1, 4096)
     vector = data[:4096]
-    reads = (data.sum, data.norm, lambda: torch.mv(matrix, vector))
+    reads = (data.sum, data.norm, data.amax, lambda: torch.mv(matrix, vector))
     return data.numel() * 4 / min(seconds(read) for read in reads for _ in range(4))
+
+
+def prompts(batch: int) -> list[str]:
+    return [TEXTS[row % len(TEXTS)] for row in range(batch)]
 
 
 def _cache_read(lm: Any, rows: int, seen: int) -> int:

@@ -170,7 +170,8 @@ class Transformers:
         quieten: Any = logging.set_verbosity_error
         quieten()  # it warns of padding with the special token, which MusicGen does
         config = MusicgenConfig(text_encoder=text.t5.config, audio_encoder=codec, decoder=decoder)
-        model: Any = Model(config)
+        with weight.device:  # a large model's weights are drawn in a second there, in a minute on the CPU
+            model: Any = Model(config)
         self._model = model.eval().to(device=weight.device, dtype=weight.dtype)
         settings = self._model.generation_config
         settings.update(guidance_scale=GUIDANCE, do_sample=True, top_k=TOP_K, decoder_start_token_id=lm.card)

@@ -34,12 +34,14 @@ def compare_tokens(
     window: int | None = None,
     sampling: Sampling | None = None,
     seed: int = 0,
+    theirs: Tensor | None = None,
 ) -> dict[str, Any]:
     """Our loop against audiocraft's `MusicGen._generate_tokens`, from the same random stream.
 
     frames: of the piece, the prompt's included. window: frames that the model hears at once; beyond it, both loops go
     on by windows, each 3/5 of a window after the last. None is the model's own (30 s). A shorter one runs the same
-    lines, since these know of a window nothing but its length.
+    lines, since these know of a window nothing but its length. theirs: what `reference_tokens` returned for the same
+    piece, where it was called before.
 
     differences: of each row, those at the first step that has one, with their margins. same: there is none, or all are
     within the allowed margin.
@@ -57,8 +59,9 @@ def compare_tokens(
         return list(attributes)
 
     with _set(musicgen, frames, window, stride, sampling):
-        torch.manual_seed(seed)
-        theirs = musicgen._generate_tokens(attributes, prompt)  # noqa: SLF001 - what `generate` calls
+        if theirs is None:
+            torch.manual_seed(seed)
+            theirs = musicgen._generate_tokens(attributes, prompt)  # noqa: SLF001 - what `generate` calls
         torch.manual_seed(seed)
         how = musicgen.generation_params
         ours = generate_windows(

@@ -79,7 +79,7 @@ def test_the_table_says_it_all(figures):
 @pytest.mark.parametrize(
     "args",
     [
-        ("--batches", "5"),
+        ("--batches", "17"),
         ("--positions", "-1"),
         ("--size", "huge"),
         ("--device", "tpu"),

@@ -47,14 +47,15 @@ class Decoder:
 
     mode: auto is fast where the layout is known. int8 rounds the weights (CPU only), so it is never chosen unasked.
     running: the loop in use, reference or fast or int8. reason: why it is not the one asked for, or "".
-    packings: how many matrices are held in which way.
+    packings: how many matrices are held in which way. graphs: whether steps on a GPU are replayed from CUDA graphs.
     """
 
-    def __init__(self, lm: Any, mode: Mode = "auto", *, packing: Packing | None = None) -> None:
+    def __init__(self, lm: Any, mode: Mode = "auto", *, packing: Packing | None = None, graphs: bool = True) -> None:
         """Without a packing, the fast loop holds the weights in the fastest exact way (`packed_weights.py`)."""
         if mode not in MODES:
             raise InvalidRequest(f"There is no decoder {mode!r}.", hint=f"Choose one of {', '.join(MODES)}.")
         self.lm = lm
+        self.graphs = graphs
         self.running: Mode = "fast" if mode == "auto" else mode
         self.reason = ""
         self.packings: dict[str, int] = {}
@@ -143,7 +144,7 @@ class Decoder:
             def codes(start: int, stop: int) -> Tensor:
                 return pattern.codes(sequencer.sequence, start, stop)
 
-            for step in _run(sequencer, first, pattern.steps):
+            for step in _run(sequencer, first, pattern.steps, graphs=self.graphs):
                 report(StepView(step - first + 1, pattern.steps - first, pattern.complete[step], codes))
             return codes(0, task.frames)
 
@@ -171,7 +172,7 @@ class Decoder:
         null = ClassifierFreeGuidanceDropout(p=1.0)(given)
         sources = []
         for batch in [given, null] if two_step else [given + null]:
-            with torch.autocast(lm.emb[0].weight.device.type, torch.float16, enabled=lm.emb[0].weight.is_cuda):
+            with _autocast(lm):
                 tensors = lm.condition_provider(lm.condition_provider.tokenize(batch))
             crossed: list[Tensor] = []
             prepended: list[Tensor] = []
@@ -191,7 +192,7 @@ class Decoder:
 
         transformer, weight = self.lm.transformer, self.lm.emb[0].weight
         numbers = torch.arange(positions, device=weight.device).view(1, -1, 1)
-        with torch.autocast(weight.device.type, torch.float16, enabled=weight.is_cuda):
+        with _autocast(self.lm):
             table = create_sin_embedding(numbers, self.lm.dim, max_period=transformer.max_period, dtype=weight.dtype)
         scaled: Tensor = transformer.positional_scale * table[0]
         return scaled.to(weight.dtype)
@@ -232,6 +233,13 @@ class _Task:
     cfg_coef: float | None
     two_step_cfg: bool | None
     generators: Generators
+
+
+def _autocast(lm: Any) -> torch.autocast:
+    """What audiocraft computes conditions and positions under: float16 on a GPU, but for float32 weights."""
+    weight = lm.emb[0].weight
+    enabled = weight.is_cuda and weight.dtype != torch.float32
+    return torch.autocast(weight.device.type, torch.float16, enabled=enabled)
 
 
 @contextmanager
@@ -297,9 +305,9 @@ def _complete(last_step: list[int], steps: int) -> list[int]:
     return counts
 
 
-def _run(sequencer: Sequencer, first: int, steps: int) -> Iterable[int]:
+def _run(sequencer: Sequencer, first: int, steps: int, *, graphs: bool) -> Iterable[int]:
     """The steps, each yielded after it was taken."""
-    if sequencer.known.is_cuda:
+    if sequencer.known.is_cuda and graphs:
         yield from replayed_steps(sequencer, first, steps)
         return
     for step in range(first, steps):

@@ -20,7 +20,7 @@ from harmonia_lab.engines.musicgen.memory import free_memory, is_out_of_memory, 
 from harmonia_lab.engines.musicgen.settings import Dtype, check_device
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
 
-__all__ = ["MODELS", "Choice", "LoadedModel", "ModelCache", "resolve_device"]
+__all__ = ["MODELS", "Choice", "LoadedModel", "ModelCache", "resolve_device", "set_precision"]
 
 POLL_S = 0.05
 
@@ -218,6 +218,21 @@ def resolve_device(asked: str) -> Any:
     return device
 
 
+def set_precision(musicgen: Any, dtype: str) -> None:
+    """Prepare audiocraft's MusicGen for decoding in `dtype` (float32, float16, bfloat16), without gradients.
+
+    audiocraft autocasts to float16 on every GPU; here float32 means float32.
+    """
+    import torch  # noqa: PLC0415
+    from audiocraft.utils.autocast import TorchAutocast  # noqa: PLC0415
+
+    musicgen.lm.to(getattr(torch, dtype))
+    for parameter in [*musicgen.lm.parameters(), *musicgen.compression_model.parameters()]:
+        parameter.requires_grad_(requires_grad=False)
+    if dtype == "float32":
+        musicgen.autocast = TorchAutocast(enabled=False)
+
+
 def _load(choice: Choice, report: Callable[[str], None]) -> LoadedModel:
     started = time.perf_counter()
     report("importing audiocraft")
@@ -242,9 +257,7 @@ def _load(choice: Choice, report: Callable[[str], None]) -> LoadedModel:
     choice.checkpoint.check()
     report("reading the weights")
     musicgen = MusicGen.get_pretrained(choice.checkpoint.source, device=str(device))
-    musicgen.lm.to(getattr(torch, dtype))
-    for parameter in [*musicgen.lm.parameters(), *musicgen.compression_model.parameters()]:
-        parameter.requires_grad_(requires_grad=False)
+    set_precision(musicgen, dtype)
     report("preparing the decoder")
     decoder = Decoder(musicgen.lm, choice.decoder)  # type: ignore[arg-type]  # it checks the mode itself
     digest = choice.checkpoint.digest()

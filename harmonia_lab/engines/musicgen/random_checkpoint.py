@@ -1,8 +1,9 @@
-"""MusicGen checkpoints with random weights: real classes, real shapes, noise for music.
+"""MusicGen models with random weights: real classes, real shapes, noise for music.
 
 For tests, for `harmonia doctor`, for benchmarks and for trying the whole way on a machine that has no model hub. Owns
-what such a folder contains and how it is recognised. `MusicGen.get_pretrained(folder)` loads it offline, through
-audiocraft's own code, once `audiocraft_standins.load_audiocraft()` was called:
+the shapes, what a checkpoint folder contains and how one is recognised, and the same model built in place, without a
+folder. `MusicGen.get_pretrained(folder)` loads a folder offline, through audiocraft's own code, once
+`audiocraft_standins.load_audiocraft()` was called:
 
     state_dict.bin  compression_state_dict.bin      as audiocraft exports them; the language model's weights in float16,
                                                     as in the released checkpoints
@@ -14,6 +15,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -27,9 +31,12 @@ from harmonia_lab.engines.musicgen.audiocraft_standins import (
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.storage import storage_errors
 
-__all__ = ["MARKER", "SIZES", "Size", "make_checkpoint", "random_weights"]
+__all__ = ["MARKER", "SIZES", "Size", "build_model", "make_checkpoint", "random_weights"]
 
-Size = Literal["tiny", "tiny-stereo", "tiny-melody", "small", "small-stereo", "medium", "large"]
+Size = Literal[
+    "tiny", "tiny-stereo", "tiny-melody",
+    "small", "small-stereo", "medium", "medium-stereo", "large", "large-stereo", "melody", "melody-stereo",
+]  # fmt: skip
 SIZES: tuple[Size, ...] = get_args(Size)
 
 MARKER = "random_weights.json"
@@ -55,6 +62,7 @@ _SHAPES: dict[str, _Shape] = {
     "small": _Shape(1024, 16, 24),  # 0.42 G parameters
     "medium": _Shape(1536, 24, 48),  # 1.8 G
     "large": _Shape(2048, 32, 48),  # 3.2 G
+    "melody": _Shape(1536, 24, 48),  # as medium; what it hears is put before the sequence
 }
 _T5_WIDTH = {"t5-small": 512, "t5-base": 768}
 
@@ -73,20 +81,17 @@ def make_checkpoint(folder: str | Path, size: Size, *, seed: int = 0) -> Path:
     AudioError where MusicGen is not installed.
     """
     folder = Path(folder).expanduser().absolute()
-    if size not in SIZES:
-        raise InvalidRequest(f"There is no checkpoint size {size!r}.", hint=f"Choose one of {', '.join(SIZES)}.")
+    _check_size(size)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidRequest(f"{folder} exists and is not an empty folder.", hint="Name a new folder.")
     load_audiocraft()
-    import torch  # noqa: PLC0415
 
     work = folder.with_name(f".{folder.name}.partial")
     with storage_errors(folder):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         try:
-            with torch.random.fork_rng(devices=[]), torch.no_grad(), no_progress_bars():
-                torch.manual_seed(seed)
+            with _drawing(seed, "cpu"):
                 _write(work, size)
             (work / MARKER).write_text(json.dumps({"weights": "random", "size": size, "seed": seed}) + "\n")
             if folder.exists():
@@ -98,32 +103,87 @@ def make_checkpoint(folder: str | Path, size: Size, *, seed: int = 0) -> Path:
     return folder
 
 
+def build_model(size: Size, device: str = "cpu", dtype: str = "float32", *, seed: int = 0) -> Any:
+    """Return audiocraft's MusicGen with random weights, built on `device`, without a folder.
+
+    As `get_pretrained` returns it: `dtype` is the transformer's. The memory of another copy is never needed, so that a
+    large model fits where its folder (6.6 GB, loaded by way of the CPU) would not. The weights are not those of a
+    folder with the same seed. Raises InvalidRequest, and AudioError where MusicGen is not installed.
+    """
+    _check_size(size)
+    musicgen = load_audiocraft().models.musicgen.MusicGen
+    with _drawing(seed, device), tempfile.TemporaryDirectory(prefix="harmonia-model-") as scratch:
+        codec, _ = _build_codec(size, device)
+        lm, config = _build_language_model(size, Path(scratch), device, dtype)
+    lm.cfg = config
+    if "self_wav" in lm.condition_provider.conditioners:  # as `get_pretrained` sets it
+        lm.condition_provider.conditioners["self_wav"].match_len_on_eval = True
+        lm.condition_provider.conditioners["self_wav"]._use_masking = False  # noqa: SLF001
+    return musicgen(f"random {size}", codec.eval(), lm.eval())
+
+
+def _check_size(size: str) -> None:
+    if size not in SIZES:
+        raise InvalidRequest(f"There is no checkpoint size {size!r}.", hint=f"Choose one of {', '.join(SIZES)}.")
+
+
+@contextmanager
+def _drawing(seed: int, device: str) -> Iterator[None]:
+    """Inside, weights are drawn from `seed`, without gradients and without progress bars."""
+    import torch  # noqa: PLC0415
+
+    devices = [torch.device(device)] if device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), no_progress_bars():
+        torch.manual_seed(seed)
+        yield
+
+
+def _parts(size: Size) -> tuple[_Shape, set[str]]:
+    """The shape, and which of stereo and melody the model is."""
+    scale, *kinds = size.split("-")
+    return _SHAPES[scale], {scale, *kinds}
+
+
 def _write(folder: Path, size: Size) -> None:
     import torch  # noqa: PLC0415
-    from audiocraft.models import builders  # noqa: PLC0415
     from omegaconf import OmegaConf  # noqa: PLC0415
-
-    scale, _, kind = size.partition("-")
-    shape = _SHAPES[scale]
 
     def save(name: str, state: dict[str, torch.Tensor], config: Any) -> None:
         content = {"best_state": state, "xp.cfg": OmegaConf.to_yaml(config), "version": "1.3.0", "exported": True}
         torch.save(content, folder / name)
 
-    config = OmegaConf.create(_codec(shape))
+    codec, config = _build_codec(size, "cpu")
+    save("compression_state_dict.bin", codec.state_dict(), config)
+    model, config = _build_language_model(size, folder / TEXT_ENCODER_FOLDER, "cpu", "float32")
+    state = {name: t.half() if t.is_floating_point() else t for name, t in model.state_dict().items()}
+    save("state_dict.bin", state, config)
+
+
+def _build_codec(size: Size, device: str) -> tuple[Any, Any]:
+    """EnCodec and its configuration."""
+    from audiocraft.models import builders  # noqa: PLC0415
+    from omegaconf import OmegaConf  # noqa: PLC0415
+
+    config = OmegaConf.create(_codec(_parts(size)[0]))
+    config.device = device
     codec = builders.get_compression_model(config)
     for name, buffer in codec.named_buffers():
         if name.endswith("embed"):
             buffer.normal_()  # the codebooks, which training would have filled
-    save("compression_state_dict.bin", codec.state_dict(), config)
+    return codec, config
 
-    encoder = folder / TEXT_ENCODER_FOLDER
+
+def _build_language_model(size: Size, encoder: Path, device: str, dtype: str) -> tuple[Any, Any]:
+    """The language model and its configuration. encoder: the folder that gets the text encoder."""
+    from audiocraft.models import builders  # noqa: PLC0415
+    from omegaconf import OmegaConf  # noqa: PLC0415
+
+    shape, kinds = _parts(size)
     _write_text_encoder(encoder, _T5_WIDTH[shape.t5])
-    config = OmegaConf.create(_language_model(shape, kind))
+    config = OmegaConf.create(_language_model(shape, kinds))
+    config.device, config.dtype = device, dtype
     with text_encoder_from(encoder):
-        model = builders.get_lm_model(config)
-    state = {name: t.half() if t.is_floating_point() else t for name, t in model.state_dict().items()}
-    save("state_dict.bin", state, config)
+        return builders.get_lm_model(config), config
 
 
 def _write_text_encoder(folder: Path, width: int) -> None:
@@ -166,9 +226,9 @@ _PROMPTS = [
 ]
 
 
-def _language_model(shape: _Shape, kind: str) -> dict[str, Any]:
+def _language_model(shape: _Shape, kinds: set[str]) -> dict[str, Any]:
     """The configuration of the released models (`config/model/lm/musicgen_lm.yaml`), in this shape."""
-    stereo, melody = kind == "stereo", kind == "melody"
+    stereo, melody = "stereo" in kinds, "melody" in kinds
     codebooks = 8 if stereo else 4
     delays = [k // 2 for k in range(8)] if stereo else list(range(4))
     chroma = {"sample_rate": 32000, "n_chroma": 12, "radix2_exp": 14, "argmax": True, "match_len_on_eval": False}
