@@ -40,7 +40,7 @@ from harmonia_lab.engines.probes import gpu_facts, host
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.pipeline.artifacts import package_versions
 
-__all__ = ["bandwidth", "measure", "prompts", "run"]
+__all__ = ["bandwidth", "cache_read", "measure", "prompts", "run"]
 
 _Case = tuple[str, int, int]
 """A loop's name, a position, a batch."""
@@ -114,7 +114,7 @@ def measure(
         preview.round(counts=number > 0)
 
     def row(loop: Loop, position: int, batch: int) -> dict[str, Any]:
-        bytes_read = loop.weight_bytes + _cache_read(lm, 2 * batch, position + WARM_UP + steps // 2)
+        bytes_read = loop.weight_bytes + cache_read(lm, 2 * batch, position + WARM_UP + steps // 2)
         return {"loop": loop.name, "position": position, "batch": batch} | _figures(
             times, (loop.name, position, batch), bytes_read, reads[position, batch], musicgen.frame_rate
         )
@@ -184,7 +184,7 @@ def _tokens(musicgen: Any, loops: list[Loop]) -> list[dict[str, Any]]:
     if musicgen.lm.emb[0].weight.dtype != torch.float32:
         return []
     greedy, drawn, nucleus = Sampling(use_sampling=False), Sampling(), Sampling(top_p=0.9)
-    alone = {"frames": WINDOW}
+    alone: dict[str, Any] = {"frames": WINDOW}
     beyond = {"frames": PIECE, "prompt_frames": WINDOW // 5, "window": WINDOW}
     exact = [loop for loop in loops if isinstance(loop, Ours) and loop.name != "int8"]
     return [
@@ -224,7 +224,8 @@ def prompts(batch: int) -> list[str]:
     return [TEXTS[row % len(TEXTS)] for row in range(batch)]
 
 
-def _cache_read(lm: Any, rows: int, seen: int) -> int:
+def cache_read(lm: Any, rows: int, seen: int) -> int:
+    """Bytes of keys and values that a step reads for `rows` rows that attend to `seen` positions."""
     layers, dtype = len(lm.transformer.layers), lm.emb[0].weight.dtype
     return cache_bytes(layers=layers, rows=rows, width=lm.dim, positions=seen, dtype=dtype)
 

@@ -19,7 +19,7 @@ from harmonia_lab.engines.musicgen.decoder import Decoder
 from harmonia_lab.engines.musicgen.sampling import Noise, Sampling
 from harmonia_lab.engines.musicgen.windows import generate_windows, plan_windows
 
-__all__ = ["ALLOWED_MARGIN", "compare_logits", "compare_tokens", "reference_logits"]
+__all__ = ["ALLOWED_MARGIN", "compare_logits", "compare_tokens", "reference_logits", "reference_tokens"]
 
 ALLOWED_MARGIN = 1e-5
 
@@ -47,6 +47,10 @@ def compare_tokens(
     within the allowed margin.
     """
     sampling = sampling or Sampling(top_k=min(250, musicgen.lm.card))
+    if theirs is None:
+        theirs = reference_tokens(
+            musicgen, texts, frames=frames, prompt_frames=prompt_frames, window=window, sampling=sampling, seed=seed
+        )
     attributes, _ = musicgen._prepare_tokens_and_attributes(texts, None)  # noqa: SLF001 - as MusicGen.generate does
     window = window or round(musicgen.max_duration * musicgen.frame_rate)
     stride = 3 * window // 5
@@ -59,9 +63,6 @@ def compare_tokens(
         return list(attributes)
 
     with _set(musicgen, frames, window, stride, sampling):
-        if theirs is None:
-            torch.manual_seed(seed)
-            theirs = musicgen._generate_tokens(attributes, prompt)  # noqa: SLF001 - what `generate` calls
         torch.manual_seed(seed)
         how = musicgen.generation_params
         ours = generate_windows(
@@ -85,6 +86,27 @@ def compare_tokens(
         "differences": differences,
         "same": all(each["margin"] < ALLOWED_MARGIN for each in differences),
     }
+
+
+def reference_tokens(
+    musicgen: Any,
+    texts: list[str],
+    *,
+    frames: int,
+    prompt_frames: int = 0,
+    window: int | None = None,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """Return audiocraft's tokens [B, K, frames] for a piece as `compare_tokens` describes it."""
+    sampling = sampling or Sampling(top_k=min(250, musicgen.lm.card))
+    attributes, _ = musicgen._prepare_tokens_and_attributes(texts, None)  # noqa: SLF001
+    window = window or round(musicgen.max_duration * musicgen.frame_rate)
+    prompt = _random_codes(musicgen.lm, len(texts), prompt_frames, seed=1) if prompt_frames else None
+    with _set(musicgen, frames, window, 3 * window // 5, sampling):
+        torch.manual_seed(seed)
+        tokens: Tensor = musicgen._generate_tokens(attributes, prompt)  # noqa: SLF001 - what `generate` calls
+    return tokens
 
 
 def compare_logits(musicgen: Any, decoder: Decoder, texts: list[str], *, frames: int) -> dict[str, float]:
