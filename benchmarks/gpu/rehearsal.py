@@ -113,17 +113,17 @@ def _required(name: str) -> list[str]:
     return found
 
 
-def link(names: Iterable[str], site: Path) -> Path:
+def link(names: Iterable[str], site: Path, *, hidden: Iterable[str] = (*KIT, "harmonia-lab")) -> Path:
     """Make `site` a folder of links to the top-level files and folders of the named distributions, and return it.
 
-    Names that a distribution shares with one of the kit or with ours are left out.
+    hidden: distributions of which nothing gets in, also where another one shares a name with them.
     """
-    hidden = {top for name in (*KIT, "harmonia-lab") for top in _tops(name)}
+    kept_out = {top for name in hidden for top in _tops(name)}
     shutil.rmtree(site, ignore_errors=True)
     site.mkdir(parents=True)
     for name in sorted(names):
         for top, path in _tops(name).items():
-            if top not in hidden and not (site / top).exists():
+            if top not in kept_out and not (site / top).exists():
                 (site / top).symlink_to(path)
     return site
 
