@@ -34,6 +34,7 @@ __all__ = [
     "closure",
     "doubts",
     "fits",
+    "import_name",
     "installed",
     "path_requirements",
     "problems",

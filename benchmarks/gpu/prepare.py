@@ -1,17 +1,19 @@
-"""`prepare`: collects the kit's wheels where a package index is.
+"""`prepare`: collects the kit's wheels, from a package index or from where they are installed.
 
-Owns the calls of pip and the exchange of the folder's content. What is in the kit is in `kit.py`, the versions in
-constraints.txt.
+Owns the calls of pip, the packing of what is installed, and the exchange of the folder's content. What is in the kit
+is in `kit.py`, the versions in constraints.txt.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import importlib.util
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,11 +34,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kit", type=Path, default=ROOT / DEFAULT_KIT, metavar="DIR", help=f"the folder (default: {DEFAULT_KIT})"
     )
+    parser.add_argument(
+        "--installed",
+        action="store_true",
+        help="without a package index: pack what is installed here; for a machine with this very Python",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     try:
-        found = collect(options.kit, options.python)
+        found = collect(options.kit, options.python, installed=options.installed)
     except (KitError, OSError) as error:
         print(f"prepare: {error}", file=sys.stderr)
         return 1
@@ -55,22 +62,25 @@ def python_version(given: str) -> str:
     return f"3.{match[1]}"
 
 
-def collect(kit: Path, python: str) -> list[Path]:
+def collect(kit: Path, python: str, *, installed: bool = False) -> list[Path]:
     """Make `kit` the folder of exactly the kit's wheels for CPython `python`, and return them.
 
-    What was there stays until all wheels are. Raises KitError without pip or an index, and for a folder that holds
-    anything but wheels.
+    installed: pack them from this interpreter's installation instead of asking a package index. What was in the folder
+    stays until all wheels are there. Raises KitError without pip or an index, where one isn't installed or is for
+    another Python, and for a folder that holds anything but wheels.
     """
     if kit.exists():
         wheels(kit)  # refuses to replace a folder that isn't a kit
-    if importlib.util.find_spec("pip") is None:
-        raise KitError(f"{sys.executable} has no pip. Run: {sys.executable} -m ensurepip")
     kit = kit.absolute()
     work = kit.with_name(f".{kit.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        _fetch(work, python)
+        if installed:
+            for name in KIT:
+                _pack(name, work, python)
+        else:
+            _fetch(work, python)
         _check(work, python)
         shutil.rmtree(kit, ignore_errors=True)
         work.rename(kit)
@@ -80,6 +90,8 @@ def collect(kit: Path, python: str) -> list[Path]:
 
 
 def _fetch(folder: Path, python: str) -> None:
+    if importlib.util.find_spec("pip") is None:
+        raise KitError(f"{sys.executable} has no pip. Run: {sys.executable} -m ensurepip")
     pinned = _pinned()
     tag = f"cp{python.replace('.', '')}"
     target = ["--only-binary=:all:", "--python-version", python, "--implementation", "cp"]
@@ -113,6 +125,24 @@ def _pip(command: str, *arguments: str) -> None:
 def _reason(said: Sequence[str]) -> str:
     errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
     return " ".join(line if line.endswith(".") else f"{line}." for line in errors or said[-3:])
+
+
+def _pack(name: str, folder: Path, python: str) -> None:
+    """Write a wheel of an installed distribution, for `kit.unpack`. pip would miss a new RECORD in it."""
+    try:
+        distribution = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise KitError(f"{name} isn't installed in {sys.prefix}. Go without --installed.") from error
+    lines = (distribution.read_text("WHEEL") or "").splitlines()
+    stem = f"{name.replace('-', '_')}-{distribution.version}"
+    names = [f"{stem}-{line.removeprefix('Tag: ')}.whl" for line in lines if line.startswith("Tag: ")]
+    fitting = [wheel for wheel in names if fits(wheel, python)]
+    if not fitting:
+        raise KitError(f"{name}, as it is installed in {sys.prefix}, isn't for Python {python} on Linux x86-64.")
+    with zipfile.ZipFile(folder / fitting[0], "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in distribution.files or []:
+            if ".." not in file.parts and file.suffix != ".pyc":
+                archive.write(str(file.locate()), str(file))
 
 
 def _check(folder: Path, python: str) -> None:

