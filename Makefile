@@ -55,4 +55,4 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	@touch $@
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build/gpu-rehearsal* build/gpu-kit-rehearsal

