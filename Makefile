@@ -6,7 +6,10 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 STORY ?= An old lighthouse keeper spends his last night at the tower. The storm that took his wife comes back, and he keeps the lamp burning for a ship he cannot see.
 
-.PHONY: song test stress lab bench setup clean
+# Any word: the rehearsal runs Triton's kernels by its interpreter. Empty: it goes without.
+TRITON ?= yes
+
+.PHONY: song test stress lab bench bench-gpu-rehearsal setup clean
 
 song: $(VENV)/.installed  ## make a song from a story
 	@$(BIN)/harmonia song "$(STORY)" --seconds 30 --seed 7
@@ -27,6 +30,9 @@ lab: $(VENV)/.installed-lab  ## JupyterLab on the first notebook; root, as in a 
 
 bench: $(VENV)/.installed  ## what a song costs on this machine
 	$(BIN)/harmonia bench pipeline
+
+bench-gpu-rehearsal: $(VENV)/.installed-test  ## the GPU benchmark's whole way, on the CPU; TRITON= saves a download of 188 MB
+	$(BIN)/python -m benchmarks.gpu rehearse $(if $(TRITON),,--without-triton)
 
 setup: $(VENV)/.installed-test  ## everything, without running anything
 
@@ -49,4 +55,4 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	@touch $@
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build/gpu-rehearsal* build/gpu-kit-rehearsal

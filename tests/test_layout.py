@@ -31,11 +31,12 @@ def test_environment_yml_installs_this_project_with_the_notebook_extra_and_the_t
 def test_every_requirement_is_pinned_to_what_was_tested():
     base, extras = requirements()
     pinned = names((ROOT / "constraints.txt").read_text().splitlines())
-    wanted = names(base) | {name for extra in extras.values() for name in names(extra)} - {"harmonia-lab"}
-    assert wanted <= pinned
+    # What pins itself stays out of the constraints: another torch brings the Triton that fits it.
+    ranges = [line for listed in (base, *extras.values()) for line in listed if "==" not in line.partition(";")[0]]
+    assert names(ranges) - {"harmonia-lab"} <= pinned
 
 
 def test_every_module_says_what_it_owns():
-    for path in (ROOT / "harmonia_lab").rglob("*.py"):
+    for path in (path for folder in ("harmonia_lab", "benchmarks") for path in (ROOT / folder).rglob("*.py")):
         text = path.read_text()
         assert not text or text.startswith('"""'), path

@@ -1,0 +1,35 @@
+"""`python -m benchmarks.gpu prepare | measure | report | rehearse`.
+
+Owns the table of subcommands. Each names a module with `configure(parser)`, which adds its options, and
+`run(options)`, which returns the exit status: 0 done, 1 failed. A module is imported only when its command is given,
+so that `measure` starts on a machine that has no pip, and `--help` on one that has nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "prepare": ("benchmarks.gpu.prepare", "collect what a bare machine lacks (needs a package index)"),
+    "measure": ("benchmarks.gpu.measure", "measure on this machine's GPU"),
+    "report": ("benchmarks.gpu.report", "make the table from the rows"),
+    "rehearse": ("benchmarks.gpu.rehearsal", "go the whole way on the CPU, as a bare machine would"),
+}
+
+
+def main(given: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.partition("\n")[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parsers = {name: commands.add_parser(name, help=text, description=text) for name, (_, text) in COMMANDS.items()}
+    if not given or given[0] not in COMMANDS:
+        parser.parse_args(given)  # prints the help, or what is wrong, and exits
+    module = importlib.import_module(COMMANDS[given[0]][0])
+    module.configure(parsers[given[0]])
+    return int(module.run(parser.parse_args(given)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,171 @@
+"""`rehearse`: goes the whole way of a bare machine on this one's CPU.
+
+Owns the rehearsal's virtual environment: it sees the distributions of `bare_machine.txt` that the test environment has,
+Triton on request, and nothing of ours or of the kit. Then runs `prepare` and `measure --rehearse` as a person would.
+What is measured is the business of `measure`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from benchmarks.gpu.kit import KIT, ROOT, KitError, bare_machine, installed
+
+__all__ = ["bare_environment", "bare_python", "configure", "link", "run", "visible"]
+
+WORK = Path("build/gpu-rehearsal")
+"""What the environment sees: `site/`, links into the test environment, and `triton/`, kept between rehearsals."""
+ENVIRONMENT = Path("build/gpu-rehearsal-venv")
+REHEARSAL_KIT = Path("build/gpu-kit-rehearsal")
+OUT = Path("build/gpu-rehearsal-out")
+
+UNREACHABLE = "http://127.0.0.1:9"
+"""A proxy that refuses: an access to a model hub fails as it does on a machine without a network."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--without-triton", action="store_true", help="save its download (188 MB; 641 MB installed)")
+    parser.add_argument(
+        "--installed", action="store_true", help="without a package index: take the kit from what is installed here"
+    )
+    parser.add_argument("measure", nargs="*", metavar="-- OPTION", help="passed on to measure")
+
+
+def run(options: argparse.Namespace) -> int:
+    try:
+        python = bare_python(triton=not options.without_triton)
+    except (KitError, OSError, subprocess.CalledProcessError) as error:
+        print(f"rehearse: {error}", file=sys.stderr)
+        return 1
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    prepare = ["prepare", "--python", version, "--kit", str(REHEARSAL_KIT)]
+    prepare += ["--installed"] if options.installed else []
+    measure = ["measure", "--rehearse", "--kit", str(REHEARSAL_KIT), "--out", str(OUT), *options.measure]
+    return _command(sys.executable, prepare, dict(os.environ)) or _command(str(python), measure, bare_environment())
+
+
+def _command(python: str, arguments: list[str], environment: dict[str, str]) -> int:
+    print(f"$ python -m benchmarks.gpu {' '.join(arguments)}", flush=True)
+    return subprocess.run(
+        [python, "-m", "benchmarks.gpu", *arguments], cwd=ROOT, env=environment, check=False
+    ).returncode
+
+
+def bare_python(work: Path = ROOT / WORK, environment: Path = ROOT / ENVIRONMENT, *, triton: bool) -> Path:
+    """Make the virtual environment anew and return its Python. Raises KitError where Triton can't be installed.
+
+    work: the folder for what the environment sees.
+    """
+    seen = visible()
+    link(seen, work / "site")
+    absent = sorted(bare_machine() - seen - {"triton"})
+    print(f"A bare machine's distributions that this rehearsal lacks: {', '.join(absent) or 'none'}.", flush=True)
+    folders = [work / "site"]
+    if triton:
+        folders.append(_triton(work / "triton"))
+    subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(environment)], check=True)
+    paths = {"base": str(environment), "platbase": str(environment)}
+    packages = Path(sysconfig.get_path("purelib", scheme="venv", vars=paths))
+    (packages / "bare_machine.pth").write_text("".join(f"{folder}\n" for folder in folders))
+    return environment / "bin" / "python"
+
+
+def bare_environment() -> dict[str, str]:
+    """Return this process's environment variables without Python's own, and with no way to a network."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), UNREACHABLE)
+    local = dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost")
+    return kept | proxies | local | {"PYTHONNOUSERSITE": "1"}
+
+
+def visible() -> set[str]:
+    """Return the bare machine's distributions that are installed here, and what they require of others.
+
+    A newer release may require what the bare machine's doesn't (urllib3 for requests is on no list); the kit's
+    distributions and the package itself are left out all the same.
+    """
+    present = installed().keys() - set(KIT) - {"harmonia-lab"}
+    seen: set[str] = set()
+    ahead = sorted(bare_machine() & present)
+    while ahead:
+        name = ahead.pop()
+        if name not in seen:
+            seen.add(name)
+            ahead += [required for required in _required(name) if required in present]
+    return seen
+
+
+def _required(name: str) -> list[str]:
+    found: list[str] = []
+    for line in importlib.metadata.requires(name) or []:
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:  # an old distribution's spelling
+            continue
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            found.append(canonicalize_name(requirement.name))
+    return found
+
+
+def link(names: Iterable[str], site: Path, *, hidden: Iterable[str] = (*KIT, "harmonia-lab")) -> Path:
+    """Make `site` a folder of links to the top-level files and folders of the named distributions, and return it.
+
+    hidden: distributions of which nothing gets in, also where another one shares a name with them.
+    """
+    kept_out = {top for name in hidden for top in _tops(name)}
+    shutil.rmtree(site, ignore_errors=True)
+    site.mkdir(parents=True)
+    for name in sorted(names):
+        for top, path in _tops(name).items():
+            if top not in kept_out and not (site / top).exists():
+                (site / top).symlink_to(path)
+    return site
+
+
+def _tops(name: str) -> dict[str, Path]:
+    """The distribution's top-level files and folders in site-packages; empty where it isn't installed.
+
+    Without what isn't imported: scripts (outside), compiled copies, and `.pth` files, which only work at the top of
+    site-packages.
+    """
+    try:
+        distribution = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+    tops = {file.parts[0] for file in distribution.files or []}
+    return {
+        top: Path(str(distribution.locate_file(top)))
+        for top in tops
+        if top not in {"..", "__pycache__"} and not top.endswith(".pth")
+    }
+
+
+def _triton(folder: Path) -> Path:
+    """Install what the extra `gpu-rehearsal` asks for into `folder`, unless it is there, and return the folder."""
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["gpu-rehearsal"]
+    marker = folder / ".installed"
+    if marker.is_file() and marker.read_text() == "\n".join(wanted):
+        return folder
+    print(f"Installing {', '.join(wanted)} …", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    done = subprocess.run([*pip, "--target", str(folder), *wanted], capture_output=True, text=True, check=False)
+    if done.returncode:
+        shutil.rmtree(folder, ignore_errors=True)
+        said = "\n".join(done.stderr.splitlines()[-3:])
+        raise KitError(f"Triton can't be installed: {said}\nGo without it: make bench-gpu-rehearsal TRITON=")
+    folder.mkdir(exist_ok=True)  # where the markers ask for nothing
+    marker.write_text("\n".join(wanted))
+    return folder
