@@ -1,0 +1,95 @@
+"""What every part of the measurement works with: the device, the models, the clock, and where rows go.
+
+Owns nothing that is measured.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gpu.rows import Rows
+
+__all__ = ["Bench", "spread"]
+
+TINY = {"small": "tiny", "medium": "tiny", "large": "tiny", "melody": "tiny-melody"}
+
+
+@dataclass
+class Bench:
+    """One part's surroundings. limit_s: what it may take. out: the folder of all results. scratch: thrown away."""
+
+    part: str
+    device: torch.device
+    rehearse: bool
+    limit_s: float
+    out: Path
+    scratch: Path
+    _rows: Rows = field(init=False)
+    _began: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        self._rows = Rows(self.out / "rows.jsonl")
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    @property
+    def half(self) -> str:
+        """The precision of the figures. A CPU computes in float32."""
+        return "float16" if self.on_gpu else "float32"
+
+    def left(self) -> float:
+        """Seconds of the limit that are left."""
+        return self.limit_s - (time.perf_counter() - self._began)
+
+    def row(self, kind: str, **fields: Any) -> None:
+        written = self._rows.write(self.part, kind, time.perf_counter() - self._began, **fields)
+        print(" ".join(f"{name}={_short(value)}" for name, value in written.items()), flush=True)
+
+    def unreached(self, what: str, why: str) -> None:
+        self.row("unreached", what=what, why=why)
+
+    def time_for(self, what: str, seconds: float) -> bool:
+        """Whether `seconds` are left; where they aren't, a row says that `what` was not reached."""
+        enough = self.left() > seconds
+        if not enough:
+            self.unreached(what, f"{self.left():.0f} s were left, about {seconds:.0f} s are needed")
+        return enough
+
+    def build(self, size: str, dtype: str) -> Any:
+        """Audiocraft's MusicGen with random weights of that size; of the tiny one in a rehearsal."""
+        from harmonia_lab.engines.musicgen.models import set_precision  # noqa: PLC0415
+        from harmonia_lab.engines.musicgen.random_checkpoint import build_model  # noqa: PLC0415
+
+        shape: Any = TINY[size] if self.rehearse else size
+        musicgen = build_model(shape, str(self.device), dtype)
+        set_precision(musicgen, dtype)
+        return musicgen
+
+    def synchronise(self) -> None:
+        if self.on_gpu:
+            torch.cuda.synchronize(self.device)
+
+    def free(self) -> None:
+        gc.collect()
+        if self.on_gpu:
+            torch.cuda.empty_cache()
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict) and value.keys() == {"median", "min", "max"}:
+        return f"{value['median']:.4g}[{value['min']:.4g}–{value['max']:.4g}]"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)[:400]

@@ -1,0 +1,155 @@
+"""`measure`: runs the parts on this machine's GPU, most important first, each in a process of its own.
+
+Owns their order, their limits, and the folder of results: `rows.jsonl`, `log.txt`, `profile.txt`, `environment.json`.
+A part that fails or hangs costs its own limit and no other part; `--parts` repeats some of them, and adds to the rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.gpu.kit import DEFAULT_KIT, ROOT, KitError, doubts, installed, problems, unpack
+from benchmarks.gpu.report import report
+from benchmarks.gpu.rows import Rows
+
+__all__ = ["PARTS", "configure", "run"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """limit_s: what it may take, its imports included."""
+
+    name: str
+    limit_s: float
+    answers: str
+
+
+PARTS = (
+    Part("machine", 20, "what machine, what it lacks, its ceilings"),
+    Part("tokens", 90, "audiocraft's tokens?"),
+    Part("speed", 150, "steps a second, beside the floor and the peers"),
+    Part("memory", 60, "is the log's memory true, is it flat, what if it runs out"),
+    Part("cancel", 40, "how soon a cancel is heard"),
+    Part("profile", 30, "where a step's time goes"),
+    Part("codec", 20, "the codec's decode and the mix"),
+)
+
+STOPPED = 3
+"""Exit status of the first part where the rest can't work."""
+
+MOST_BYTES = 16 * 10**6
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kit", type=Path, help=f"the folder that `prepare` filled (default {DEFAULT_KIT}, if there)")
+    parser.add_argument("--out", type=Path, required=True, help="the folder for the results")
+    parser.add_argument("--parts", default=",".join(part.name for part in PARTS), help="some of them, comma-separated")
+    parser.add_argument("--rehearse", action="store_true", help="on the CPU, with tiny shapes")
+
+
+def run(options: argparse.Namespace) -> int:
+    names = options.parts.split(",")
+    unknown = sorted(set(names) - {part.name for part in PARTS})
+    if unknown:
+        print(f"measure: there is no part {', '.join(unknown)}: choose of {_names()}", file=sys.stderr)
+        return 2
+    kit = options.kit or (ROOT / DEFAULT_KIT if (ROOT / DEFAULT_KIT).is_dir() else None)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="harmonia-kit-") as scratch:
+        try:
+            site = unpack(kit, Path(scratch) / "site") if kit is not None else None
+        except KitError as error:
+            print(f"measure: {error}", file=sys.stderr)
+            return 1
+        environment = _environment(site, Path(scratch))
+        lacking = problems(kit, installed())
+        _write_environment(options.out, lacking + doubts(kit, installed()))
+        for line in lacking:
+            print(f"measure: {line}", file=sys.stderr)
+        if lacking:
+            return 1
+        ended = [_part(part, options, environment) for part in PARTS if part.name in names]
+    _keep_small(options.out)
+    print(report(Rows(options.out / "rows.jsonl").read()))
+    return 0 if all(status == "done" for status in ended) else 1
+
+
+def _part(part: Part, options: argparse.Namespace, environment: dict[str, str]) -> str:
+    """Run a part, within its limit; say how it ended."""
+    # A rehearsal computes on a CPU that may be busy: it is held to the steps, not to their time.
+    limit_s = part.limit_s * (6 if options.rehearse else 1)
+    command = [sys.executable, "-m", "benchmarks.gpu.part", part.name, "--out", str(options.out)]
+    command += ["--limit", str(limit_s - 3), *(["--rehearse"] if options.rehearse else [])]
+    print(f"== {part.name}: {part.answers} (at most {limit_s:g} s)", flush=True)
+    begun = time.monotonic()
+    with (options.out / "log.txt").open("a") as log:
+        log.write(f"== {part.name}\n")
+        log.flush()
+        at = log.tell()
+        child = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            code: int | None = child.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            _end(child)
+    status = {0: "done", None: "timeout", STOPPED: "stopped"}.get(code, "failed")
+    said = (options.out / "log.txt").read_text(errors="replace")[at:].splitlines()
+    why = next((line for line in reversed(said) if line.strip()), "") if status != "done" else ""
+    seconds = time.monotonic() - begun
+    Rows(options.out / "rows.jsonl").write(
+        part.name, "part", seconds, status=status, seconds=round(seconds, 1), limit_s=limit_s, why=why[:300]
+    )
+    print(f"   {status} after {seconds:.1f} s {why[:160]}", flush=True)
+    if status == "stopped":
+        raise SystemExit(f"measure: the rest can't work here; {options.out / 'log.txt'} says why")
+    return status
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """The part and what it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait(10)
+
+
+def _environment(site: Path | None, scratch: Path) -> dict[str, str]:
+    """The parts' environment: the repository and the kit importable, no model hub, a home of its own."""
+    paths = [str(ROOT), *([str(site)] if site is not None else [])]
+    given = os.environ.get("PYTHONPATH")
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join([*paths, *([given] if given else [])]),
+        "PYTHONUNBUFFERED": "1",
+        "HF_HUB_OFFLINE": "1",
+        "HARMONIA_HOME": str(scratch / "home"),
+    }
+
+
+def _write_environment(out: Path, said: list[str]) -> None:
+    """What is installed here, and what the kit's check says."""
+    facts = {"python": sys.version, "packages": dict(sorted(installed().items())), "said": said}
+    (out / "environment.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _keep_small(out: Path) -> None:
+    """Cut a file that grew beyond what travels, at its head."""
+    for path in out.iterdir():
+        if path.is_file() and path.stat().st_size > MOST_BYTES:
+            path.write_bytes(path.read_bytes()[-MOST_BYTES:])
+
+
+def _names() -> str:
+    return ", ".join(part.name for part in PARTS)

@@ -1,0 +1,125 @@
+"""Part 5: how soon is a cancel heard, and does the memory come back?
+
+Owns when cancels come: while steps are replayed, while the first step is recorded (or compiled), and while the codec
+decodes a piece. Heard is when `render` has raised; a cancel that came after the song's end is late, and not counted.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from benchmarks.gpu.bench import spread
+
+if TYPE_CHECKING:
+    from benchmarks.gpu.bench import Bench
+    from harmonia_lab.engines.base import AudioProgress
+    from harmonia_lab.engines.musicgen.engine import MusicGenEngine
+
+SECONDS = 20.0
+CANCELS = 20
+
+
+def run(bench: Bench) -> None:
+    from harmonia_lab.engines.musicgen.engine import MusicGenEngine  # noqa: PLC0415
+    from harmonia_lab.engines.musicgen.random_checkpoint import make_checkpoint  # noqa: PLC0415
+    from harmonia_lab.engines.musicgen.settings import Settings  # noqa: PLC0415
+
+    folder = make_checkpoint(bench.scratch / "model", "tiny" if bench.rehearse else "small")
+    engine = MusicGenEngine(str(folder), Settings(device=str(bench.device)))
+    seconds = 4.0 if bench.rehearse else SECONDS
+    song = _Song(bench, engine, seconds)
+    first = song.cancelled_when(None)
+    assert first is None
+    begun = time.perf_counter()
+    song.cancelled_when(None)
+    lasts = time.perf_counter() - begun
+    moments = random.Random(0)  # noqa: S311 - no secret
+    # The recording of a first step takes most of what passes before the first preview of a short song.
+    phases: list[tuple[str, Callable[[], tuple[str, float]]]] = [
+        ("replay", lambda: ("start", moments.uniform(0.1, 0.9) * lasts)),
+        ("first step", lambda: ("start", moments.uniform(0.0, 0.05))),
+        ("codec", lambda: ("preview", moments.uniform(0.0, 0.005))),
+    ]
+    if not bench.on_gpu:
+        bench.unreached("cancels during capture and replay", "there is no CUDA device; the steps are run one by one")
+    for phase, draw in phases:
+        if bench.time_for(f"cancels: {phase}", 5):
+            _phase(bench, song, phase, draw)
+
+
+def _phase(bench: Bench, song: _Song, phase: str, draw: Callable[[], tuple[str, float]]) -> None:
+    before = _allocated(bench)
+    heard, late = [], 0
+    for _ in range(3 if bench.rehearse else CANCELS):
+        latency = song.cancelled_when(draw())
+        if latency is None:
+            late += 1
+        else:
+            heard.append(1e3 * latency)
+    bench.free()
+    bench.row(
+        "cancel",
+        phase=phase,
+        heard_ms=spread(heard or [0.0]) | {"all": [round(each, 2) for each in sorted(heard)]},
+        n=len(heard),
+        late=late,
+        allocated_before=before,
+        allocated_after=_allocated(bench),
+    )
+
+
+class _Song:
+    """Renders the same song again and again."""
+
+    def __init__(self, bench: Bench, engine: MusicGenEngine, seconds: float) -> None:
+        from benchmarks.gpu.parts.memory import _metadata  # noqa: PLC0415
+        from harmonia_lab.engines.composing import compose  # noqa: PLC0415
+
+        self._bench, self._engine = bench, engine
+        metadata = _metadata()
+        from dataclasses import replace  # noqa: PLC0415
+
+        self._plan: Any = replace(compose(metadata, seconds, 0), metadata=metadata)
+
+    def cancelled_when(self, moment: tuple[str, float] | None) -> float | None:
+        """Seconds from the cancel to the end of `render`; None where the song ended first.
+
+        moment: seconds after its start of generating ("start") or its first preview ("preview").
+        """
+        from harmonia_lab.engines.base import CancelToken  # noqa: PLC0415
+        from harmonia_lab.errors import Cancelled  # noqa: PLC0415
+
+        cancel, asked_at = CancelToken(), [0.0]
+
+        def ask() -> None:
+            asked_at[0] = time.perf_counter()
+            cancel.cancel()
+
+        timers: list[threading.Timer] = []
+
+        def progress(made: AudioProgress) -> None:
+            sign = "preview" if made.preview is not None else "start"
+            begun = made.status == "Generating..."
+            if moment is not None and not timers and begun and sign == moment[0]:
+                timers.append(threading.Timer(moment[1], ask))
+                timers[0].start()
+
+        seeds = {part.name: number for number, part in enumerate(self._plan.parts)}
+        try:
+            self._engine.render(self._plan.parts, self._plan, seeds, progress, cancel, {})
+        except Cancelled:
+            return time.perf_counter() - asked_at[0]
+        finally:
+            for timer in timers:
+                timer.cancel()
+        return None
+
+
+def _allocated(bench: Bench) -> int:
+    return torch.cuda.memory_allocated(bench.device) if bench.on_gpu else 0
