@@ -31,8 +31,10 @@ def test_environment_yml_installs_this_project_with_the_notebook_extra_and_the_t
 def test_every_requirement_is_pinned_to_what_was_tested():
     base, extras = requirements()
     pinned = names((ROOT / "constraints.txt").read_text().splitlines())
-    wanted = names(base) | {name for extra in extras.values() for name in names(extra)} - {"harmonia-lab"}
-    assert wanted <= pinned
+    listed = base + [requirement for extra in extras.values() for requirement in extra]
+    # Triton is pinned in its extra alone: a constraint would forbid the Triton that a torch for GPUs brings along.
+    loose = names(requirement for requirement in listed if "==" not in requirement)
+    assert loose - {"harmonia-lab"} <= pinned
 
 
 def test_every_module_says_what_it_owns():
