@@ -40,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--installed", action="store_true", help="without a package index: take the kit from what is installed here"
     )
+    parser.add_argument("--out", type=Path, default=ROOT / OUT, help=f"the folder for the results (default {OUT})")
     parser.add_argument("measure", nargs="*", metavar="-- OPTION", help="passed on to measure")
 
 
@@ -52,7 +53,8 @@ def run(options: argparse.Namespace) -> int:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     prepare = ["prepare", "--python", version, "--kit", str(REHEARSAL_KIT)]
     prepare += ["--installed"] if options.installed else []
-    measure = ["measure", "--rehearse", "--kit", str(REHEARSAL_KIT), "--out", str(OUT), *options.measure]
+    (options.out / "rows.jsonl").unlink(missing_ok=True)
+    measure = ["measure", "--rehearse", "--kit", str(REHEARSAL_KIT), "--out", str(options.out), *options.measure]
     return _command(sys.executable, prepare, dict(os.environ)) or _command(str(python), measure, bare_environment())
 
 

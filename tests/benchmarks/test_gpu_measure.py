@@ -1,0 +1,137 @@
+"""The GPU benchmark's parts: a shortened rehearsal on the CPU, the schema of what it leaves, and its tables."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.gpu import measure
+from benchmarks.gpu.kit import ROOT
+from benchmarks.gpu.report import report
+from benchmarks.gpu.rows import KINDS, Rows, problems_of
+
+SPREAD = {"median": 2.0, "min": 1.0, "max": 3.0}
+
+
+@pytest.fixture(scope="module")
+def rehearsed(tmp_path_factory):
+    """Two parts on what a bare machine has and the kit, as `make bench-gpu-rehearsal` runs all of them."""
+    out = tmp_path_factory.mktemp("gpu") / "out"
+    command = [sys.executable, "-m", "benchmarks.gpu", "rehearse", "--installed", "--without-triton", "--out", str(out)]
+    done = subprocess.run(
+        [*command, "--", "--parts", "machine,cancel"],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
+    return done, out
+
+
+def test_a_shortened_rehearsal_leaves_rows_of_the_schema_and_says_what_it_did_not_reach(rehearsed):
+    done, out = rehearsed
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = Rows(out / "rows.jsonl").read()
+    assert {row["kind"] for row in rows} == {"missing", "machine", "ceiling", "cancel", "part", "unreached"}
+    assert [problem for row in rows for problem in problems_of(row)] == []
+    assert {(row["part"], row["status"]) for row in rows if row["kind"] == "part"} == {
+        ("machine", "done"), ("cancel", "done"),
+    }  # fmt: skip
+    assert {row["phase"] for row in rows if row["kind"] == "cancel"} == {"replay", "first step", "codec"}
+    assert any("graph" in row["what"] for row in rows if row["kind"] == "unreached")
+    assert {path.name for path in out.iterdir()} == {"rows.jsonl", "log.txt", "environment.json"}
+
+
+def test_the_table_of_a_rehearsal_names_its_machine_and_its_parts(rehearsed):
+    done, out = rehearsed
+    assert "part cancel: done" in done.stdout
+    printed = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu", "report", str(out)],
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
+    ).stdout  # fmt: skip
+    assert printed.splitlines()[0].startswith("cpu, driver None, torch")
+
+
+def test_all_parts_together_end_within_seven_minutes_and_stand_in_the_order_of_the_questions():
+    assert sum(part.limit_s for part in measure.PARTS) <= 7 * 60
+    assert [part.name for part in measure.PARTS] == [
+        "machine", "tokens", "speed", "memory", "cancel", "profile", "codec",
+    ]  # fmt: skip
+
+
+def test_a_part_that_hangs_costs_its_own_limit_and_its_rows_stay(tmp_path, monkeypatch):
+    (tmp_path / "benchmarks/gpu/parts").mkdir(parents=True)
+    for name in ("__init__", "gpu/__init__", "gpu/parts/__init__"):
+        (tmp_path / "benchmarks" / f"{name}.py").write_text("")
+    (tmp_path / "benchmarks/gpu/part.py").write_text(
+        "import pathlib, sys, time\n"
+        "name, out = sys.argv[1], pathlib.Path(sys.argv[3])\n"
+        "with (out / 'rows.jsonl').open('a') as file:\n"
+        '    file.write(\'{"part": "%s", "kind": "missing", "at": 0, "problems": []}\\n\' % name)\n'
+        "print('begun', flush=True)\n"
+        "time.sleep(600 if name == 'tokens' else 0)\n"
+        "sys.exit(name == 'speed')\n"
+    )
+    monkeypatch.setattr(measure, "ROOT", tmp_path)
+    limits = {"tokens": 1.0, "speed": 60.0, "codec": 60.0}
+    monkeypatch.setattr(measure, "PARTS", [measure.Part(name, limit, "?") for name, limit in limits.items()])
+    monkeypatch.setattr(measure, "problems", lambda kit, present: [])
+    out = tmp_path / "out"
+    parser = measure.argparse.ArgumentParser()
+    measure.configure(parser)
+    status = measure.run(parser.parse_args(["--out", str(out), "--parts", "tokens,speed,codec"]))
+    rows = Rows(out / "rows.jsonl").read()
+    assert status == 1
+    assert [row["part"] for row in rows if row["kind"] == "missing"] == ["tokens", "speed", "codec"]
+    assert {row["part"]: row["status"] for row in rows if row["kind"] == "part"} == {
+        "tokens": "timeout", "speed": "failed", "codec": "done",
+    }  # fmt: skip
+
+
+def test_an_unknown_part_is_refused_before_anything_runs(tmp_path, capsys):
+    parser = measure.argparse.ArgumentParser()
+    measure.configure(parser)
+    assert measure.run(parser.parse_args(["--out", str(tmp_path / "out"), "--parts", "speed,sped"])) == 2
+    assert "there is no part sped" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, None),
+        ({"what": 3}, "what is 3"),
+        ({"more": 1}, "more is not known"),
+        ({"kind": "guess"}, "there is no kind 'guess'"),
+    ],
+)
+def test_a_row_is_checked_as_it_is_written(tmp_path, change, said):
+    row = {"part": "codec", "kind": "unreached", "at": 0.0, "what": "x", "why": "y"} | change
+    assert problems_of(row) == ([] if said is None else [said])
+    if said is not None:
+        with pytest.raises(ValueError, match="codec"):
+            Rows(tmp_path / "rows.jsonl").write(row.pop("part"), row.pop("kind"), row.pop("at"), **row)
+        assert not (tmp_path / "rows.jsonl").exists()
+
+
+def test_a_missing_field_is_named():
+    assert problems_of({"part": "codec", "kind": "codec", "at": 0.0, "what": "x"}) == [
+        "audio_seconds_per_second is missing"
+    ]
+
+
+def test_the_report_shows_rows_of_every_kind_and_the_latest_of_a_repeated_part():
+    def speed(loop, ms):
+        return {
+            "part": "speed", "kind": "speed", "model": "small", "dtype": "float16", "loop": loop, "batch": 1,
+            "position": 50, "steps": 64, "rounds": 3, "step_ms": {"median": ms, "min": ms, "max": ms},
+            "steps_per_s": 1e3 / ms, "real_time_factor": ms / 20, "bytes_per_step": 10**9, "floor_ms": 0.2,
+            "share_of_floor": 0.2 / ms, "first_step_s": 1.5,
+        }  # fmt: skip
+
+    rows = [speed("ours", 4.0), speed("audiocraft", 20.0), speed("ours", 0.5)]
+    text = report(rows)
+    (ours,) = [line for line in text.splitlines() if "| ours |" in line]
+    assert "| 2000 |" in ours
+    assert "| 40 % |" in ours
+    assert "| 40.0 |" in ours  # times audiocraft
+    assert set(KINDS) >= {"speed", "tokens", "memory", "cancel", "profile", "codec"}
+    json.dumps(rows)
