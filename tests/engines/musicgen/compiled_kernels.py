@@ -126,7 +126,7 @@ def count(lines, *marks):
 
 
 CASES = [
-    *((size, rows, torch.float16, 90) for size, rows in [("small", 2), ("medium", 2), ("large", 2), ("large", 8)]),
+    *((size, rows, torch.float16, 90) for size in SIZES for rows in (2, 8)),
     ("medium", 8, torch.float16, 80),
     ("large", 2, torch.bfloat16, 89),
     ("small", 2, torch.float32, 90),
