@@ -54,23 +54,27 @@ class Plan(NamedTuple):
 
 
 PLANS: dict[tuple[int, int], Plan] = {}
-"""Plans for weights [N, K] in half precision that take the place of the computed ones. tune_kernels.py sets them."""
+"""Plans for weights [N, K] in half precision and one or two rows, in place of the computed ones: what was measured."""
 
 
-def plan(outputs: int, inputs: int, itemsize: int, processors: int) -> Plan:
-    """Return the plan for weights [outputs, inputs] on a GPU with so many multiprocessors."""
-    if itemsize == 2 and (outputs, inputs) in PLANS:
+def plan(outputs: int, inputs: int, itemsize: int, processors: int, rows: int) -> Plan:
+    """Return the plan for weights [outputs, inputs] and `rows` activations on a GPU with so many multiprocessors."""
+    if itemsize == 2 and rows <= 2 and (outputs, inputs) in PLANS:
         return PLANS[outputs, inputs]
-    return _computed(outputs, inputs, itemsize, processors)
+    return _computed(outputs, inputs, itemsize, processors, paired=rows <= 2)
 
 
 @cache
-def _computed(outputs: int, inputs: int, itemsize: int, processors: int) -> Plan:
-    """As many rows a program as leave 3 programs for 2 multiprocessors, and registers for more than the weights."""
+def _computed(outputs: int, inputs: int, itemsize: int, processors: int, *, paired: bool) -> Plan:
+    """Return a plan of as many rows a program as leave 3 programs for 2 multiprocessors, and registers for the rest.
+
+    More rows a program mean fewer programs that repeat the layer norm. paired: there is one pair of activations; for
+    more of them the compiler keeps the weights in float32 as well.
+    """
     warps = 4 if inputs <= 2048 else 8
     widest = 512 if inputs <= 1536 else 1024 if inputs <= 2048 else 2048
     chunk = min(inputs & -inputs, widest, warps * 32 * (16 // itemsize))  # a power of two that divides the inputs
-    registers = 48 if inputs <= 2048 else 64  # of 4 bytes, for each thread's weights
+    registers = (48 if inputs <= 1536 else 64) if paired else 32  # of 4 bytes, for each thread's weights
     best = Plan(warps, chunk, 1)
     for tiles in (2, 4, 8, 16):
         wider = best._replace(tiles=tiles)

@@ -73,7 +73,7 @@ def embed(
 
 def norm_project(x: Tensor, norm: Norm, weight: Tensor, out: Tensor, *, gelu: bool = False) -> None:
     rows, dim = x.shape
-    grid, tiling = _tiling(weight)
+    grid, tiling = _tiling(weight, len(x))
     arguments = (x, norm.weight, norm.bias, norm.eps, weight, out)
     norm_project_kernel[grid](*arguments, R=rows, N=len(weight), K=dim, GELU=gelu, **tiling)
 
@@ -83,7 +83,7 @@ def norm_project_cache(
 ) -> None:
     rows, dim = x.shape
     positions, width = keys_values.shape[3:]
-    grid, tiling = _tiling(weight)
+    grid, tiling = _tiling(weight, len(x))
     if width % tiling["HEIGHT"]:
         raise ValueError(f"A tile of {tiling['HEIGHT']} rows spans heads of width {width}.")
     arguments = (x, norm.weight, norm.bias, norm.eps, weight, query, keys_values, step, positions, lead)
@@ -101,19 +101,19 @@ def attend(query: Tensor, keys_values: Tensor, length: Tensor, offset: int, part
 def project_attended(partial: Partial, weight: Tensor, x: Tensor) -> None:
     rows, dim = x.shape
     _, _, splits, width = partial.out.shape
-    grid, tiling = _tiling(weight)
+    grid, tiling = _tiling(weight, len(x))
     project_attended_kernel[grid](*partial, weight, x, R=rows, K=dim, D=width, SPLITS=splits, **tiling)
 
 
 def project(hidden: Tensor, weight: Tensor, x: Tensor) -> None:
     outputs, inputs = weight.shape
-    grid, tiling = _tiling(weight)
+    grid, tiling = _tiling(weight, len(x))
     project_kernel[grid](hidden, weight, x, R=len(x), N=outputs, K=inputs, **tiling)
 
 
 def guided_logits(x: Tensor, norm: Norm, weight: Tensor, coef: float, logits: Tensor) -> None:
     outputs, dim = weight.shape
-    grid, tiling = _tiling(weight)
+    grid, tiling = _tiling(weight, len(x))
     arguments = (x, norm.weight, norm.bias, norm.eps, weight, float(coef), logits)
     guided_logits_kernel[grid](*arguments, B=len(x) // 2, N=outputs, K=dim, **tiling)
 
@@ -142,10 +142,10 @@ def _launch(tensor: Tensor, warps: int) -> dict[str, Any]:
     return {"PDL": dependent, "num_warps": warps, **options}
 
 
-def _tiling(weight: Tensor) -> tuple[tuple[int], dict[str, Any]]:
+def _tiling(weight: Tensor, rows: int) -> tuple[tuple[int], dict[str, Any]]:
     """Return the grid and the tile sizes for a matrix."""
     outputs, inputs = weight.shape
     itemsize = weight.element_size()
-    chosen = plan(outputs, inputs, itemsize, machine(weight.device).processors)
+    chosen = plan(outputs, inputs, itemsize, machine(weight.device).processors, rows)
     sizes = {"HEIGHT": chosen.height(itemsize), "CHUNK": chosen.chunk, "TILES": chosen.tiles}
     return (outputs // chosen.block(itemsize),), {**sizes, **_launch(weight, chosen.warps)}

@@ -160,11 +160,9 @@ def norm_project_kernel(
     biases = _load_row(bias, K, HEIGHT, CHUNK)
     if PDL:
         tl.extra.cuda.gdc_wait()
-    for r in tl.static_range(0, R, 2):
+    for r in range(0, R, 2):
         a = _load_row(x + r * K, K, HEIGHT, CHUNK)
-        b = a
-        if r + 1 < R:
-            b = _load_row(x + (r + 1) * K, K, HEIGHT, CHUNK)
+        b = _load_row(x + tl.minimum(r + 1, R - 1) * K, K, HEIGHT, CHUNK)
         a, b = _normalise_pair(a, b, gains, biases, eps, K, CHUNK)
         for t in tl.static_range(TILES):
             product = _dot_pair(tiles, t, a, b, K, CHUNK, TILES)
@@ -189,11 +187,9 @@ def norm_project_cache_kernel(
     if PDL:
         tl.extra.cuda.gdc_wait()
     at = tl.load(step) - 1 + lead  # int64, as what it is multiplied by: a cache may have more than 2^31 values
-    for r in tl.static_range(0, R, 2):
+    for r in range(0, R, 2):
         a = _load_row(x + r * K, K, HEIGHT, CHUNK)
-        b = a
-        if r + 1 < R:
-            b = _load_row(x + (r + 1) * K, K, HEIGHT, CHUNK)
+        b = _load_row(x + tl.minimum(r + 1, R - 1) * K, K, HEIGHT, CHUNK)
         a, b = _normalise_pair(a, b, gains, biases, eps, K, CHUNK)
         for t in tl.static_range(TILES):
             product = _dot_pair(tiles, t, a, b, K, CHUNK, TILES)
@@ -298,12 +294,10 @@ def project_attended_kernel(
         tl.extra.cuda.gdc_wait()
     parts: tl.constexpr = K // D * SPLITS  # of one row
     dtype: tl.constexpr = weight.dtype.element_ty
-    for r in tl.static_range(0, R, 2):
+    for r in range(0, R, 2):
         a = _attended_row(out + r * parts * D, top + r * parts, total + r * parts, K, D, SPLITS, CHUNK, dtype)
-        b = a
-        if r + 1 < R:
-            n = (r + 1) * parts
-            b = _attended_row(out + n * D, top + n, total + n, K, D, SPLITS, CHUNK, dtype)
+        n = tl.minimum(r + 1, R - 1) * parts
+        b = _attended_row(out + n * D, top + n, total + n, K, D, SPLITS, CHUNK, dtype)
         for t in tl.static_range(TILES):
             product = _dot_pair(tiles, t, a, b, K, CHUNK, TILES)
             at, exists = _pair(r, first + t * HEIGHT, R, K, HEIGHT)
@@ -322,11 +316,9 @@ def project_kernel(
     tiles = _load_tiles(weight + first * K, K, HEIGHT, CHUNK, TILES)
     if PDL:
         tl.extra.cuda.gdc_wait()
-    for r in tl.static_range(0, R, 2):
+    for r in range(0, R, 2):
         a = _load_row(hidden + r * K, K, HEIGHT, CHUNK)
-        b = a
-        if r + 1 < R:
-            b = _load_row(hidden + (r + 1) * K, K, HEIGHT, CHUNK)
+        b = _load_row(hidden + tl.minimum(r + 1, R - 1) * K, K, HEIGHT, CHUNK)
         for t in tl.static_range(TILES):
             product = _dot_pair(tiles, t, a, b, K, CHUNK, TILES)
             at, exists = _pair(r, first + t * HEIGHT, R, N, HEIGHT)

@@ -159,9 +159,10 @@ def test_an_empty_split_has_no_weight():
 @pytest.mark.parametrize("dim", [64, 1024, 1536, 2048])
 @pytest.mark.parametrize("itemsize", [2, 4])
 @pytest.mark.parametrize("processors", [58, 132])
-def test_plans_cut_every_matrix_of_a_model_into_whole_blocks(dim, itemsize, processors):
+@pytest.mark.parametrize("rows", [1, 8])
+def test_plans_cut_every_matrix_of_a_model_into_whole_blocks(dim, itemsize, processors, rows):
     for outputs, inputs in [(dim, dim), (3 * dim, dim), (4 * dim, dim), (dim, 4 * dim), (8192, dim), (16384, dim)]:
-        chosen = plan(outputs, inputs, itemsize, processors)
+        chosen = plan(outputs, inputs, itemsize, processors, rows)
         assert outputs % chosen.block(itemsize) == 0
         assert inputs % chosen.chunk == 0
         assert chosen.height(itemsize) * chosen.chunk * itemsize == chosen.warps * 32 * 16
@@ -170,5 +171,6 @@ def test_plans_cut_every_matrix_of_a_model_into_whole_blocks(dim, itemsize, proc
 
 def test_a_plan_can_be_set_for_one_matrix(monkeypatch):
     monkeypatch.setitem(PLANS, (1024, 1024), Plan(8, 256, 1))
-    assert plan(1024, 1024, 2, 132) == Plan(8, 256, 1)
-    assert plan(1024, 1024, 4, 132) != Plan(8, 256, 1)
+    assert plan(1024, 1024, 2, 132, 2) == Plan(8, 256, 1)
+    assert plan(1024, 1024, 2, 132, 8) != Plan(8, 256, 1)
+    assert plan(1024, 1024, 4, 132, 2) != Plan(8, 256, 1)

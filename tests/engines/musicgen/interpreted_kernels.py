@@ -1,0 +1,174 @@
+"""Each Triton kernel does what its plain twin does, in Triton's interpreter.
+
+Run by test_triton_kernels.py in a process of its own, with TRITON_INTERPRET set. The interpreter checks the arithmetic
+and the addresses; it knows nothing of threads, so it finds no race.
+"""
+
+import pytest
+import torch
+
+from harmonia_lab.engines.musicgen import plain_kernels as plain
+from harmonia_lab.engines.musicgen import triton_kernels as kernels
+from harmonia_lab.engines.musicgen.kernel_plans import PLANS, Partial, Plan
+from harmonia_lab.engines.musicgen.lm_weights import Norm
+
+HEADS = {64: 2, 96: 3}
+TOLERANCES = {torch.float32: (1e-5, 1e-5), torch.float16: (2e-3, 1e-4)}
+"""Relative and absolute: about two steps of the type, since a sum in another order may round to the next value."""
+
+# Not bfloat16, to which the interpreter rounds towards zero.
+EVERY_SHAPE = [
+    (dtype, dim, rows) for dtype in (torch.float32, torch.float16) for dim, rows in [(64, 1), (96, 2), (64, 4), (64, 8)]
+]
+
+
+@pytest.fixture(params=EVERY_SHAPE, ids=str)
+def shape(request):
+    torch.manual_seed(3)
+    torch.set_num_threads(1)
+    return request.param
+
+
+def new(*shape, dtype):
+    return torch.randn(shape).to(dtype)
+
+
+def norm_of(dim, dtype):
+    return Norm(1 + 0.1 * new(dim, dtype=dtype), 0.1 * new(dim, dtype=dtype), 1e-5)
+
+
+def matrix(outputs, inputs, dtype):
+    return (torch.randn(outputs, inputs) / inputs**0.5).to(dtype)
+
+
+def assert_alike(call, *buffers, dtype):
+    """call(module, *buffers) leaves the same in the buffers, whichever module it calls."""
+    ours, theirs = [buffer.clone() for buffer in buffers], [buffer.clone() for buffer in buffers]
+    call(kernels, *ours)
+    call(plain, *theirs)
+    rtol, atol = TOLERANCES[dtype]
+    for got, expected, before in zip(ours, theirs, buffers, strict=True):
+        torch.testing.assert_close(got, expected, rtol=rtol, atol=atol)
+        assert not torch.equal(got, before)
+
+
+def test_embed(shape):
+    dtype, dim, rows = shape
+    prompts = rows // 2 or 1
+    sequence = torch.randint(9, (6, prompts, 4))
+    offsets = torch.arange(4) * 9
+    embeddings, table = new(36, dim, dtype=dtype), new(20, dim, dtype=dtype)
+    x = torch.empty(prompts * (rows // prompts), dim, dtype=dtype)
+    for module, out in (kernels, x), (plain, torch.zeros_like(x)):
+        module.embed(sequence, torch.tensor([5]), embeddings, offsets, table, 7, out)
+    assert torch.equal(x, out)
+
+
+@pytest.mark.parametrize("gelu", [False, True])
+def test_norm_project(shape, gelu):
+    dtype, dim, rows = shape
+    x, norm, weight = 1 + new(rows, dim, dtype=dtype), norm_of(dim, dtype), matrix(2 * dim, dim, dtype)
+
+    def call(module, out):
+        module.norm_project(x, norm, weight, out, gelu=gelu)
+
+    assert_alike(call, new(rows, 2 * dim, dtype=dtype), dtype=dtype)
+
+
+def test_norm_project_cache(shape):
+    dtype, dim, rows = shape
+    heads = HEADS[dim]
+    x, norm, weight = 1 + new(rows, dim, dtype=dtype), norm_of(dim, dtype), matrix(3 * dim, dim, dtype)
+
+    def call(module, query, keys_values):
+        module.norm_project_cache(x, norm, weight, query, keys_values, torch.tensor([6]), 3)
+
+    cache = new(rows, 2, heads, 11, dim // heads, dtype=dtype)
+    assert_alike(call, new(rows, dim, dtype=dtype), cache, dtype=dtype)
+
+
+@pytest.mark.parametrize(("splits", "length", "offset"), [(1, 300, 3), (4, 2, 0), (4, 297, 4)])
+def test_attend_and_what_projects_it(shape, splits, length, offset):
+    dtype, dim, rows = shape
+    heads = HEADS[dim]
+    width = dim // heads
+    query, cache = new(rows, dim, dtype=dtype), new(rows, 2, heads, 310, width, dtype=dtype)
+    cache[:, :, :, length + offset :] = torch.inf  # what is not to be read
+    partial = Partial.allocate(rows, heads, splits, width, "cpu")
+
+    def attend(module, *partial):
+        module.attend(query, cache, torch.tensor([length]), offset, Partial(*partial))
+
+    assert_alike(attend, *(buffer + 7 for buffer in partial), dtype=torch.float32)
+    attend(plain, *partial)
+    weight = matrix(dim, dim, dtype)
+
+    def project(module, x):
+        module.project_attended(partial, weight, x)
+
+    assert_alike(project, new(rows, dim, dtype=dtype), dtype=dtype)
+
+
+def test_project(shape):
+    dtype, dim, rows = shape
+    hidden, weight = new(rows, 4 * dim, dtype=dtype), matrix(dim, 4 * dim, dtype)
+
+    def call(module, x):
+        module.project(hidden, weight, x)
+
+    assert_alike(call, new(rows, dim, dtype=dtype), dtype=dtype)
+
+
+def test_guided_logits(shape):
+    dtype, dim, rows = shape
+    x, norm, weight = 1 + new(2 * rows, dim, dtype=dtype), norm_of(dim, dtype), matrix(2 * dim, dim, dtype)
+
+    def call(module, logits):
+        module.guided_logits(x, norm, weight, 3.0, logits)
+
+    ours, theirs = torch.empty(rows, 2 * dim), torch.empty(rows, 2 * dim)
+    call(kernels, ours)
+    call(plain, theirs)
+    steps = 256 if dtype == torch.float32 else 8  # guidance multiplies the difference of two rounded values
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=steps * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("plan", [Plan(4, 64, 1), Plan(8, 32, 1), Plan(2, 64, 4)])
+def test_any_plan_gives_the_same(monkeypatch, plan):
+    torch.manual_seed(4)
+    monkeypatch.setitem(PLANS, (128, 64), plan)
+    x, norm, weight = new(2, 64, dtype=torch.float16), norm_of(64, torch.float16), matrix(128, 64, torch.float16)
+
+    def call(module, out):
+        module.norm_project(x, norm, weight, out)
+
+    assert_alike(call, new(2, 128, dtype=torch.float16), dtype=torch.float16)
+
+
+def drawn(module, card, *, greedy, temp=1.0, top_k=0, ties=False):
+    """Tokens [S, B, K] after step 2 was written."""
+    generator = torch.Generator().manual_seed(8)
+    logits = 2 * torch.randn(3, 4, card, generator=generator)
+    if ties:
+        logits = logits.round()
+    noise = None if greedy else torch.empty(3, 4, card).exponential_(1, generator=generator)
+    known = torch.full((4, 3, 4), -1)
+    known[2, 1, 2] = 77
+    sequence = torch.full_like(known, -5)
+    module.sample(logits, noise, known, sequence, torch.tensor([2]), temp, top_k)
+    return sequence
+
+
+@pytest.mark.parametrize("card", [2048, 512, 300])
+@pytest.mark.parametrize("top_k", [0, 1, 30, 250])
+@pytest.mark.parametrize(("temp", "ties"), [(1.0, False), (0.7, False), (1.0, True)])
+def test_sample_draws_the_same_tokens(card, top_k, temp, ties):
+    ours, theirs = (drawn(module, card, greedy=False, temp=temp, top_k=top_k, ties=ties) for module in (kernels, plain))
+    assert torch.equal(ours, theirs)
+    assert ours[2, 1, 2] == 77
+    assert (ours[[0, 1, 3]] == -5).all()
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_sample_takes_the_likeliest_token(ties):
+    assert torch.equal(*(drawn(module, 2048, greedy=True, ties=ties) for module in (kernels, plain)))
