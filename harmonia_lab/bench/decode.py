@@ -32,6 +32,7 @@ from harmonia_lab.bench.surroundings import spread
 from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft
 from harmonia_lab.engines.musicgen.decoder import Decoder
 from harmonia_lab.engines.musicgen.kv_cache import cache_bytes
+from harmonia_lab.engines.musicgen.lm_weights import compute_dtype
 from harmonia_lab.engines.musicgen.memory import free_memory
 from harmonia_lab.engines.musicgen.models import resolve_device
 from harmonia_lab.engines.musicgen.random_checkpoint import make_checkpoint
@@ -121,7 +122,7 @@ def measure(
 
     return {
         "shape": {"dim": lm.dim, "layers": len(lm.transformer.layers), "codebooks": lm.n_q, "card": lm.card},
-        "dtype": str(lm.emb[0].weight.dtype).removeprefix("torch."),
+        "dtype": str(compute_dtype(lm)).removeprefix("torch."),
         "steps": steps,
         "bandwidth_gb_per_s": spread([read / 1e9 for each in reads.values() for read in each]),
         "rows": [row(loop, position, batch) for position, batch in cases for loop in loops],
@@ -181,7 +182,7 @@ def _loops(musicgen: Any) -> list[Loop]:
 def _tokens(musicgen: Any, loops: list[Loop]) -> list[dict[str, Any]]:
     """The exact loops against audiocraft's: greedy and drawn, one and four, from nothing, and from a prompt beyond a
     window. Half precision rounds too much for that; what it costs is in the logits."""
-    if musicgen.lm.emb[0].weight.dtype != torch.float32:
+    if compute_dtype(musicgen.lm) != torch.float32:
         return []
     greedy, drawn, nucleus = Sampling(use_sampling=False), Sampling(), Sampling(top_p=0.9)
     alone: dict[str, Any] = {"frames": WINDOW}
@@ -226,7 +227,7 @@ def prompts(batch: int) -> list[str]:
 
 def cache_read(lm: Any, rows: int, seen: int) -> int:
     """Bytes of keys and values that a step reads for `rows` rows that attend to `seen` positions."""
-    layers, dtype = len(lm.transformer.layers), lm.emb[0].weight.dtype
+    layers, dtype = len(lm.transformer.layers), compute_dtype(lm)
     return cache_bytes(layers=layers, rows=rows, width=lm.dim, positions=seen, dtype=dtype)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from harmonia_lab.engines.musicgen.decoder import Decoder
+from harmonia_lab.engines.musicgen.lm_weights import compute_dtype
 
 __all__ = ["Audiocraft", "Loop", "Ours", "Stopwatch", "Transformers"]
 
@@ -88,7 +89,7 @@ class Ours:
     @property
     def weight_bytes(self) -> int:
         layers, heads = _matrix_elements(self._musicgen.lm)
-        dense: int = self._musicgen.lm.emb[0].weight.element_size()
+        dense: int = compute_dtype(self._musicgen.lm).itemsize
         size = {"half": 2, "int8": 1, "onednn": 4, "dense": dense}
         held = self.decoder.packings
         exact = next((packing for packing in held if packing != "int8"), "dense")
@@ -108,7 +109,7 @@ class Audiocraft:
 
     @property
     def weight_bytes(self) -> int:
-        return sum(_matrix_elements(self._musicgen.lm)) * int(self._musicgen.lm.emb[0].weight.element_size())
+        return sum(_matrix_elements(self._musicgen.lm)) * compute_dtype(self._musicgen.lm).itemsize
 
     def run(self, texts: list[str], position: int, steps: int, watch: Stopwatch) -> None:
         with self._musicgen.autocast:
@@ -172,7 +173,7 @@ class Transformers:
         config = MusicgenConfig(text_encoder=text.t5.config, audio_encoder=codec, decoder=decoder)
         with weight.device:  # a large model's weights are drawn in a second there, in a minute on the CPU
             model: Any = Model(config)
-        self._model = model.eval().to(device=weight.device, dtype=weight.dtype)
+        self._model = model.eval().to(device=weight.device, dtype=compute_dtype(lm))
         settings = self._model.generation_config
         settings.update(guidance_scale=GUIDANCE, do_sample=True, top_k=TOP_K, decoder_start_token_id=lm.card)
         settings.update(pad_token_id=lm.card, bos_token_id=lm.card)

@@ -6,18 +6,20 @@ interleaving, progress. The loop itself is in `decoding.py`; windows beyond the 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft
-from harmonia_lab.engines.musicgen.cuda_graphs import replayed_steps
 from harmonia_lab.engines.musicgen.decoding import Pass, Sequencer
-from harmonia_lab.engines.musicgen.lm_weights import Weights, unknown_layout
+from harmonia_lab.engines.musicgen.gpu_step import TEXT_ROOM, GpuStep, StepShape, room
+from harmonia_lab.engines.musicgen.lm_weights import Weights, compute_dtype, unknown_layout
+from harmonia_lab.engines.musicgen.memory import is_out_of_memory
 from harmonia_lab.engines.musicgen.packed_weights import Packing
 from harmonia_lab.engines.musicgen.sampling import Generators, Sampling
 from harmonia_lab.errors import InvalidRequest
@@ -70,6 +72,19 @@ class Decoder:
         if self.running != "reference":
             self._weights = Weights(lm, "int8" if self.running == "int8" else packing)
             self.packings = self._weights.packings
+        self._lock = threading.Lock()
+        self._step: GpuStep | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """What is kept on the GPU from one song to the next; a song of another shape takes its place."""
+        step = self._step
+        return step.bytes() if step is not None else 0
+
+    def release(self) -> None:
+        """Give back what is kept on the GPU from one song to the next. The next song allocates and records anew."""
+        with self._lock:
+            self._step = None
 
     def steps(self, frames: int, prompt_frames: int = 0) -> int:
         """How many steps `generate` takes for so many frames, of which so many are the prompt's."""
@@ -130,60 +145,137 @@ class Decoder:
         assert self._weights is not None
         task = _Task(codes, list(conditions), codes.shape[-1], Sampling(use_sampling=False), cfg_coef, False, None)
         with torch.inference_mode(), torch.autocast(codes.device.type, enabled=False):
-            sequencer = self._sequencer(self._weights, task, self._pattern(task.frames))
+            pattern = self._pattern(task.frames)
+            sequencer = self._sequencer(self._weights, task, pattern, self._conditions(task))
             sequencer.prefill(1)
             return torch.stack([sequencer.logits(step) for step in range(1, len(sequencer.known))])
 
     def _fast(self, weights: Weights, task: _Task, report: Callable[[StepView], None]) -> Tensor:
         with torch.autocast(weights.embeddings.device.type, enabled=False):
             pattern = self._pattern(task.frames)
-            sequencer = self._sequencer(weights, task, pattern)
             first = pattern.first_step[task.prompt.shape[-1] if task.prompt is not None else 0]
-            sequencer.prefill(first)
+            conditions = self._conditions(task)
+            with self._borrowed(weights, self._shape(task, pattern, conditions)) as held:
+                sequencer = self._sequencer(weights, task, pattern, conditions, held)
+                sequencer.prefill(first)
 
-            def codes(start: int, stop: int) -> Tensor:
-                return pattern.codes(sequencer.sequence, start, stop)
+                def codes(start: int, stop: int) -> Tensor:
+                    return pattern.codes(sequencer.sequence, start, stop)
 
-            for step in _run(sequencer, first, pattern.steps, graphs=self.graphs):
-                report(StepView(step - first + 1, pattern.steps - first, pattern.complete[step], codes))
-            return codes(0, task.frames)
+                for step in self._run(sequencer, held, first, pattern.steps, task.generators):
+                    report(StepView(step - first + 1, pattern.steps - first, pattern.complete[step], codes))
+                return codes(0, task.frames)
 
-    def _sequencer(self, weights: Weights, task: _Task, pattern: _Pattern) -> Sequencer:
-        lm = self.lm
-        known = pattern.known_steps(len(task.conditions), task.prompt, lm.special_token_id)
-        two_step = lm.two_step_cfg if task.two_step_cfg is None else task.two_step_cfg
+    def _run(
+        self, sequencer: Sequencer, held: GpuStep | None, first: int, steps: int, generators: Generators
+    ) -> Iterable[int]:
+        """The steps, each yielded after it was taken. Where none can be recorded, they run one by one."""
+        if held is not None:
+            held.take(sequencer, first)
+            try:
+                held.prepare()
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                self.graphs = False
+                said = " ".join(str(error).split())[:200]
+                self.reason = f"steps are not replayed from a CUDA graph: {type(error).__name__}: {said}"
+            else:
+                yield from held.replay(first, steps, generators)
+                return
+        for step in range(first, steps):
+            sequencer.advance(step)
+            yield step
+
+    def _shape(self, task: _Task, pattern: _Pattern, conditions: Sequence[_Conditions]) -> StepShape:
+        """What a recorded step must serve."""
+        return StepShape(
+            prompts=len(task.conditions),
+            passes=tuple(part.rows for part in conditions),
+            steps=room(pattern.steps),
+            positions=room(max(part.lead for part in conditions) + pattern.steps),
+            text=room(max(part.text.shape[1] if part.text is not None else 0 for part in conditions), TEXT_ROOM),
+            coef=self._coef(task),
+            sampling=task.sampling,
+            generators=_count(task.generators),
+        )
+
+    @contextmanager
+    def _borrowed(self, weights: Weights, shape: StepShape) -> Iterator[GpuStep | None]:
+        """Inside, a recorded step is this generation's alone: the one of the song before, if it serves.
+
+        None where steps are not recorded.
+        """
+        if not (self.graphs and weights.embeddings.is_cuda):
+            yield None
+            return
+        with self._lock:
+            held, self._step = self._step, None
+        if held is None or not held.shape.serves(shape):
+            held = None  # before the next one is allocated
+            held = GpuStep(weights, shape, self._positions(shape.positions))
+        try:
+            yield held
+        except BaseException as error:
+            if is_out_of_memory(error):
+                held = None
+            raise
+        finally:
+            with self._lock:
+                self._step = held if self.graphs else None
+
+    def _sequencer(
+        self,
+        weights: Weights,
+        task: _Task,
+        pattern: _Pattern,
+        conditions: Sequence[_Conditions],
+        held: GpuStep | None = None,
+    ) -> Sequencer:
+        known = pattern.known_steps(len(task.conditions), task.prompt, self.lm.special_token_id)
+        caches: Sequence[Any] = held.caches() if held is not None else [None] * len(conditions)
+        passes = [
+            Pass(weights, part.text, part.before, part.rows, pattern.steps, kept)
+            for part, kept in zip(conditions, caches, strict=True)
+        ]
+        table = held.table if held is not None else self._positions(max(part.positions for part in passes))
+        return Sequencer(
+            passes, known, table, coef=self._coef(task), sampling=task.sampling, generators=task.generators
+        )
+
+    def _two_step(self, task: _Task) -> bool:
+        return bool(self.lm.two_step_cfg if task.two_step_cfg is None else task.two_step_cfg)
+
+    def _coef(self, task: _Task) -> float:
         # audiocraft's two-step guidance reads the model's own coefficient, whatever it is given; tokens must agree.
-        coef = lm.cfg_coef if two_step or task.cfg_coef is None else task.cfg_coef
-        passes = [Pass(weights, *source, pattern.steps) for source in self._conditions(task.conditions, two_step)]
-        table = self._positions(max(part.positions for part in passes))
-        return Sequencer(passes, known, table, coef=coef, sampling=task.sampling, generators=task.generators)
+        return float(self.lm.cfg_coef if self._two_step(task) or task.cfg_coef is None else task.cfg_coef)
 
     def _pattern(self, frames: int) -> _Pattern:
         device = self.lm.emb[0].weight.device
         return _Pattern(self.lm.pattern_provider.get_pattern(frames), frames, self.lm.n_q, device)
 
-    def _conditions(self, conditions: Sequence[Any], two_step: bool) -> list[tuple[Tensor | None, Tensor | None, int]]:
-        """For each pass: text [R, L, d], what stands before the first step [R, P, d], R; as ConditionFuser does it."""
+    def _conditions(self, task: _Task) -> list[_Conditions]:
+        """For each pass, as ConditionFuser does it."""
         lm = self.lm
         load_audiocraft()
         from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout  # noqa: PLC0415
 
-        given = list(conditions)
+        given = task.conditions
         null = ClassifierFreeGuidanceDropout(p=1.0)(given)
         sources = []
-        for batch in [given, null] if two_step else [given + null]:
+        for batch in [given, null] if self._two_step(task) else [given + null]:
             with _autocast(lm):
                 tensors = lm.condition_provider(lm.condition_provider.tokenize(batch))
             crossed: list[Tensor] = []
             prepended: list[Tensor] = []
             for name, (tensor, _) in tensors.items():
-                tensor = tensor.to(lm.emb[0].weight.dtype)  # noqa: PLW2901
+                tensor = tensor.to(compute_dtype(lm))  # noqa: PLW2901
                 if lm.fuser.cond2fuse[name] == "cross":
                     crossed.append(tensor)
                 else:
                     prepended.insert(0, tensor)
             text = torch.cat(crossed, 1) if crossed else None
-            sources.append((text, torch.cat(prepended, 1) if prepended else None, len(batch)))
+            sources.append(_Conditions(text, torch.cat(prepended, 1) if prepended else None, len(batch)))
         return sources
 
     def _positions(self, positions: int) -> Tensor:
@@ -235,11 +327,29 @@ class _Task:
     generators: Generators
 
 
+class _Conditions(NamedTuple):
+    """What one pass is told. text: [R, L, d], or None. before: [R, P, d], ahead of the first step, or None. rows: R."""
+
+    text: Tensor | None
+    before: Tensor | None
+    rows: int
+
+    @property
+    def lead(self) -> int:
+        return self.before.shape[1] if self.before is not None else 0
+
+
+def _count(generators: Generators) -> int:
+    if generators is None:
+        return 0
+    return len(generators) if isinstance(generators, Sequence) else 1
+
+
 def _autocast(lm: Any) -> torch.autocast:
-    """What audiocraft computes conditions and positions under: float16 on a GPU, but for float32 weights."""
-    weight = lm.emb[0].weight
-    enabled = weight.is_cuda and weight.dtype != torch.float32
-    return torch.autocast(weight.device.type, torch.float16, enabled=enabled)
+    """What audiocraft computes conditions and positions under: on a GPU the precision of the weights."""
+    dtype = compute_dtype(lm)
+    enabled = lm.emb[0].weight.is_cuda and dtype != torch.float32
+    return torch.autocast(lm.emb[0].weight.device.type, dtype if enabled else None, enabled=enabled)
 
 
 @contextmanager
@@ -303,13 +413,3 @@ def _complete(last_step: list[int], steps: int) -> list[int]:
             done += 1
         counts.append(done)
     return counts
-
-
-def _run(sequencer: Sequencer, first: int, steps: int, *, graphs: bool) -> Iterable[int]:
-    """The steps, each yielded after it was taken."""
-    if sequencer.known.is_cuda and graphs:
-        yield from replayed_steps(sequencer, first, steps)
-        return
-    for step in range(first, steps):
-        sequencer.advance(step)
-        yield step

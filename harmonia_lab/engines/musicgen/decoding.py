@@ -6,8 +6,8 @@ codebooks' heads as one, guidance before the heads (they are linear, so it may b
 held as the processor reads them fastest, and nothing allocated or waited for that a step doesn't need.
 
 Elsewhere: `lm_weights.py` (which models can be decoded here, and their matrices), `packed_weights.py`, `kv_cache.py`,
-`sampling.py`, `cuda_graphs.py` (steps recorded and replayed on a GPU), `decoder.py` (the choice of a loop, and what the
-rest of the program calls).
+`sampling.py`, `gpu_step.py` (the same step on a GPU, recorded and replayed), `decoder.py` (the choice of a loop, and
+what the rest of the program calls).
 
 Letters in shapes: B songs or stems, R rows of one pass (2 B with the null prompts), K codebooks, S steps of the
 interleaved sequence, H heads, D head width, d = H · D, L tokens of text, P positions before the first step (the
@@ -32,40 +32,36 @@ TextKV = tuple[Tensor, Tensor]
 """The text's keys and values for one layer, [R, H, L, D] each."""
 
 
-def normalise(x: Tensor, norm: Norm) -> Tensor:
-    return torch.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps)
+def normalise(x: Tensor, norm: Norm, dtype: torch.dtype) -> Tensor:
+    """x: float32. Computed in float32, returned in the precision of the product that follows."""
+    return torch.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps).to(dtype)
 
 
 def embed(weights: Weights, tokens: Tensor) -> Tensor:
-    """tokens: [..., K] → [..., d], the sum over the codebooks."""
+    """tokens: [..., K] → float32 [..., d], the sum over the codebooks."""
     return F.embedding(tokens + weights.codebook_offsets, weights.embeddings).sum(-2)
 
 
-def step_layer(
-    x: Tensor, layer: Layer, cache: KVCache, text: TextKV | None, at: int | Tensor, seen: int, mask: Tensor | None
-) -> Tensor:
-    """One position through one layer. x: [R, d] → [R, d].
-
-    at: the position. seen: how many positions are attended to, from the first on. mask: [1, 1, 1, seen], False for
-    those among them that are not to be; None: all are.
-    """
+def step_layer(x: Tensor, layer: Layer, cache: KVCache, text: TextKV | None, at: int) -> Tensor:
+    """One position through one layer. x: float32 [R, d] → [R, d]. at: the position."""
     rows, dim = x.shape
-    keys, values = cache.read(seen)  # [R, H, seen, D] each
-    heads, width = keys.shape[1], keys.shape[3]
+    keys, values = cache.read(at + 1)  # [R, H, at + 1, D] each
+    heads, width, dtype = keys.shape[1], keys.shape[3], keys.dtype
     own, cross = layer.own, layer.cross
-    qkv = own.into(normalise(x, own.norm)).view(rows, 3, heads, 1, width)
+    qkv = own.into(normalise(x, own.norm, dtype)).view(rows, 3, heads, 1, width)
     cache.write(at, qkv[:, 1:])
-    attended = F.scaled_dot_product_attention(qkv[:, 0], keys, values, attn_mask=mask)  # [R, H, 1, D]
+    attended = F.scaled_dot_product_attention(qkv[:, 0], keys, values)  # [R, H, 1, D]
     x = x + own.out(attended.view(rows, dim))
     if cross is not None and text is not None:
-        query = cross.into(normalise(x, cross.norm)).view(rows, heads, 1, width)
+        query = cross.into(normalise(x, cross.norm, dtype)).view(rows, heads, 1, width)
         x = x + cross.out(F.scaled_dot_product_attention(query, *text).view(rows, dim))
-    return x + layer.down(layer.activation(layer.up(normalise(x, layer.norm))))
+    return x + layer.down(layer.activation(layer.up(normalise(x, layer.norm, dtype))))
 
 
 def prefill_layer(x: Tensor, layer: Layer, cache: KVCache, text: TextKV | None, heads: int) -> Tensor:
     """The first positions, all at once, through one layer. x: [R, positions, d] → the same."""
     rows, positions, dim = x.shape
+    dtype = layer.dense_up.dtype
 
     def split(projected: Tensor) -> Tensor:  # [R, positions, n d] → [n, R, H, positions, D]
         return projected.view(rows, positions, -1, heads, dim // heads).permute(2, 0, 3, 1, 4)
@@ -74,13 +70,13 @@ def prefill_layer(x: Tensor, layer: Layer, cache: KVCache, text: TextKV | None, 
         return attended.transpose(1, 2).reshape(rows, positions, dim)
 
     own, cross = layer.own, layer.cross
-    q, k, v = split(F.linear(normalise(x, own.norm), own.dense_into))
+    q, k, v = split(F.linear(normalise(x, own.norm, dtype), own.dense_into))
     cache.fill(torch.stack((k, v), 1))
     x = x + F.linear(joined(F.scaled_dot_product_attention(q, k, v, is_causal=True)), own.dense_out)
     if cross is not None and text is not None:
-        (query,) = split(F.linear(normalise(x, cross.norm), cross.dense_into))
+        (query,) = split(F.linear(normalise(x, cross.norm, dtype), cross.dense_into))
         x = x + F.linear(joined(F.scaled_dot_product_attention(query, *text)), cross.dense_out)
-    up = layer.activation(F.linear(normalise(x, layer.norm), layer.dense_up))
+    up = layer.activation(F.linear(normalise(x, layer.norm, dtype), layer.dense_up))
     return x + F.linear(up, layer.dense_down)
 
 
@@ -95,32 +91,45 @@ def text_keys_values(text: Tensor, layer: Layer, heads: int) -> TextKV | None:
 
 
 def guided_logits(weights: Weights, hidden: Tensor, coef: float) -> Tensor:
-    """hidden: [2 B, d], the prompts' rows before the null prompts' → float32 [B, K, card].
+    """hidden: float32 [2 B, d], the prompts' rows before the null prompts' → float32 [B, K, card].
 
     Guidance moves away from the null prompt: u + (c - u) · coef. The heads are linear, so they may come after it, and
     read half as many rows.
     """
     with_text, without = hidden.chunk(2)
-    logits = weights.heads(without + (with_text - without) * coef)  # [B, K · card]
+    guided = without + (with_text - without) * coef
+    logits = weights.heads(guided.to(weights.dtype))  # [B, K · card]
     return logits.float().view(-1, weights.codebooks, weights.card)
+
+
+def layer_caches(weights: Weights, rows: int, positions: int) -> list[KVCache]:
+    width = weights.dim // weights.n_heads
+    like = weights.dense_heads
+    return [KVCache(rows, weights.n_heads, positions, width, like) for _ in weights.layers]
 
 
 class Pass:
     """Rows that go through the model together: the prompts and the null prompts, or (two-step guidance) one of them.
 
-    text: [R, L, d], or None. before: [R, P, d], what stands before the first step, or None.
+    text: [R, L, d], or None. before: [R, P, d], what stands before the first step, or None. caches: those of every
+    layer, where they are kept from song to song; they have room for as many positions or more.
     """
 
-    def __init__(self, weights: Weights, text: Tensor | None, before: Tensor | None, rows: int, steps: int) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        text: Tensor | None,
+        before: Tensor | None,
+        rows: int,
+        steps: int,
+        caches: list[KVCache] | None = None,
+    ) -> None:
         self.weights = weights
         self.rows = rows
         self.before = before
         self.lead = before.shape[1] if before is not None else 0
         self.positions = self.lead + steps
-        width = weights.dim // weights.n_heads
-        self.caches = [
-            KVCache(rows, weights.n_heads, self.positions, width, weights.embeddings) for _ in weights.layers
-        ]
+        self.caches = caches if caches is not None else layer_caches(weights, rows, self.positions)
         self.text: list[TextKV | None] = [
             text_keys_values(text, layer, weights.n_heads) if text is not None else None for layer in weights.layers
         ]
@@ -136,11 +145,11 @@ class Pass:
         for layer, cache, text in zip(self.weights.layers, self.caches, self.text, strict=True):
             x = prefill_layer(x, layer, cache, text, self.weights.n_heads)
 
-    def step(self, x: Tensor, at: int | Tensor, seen: int, mask: Tensor | None) -> Tensor:
-        """x: [R, d], positions included → [R, d], normalised, ready for the heads. at, seen: as in `step_layer`."""
+    def step(self, x: Tensor, at: int) -> Tensor:
+        """x: [R, d], positions included → float32 [R, d], normalised, ready for the heads. at: the position."""
         for layer, cache, text in zip(self.weights.layers, self.caches, self.text, strict=True):
-            x = step_layer(x, layer, cache, text, at, seen, mask)
-        return normalise(x, self.weights.norm)
+            x = step_layer(x, layer, cache, text, at)
+        return normalise(x, self.weights.norm, torch.float32)
 
 
 class Sequencer:
@@ -184,25 +193,8 @@ class Sequencer:
         hidden = []
         for part in self.passes:
             at = part.lead + step - 1
-            hidden.append(part.step(x.repeat(part.rows // x.shape[0], 1) + self.table[at], at, at + 1, None))
+            hidden.append(part.step(x.repeat(part.rows // x.shape[0], 1) + self.table[at], at))
         return guided_logits(self.weights, torch.cat(hidden), self.coef)
-
-    def advance_masked(self, step: Tensor, seen: int, ahead: Tensor) -> None:
-        """The same with the step in a tensor [1], so that it can be recorded once and replayed with other steps.
-
-        seen: positions attended to, from the first on, whether they are filled yet or not. ahead: [seen], 0, 1, 2, …
-        """
-        before = step - 1
-        x = embed(self.weights, self.sequence.index_select(0, before)[0])  # [B, d]
-        hidden = []
-        for part in self.passes:
-            at = before + part.lead
-            mask = (ahead <= at)[None, None, None]  # [1, 1, 1, seen]
-            rows = x.repeat(part.rows // x.shape[0], 1) + self.table.index_select(0, at)
-            hidden.append(part.step(rows, at, min(seen, part.positions), mask[..., : part.positions]))
-        known = self.known.index_select(0, step)[0]
-        logits = guided_logits(self.weights, torch.cat(hidden), self.coef)
-        self.sequence.index_copy_(0, step, self.chosen(logits, known)[None])
 
     def chosen(self, logits: Tensor, known: Tensor) -> Tensor:
         """Tokens [B, K], the known ones kept."""

@@ -12,26 +12,19 @@ __all__ = ["KVCache", "cache_bytes"]
 
 
 class KVCache:
-    """Keys and values of one layer for `rows` sequences: [R, 2, H, T, D], T positions allocated once.
-
-    `position` is a plain int where a step is run directly, and a tensor [1] on the device where a step is recorded
-    into a CUDA graph and replayed with other positions.
-    """
+    """Keys and values of one layer for `rows` sequences: both, [R, 2, H, T, D], T positions allocated once."""
 
     def __init__(self, rows: int, heads: int, positions: int, width: int, like: Tensor) -> None:
-        self._both = like.new_zeros(rows, 2, heads, positions, width)
-        self._keys, self._values = self._both.unbind(1)
+        self.both = like.new_zeros(rows, 2, heads, positions, width)
+        self._keys, self._values = self.both.unbind(1)
 
-    def write(self, position: int | Tensor, kv: Tensor) -> None:
+    def write(self, position: int, kv: Tensor) -> None:
         """kv: [R, 2, H, 1, D]."""
-        if isinstance(position, int):
-            self._both.narrow(3, position, 1).copy_(kv)
-        else:
-            self._both.index_copy_(3, position, kv)
+        self.both.narrow(3, position, 1).copy_(kv)
 
     def fill(self, kv: Tensor) -> None:
         """kv: [R, 2, H, P, D], for positions 0 to P - 1."""
-        self._both.narrow(3, 0, kv.shape[3]).copy_(kv)
+        self.both.narrow(3, 0, kv.shape[3]).copy_(kv)
 
     def read(self, positions: int) -> tuple[Tensor, Tensor]:
         """The first `positions` keys and values, [R, H, positions, D] each. Views."""

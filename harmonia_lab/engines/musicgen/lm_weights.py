@@ -2,6 +2,9 @@
 
 Owns the check of a model's layout and the regrouping of its matrices. The tensors are audiocraft's own (views); copies
 are the packed matrices, the embeddings and the heads, each stacked over the codebooks.
+
+audiocraft holds the transformer's matrices in the precision that it computes in (float16 on a GPU) and the rest in
+float32, and its autocast adds what a block gives to a float32 residual stream. So do we.
 """
 
 from __future__ import annotations
@@ -14,11 +17,11 @@ from torch import Tensor, nn
 
 from harmonia_lab.engines.musicgen.packed_weights import Packing, Projection, exact_packing, pack
 
-__all__ = ["Attention", "Layer", "Norm", "Weights", "unknown_layout"]
+__all__ = ["Attention", "Layer", "Norm", "Weights", "compute_dtype", "unknown_layout"]
 
 
 class Norm(NamedTuple):
-    """A LayerNorm's weight and bias [d], and its epsilon."""
+    """A LayerNorm's weight and bias [d], float32, and its epsilon."""
 
     weight: Tensor
     bias: Tensor
@@ -56,16 +59,19 @@ class Layer(NamedTuple):
 class Weights:
     """What a step reads.
 
-    packings: how the matrices are held, with the number of each, such as {"half": 145}.
+    packings: how the matrices are held, with the number of each, such as {"half": 145}. dtype: of the matrices; the
+    embeddings are float32.
     """
 
     def __init__(self, lm: Any, packing: Packing | None = None) -> None:
         """Without a packing: whatever is fastest and keeps every bit. The heads are never rounded to 8 bits."""
         self.packings: dict[str, int] = {}
         self.layers = [self._layer(layer, packing) for layer in lm.transformer.layers]
-        heads = torch.cat([head.weight.detach() for head in lm.linears])
-        self.heads = self._pack(heads, None if packing == "int8" else packing)  # [R, d] → [R, K · card]
-        self.embeddings = torch.cat([table.weight.detach() for table in lm.emb])  # [K · (card + 1), d]
+        self.dtype = compute_dtype(lm)
+        self.dense_heads = torch.cat([head.weight.detach() for head in lm.linears]).to(self.dtype)  # [K · card, d]
+        # [R, d] → [R, K · card]
+        self.heads = self._pack(self.dense_heads, None if packing == "int8" else packing)
+        self.embeddings = torch.cat([table.weight.detach() for table in lm.emb]).float()  # [K · (card + 1), d]
         self.codebook_offsets = torch.arange(lm.n_q, device=self.embeddings.device) * (lm.card + 1)
         self.norm = _norm(lm.out_norm)
         self.n_heads: int = lm.transformer.layers[0].self_attn.num_heads
@@ -99,6 +105,12 @@ class Weights:
         chosen = packing or exact_packing(weight.detach())
         self.packings[chosen] = self.packings.get(chosen, 0) + 1
         return pack(weight.detach().contiguous(), chosen)
+
+
+def compute_dtype(lm: Any) -> torch.dtype:
+    """The precision of the transformer's matrices, which is the one that products are computed in."""
+    dtype: torch.dtype = lm.transformer.layers[0].linear1.weight.dtype
+    return dtype
 
 
 def unknown_layout(lm: Any) -> str:
@@ -151,4 +163,4 @@ def _unknown_in(layer: Any) -> Iterator[str]:
 
 
 def _norm(norm: nn.LayerNorm) -> Norm:
-    return Norm(norm.weight.detach(), norm.bias.detach(), norm.eps)
+    return Norm(norm.weight.detach().float(), norm.bias.detach().float(), norm.eps)

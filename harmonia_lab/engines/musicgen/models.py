@@ -71,14 +71,18 @@ class LoadedModel:
 
     def cache_bytes(self, prompts: int, frames: int) -> int:
         """What the decode loop remembers for so many prompts (each with its null prompt) over so many frames."""
+        from harmonia_lab.engines.musicgen.gpu_step import room  # noqa: PLC0415
         from harmonia_lab.engines.musicgen.kv_cache import cache_bytes  # noqa: PLC0415
+        from harmonia_lab.engines.musicgen.lm_weights import compute_dtype  # noqa: PLC0415
 
         lm = self.musicgen.lm
         positions = frames + lm.num_codebooks + 1
         if self.melody_conditioner is not None:
             positions += self.melody_conditioner.chroma_len
-        layers, weight = len(lm.transformer.layers), lm.emb[0].weight
-        return cache_bytes(layers=layers, rows=2 * prompts, width=lm.dim, positions=positions, dtype=weight.dtype)
+        if self.device.type == "cuda":
+            positions = room(positions)
+        layers = len(lm.transformer.layers)
+        return cache_bytes(layers=layers, rows=2 * prompts, width=lm.dim, positions=positions, dtype=compute_dtype(lm))
 
     def record(self) -> dict[str, Any]:
         """What reproducing needs; plain JSON values."""
@@ -161,8 +165,12 @@ class ModelCache:
         with self._lock:
             for each in [choice] if choice is not None else list(self._entries):
                 entry = self._entries.get(each)
-                if each != keep and entry is not None and entry.done.is_set() and not entry.users:
+                if entry is None or not entry.done.is_set() or entry.users:
+                    continue
+                if each != keep:
                     del self._entries[each]
+                elif entry.model is not None:
+                    entry.model.decoder.release()
         free_memory()
 
     def _entry(self, choice: Choice, users: int) -> _Entry:
@@ -221,16 +229,21 @@ def resolve_device(asked: str) -> Any:
 def set_precision(musicgen: Any, dtype: str) -> None:
     """Prepare audiocraft's MusicGen for decoding in `dtype` (float32, float16, bfloat16), without gradients.
 
-    audiocraft autocasts to float16 on every GPU; here float32 means float32.
+    As audiocraft has it on a GPU, the precision is the transformer's, and the rest of the language model stays in
+    float32. audiocraft autocasts to float16 on every GPU; here float32 means float32, and bfloat16 bfloat16.
     """
     import torch  # noqa: PLC0415
     from audiocraft.utils.autocast import TorchAutocast  # noqa: PLC0415
 
-    musicgen.lm.to(getattr(torch, dtype))
+    lm = musicgen.lm
+    for part in (lm.emb, lm.linears, lm.out_norm, lm.condition_provider):
+        part.float()
+    lm.transformer.to(getattr(torch, dtype))
     for parameter in [*musicgen.lm.parameters(), *musicgen.compression_model.parameters()]:
         parameter.requires_grad_(requires_grad=False)
-    if dtype == "float32":
-        musicgen.autocast = TorchAutocast(enabled=False)
+    enabled = dtype != "float32"
+    kinds = {"device_type": musicgen.device.type, "dtype": getattr(torch, dtype)} if enabled else {}
+    musicgen.autocast = TorchAutocast(enabled=enabled, **kinds)
 
 
 def _load(choice: Choice, report: Callable[[str], None]) -> LoadedModel:

@@ -5,8 +5,9 @@ on CPUs and on GPUs, where they can be recorded into a CUDA graph: none of them 
 the step that is in use.
 
 Letters in shapes: as in `decoding.py`. T positions a cache has room for; N, M outputs and inputs of a matrix. `step`
-is int64 [1] on the device, the step that is written; `lead` is the number of positions before the first step, so that
-the position read is step - 1 + lead.
+is int64 [1] on the device, the step that is written; `lead`, likewise, is the number of positions before the first
+step, so that the position read is step - 1 + lead. x, the residual stream, is float32, and so are norms, embeddings and
+positions; matrices and what they multiply are of the model's precision.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ __all__ = [
 
 
 def embed(
-    sequence: Tensor, step: Tensor, embeddings: Tensor, offsets: Tensor, table: Tensor, lead: int, x: Tensor
+    sequence: Tensor, step: Tensor, embeddings: Tensor, offsets: Tensor, table: Tensor, lead: Tensor, x: Tensor
 ) -> None:
     """Write to x [R, d] the tokens of step - 1, summed over the codebooks, and their position.
 
@@ -48,12 +49,12 @@ def embed(
 
 def norm_project(x: Tensor, norm: Norm, weight: Tensor, out: Tensor, *, gelu: bool = False) -> None:
     """Write layer_norm(x) @ weight.T to out [R, N], through GELU if asked. x: [R, d]. weight: [N, d]."""
-    projected = F.linear(_normalise(x, norm), weight)
+    projected = F.linear(_normalise(x, norm, weight.dtype), weight)
     out.copy_(F.gelu(projected) if gelu else projected)
 
 
 def norm_project_cache(
-    x: Tensor, norm: Norm, weight: Tensor, query: Tensor, keys_values: Tensor, step: Tensor, lead: int
+    x: Tensor, norm: Norm, weight: Tensor, query: Tensor, keys_values: Tensor, step: Tensor, lead: Tensor
 ) -> None:
     """Write layer_norm(x) @ weight.T: queries to query [R, d], keys and values to position step - 1 + lead.
 
@@ -61,16 +62,16 @@ def norm_project_cache(
     """
     rows, dim = x.shape
     _, _, heads, _, width = keys_values.shape
-    projected = F.linear(_normalise(x, norm), weight).view(rows, 3, heads, 1, width)
+    projected = F.linear(_normalise(x, norm, weight.dtype), weight).view(rows, 3, heads, 1, width)
     query.copy_(projected[:, 0].reshape(rows, dim))
     keys_values.index_copy_(3, step - 1 + lead, projected[:, 1:])
 
 
-def attend(query: Tensor, keys_values: Tensor, length: Tensor, offset: int, partial: Partial) -> None:
+def attend(query: Tensor, keys_values: Tensor, length: Tensor, offset: Tensor, partial: Partial) -> None:
     """Write to `partial` what each split of the first length + offset positions gives.
 
-    query: [R, d]. keys_values: [R, 2, H, T, D], contiguous. length: int64 [1] on the device. The splits are equally
-    long, so that the last ones may have no position.
+    query: [R, d]. keys_values: [R, 2, H, T, D], contiguous. length, offset: int64 [1] on the device. The
+    splits are equally long, so that the last ones may have no position.
     """
     rows, _, heads, positions, width = keys_values.shape
     splits = partial.top.shape[2]
@@ -92,7 +93,7 @@ def project_attended(partial: Partial, weight: Tensor, x: Tensor) -> None:
     """Combine the splits and add attended @ weight.T to x [R, d]. At least one split has a position."""
     scale = torch.exp(partial.top - partial.top.amax(-1, keepdim=True))  # [R, H, splits]
     attended = (scale[..., None] * partial.out).sum(2) / (scale * partial.total).sum(2)[..., None]  # [R, H, D]
-    x.add_(F.linear(attended.reshape(x.shape).to(x.dtype), weight))
+    x.add_(F.linear(attended.reshape(x.shape).to(weight.dtype), weight))
 
 
 def project(hidden: Tensor, weight: Tensor, x: Tensor) -> None:
@@ -102,8 +103,9 @@ def project(hidden: Tensor, weight: Tensor, x: Tensor) -> None:
 
 def guided_logits(x: Tensor, norm: Norm, weight: Tensor, coef: float, logits: Tensor) -> None:
     """Write float32 logits [B, K · card]. x: [2 B, d], prompts before null prompts. weight: [K · card, d]."""
-    with_text, without = _normalise(x, norm).chunk(2)
-    logits.copy_(F.linear(without + (with_text - without) * coef, weight))
+    with_text, without = _normalise(x, norm, torch.float32).chunk(2)
+    guided = without + (with_text - without) * coef
+    logits.copy_(F.linear(guided.to(weight.dtype), weight))
 
 
 def sample(
@@ -133,5 +135,5 @@ def sample(
     sequence.index_copy_(0, step, torch.where(fixed < 0, chosen, fixed)[None])
 
 
-def _normalise(x: Tensor, norm: Norm) -> Tensor:
-    return torch.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps)
+def _normalise(x: Tensor, norm: Norm, dtype: torch.dtype) -> Tensor:
+    return torch.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps).to(dtype)

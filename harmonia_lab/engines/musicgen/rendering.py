@@ -285,7 +285,7 @@ class Rendering:
     def _require_memory(self, model: LoadedModel, prompts: int, frames: int) -> None:
         # Asked before anything is allocated: a system that promises more memory than it has kills instead of refusing.
         needed = model.cache_bytes(prompts, frames)
-        available = available_bytes(model.device)
+        available = available_bytes(model.device) + model.decoder.held_bytes
         if needed > available:
             raise out_of_memory(
                 f"{prompts} prompts at once need {needed / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB are free.",

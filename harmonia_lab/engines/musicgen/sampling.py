@@ -55,25 +55,24 @@ class Sampling:
 class Noise:
     """Exponential noise, float32 [B, K, card], drawn anew for each step into the same memory.
 
-    shape: (B, K, card). like: a tensor on the device. generators: those that were named, so not torch's global one.
+    shape: (B, K, card). like: a tensor on the device. last: what was drawn last.
     """
 
     def __init__(self, generators: Generators, shape: tuple[int, int, int], like: Tensor) -> None:
-        self._noise = like.new_empty(shape, dtype=torch.float32)
+        self.last = like.new_empty(shape, dtype=torch.float32)
         self._generators: Sequence[Any]
         if isinstance(generators, Sequence):
             if len(generators) != shape[0]:
                 raise ValueError(f"{len(generators)} generators for {shape[0]} rows")
-            self._generators, self._parts = generators, list(self._noise.unbind(0))
+            self._generators, self._parts = generators, list(self.last.unbind(0))
         else:
-            self._generators, self._parts = [generators], [self._noise]
-        self.generators = [generator for generator in self._generators if generator is not None]
+            self._generators, self._parts = [generators], [self.last]
 
     def draw(self) -> Tensor:
         """The same tensor every time, with new values."""
         for part, generator in zip(self._parts, self._generators, strict=True):
             part.exponential_(1, generator=generator)
-        return self._noise
+        return self.last
 
 
 def choose(logits: Tensor, noise: Noise | None, sampling: Sampling) -> Tensor:

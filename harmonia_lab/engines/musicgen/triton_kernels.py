@@ -62,7 +62,7 @@ def machine(device: torch.device) -> Machine:
 
 
 def embed(
-    sequence: Tensor, step: Tensor, embeddings: Tensor, offsets: Tensor, table: Tensor, lead: int, x: Tensor
+    sequence: Tensor, step: Tensor, embeddings: Tensor, offsets: Tensor, table: Tensor, lead: Tensor, x: Tensor
 ) -> None:
     rows, dim = x.shape
     _, prompts, codebooks = sequence.shape
@@ -79,7 +79,7 @@ def norm_project(x: Tensor, norm: Norm, weight: Tensor, out: Tensor, *, gelu: bo
 
 
 def norm_project_cache(
-    x: Tensor, norm: Norm, weight: Tensor, query: Tensor, keys_values: Tensor, step: Tensor, lead: int
+    x: Tensor, norm: Norm, weight: Tensor, query: Tensor, keys_values: Tensor, step: Tensor, lead: Tensor
 ) -> None:
     rows, dim = x.shape
     positions, width = keys_values.shape[3:]
@@ -90,7 +90,7 @@ def norm_project_cache(
     norm_project_cache_kernel[grid](*arguments, R=rows, K=dim, D=width, **tiling)
 
 
-def attend(query: Tensor, keys_values: Tensor, length: Tensor, offset: int, partial: Partial) -> None:
+def attend(query: Tensor, keys_values: Tensor, length: Tensor, offset: Tensor, partial: Partial) -> None:
     rows, _, heads, positions, width = keys_values.shape
     splits = partial.top.shape[2]
     arguments = (query, keys_values, length, offset, *partial, positions, 1 / math.sqrt(width))

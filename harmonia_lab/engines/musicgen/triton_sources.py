@@ -61,9 +61,8 @@ def _sum_pair(a, b):
 
 
 @triton.jit
-def _normalise_pair(a, b, gains, biases, eps, K: tl.constexpr, CHUNK: tl.constexpr):
-    """a, b: two rows in parts, the model's type. Returns the layer norm of each, rounded to that type, in parts."""
-    dtype: tl.constexpr = a[0].dtype
+def _normalise_pair(a, b, gains, biases, eps, K: tl.constexpr, CHUNK: tl.constexpr, dtype: tl.constexpr):
+    """a, b: two rows in parts, float32. Returns the layer norm of each, rounded to `dtype`, in parts."""
     sum_a = a[0].to(tl.float32)
     sum_b = b[0].to(tl.float32)
     for c in tl.static_range(1, K // CHUNK):
@@ -121,11 +120,11 @@ def _pair(r, first, R: tl.constexpr, N: tl.constexpr, HEIGHT: tl.constexpr):
 
 @triton.jit
 def _add(x, product, exists):
-    sums = tl.load(x, mask=exists, other=0).to(tl.float32) + product.to(tl.float32)
-    tl.store(x, sums.to(product.dtype), mask=exists)
+    """x: pointers into the float32 residual stream."""
+    tl.store(x, tl.load(x, mask=exists, other=0) + product.to(tl.float32), mask=exists)
 
 
-@triton.jit(do_not_specialize=["lead"])
+@triton.jit
 def embed_kernel(
     sequence, step, embeddings, offsets, table, lead, x,
     B: tl.constexpr, K: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr,
@@ -140,10 +139,9 @@ def embed_kernel(
     total = tl.zeros([BLOCK], tl.float32)
     for k in tl.static_range(K):
         token = tl.load(sequence + (before * B + row % B) * K + k) + tl.load(offsets + k)
-        total += tl.load(embeddings + token * DIM + columns, mask=inside, other=0).to(tl.float32)
-    dtype = x.dtype.element_ty
-    position = tl.load(table + (before + lead) * DIM + columns, mask=inside, other=0).to(tl.float32)
-    tl.store(x + row * DIM + columns, (total.to(dtype).to(tl.float32) + position).to(dtype), mask=inside)
+        total += tl.load(embeddings + token * DIM + columns, mask=inside, other=0)
+    position = tl.load(table + (before + tl.load(lead)) * DIM + columns, mask=inside, other=0)
+    tl.store(x + row * DIM + columns, total + position, mask=inside)
 
 
 @triton.jit
@@ -163,7 +161,7 @@ def norm_project_kernel(
     for r in range(0, R, 2):
         a = _load_row(x + r * K, K, HEIGHT, CHUNK)
         b = _load_row(x + tl.minimum(r + 1, R - 1) * K, K, HEIGHT, CHUNK)
-        a, b = _normalise_pair(a, b, gains, biases, eps, K, CHUNK)
+        a, b = _normalise_pair(a, b, gains, biases, eps, K, CHUNK, weight.dtype.element_ty)
         for t in tl.static_range(TILES):
             product = _dot_pair(tiles, t, a, b, K, CHUNK, TILES)
             if GELU:
@@ -172,7 +170,7 @@ def norm_project_kernel(
             tl.store(out + at, product, mask=exists)
 
 
-@triton.jit(do_not_specialize=["positions", "lead"])
+@triton.jit(do_not_specialize=["positions"])
 def norm_project_cache_kernel(
     x, gain, bias, eps, weight, query, keys_values, step, positions, lead,
     R: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
@@ -186,11 +184,11 @@ def norm_project_cache_kernel(
     biases = _load_row(bias, K, HEIGHT, CHUNK)
     if PDL:
         tl.extra.cuda.gdc_wait()
-    at = tl.load(step) - 1 + lead  # int64, as what it is multiplied by: a cache may have more than 2^31 values
+    at = tl.load(step) - 1 + tl.load(lead)  # int64, as what it is multiplied by: a cache may have more than 2^31 values
     for r in range(0, R, 2):
         a = _load_row(x + r * K, K, HEIGHT, CHUNK)
         b = _load_row(x + tl.minimum(r + 1, R - 1) * K, K, HEIGHT, CHUNK)
-        a, b = _normalise_pair(a, b, gains, biases, eps, K, CHUNK)
+        a, b = _normalise_pair(a, b, gains, biases, eps, K, CHUNK, weight.dtype.element_ty)
         for t in tl.static_range(TILES):
             product = _dot_pair(tiles, t, a, b, K, CHUNK, TILES)
             start = first + t * HEIGHT  # D is a multiple of HEIGHT, so these columns are of one head
@@ -209,7 +207,7 @@ def norm_project_cache_kernel(
                 )
 
 
-@triton.jit(do_not_specialize=["positions", "offset"])
+@triton.jit(do_not_specialize=["positions"])
 def attend_kernel(
     query, keys_values, length, offset, out, top, total, positions, scale,
     H: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr,
@@ -219,7 +217,7 @@ def attend_kernel(
         tl.extra.cuda.gdc_wait()
     pair = tl.program_id(0)  # r · H + h
     split = tl.program_id(1)
-    seen = tl.load(length).to(tl.int32) + offset
+    seen = (tl.load(length) + tl.load(offset)).to(tl.int32)
     share = tl.cdiv(seen, SPLITS)
     stop = tl.minimum(split * share + share, seen)
     columns = tl.arange(0, D)
@@ -342,13 +340,10 @@ def guided_logits_kernel(
     for b in tl.static_range(B):
         text = _load_row(x + b * K, K, HEIGHT, CHUNK)
         null = _load_row(x + (B + b) * K, K, HEIGHT, CHUNK)
-        text, null = _normalise_pair(text, null, gains, biases, eps, K, CHUNK)
+        text, null = _normalise_pair(text, null, gains, biases, eps, K, CHUNK, tl.float32)
         guided = ()
         for c in tl.static_range(K // CHUNK):
-            # In the model's type torch rounds after each operation.
-            away = (text[c].to(tl.float32) - null[c].to(tl.float32)).to(text[c].dtype)
-            away = (away.to(tl.float32) * coef).to(text[c].dtype)
-            guided = guided + ((null[c].to(tl.float32) + away.to(tl.float32)).to(text[c].dtype),)
+            guided = guided + ((null[c] + (text[c] - null[c]) * coef).to(weight.dtype.element_ty),)
         for t in tl.static_range(TILES):
             product = tiles[t].to(tl.float32) * guided[0].to(tl.float32)
             for c in tl.static_range(1, K // CHUNK):

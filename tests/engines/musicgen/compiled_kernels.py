@@ -47,21 +47,22 @@ def launches(size, rows, dtype, splits=4):
         return torch.empty(shape, dtype=dtype, device="meta")
 
     prompts, codebooks, card = max(1, rows // 2), 4, 2048
-    norm = Norm(new(dim), new(dim), 1e-5)
-    x, hidden, query = new(rows, dim), new(rows, 4 * dim), new(rows, dim)
+    exact = {"dtype": torch.float32}
+    norm = Norm(new(dim, **exact), new(dim, **exact), 1e-5)
+    x, hidden, query = new(rows, dim, **exact), new(rows, 4 * dim), new(rows, dim)
     step = new(1, dtype=torch.int64)
     cache = new(rows, 2, heads, 1503, dim // heads)
     partial = Partial.allocate(rows, heads, splits, dim // heads, "meta")
     sequence = new(1504, prompts, codebooks, dtype=torch.int64)
-    logits = new(prompts, codebooks, card, dtype=torch.float32)
+    logits = new(prompts, codebooks, card, **exact)
     offsets = new(codebooks, dtype=torch.int64)
-    embeddings = new(codebooks * (card + 1), dim)
+    embeddings, table = new(codebooks * (card + 1), dim, **exact), new(1600, dim, **exact)
     return {
-        "embed": lambda: kernels.embed(sequence, step, embeddings, offsets, new(1600, dim), 1, x),
+        "embed": lambda: kernels.embed(sequence, step, embeddings, offsets, table, step, x),
         "norm_project": lambda: kernels.norm_project(x, norm, new(dim, dim), query),
         "norm_project gelu": lambda: kernels.norm_project(x, norm, new(4 * dim, dim), hidden, gelu=True),
-        "norm_project_cache": lambda: kernels.norm_project_cache(x, norm, new(3 * dim, dim), query, cache, step, 1),
-        "attend": lambda: kernels.attend(query, cache, step, 0, partial),
+        "norm_project_cache": lambda: kernels.norm_project_cache(x, norm, new(3 * dim, dim), query, cache, step, step),
+        "attend": lambda: kernels.attend(query, cache, step, step, partial),
         "project_attended": lambda: kernels.project_attended(partial, new(dim, dim), x),
         "project": lambda: kernels.project(hidden, new(dim, 4 * dim), x),
         "guided_logits": lambda: kernels.guided_logits(x, norm, new(codebooks * card, dim), 3.0, logits),
@@ -113,7 +114,9 @@ def weight_loads(constants):
         return 0
     chunks = constants["K"] // constants["CHUNK"]
     normed = "SPLITS" not in constants and constants["kernel"] != "project_kernel"
-    return chunks * (constants["TILES"] + (2 if normed else 0))
+    # A thread's share of a norm's weight and bias is float32 whatever the model: 16 or 32 bytes each.
+    of_norm = 2 * (4 // constants["itemsize"]) if normed else 0
+    return chunks * (constants["TILES"] + of_norm)
 
 
 def split_at(lines, mark):
@@ -139,7 +142,7 @@ def test_compiles(monkeypatch, name, size, rows, dtype, architecture):
     binary, recorder, registers, stack = compiled(monkeypatch, name, launches(size, rows, dtype)[name], architecture)
     assert stack == 0
     assert registers < 255
-    constants = recorder.constants | {"kernel": recorder.kernel.__name__}
+    constants = recorder.constants | {"kernel": recorder.kernel.__name__, "itemsize": dtype.itemsize}
     if architecture < 90:
         assert "griddepcontrol" not in binary.asm["ptx"]
         return

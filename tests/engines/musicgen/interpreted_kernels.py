@@ -33,8 +33,13 @@ def new(*shape, dtype):
     return torch.randn(shape).to(dtype)
 
 
-def norm_of(dim, dtype):
-    return Norm(1 + 0.1 * new(dim, dtype=dtype), 0.1 * new(dim, dtype=dtype), 1e-5)
+def exact(*shape):
+    """What is float32 in every model: the residual stream, norms, embeddings."""
+    return new(*shape, dtype=torch.float32)
+
+
+def norm_of(dim):
+    return Norm(1 + 0.1 * exact(dim), 0.1 * exact(dim), 1e-5)
 
 
 def matrix(outputs, inputs, dtype):
@@ -53,21 +58,21 @@ def assert_alike(call, *buffers, dtype):
 
 
 def test_embed(shape):
-    dtype, dim, rows = shape
+    _, dim, rows = shape
     prompts = rows // 2 or 1
     sequence = torch.randint(9, (6, prompts, 4))
     offsets = torch.arange(4) * 9
-    embeddings, table = new(36, dim, dtype=dtype), new(20, dim, dtype=dtype)
-    x = torch.empty(prompts * (rows // prompts), dim, dtype=dtype)
+    embeddings, table = exact(36, dim), exact(20, dim)
+    x = torch.empty(prompts * (rows // prompts), dim)
     for module, out in (kernels, x), (plain, torch.zeros_like(x)):
-        module.embed(sequence, torch.tensor([5]), embeddings, offsets, table, 7, out)
+        module.embed(sequence, torch.tensor([5]), embeddings, offsets, table, torch.tensor([7]), out)
     assert torch.equal(x, out)
 
 
 @pytest.mark.parametrize("gelu", [False, True])
 def test_norm_project(shape, gelu):
     dtype, dim, rows = shape
-    x, norm, weight = 1 + new(rows, dim, dtype=dtype), norm_of(dim, dtype), matrix(2 * dim, dim, dtype)
+    x, norm, weight = 1 + exact(rows, dim), norm_of(dim), matrix(2 * dim, dim, dtype)
 
     def call(module, out):
         module.norm_project(x, norm, weight, out, gelu=gelu)
@@ -78,10 +83,10 @@ def test_norm_project(shape, gelu):
 def test_norm_project_cache(shape):
     dtype, dim, rows = shape
     heads = HEADS[dim]
-    x, norm, weight = 1 + new(rows, dim, dtype=dtype), norm_of(dim, dtype), matrix(3 * dim, dim, dtype)
+    x, norm, weight = 1 + exact(rows, dim), norm_of(dim), matrix(3 * dim, dim, dtype)
 
     def call(module, query, keys_values):
-        module.norm_project_cache(x, norm, weight, query, keys_values, torch.tensor([6]), 3)
+        module.norm_project_cache(x, norm, weight, query, keys_values, torch.tensor([6]), torch.tensor([3]))
 
     cache = new(rows, 2, heads, 11, dim // heads, dtype=dtype)
     assert_alike(call, new(rows, dim, dtype=dtype), cache, dtype=dtype)
@@ -97,7 +102,7 @@ def test_attend_and_what_projects_it(shape, splits, length, offset):
     partial = Partial.allocate(rows, heads, splits, width, "cpu")
 
     def attend(module, *partial):
-        module.attend(query, cache, torch.tensor([length]), offset, Partial(*partial))
+        module.attend(query, cache, torch.tensor([length]), torch.tensor([offset]), Partial(*partial))
 
     assert_alike(attend, *(buffer + 7 for buffer in partial), dtype=torch.float32)
     attend(plain, *partial)
@@ -106,7 +111,7 @@ def test_attend_and_what_projects_it(shape, splits, length, offset):
     def project(module, x):
         module.project_attended(partial, weight, x)
 
-    assert_alike(project, new(rows, dim, dtype=dtype), dtype=dtype)
+    assert_alike(project, exact(rows, dim), dtype=dtype)
 
 
 def test_project(shape):
@@ -116,12 +121,12 @@ def test_project(shape):
     def call(module, x):
         module.project(hidden, weight, x)
 
-    assert_alike(call, new(rows, dim, dtype=dtype), dtype=dtype)
+    assert_alike(call, exact(rows, dim), dtype=dtype)
 
 
 def test_guided_logits(shape):
     dtype, dim, rows = shape
-    x, norm, weight = 1 + new(2 * rows, dim, dtype=dtype), norm_of(dim, dtype), matrix(2 * dim, dim, dtype)
+    x, norm, weight = 1 + exact(2 * rows, dim), norm_of(dim), matrix(2 * dim, dim, dtype)
 
     def call(module, logits):
         module.guided_logits(x, norm, weight, 3.0, logits)
@@ -137,7 +142,7 @@ def test_guided_logits(shape):
 def test_any_plan_gives_the_same(monkeypatch, plan):
     torch.manual_seed(4)
     monkeypatch.setitem(PLANS, (128, 64), plan)
-    x, norm, weight = new(2, 64, dtype=torch.float16), norm_of(64, torch.float16), matrix(128, 64, torch.float16)
+    x, norm, weight = exact(2, 64), norm_of(64), matrix(128, 64, torch.float16)
 
     def call(module, out):
         module.norm_project(x, norm, weight, out)

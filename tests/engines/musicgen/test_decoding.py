@@ -5,10 +5,12 @@ import contextlib
 import pytest
 import torch
 
-from harmonia_lab.engines.musicgen.decoder import Decoder
+from harmonia_lab.engines.musicgen.decoder import Decoder, _Task
 from harmonia_lab.engines.musicgen.decoding import Sequencer
+from harmonia_lab.engines.musicgen.gpu_step import GpuStep, StepShape
 from harmonia_lab.engines.musicgen.melody_guidance import chroma_rate, guided_by_chroma
 from harmonia_lab.engines.musicgen.packed_weights import exact_packing, pack, supported
+from harmonia_lab.engines.musicgen.sampling import Sampling
 from harmonia_lab.engines.musicgen.windows import generate_windows, plan_windows
 from harmonia_lab.errors import AudioError, HarmoniaError, InvalidRequest
 
@@ -112,24 +114,42 @@ def test_logits_are_audiocrafts(musicgen, decoder):
     torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-5)
 
 
-def test_steps_written_for_cuda_graphs_give_the_same_tokens(musicgen, decoder):
-    """A recorded step reads its number from a tensor and masks what lies ahead; here it runs unrecorded."""
-    model = musicgen("tiny-melody")
-    fast = decoder("tiny-melody")
-    expected = fast.generate(None, conditions(model, 2), max_gen_len=30, use_sampling=False)
-    from harmonia_lab.engines.musicgen.decoder import _Task
-    from harmonia_lab.engines.musicgen.sampling import Sampling
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("parameters", [{"use_sampling": False}, {}, {"top_p": 0.9}, {"two_step_cfg": True}], ids=str)
+def test_the_step_that_is_recorded_on_a_gpu_gives_the_same_tokens(musicgen, decoder, size, parameters):
+    """Its buffers, its order and torch's twins of its kernels; here it runs unrecorded, and twice over one step's
+    buffers, as a second song does."""
+    model, fast = musicgen(size), decoder(size)
+    held = None
+    for texts, frames in ((TEXTS[:2], 30), (TEXTS[1:3], 24)):
+        attributes = model._prepare_tokens_and_attributes(texts, None)[0]
+        torch.manual_seed(3)
+        expected = fast.generate(None, attributes, max_gen_len=frames, **parameters)
+        sampling = Sampling(parameters.get("use_sampling", True), top_p=parameters.get("top_p", 0.0))
+        task = _Task(None, attributes, frames, sampling, None, parameters.get("two_step_cfg"), None)
+        pattern = fast._pattern(frames)
+        torch.manual_seed(3)
+        with torch.inference_mode():
+            given = fast._conditions(task)
+            shape = fast._shape(task, pattern, given)
+            assert held is None or held.shape.serves(shape)
+            held = held or GpuStep(fast._weights, shape, fast._positions(shape.positions))
+            sequencer: Sequencer = fast._sequencer(fast._weights, task, pattern, given, held)
+            sequencer.prefill(1)
+            held.take(sequencer, 1)
+            for _ in range(1, pattern.steps):
+                held.advance()
+            assert torch.equal(pattern.codes(sequencer.sequence, 0, frames), expected)
 
-    pattern = fast._pattern(30)
-    task = _Task(None, conditions(model, 2), 30, Sampling(use_sampling=False), None, None, None)
-    with torch.inference_mode():
-        sequencer: Sequencer = fast._sequencer(fast._weights, task, pattern)
-        sequencer.prefill(1)
-        positions = sequencer.passes[0].positions
-        for step in range(1, pattern.steps):
-            seen = min(-(-(sequencer.passes[0].lead + step) // 16) * 16, positions)
-            sequencer.advance_masked(torch.tensor([step]), seen, torch.arange(positions)[:seen])
-        assert torch.equal(pattern.codes(sequencer.sequence, 0, 30), expected)
+
+def test_a_recorded_step_serves_what_is_shorter_and_otherwise_alike():
+    shape = StepShape(2, (4,), 512, 768, 32, 3.0, Sampling(), 2)
+    assert shape.serves(shape._replace(steps=256))
+    for other in (
+        {"steps": 768}, {"text": 64}, {"text": 0}, {"prompts": 1}, {"coef": 2.0}, {"sampling": Sampling(top_k=3)},
+        {"generators": 0}, {"positions": 1024}, {"passes": (2, 2)},
+    ):  # fmt: skip
+        assert not shape.serves(shape._replace(**other)), other
 
 
 def test_a_generator_per_row_makes_rows_independent_of_their_neighbours(musicgen, decoder):

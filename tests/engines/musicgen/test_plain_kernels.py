@@ -4,8 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - everybody's name for it
 
+from harmonia_lab.engines.musicgen import gpu_step
 from harmonia_lab.engines.musicgen import plain_kernels as kernels
 from harmonia_lab.engines.musicgen.decoding import Pass, Sequencer
+from harmonia_lab.engines.musicgen.gpu_step import GpuStep, StepShape
 from harmonia_lab.engines.musicgen.kernel_plans import PLANS, Partial, Plan, plan
 from harmonia_lab.engines.musicgen.lm_weights import Attention, Layer, Norm
 from harmonia_lab.engines.musicgen.sampling import Sampling
@@ -25,7 +27,7 @@ class TinyWeights:
             return (torch.randn(*shape, generator=generator) / shape[-1] ** 0.5).to(dtype)
 
         def norm():
-            return Norm(1 + new(dim), new(dim), 1e-5)
+            return Norm(1 + new(dim).float(), new(dim).float(), 1e-5)
 
         def linear(weight):
             return lambda x: F.linear(x, weight)
@@ -39,49 +41,31 @@ class TinyWeights:
             cross = attention(dim, new(2 * dim, dim))
             return Layer(attention(3 * dim), cross, norm(), linear(up), linear(down), F.gelu, up, down)
 
+        self.dtype = dtype
         self.layers = [layer() for _ in range(layers)]
         self.dense_heads = new(CODEBOOKS * CARD, dim)
         self.heads = linear(self.dense_heads)
-        self.embeddings = new(CODEBOOKS * (CARD + 1), dim)
+        self.embeddings = new(CODEBOOKS * (CARD + 1), dim).float()
         self.codebook_offsets = torch.arange(CODEBOOKS) * (CARD + 1)
         self.norm = norm()
         self.n_heads, self.dim, self.codebooks, self.card = HEADS, dim, CODEBOOKS, CARD
 
 
-class Step:
-    """A step of a sequencer with one pass, made of the kernels. splits: of own attention."""
-
-    def __init__(self, sequencer, splits):
-        self.sequencer, self.weights, (self.part,) = sequencer, sequencer.weights, sequencer.passes
-        rows, dim, dtype = self.part.rows, self.weights.dim, self.weights.embeddings.dtype
-        self.x, self.query = torch.empty(rows, dim, dtype=dtype), torch.empty(rows, dim, dtype=dtype)
-        self.hidden = torch.empty(rows, 4 * dim, dtype=dtype)
-        self.logits = torch.empty(sequencer.known.shape[1], CODEBOOKS, CARD)
-        self.own = Partial.allocate(rows, HEADS, splits, dim // HEADS, "cpu")
-        self.cross = Partial.allocate(rows, HEADS, 1, dim // HEADS, "cpu")
-        self.caches = [cache._both.clone() for cache in self.part.caches]
-        self.texts = [torch.stack(text, 1) for text in self.part.text]
-        self.length = torch.tensor([self.texts[0].shape[3]])
-
-    def run(self, step, temp=1.0, top_k=0):
-        sequencer, weights, x = self.sequencer, self.weights, self.x
-        sequence, lead = sequencer.sequence, self.part.lead
-        at = torch.tensor([step])
-        kernels.embed(sequence, at, weights.embeddings, weights.codebook_offsets, sequencer.table, lead, x)
-        for layer, cache, text in zip(weights.layers, self.caches, self.texts, strict=True):
-            own, cross = layer.own, layer.cross
-            kernels.norm_project_cache(x, own.norm, own.dense_into, self.query, cache, at, lead)
-            kernels.attend(self.query, cache, at, lead, self.own)
-            kernels.project_attended(self.own, own.dense_out, x)
-            kernels.norm_project(x, cross.norm, cross.dense_into, self.query)
-            kernels.attend(self.query, text, self.length, 0, self.cross)
-            kernels.project_attended(self.cross, cross.dense_out, x)
-            kernels.norm_project(x, layer.norm, layer.dense_up, self.hidden, gelu=True)
-            kernels.project(self.hidden, layer.dense_down, x)
-        flat = self.logits.view(len(self.logits), -1)
-        kernels.guided_logits(x, weights.norm, weights.dense_heads, sequencer.coef, flat)
-        noise = sequencer.noise.draw() if sequencer.noise is not None else None
-        kernels.sample(self.logits, noise, sequencer.known, sequence, at, temp, top_k)
+def held(made, splits, monkeypatch):
+    """The step that is recorded on a GPU, in place of `made`'s own; it goes on after the prefill."""
+    monkeypatch.setattr(gpu_step, "_splits", lambda *_: splits)
+    (part,) = made.passes
+    shape = StepShape(
+        made.known.shape[1], (part.rows,), STEPS, part.positions, 32, made.coef, made.sampling,
+        0 if made.noise is None else made.known.shape[1],
+    )  # fmt: skip
+    step = GpuStep(made.weights, shape, made.table)
+    for cache, filled in zip(step.caches()[0], part.caches, strict=True):
+        cache.both.copy_(filled.both)
+    if made.noise is not None:
+        step._noise = made.noise
+    step.take(made, 4)
+    return step
 
 
 def sequencer(prompts, *, dim=64, lead=3, dtype=torch.float32, sampling=None, seed=7):
@@ -93,7 +77,7 @@ def sequencer(prompts, *, dim=64, lead=3, dtype=torch.float32, sampling=None, se
     known = torch.full((STEPS, prompts, CODEBOOKS), -1)
     known[:4] = torch.randint(CARD, (4, prompts, CODEBOOKS), generator=generator)
     known[6, :, 1] = CARD  # a place that the pattern leaves empty
-    table = torch.randn(part.positions, dim, generator=generator).to(dtype)
+    table = torch.randn(part.positions, dim, generator=generator)
     made = Sequencer(
         [part],
         known,
@@ -109,47 +93,47 @@ def sequencer(prompts, *, dim=64, lead=3, dtype=torch.float32, sampling=None, se
 @pytest.mark.parametrize("prompts", [1, 4])
 @pytest.mark.parametrize("lead", [0, 3])
 @pytest.mark.parametrize("splits", [1, 4])
-def test_a_step_of_kernels_has_the_logits_of_a_step_of_decoding(prompts, lead, splits):
+def test_a_step_of_kernels_has_the_logits_of_a_step_of_decoding(prompts, lead, splits, monkeypatch):
     with torch.inference_mode():
         theirs, ours = sequencer(prompts, lead=lead), sequencer(prompts, lead=lead)
-        step = Step(ours, splits)
+        step = held(ours, splits, monkeypatch)
         for number in range(4, STEPS):
-            step.run(number)
-            torch.testing.assert_close(step.logits, theirs.logits(number), rtol=1e-5, atol=1e-5)
+            step.advance()
+            torch.testing.assert_close(step._logits, theirs.logits(number), rtol=1e-5, atol=1e-5)
             theirs.advance(number)
         assert torch.equal(ours.sequence, theirs.sequence)
-        for cache, written in zip(step.caches, theirs.passes[0].caches, strict=True):
-            torch.testing.assert_close(cache, written._both, rtol=1e-5, atol=1e-5)
+        for cache, written in zip(step.caches()[0], theirs.passes[0].caches, strict=True):
+            torch.testing.assert_close(cache.both, written.both, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("top_k", [0, 30, 250, CARD])
 @pytest.mark.parametrize("temp", [1.0, 0.7])
-def test_kernels_draw_the_tokens_that_decoding_draws(top_k, temp):
+def test_kernels_draw_the_tokens_that_decoding_draws(top_k, temp, monkeypatch):
     with torch.inference_mode():
         theirs, ours = (sequencer(2, sampling=Sampling(temp=temp, top_k=top_k)) for _ in range(2))
-        step = Step(ours, 2)
+        step = held(ours, 2, monkeypatch)
         for number in range(4, STEPS):
-            step.run(number, temp, top_k)
+            step.advance()
             theirs.advance(number)
         assert torch.equal(ours.sequence, theirs.sequence)
         assert (ours.sequence[6, :, 1] == CARD).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_kernels_round_where_decoding_rounds(dtype):
+def test_kernels_round_where_decoding_rounds(dtype, monkeypatch):
     with torch.inference_mode():
         theirs, ours = sequencer(1, dtype=dtype), sequencer(1, dtype=dtype)
-        step = Step(ours, 1)
-        step.run(4)
+        step = held(ours, 1, monkeypatch)
+        step.advance()
         expected = theirs.logits(4)
         # Only attention differs: torch's own may keep its weights in the model's type.
-        torch.testing.assert_close(step.logits, expected, rtol=0, atol=16 * torch.finfo(dtype).eps)
+        torch.testing.assert_close(step._logits, expected, rtol=0, atol=16 * torch.finfo(dtype).eps)
 
 
 def test_an_empty_split_has_no_weight():
     query, cache = torch.randn(1, 64), torch.randn(1, 2, HEADS, 9, 32)
     partial = Partial.allocate(1, HEADS, 4, 32, "cpu")
-    kernels.attend(query, cache, torch.tensor([2]), 0, partial)
+    kernels.attend(query, cache, torch.tensor([2]), torch.tensor([0]), partial)
     assert partial.top[..., 2:].eq(-torch.inf).all()
     assert not partial.total[..., 2:].any()
     assert not partial.out[..., 2:, :].any()
