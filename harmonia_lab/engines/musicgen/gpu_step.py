@@ -105,11 +105,11 @@ class GpuStep:
             kernels_of_rows = self._kernels if number <= MATRIX_ROWS else plain_kernels
             part = slice(start, start + number)
             lead, text_length, nothing = (torch.zeros(1, dtype=torch.long, device=device) for _ in range(3))
-            own = Partial.allocate(number, heads, _splits(number * heads, device), width, device)
+            own_partial = Partial.allocate(number, heads, _splits(number * heads, device), width, device)
             crossed = Partial.allocate(number, heads, 1, width, device)
             buffers = self._x[part], self._query[part], self._hidden[part], caches, text
             counters = lead, text_length, nothing
-            self.passes.append(_Rows(*buffers, *counters, own, crossed, self._kernels, kernels_of_rows))
+            self.passes.append(_Rows(*buffers, *counters, own_partial, crossed, self._kernels, kernels_of_rows))
             start += number
         self._generators = [torch.Generator(device) for _ in range(shape.generators)]
         self._noise = None
