@@ -72,7 +72,7 @@ def _computed(outputs: int, inputs: int, itemsize: int, processors: int, *, pair
     more of them the compiler keeps the weights in float32 as well.
     """
     warps = 4 if inputs <= 2048 else 8
-    widest = 512 if inputs <= 1536 else 1024 if inputs <= 2048 else 2048
+    widest = 1024 if inputs <= 2048 else 2048
     chunk = min(inputs & -inputs, widest, warps * 32 * (16 // itemsize))  # a power of two that divides the inputs
     registers = (48 if inputs <= 1536 else 64) if paired else 32  # of 4 bytes, for each thread's weights
     best = Plan(warps, chunk, 1)

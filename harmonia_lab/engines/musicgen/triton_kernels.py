@@ -102,7 +102,10 @@ def project_attended(partial: Partial, weight: Tensor, x: Tensor) -> None:
     rows, dim = x.shape
     _, _, splits, width = partial.out.shape
     grid, tiling = _tiling(weight, len(x))
-    project_attended_kernel[grid](*partial, weight, x, R=rows, K=dim, D=width, SPLITS=splits, **tiling)
+    if tiling["CHUNK"] % width:
+        raise ValueError(f"A tile of {tiling['CHUNK']} columns cuts heads of width {width}.")
+    shape = {"R": rows, "K": dim, "D": width, "SPLITS": splits, "SPAN": 1 << (splits - 1).bit_length()}
+    project_attended_kernel[grid](*partial, weight, x, **shape, **tiling)
 
 
 def project(hidden: Tensor, weight: Tensor, x: Tensor) -> None:

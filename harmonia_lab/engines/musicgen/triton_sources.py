@@ -251,37 +251,31 @@ def attend_kernel(
 
 @triton.jit
 def _attended_row(
-    out, top, total, K: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, CHUNK: tl.constexpr, dtype: tl.constexpr
-):
-    """The pointers are to one row's splits. Returns the row's K attended values, K // CHUNK parts of [CHUNK]."""
+    out, top, total, K: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, SPAN: tl.constexpr, CHUNK: tl.constexpr,
+    dtype: tl.constexpr,
+):  # fmt: skip
+    """The pointers are to one row's splits, SPAN is the power of two that holds them. Returns K // CHUNK parts."""
+    splits = tl.arange(0, SPAN)[None, :]
     parts = ()
     for c in tl.static_range(K // CHUNK):
-        columns = c * CHUNK + tl.arange(0, CHUNK)
-        head = columns // D * SPLITS
-        tops = ()
-        totals = ()
-        outs = ()
-        for s in tl.static_range(SPLITS):
-            tops = tops + (tl.load(top + head + s),)
-            totals = totals + (tl.load(total + head + s),)
-            outs = outs + (tl.load(out + (head + s) * D + columns % D),)
-        largest = tops[0]
-        for s in tl.static_range(1, SPLITS):
-            largest = tl.maximum(largest, tops[s])
-        attended = tl.zeros([CHUNK], tl.float32)
-        weights = tl.zeros([CHUNK], tl.float32)
-        for s in tl.static_range(SPLITS):
-            scale = tl.exp(tops[s] - largest)
-            attended += scale * outs[s]
-            weights += scale * totals[s]
-        parts = parts + ((attended / weights).to(dtype)[None, :],)
+        heads = c * (CHUNK // D) + tl.arange(0, CHUNK // D)[:, None]
+        at = heads * SPLITS + splits
+        exists = (splits < SPLITS) & (heads >= 0)  # [heads, SPAN]
+        tops = tl.load(top + at, mask=exists, other=-float("inf"))
+        totals = tl.load(total + at, mask=exists, other=0)
+        columns = tl.arange(0, D)[None, None, :]
+        outs = tl.load(out + at[:, :, None] * D + columns, mask=exists[:, :, None], other=0)
+        scales = tl.exp(tops - tl.max(tops, 1)[:, None])
+        scales = scales / tl.sum(scales * totals, 1)[:, None]
+        attended = tl.sum(scales[:, :, None] * outs, 1).to(dtype)  # [heads, D]
+        parts = parts + (tl.reshape(attended, [CHUNK])[None, :],)
     return parts
 
 
 @triton.jit
 def project_attended_kernel(
     out, top, total, weight, x,
-    R: tl.constexpr, K: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr,
+    R: tl.constexpr, K: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, SPAN: tl.constexpr,
     HEIGHT: tl.constexpr, CHUNK: tl.constexpr, TILES: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     if PDL:
@@ -293,9 +287,9 @@ def project_attended_kernel(
     parts: tl.constexpr = K // D * SPLITS  # of one row
     dtype: tl.constexpr = weight.dtype.element_ty
     for r in range(0, R, 2):
-        a = _attended_row(out + r * parts * D, top + r * parts, total + r * parts, K, D, SPLITS, CHUNK, dtype)
+        a = _attended_row(out + r * parts * D, top + r * parts, total + r * parts, K, D, SPLITS, SPAN, CHUNK, dtype)
         n = tl.minimum(r + 1, R - 1) * parts
-        b = _attended_row(out + n * D, top + n, total + n, K, D, SPLITS, CHUNK, dtype)
+        b = _attended_row(out + n * D, top + n, total + n, K, D, SPLITS, SPAN, CHUNK, dtype)
         for t in tl.static_range(TILES):
             product = _dot_pair(tiles, t, a, b, K, CHUNK, TILES)
             at, exists = _pair(r, first + t * HEIGHT, R, K, HEIGHT)
