@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harmonia_lab.engines.base import AudioProgress
     from harmonia_lab.engines.musicgen.engine import MusicGenEngine
 
-SECONDS = 20.0
+SECONDS = 10.0
 CANCELS = 20
 
 

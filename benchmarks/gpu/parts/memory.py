@@ -41,6 +41,8 @@ def run(bench: Bench) -> None:
         left = watch.now()
         allocated = torch.cuda.memory_allocated(bench.device) if bench.on_gpu else None
         bench.row("memory", name="allocated after close", bytes=allocated, note="torch's, this process")
+        reserved = torch.cuda.memory_reserved(bench.device) if bench.on_gpu else None
+        bench.row("memory", name="reserved after close", bytes=reserved, note="torch's, this process")
         context = left - before if left is not None and before is not None else None
         bench.row("memory", name="device after close", bytes=context, note="what this process still holds: its context")
         if not bench.on_gpu:

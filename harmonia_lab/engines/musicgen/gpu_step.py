@@ -16,6 +16,7 @@ up, and Triton's compiler run before, on the stream that is recorded.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,15 +36,17 @@ from harmonia_lab.engines.musicgen.sampling import Generators, Noise, Sampling, 
 
 __all__ = ["GpuStep", "StepShape", "kernels_for", "room"]
 
-AHEAD = 16
-"""Steps that may be launched and not done yet: few enough to stop soon, enough to keep the GPU busy."""
+AHEAD_S = 0.006
+MOST_AHEAD = 16
+"""Steps that may be launched and not done yet, as seconds of the GPU's work and in number: little enough to stop soon,
+enough to keep the GPU busy while Python does something else."""
 
 STEPS_ROOM = 256
 TEXT_ROOM = 32
 """Buffers are as long as a multiple of these, so that a song that is a little longer needs no other recording."""
 
-MATRIX_ROWS = 8
-"""Up to so many rows, Triton's matrix kernels read each weight once; beyond, cuBLAS does as well."""
+MATRIX_ROWS = 2
+"""Up to so many rows, Triton's matrix kernels are the faster ones; beyond, cuBLAS's, on tensor cores."""
 
 
 def room(length: int, unit: int = STEPS_ROOM) -> int:
@@ -90,7 +93,7 @@ class GpuStep:
         self.sequence, self.known = tokens(), tokens()  # [S, B, K]
         self.step = torch.ones(1, dtype=torch.long, device=device)
         self._x = torch.zeros(rows, dim, device=device)
-        self._query = torch.zeros(rows, dim, dtype=dtype, device=device)
+        self._query, self._attended = (torch.zeros(rows, dim, dtype=dtype, device=device) for _ in range(2))
         hidden = len(weights.layers[0].dense_up)
         self._hidden = torch.zeros(rows, hidden, dtype=dtype, device=device)
         self._logits = torch.zeros(prompts, weights.codebooks, weights.card, device=device)
@@ -105,11 +108,11 @@ class GpuStep:
             kernels_of_rows = self._kernels if number <= MATRIX_ROWS else plain_kernels
             part = slice(start, start + number)
             lead, text_length, nothing = (torch.zeros(1, dtype=torch.long, device=device) for _ in range(3))
-            own_partial = Partial.allocate(number, heads, _splits(number * heads, device), width, device)
-            crossed = Partial.allocate(number, heads, 1, width, device)
-            buffers = self._x[part], self._query[part], self._hidden[part], caches, text
+            partial = Partial.allocate(number, heads, _splits(number * heads, device), width, device)
+            text_partial = Partial.allocate(number, heads, 1, width, device)
+            buffers = self._x[part], self._query[part], self._attended[part], self._hidden[part], caches, text
             counters = lead, text_length, nothing
-            self.passes.append(_Rows(*buffers, *counters, own_partial, crossed, self._kernels, kernels_of_rows))
+            self.passes.append(_Rows(*buffers, *counters, partial, text_partial, self._kernels, kernels_of_rows))
             start += number
         self._generators = [torch.Generator(device) for _ in range(shape.generators)]
         self._noise = None
@@ -171,14 +174,18 @@ class GpuStep:
         with torch.cuda.device(device), self._drawing_from(generators):  # streams, events and graphs are the device's
             assert self._graph is not None
             launched: deque[torch.cuda.Event] = deque()
+            ahead, done_at = 2, 0.0
             try:
                 for number in range(first, steps):
                     self._graph.replay()
                     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
                     event.record()
                     launched.append(event)
-                    if len(launched) > AHEAD:
+                    while len(launched) > ahead:
                         launched.popleft().synchronize()
+                        now = time.perf_counter()
+                        step_s, done_at = now - done_at, now
+                        ahead = max(2, min(MOST_AHEAD, round(AHEAD_S / max(step_s, 1e-6))))
                     yield number
             finally:
                 if launched:
@@ -248,19 +255,21 @@ class GpuStep:
 class _Rows(NamedTuple):
     """The rows of one pass: views of the step's buffers, and what only this pass has.
 
-    x: float32 [R, d]. query: [R, d]. hidden: [R, 4 d]. text: [R, 2, H, room, D] a layer; None where there is none.
+    x: float32 [R, d]. query, attended: [R, d]. hidden: [R, 4 d]. text: [R, 2, H, room, D] a layer; None where there is
+    none.
     lead, text_length, nothing: int64 [1]: positions before the first step, tokens of text, and 0.
     """
 
     x: Tensor
     query: Tensor
+    attended: Tensor
     hidden: Tensor
     caches: list[KVCache]
     text: list[Tensor | None]
     lead: Tensor
     text_length: Tensor
     nothing: Tensor
-    own_partial: Partial
+    partial: Partial
     text_partial: Partial
     kernels: ModuleType
     matrices: ModuleType
@@ -270,12 +279,14 @@ class _Rows(NamedTuple):
         kernels, matrices, x = self.kernels, self.matrices, self.x
         cache, text, own, cross = self.caches[number].both, self.text[number], layer.own, layer.cross
         matrices.norm_project_cache(x, own.norm, own.dense_into, self.query, cache, step, self.lead)
-        kernels.attend(self.query, cache, step, self.lead, self.own_partial)
-        matrices.project_attended(self.own_partial, own.dense_out, x)
+        kernels.attend(self.query, cache, step, self.lead, self.attended, self.partial, grows=True)
+        matrices.project(self.attended, own.dense_out, x)
         if cross is not None and text is not None:
             matrices.norm_project(x, cross.norm, cross.dense_into, self.query)
-            kernels.attend(self.query, text, self.text_length, self.nothing, self.text_partial)
-            matrices.project_attended(self.text_partial, cross.dense_out, x)
+            kernels.attend(
+                self.query, text, self.text_length, self.nothing, self.attended, self.text_partial, grows=False
+            )
+            matrices.project(self.attended, cross.dense_out, x)
         matrices.norm_project(x, layer.norm, layer.dense_up, self.hidden, gelu=True)
         matrices.project(self.hidden, layer.dense_down, x)
 
@@ -293,11 +304,11 @@ def kernels_for(device: torch.device) -> ModuleType:
 
 
 def _splits(pairs: int, device: torch.device) -> int:
-    """Into how many parts attention is split: so that rows × heads × parts occupy every multiprocessor."""
+    """Into how many parts attention is split at most: rows × heads × parts are four programs a multiprocessor."""
     if device.type != "cuda":
         return 2
     processors = torch.cuda.get_device_properties(device).multi_processor_count
     splits = 1
-    while splits < 8 and pairs * splits < processors:
+    while splits < 16 and pairs * splits < 4 * processors:
         splits *= 2
     return splits

@@ -161,7 +161,14 @@ class ModelCache:
             return entry.model if entry is not None else None
 
     def unload(self, choice: Choice | None = None, *, keep: Choice | None = None) -> None:
-        """Drops `choice`, or every model but `keep`, unless it is in use; gives back what torch holds for reuse."""
+        """Drops `choice`, or every model but `keep`, unless it is in use; gives back what torch holds for reuse.
+
+        What stays gives up the buffers that it keeps from song to song.
+        """
+        self._drop(choice, keep)
+        free_memory()  # once no name here refers to a model any longer
+
+    def _drop(self, choice: Choice | None, keep: Choice | None) -> None:
         with self._lock:
             for each in [choice] if choice is not None else list(self._entries):
                 entry = self._entries.get(each)
@@ -171,7 +178,6 @@ class ModelCache:
                     del self._entries[each]
                 elif entry.model is not None:
                     entry.model.decoder.release()
-        free_memory()
 
     def _entry(self, choice: Choice, users: int) -> _Entry:
         with self._lock:

@@ -28,7 +28,6 @@ __all__ = [
     "norm_project",
     "norm_project_cache",
     "project",
-    "project_attended",
     "sample",
 ]
 
@@ -67,33 +66,23 @@ def norm_project_cache(
     keys_values.index_copy_(3, step - 1 + lead, projected[:, 1:])
 
 
-def attend(query: Tensor, keys_values: Tensor, length: Tensor, offset: Tensor, partial: Partial) -> None:
-    """Write to `partial` what each split of the first length + offset positions gives.
+def attend(
+    query: Tensor, keys_values: Tensor, length: Tensor, offset: Tensor, attended: Tensor, partial: Partial, *,
+    grows: bool,
+) -> None:  # fmt: skip
+    """Write to attended [R, d] what the first length + offset positions give.
 
-    query: [R, d]. keys_values: [R, 2, H, T, D], contiguous. length, offset: int64 [1] on the device. The
-    splits are equally long, so that the last ones may have no position.
+    query: [R, d]. keys_values: [R, 2, H, T, D], contiguous. length, offset: int64 [1] on the device. partial, and
+    grows (whether the last position was written by the launch before), are for the Triton kernel alone.
     """
+    del partial, grows
     rows, _, heads, positions, width = keys_values.shape
-    splits = partial.top.shape[2]
     keys, values = keys_values.float().unbind(1)  # [R, H, T, D] each
     scores = (keys @ query.float().view(rows, heads, width, 1))[..., 0] * (1 / math.sqrt(width))  # [R, H, T]
-    seen = length + offset  # [1]
-    share = (seen + splits - 1) // splits
-    at = torch.arange(positions, device=query.device)
-    inside = (at // share == torch.arange(splits, device=query.device)[:, None]) & (at < seen)  # [splits, T]
-    scores = scores[:, :, None].masked_fill(~inside, -math.inf)  # [R, H, splits, T]
-    top = scores.amax(-1)
-    weights = torch.where(inside, torch.exp(scores - top[..., None]), 0.0)  # exp(-inf + inf) is not a number
-    partial.top.copy_(top)
-    partial.total.copy_(weights.sum(-1))
-    partial.out.copy_(weights @ torch.where((at < seen)[:, None], values, 0.0))
-
-
-def project_attended(partial: Partial, weight: Tensor, x: Tensor) -> None:
-    """Combine the splits and add attended @ weight.T to x [R, d]. At least one split has a position."""
-    scale = torch.exp(partial.top - partial.top.amax(-1, keepdim=True))  # [R, H, splits]
-    attended = (scale[..., None] * partial.out).sum(2) / (scale * partial.total).sum(2)[..., None]  # [R, H, D]
-    x.add_(F.linear(attended.reshape(x.shape).to(weight.dtype), weight))
+    inside = torch.arange(positions, device=query.device) < length + offset
+    weights = torch.softmax(scores.masked_fill(~inside, -math.inf), -1)
+    heard = weights[:, :, None] @ torch.where(inside[:, None], values, 0.0)  # [R, H, 1, D]
+    attended.copy_(heard.view(attended.shape))
 
 
 def project(hidden: Tensor, weight: Tensor, x: Tensor) -> None:

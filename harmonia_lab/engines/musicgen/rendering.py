@@ -153,6 +153,8 @@ class Rendering:
             done = steps + DECODING_COST * sum(sound.frames for sound in sounds)
             self._fraction = max(self._fraction, min(1.0, before + share * done / (of + decoding)))
 
+        from torch.cuda import current_stream  # noqa: PLC0415
+
         total, decoding_s = 1, 0.0
 
         def on_step(view: StepView) -> None:
@@ -161,8 +163,10 @@ class Rendering:
             total = view.total
             # audiocraft's own loop shows no codes before its end.
             while model.decoder.running != "reference" and view.frames - sounds[0].frames >= PIECE:
-                begun = time.perf_counter()
                 codes = view.codes(sounds[0].frames, sounds[0].frames + PIECE)
+                if codes.is_cuda:  # the steps that were launched are no part of what decoding the sound takes
+                    current_stream(codes.device).synchronize()
+                begun = time.perf_counter()
                 for row, sound in enumerate(sounds):
                     self.cancel.raise_if_cancelled()
                     sound.push(codes[row : row + 1], last=sound.frames + PIECE >= frames)

@@ -4,8 +4,9 @@ Owns the launches: grids, tile sizes and programmatic dependent launch. `triton_
 functions, their arguments and their rounding are those of `plain_kernels.py`, whose docstrings explain the shapes;
 `kernel_plans.py` chooses the tile sizes. Only import this module where Triton is installed.
 
-Nothing is allocated and nothing is read back, so a step can be recorded into a CUDA graph, after a first step outside
-of one has compiled the kernels. All tensors are contiguous, and on the current device.
+The matrix kernels serve one prompt and its null prompt: two rows, or one. Nothing is allocated and nothing is read
+back, so a step can be recorded into a CUDA graph, after a first step outside of one has compiled the kernels. All
+tensors are contiguous, and on the current device.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from harmonia_lab.engines.musicgen.triton_sources import (
     guided_logits_kernel,
     norm_project_cache_kernel,
     norm_project_kernel,
-    project_attended_kernel,
     project_kernel,
     sample_kernel,
 )
@@ -37,12 +37,11 @@ __all__ = [
     "norm_project",
     "norm_project_cache",
     "project",
-    "project_attended",
     "sample",
 ]
 
 POSITIONS = 128
-"""Positions of a cache that a program of `attend` reads at once."""
+"""Positions of a cache that a program of `attend` reads at once, at most."""
 
 
 class Machine(NamedTuple):
@@ -73,8 +72,8 @@ def embed(
 
 def norm_project(x: Tensor, norm: Norm, weight: Tensor, out: Tensor, *, gelu: bool = False) -> None:
     rows, dim = x.shape
-    grid, tiling = _tiling(weight, len(x))
-    arguments = (x, norm.weight, norm.bias, norm.eps, weight, out)
+    grid, sizes, tiling = _tiling(weight)
+    arguments = (x, norm.weight, norm.bias, norm.eps, weight, out, *sizes)
     norm_project_kernel[grid](*arguments, R=rows, N=len(weight), K=dim, GELU=gelu, **tiling)
 
 
@@ -83,42 +82,37 @@ def norm_project_cache(
 ) -> None:
     rows, dim = x.shape
     positions, width = keys_values.shape[3:]
-    grid, tiling = _tiling(weight, len(x))
-    if width % tiling["HEIGHT"]:
-        raise ValueError(f"A tile of {tiling['HEIGHT']} rows spans heads of width {width}.")
-    arguments = (x, norm.weight, norm.bias, norm.eps, weight, query, keys_values, step, positions, lead)
+    grid, sizes, tiling = _tiling(weight)
+    if width % tiling["ROWS"]:
+        raise ValueError(f"A tile of {tiling['ROWS']} rows spans heads of width {width}.")
+    arguments = (x, norm.weight, norm.bias, norm.eps, weight, query, keys_values, step, lead, positions, *sizes)
     norm_project_cache_kernel[grid](*arguments, R=rows, K=dim, D=width, **tiling)
 
 
-def attend(query: Tensor, keys_values: Tensor, length: Tensor, offset: Tensor, partial: Partial) -> None:
+def attend(
+    query: Tensor, keys_values: Tensor, length: Tensor, offset: Tensor, attended: Tensor, partial: Partial, *,
+    grows: bool,
+) -> None:  # fmt: skip
     rows, _, heads, positions, width = keys_values.shape
     splits = partial.top.shape[2]
-    arguments = (query, keys_values, length, offset, *partial, positions, 1 / math.sqrt(width))
-    launch = _launch(query, warps=4 if query.element_size() == 2 else 8)
-    attend_kernel[rows * heads, splits](*arguments, H=heads, D=width, SPLITS=splits, BLOCK=POSITIONS, **launch)
-
-
-def project_attended(partial: Partial, weight: Tensor, x: Tensor) -> None:
-    rows, dim = x.shape
-    _, _, splits, width = partial.out.shape
-    grid, tiling = _tiling(weight, len(x))
-    if tiling["CHUNK"] % width:
-        raise ValueError(f"A tile of {tiling['CHUNK']} columns cuts heads of width {width}.")
-    shape = {"R": rows, "K": dim, "D": width, "SPLITS": splits, "SPAN": 1 << (splits - 1).bit_length()}
-    project_attended_kernel[grid](*partial, weight, x, **shape, **tiling)
+    block = min(POSITIONS, max(16, 1 << (positions - 1).bit_length()))
+    arguments = (query, keys_values, length, offset, attended, *partial, positions, 1 / math.sqrt(width))
+    shape = {"H": heads, "D": width, "SPLITS": splits, "SPAN": 1 << (splits - 1).bit_length(), "BLOCK": block}
+    warps = 4 if query.element_size() == 2 else 8
+    attend_kernel[rows * heads, splits](*arguments, **shape, GROWS=grows, **_launch(query, warps))
 
 
 def project(hidden: Tensor, weight: Tensor, x: Tensor) -> None:
     outputs, inputs = weight.shape
-    grid, tiling = _tiling(weight, len(x))
-    project_kernel[grid](hidden, weight, x, R=len(x), N=outputs, K=inputs, **tiling)
+    grid, sizes, tiling = _tiling(weight)
+    project_kernel[grid](hidden, weight, x, *sizes, R=len(x), N=outputs, K=inputs, **tiling)
 
 
 def guided_logits(x: Tensor, norm: Norm, weight: Tensor, coef: float, logits: Tensor) -> None:
-    outputs, dim = weight.shape
-    grid, tiling = _tiling(weight, len(x))
-    arguments = (x, norm.weight, norm.bias, norm.eps, weight, float(coef), logits)
-    guided_logits_kernel[grid](*arguments, B=len(x) // 2, N=outputs, K=dim, **tiling)
+    dim = weight.shape[1]
+    grid, sizes, tiling = _tiling(weight)
+    arguments = (x, norm.weight, norm.bias, norm.eps, weight, float(coef), logits, *sizes)
+    guided_logits_kernel[grid](*arguments, K=dim, **tiling)
 
 
 def sample(
@@ -145,10 +139,12 @@ def _launch(tensor: Tensor, warps: int) -> dict[str, Any]:
     return {"PDL": dependent, "num_warps": warps, **options}
 
 
-def _tiling(weight: Tensor, rows: int) -> tuple[tuple[int], dict[str, Any]]:
-    """Return the grid and the tile sizes for a matrix."""
+def _tiling(weight: Tensor) -> tuple[tuple[int], tuple[int, int], dict[str, Any]]:
+    """Return the grid, the numbers of tiles and programs, and the tile sizes for a matrix."""
     outputs, inputs = weight.shape
-    itemsize = weight.element_size()
-    chosen = plan(outputs, inputs, itemsize, machine(weight.device).processors, rows)
-    sizes = {"HEIGHT": chosen.height(itemsize), "CHUNK": chosen.chunk, "TILES": chosen.tiles}
-    return (outputs // chosen.block(itemsize),), {**sizes, **_launch(weight, chosen.warps)}
+    chosen = plan(outputs, inputs, weight.element_size())
+    tiles = outputs // chosen.rows
+    most = machine(weight.device).processors * chosen.programs
+    programs = -(-tiles // -(-tiles // most))  # as few rounds as can be, and all of them full
+    sizes = {"WIDTH": chosen.width, "ROWS": chosen.rows}
+    return (programs,), (tiles, programs), {**sizes, **_launch(weight, chosen.warps)}

@@ -3,15 +3,15 @@
 Owns what runs on the GPU. `triton_kernels.py` launches the kernels, and `plain_kernels.py` has the same functions in
 torch operations, which explain the shapes.
 
-A step of few rows takes as long as the weights take to be read. From compute capability 9.0 on, the kernels are
-launched by programmatic dependent launch: a kernel starts while the one before it runs, loads its weights into
-registers, and waits for that kernel before it reads an activation or writes anything. Every kernel waits, so that when
-a wait returns, all earlier kernels are done as well.
+A step of one prompt and its null prompt takes as long as the weights take to be read, so the kernels are built around
+the reading. A program takes tiles of rows of a matrix, one after the other, and loads the next tile before it
+multiplies the one it has. From compute capability 9.0 on, the kernels are launched by programmatic dependent launch: a
+kernel starts while the one before it runs, loads its first tile (or the keys and values of earlier positions), and
+waits for that kernel before it reads an activation or writes anything. Every kernel waits, so that when a wait returns,
+all earlier kernels are done as well.
 
-All tiles of weights and activations in a matrix kernel have one shape, [HEIGHT, CHUNK], and so one layout: a thread
-holds 16 bytes of each, and nothing moves through shared memory but sums. Rows of activations are taken in pairs, whose
-sums are joined. Products are multiplied and summed in float32, not on tensor cores, which would leave most of a tile
-empty at so few rows and would round float32 to tf32.
+Products are multiplied and summed in float32, not on tensor cores, which would leave most of a tile empty at two rows
+and would round float32 to tf32. The matrix kernels take R = 1 or 2 rows of activations, the others any number.
 """
 
 # mypy: ignore-errors
@@ -27,101 +27,59 @@ __all__ = [
     "guided_logits_kernel",
     "norm_project_cache_kernel",
     "norm_project_kernel",
-    "project_attended_kernel",
     "project_kernel",
     "sample_kernel",
 ]
 
 
 @triton.jit
-def _load_tiles(weight, K: tl.constexpr, HEIGHT: tl.constexpr, CHUNK: tl.constexpr, TILES: tl.constexpr):
-    """weight: pointer to the program's first row. Returns K // CHUNK · TILES tiles, those of a chunk together."""
-    at = weight + tl.arange(0, HEIGHT)[:, None] * K + tl.arange(0, CHUNK)[None, :]
-    tiles = ()
-    for c in tl.static_range(K // CHUNK):
-        for t in tl.static_range(TILES):
-            tiles = tiles + (tl.load(at + t * HEIGHT * K + c * CHUNK),)
-    return tiles
+def _tile(weight, tile, tiles, K: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr):
+    """Returns rows tile · ROWS … of the weights, [ROWS, WIDTH], with zeros beyond K and beyond the last tile."""
+    rows = tl.arange(0, ROWS)[:, None]
+    columns = tl.arange(0, WIDTH)[None, :]
+    # int64: a matrix may have more than 2^31 bytes.
+    at = weight + tile.to(tl.int64) * (ROWS * K) + rows * K + columns
+    return tl.load(at, mask=(columns < K) & (tile < tiles), other=0)
 
 
 @triton.jit
-def _load_row(row, K: tl.constexpr, HEIGHT: tl.constexpr, CHUNK: tl.constexpr):
-    """row: pointer to K values. Returns K // CHUNK tiles [HEIGHT, CHUNK] whose rows are alike."""
-    at = row + tl.zeros([HEIGHT, CHUNK], tl.int32) + tl.arange(0, CHUNK)[None, :]
-    parts = ()
-    for c in tl.static_range(K // CHUNK):
-        parts = parts + (tl.load(at + c * CHUNK),)
-    return parts
+def _row(values, K: tl.constexpr, WIDTH: tl.constexpr):
+    columns = tl.arange(0, WIDTH)
+    return tl.load(values + columns, mask=columns < K, other=0)
 
 
 @triton.jit
 def _sum_pair(a, b):
-    """a, b: [HEIGHT, CHUNK]. Returns their sums along the rows, [HEIGHT] each, from one reduction."""
-    return tl.split(tl.sum(tl.join(a, b), 1))
+    """Returns the sums of a and b, from one reduction."""
+    return tl.split(tl.sum(tl.join(a, b), 0))
 
 
 @triton.jit
-def _normalise_pair(a, b, gains, biases, eps, K: tl.constexpr, CHUNK: tl.constexpr, dtype: tl.constexpr):
-    """a, b: two rows in parts, float32. Returns the layer norm of each, rounded to `dtype`, in parts."""
-    sum_a = a[0].to(tl.float32)
-    sum_b = b[0].to(tl.float32)
-    for c in tl.static_range(1, K // CHUNK):
-        sum_a += a[c].to(tl.float32)
-        sum_b += b[c].to(tl.float32)
-    mean_a, mean_b = _sum_pair(sum_a, sum_b)
-    mean_a = (mean_a / K)[:, None]
-    mean_b = (mean_b / K)[:, None]
-    squares_a = tl.zeros_like(sum_a)
-    squares_b = tl.zeros_like(sum_b)
-    for c in tl.static_range(K // CHUNK):
-        from_a = a[c].to(tl.float32) - mean_a
-        from_b = b[c].to(tl.float32) - mean_b
-        squares_a += from_a * from_a
-        squares_b += from_b * from_b
-    scale_a, scale_b = _sum_pair(squares_a, squares_b)
-    scale_a = tl.math.rsqrt(scale_a / K + eps)[:, None]
-    scale_b = tl.math.rsqrt(scale_b / K + eps)[:, None]
-    normal_a = ()
-    normal_b = ()
-    for c in tl.static_range(K // CHUNK):
-        gain = gains[c].to(tl.float32)
-        bias = biases[c].to(tl.float32)
-        normal_a = normal_a + (((a[c].to(tl.float32) - mean_a) * scale_a * gain + bias).to(dtype),)
-        normal_b = normal_b + (((b[c].to(tl.float32) - mean_b) * scale_b * gain + bias).to(dtype),)
-    return normal_a, normal_b
+def _norm_pair(x, other, gain, bias, eps, K: tl.constexpr, WIDTH: tl.constexpr):
+    """x, other: pointers to two rows of K float32 values. Returns the layer norm of each, float32 [WIDTH]."""
+    inside = tl.arange(0, WIDTH) < K
+    a = _row(x, K, WIDTH)
+    b = _row(other, K, WIDTH)
+    mean_a, mean_b = _sum_pair(a, b)
+    a = tl.where(inside, a - mean_a / K, 0)
+    b = tl.where(inside, b - mean_b / K, 0)
+    square_a, square_b = _sum_pair(a * a, b * b)
+    a = a * tl.math.rsqrt(square_a / K + eps) * gain + bias
+    b = b * tl.math.rsqrt(square_b / K + eps) * gain + bias
+    return a, b
 
 
 @triton.jit
-def _dot_pair(tiles, t: tl.constexpr, a, b, K: tl.constexpr, CHUNK: tl.constexpr, TILES: tl.constexpr):
-    """Returns the products of tile t's rows with the rows a and b, [HEIGHT, 2], rounded to the model's type."""
-    weight = tiles[t].to(tl.float32)
-    sum_a = weight * a[0].to(tl.float32)
-    sum_b = weight * b[0].to(tl.float32)
-    for c in tl.static_range(1, K // CHUNK):
-        weight = tiles[c * TILES + t].to(tl.float32)
-        sum_a += weight * a[c].to(tl.float32)
-        sum_b += weight * b[c].to(tl.float32)
-    return tl.sum(tl.join(sum_a, sum_b), 1).to(tiles[t].dtype)
+def _dot_pair(weight, a, b):
+    """weight: [ROWS, WIDTH]. a, b: [WIDTH]. Returns float32 [ROWS, 2], from one reduction."""
+    weight = weight.to(tl.float32)
+    return tl.sum(tl.join(weight * a.to(tl.float32)[None, :], weight * b.to(tl.float32)[None, :]), 1)
 
 
 @triton.jit
 def _gelu(y):
     x = y.to(tl.float32)
     return (0.5 * x * (1.0 + tl.math.erf(x * 0.7071067811865476))).to(y.dtype)
-
-
-@triton.jit
-def _pair(r, first, R: tl.constexpr, N: tl.constexpr, HEIGHT: tl.constexpr):
-    """Returns where the columns from `first` on of the rows r and r + 1 of [R, N] are, and which exist: [HEIGHT, 2]."""
-    rows = r + tl.arange(0, 2)[None, :]
-    columns = first + tl.arange(0, HEIGHT)[:, None]
-    return rows * N + columns, (rows < R) & (columns < N)
-
-
-@triton.jit
-def _add(x, product, exists):
-    """x: pointers into the float32 residual stream."""
-    tl.store(x, tl.load(x, mask=exists, other=0) + product.to(tl.float32), mask=exists)
 
 
 @triton.jit
@@ -144,207 +102,213 @@ def embed_kernel(
     tl.store(x + row * DIM + columns, total + position, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tiles", "programs"])
 def norm_project_kernel(
-    x, gain, bias, eps, weight, out,
+    x, gain, bias, eps, weight, out, tiles, programs,
     R: tl.constexpr, N: tl.constexpr, K: tl.constexpr, GELU: tl.constexpr,
-    HEIGHT: tl.constexpr, CHUNK: tl.constexpr, TILES: tl.constexpr, PDL: tl.constexpr,
+    WIDTH: tl.constexpr, ROWS: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
-    first = tl.program_id(0) * (HEIGHT * TILES)
-    tiles = _load_tiles(weight + first * K, K, HEIGHT, CHUNK, TILES)
-    gains = _load_row(gain, K, HEIGHT, CHUNK)
-    biases = _load_row(bias, K, HEIGHT, CHUNK)
+    tile = tl.program_id(0)
+    now = _tile(weight, tile, tiles, K, WIDTH, ROWS)
+    gains = _row(gain, K, WIDTH)
+    biases = _row(bias, K, WIDTH)
     if PDL:
         tl.extra.cuda.gdc_wait()
-    for r in range(0, R, 2):
-        a = _load_row(x + r * K, K, HEIGHT, CHUNK)
-        b = _load_row(x + tl.minimum(r + 1, R - 1) * K, K, HEIGHT, CHUNK)
-        a, b = _normalise_pair(a, b, gains, biases, eps, K, CHUNK, weight.dtype.element_ty)
-        for t in tl.static_range(TILES):
-            product = _dot_pair(tiles, t, a, b, K, CHUNK, TILES)
-            if GELU:
-                product = _gelu(product)
-            at, exists = _pair(r, first + t * HEIGHT, R, N, HEIGHT)
-            tl.store(out + at, product, mask=exists)
+    dtype: tl.constexpr = weight.dtype.element_ty
+    a, b = _norm_pair(x, x + (R - 1) * K, gains, biases, eps, K, WIDTH)
+    a = a.to(dtype)
+    b = b.to(dtype)
+    row = tl.arange(0, 2)[None, :]
+    columns = tl.arange(0, ROWS)[:, None]
+    while tile < tiles:
+        ahead = _tile(weight, tile + programs, tiles, K, WIDTH, ROWS)
+        product = _dot_pair(now, a, b).to(dtype)
+        if GELU:
+            product = _gelu(product)
+        tl.store(out + row * N + tile * ROWS + columns, product, mask=row < R)
+        now = ahead
+        tile += programs
 
 
-@triton.jit(do_not_specialize=["positions"])
+@triton.jit(do_not_specialize=["positions", "tiles", "programs"])
 def norm_project_cache_kernel(
-    x, gain, bias, eps, weight, query, keys_values, step, positions, lead,
+    x, gain, bias, eps, weight, query, keys_values, step, lead, positions, tiles, programs,
     R: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
-    HEIGHT: tl.constexpr, CHUNK: tl.constexpr, TILES: tl.constexpr, PDL: tl.constexpr,
+    WIDTH: tl.constexpr, ROWS: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
-    first = tl.program_id(0) * (HEIGHT * TILES)
-    tiles = _load_tiles(weight + first * K, K, HEIGHT, CHUNK, TILES)
-    gains = _load_row(gain, K, HEIGHT, CHUNK)
-    biases = _load_row(bias, K, HEIGHT, CHUNK)
+    tile = tl.program_id(0)
+    now = _tile(weight, tile, tiles, K, WIDTH, ROWS)
+    gains = _row(gain, K, WIDTH)
+    biases = _row(bias, K, WIDTH)
     if PDL:
         tl.extra.cuda.gdc_wait()
-    at = tl.load(step) - 1 + tl.load(lead)  # int64, as what it is multiplied by: a cache may have more than 2^31 values
-    for r in range(0, R, 2):
-        a = _load_row(x + r * K, K, HEIGHT, CHUNK)
-        b = _load_row(x + tl.minimum(r + 1, R - 1) * K, K, HEIGHT, CHUNK)
-        a, b = _normalise_pair(a, b, gains, biases, eps, K, CHUNK, weight.dtype.element_ty)
-        for t in tl.static_range(TILES):
-            product = _dot_pair(tiles, t, a, b, K, CHUNK, TILES)
-            start = first + t * HEIGHT  # D is a multiple of HEIGHT, so these columns are of one head
-            if start < K:
-                places, exists = _pair(r, start, R, K, HEIGHT)
-                tl.store(query + places, product, mask=exists)
-            else:
-                # [2, H] is the order of the weights' rows: keys of all heads, then values of all heads.
-                head = ((start - K) // D).to(tl.int64)
-                places, exists = _pair(r, start % D, R, D, HEIGHT)
-                row = places // D
-                tl.store(
-                    keys_values + row * (positions.to(tl.int64) * (2 * K)) + (head * positions + at) * D + places % D,
-                    product,
-                    mask=exists,
-                )
+    at = tl.load(step) - 1 + tl.load(lead)  # int64, as what it is multiplied by: a cache may have over 2^31 values
+    dtype: tl.constexpr = weight.dtype.element_ty
+    a, b = _norm_pair(x, x + (R - 1) * K, gains, biases, eps, K, WIDTH)
+    a = a.to(dtype)
+    b = b.to(dtype)
+    row = tl.arange(0, 2)[None, :]
+    columns = tl.arange(0, ROWS)[:, None]
+    while tile < tiles:
+        ahead = _tile(weight, tile + programs, tiles, K, WIDTH, ROWS)
+        product = _dot_pair(now, a, b).to(dtype)
+        start = tile * ROWS  # D is a multiple of ROWS, so these outputs are of one head
+        if start < K:
+            tl.store(query + row * K + start + columns, product, mask=row < R)
+        else:
+            # [2, H] is the order of the weights' rows: keys of all heads, then values of all heads.
+            head = ((start - K) // D).to(tl.int64)
+            place = row.to(tl.int64) * (positions.to(tl.int64) * (2 * K)) + (head * positions + at) * D
+            tl.store(keys_values + place + start % D + columns, product, mask=row < R)
+        now = ahead
+        tile += programs
 
 
 @triton.jit(do_not_specialize=["positions"])
 def attend_kernel(
-    query, keys_values, length, offset, out, top, total, positions, scale,
-    H: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr,
+    query, keys_values, length, offset, attended, out, top, total, arrivals, positions, scale,
+    H: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, SPAN: tl.constexpr, BLOCK: tl.constexpr,
+    GROWS: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
+    """GROWS: the kernel before this one wrote the last position; all others were there before."""
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
     pair = tl.program_id(0)  # r · H + h
     split = tl.program_id(1)
     seen = (tl.load(length) + tl.load(offset)).to(tl.int32)
-    share = tl.cdiv(seen, SPLITS)
-    stop = tl.minimum(split * share + share, seen)
-    columns = tl.arange(0, D)
+    share = tl.cdiv(tl.cdiv(seen, BLOCK), SPLITS) * BLOCK
+    used = tl.cdiv(seen, share)  # splits with a position
+    start = split * share
+    stop = tl.minimum(start + share, seen)
+    columns = tl.arange(0, D)[None, :]
     stride = positions.to(tl.int64) * D
     keys = keys_values + ((pair // H) * 2 * H + pair % H) * stride
     values = keys + H * stride
-    q = tl.load(query + pair * D + columns).to(tl.float32) * scale
-    largest = -float("inf")
-    weights = 0.0
-    attended = tl.zeros([D], tl.float32)
-    start = split * share
-    while start < stop:
-        at = start + tl.arange(0, BLOCK)
-        inside = at < stop
-        places = at[:, None] * D + columns[None, :]
-        key = tl.load(keys + places, mask=inside[:, None], other=0)
-        value = tl.load(values + places, mask=inside[:, None], other=0)
-        scores = tl.where(inside, tl.sum(key.to(tl.float32) * q[None, :], 1), -float("inf"))
-        larger = tl.maximum(largest, tl.max(scores, 0))
-        kept = tl.exp(largest - larger)
-        likely = tl.exp(scores - larger)
-        weights = weights * kept + tl.sum(likely, 0)
-        attended = attended * kept + tl.sum(likely[:, None] * value.to(tl.float32), 0)
-        largest = larger
-        start += BLOCK
-    place = pair * SPLITS + split
-    tl.store(out + place * D + columns, attended)
-    tl.store(top + place, largest)
-    tl.store(total + place, weights)
-
-
-@triton.jit
-def _attended_row(
-    out, top, total, K: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, SPAN: tl.constexpr, CHUNK: tl.constexpr,
-    dtype: tl.constexpr,
-):  # fmt: skip
-    """The pointers are to one row's splits, SPAN is the power of two that holds them. Returns K // CHUNK parts."""
-    splits = tl.arange(0, SPAN)[None, :]
-    parts = ()
-    for c in tl.static_range(K // CHUNK):
-        heads = c * (CHUNK // D) + tl.arange(0, CHUNK // D)[:, None]
-        at = heads * SPLITS + splits
-        exists = (splits < SPLITS) & (heads >= 0)  # [heads, SPAN]
-        tops = tl.load(top + at, mask=exists, other=-float("inf"))
-        totals = tl.load(total + at, mask=exists, other=0)
-        columns = tl.arange(0, D)[None, None, :]
-        outs = tl.load(out + at[:, :, None] * D + columns, mask=exists[:, :, None], other=0)
-        scales = tl.exp(tops - tl.max(tops, 1)[:, None])
-        scales = scales / tl.sum(scales * totals, 1)[:, None]
-        attended = tl.sum(scales[:, :, None] * outs, 1).to(dtype)  # [heads, D]
-        parts = parts + (tl.reshape(attended, [CHUNK])[None, :],)
-    return parts
-
-
-@triton.jit
-def project_attended_kernel(
-    out, top, total, weight, x,
-    R: tl.constexpr, K: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, SPAN: tl.constexpr,
-    HEIGHT: tl.constexpr, CHUNK: tl.constexpr, TILES: tl.constexpr, PDL: tl.constexpr,
-):  # fmt: skip
-    if PDL:
-        tl.extra.cuda.gdc_launch_dependents()
-    first = tl.program_id(0) * (HEIGHT * TILES)
-    tiles = _load_tiles(weight + first * K, K, HEIGHT, CHUNK, TILES)
+    at = start + tl.arange(0, BLOCK)
+    there = at < stop
+    if GROWS:
+        there = there & (at < seen - 1)
+    key = tl.load(keys + at[:, None] * D + columns, mask=there[:, None], other=0)
+    value = tl.load(values + at[:, None] * D + columns, mask=there[:, None], other=0)
     if PDL:
         tl.extra.cuda.gdc_wait()
-    parts: tl.constexpr = K // D * SPLITS  # of one row
-    dtype: tl.constexpr = weight.dtype.element_ty
-    for r in range(0, R, 2):
-        a = _attended_row(out + r * parts * D, top + r * parts, total + r * parts, K, D, SPLITS, SPAN, CHUNK, dtype)
-        n = tl.minimum(r + 1, R - 1) * parts
-        b = _attended_row(out + n * D, top + n, total + n, K, D, SPLITS, SPAN, CHUNK, dtype)
-        for t in tl.static_range(TILES):
-            product = _dot_pair(tiles, t, a, b, K, CHUNK, TILES)
-            at, exists = _pair(r, first + t * HEIGHT, R, K, HEIGHT)
-            _add(x + at, product, exists)
+    if start < stop:
+        q = tl.load(query + pair * D + columns).to(tl.float32) * scale
+        if GROWS:
+            newest = (seen - 1) * D + columns  # [1, D]
+            key = tl.where((at == seen - 1)[:, None], tl.load(keys + newest), key)
+            value = tl.where((at == seen - 1)[:, None], tl.load(values + newest), value)
+        largest = -float("inf")
+        weights = 0.0
+        sums = tl.zeros([D], tl.float32)
+        while start < stop:
+            inside = at < stop
+            scores = tl.where(inside, tl.sum(key.to(tl.float32) * q, 1), -float("inf"))
+            larger = tl.maximum(largest, tl.max(scores, 0))
+            kept = tl.exp(largest - larger)
+            likely = tl.exp(scores - larger)
+            weights = weights * kept + tl.sum(likely, 0)
+            sums = sums * kept + tl.sum(likely[:, None] * value.to(tl.float32), 0)
+            largest = larger
+            start += BLOCK
+            at += BLOCK
+            inside = at < stop
+            key = tl.load(keys + at[:, None] * D + columns, mask=inside[:, None], other=0)
+            value = tl.load(values + at[:, None] * D + columns, mask=inside[:, None], other=0)
+        row = tl.arange(0, D)
+        dtype: tl.constexpr = attended.dtype.element_ty
+        if used == 1:
+            tl.store(attended + pair * D + row, (sums / weights).to(dtype))
+        else:
+            place = pair * SPLITS + split
+            tl.store(out + place * D + row, sums)
+            tl.store(top + place, largest)
+            tl.store(total + place, weights)
+            tl.debug_barrier()  # all threads' stores come before the one thread's arrival
+            arrived = tl.atomic_add(arrivals + pair, 1, sem="acq_rel", scope="gpu")
+            if arrived == used - 1:  # the last one puts the splits together, in their order
+                splits = tl.arange(0, SPAN)
+                mine = pair * SPLITS + splits
+                tops = tl.load(top + mine, mask=splits < used, other=-float("inf"), cache_modifier=".cg")
+                totals = tl.load(total + mine, mask=splits < used, other=0, cache_modifier=".cg")
+                outs = tl.load(
+                    out + mine[:, None] * D + columns, mask=(splits < used)[:, None], other=0, cache_modifier=".cg"
+                )
+                scales = tl.exp(tops - tl.max(tops, 0))
+                joined = tl.sum(scales[:, None] * outs, 0) / tl.sum(scales * totals, 0)
+                tl.store(attended + pair * D + row, joined.to(dtype))
+                tl.store(arrivals + pair, 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tiles", "programs"])
 def project_kernel(
-    hidden, weight, x,
+    hidden, weight, x, tiles, programs,
     R: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
-    HEIGHT: tl.constexpr, CHUNK: tl.constexpr, TILES: tl.constexpr, PDL: tl.constexpr,
+    WIDTH: tl.constexpr, ROWS: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
+    """A tile is taken in K / WIDTH chunks; what is ahead is the next chunk, or the first one of the next tile."""
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
-    first = tl.program_id(0) * (HEIGHT * TILES)
-    tiles = _load_tiles(weight + first * K, K, HEIGHT, CHUNK, TILES)
+    CHUNKS: tl.constexpr = (K + WIDTH - 1) // WIDTH
+    CHUNK: tl.constexpr = K // CHUNKS
+    tile = tl.program_id(0)
+    rows = tl.arange(0, ROWS)[:, None]
+    columns = tl.arange(0, WIDTH)[None, :]
+    inside = columns < CHUNK
+    base = weight + rows * K + columns
+    now = tl.load(base + tile.to(tl.int64) * (ROWS * K), mask=inside & (tile < tiles), other=0)
     if PDL:
         tl.extra.cuda.gdc_wait()
-    for r in range(0, R, 2):
-        a = _load_row(hidden + r * K, K, HEIGHT, CHUNK)
-        b = _load_row(hidden + tl.minimum(r + 1, R - 1) * K, K, HEIGHT, CHUNK)
-        for t in tl.static_range(TILES):
-            product = _dot_pair(tiles, t, a, b, K, CHUNK, TILES)
-            at, exists = _pair(r, first + t * HEIGHT, R, N, HEIGHT)
-            _add(x + at, product, exists)
+    dtype: tl.constexpr = weight.dtype.element_ty
+    row = tl.arange(0, 2)[None, :]
+    sums = tl.zeros([ROWS, 2], tl.float32)
+    chunk = 0
+    while tile < tiles:
+        last = chunk == CHUNKS - 1
+        next_chunk = tl.where(last, 0, chunk + 1)
+        next_tile = tl.where(last, tile + programs, tile)
+        place = next_tile.to(tl.int64) * (ROWS * K) + next_chunk * CHUNK
+        ahead = tl.load(base + place, mask=inside & (next_tile < tiles), other=0)
+        a = _row(hidden + chunk * CHUNK, CHUNK, WIDTH)
+        b = _row(hidden + (R - 1) * K + chunk * CHUNK, CHUNK, WIDTH)
+        sums += _dot_pair(now, a, b)
+        if last:
+            places = x + row * N + tile * ROWS + rows
+            before = tl.load(places, mask=row < R, other=0)
+            tl.store(places, before + sums.to(dtype).to(tl.float32), mask=row < R)
+            sums = tl.zeros([ROWS, 2], tl.float32)
+        now = ahead
+        tile = next_tile
+        chunk = next_chunk
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tiles", "programs"])
 def guided_logits_kernel(
-    x, gain, bias, eps, weight, coef, logits,
-    B: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
-    HEIGHT: tl.constexpr, CHUNK: tl.constexpr, TILES: tl.constexpr, PDL: tl.constexpr,
+    x, gain, bias, eps, weight, coef, logits, tiles, programs,
+    K: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
-    first = tl.program_id(0) * (HEIGHT * TILES)
-    tiles = _load_tiles(weight + first * K, K, HEIGHT, CHUNK, TILES)
-    gains = _load_row(gain, K, HEIGHT, CHUNK)
-    biases = _load_row(bias, K, HEIGHT, CHUNK)
+    tile = tl.program_id(0)
+    now = _tile(weight, tile, tiles, K, WIDTH, ROWS)
+    gains = _row(gain, K, WIDTH)
+    biases = _row(bias, K, WIDTH)
     if PDL:
         tl.extra.cuda.gdc_wait()
-    for b in tl.static_range(B):
-        text = _load_row(x + b * K, K, HEIGHT, CHUNK)
-        null = _load_row(x + (B + b) * K, K, HEIGHT, CHUNK)
-        text, null = _normalise_pair(text, null, gains, biases, eps, K, CHUNK, tl.float32)
-        guided = ()
-        for c in tl.static_range(K // CHUNK):
-            guided = guided + ((null[c] + (text[c] - null[c]) * coef).to(weight.dtype.element_ty),)
-        for t in tl.static_range(TILES):
-            product = tiles[t].to(tl.float32) * guided[0].to(tl.float32)
-            for c in tl.static_range(1, K // CHUNK):
-                product += tiles[c * TILES + t].to(tl.float32) * guided[c].to(tl.float32)
-            rounded = tl.sum(product, 1).to(tiles[t].dtype)
-            at = logits + b * N + first + t * HEIGHT + tl.arange(0, HEIGHT)
-            tl.store(at, rounded.to(tl.float32))
+    dtype: tl.constexpr = weight.dtype.element_ty
+    text, null = _norm_pair(x, x + K, gains, biases, eps, K, WIDTH)
+    guided = (null + (text - null) * coef).to(dtype).to(tl.float32)[None, :]
+    rows = tl.arange(0, ROWS)
+    while tile < tiles:
+        ahead = _tile(weight, tile + programs, tiles, K, WIDTH, ROWS)
+        product = tl.sum(now.to(tl.float32) * guided, 1).to(dtype)
+        tl.store(logits + tile * ROWS + rows, product.to(tl.float32))
+        now = ahead
+        tile += programs
 
 
 @triton.jit

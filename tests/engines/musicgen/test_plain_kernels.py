@@ -5,10 +5,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - everybody's name for it
 
 from harmonia_lab.engines.musicgen import gpu_step
-from harmonia_lab.engines.musicgen import plain_kernels as kernels
 from harmonia_lab.engines.musicgen.decoding import Pass, Sequencer
 from harmonia_lab.engines.musicgen.gpu_step import GpuStep, StepShape
-from harmonia_lab.engines.musicgen.kernel_plans import PLANS, Partial, Plan, plan
+from harmonia_lab.engines.musicgen.kernel_plans import PLANS, Plan, plan
 from harmonia_lab.engines.musicgen.lm_weights import Attention, Layer, Norm
 from harmonia_lab.engines.musicgen.sampling import Sampling
 
@@ -130,31 +129,22 @@ def test_kernels_round_where_decoding_rounds(dtype, monkeypatch):
         torch.testing.assert_close(step._logits, expected, rtol=0, atol=16 * torch.finfo(dtype).eps)
 
 
-def test_an_empty_split_has_no_weight():
-    query, cache = torch.randn(1, 64), torch.randn(1, 2, HEADS, 9, 32)
-    partial = Partial.allocate(1, HEADS, 4, 32, "cpu")
-    kernels.attend(query, cache, torch.tensor([2]), torch.tensor([0]), partial)
-    assert partial.top[..., 2:].eq(-torch.inf).all()
-    assert not partial.total[..., 2:].any()
-    assert not partial.out[..., 2:, :].any()
-    assert partial.total[..., :2].eq(1).all()
-
-
 @pytest.mark.parametrize("dim", [64, 1024, 1536, 2048])
 @pytest.mark.parametrize("itemsize", [2, 4])
-@pytest.mark.parametrize("processors", [58, 132])
-@pytest.mark.parametrize("rows", [1, 8])
-def test_plans_cut_every_matrix_of_a_model_into_whole_blocks(dim, itemsize, processors, rows):
+def test_plans_cut_every_matrix_of_a_model_into_whole_tiles(dim, itemsize):
     for outputs, inputs in [(dim, dim), (3 * dim, dim), (4 * dim, dim), (dim, 4 * dim), (8192, dim), (16384, dim)]:
-        chosen = plan(outputs, inputs, itemsize, processors, rows)
-        assert outputs % chosen.block(itemsize) == 0
-        assert inputs % chosen.chunk == 0
-        assert chosen.height(itemsize) * chosen.chunk * itemsize == chosen.warps * 32 * 16
-        assert chosen.height(itemsize) <= 32
+        chosen = plan(outputs, inputs, itemsize)
+        assert outputs % chosen.rows == 0
+        assert chosen.width >= inputs or inputs % chosen.width == 0
+        assert chosen.rows * chosen.width * itemsize <= 16384
 
 
-def test_a_plan_can_be_set_for_one_matrix(monkeypatch):
-    monkeypatch.setitem(PLANS, (1024, 1024), Plan(8, 256, 1))
-    assert plan(1024, 1024, 2, 132, 2) == Plan(8, 256, 1)
-    assert plan(1024, 1024, 2, 132, 8) != Plan(8, 256, 1)
-    assert plan(1024, 1024, 4, 132, 2) != Plan(8, 256, 1)
+def test_what_no_tile_divides_is_refused():
+    with pytest.raises(ValueError, match="columns"):
+        plan(1024, 5000, 2)
+
+
+def test_a_plan_can_be_set_for_one_matrix_in_half_precision(monkeypatch):
+    monkeypatch.setitem(PLANS, (1024, 1024), Plan(8, 256, 1, 1))
+    assert plan(1024, 1024, 2) == Plan(8, 256, 1, 1)
+    assert plan(1024, 1024, 4) != Plan(8, 256, 1, 1)
