@@ -135,9 +135,8 @@ class Generation:
         try:
             self.cancel_token.raise_if_cancelled()
             self._folder.create()
-            if self.request.metadata is None:  # else it renders at once, and makes no room for a language model
-                self._audio_engine.prepare()
             if self.request.metadata is None:
+                self._audio_engine.prepare()  # with metadata it renders at once, and makes no room for stage 1
                 self._emit(
                     MetadataGenerationStarted(
                         generation_id=self.id,

@@ -173,23 +173,14 @@ class GpuStep:
         device = self.table.device
         with torch.cuda.device(device), self._drawing_from(generators):  # streams, events and graphs are the device's
             assert self._graph is not None
-            launched: deque[torch.cuda.Event] = deque()
-            ahead, done_at = 2, 0.0
+            queue = _Queue()
             try:
                 for number in range(first, steps):
                     self._graph.replay()
-                    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-                    event.record()
-                    launched.append(event)
-                    while len(launched) > ahead:
-                        launched.popleft().synchronize()
-                        now = time.perf_counter()
-                        step_s, done_at = now - done_at, now
-                        ahead = max(2, min(MOST_AHEAD, round(AHEAD_S / max(step_s, 1e-6))))
+                    queue.launched()
                     yield number
             finally:
-                if launched:
-                    launched[-1].synchronize()  # the buffers are another song's afterwards
+                queue.drain()  # the buffers are another song's afterwards
 
     def bytes(self) -> int:
         """What the caches hold, by far the most of the buffers."""
@@ -289,6 +280,32 @@ class _Rows(NamedTuple):
             matrices.project(self.attended, cross.dense_out, x)
         matrices.norm_project(x, layer.norm, layer.dense_up, self.hidden, gelu=True)
         matrices.project(self.hidden, layer.dense_down, x)
+
+
+class _Queue:
+    """The steps that are launched and not done yet, and how many that may be: as many as take AHEAD_S seconds."""
+
+    def __init__(self) -> None:
+        self._events: deque[torch.cuda.Event] = deque()
+        self._most, self._done_at = 2, 0.0
+
+    def launched(self) -> None:
+        """Note a step; wait while there are too many."""
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        self._events.append(event)
+        while len(self._events) > self._most:
+            oldest = self._events.popleft()
+            waiting = not oldest.query()  # type: ignore[no-untyped-call]
+            oldest.synchronize()
+            now = time.perf_counter()
+            if waiting:  # so the time since the one before is the GPU's, not Python's
+                self._most = max(2, min(MOST_AHEAD, round(AHEAD_S / (now - self._done_at))))
+            self._done_at = now
+
+    def drain(self) -> None:
+        if self._events:
+            self._events[-1].synchronize()
 
 
 @cache
