@@ -2,6 +2,7 @@
 
 Owns their order, their limits, and the folder of results: `rows.jsonl`, `log.txt`, `profile.txt`, `environment.json`.
 A part that fails or hangs costs its own limit and no other part; `--parts` repeats some of them, and adds to the rows.
+While a part measures, the next one imports its libraries, which takes seconds and touches no GPU, and waits.
 """
 
 from __future__ import annotations
@@ -78,52 +79,87 @@ def run(options: argparse.Namespace) -> int:
             print(f"measure: {line}", file=sys.stderr)
         if lacking:
             return 1
-        ended = [_part(part, options, environment) for part in PARTS if part.name in names]
+        ended = _run_parts([part for part in PARTS if part.name in names], options, environment)
     _keep_small(options.out)
     print(report(Rows(options.out / "rows.jsonl").read()))
     return 0 if all(status == "done" for status in ended) else 1
 
 
-def _part(part: Part, options: argparse.Namespace, environment: dict[str, str]) -> str:
-    """Run a part, within its limit; say how it ended."""
-    # A rehearsal computes on a CPU that may be busy: it is held to the steps, not to their time.
-    limit_s = part.limit_s * (6 if options.rehearse else 1)
-    command = [sys.executable, "-m", "benchmarks.gpu.part", part.name, "--out", str(options.out)]
-    command += ["--limit", str(limit_s - 3), *(["--rehearse"] if options.rehearse else [])]
-    print(f"== {part.name}: {part.answers} (at most {limit_s:g} s)", flush=True)
-    begun = time.monotonic()
-    with (options.out / "log.txt").open("a") as log:
-        log.write(f"== {part.name}\n")
-        log.flush()
-        at = log.tell()
-        child = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+def _run_parts(parts: list[Part], options: argparse.Namespace, environment: dict[str, str]) -> list[str]:
+    """Run the parts one after the other; return how each ended. The first may say that the rest can't work."""
+    ended: list[str] = []
+    ahead = [_Child(part, options, environment) for part in parts[:1]]
+    try:
+        for number, part in enumerate(parts):
+            child = ahead.pop()
+            child.go()
+            ahead += [_Child(each, options, environment) for each in parts[number + 1 : number + 2]]
+            ended.append(_finish(part, child, options.out))
+            if ended[-1] == "stopped":
+                print(f"measure: the rest can't work here; {options.out / 'log.txt'} says why", file=sys.stderr)
+                break
+    finally:
+        for child in ahead:
+            child.end()
+    return ended
+
+
+class _Child:
+    """A part's process, which imports what it needs and then waits for a line. Its output goes to a file of its own."""
+
+    def __init__(self, part: Part, options: argparse.Namespace, environment: dict[str, str]) -> None:
+        # A rehearsal computes on a CPU that may be busy: it is held to the steps, not to their time.
+        self.limit_s = part.limit_s * (6 if options.rehearse else 1)
+        command = [sys.executable, "-m", "benchmarks.gpu.part", part.name, "--out", str(options.out)]
+        command += ["--limit", str(self.limit_s - 3), *(["--rehearse"] if options.rehearse else [])]
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - it is read when the part has ended
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=self._said, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
+        self._begun = time.monotonic()
+
+    def go(self) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it ended already, and says why
+            self._process.stdin.write(b"go\n")
+            self._process.stdin.close()
+        self._begun = time.monotonic()
+
+    def wait(self) -> tuple[int | None, float]:
+        """Its exit status, None where it ran past its limit, and the seconds since it was told to go."""
         try:
-            code: int | None = child.wait(limit_s)
+            code: int | None = self._process.wait(self.limit_s)
         except subprocess.TimeoutExpired:
             code = None
-        finally:
-            _end(child)
+        self.end()
+        return code, time.monotonic() - self._begun
+
+    def said(self) -> str:
+        self._said.seek(0)
+        return self._said.read().decode(errors="replace")
+
+    def end(self) -> None:
+        """The process and what it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(10)
+
+
+def _finish(part: Part, child: _Child, out: Path) -> str:
+    """Wait for a part, within its limit; write its log and how it ended."""
+    print(f"== {part.name}: {part.answers} (at most {child.limit_s:g} s)", flush=True)
+    code, seconds = child.wait()
+    said = child.said()
+    with (out / "log.txt").open("a") as log:
+        log.write(f"== {part.name}\n{said}")
     status = {0: "done", None: "timeout", STOPPED: "stopped"}.get(code, "failed")
-    said = (options.out / "log.txt").read_text(errors="replace")[at:].splitlines()
-    why = next((line for line in reversed(said) if line.strip()), "") if status != "done" else ""
-    seconds = time.monotonic() - begun
-    Rows(options.out / "rows.jsonl").write(
-        part.name, "part", seconds, status=status, seconds=round(seconds, 1), limit_s=limit_s, why=why[:300]
+    why = next((line for line in reversed(said.splitlines()) if line.strip()), "") if status != "done" else ""
+    Rows(out / "rows.jsonl").write(
+        part.name, "part", seconds, status=status, seconds=round(seconds, 1), limit_s=child.limit_s, why=why[:300]
     )
     print(f"   {status} after {seconds:.1f} s {why[:160]}", flush=True)
-    if status == "stopped":
-        raise SystemExit(f"measure: the rest can't work here; {options.out / 'log.txt'} says why")
     return status
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """The part and what it started."""
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait(10)
 
 
 def _environment(site: Path | None, scratch: Path) -> dict[str, str]:

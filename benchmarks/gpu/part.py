@@ -1,6 +1,7 @@
 """Run one part of the measurement in this process: `python -m benchmarks.gpu.part NAME OPTIONS`, started by `measure`.
 
-Owns the process's settings: no model hub, no TF32, messages at once.
+Owns the process's settings (no model hub, no TF32), and what is imported before `measure` says by a line on standard
+input that it is this part's turn: nothing before that line touches the GPU.
 """
 
 from __future__ import annotations
@@ -26,15 +27,27 @@ def main(arguments: list[str] | None = None) -> int:
 
     from benchmarks.gpu.bench import Bench  # noqa: PLC0415
 
+    part = importlib.import_module(f"benchmarks.gpu.parts.{options.name}")
+    if options.name != "machine":  # which says what is missing
+        _import_ahead()
+    if not sys.stdin.readline():
+        return 1  # `measure` is gone
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if options.rehearse:
         torch.set_num_threads(1)  # tiny matrices gain nothing from more, and lose where the cores are busy
     device = torch.device("cuda" if torch.cuda.is_available() and not options.rehearse else "cpu")
-    part = importlib.import_module(f"benchmarks.gpu.parts.{options.name}")
     with tempfile.TemporaryDirectory(prefix="harmonia-gpu-") as scratch:
         bench = Bench(options.name, device, options.rehearse, options.limit, options.out, Path(scratch))
         ended = part.run(bench)
     return int(ended or 0)
+
+
+def _import_ahead() -> None:
+    from harmonia_lab import lab  # noqa: F401, PLC0415
+    from harmonia_lab.engines.musicgen import decoder  # noqa: F401, PLC0415
+    from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft  # noqa: PLC0415
+
+    load_audiocraft()
 
 
 if __name__ == "__main__":

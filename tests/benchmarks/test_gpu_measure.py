@@ -66,6 +66,7 @@ def test_a_part_that_hangs_costs_its_own_limit_and_its_rows_stay(tmp_path, monke
         "name, out = sys.argv[1], pathlib.Path(sys.argv[3])\n"
         "with (out / 'rows.jsonl').open('a') as file:\n"
         '    file.write(\'{"part": "%s", "kind": "missing", "at": 0, "problems": []}\\n\' % name)\n'
+        "sys.stdin.readline()\n"
         "print('begun', flush=True)\n"
         "time.sleep(600 if name == 'tokens' else 0)\n"
         "sys.exit(name == 'speed')\n"

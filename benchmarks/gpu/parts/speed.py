@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 ROUNDS = 3
 OURS, EAGER, AUDIOCRAFT, TRANSFORMERS = "ours", "ours, no graphs", "audiocraft", "transformers"
-STEPS = {OURS: 64, EAGER: 32, AUDIOCRAFT: 32, TRANSFORMERS: 32}
+STEPS = {OURS: 64, EAGER: 32, AUDIOCRAFT: 16, TRANSFORMERS: 16}
+"""Counted in a round. The peers take tens of milliseconds for one."""
 TRANSFORMERS_IS = "sdpa attention, dynamic cache: it has neither a static cache nor a compiled step for MusicGen"
 
 

@@ -34,7 +34,7 @@ def run(bench: Bench) -> None:
     del musicgen
     bench.free()
     musicgen = bench.build("small", bench.half)
-    _rounded(bench, musicgen, "small", frames=24 if bench.rehearse else 120)
+    _rounded(bench, musicgen, "small", frames=24 if bench.rehearse else 80)
     del musicgen
     bench.free()
     if bench.time_for("melody, float32", 12):

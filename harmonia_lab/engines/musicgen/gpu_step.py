@@ -4,9 +4,8 @@ Owns the buffers, which stay from window to window and from song to song, the or
 how far the CPU may run ahead. One recording serves every position, since the step's number and the length of the text
 are read on the device. Sampling is inside the graph, so nothing is read back between steps.
 
-The kernels are `triton_kernels.py`'s, or torch's operations (`plain_kernels.py`) where there is no Triton, and for the
-matrices of more rows than Triton's kernels serve. `decoding.py` has the same step without buffers, for CPUs, and for a
-GPU where recording fails.
+The kernels are `triton_kernels.py`'s, or torch's operations (`plain_kernels.py`) where there is no Triton.
+`decoding.py` has the same step without buffers, for CPUs, and for a GPU where recording fails.
 
 torch's rules for graphs, and how they are kept. What a graph reads and writes stays where it is: the buffers are
 allocated before. No shape and no host value changes between replays. Random generators other than the device's own are
@@ -44,9 +43,6 @@ enough to keep the GPU busy while Python does something else."""
 STEPS_ROOM = 256
 TEXT_ROOM = 32
 """Buffers are as long as a multiple of these, so that a song that is a little longer needs no other recording."""
-
-MATRIX_ROWS = 2
-"""Up to so many rows, Triton's matrix kernels are the faster ones; beyond, cuBLAS's, on tensor cores."""
 
 
 def room(length: int, unit: int = STEPS_ROOM) -> int:
@@ -105,14 +101,13 @@ class GpuStep:
                 torch.zeros(number, 2, heads, shape.text, width, dtype=dtype, device=device) if shape.text else None
                 for _ in weights.layers
             ]
-            kernels_of_rows = self._kernels if number <= MATRIX_ROWS else plain_kernels
             part = slice(start, start + number)
             lead, text_length, nothing = (torch.zeros(1, dtype=torch.long, device=device) for _ in range(3))
             partial = Partial.allocate(number, heads, _splits(number * heads, device), width, device)
             text_partial = Partial.allocate(number, heads, 1, width, device)
             buffers = self._x[part], self._query[part], self._attended[part], self._hidden[part], caches, text
             counters = lead, text_length, nothing
-            self.passes.append(_Rows(*buffers, *counters, partial, text_partial, self._kernels, kernels_of_rows))
+            self.passes.append(_Rows(*buffers, *counters, partial, text_partial, self._kernels))
             start += number
         self._generators = [torch.Generator(device) for _ in range(shape.generators)]
         self._noise = None
@@ -153,9 +148,8 @@ class GpuStep:
             )
             for number, layer in enumerate(weights.layers):
                 rows.run(number, layer, self.step)
-        matrices = kernels if len(self._x) <= MATRIX_ROWS else plain_kernels
         logits = self._logits.view(self.shape.prompts, -1)
-        matrices.guided_logits(self._x, weights.norm, weights.dense_heads, self.shape.coef, logits)
+        kernels.guided_logits(self._x, weights.norm, weights.dense_heads, self.shape.coef, logits)
         self._choose()
         self.step.add_(1)
 
@@ -263,23 +257,22 @@ class _Rows(NamedTuple):
     partial: Partial
     text_partial: Partial
     kernels: ModuleType
-    matrices: ModuleType
 
     def run(self, number: int, layer: Layer, step: Tensor) -> None:
         """Take the position that `step` - 1 stands at through layer `number`."""
-        kernels, matrices, x = self.kernels, self.matrices, self.x
+        kernels, x = self.kernels, self.x
         cache, text, own, cross = self.caches[number].both, self.text[number], layer.own, layer.cross
-        matrices.norm_project_cache(x, own.norm, own.dense_into, self.query, cache, step, self.lead)
+        kernels.norm_project_cache(x, own.norm, own.dense_into, self.query, cache, step, self.lead)
         kernels.attend(self.query, cache, step, self.lead, self.attended, self.partial, grows=True)
-        matrices.project(self.attended, own.dense_out, x)
+        kernels.project(self.attended, own.dense_out, x)
         if cross is not None and text is not None:
-            matrices.norm_project(x, cross.norm, cross.dense_into, self.query)
+            kernels.norm_project(x, cross.norm, cross.dense_into, self.query)
             kernels.attend(
                 self.query, text, self.text_length, self.nothing, self.attended, self.text_partial, grows=False
             )
-            matrices.project(self.attended, cross.dense_out, x)
-        matrices.norm_project(x, layer.norm, layer.dense_up, self.hidden, gelu=True)
-        matrices.project(self.hidden, layer.dense_down, x)
+            kernels.project(self.attended, cross.dense_out, x)
+        kernels.norm_project(x, layer.norm, layer.dense_up, self.hidden, gelu=True)
+        kernels.project(self.hidden, layer.dense_down, x)
 
 
 class _Queue:
@@ -321,11 +314,11 @@ def kernels_for(device: torch.device) -> ModuleType:
 
 
 def _splits(pairs: int, device: torch.device) -> int:
-    """Into how many parts attention is split at most: rows × heads × parts are four programs a multiprocessor."""
+    """Into how many parts attention is split at most: rows × heads × parts are up to four programs a multiprocessor."""
     if device.type != "cuda":
         return 2
     processors = torch.cuda.get_device_properties(device).multi_processor_count
     splits = 1
-    while splits < 16 and pairs * splits < 4 * processors:
+    while splits < 16 and pairs * splits * 2 <= 4 * processors:
         splits *= 2
     return splits

@@ -4,9 +4,10 @@ Owns the launches: grids, tile sizes and programmatic dependent launch. `triton_
 functions, their arguments and their rounding are those of `plain_kernels.py`, whose docstrings explain the shapes;
 `kernel_plans.py` chooses the tile sizes. Only import this module where Triton is installed.
 
-The matrix kernels serve one prompt and its null prompt: two rows, or one. Nothing is allocated and nothing is read
-back, so a step can be recorded into a CUDA graph, after a first step outside of one has compiled the kernels. All
-tensors are contiguous, and on the current device.
+One prompt and its null prompt (two rows, or one) are multiplied by our matrix kernels, which read each weight once;
+more rows by cuBLAS, whose tensor cores are faster there. Nothing is read back, so a step can be recorded into a CUDA
+graph, after a first step outside of one has compiled the kernels. All tensors are contiguous, and on the current
+device.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from harmonia_lab.engines.musicgen.triton_sources import (
     attend_kernel,
     embed_kernel,
     guided_logits_kernel,
+    keep_kernel,
+    norm_kernel,
     norm_project_cache_kernel,
     norm_project_kernel,
     project_kernel,
@@ -39,6 +42,9 @@ __all__ = [
     "project",
     "sample",
 ]
+
+MATRIX_ROWS = 2
+"""Rows of activations that our matrix kernels serve; on an H200, cuBLAS is the faster one from four on."""
 
 POSITIONS = 128
 """Positions of a cache that a program of `attend` reads at once, at most."""
@@ -72,6 +78,11 @@ def embed(
 
 def norm_project(x: Tensor, norm: Norm, weight: Tensor, out: Tensor, *, gelu: bool = False) -> None:
     rows, dim = x.shape
+    if rows > MATRIX_ROWS:
+        torch.mm(_normalised(x, norm, weight.dtype), weight.t(), out=out)
+        if gelu:
+            torch.ops.aten.gelu_(out)
+        return
     grid, sizes, tiling = _tiling(weight)
     arguments = (x, norm.weight, norm.bias, norm.eps, weight, out, *sizes)
     norm_project_kernel[grid](*arguments, R=rows, N=len(weight), K=dim, GELU=gelu, **tiling)
@@ -82,6 +93,13 @@ def norm_project_cache(
 ) -> None:
     rows, dim = x.shape
     positions, width = keys_values.shape[3:]
+    if rows > MATRIX_ROWS:
+        projected = _normalised(x, norm, weight.dtype) @ weight.t()  # [R, 3 d]
+        block = min(512, dim & -dim)  # a power of two that divides the width, so that a block is of one kind
+        grid_of_blocks = (rows, 3 * dim // block)
+        places = (projected, query, keys_values, step, lead, positions)
+        keep_kernel[grid_of_blocks](*places, K=dim, D=width, BLOCK=block, **_launch(x, warps=4))
+        return
     grid, sizes, tiling = _tiling(weight)
     if width % tiling["ROWS"]:
         raise ValueError(f"A tile of {tiling['ROWS']} rows spans heads of width {width}.")
@@ -103,6 +121,9 @@ def attend(
 
 
 def project(hidden: Tensor, weight: Tensor, x: Tensor) -> None:
+    if len(x) > MATRIX_ROWS:
+        x.add_(hidden @ weight.t())
+        return
     outputs, inputs = weight.shape
     grid, sizes, tiling = _tiling(weight)
     project_kernel[grid](hidden, weight, x, *sizes, R=len(x), N=outputs, K=inputs, **tiling)
@@ -110,6 +131,10 @@ def project(hidden: Tensor, weight: Tensor, x: Tensor) -> None:
 
 def guided_logits(x: Tensor, norm: Norm, weight: Tensor, coef: float, logits: Tensor) -> None:
     dim = weight.shape[1]
+    if len(x) > MATRIX_ROWS:
+        with_text, without = _normalised(x, norm, torch.float32).chunk(2)
+        logits.copy_(torch.lerp(without, with_text, coef).to(weight.dtype) @ weight.t())
+        return
     grid, sizes, tiling = _tiling(weight)
     arguments = (x, norm.weight, norm.bias, norm.eps, weight, float(coef), logits, *sizes)
     guided_logits_kernel[grid](*arguments, K=dim, **tiling)
@@ -131,6 +156,15 @@ def sample(
     arguments = (logits, logits if greedy else noise, known, sequence, step, float(temp), top_k, rows)
     kinds = {"CARD": card, "BLOCK": block, "GREEDY": greedy, "CUT": not greedy and top_k > 0}
     sample_kernel[rows,](*arguments, **kinds, **_launch(logits, warps=4))
+
+
+def _normalised(x: Tensor, norm: Norm, dtype: torch.dtype) -> Tensor:
+    """Return layer_norm(x), [R, d], in the precision of the product that follows."""
+    rows, dim = x.shape
+    out = torch.empty(rows, dim, dtype=dtype, device=x.device)
+    width = 1 << (dim - 1).bit_length()
+    norm_kernel[rows,](x, norm.weight, norm.bias, norm.eps, out, K=dim, WIDTH=width, **_launch(x, warps=4))
+    return out
 
 
 def _launch(tensor: Tensor, warps: int) -> dict[str, Any]:

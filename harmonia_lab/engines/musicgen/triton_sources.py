@@ -25,6 +25,8 @@ __all__ = [
     "attend_kernel",
     "embed_kernel",
     "guided_logits_kernel",
+    "keep_kernel",
+    "norm_kernel",
     "norm_project_cache_kernel",
     "norm_project_kernel",
     "project_kernel",
@@ -49,24 +51,21 @@ def _row(values, K: tl.constexpr, WIDTH: tl.constexpr):
 
 
 @triton.jit
-def _sum_pair(a, b):
-    """Returns the sums of a and b, from one reduction."""
-    return tl.split(tl.sum(tl.join(a, b), 0))
-
-
-@triton.jit
 def _norm_pair(x, other, gain, bias, eps, K: tl.constexpr, WIDTH: tl.constexpr):
-    """x, other: pointers to two rows of K float32 values. Returns the layer norm of each, float32 [WIDTH]."""
-    inside = tl.arange(0, WIDTH) < K
+    """x, other: pointers to two rows of K float32 values. Returns the layer norm of each, float32 [WIDTH].
+
+    Sums and sums of squares come from one reduction, since all warps wait for one.
+    """
     a = _row(x, K, WIDTH)
     b = _row(other, K, WIDTH)
-    mean_a, mean_b = _sum_pair(a, b)
-    a = tl.where(inside, a - mean_a / K, 0)
-    b = tl.where(inside, b - mean_b / K, 0)
-    square_a, square_b = _sum_pair(a * a, b * b)
-    a = a * tl.math.rsqrt(square_a / K + eps) * gain + bias
-    b = b * tl.math.rsqrt(square_b / K + eps) * gain + bias
-    return a, b
+    moments = tl.sum(tl.join(tl.join(a, b), tl.join(a * a, b * b)), 0)  # [row, moment]
+    sums, squares = tl.split(moments)
+    mean_a, mean_b = tl.split(sums / K)
+    square_a, square_b = tl.split(squares / K)
+    scale_a = tl.math.rsqrt(tl.maximum(square_a - mean_a * mean_a, 0) + eps)
+    scale_b = tl.math.rsqrt(tl.maximum(square_b - mean_b * mean_b, 0) + eps)
+    # Beyond K, gain and bias are 0.
+    return (a - mean_a) * scale_a * gain + bias, (b - mean_b) * scale_b * gain + bias
 
 
 @triton.jit
@@ -266,6 +265,9 @@ def project_kernel(
     dtype: tl.constexpr = weight.dtype.element_ty
     row = tl.arange(0, 2)[None, :]
     sums = tl.zeros([ROWS, 2], tl.float32)
+    if CHUNKS > 1:
+        a = _row(hidden, CHUNK, WIDTH)
+        b = _row(hidden + (R - 1) * K, CHUNK, WIDTH)
     chunk = 0
     while tile < tiles:
         last = chunk == CHUNKS - 1
@@ -273,8 +275,12 @@ def project_kernel(
         next_tile = tl.where(last, tile + programs, tile)
         place = next_tile.to(tl.int64) * (ROWS * K) + next_chunk * CHUNK
         ahead = tl.load(base + place, mask=inside & (next_tile < tiles), other=0)
-        a = _row(hidden + chunk * CHUNK, CHUNK, WIDTH)
-        b = _row(hidden + (R - 1) * K + chunk * CHUNK, CHUNK, WIDTH)
+        if CHUNKS > 1:
+            next_a = _row(hidden + next_chunk * CHUNK, CHUNK, WIDTH)
+            next_b = _row(hidden + (R - 1) * K + next_chunk * CHUNK, CHUNK, WIDTH)
+        else:  # in the loop, where it costs fewer registers
+            a = _row(hidden, CHUNK, WIDTH)
+            b = _row(hidden + (R - 1) * K, CHUNK, WIDTH)
         sums += _dot_pair(now, a, b)
         if last:
             places = x + row * N + tile * ROWS + rows
@@ -282,8 +288,55 @@ def project_kernel(
             tl.store(places, before + sums.to(dtype).to(tl.float32), mask=row < R)
             sums = tl.zeros([ROWS, 2], tl.float32)
         now = ahead
+        if CHUNKS > 1:
+            a = next_a
+            b = next_b
         tile = next_tile
         chunk = next_chunk
+
+
+@triton.jit
+def norm_kernel(
+    x, gain, bias, eps, out,
+    K: tl.constexpr, WIDTH: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """One row a program, for as many rows as there are."""
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+    row = tl.program_id(0)
+    columns = tl.arange(0, WIDTH)
+    inside = columns < K
+    gains = _row(gain, K, WIDTH)
+    biases = _row(bias, K, WIDTH)
+    if PDL:
+        tl.extra.cuda.gdc_wait()
+    values = _row(x + row * K, K, WIDTH)
+    mean = tl.sum(values, 0) / K
+    values = tl.where(inside, values - mean, 0)
+    scale = tl.math.rsqrt(tl.sum(values * values, 0) / K + eps)
+    tl.store(out + row * K + columns, (values * scale * gains + biases).to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit(do_not_specialize=["positions"])
+def keep_kernel(
+    projected, query, keys_values, step, lead, positions,
+    K: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """projected: [R, 3 K]: queries go to `query`, keys and values to their place."""
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+    row = tl.program_id(0)
+    start = tl.program_id(1) * BLOCK
+    columns = start + tl.arange(0, BLOCK)
+    values = tl.load(projected + row * (3 * K) + columns)
+    if start < K:
+        tl.store(query + row * K + columns, values)
+    else:
+        at = tl.load(step) - 1 + tl.load(lead)
+        head = ((columns - K) // D).to(tl.int64)
+        place = row.to(tl.int64) * (positions.to(tl.int64) * (2 * K)) + (head * positions + at) * D + columns % D
+        tl.store(keys_values + place, values)
 
 
 @triton.jit(do_not_specialize=["tiles", "programs"])
@@ -315,19 +368,34 @@ def guided_logits_kernel(
 def _top_k_bits(bits, top_k, CARD: tl.constexpr):
     """bits: int32 of probabilities. Returns a bound that as many of them reach as reach the k-th largest.
 
-    Floats from 0 on are ordered as their bits are, so the bound is found by bisection.
+    Floats from 0 on are ordered as their bits are. Each round counts how many reach three bounds, in one sum of three
+    fields of 20 bits, and goes on in one of the four parts between them.
     """
     low = 0  # CARD probabilities reach it, at least top_k
-    high = 0x3F800001  # above the bits of 1.0: none reaches it
+    high = 0x3F800004  # above the bits of 1.0: none reaches it
     reaching = CARD
     while (high - low > 1) & (reaching != top_k):
-        middle = (low + high) // 2
-        count = tl.sum((bits >= middle).to(tl.int32), 0)
-        if count >= top_k:
-            low = middle
-            reaching = count
+        part = tl.maximum((high - low) // 4, 1)
+        fields = (bits >= low + part).to(tl.int64)
+        fields += (bits >= low + 2 * part).to(tl.int64) << 20
+        fields += (bits >= low + 3 * part).to(tl.int64) << 40
+        counts = tl.sum(fields, 0)
+        first = (counts & 0xFFFFF).to(tl.int32)
+        second = ((counts >> 20) & 0xFFFFF).to(tl.int32)
+        third = (counts >> 40).to(tl.int32)
+        if third >= top_k:
+            low += 3 * part
+            reaching = third
+        elif second >= top_k:
+            high = low + 3 * part
+            low += 2 * part
+            reaching = second
+        elif first >= top_k:
+            high = low + 2 * part
+            low += part
+            reaching = first
         else:
-            high = middle
+            high = low + part
     return low
 
 

@@ -18,7 +18,9 @@ TOLERANCES = {torch.float32: (1e-5, 1e-5), torch.float16: (2e-3, 1e-4)}
 
 # Not bfloat16, to which the interpreter rounds towards zero.
 EVERY_SHAPE = [
-    (dtype, dim, rows) for dtype in (torch.float32, torch.float16) for dim, rows in [(64, 1), (64, 2), (96, 2)]
+    (dtype, dim, rows)
+    for dtype in (torch.float32, torch.float16)
+    for dim, rows in [(64, 1), (64, 2), (96, 2), (64, 8), (96, 4)]
 ]
 
 
@@ -139,6 +141,16 @@ def test_guided_logits(shape):
     call(plain, theirs)
     steps = 256 if dtype == torch.float32 else 8  # guidance multiplies the difference of two rounded values
     torch.testing.assert_close(ours, theirs, rtol=0, atol=steps * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_guided_logits_of_several_prompts(dtype):
+    torch.manual_seed(5)
+    x, norm, weight = 1 + exact(6, 96), norm_of(96), matrix(128, 96, dtype)
+    ours, theirs = torch.empty(3, 128), torch.empty(3, 128)
+    for module, logits in (kernels, ours), (plain, theirs):
+        module.guided_logits(x, norm, weight, 3.0, logits)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=8 * max(torch.finfo(dtype).eps, 1e-6))
 
 
 @pytest.mark.parametrize("plan", [Plan(4, 64, 4, 1), Plan(8, 64, 8, 4), Plan(2, 128, 2, 1)])
