@@ -101,6 +101,7 @@ def _run_parts(parts: list[Part], options: argparse.Namespace, environment: dict
     finally:
         for child in ahead:
             child.end()
+            child.said()
     return ended
 
 
@@ -136,8 +137,10 @@ class _Child:
         return code, time.monotonic() - self._begun
 
     def said(self) -> str:
-        self._said.seek(0)
-        return self._said.read().decode(errors="replace")
+        """What it printed; once, after it has ended."""
+        with self._said as file:
+            file.seek(0)
+            return file.read().decode(errors="replace")
 
     def end(self) -> None:
         """The process and what it started."""

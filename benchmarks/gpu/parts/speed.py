@@ -101,11 +101,19 @@ def _rounds(bench: Bench, cell: Cell, loops: dict[str, Loop]) -> Iterator[tuple[
     measured: dict[str, list[float]] = {name: [] for name in cell.loops if name in loops}
     firsts: dict[str, float] = {}
     for number in range((1 if bench.rehearse else ROUNDS) + 1):
-        for name, seconds in measured.items():
+        for name, seconds in list(measured.items()):
             steps = _steps(bench, name) if number else 1
             watch = Stopwatch(bench.device, WARM_UP)
             begun = time.perf_counter()
-            loops[name].run(prompts(cell.batch), cell.position, steps + WARM_UP, watch)
+            try:
+                loops[name].run(prompts(cell.batch), cell.position, steps + WARM_UP, watch)
+            except Exception as error:  # noqa: BLE001 - a loop that fails costs its own row only
+                said = " ".join(str(error).split())[:200]
+                bench.unreached(
+                    f"{name}, batch {cell.batch}, position {cell.position}", f"{type(error).__name__}: {said}"
+                )
+                del measured[name]
+                continue
             if number:
                 seconds.append(statistics.median(watch.steps_s))
             else:
