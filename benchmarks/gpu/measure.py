@@ -36,11 +36,11 @@ class Part:
 
 
 PARTS = (
-    Part("machine", 20, "what machine, what it lacks, its ceilings"),
-    Part("tokens", 90, "audiocraft's tokens?"),
-    Part("speed", 150, "steps a second, beside the floor and the peers"),
-    Part("memory", 60, "is the log's memory true, is it flat, what if it runs out"),
-    Part("cancel", 40, "how soon a cancel is heard"),
+    Part("machine", 30, "what machine, what it lacks, its ceilings"),
+    Part("tokens", 125, "audiocraft's tokens?"),
+    Part("speed", 125, "steps a second, beside the floor and the peers"),
+    Part("memory", 50, "is the log's memory true, is it flat, what if it runs out"),
+    Part("cancel", 35, "how soon a cancel is heard"),
     Part("profile", 30, "where a step's time goes"),
     Part("codec", 20, "the codec's decode and the mix"),
 )

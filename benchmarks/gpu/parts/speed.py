@@ -7,6 +7,7 @@ measured in rounds, the loops in turn; a round's figure is the median of its ste
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from dataclasses import dataclass
@@ -104,6 +105,8 @@ def _rounds(bench: Bench, cell: Cell, loops: dict[str, Loop]) -> Iterator[tuple[
         for name, seconds in list(measured.items()):
             steps = _steps(bench, name) if number else 1
             watch = Stopwatch(bench.device, WARM_UP)
+            gc.collect()  # or it comes in the middle: with libraries of this size it takes half a second
+            gc.disable()
             begun = time.perf_counter()
             try:
                 loops[name].run(prompts(cell.batch), cell.position, steps + WARM_UP, watch)
@@ -114,6 +117,8 @@ def _rounds(bench: Bench, cell: Cell, loops: dict[str, Loop]) -> Iterator[tuple[
                 )
                 del measured[name]
                 continue
+            finally:
+                gc.enable()
             if number:
                 seconds.append(statistics.median(watch.steps_s))
             else:
