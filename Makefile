@@ -31,7 +31,7 @@ lab: $(VENV)/.installed-lab  ## JupyterLab on the first notebook; root, as in a 
 bench: $(VENV)/.installed  ## what a song costs on this machine
 	$(BIN)/harmonia bench pipeline
 
-bench-gpu-rehearsal: $(VENV)/.installed-test  ## the GPU benchmark's whole way, on the CPU; TRITON= saves a download of 188 MB
+bench-gpu-rehearsal: $(VENV)/.installed-test  ## the GPU benchmark and its kernels, on the CPU; TRITON= saves 188 MB
 	$(BIN)/python -m benchmarks.gpu rehearse $(if $(TRITON),,--without-triton)
 
 setup: $(VENV)/.installed-test  ## everything, without running anything

@@ -1,8 +1,8 @@
 """`rehearse`: goes the whole way of a bare machine on this one's CPU.
 
 Owns the rehearsal's virtual environment: it sees the distributions of `bare_machine.txt` that the test environment has,
-Triton on request, and nothing of ours or of the kit. Then runs `prepare` and `measure --rehearse` as a person would.
-What is measured is the business of `measure`.
+Triton on request, and nothing of ours or of the kit. Then runs `prepare` and `measure --rehearse` as a person would, and
+the Triton kernels' tests. What is measured is the business of `measure`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,21 @@ def run(options: argparse.Namespace) -> int:
     prepare += ["--installed"] if options.installed else []
     (options.out / "rows.jsonl").unlink(missing_ok=True)
     measure = ["measure", "--rehearse", "--kit", str(REHEARSAL_KIT), "--out", str(options.out), *options.measure]
-    return _command(sys.executable, prepare, dict(os.environ)) or _command(str(python), measure, bare_environment())
+    return (
+        _command(sys.executable, prepare, dict(os.environ))
+        or _command(str(python), measure, bare_environment())
+        or (0 if options.without_triton else _kernels())
+    )
+
+
+def _kernels() -> int:
+    """Run the Triton kernels' tests in the test environment, with Triton beside it."""
+    tests = "tests/engines/musicgen/test_triton_kernels.py"
+    print(f"$ python -m pytest {tests}", flush=True)
+    paths = [str(ROOT / WORK / "triton"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    pytest = [sys.executable, "-m", "pytest", "-q", "--numprocesses=2", tests]
+    return subprocess.run(pytest, cwd=ROOT, env=environment, check=False).returncode
 
 
 def _command(python: str, arguments: list[str], environment: dict[str, str]) -> int:

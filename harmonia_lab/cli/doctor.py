@@ -169,7 +169,8 @@ def _gpu() -> Check:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return Check("GPU", "optional", "none found; MusicGen's bigger models want one")
-    return Check("GPU", "ok", f"NVIDIA driver present ({tool})")
+    measure = "what it gives MusicGen, in a checkout of Harmonia Lab: python -m benchmarks.gpu measure --out DIR"
+    return Check("GPU", "ok", f"NVIDIA driver present ({tool}); {measure}")
 
 
 def _home() -> Check:

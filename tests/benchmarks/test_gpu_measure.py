@@ -35,7 +35,7 @@ def test_a_shortened_rehearsal_leaves_rows_of_the_schema_and_says_what_it_did_no
     assert {(row["part"], row["status"]) for row in rows if row["kind"] == "part"} == {
         ("machine", "done"), ("cancel", "done"),
     }  # fmt: skip
-    assert {row["phase"] for row in rows if row["kind"] == "cancel"} == {"replay", "first step", "codec"}
+    assert {row["phase"] for row in rows if row["kind"] == "cancel"} == {"replay", "recording", "codec"}
     assert any("graph" in row["what"] for row in rows if row["kind"] == "unreached")
     assert {path.name for path in out.iterdir()} == {"rows.jsonl", "log.txt", "environment.json"}
 

@@ -53,7 +53,7 @@ def run(bench: Bench) -> None:
 
 def _song(bench: Bench, lab: Lab, number: int, seconds: float, watch: _Watch) -> None:
     begun = time.monotonic()
-    song = lab.compose(metadata=_metadata(), seconds=seconds, seed=number)
+    song = lab.compose(metadata=four_instruments(), seconds=seconds, seed=number)
     ended = time.monotonic()
     row = lab.log.rows()[-1]
     bench.row(
@@ -77,11 +77,13 @@ def _too_little(bench: Bench, folder: Path, watch: _Watch) -> None:
 
     seconds = 20.0
     with _lab(bench, folder) as lab:
-        lab.compose(metadata=_metadata(), seconds=1.0, seed=1)  # so that the model is there before the memory goes
+        lab.compose(
+            metadata=four_instruments(), seconds=1.0, seed=1
+        )  # so that the model is there before the memory goes
         (choice,) = MODELS.loaded()
         model = MODELS.peek(choice)
         assert model is not None
-        needed = model.cache_bytes(len(_metadata().instruments), round(seconds * model.frame_rate))
+        needed = model.cache_bytes(len(four_instruments().instruments), round(seconds * model.frame_rate))
         bench.free()
         free = torch.cuda.mem_get_info(bench.device)[0]
         filler = torch.empty(free - needed * 3 // 4, dtype=torch.uint8, device=bench.device)
@@ -106,7 +108,7 @@ def _lab(bench: Bench, folder: Path) -> Lab:
     )
 
 
-def _metadata() -> Any:
+def four_instruments() -> Any:
     from harmonia_lab.protocol.models import SongMetadata  # noqa: PLC0415
 
     return SongMetadata(
