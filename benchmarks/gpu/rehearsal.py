@@ -1,8 +1,8 @@
 """`rehearse`: goes the whole way of a bare machine on this one's CPU.
 
 Owns the rehearsal's virtual environment: it sees the distributions of `bare_machine.txt` that the test environment has,
-Triton on request, and nothing of ours or of the kit. Then runs `prepare` and `measure --rehearse` as a person would, and
-the Triton kernels' tests. What is measured is the business of `measure`.
+Triton on request, and nothing of ours or of the kit. Then runs `prepare` and `measure --rehearse` as a person would,
+and the Triton kernels' tests. What is measured is the business of `measure`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Part 5: how soon is a cancel heard, and does the memory come back?
 
-Owns when cancels come: while steps are replayed, while a step is recorded, and while the codec decodes a piece. Heard is
-when `render` has raised; a cancel that came after the song's end is late, and not counted.
+Owns when cancels come: while steps are replayed, while a step is recorded, and while the codec decodes a piece. Heard
+is when `render` has raised; a cancel that came after the song's end is late, and not counted.
 """
 
 from __future__ import annotations

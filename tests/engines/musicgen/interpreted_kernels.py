@@ -18,9 +18,7 @@ TOLERANCES = {torch.float32: (1e-5, 1e-5), torch.float16: (2e-3, 1e-4)}
 
 # Not bfloat16, to which the interpreter rounds towards zero.
 EVERY_SHAPE = [
-    (dtype, dim, rows)
-    for dtype in (torch.float32, torch.float16)
-    for dim, rows in [(64, 1), (64, 2), (96, 2), (64, 8), (96, 4)]
+    (dtype, dim, rows) for dtype in (torch.float32, torch.float16) for dim, rows in [(64, 1), (96, 2), (64, 4)]
 ]
 
 
@@ -94,11 +92,19 @@ def test_norm_project_cache(shape):
     assert_alike(call, new(rows, dim, dtype=dtype), cache, dtype=dtype)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 8])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-@pytest.mark.parametrize("grows", [True, False])
 @pytest.mark.parametrize(
-    ("splits", "length", "offset"), [(1, 300, 3), (4, 2, 0), (4, 128, 0), (4, 125, 4), (2, 297, 4), (16, 300, 10)]
+    ("dtype", "rows", "grows", "splits", "length", "offset"),
+    [
+        (torch.float32, 1, True, 1, 300, 3),
+        (torch.float16, 2, False, 1, 300, 3),
+        (torch.float32, 2, True, 4, 2, 0),
+        (torch.float16, 8, False, 4, 128, 0),
+        (torch.float32, 2, True, 4, 125, 4),
+        (torch.float16, 2, True, 4, 129, 0),
+        (torch.float32, 1, False, 2, 297, 4),
+        (torch.float16, 2, True, 16, 300, 10),
+    ],
+    ids=str,
 )
 def test_attend(dtype, rows, grows, splits, length, offset):
     torch.manual_seed(3)
@@ -120,7 +126,7 @@ def test_attend(dtype, rows, grows, splits, length, offset):
 
 def test_project(shape):
     dtype, dim, rows = shape
-    inputs = 4 * dim if dim < 96 else 4096  # two chunks
+    inputs = 4 * dim if dim < 96 else 6144  # three chunks
     hidden, weight = new(rows, inputs, dtype=dtype), matrix(dim, inputs, dtype)
 
     def call(module, x):
@@ -181,8 +187,7 @@ def drawn(module, card, *, greedy, temp=1.0, top_k=0, ties=False):
     return sequence
 
 
-@pytest.mark.parametrize("card", [2048, 512, 300])
-@pytest.mark.parametrize("top_k", [0, 1, 30, 250])
+@pytest.mark.parametrize(("card", "top_k"), [(2048, 0), (2048, 1), (2048, 250), (512, 30), (300, 250)])
 @pytest.mark.parametrize(("temp", "ties"), [(1.0, False), (0.7, False), (1.0, True)])
 def test_sample_draws_the_same_tokens(card, top_k, temp, ties):
     ours, theirs = (drawn(module, card, greedy=False, temp=temp, top_k=top_k, ties=ties) for module in (kernels, plain))
