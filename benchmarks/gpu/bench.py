@@ -6,9 +6,7 @@ Owns nothing that is measured.
 from __future__ import annotations
 
 import gc
-import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import torch
 
 from benchmarks.gpu.rows import Rows
 
-__all__ = ["Bench", "spread"]
+__all__ = ["Bench", "four_instruments"]
 
 TINY = {"small": "tiny", "medium": "tiny", "large": "tiny", "melody": "tiny-melody"}
 
@@ -85,8 +83,24 @@ class Bench:
             torch.cuda.empty_cache()
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+def four_instruments() -> Any:
+    """Metadata of a song, so that stage 1 has nothing to do."""
+    from harmonia_lab.protocol.models import SongMetadata  # noqa: PLC0415
+
+    return SongMetadata(
+        title="Harbour Light",
+        lyrics="",
+        genre="folk",
+        mood=["nostalgic"],
+        bpm=96,
+        key="A minor",
+        instruments=[
+            {"name": "piano", "role": "chords"},
+            {"name": "flute", "role": "lead"},
+            {"name": "bass guitar", "role": "bass"},
+            {"name": "drums", "role": "drums"},
+        ],
+    )
 
 
 def _short(value: Any) -> str:

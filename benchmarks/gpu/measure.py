@@ -64,8 +64,17 @@ def run(options: argparse.Namespace) -> int:
     if unknown:
         print(f"measure: there is no part {', '.join(unknown)}: choose of {_names()}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that an outer time limit ends the part as well
+    options.out = options.out.absolute()  # the parts run in the repository's root
     kit = options.kit or (ROOT / DEFAULT_KIT if (ROOT / DEFAULT_KIT).is_dir() else None)
-    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "log.txt").open("a").close()
+    except OSError as error:
+        print(
+            f"measure: {options.out} can't be written: {error.strerror}. Name another folder by --out.", file=sys.stderr
+        )
+        return 1
     with tempfile.TemporaryDirectory(prefix="harmonia-kit-") as scratch:
         try:
             site = unpack(kit, Path(scratch) / "site") if kit is not None else None
@@ -88,20 +97,20 @@ def run(options: argparse.Namespace) -> int:
 def _run_parts(parts: list[Part], options: argparse.Namespace, environment: dict[str, str]) -> list[str]:
     """Run the parts one after the other; return how each ended. The first may say that the rest can't work."""
     ended: list[str] = []
-    ahead = [_Child(part, options, environment) for part in parts[:1]]
+    children = [_Child(part, options, environment) for part in parts[:1]]
     try:
         for number, part in enumerate(parts):
-            child = ahead.pop()
-            child.go()
-            ahead += [_Child(each, options, environment) for each in parts[number + 1 : number + 2]]
-            ended.append(_finish(part, child, options.out))
+            children[0].go()
+            children += [_Child(each, options, environment) for each in parts[number + 1 : number + 2]]
+            ended.append(_finish(part, children[0], options.out))
+            children.pop(0).close()
             if ended[-1] == "stopped":
                 print(f"measure: the rest can't work here; {options.out / 'log.txt'} says why", file=sys.stderr)
                 break
     finally:
-        for child in ahead:
+        for child in children:
             child.end()
-            child.said()
+            child.close()
     return ended
 
 
@@ -129,24 +138,31 @@ class _Child:
 
     def wait(self) -> tuple[int | None, float]:
         """Its exit status, None where it ran past its limit, and the seconds since it was told to go."""
+        code: int | None = None
         try:
-            code: int | None = self._process.wait(self.limit_s)
-        except subprocess.TimeoutExpired:
-            code = None
-        self.end()
+            with suppress(subprocess.TimeoutExpired):
+                code = self._process.wait(self.limit_s)
+        finally:  # also where somebody interrupts us, which the part's own process group does not hear
+            self.end()
         return code, time.monotonic() - self._begun
 
     def said(self) -> str:
-        """What it printed; once, after it has ended."""
-        with self._said as file:
-            file.seek(0)
-            return file.read().decode(errors="replace")
+        """The end of what it printed."""
+        self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - MOST_BYTES))
+        return self._said.read().decode(errors="replace")
+
+    def close(self) -> None:
+        self._said.close()
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
 
     def end(self) -> None:
         """The process and what it started."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(10)
+        with suppress(subprocess.TimeoutExpired):  # stuck in the driver: it must not end the other parts too
+            self._process.wait(10)
 
 
 def _finish(part: Part, child: _Child, out: Path) -> str:
@@ -157,7 +173,8 @@ def _finish(part: Part, child: _Child, out: Path) -> str:
     with (out / "log.txt").open("a") as log:
         log.write(f"== {part.name}\n{said}")
     status = {0: "done", None: "timeout", STOPPED: "stopped"}.get(code, "failed")
-    why = next((line for line in reversed(said.splitlines()) if line.strip()), "") if status != "done" else ""
+    last = next((line for line in reversed(said.splitlines()) if line.strip()), "it printed nothing")
+    why = {"done": "", "timeout": f"it ran past its limit; its last line: {last}"}.get(status, last)
     Rows(out / "rows.jsonl").write(
         part.name, "part", seconds, status=status, seconds=round(seconds, 1), limit_s=child.limit_s, why=why[:300]
     )
@@ -184,9 +201,9 @@ def _write_environment(out: Path, said: list[str]) -> None:
 
 
 def _keep_small(out: Path) -> None:
-    """Cut a file that grew beyond what travels, at its head."""
-    for path in out.iterdir():
-        if path.is_file() and path.stat().st_size > MOST_BYTES:
+    """Cut our own texts at their heads, where they grew beyond what travels. Rows are few, and stay whole."""
+    for path in (out / "log.txt", out / "profile.txt"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_size > MOST_BYTES:
             path.write_bytes(path.read_bytes()[-MOST_BYTES:])
 
 

@@ -19,7 +19,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--limit", type=float, required=True)
-    parser.add_argument("--kit", type=Path)
     parser.add_argument("--rehearse", action="store_true")
     options = parser.parse_args(arguments)
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -35,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if options.rehearse:
         torch.set_num_threads(1)  # tiny matrices gain nothing from more, and lose where the cores are busy
+    elif options.name != "machine" and not torch.cuda.is_available():
+        print("torch sees no CUDA device; --rehearse goes the way on the CPU")
+        return 3
     device = torch.device("cuda" if torch.cuda.is_available() and not options.rehearse else "cpu")
     with tempfile.TemporaryDirectory(prefix="harmonia-gpu-") as scratch:
         bench = Bench(options.name, device, options.rehearse, options.limit, options.out, Path(scratch))

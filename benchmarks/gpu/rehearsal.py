@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     prepare = ["prepare", "--python", version, "--kit", str(REHEARSAL_KIT)]
     prepare += ["--installed"] if options.installed else []
+    options.out = options.out.absolute()
     (options.out / "rows.jsonl").unlink(missing_ok=True)
     measure = ["measure", "--rehearse", "--kit", str(REHEARSAL_KIT), "--out", str(options.out), *options.measure]
     return (

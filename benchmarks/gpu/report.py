@@ -30,6 +30,7 @@ def run(options: argparse.Namespace) -> int:
 
 def report(rows: list[Row]) -> str:
     """All tables, in Markdown."""
+    rows = _latest(rows)
     sections = (_machine, _speed, _tokens, _agreement, _memory, _cancel, _profile, _codec, _ended)
     return "\n\n".join(text for section in sections if (text := "\n".join(section(rows))))
 
@@ -48,7 +49,7 @@ def _machine(rows: list[Row]) -> Iterable[str]:
 
 
 def _speed(rows: list[Row]) -> Iterable[str]:
-    speeds = _latest(_of(rows, "speed"), "model", "loop", "batch", "position")
+    speeds = _of(rows, "speed")
     if not speeds:
         return
     theirs = {(r["model"], r["batch"], r["position"]): r for r in speeds if r["loop"] == "audiocraft"}
@@ -65,7 +66,7 @@ def _speed(rows: list[Row]) -> Iterable[str]:
 
 
 def _tokens(rows: list[Row]) -> Iterable[str]:
-    for row in _latest(_of(rows, "tokens"), "model", "dtype", "loop", "rows", "frames", "sampling"):
+    for row in _of(rows, "tokens"):
         verdict = "equal" if row["equal"] else "ties only" if row["same"] else "DIFFERENT"
         margins = ", ".join(f"{each['margin']:.1e}" for each in row["differences"])
         piece = f"{row['rows']} × {row['frames']} frames, {row['sampling']}"
@@ -106,7 +107,7 @@ def _memory(rows: list[Row]) -> Iterable[str]:
 
 
 def _cancel(rows: list[Row]) -> Iterable[str]:
-    for row in _latest(_of(rows, "cancel"), "phase"):
+    for row in _of(rows, "cancel"):
         grown = (row["allocated_after"] - row["allocated_before"]) / 2**20
         yield (
             f"- cancel, {row['phase']}: heard after {_shown(row['heard_ms'], '.3g')} ms (n = {row['n']}, "
@@ -115,7 +116,7 @@ def _cancel(rows: list[Row]) -> Iterable[str]:
 
 
 def _profile(rows: list[Row]) -> Iterable[str]:
-    for row in _latest(_of(rows, "profile"), "model", "position"):
+    for row in _of(rows, "profile"):
         top = "; ".join(f"{t['kernel'][:60]} {t['us_per_step']:.0f} µs in {t['per_step']:.0f}" for t in row["top"])
         yield (
             f"- {row['model']} at {row['position']}: a step {row['step_ms']:.3f} ms, busy {row['busy_ms']:.3f}, floor "
@@ -129,9 +130,9 @@ def _codec(rows: list[Row]) -> Iterable[str]:
 
 
 def _ended(rows: list[Row]) -> Iterable[str]:
-    for row in _latest(_of(rows, "part"), "part"):
+    for row in _of(rows, "part"):
         yield f"- part {row['part']}: {row['status']} after {row['seconds']:.1f} of {row['limit_s']:g} s {row['why']}"
-    for row in _latest(_of(rows, "unreached"), "part", "what", "why"):
+    for row in _of(rows, "unreached"):
         yield f"- not reached in {row['part']}: {row['what']}: {row['why']}"
 
 
@@ -139,9 +140,15 @@ def _of(rows: list[Row], kind: str) -> list[Row]:
     return [row for row in rows if row["kind"] == kind]
 
 
-def _latest(rows: list[Row], *keys: str) -> list[Row]:
-    """Of rows about the same thing the last: a part may have been repeated."""
-    return list({tuple(row[key] for key in keys): row for row in rows}.values())
+def _latest(rows: list[Row]) -> list[Row]:
+    """The rows of each part's last run: a part that is repeated takes the place of what it gave before."""
+    runs: dict[str, list[Row]] = {}
+    for row in rows:
+        run = runs.setdefault(row["part"], [])
+        if run and run[-1]["kind"] == "part":  # which ends a run
+            run.clear()
+        run.append(row)
+    return [row for run in runs.values() for row in run]
 
 
 def _shown(spread: dict[str, float], form: str) -> str:

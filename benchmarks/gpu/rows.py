@@ -7,6 +7,8 @@ Owns the kinds of rows and their fields. Who measures what is in `parts/`; what 
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +73,24 @@ class Rows:
         found = problems_of(row)
         if found:
             raise ValueError(f"a {kind} row of {part}: {'; '.join(found)}")
-        with self._path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        with self._path.open("ab+") as file:
+            file.seek(0, os.SEEK_END)
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                whole = file.read(1) == b"\n"  # or a process died while it wrote
+                file.write(b"" if whole else b"\n")
+            file.write(json.dumps(row).encode() + b"\n")
         return row
 
     def read(self) -> list[dict[str, Any]]:
-        if not self._path.exists():
-            return []
-        return [json.loads(line) for line in self._path.read_text().splitlines() if line]
+        """All rows; a line that was cut off is left out."""
+        rows = []
+        for line in self._path.read_text(errors="replace").splitlines() if self._path.exists() else []:
+            with suppress(ValueError):
+                row = json.loads(line)
+                if isinstance(row, dict) and "kind" in row:
+                    rows.append(row)
+        return rows
 
 
 def problems_of(row: dict[str, Any]) -> list[str]:

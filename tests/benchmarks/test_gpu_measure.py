@@ -1,15 +1,17 @@
 """The GPU benchmark's parts: a shortened rehearsal on the CPU, the schema of what it leaves, and its tables."""
 
-import json
 import subprocess
 import sys
 
+import psutil
 import pytest
+import torch
 
 from benchmarks.gpu import measure
 from benchmarks.gpu.kit import ROOT
 from benchmarks.gpu.report import report
 from benchmarks.gpu.rows import KINDS, Rows, problems_of
+from tests.waiting import until
 
 SPREAD = {"median": 2.0, "min": 1.0, "max": 3.0}
 
@@ -128,11 +130,99 @@ def test_the_report_shows_rows_of_every_kind_and_the_latest_of_a_repeated_part()
             "share_of_floor": 0.2 / ms, "first_step_s": 1.5,
         }  # fmt: skip
 
-    rows = [speed("ours", 4.0), speed("audiocraft", 20.0), speed("ours", 0.5)]
+    end = {"part": "speed", "kind": "part", "status": "done", "seconds": 60, "limit_s": 90, "why": ""}
+    before = {"part": "speed", "kind": "unreached", "what": "large", "why": "no time"}
+    rows = [speed("ours", 4.0), before, end, speed("audiocraft", 20.0), speed("ours", 0.5), end]
     text = report(rows)
     (ours,) = [line for line in text.splitlines() if "| ours |" in line]
     assert "| 2000 |" in ours
     assert "| 40 % |" in ours
     assert "| 40.0 |" in ours  # times audiocraft
+    assert "no time" not in text
     assert set(KINDS) >= {"speed", "tokens", "memory", "cancel", "profile", "codec"}
-    json.dumps(rows)
+
+
+@pytest.mark.parametrize("results", sorted((ROOT / "benchmarks/gpu/results").iterdir()), ids=lambda path: path.name)
+def test_committed_rows_can_be_shown(results):
+    text = report(Rows(results / "rows.jsonl").read())
+    assert "| small | 1 | 50 | ours |" in text
+    assert "DIFFERENT" not in text
+
+
+def test_a_row_that_was_cut_off_costs_itself_alone(tmp_path):
+    rows = Rows(tmp_path / "rows.jsonl")
+    rows.write("codec", "unreached", 0.0, what="x", why="y")
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write('{"part": "codec", "kind": "unre')
+    rows.write("codec", "unreached", 1.0, what="z", why="y")
+    assert [row["what"] for row in rows.read()] == ["x", "z"]
+
+
+def measured(tmp_path, monkeypatch, part, *, names=("codec",)):
+    """`measure` with a part of its own text, in a repository of its own."""
+    (tmp_path / "benchmarks/gpu").mkdir(parents=True)
+    for name in ("__init__", "gpu/__init__"):
+        (tmp_path / "benchmarks" / f"{name}.py").write_text("")
+    (tmp_path / "benchmarks/gpu/part.py").write_text("import os, sys, time\nsys.stdin.readline()\n" + part)
+    monkeypatch.setattr(measure, "ROOT", tmp_path)
+    monkeypatch.setattr(measure, "PARTS", [measure.Part(name, 60.0, "?") for name in names])
+    monkeypatch.setattr(measure, "problems", lambda kit, present: [])
+    parser = measure.argparse.ArgumentParser()
+    measure.configure(parser)
+    return lambda out: measure.run(parser.parse_args(["--out", str(out), "--parts", ",".join(names)]))
+
+
+def test_files_of_somebody_else_in_the_folder_are_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "MOST_BYTES", 1000)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "model.safetensors").write_bytes(bytes(5000))
+    run = measured(tmp_path / "repository", monkeypatch, "print('x' * 5000)\n")
+    assert run(out) == 0
+    assert (out / "model.safetensors").stat().st_size == 5000
+    assert (out / "log.txt").stat().st_size <= 1000
+
+
+def test_an_interrupt_ends_the_part_that_runs_and_the_one_that_waits(tmp_path, monkeypatch):
+    started = tmp_path / "pids"
+    started.mkdir()
+    text = f"open({str(started)!r} + f'/{{os.getpid()}}', 'w').close()\ntime.sleep(600)\n"
+    run = measured(tmp_path / "repository", monkeypatch, text, names=("codec", "speed"))
+
+    def interrupt(*_, **__):
+        until(lambda: list(started.iterdir()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupt_once(interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "out")
+    (pid,) = [int(path.name) for path in started.iterdir()]
+    until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    assert [child for child in psutil.Process().children() if "benchmarks.gpu.part" in child.cmdline()] == []
+
+
+def interrupt_once(interrupt):
+    """The first call of Popen.wait is interrupted; the others wait."""
+    wait, calls = subprocess.Popen.wait, []
+
+    def waited(self, timeout=None):
+        calls.append(self)
+        return interrupt() if len(calls) == 1 else wait(self, timeout)
+
+    return waited
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    parser = measure.argparse.ArgumentParser()
+    measure.configure(parser)
+    assert measure.run(parser.parse_args(["--out", str(tmp_path / "file")])) == 1
+    assert "Name another folder by --out" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_part_without_a_gpu_is_refused_unless_it_is_rehearsed(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.gpu.part", "codec", "--out", str(tmp_path), "--limit", "9"]
+    done = subprocess.run(command, cwd=ROOT, input="go\n", capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 3
+    assert "torch sees no CUDA device" in done.stdout

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.gpu.bench import spread
-from benchmarks.gpu.parts.memory import four_instruments
+from benchmarks.gpu.bench import four_instruments
+from harmonia_lab.bench.surroundings import spread
 
 if TYPE_CHECKING:
     from benchmarks.gpu.bench import Bench
@@ -66,10 +66,13 @@ def _phase(bench: Bench, song: _Song, phase: str, draw: Callable[[], tuple[str, 
         else:
             heard.append(1e3 * latency)
     bench.free()
+    if not heard:
+        bench.unreached(f"cancels: {phase}", f"all {late} came after the song's end")
+        return
     bench.row(
         "cancel",
         phase=phase,
-        heard_ms=spread(heard or [0.0]) | {"all": [round(each, 2) for each in sorted(heard)]},
+        heard_ms=spread(heard) | {"all": [round(each, 2) for each in sorted(heard)]},
         n=len(heard),
         late=late,
         allocated_before=before,

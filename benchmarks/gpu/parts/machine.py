@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import statistics
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.gpu.bench import spread
+from harmonia_lab.bench.surroundings import spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +100,7 @@ def _rate(bench: Bench, launch: Callable[[], None], count: int) -> dict[str, flo
         bench.synchronise()
         if number:
             rates.append(count / (time.perf_counter() - begin))
-    return spread(rates) | {"median": statistics.median(rates)}
+    return spread(rates)
 
 
 def _driver() -> str | None:
@@ -136,4 +135,5 @@ def _clocks() -> dict[str, str]:
         ).stdout  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return {}
-    return dict(zip(fields.split(","), (value.strip() for value in said.splitlines()[0].split(",")), strict=False))
+    first = next(iter(said.splitlines()), "")
+    return dict(zip(fields.split(","), (value.strip() for value in first.split(",")), strict=False))

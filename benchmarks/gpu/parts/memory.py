@@ -13,9 +13,11 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
+
+from benchmarks.gpu.bench import four_instruments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,25 +107,6 @@ def _lab(bench: Bench, folder: Path) -> Lab:
         audio_settings={"arrangement": "stems", "device": str(bench.device)},
         songs=bench.scratch / "songs",
         home=bench.scratch / "home",
-    )
-
-
-def four_instruments() -> Any:
-    from harmonia_lab.protocol.models import SongMetadata  # noqa: PLC0415
-
-    return SongMetadata(
-        title="Harbour Light",
-        lyrics="",
-        genre="folk",
-        mood=["nostalgic"],
-        bpm=96,
-        key="A minor",
-        instruments=[
-            {"name": "piano", "role": "chords"},
-            {"name": "flute", "role": "lead"},
-            {"name": "bass guitar", "role": "bass"},
-            {"name": "drums", "role": "drums"},
-        ],
     )
 
 

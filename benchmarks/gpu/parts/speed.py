@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.gpu.bench import spread
+from harmonia_lab.bench.surroundings import spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,9 +6,8 @@ interleaving, progress. The loop itself is in `decoding.py`; windows beyond the 
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -22,9 +21,13 @@ from harmonia_lab.engines.musicgen.lm_weights import Weights, compute_dtype, unk
 from harmonia_lab.engines.musicgen.memory import is_out_of_memory
 from harmonia_lab.engines.musicgen.packed_weights import Packing
 from harmonia_lab.engines.musicgen.sampling import Generators, Sampling
+from harmonia_lab.engines.musicgen.step_keeper import StepKeeper
 from harmonia_lab.errors import InvalidRequest
 
 __all__ = ["MODES", "Decoder", "Mode", "StepView"]
+
+MOST_FAILURES = 3
+"""To record a step: Triton's kernels and torch's operations, and one of them again with the next song."""
 
 Mode = Literal["auto", "reference", "fast", "int8"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -40,7 +43,10 @@ class StepView:
     _codes: Callable[[int, int], Tensor]
 
     def codes(self, start: int, stop: int) -> Tensor:
-        """The codes [B, K, stop - start] of complete frames, copied. On a GPU this waits for the steps launched."""
+        """The codes [B, K, stop - start] of complete frames, copied; only inside the callback that got the view.
+
+        On a GPU this waits for the steps that were launched.
+        """
         return self._codes(start, min(stop, self.frames))
 
 
@@ -69,22 +75,24 @@ class Decoder:
             elif mode == "int8" and device != "cpu":
                 self.running, self.reason = "fast", "int8 is for CPUs"
         self._weights: Weights | None = None
+        self._keeper: StepKeeper | None = None
+        self._failures = 0
         if self.running != "reference":
             self._weights = Weights(lm, "int8" if self.running == "int8" else packing)
             self.packings = self._weights.packings
-        self._lock = threading.Lock()
-        self._step: GpuStep | None = None
+            self._keeper = StepKeeper(self._weights, self._positions)
+            if device != "cpu" and graphs and not self._weights.gelu:
+                self.graphs, self.reason = False, "steps are run one by one: the model is not activated by GELU"
 
     @property
     def held_bytes(self) -> int:
         """What is kept on the GPU from one song to the next; a song of another shape takes its place."""
-        step = self._step
-        return step.bytes() if step is not None else 0
+        return self._keeper.bytes if self._keeper is not None else 0
 
     def release(self) -> None:
-        """Give back what is kept on the GPU from one song to the next. The next song allocates and records anew."""
-        with self._lock:
-            self._step = None
+        """Give back what is kept on the GPU from one song to the next."""
+        if self._keeper is not None:
+            self._keeper.release()
 
     def steps(self, frames: int, prompt_frames: int = 0) -> int:
         """How many steps `generate` takes for so many frames, of which so many are the prompt's."""
@@ -155,37 +163,57 @@ class Decoder:
             pattern = self._pattern(task.frames)
             first = pattern.first_step[task.prompt.shape[-1] if task.prompt is not None else 0]
             conditions = self._conditions(task)
-            with self._borrowed(weights, self._shape(task, pattern, conditions)) as held:
+            with self._recorded_step(weights, self._shape(task, pattern, conditions)) as held:
                 sequencer = self._sequencer(weights, task, pattern, conditions, held)
                 sequencer.prefill(first)
 
                 def codes(start: int, stop: int) -> Tensor:
                     return pattern.codes(sequencer.sequence, start, stop)
 
-                for step in self._run(sequencer, held, first, pattern.steps, task.generators):
-                    report(StepView(step - first + 1, pattern.steps - first, pattern.complete[step], codes))
+                # Closed here, whatever a listener raises: the step goes back to be used again.
+                with closing(self._run(sequencer, held, first, pattern.steps, task.generators)) as taken:
+                    for step in taken:
+                        report(StepView(step - first + 1, pattern.steps - first, pattern.complete[step], codes))
                 return codes(0, task.frames)
+
+    def _recorded_step(self, weights: Weights, shape: StepShape) -> AbstractContextManager[GpuStep | None]:
+        """Inside, a step that is replayed from a graph; None where steps run one by one."""
+        if self._keeper is None or not self.graphs or not weights.embeddings.is_cuda:
+            return nullcontext()
+        return self._keeper.borrowed(shape)
 
     def _run(
         self, sequencer: Sequencer, held: GpuStep | None, first: int, steps: int, generators: Generators
-    ) -> Iterable[int]:
+    ) -> Generator[int]:
         """The steps, each yielded after it was taken. Where none can be recorded, they run one by one."""
         if held is not None:
             held.take(sequencer, first)
-            try:
-                held.prepare()
-            except Exception as error:
-                if is_out_of_memory(error):
-                    raise
-                self.graphs = False
-                said = " ".join(str(error).split())[:200]
-                self.reason = f"steps are not replayed from a CUDA graph: {type(error).__name__}: {said}"
-            else:
+            if self._prepare(held):
                 yield from held.replay(first, steps, generators)
                 return
         for step in range(first, steps):
             sequencer.advance(step)
             yield step
+
+    def _prepare(self, held: GpuStep) -> bool:
+        """Record the step with Triton's kernels, or else (no C compiler, say) torch's operations; say whether it is.
+
+        What can't be had is noted in `reason`; after two songs it is not tried again. A lack of memory is raised.
+        """
+        try:
+            held.prepare()
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            self._failures += 1
+            if held.use_torch():
+                self.reason = f"steps are replayed from torch's operations, not from Triton's kernels: {said}"
+                return self._prepare(held)
+            self.graphs = self._failures < MOST_FAILURES
+            self.reason = f"steps are not replayed from a CUDA graph: {said}"
+            return False
+        return True
 
     def _shape(self, task: _Task, pattern: _Pattern, conditions: Sequence[_Conditions]) -> StepShape:
         """What a recorded step must serve."""
@@ -199,30 +227,6 @@ class Decoder:
             sampling=task.sampling,
             generators=_count(task.generators),
         )
-
-    @contextmanager
-    def _borrowed(self, weights: Weights, shape: StepShape) -> Iterator[GpuStep | None]:
-        """Inside, a recorded step is this generation's alone: the one of the song before, if it serves.
-
-        None where steps are not recorded.
-        """
-        if not (self.graphs and weights.embeddings.is_cuda):
-            yield None
-            return
-        with self._lock:
-            held, self._step = self._step, None
-        if held is None or not held.shape.serves(shape):
-            held = None  # before the next one is allocated
-            held = GpuStep(weights, shape, self._positions(shape.positions))
-        try:
-            yield held
-        except BaseException as error:
-            if is_out_of_memory(error):
-                held = None
-            raise
-        finally:
-            with self._lock:
-                self._step = held if self.graphs else None
 
     def _sequencer(
         self,

@@ -86,7 +86,8 @@ class MusicGenEngine:
         Reports a preview for every half second of sound, and each stem as it is finished.
 
         Raises InvalidRequest, AudioError (MUSICGEN_UNAVAILABLE, MUSICGEN_ERROR, MUSICGEN_MEMORY), Cancelled (within a
-        step of the decode loop). Where memory runs out, the attempts of `memory.efforts` are made first.
+        step of the decode loop; on a GPU within those that are launched, and once a first step is compiled and
+        recorded). Where memory runs out, the attempts of `memory.efforts` are made first.
         """
         takes = self._takes(parts, plan, seeds)
         song = Rendering(takes, plan, self.settings, progress=progress, cancel=cancel, finished=finished)
@@ -132,6 +133,7 @@ class MusicGenEngine:
             from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft  # noqa: PLC0415
 
             load_audiocraft()
+            MODELS.unload(keep=self._choice)
             if MODELS.loaded() and available_bytes(resolve_device(self.settings.device)) < LLM_ROOM_BYTES:
                 MODELS.unload()
         except (HarmoniaError, ImportError, OSError):

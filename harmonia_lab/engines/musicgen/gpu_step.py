@@ -4,8 +4,9 @@ Owns the buffers, which stay from window to window and from song to song, the or
 how far the CPU may run ahead. One recording serves every position, since the step's number and the length of the text
 are read on the device. Sampling is inside the graph, so nothing is read back between steps.
 
-The kernels are `triton_kernels.py`'s, or torch's operations (`plain_kernels.py`) where there is no Triton.
-`decoding.py` has the same step without buffers, for CPUs, and for a GPU where recording fails.
+The kernels are `triton_kernels.py`'s, or torch's operations (`plain_kernels.py`) where Triton's don't run: no Triton,
+no C compiler, an old GPU, ROCm. `decoding.py` has the same step without buffers, for CPUs, and for a GPU where
+recording fails.
 
 torch's rules for graphs, and how they are kept. What a graph reads and writes stays where it is: the buffers are
 allocated before. No shape and no host value changes between replays. Random generators other than the device's own are
@@ -15,9 +16,10 @@ up, and Triton's compiler run before, on the stream that is recorded.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
@@ -47,6 +49,10 @@ TEXT_ROOM = 32
 
 def room(length: int, unit: int = STEPS_ROOM) -> int:
     return -(-length // unit) * unit
+
+
+_RECORDING = threading.Lock()
+"""torch records one graph at a time in a process."""
 
 
 class StepShape(NamedTuple):
@@ -119,6 +125,18 @@ class GpuStep:
             self._noise = Noise(own, (prompts, weights.codebooks, weights.card), self._logits)
         self._graph: torch.cuda.CUDAGraph | None = None
 
+    @property
+    def recorded(self) -> bool:
+        return self._graph is not None
+
+    def use_torch(self) -> bool:
+        """Compute with torch's operations from now on; False where that is so already."""
+        if self._kernels is plain_kernels:
+            return False
+        self._kernels = plain_kernels
+        self.passes = [rows._replace(kernels=plain_kernels) for rows in self.passes]
+        return True
+
     def caches(self) -> list[list[KVCache]]:
         """Those of each pass, for the prefill to fill."""
         return [part.caches for part in self.passes]
@@ -159,7 +177,7 @@ class GpuStep:
             with torch.cuda.device(self.table.device):
                 self._graph = self._record()
 
-    def replay(self, first: int, steps: int, generators: Generators) -> Iterator[int]:
+    def replay(self, first: int, steps: int, generators: Generators) -> Generator[int]:
         """Run the steps from `first` to `steps` - 1; yield each as it was launched (not necessarily done).
 
         After `prepare`.
@@ -181,21 +199,28 @@ class GpuStep:
         return sum(cache.both.nbytes for part in self.passes for cache in part.caches)
 
     def _record(self) -> torch.cuda.CUDAGraph:
-        """A graph of one step. What the warm-up wrote, the first replay writes again."""
+        """A graph of one step. What the warm-up wrote, the first replay writes again.
+
+        What doesn't compile fails in the warm-up, outside of a recording.
+        """
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        with self._nothing_drawn():
-            side.wait_stream(torch.cuda.current_stream())
+        now = torch.cuda.current_stream()
+        # A recording that fails leaves its own stream the current one; from here on, whatever happens, it is `now`.
+        with _RECORDING, torch.cuda.stream(now), self._nothing_drawn():
+            side.wait_stream(now)
             step = self.step.clone()
-            with torch.cuda.stream(side):
+            try:
+                with torch.cuda.stream(side):
+                    self.advance()
+                    self.step.copy_(step)
+            finally:
+                now.wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            for generator in self._generators:
+                graph.register_generator_state(generator)
+            # thread_local: what another thread does with the GPU meanwhile (a cell of the notebook) is no error.
+            with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
                 self.advance()
-                self.step.copy_(step)
-            torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        for generator in self._generators:
-            graph.register_generator_state(generator)
-        # thread_local: what another thread does with the GPU meanwhile (a cell of the notebook) is no error.
-        with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
-            self.advance()
         return graph
 
     @contextmanager
@@ -307,7 +332,7 @@ def kernels_for(device: torch.device) -> ModuleType:
     if device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0):
         try:
             from harmonia_lab.engines.musicgen import triton_kernels  # noqa: PLC0415
-        except ImportError:
+        except Exception:  # noqa: BLE001 - a Triton that is there and broken raises what it likes
             return plain_kernels
         return triton_kernels
     return plain_kernels

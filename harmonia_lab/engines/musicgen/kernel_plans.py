@@ -49,10 +49,10 @@ class Plan(NamedTuple):
 
 
 PLANS: dict[tuple[int, int], Plan] = {}
-"""Plans for weights [N, K] in half precision, in place of the computed ones: what was measured to be faster."""
+"""Plans for weights [N, K] in half precision, in place of the computed ones: for trials."""
 
 WIDEST = 2048
-"""Columns: a row of activations that is normalised is taken whole, so wider models are not for these kernels."""
+"""Columns of a tile whose activations are normalised, and so taken whole: wider models are left to torch."""
 
 
 def plan(outputs: int, inputs: int, itemsize: int) -> Plan:

@@ -60,7 +60,7 @@ class Weights:
     """What a step reads.
 
     packings: how the matrices are held, with the number of each, such as {"half": 145}. dtype: of the matrices; the
-    embeddings are float32.
+    embeddings are float32. gelu: whether the feed-forward blocks are activated by torch's GELU.
     """
 
     def __init__(self, lm: Any, packing: Packing | None = None) -> None:
@@ -74,6 +74,7 @@ class Weights:
         self.embeddings = torch.cat([table.weight.detach() for table in lm.emb]).float()  # [K · (card + 1), d]
         self.codebook_offsets = torch.arange(lm.n_q, device=self.embeddings.device) * (lm.card + 1)
         self.norm = _norm(lm.out_norm)
+        self.gelu = all(layer.activation is nn.functional.gelu for layer in self.layers)
         self.n_heads: int = lm.transformer.layers[0].self_attn.num_heads
         self.dim: int = lm.dim
         self.codebooks: int = lm.n_q

@@ -12,8 +12,6 @@ positions; matrices and what they multiply are of the model's precision.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F  # noqa: N812 - everybody's name for it
 from torch import Tensor
@@ -77,11 +75,9 @@ def attend(
     """
     del partial, grows
     rows, _, heads, positions, width = keys_values.shape
-    keys, values = keys_values.float().unbind(1)  # [R, H, T, D] each
-    scores = (keys @ query.float().view(rows, heads, width, 1))[..., 0] * (1 / math.sqrt(width))  # [R, H, T]
-    inside = torch.arange(positions, device=query.device) < length + offset
-    weights = torch.softmax(scores.masked_fill(~inside, -math.inf), -1)
-    heard = weights[:, :, None] @ torch.where(inside[:, None], values, 0.0)  # [R, H, 1, D]
+    keys, values = keys_values.unbind(1)  # [R, H, T, D] each
+    inside = (torch.arange(positions, device=query.device) < length + offset)[None, None, None]
+    heard = F.scaled_dot_product_attention(query.view(rows, heads, 1, width), keys, values, attn_mask=inside)
     attended.copy_(heard.view(attended.shape))
 
 

@@ -83,7 +83,7 @@ def norm_project(x: Tensor, norm: Norm, weight: Tensor, out: Tensor, *, gelu: bo
         if gelu:
             torch.ops.aten.gelu_(out)
         return
-    grid, sizes, tiling = _tiling(weight)
+    grid, sizes, tiling = _tiling(weight, whole=True)
     arguments = (x, norm.weight, norm.bias, norm.eps, weight, out, *sizes)
     norm_project_kernel[grid](*arguments, R=rows, N=len(weight), K=dim, GELU=gelu, **tiling)
 
@@ -100,7 +100,7 @@ def norm_project_cache(
         places = (projected, query, keys_values, step, lead, positions)
         keep_kernel[grid_of_blocks](*places, K=dim, D=width, BLOCK=block, **_launch(x, warps=4))
         return
-    grid, sizes, tiling = _tiling(weight)
+    grid, sizes, tiling = _tiling(weight, whole=True)
     if width % tiling["ROWS"]:
         raise ValueError(f"A tile of {tiling['ROWS']} rows spans heads of width {width}.")
     arguments = (x, norm.weight, norm.bias, norm.eps, weight, query, keys_values, step, lead, positions, *sizes)
@@ -135,7 +135,7 @@ def guided_logits(x: Tensor, norm: Norm, weight: Tensor, coef: float, logits: Te
         with_text, without = _normalised(x, norm, torch.float32).chunk(2)
         logits.copy_(torch.lerp(without, with_text, coef).to(weight.dtype) @ weight.t())
         return
-    grid, sizes, tiling = _tiling(weight)
+    grid, sizes, tiling = _tiling(weight, whole=True)
     arguments = (x, norm.weight, norm.bias, norm.eps, weight, float(coef), logits, *sizes)
     guided_logits_kernel[grid](*arguments, K=dim, **tiling)
 
@@ -173,10 +173,15 @@ def _launch(tensor: Tensor, warps: int) -> dict[str, Any]:
     return {"PDL": dependent, "num_warps": warps, **options}
 
 
-def _tiling(weight: Tensor) -> tuple[tuple[int], tuple[int, int], dict[str, Any]]:
-    """Return the grid, the numbers of tiles and programs, and the tile sizes for a matrix."""
+def _tiling(weight: Tensor, *, whole: bool = False) -> tuple[tuple[int], tuple[int, int], dict[str, Any]]:
+    """Return the grid, the numbers of tiles and programs, and the tile sizes for a matrix.
+
+    whole: the kernel takes rows of activations whole. Raises ValueError where they are too wide for that.
+    """
     outputs, inputs = weight.shape
     chosen = plan(outputs, inputs, weight.element_size())
+    if whole and chosen.width < inputs:
+        raise ValueError(f"Rows of {inputs} activations are wider than a tile of {chosen.width}.")
     tiles = outputs // chosen.rows
     most = machine(weight.device).processors * chosen.programs
     programs = -(-tiles // -(-tiles // most))  # as few rounds as can be, and all of them full

@@ -110,7 +110,7 @@ def test_attend(dtype, rows, grows, splits, length, offset):
     torch.manual_seed(3)
     heads, width = 3, 32
     query, cache = new(rows, heads * width, dtype=dtype), new(rows, 2, heads, 310, width, dtype=dtype)
-    cache[:, :, :, length + offset :] = torch.inf  # what is not to be read
+    cache[:, :, :, length + offset :] = 1e4  # what is not to be read
     partial = Partial.allocate(rows, heads, splits, width, "cpu")
     for scratch in partial[:3]:
         scratch.fill_(torch.nan)  # whatever the use before left there
@@ -199,3 +199,17 @@ def test_sample_draws_the_same_tokens(card, top_k, temp, ties):
 @pytest.mark.parametrize("ties", [False, True])
 def test_sample_takes_the_likeliest_token(ties):
     assert torch.equal(*(drawn(module, 2048, greedy=True, ties=ties) for module in (kernels, plain)))
+
+
+@pytest.mark.parametrize("call", ["norm_project", "norm_project_cache", "guided_logits"])
+def test_rows_that_are_too_wide_to_be_normalised_whole_are_refused(call):
+    """Not computed from a part of them."""
+    dim = 6144
+    x, norm, weight = torch.zeros(2, dim), norm_of(dim), torch.zeros(3 * dim, dim, dtype=torch.float16)
+    rest = {
+        "norm_project": (torch.zeros(2, 3 * dim, dtype=torch.float16),),
+        "norm_project_cache": (x, torch.zeros(2, 2, 96, 4, 64), torch.tensor([1]), torch.tensor([0])),
+        "guided_logits": (3.0, torch.zeros(1, 3 * dim)),
+    }[call]
+    with pytest.raises(ValueError, match="wider than a tile"):
+        getattr(kernels, call)(x, norm, weight, *rest)

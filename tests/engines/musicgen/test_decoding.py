@@ -11,6 +11,7 @@ from harmonia_lab.engines.musicgen.gpu_step import GpuStep, StepShape
 from harmonia_lab.engines.musicgen.melody_guidance import chroma_rate, guided_by_chroma
 from harmonia_lab.engines.musicgen.packed_weights import exact_packing, pack, supported
 from harmonia_lab.engines.musicgen.sampling import Sampling
+from harmonia_lab.engines.musicgen.step_keeper import StepKeeper
 from harmonia_lab.engines.musicgen.windows import generate_windows, plan_windows
 from harmonia_lab.errors import AudioError, HarmoniaError, InvalidRequest
 
@@ -140,6 +141,100 @@ def test_the_step_that_is_recorded_on_a_gpu_gives_the_same_tokens(musicgen, deco
             for _ in range(1, pattern.steps):
                 held.advance()
             assert torch.equal(pattern.codes(sequencer.sequence, 0, frames), expected)
+
+
+class Unrecordable:
+    """Stands in for a recorded step: what a GPU does where Triton, or graphs altogether, don't work."""
+
+    def __init__(self, *fails):
+        self.fails, self.kernels = list(fails), "triton"
+
+    def take(self, sequencer, first):
+        pass
+
+    def prepare(self):
+        error = self.fails.pop(0)
+        if error is not None:
+            raise error
+
+    def use_torch(self):
+        if self.kernels == "torch":
+            return False
+        self.kernels = "torch"
+        return True
+
+    def replay(self, first, steps, generators):
+        yield from range(first, steps)
+
+
+class Stepwise:
+    """Stands in for a sequencer that runs step by step."""
+
+    def __init__(self):
+        self.steps = []
+
+    def advance(self, step):
+        self.steps.append(step)
+
+
+NO_COMPILER = RuntimeError("Failed to find C compiler.")
+
+
+@pytest.mark.parametrize(
+    ("fails", "kernels", "alone", "said"),
+    [
+        ([None], "triton", [], ""),
+        ([NO_COMPILER, None], "torch", [], "from torch's operations, not from Triton's kernels: RuntimeError: Failed"),
+        ([NO_COMPILER, NO_COMPILER], "torch", [3, 4], "are not replayed from a CUDA graph: RuntimeError: Failed"),
+    ],
+)
+def test_steps_that_cannot_be_recorded_run_in_the_next_best_way_and_say_so(musicgen, fails, kernels, alone, said):
+    mine, held, sequencer = Decoder(musicgen("tiny").lm), Unrecordable(*fails), Stepwise()
+    assert list(mine._run(sequencer, held, 3, 5, None)) == [3, 4]
+    assert (held.kernels, sequencer.steps) == (kernels, alone)
+    assert said in mine.reason
+    assert mine.graphs  # tried again with the next song, once
+
+
+def test_recording_is_given_up_after_two_songs_and_never_for_a_lack_of_memory(musicgen):
+    mine = Decoder(musicgen("tiny").lm)
+    with pytest.raises(torch.OutOfMemoryError):
+        list(mine._run(Stepwise(), Unrecordable(torch.OutOfMemoryError("out of memory")), 3, 5, None))
+    assert mine.graphs
+    for _ in range(2):
+        assert mine.graphs
+        list(mine._run(Stepwise(), Unrecordable(NO_COMPILER, NO_COMPILER), 3, 5, None))
+    assert not mine.graphs
+
+
+def test_a_model_that_is_not_activated_by_gelu_is_known_as_such(musicgen, monkeypatch):
+    lm = musicgen("tiny").lm
+    assert Decoder(lm)._weights.gelu
+    monkeypatch.setattr(lm.transformer.layers[1], "activation", torch.nn.functional.relu)
+    assert not Decoder(lm)._weights.gelu
+
+
+def test_the_kept_step_is_one_songs_alone_and_not_kept_after_a_lack_of_memory(musicgen, decoder, monkeypatch):
+    fast = decoder("tiny")
+    monkeypatch.setattr(GpuStep, "recorded", True)
+    keeper = StepKeeper(fast._weights, fast._positions)
+    shape = StepShape(1, (2,), 256, 256, 32, 3.0, Sampling(), 0)
+    with keeper.borrowed(shape) as first:
+        assert keeper.bytes == 0
+        with keeper.borrowed(shape) as second:
+            assert second is not first
+    with keeper.borrowed(shape._replace(steps=200)) as again:
+        assert again is first  # the later one to end
+    assert keeper.bytes == 2 * 2 * 2 * 256 * 64 * 4
+    with keeper.borrowed(shape._replace(coef=5.0)) as other:
+        assert other is not again
+    with pytest.raises(ValueError, match="listener"), keeper.borrowed(shape._replace(coef=5.0)):
+        raise ValueError("what a listener raises")
+    assert keeper.bytes
+    with pytest.raises(MemoryError), keeper.borrowed(shape._replace(coef=5.0)):
+        raise MemoryError
+    assert keeper.bytes == 0
+    keeper.release()
 
 
 def test_a_recorded_step_serves_what_is_shorter_and_otherwise_alike():
