@@ -132,8 +132,8 @@ def _codec(rows: list[Row]) -> Iterable[str]:
 def _ended(rows: list[Row]) -> Iterable[str]:
     for row in _of(rows, "part"):
         yield f"- part {row['part']}: {row['status']} after {row['seconds']:.1f} of {row['limit_s']:g} s {row['why']}"
-    for row in _of(rows, "unreached"):
-        yield f"- not reached in {row['part']}: {row['what']}: {row['why']}"
+    lines = [f"- not reached in {row['part']}: {row['what']}: {row['why']}" for row in _of(rows, "unreached")]
+    yield from dict.fromkeys(lines)  # each once
 
 
 def _of(rows: list[Row], kind: str) -> list[Row]:
