@@ -26,7 +26,13 @@ def main(given: Sequence[str]) -> int:
     parsers = {name: commands.add_parser(name, help=text, description=text) for name, (_, text) in COMMANDS.items()}
     if not given or given[0] not in COMMANDS:
         parser.parse_args(given)  # prints the help, or what is wrong, and exits
-    module = importlib.import_module(COMMANDS[given[0]][0])
+    try:
+        module = importlib.import_module(COMMANDS[given[0]][0])
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("benchmarks"):
+            raise
+        print(f"{sys.executable} has no {error.name}. Use the Python that has torch.", file=sys.stderr)
+        return 1
     module.configure(parsers[given[0]])
     return int(module.run(parser.parse_args(given)))
 

@@ -89,6 +89,14 @@ def test_a_part_that_hangs_costs_its_own_limit_and_its_rows_stay(tmp_path, monke
     }  # fmt: skip
 
 
+def test_a_python_without_packages_is_told_to_be_the_wrong_one(tmp_path):
+    command = [sys.executable, "-S", "-m", "benchmarks.gpu", "measure", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "Use the Python that has torch." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_an_unknown_part_is_refused_before_anything_runs(tmp_path, capsys):
     parser = measure.argparse.ArgumentParser()
     measure.configure(parser)
