@@ -64,7 +64,6 @@ def run(options: argparse.Namespace) -> int:
     if unknown:
         print(f"measure: there is no part {', '.join(unknown)}: choose of {_names()}", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that an outer time limit ends the part as well
     options.out = options.out.absolute()  # the parts run in the repository's root
     kit = options.kit or (ROOT / DEFAULT_KIT if (ROOT / DEFAULT_KIT).is_dir() else None)
     try:
