@@ -30,7 +30,7 @@ _HOMES = {
     "Cancelled": "harmonia_lab.errors",
     "HarmoniaError": "harmonia_lab.errors",
     "Instrument": "harmonia_lab.protocol.models",
-    "JobHandle": "harmonia_lab.pipeline.jobs",
+    "JobHandle": "harmonia_lab.generation.handle",
     "Lab": "harmonia_lab.lab",
     "Song": "harmonia_lab.protocol.models",
     "SongMetadata": "harmonia_lab.protocol.models",
@@ -40,8 +40,8 @@ _HOMES = {
 if TYPE_CHECKING:
     from harmonia_lab.client import BlockingClient, Client
     from harmonia_lab.errors import Cancelled, HarmoniaError
+    from harmonia_lab.generation.handle import JobHandle
     from harmonia_lab.lab import Lab
-    from harmonia_lab.pipeline.jobs import JobHandle
     from harmonia_lab.protocol.models import Instrument, Song, SongMetadata, SongRequest
 
 

@@ -1,7 +1,7 @@
 """`Lab`: the one place where concrete parts meet.
 
-Owns the public face, and the lifetime of what was started. Which engines a name stands for is `choosing.py`'s;
-songs are made by `workshop.py`, or while an isolated server runs by `isolated/`.
+Owns the public face, and the lifetime of what was started. Which engines a name stands for is `engine_registry.py`'s;
+songs are made by `local.py`, or while an isolated server runs by `isolated/`.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
 from harmonia_lab.analysis.frames import BenchmarkLog
-from harmonia_lab.choosing import AUDIO_ENGINES, AudioEngines, audio_again, choose_metadata
+from harmonia_lab.backends.local import Workshop
+from harmonia_lab.engine_registry import AUDIO_ENGINES, AudioEngines, audio_again, choose_metadata
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
 from harmonia_lab.errors import InvalidRequest
-from harmonia_lab.pipeline.artifacts import read_record
-from harmonia_lab.pipeline.jobs import JobHandle, QueueLimits
-from harmonia_lab.pipeline.song import Limits
-from harmonia_lab.pipeline.verify import Verification, check_folder, compare_records
+from harmonia_lab.events.fanout import Fanout
+from harmonia_lab.generation.artifacts import read_record
+from harmonia_lab.generation.generation import Limits
+from harmonia_lab.generation.handle import JobHandle, QueueLimits
+from harmonia_lab.generation.verify import Verification, check_folder, compare_records
 from harmonia_lab.protocol.models import Instrument, Song, SongMetadata, SongRequest, parse_request, said_once
-from harmonia_lab.sinks.fanout import Fanout
-from harmonia_lab.sinks.journal import Journal
-from harmonia_lab.sinks.metrics import Metrics
 from harmonia_lab.storage import home_folder
-from harmonia_lab.widgets.presence import in_kernel
-from harmonia_lab.workshop import Workshop
+from harmonia_lab.store.journal import Journal
+from harmonia_lab.store.metrics import Metrics
+from harmonia_lab.widgets.frontend import in_kernel
 
 if TYPE_CHECKING:
+    from harmonia_lab.backends.process import IsolatedServer
     from harmonia_lab.batch import BatchReport
     from harmonia_lab.batch.run import Rows
-    from harmonia_lab.isolated.server import IsolatedServer
-    from harmonia_lab.server.kernel import Server, ServerSettings
+    from harmonia_lab.server.server_thread import Server, ServerSettings
     from harmonia_lab.widgets.compose import ComposeForm
     from harmonia_lab.widgets.monitor import Monitor
     from harmonia_lab.widgets.panel import Panel
@@ -74,7 +74,7 @@ class Lab:
         or an engine of your own. model: the language model's name. audio: "auto" (MusicGen
         where audio_model or audio_settings is given, else the sketch), "sketch", "musicgen", or an engine of your own.
         audio_model: a MusicGen model's name or folder. audio_settings: MusicGen's, by the names in
-        `engines.musicgen.settings.Settings` (arrangement, decoder, top_k, …).
+        `audio_engines.musicgen.settings.Settings` (arrangement, decoder, top_k, …).
         songs: the folder that songs go to. home: where the run log lives (default: HARMONIA_HOME, or the per-user state
         folder).
 
@@ -252,7 +252,7 @@ class Lab:
         Raises InvalidRequest where the port is taken, this lab serves with other settings already, or an isolated one
         would have to use an engine that is an object; RuntimeError once the lab is closed.
         """
-        from harmonia_lab.server.kernel import Server, ServerSettings  # noqa: PLC0415 - socketio loads where it is used
+        from harmonia_lab.server.server_thread import Server, ServerSettings  # noqa: PLC0415 - socketio loads where it is used
 
         self.workshop.check_open()
         with self._lock:
@@ -268,8 +268,8 @@ class Lab:
             return self.server
 
     def _isolated(self, settings: ServerSettings) -> IsolatedServer:
-        from harmonia_lab.isolated.server import IsolatedServer  # noqa: PLC0415 - as above
-        from harmonia_lab.isolated.settings import tellable  # noqa: PLC0415 - as above
+        from harmonia_lab.backends.process import IsolatedServer  # noqa: PLC0415 - as above
+        from harmonia_lab.backends.serve_settings import tellable  # noqa: PLC0415 - as above
 
         given = self._given | {"songs": self.songs, "home": self.home, "limits": self.limits}
         if given["metadata"] == "auto":  # what this lab says that it uses
@@ -294,8 +294,8 @@ class Lab:
 
         Raises Refused (NOT_FOUND) for an unknown id.
         """
+        from harmonia_lab.widgets.event_sources import LabRoom  # noqa: PLC0415 - as above
         from harmonia_lab.widgets.panel import Panel  # noqa: PLC0415 - widgets load where they are shown
-        from harmonia_lab.widgets.rooms import LabRoom  # noqa: PLC0415 - as above
 
         panel = self._panels.get(generation_id)
         if panel is None or panel.closed or plain:

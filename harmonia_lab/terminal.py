@@ -11,7 +11,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from harmonia_lab.pipeline.jobs import JobHandle
+from harmonia_lab.generation.handle import JobHandle
 from harmonia_lab.protocol.events import AudioGenerationProgress, MetadataGenerationProgress, ProgressEvent
 
 __all__ = ["watch"]

@@ -4,7 +4,7 @@ import functools
 
 import pytest
 
-from harmonia_lab.bench.javascript import installed_packages
+from benchmarks.server.javascript import installed_packages
 from tests.waiting import PATIENCE_S
 
 PACKAGES = {"@asyncapi/parser": "3.6.3", "socket.io-client": "4.8.4", "typescript": "5.9.3"}
@@ -13,7 +13,7 @@ PACKAGES = {"@asyncapi/parser": "3.6.3", "socket.io-client": "4.8.4", "typescrip
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """checkpoint(size): a folder that MusicGen.get_pretrained loads."""
-    from harmonia_lab.engines.musicgen.random_checkpoint import make_checkpoint
+    from harmonia_lab.audio_engines.musicgen.random_checkpoint import make_checkpoint
 
     @functools.cache
     def make(size):
@@ -25,7 +25,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="session")
 def musicgen(checkpoint):
     """musicgen(size): the loaded model, on the CPU. Shared: leave its weights alone."""
-    from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft
+    from harmonia_lab.audio_engines.musicgen.audiocraft_standins import load_audiocraft
 
     load_audiocraft()
     from audiocraft.models import MusicGen

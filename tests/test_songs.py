@@ -8,8 +8,8 @@ import pytest
 import soundfile
 
 from harmonia_lab import Lab
-from harmonia_lab.engines.prompting.story import read_story
-from harmonia_lab.engines.prompting.wording import content_stems
+from harmonia_lab.metadata_engines.prompting.story import read_story
+from harmonia_lab.metadata_engines.prompting.words import content_stems
 from harmonia_lab.protocol.vocabulary import PITCH_CLASSES
 from harmonia_lab.syllables import in_dictionary, words_of
 from tests import listening

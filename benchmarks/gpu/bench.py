@@ -65,8 +65,8 @@ class Bench:
 
     def build(self, size: str, dtype: str) -> Any:
         """Audiocraft's MusicGen with random weights of that size; of the tiny one in a rehearsal."""
-        from harmonia_lab.engines.musicgen.models import set_precision  # noqa: PLC0415
-        from harmonia_lab.engines.musicgen.random_checkpoint import build_model  # noqa: PLC0415
+        from harmonia_lab.audio_engines.musicgen.models import set_precision  # noqa: PLC0415
+        from harmonia_lab.audio_engines.musicgen.random_checkpoint import build_model  # noqa: PLC0415
 
         shape: Any = TINY[size] if self.rehearse else size
         musicgen = build_model(shape, str(self.device), dtype)

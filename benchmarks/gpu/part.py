@@ -46,8 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _import_ahead() -> None:
     from harmonia_lab import lab  # noqa: F401, PLC0415
-    from harmonia_lab.engines.musicgen import decoder  # noqa: F401, PLC0415
-    from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen import decoder  # noqa: F401, PLC0415
+    from harmonia_lab.audio_engines.musicgen.audiocraft_standins import load_audiocraft  # noqa: PLC0415
 
     load_audiocraft()
 

@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _kernels() -> int:
     """Run the Triton kernels' tests in the test environment, with Triton beside it."""
-    tests = "tests/engines/musicgen/test_triton_kernels.py"
+    tests = "tests/audio_engines/musicgen/test_triton_kernels.py"
     print(f"$ python -m pytest {tests}", flush=True)
     paths = [str(ROOT / WORK / "triton"), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}

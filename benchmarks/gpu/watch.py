@@ -9,13 +9,13 @@ import sys
 import threading
 import time
 
-from harmonia_lab.engines import nvml
+from harmonia_lab.engines import gpu_memory
 
 EVERY_S = 0.02
 
 
 def main() -> int:
-    device = nvml.device()
+    device = gpu_memory.device()
     if isinstance(device, str):
         print(device, file=sys.stderr)
         return 1

@@ -16,7 +16,7 @@ import numpy as np
 
 from harmonia_lab.analysis.frames import work_frame
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
-from harmonia_lab.pipeline.artifacts import read_record
+from harmonia_lab.generation.artifacts import read_record
 
 if TYPE_CHECKING:
     import pandas as pd

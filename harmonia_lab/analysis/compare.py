@@ -1,7 +1,7 @@
 """Is B slower than A, and by how much? Ratios of two sets of log rows, with the interval that n allows.
 
 Owns the statistics. Which rows are A and which are B is the researcher's choice; what the columns mean stands in
-`sinks/runlog.py`.
+`sinks/run_log.py`.
 
 The ratio is that of geometric means, since what a machine adds to a duration it adds in proportion. The interval is a
 studentised bootstrap ("bootstrap-t": Efron & Tibshirani, An Introduction to the Bootstrap, 1993, section 12.5) over the

@@ -1,10 +1,10 @@
-"""The benchmark log as a DataFrame. Owns the conversion; the columns are `sinks/runlog.py`'s."""
+"""The benchmark log as a DataFrame. Owns the conversion; the columns are `sinks/run_log.py`'s."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harmonia_lab.sinks.runlog import COLUMNS, RunLog
+from harmonia_lab.store.run_log import COLUMNS, RunLog
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harmonia_lab.sinks.store import State
+from harmonia_lab.client.store import State
 
 if TYPE_CHECKING:
     import pandas as pd

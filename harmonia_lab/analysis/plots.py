@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from harmonia_lab.engines.plan import SungLine
+from harmonia_lab.music.plan import SungLine
 from harmonia_lab.storage import write_bytes
 
 __all__ = ["overview"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harmonia_lab.batch.rows import Row
 from harmonia_lab.errors import HarmoniaError
-from harmonia_lab.pipeline.artifacts import read_record
+from harmonia_lab.generation.artifacts import read_record
 from harmonia_lab.storage import write_bytes
 
 if TYPE_CHECKING:

@@ -23,14 +23,14 @@ from harmonia_lab.batch.listening import write_page
 from harmonia_lab.batch.report import BatchReport, Outcome, printable, song_of
 from harmonia_lab.batch.rows import Row, read_rows, rows_of
 from harmonia_lab.errors import HarmoniaError, InvalidRequest, StorageError
-from harmonia_lab.pipeline.artifacts import slug
+from harmonia_lab.generation.artifacts import slug
 from harmonia_lab.protocol.events import AudioGenerationComplete, MetadataGenerationComplete
 from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.storage import storage_errors
 
 if TYPE_CHECKING:
+    from harmonia_lab.generation.handle import JobHandle
     from harmonia_lab.lab import Lab
-    from harmonia_lab.pipeline.jobs import JobHandle
 
 __all__ = ["Rows", "run_batch", "run_sweep"]
 

@@ -21,8 +21,8 @@ import psutil
 from harmonia_lab.bench.report import check_range, publish
 from harmonia_lab.client import Client
 from harmonia_lab.engines.probes import host
+from harmonia_lab.generation.artifacts import package_versions
 from harmonia_lab.lab import Lab
-from harmonia_lab.pipeline.artifacts import package_versions
 from harmonia_lab.protocol.events import AudioGenerationComplete, GenerationCancelled
 from harmonia_lab.server.settings import RateLimits, ServerSettings
 

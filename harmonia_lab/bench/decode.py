@@ -23,23 +23,23 @@ from typing import Any
 
 import torch
 
+from harmonia_lab.audio_engines.musicgen.audiocraft_standins import load_audiocraft
+from harmonia_lab.audio_engines.musicgen.decoder import Decoder
+from harmonia_lab.audio_engines.musicgen.kv_cache import cache_bytes
+from harmonia_lab.audio_engines.musicgen.lm_weights import compute_dtype
+from harmonia_lab.audio_engines.musicgen.memory import free_memory
+from harmonia_lab.audio_engines.musicgen.models import resolve_device
+from harmonia_lab.audio_engines.musicgen.random_checkpoint import make_checkpoint
+from harmonia_lab.audio_engines.musicgen.sampling import Sampling
 from harmonia_lab.bench.decode_loops import Audiocraft, Loop, Ours, Stopwatch, Transformers
 from harmonia_lab.bench.decode_preview import PreviewCost
 from harmonia_lab.bench.decode_quality import compare_logits, compare_tokens
 from harmonia_lab.bench.decode_table import table
+from harmonia_lab.bench.environment import spread
 from harmonia_lab.bench.report import check_range, publish
-from harmonia_lab.bench.surroundings import spread
-from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft
-from harmonia_lab.engines.musicgen.decoder import Decoder
-from harmonia_lab.engines.musicgen.kv_cache import cache_bytes
-from harmonia_lab.engines.musicgen.lm_weights import compute_dtype
-from harmonia_lab.engines.musicgen.memory import free_memory
-from harmonia_lab.engines.musicgen.models import resolve_device
-from harmonia_lab.engines.musicgen.random_checkpoint import make_checkpoint
-from harmonia_lab.engines.musicgen.sampling import Sampling
 from harmonia_lab.engines.probes import gpu_facts, host
 from harmonia_lab.errors import InvalidRequest
-from harmonia_lab.pipeline.artifacts import package_versions
+from harmonia_lab.generation.artifacts import package_versions
 
 __all__ = ["bandwidth", "cache_read", "measure", "prompts", "run"]
 

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from harmonia_lab.engines.musicgen.decoder import Decoder
-from harmonia_lab.engines.musicgen.lm_weights import compute_dtype
+from harmonia_lab.audio_engines.musicgen.decoder import Decoder
+from harmonia_lab.audio_engines.musicgen.lm_weights import compute_dtype
 
 __all__ = ["Audiocraft", "Loop", "Ours", "Stopwatch", "Transformers"]
 

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from harmonia_lab.engines.musicgen.sampling import Sampling
+from harmonia_lab.audio_engines.musicgen.sampling import Sampling
 
 __all__ = ["flip_margin"]
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harmonia_lab.engines.musicgen.encodec_stream import CodecStream
-from harmonia_lab.engines.musicgen.rendering import PIECE
+from harmonia_lab.audio_engines.musicgen.encodec_stream import CodecStream
+from harmonia_lab.audio_engines.musicgen.rendering import PIECE
 
 __all__ = ["PreviewCost"]
 

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harmonia_lab.audio_engines.musicgen.decoder import Decoder
+from harmonia_lab.audio_engines.musicgen.sampling import Noise, Sampling
+from harmonia_lab.audio_engines.musicgen.windows import generate_windows, plan_windows
 from harmonia_lab.bench.decode_margin import flip_margin
-from harmonia_lab.engines.musicgen.decoder import Decoder
-from harmonia_lab.engines.musicgen.sampling import Noise, Sampling
-from harmonia_lab.engines.musicgen.windows import generate_windows, plan_windows
 
 __all__ = ["ALLOWED_MARGIN", "compare_logits", "compare_tokens", "reference_logits", "reference_tokens"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harmonia_lab.bench.surroundings import shown
+from harmonia_lab.bench.environment import shown
 
 __all__ = ["table"]
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from harmonia_lab.bench.report import check_range, publish
 from harmonia_lab.engines.probes import host
+from harmonia_lab.generation.artifacts import package_versions
 from harmonia_lab.lab import Lab
-from harmonia_lab.pipeline.artifacts import package_versions
-from harmonia_lab.sinks.runlog import COLUMNS
+from harmonia_lab.store.run_log import COLUMNS
 
 __all__ = ["measure", "run"]
 

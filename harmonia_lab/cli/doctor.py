@@ -96,7 +96,7 @@ def _packages() -> Check:
 
 
 def _embedded() -> Check:
-    from harmonia_lab.engines import embedded  # noqa: PLC0415
+    from harmonia_lab.metadata_engines import embedded  # noqa: PLC0415
 
     if embedded.is_installed():
         return Check("embedded model", "ok", embedded.DEFAULT_MODEL)
@@ -104,7 +104,7 @@ def _embedded() -> Check:
 
 
 def _ollama() -> Check:
-    from harmonia_lab.engines.ollama import installed_models, server_address  # noqa: PLC0415
+    from harmonia_lab.metadata_engines.ollama.engine import installed_models, server_address  # noqa: PLC0415
 
     address = server_address()
     try:
@@ -118,7 +118,7 @@ def _ollama() -> Check:
 
 
 def _sketch() -> Check:
-    from harmonia_lab.engines.sketch import SketchEngine  # noqa: PLC0415
+    from harmonia_lab.audio_engines.sketch.engine import SketchEngine  # noqa: PLC0415
 
     try:
         record = SketchEngine().record()
@@ -129,15 +129,15 @@ def _sketch() -> Check:
 
 def _musicgen() -> Check:
     """A second of audio from a model of debug size, through every part that a real one goes through."""
-    from harmonia_lab.engines.musicgen.install import missing  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.install import missing  # noqa: PLC0415
 
     absent = missing()
     if absent:
         return Check("MusicGen", "optional", f"not installed: {', '.join(absent)}", "harmonia setup musicgen")
+    from harmonia_lab.audio_engines.musicgen.engine import MusicGenEngine  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.random_checkpoint import make_checkpoint  # noqa: PLC0415
     from harmonia_lab.engines.base import CancelToken  # noqa: PLC0415
-    from harmonia_lab.engines.composing import compose  # noqa: PLC0415
-    from harmonia_lab.engines.musicgen.engine import MusicGenEngine  # noqa: PLC0415
-    from harmonia_lab.engines.musicgen.random_checkpoint import make_checkpoint  # noqa: PLC0415
+    from harmonia_lab.music.composing import compose  # noqa: PLC0415
     from harmonia_lab.protocol.models import SongMetadata  # noqa: PLC0415
 
     metadata = SongMetadata.model_validate(

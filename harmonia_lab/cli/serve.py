@@ -11,8 +11,8 @@ import threading
 from pathlib import Path
 from typing import NoReturn
 
+from harmonia_lab.backends.serve_settings import ServeSettings
 from harmonia_lab.errors import InvalidRequest
-from harmonia_lab.isolated.settings import ServeSettings
 from harmonia_lab.lab import Lab
 from harmonia_lab.server.settings import ServerSettings
 

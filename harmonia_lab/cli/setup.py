@@ -7,9 +7,9 @@ import shlex
 import subprocess
 import sys
 
-from harmonia_lab.engines import embedded
-from harmonia_lab.engines.musicgen import install
+from harmonia_lab.audio_engines.musicgen import install
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
+from harmonia_lab.metadata_engines import embedded
 
 __all__ = ["run"]
 
@@ -57,7 +57,7 @@ def _musicgen() -> int:
 
 
 def _random_musicgen(size: str, folder: str) -> int:
-    from harmonia_lab.engines.musicgen.random_checkpoint import make_checkpoint  # noqa: PLC0415 - brings torch
+    from harmonia_lab.audio_engines.musicgen.random_checkpoint import make_checkpoint  # noqa: PLC0415 - brings torch
 
     made = make_checkpoint(folder, size)  # type: ignore[arg-type] # it checks the size itself
     print(f"A MusicGen model of {size} shape with random weights (it makes noise): {made}", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from harmonia_lab.server.kernel import new_tokens
+from harmonia_lab.server.server_thread import new_tokens
 from harmonia_lab.server.settings import ServerSettings
 from harmonia_lab.storage import home_folder
 

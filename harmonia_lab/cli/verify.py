@@ -6,8 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from harmonia_lab.pipeline.artifacts import read_record
-from harmonia_lab.pipeline.verify import Verification, check_folder
+from harmonia_lab.generation.artifacts import read_record
+from harmonia_lab.generation.verify import Verification, check_folder
 
 __all__ = ["run"]
 

@@ -5,7 +5,7 @@ Owns the public names: `Client` for programs on asyncio, `BlockingClient` for al
 
 from harmonia_lab.client.blocking import BlockingClient
 from harmonia_lab.client.client import Client
-from harmonia_lab.client.link import Backoff, Token
+from harmonia_lab.client.reconnect import Backoff, Token
 from harmonia_lab.client.streams import Stream
 
 __all__ = ["Backoff", "BlockingClient", "Client", "Stream", "Token"]

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from harmonia_lab.client.client import Client
-from harmonia_lab.client.link import Token
+from harmonia_lab.client.reconnect import Token
 from harmonia_lab.client.streams import Stream
 from harmonia_lab.errors import Disconnected
 

@@ -17,7 +17,8 @@ from typing import Any, Self
 
 import aiohttp
 
-from harmonia_lab.client.link import Backoff, Link, Token
+from harmonia_lab.client.reconnect import Backoff, Link, Token
+from harmonia_lab.client.store import Action, ConnectionEstablished, ConnectionLost, Cursor, Store
 from harmonia_lab.client.streams import Stream, is_end
 from harmonia_lab.errors import Disconnected, HarmoniaError, InvalidRequest
 from harmonia_lab.protocol import commands as say
@@ -34,7 +35,6 @@ from harmonia_lab.protocol.events import (
     TokenExpiring,
 )
 from harmonia_lab.protocol.models import Job, SongRequest
-from harmonia_lab.sinks.store import Action, ConnectionEstablished, ConnectionLost, Cursor, Store
 
 __all__ = ["Client"]
 

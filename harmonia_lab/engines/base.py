@@ -6,7 +6,6 @@ types.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from harmonia_lab.engines.plan import Part, Plan
+    from harmonia_lab.music.plan import Part, Plan
 
 __all__ = [
     "AudioEngine",
@@ -33,17 +32,10 @@ __all__ = [
     "Preview",
     "Stem",
     "Step",
-    "derive_seed",
 ]
 
 Step = Literal["analysis", "title", "lyrics", "genre", "mood"]
 """The guide's steps of stage 1."""
-
-
-def derive_seed(seed: int, *names: str) -> int:
-    """A 32-bit seed for one purpose, independent of the others and their order: SHA-256 of the seed and the names."""
-    text = "/".join([str(seed), *names])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 class CancelToken:

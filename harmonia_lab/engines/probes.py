@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from harmonia_lab.engines import nvml
+from harmonia_lab.engines import gpu_memory
 
 __all__ = [
     "MemoryReading",
@@ -160,13 +160,13 @@ def measure_memory() -> Iterator[MemoryReading]:
         sample()
 
 
-def measured_gpu() -> nvml.Device | str:
+def measured_gpu() -> gpu_memory.Device | str:
     """The device whose use is sampled: torch's current one, where torch uses one. A string says why there is none."""
     cuda = _cuda(in_use=True)
     if cuda is None:
-        return nvml.device()
+        return gpu_memory.device()
     uuid = getattr(cuda.get_device_properties(cuda.current_device()), "uuid", None)  # since torch 2.4
-    return nvml.device(None if uuid is None else str(uuid))
+    return gpu_memory.device(None if uuid is None else str(uuid))
 
 
 def gpu_facts() -> dict[str, str | None]:

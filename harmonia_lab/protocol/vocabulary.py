@@ -1,6 +1,6 @@
 """The musical words that requests and metadata share: keys, instruments with their roles, genres, moods.
 
-Owns names only. What a mood or a genre does to the music is decided in `engines/style.py`.
+Owns names only. What a mood or a genre does to the music is decided in `engines/moods.py`.
 """
 
 from __future__ import annotations

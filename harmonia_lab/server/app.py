@@ -1,6 +1,6 @@
 """One server's parts, put together: sockets, rooms, delivery, commands and HTTP, on one event loop.
 
-Owns who knows whom, and the order of start and stop. The thread is `kernel.py`'s.
+Owns who knows whom, and the order of start and stop. The thread is `server_thread.py`'s.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from aiohttp import web
 
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.server.auth import Tokens
-from harmonia_lab.server.clients import Client
-from harmonia_lab.server.crossing import Crossing
+from harmonia_lab.server.connected_client import Client
 from harmonia_lab.server.delivery import Delivery
 from harmonia_lab.server.gateway import Gateway, Studio
 from harmonia_lab.server.http import Api
-from harmonia_lab.server.links import Links
 from harmonia_lab.server.rooms import Access, Rooms
 from harmonia_lab.server.settings import ServerSettings
+from harmonia_lab.server.signed_urls import Links
+from harmonia_lab.server.thread_bridge import Crossing
 from harmonia_lab.server.transport import SocketServer
 
 __all__ = ["App"]

@@ -22,7 +22,7 @@ from engineio.async_drivers import aiohttp as driver
 
 from harmonia_lab.protocol.codec import encode
 from harmonia_lab.protocol.events import AudioPreview, WireEvent
-from harmonia_lab.server.clients import Client
+from harmonia_lab.server.connected_client import Client
 
 __all__ = ["HIGH_WATER", "FramedWire", "IdleQueue", "Line", "Message", "QueueWire", "WebSocket", "fits"]
 

@@ -23,10 +23,10 @@ from harmonia_lab.protocol.events import (
     utc_now,
 )
 from harmonia_lab.server.broadcast import Line, Message, QueueWire
-from harmonia_lab.server.clients import Client, Lane
+from harmonia_lab.server.connected_client import Client, Lane
 from harmonia_lab.server.rooms import Rooms, may_see
-from harmonia_lab.sinks.journal import Journal
-from harmonia_lab.sinks.metrics import Metrics
+from harmonia_lab.store.journal import Journal
+from harmonia_lab.store.metrics import Metrics
 
 __all__ = ["MAX_BACKLOG", "Delivery", "Link"]
 

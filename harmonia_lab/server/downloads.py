@@ -16,8 +16,8 @@ from typing import BinaryIO
 from aiohttp import hdrs, web
 
 from harmonia_lab.errors import ErrorCode, Refused
-from harmonia_lab.pipeline.artifacts import read_record
-from harmonia_lab.sinks.standing import Standing
+from harmonia_lab.events.state import Standing
+from harmonia_lab.generation.artifacts import read_record
 
 __all__ = ["SongFile", "SongFiles", "send_file"]
 

@@ -19,20 +19,20 @@ from aiohttp import web
 from socketio.exceptions import ConnectionRefusedError as Refusal
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, Refused
-from harmonia_lab.pipeline.jobs import QueueLimits
+from harmonia_lab.events.fanout import Fanout
+from harmonia_lab.generation.handle import QueueLimits
 from harmonia_lab.protocol import commands as say
 from harmonia_lab.protocol.codec import decode, error_ack
 from harmonia_lab.protocol.events import ErrorInfo, GenerationError, JobFailedEvent, ServerHello, TokenExpiring, User
 from harmonia_lab.protocol.models import Job, SongRequest, said_once
 from harmonia_lab.server.auth import Identity, Tokens
-from harmonia_lab.server.clients import Client, Lane
+from harmonia_lab.server.connected_client import Client, Lane
 from harmonia_lab.server.delivery import Delivery
-from harmonia_lab.server.limits import Buckets
+from harmonia_lab.server.rate_limit import Buckets
 from harmonia_lab.server.rooms import Access, Rooms, may_see
 from harmonia_lab.server.settings import ServerSettings
-from harmonia_lab.sinks.fanout import Fanout
-from harmonia_lab.sinks.journal import Journal
-from harmonia_lab.sinks.metrics import Metrics
+from harmonia_lab.store.journal import Journal
+from harmonia_lab.store.metrics import Metrics
 
 __all__ = ["FEATURES", "WARNING_S", "Gateway", "Studio"]
 

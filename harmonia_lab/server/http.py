@@ -17,19 +17,19 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, Refused
+from harmonia_lab.events.state import Standing
 from harmonia_lab.protocol.codec import decode, error_ack
 from harmonia_lab.protocol.commands import StartAck, StartGeneration
 from harmonia_lab.protocol.models import Job, SongRequest
 from harmonia_lab.server.auth import Identity, Tokens
 from harmonia_lab.server.downloads import SongFiles, send_file
 from harmonia_lab.server.gateway import Gateway, Studio
-from harmonia_lab.server.limits import Buckets
-from harmonia_lab.server.links import Links
 from harmonia_lab.server.origins import allowed_origin
+from harmonia_lab.server.rate_limit import Buckets
 from harmonia_lab.server.rooms import may_see, not_found
 from harmonia_lab.server.settings import ServerSettings
-from harmonia_lab.sinks.metrics import CONTENT_TYPE
-from harmonia_lab.sinks.standing import Standing
+from harmonia_lab.server.signed_urls import Links
+from harmonia_lab.store.metrics import CONTENT_TYPE
 
 __all__ = ["Api"]
 

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterable
 
 from harmonia_lab.errors import ErrorCode, InvalidRequest, Refused
+from harmonia_lab.events.state import Standing
 from harmonia_lab.server.auth import Identity
-from harmonia_lab.server.clients import Client
-from harmonia_lab.sinks.standing import Standing
+from harmonia_lab.server.connected_client import Client
 
 __all__ = ["RESERVED_S", "Access", "Rooms"]
 

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from harmonia_lab.errors import InvalidRequest
-from harmonia_lab.pipeline.jobs import QueueLimits
+from harmonia_lab.generation.handle import QueueLimits
 
 __all__ = ["RateLimits", "ServerSettings"]
 

@@ -20,10 +20,10 @@ from engineio.async_drivers import aiohttp as driver
 from engineio.payload import Payload
 
 from harmonia_lab.server.broadcast import FramedWire, IdleQueue, Message, QueueWire, WebSocket, fits
-from harmonia_lab.server.clients import Client
+from harmonia_lab.server.connected_client import Client
 from harmonia_lab.server.delivery import MAX_BACKLOG
-from harmonia_lab.server.limits import Buckets
 from harmonia_lab.server.origins import allowed_origin
+from harmonia_lab.server.rate_limit import Buckets
 from harmonia_lab.server.settings import ServerSettings
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from harmonia_lab.engines.base import AudioProgress, CancelToken, MetadataProgress, MetadataResult, Preview, Stem, Step
-from harmonia_lab.engines.plan import Part, Plan
+from harmonia_lab.music.plan import Part, Plan
 from harmonia_lab.protocol.models import Instrument, SongMetadata, SongRequest
 
 __all__ = ["SONG_METADATA", "FakeAudioEngine", "FakeMetadataEngine"]

@@ -13,14 +13,14 @@ import ipywidgets
 from IPython.display import display
 from pydantic import ValidationError
 
+from harmonia_lab.client.store import State
 from harmonia_lab.engines.base import MetadataEngine
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.protocol.models import SongMetadata, SongRequest, explain, parse_request
 from harmonia_lab.protocol.vocabulary import GENRES, INSTRUMENTS, TONICS
-from harmonia_lab.sinks.store import State
+from harmonia_lab.widgets.comm_routing import handle_where_asked
+from harmonia_lab.widgets.event_sources import Studio
 from harmonia_lab.widgets.panel import Panel
-from harmonia_lab.widgets.rooms import Studio
-from harmonia_lab.widgets.routing import handle_where_asked
 
 __all__ = ["ComposeForm", "Workshop"]
 
@@ -193,7 +193,7 @@ def _models(engine: MetadataEngine) -> list[tuple[str, str]]:
     own = f"{engine.name}: {engine.model}" if engine.model else engine.name
     if engine.name != "ollama":
         return _choices(own, [])
-    from harmonia_lab.engines.ollama import installed_models  # noqa: PLC0415 - its client takes time to load
+    from harmonia_lab.metadata_engines.ollama.engine import installed_models  # noqa: PLC0415 - its client takes time to load
 
     try:
         return _choices(own, installed_models(timeout_s=MODELS_S))

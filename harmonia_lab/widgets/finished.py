@@ -13,7 +13,7 @@ import soundfile
 from PIL import Image
 
 from harmonia_lab.errors import HarmoniaError
-from harmonia_lab.widgets.rooms import Files
+from harmonia_lab.widgets.event_sources import Files
 
 __all__ = ["AUDIO_TYPE", "FinishedSong", "listening_copy", "load", "output_copy"]
 

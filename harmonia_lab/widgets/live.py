@@ -1,6 +1,6 @@
 """The main face of a panel: one anywidget, one message of one small view for each drawing.
 
-Owns the traits that travel. The look is `panel.js` and `panel.css`; what is shown is `scene.py`'s.
+Owns the traits that travel. The look is `panel.js` and `panel.css`; what is shown is `view_model.py`'s.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import anywidget
 import traitlets
 
 from harmonia_lab.protocol.events import AudioPreview
+from harmonia_lab.widgets.comm_routing import handle_where_asked
 from harmonia_lab.widgets.finished import FinishedSong
-from harmonia_lab.widgets.routing import handle_where_asked
-from harmonia_lab.widgets.scene import View
+from harmonia_lab.widgets.view_model import View
 
 __all__ = ["LiveFace"]
 

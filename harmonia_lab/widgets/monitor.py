@@ -18,11 +18,11 @@ from IPython.display import display
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.protocol.events import FamilyEvent
 from harmonia_lab.protocol.models import Job
+from harmonia_lab.widgets.comm_routing import handle_where_asked
+from harmonia_lab.widgets.event_sources import Studio
+from harmonia_lab.widgets.frontend import front_end, in_kernel
 from harmonia_lab.widgets.panel import PACER
-from harmonia_lab.widgets.presence import front_end, in_kernel
-from harmonia_lab.widgets.rooms import Studio
-from harmonia_lab.widgets.routing import handle_where_asked
-from harmonia_lab.widgets.scene import ENDED
+from harmonia_lab.widgets.view_model import ENDED
 
 __all__ = ["COLUMNS", "Monitor", "rows"]
 

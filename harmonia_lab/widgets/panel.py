@@ -1,8 +1,8 @@
 """`Panel`: one generation, live in a notebook, whoever makes it.
 
 Owns what happens between a room and a face: which state is shown when, what a click asks for, and the plain summary
-that each cell with a panel also carries. The words are `scene.py`'s, the looks `live.py`'s and `plain.py`'s, the pace
-`pacing.py`'s.
+that each cell with a panel also carries. The words are `view_model.py`'s, the looks `live.py`'s and `plain.py`'s, the pace
+`throttle.py`'s.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from typing import Any, Protocol, Self
 import soundfile
 from IPython.display import display, publish_display_data
 
-from harmonia_lab.client.link import Token
+from harmonia_lab.client.reconnect import Token
+from harmonia_lab.client.store import State
 from harmonia_lab.errors import ErrorCode, HarmoniaError, Refused
 from harmonia_lab.protocol.events import AudioPreview
 from harmonia_lab.protocol.models import SongMetadata
-from harmonia_lab.sinks.store import State
+from harmonia_lab.widgets.event_sources import Room, ServerRoom
 from harmonia_lab.widgets.finished import FinishedSong, load
+from harmonia_lab.widgets.frontend import front_end, in_kernel
 from harmonia_lab.widgets.memory import memory_now
-from harmonia_lab.widgets.pacing import HEARTBEAT_S, Pacer
-from harmonia_lab.widgets.presence import front_end, in_kernel
-from harmonia_lab.widgets.rooms import Room, ServerRoom
-from harmonia_lab.widgets.scene import ENDED, Scene, View, follow, view
 from harmonia_lab.widgets.summary import EMPTY, Bundle, bundles
+from harmonia_lab.widgets.throttle import HEARTBEAT_S, Pacer
+from harmonia_lab.widgets.view_model import ENDED, Scene, View, follow, view
 
 __all__ = ["PACER", "Panel"]
 

@@ -12,9 +12,9 @@ from typing import Any
 import ipywidgets
 
 from harmonia_lab.protocol.events import AudioPreview
+from harmonia_lab.widgets.comm_routing import handle_where_asked
 from harmonia_lab.widgets.finished import FinishedSong
-from harmonia_lab.widgets.routing import handle_where_asked
-from harmonia_lab.widgets.scene import View
+from harmonia_lab.widgets.view_model import View
 
 __all__ = ["PlainFace"]
 

@@ -11,7 +11,7 @@ from html import escape
 from typing import Any
 
 from harmonia_lab.widgets.finished import AUDIO_TYPE, FinishedSong
-from harmonia_lab.widgets.scene import View
+from harmonia_lab.widgets.view_model import View
 
 __all__ = ["CLASS", "EMPTY", "Bundle", "bundles"]
 

@@ -9,7 +9,7 @@ from harmonia_lab import Lab
 from harmonia_lab.analysis.compare import COMPARED, FEWEST, compare, ratio_interval
 from harmonia_lab.analysis.frames import frame_of, work_frame
 from harmonia_lab.errors import AudioError, InvalidRequest
-from harmonia_lab.sinks.runlog import COLUMNS
+from harmonia_lab.store.run_log import COLUMNS
 from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine, FakeMetadataEngine
 
 NOISE = {

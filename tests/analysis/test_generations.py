@@ -3,8 +3,8 @@
 import pytest
 
 from harmonia_lab.analysis.generations import generations_frame
-from harmonia_lab.sinks.store import State, reduce
-from tests.sinks.stories import story, told_live
+from harmonia_lab.client.store import State, reduce
+from tests.events.stories import story, told_live
 
 
 @pytest.fixture

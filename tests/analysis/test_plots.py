@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from harmonia_lab.analysis.plots import overview
-from harmonia_lab.engines.plan import SungLine
 from harmonia_lab.errors import ErrorCode, StorageError
+from harmonia_lab.music.plan import SungLine
 
 RATE = 48_000
 SECTIONS = [("intro", 0.0, 2.0), ("verse", 2.0, 5.0), ("chorus", 5.0, 8.0)]

@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
+from harmonia_lab.audio_engines.audiofile import write_flac
 from harmonia_lab.batch.listening import write_page
 from harmonia_lab.batch.report import BatchReport, Outcome
 from harmonia_lab.batch.rows import Row
-from harmonia_lab.engines.audiofile import write_flac
 from harmonia_lab.engines.base import CancelToken
 from harmonia_lab.protocol.models import SongRequest
 

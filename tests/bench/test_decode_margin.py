@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from harmonia_lab.audio_engines.musicgen.sampling import Sampling, choose
 from harmonia_lab.bench.decode_margin import flip_margin
-from harmonia_lab.engines.musicgen.sampling import Sampling, choose
 
 CARD = 40
 WAYS = {

@@ -2,9 +2,9 @@
 
 import pytest
 
+from harmonia_lab.audio_engines.musicgen.decoder import Decoder
+from harmonia_lab.audio_engines.musicgen.sampling import Sampling
 from harmonia_lab.bench.decode_quality import ALLOWED_MARGIN, compare_logits, compare_tokens
-from harmonia_lab.engines.musicgen.decoder import Decoder
-from harmonia_lab.engines.musicgen.sampling import Sampling
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -43,7 +43,7 @@ GPU_MACHINE = {
 TRIAL = """
 import sys
 from harmonia_lab import Lab
-from harmonia_lab.engines.musicgen.random_checkpoint import make_checkpoint
+from harmonia_lab.audio_engines.musicgen.random_checkpoint import make_checkpoint
 from harmonia_lab.testing import SONG_METADATA
 
 folder = make_checkpoint("checkpoint", "tiny")

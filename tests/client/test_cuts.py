@@ -11,7 +11,7 @@ import random
 from harmonia_lab.client import Backoff, Client
 from harmonia_lab.errors import Refused
 from harmonia_lab.protocol.events import AudioGenerationComplete, GenerationError, JobProgressEvent, ProgressEvent
-from harmonia_lab.server.kernel import new_tokens
+from harmonia_lab.server.server_thread import new_tokens
 from harmonia_lab.server.settings import RateLimits, ServerSettings
 from tests.client.proxy import Proxy
 from tests.server.conftest import GENERATION, JOB, serving

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from harmonia_lab.engines import nvml, probes
+from harmonia_lab.engines import gpu_memory, probes
 
 GIB = 2**30
 
@@ -61,7 +61,7 @@ class FakeNvml(types.ModuleType):
 @pytest.fixture
 def install(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(nvml, "_started", False)
+    monkeypatch.setattr(gpu_memory, "_started", False)
     monkeypatch.setattr(probes, "SAMPLE_INTERVAL_S", 0.005)
 
     def put(module):
@@ -97,9 +97,9 @@ def test_without_a_driver_the_host_is_measured_and_the_reason_said(install):
 
 def test_without_the_package_or_a_device_the_reason_is_said(install):
     install(FakeNvml({}))
-    assert nvml.device() == "NVML finds no device"
+    assert gpu_memory.device() == "NVML finds no device"
     install(None)  # what an import of a package that is not installed meets
-    assert nvml.device() == "nvidia-ml-py is not installed"
+    assert gpu_memory.device() == "nvidia-ml-py is not installed"
 
 
 def test_a_device_that_is_lost_on_the_way_ends_no_song(install):
@@ -129,9 +129,9 @@ def test_the_device_is_the_engines_or_the_first_that_is_visible(install, monkeyp
     fake = install(FakeNvml({"GPU-a": [1], "GPU-b": [2]}))
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    found = nvml.device(asked)
+    found = gpu_memory.device(asked)
     assert (None if isinstance(found, str) else found.uuid) == expected
-    nvml.device(asked)
+    gpu_memory.device(asked)
     assert fake.starts == 1
 
 

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from harmonia_lab.bench.javascript import node_command
+from benchmarks.server.javascript import node_command
 from harmonia_lab.errors import CODES
 from harmonia_lab.protocol.asyncapi import asyncapi_document
 from harmonia_lab.protocol.commands import COMMANDS, PROTOCOL_VERSION

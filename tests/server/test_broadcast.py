@@ -13,7 +13,7 @@ from wsproto.frame_protocol import FrameProtocol, Opcode
 from harmonia_lab.protocol.codec import encode
 from harmonia_lab.server import broadcast
 from harmonia_lab.server.broadcast import FramedWire, IdleQueue, Message, QueueWire, fits
-from harmonia_lab.server.clients import Client
+from harmonia_lab.server.connected_client import Client
 from tests.protocol.test_events import EXAMPLES
 from tests.server.conftest import Ear, serving
 from tests.waiting import until_so

@@ -359,7 +359,7 @@ def test_users_take_turns_and_a_full_queue_says_so(tmp_path):
             order = [p["job"]["id"] for p in root.of("job:completed")]
             assert order == ["ann-0", "bob-0", "ann-1", "ann-2", "ann-3"]
 
-    from harmonia_lab.pipeline.jobs import QueueLimits
+    from harmonia_lab.generation.handle import QueueLimits
 
     with serving(tmp_path, metadata=Writer(gate=gate), queue=QueueLimits(per_user=3)) as server:
         asyncio.run(main(server))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harmonia_lab.bench.javascript import node_command
+from benchmarks.server.javascript import node_command
 from tests.server.conftest import GENERATION, JOB
 
 CLIENT = Path(__file__).with_name("guide_client.cjs")

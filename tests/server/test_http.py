@@ -12,7 +12,7 @@ import aiohttp
 import mido
 import pytest
 
-from harmonia_lab.pipeline.jobs import QueueLimits
+from harmonia_lab.generation.handle import QueueLimits
 from harmonia_lab.server.settings import RateLimits
 from tests.server.conftest import Ear, serving
 from tests.server.engines import METADATA, Writer

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.server.javascript import node_command
 from harmonia_lab import BlockingClient, HarmoniaError
-from harmonia_lab.bench.javascript import node_command
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.protocol.typescript import typescript_module
 from tests.server.conftest import GENERATION

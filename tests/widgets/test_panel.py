@@ -8,8 +8,8 @@ import pytest
 
 from harmonia_lab.errors import Disconnected, ErrorCode, MetadataError, Refused
 from harmonia_lab.protocol.events import AudioPreview
+from harmonia_lab.widgets.event_sources import ServerRoom
 from harmonia_lab.widgets.panel import KEPT_SONGS, Panel, _hold
-from harmonia_lab.widgets.rooms import ServerRoom
 from tests.server.engines import METADATA, Player, Writer, make_lab
 
 WAIT_S = 60

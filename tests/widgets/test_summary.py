@@ -3,11 +3,11 @@
 import base64
 from html.parser import HTMLParser
 
-from harmonia_lab.sinks.store import State, reduce
+from harmonia_lab.client.store import State, reduce
 from harmonia_lab.widgets.finished import FinishedSong
-from harmonia_lab.widgets.scene import Scene, follow, view
 from harmonia_lab.widgets.summary import EMPTY, bundles
-from tests.sinks.stories import told_live
+from harmonia_lab.widgets.view_model import Scene, follow, view
+from tests.events.stories import told_live
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 

@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.gpu.bench import four_instruments
-from harmonia_lab.bench.surroundings import spread
+from harmonia_lab.bench.environment import spread
 
 if TYPE_CHECKING:
     from benchmarks.gpu.bench import Bench
+    from harmonia_lab.audio_engines.musicgen.engine import MusicGenEngine
     from harmonia_lab.engines.base import AudioProgress
-    from harmonia_lab.engines.musicgen.engine import MusicGenEngine
 
 SECONDS = 10.0
 CANCELS = 20
 
 
 def run(bench: Bench) -> None:
-    from harmonia_lab.engines.musicgen.engine import MusicGenEngine  # noqa: PLC0415
-    from harmonia_lab.engines.musicgen.random_checkpoint import make_checkpoint  # noqa: PLC0415
-    from harmonia_lab.engines.musicgen.settings import Settings  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.engine import MusicGenEngine  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.random_checkpoint import make_checkpoint  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.settings import Settings  # noqa: PLC0415
 
     folder = make_checkpoint(bench.scratch / "model", "tiny" if bench.rehearse else "small")
     engine = MusicGenEngine(str(folder), Settings(device=str(bench.device)))
@@ -84,14 +84,14 @@ class _Song:
     """Renders the same song again and again."""
 
     def __init__(self, bench: Bench, engine: MusicGenEngine, seconds: float) -> None:
-        from harmonia_lab.engines.composing import compose  # noqa: PLC0415
+        from harmonia_lab.music.composing import compose  # noqa: PLC0415
 
         self._bench, self._engine = bench, engine
         metadata = four_instruments()
         self._plan: Any = replace(compose(metadata, seconds, 0), metadata=metadata)
 
     def forget_recording(self) -> None:
-        from harmonia_lab.engines.musicgen.models import MODELS  # noqa: PLC0415
+        from harmonia_lab.audio_engines.musicgen.models import MODELS  # noqa: PLC0415
 
         for choice in MODELS.loaded():
             model = MODELS.peek(choice)

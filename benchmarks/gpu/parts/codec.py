@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from harmonia_lab.bench.surroundings import spread
+from harmonia_lab.bench.environment import spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def run(bench: Bench) -> None:
-    from harmonia_lab.engines.musicgen.encodec_stream import CodecStream  # noqa: PLC0415
-    from harmonia_lab.engines.musicgen.rendering import PIECE  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.encodec_stream import CodecStream  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.rendering import PIECE  # noqa: PLC0415
 
     musicgen = bench.build("small", bench.half)
     codec, rate = musicgen.compression_model, musicgen.frame_rate
@@ -46,8 +46,8 @@ def run(bench: Bench) -> None:
 
 
 def _mix(seconds: float) -> Callable[[], Any]:
+    from harmonia_lab.audio_engines.mixing import mix  # noqa: PLC0415
     from harmonia_lab.engines.base import CancelToken, Stem  # noqa: PLC0415
-    from harmonia_lab.engines.mixing import mix  # noqa: PLC0415
 
     noise = np.random.default_rng(0)
     roles: dict[str, Role] = {"piano": "chords", "flute": "lead", "bass": "bass", "drums": "drums"}

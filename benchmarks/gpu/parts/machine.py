@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harmonia_lab.bench.surroundings import spread
+from harmonia_lab.bench.environment import spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,13 +48,13 @@ def run(bench: Bench) -> int:
 def _problems() -> list[str]:
     """What the package's MusicGen path needs and can't import here."""
     problems = []
-    for name in ("harmonia_lab.lab", "harmonia_lab.engines.musicgen.engine", "pynvml"):
+    for name in ("harmonia_lab.lab", "harmonia_lab.audio_engines.musicgen.engine", "pynvml"):
         try:
             __import__(name)
         except ImportError as error:
             problems.append(f"{name}: {error}")
-    from harmonia_lab.engines.musicgen.audiocraft_standins import load_audiocraft  # noqa: PLC0415
-    from harmonia_lab.engines.musicgen.install import missing  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.audiocraft_standins import load_audiocraft  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.install import missing  # noqa: PLC0415
     from harmonia_lab.errors import HarmoniaError  # noqa: PLC0415
 
     problems += [f"{name} is not installed" for name in missing()]

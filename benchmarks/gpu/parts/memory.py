@@ -29,7 +29,7 @@ SONGS = 5
 
 
 def run(bench: Bench) -> None:
-    from harmonia_lab.engines.musicgen.random_checkpoint import make_checkpoint  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.random_checkpoint import make_checkpoint  # noqa: PLC0415
 
     folder = make_checkpoint(bench.scratch / "model", "tiny" if bench.rehearse else "small")
     seconds = 2.0 if bench.rehearse else 10.0
@@ -75,7 +75,7 @@ def _song(bench: Bench, lab: Lab, number: int, seconds: float, watch: _Watch) ->
 
 def _too_little(bench: Bench, folder: Path, watch: _Watch) -> None:
     """Four stems, with memory for the caches of three prompts: two at a time fit."""
-    from harmonia_lab.engines.musicgen.models import MODELS  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.models import MODELS  # noqa: PLC0415
 
     seconds = 20.0
     with _lab(bench, folder) as lab:

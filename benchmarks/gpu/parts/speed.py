@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harmonia_lab.bench.surroundings import spread
+from harmonia_lab.bench.environment import spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,8 +133,8 @@ def _steps(bench: Bench, name: str) -> int:
 
 
 def _loops(bench: Bench, musicgen: Any) -> list[Loop]:
+    from harmonia_lab.audio_engines.musicgen.decoder import Decoder  # noqa: PLC0415
     from harmonia_lab.bench.decode_loops import Audiocraft, Ours, Transformers  # noqa: PLC0415
-    from harmonia_lab.engines.musicgen.decoder import Decoder  # noqa: PLC0415
 
     lm = musicgen.lm
     loops: list[Loop] = [Ours(OURS, musicgen, Decoder(lm, "fast")), Audiocraft(musicgen)]

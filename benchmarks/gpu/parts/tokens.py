@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from benchmarks.gpu.bench import Bench
-    from harmonia_lab.engines.musicgen.decoder import Decoder
-    from harmonia_lab.engines.musicgen.sampling import Sampling
+    from harmonia_lab.audio_engines.musicgen.decoder import Decoder
+    from harmonia_lab.audio_engines.musicgen.sampling import Sampling
 
 ROWS = 4
 BEYOND_S = 32.0
@@ -214,13 +214,13 @@ def _parameters(sampling: Sampling) -> dict[str, Any]:
 
 
 def _samplings(musicgen: Any) -> list[Sampling]:
-    from harmonia_lab.engines.musicgen.sampling import Sampling  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.sampling import Sampling  # noqa: PLC0415
 
     return [Sampling(use_sampling=False), Sampling(top_k=min(250, musicgen.lm.card))]
 
 
 def _decoder(musicgen: Any, *, graphs: bool = True) -> Decoder:
-    from harmonia_lab.engines.musicgen.decoder import Decoder  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.decoder import Decoder  # noqa: PLC0415
 
     return Decoder(musicgen.lm, "fast", graphs=graphs)
 

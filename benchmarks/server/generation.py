@@ -1,0 +1,87 @@
+"""A generation that is said to run: journalled, numbered and handed on as a real one, without the work of one.
+
+Owns the events that both server benchmarks publish. Each progress event's status carries the publisher's stamp, in
+nanoseconds of the clock that all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harmonia_lab.protocol.events import (
+    AudioGenerationProgress,
+    AudioGenerationStarted,
+    MetadataGenerationComplete,
+    MetadataGenerationStarted,
+)
+from harmonia_lab.protocol.models import Job, SongRequest, utc_now
+
+if TYPE_CHECKING:
+    from harmonia_lab.events.event_log import Outlet
+    from harmonia_lab.lab import Lab
+
+__all__ = ["FIRST_TICK", "GENERATION", "begin", "progress", "scratch_lab", "stamp"]
+
+GENERATION = "bench"
+FIRST_TICK = 100_000
+"""So that every event has as many bytes."""
+
+STORY = "A song that is never finished."
+
+
+@contextmanager
+def scratch_lab() -> Iterator[Lab]:
+    """A lab that leaves nothing behind."""
+    # A second to load, which the other servers of `bench fanout` don't need.
+    from harmonia_lab.lab import Lab  # noqa: PLC0415
+    from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine  # noqa: PLC0415
+
+    with (
+        tempfile.TemporaryDirectory(prefix="harmonia-bench-") as scratch,
+        Lab(metadata=FakeMetadataEngine(), audio=FakeAudioEngine(), songs=Path(scratch) / "songs", home=scratch) as lab,
+    ):
+        yield lab
+
+
+def begin(lab: Lab) -> Outlet:
+    """The user "local"'s generation, in the middle of its second stage: three lifecycle events have been."""
+    from harmonia_lab.events.event_log import Outlet  # noqa: PLC0415
+    from harmonia_lab.events.job_family import JobView  # noqa: PLC0415 - as above
+    from harmonia_lab.testing import SONG_METADATA  # noqa: PLC0415
+
+    now = utc_now()
+    view = JobView(Job(id=GENERATION, user_id="local", created_at=now, updated_at=now))
+    lab.journal.begin(view.job, SongRequest(narrative=STORY, generation_id=GENERATION))
+    outlet = Outlet(view, lab.journal, lab.events)
+    outlet.queued()
+    same = {"generation_id": GENERATION}
+    outlet(MetadataGenerationStarted(**same, seq=1, user_id="local", narrative=STORY, model="none"))
+    outlet(MetadataGenerationComplete(**same, seq=2, metadata=SONG_METADATA, duration=1.5))
+    song = {"song_id": GENERATION, "instruments": SONG_METADATA.instruments, "duration": 20.0, "bpm": 96.0}
+    outlet(AudioGenerationStarted(**same, seq=3, **song))
+    return outlet
+
+
+def progress(tick: int) -> AudioGenerationProgress:
+    """As a song's second stage reports it. Its numbers read the same in Python's and JavaScript's JSON."""
+    return AudioGenerationProgress(
+        generation_id=GENERATION,
+        seq=3,
+        tick=tick,
+        progress=37.5,
+        status=stamp(),
+        overall_progress=58.25,
+        eta_seconds=12.5,
+        current_instrument="acoustic guitar",
+        instruments_completed=2,
+        total_instruments=5,
+    )
+
+
+def stamp() -> str:
+    return f"Rendering instruments... @{time.monotonic_ns():020d}"

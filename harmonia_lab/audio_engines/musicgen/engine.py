@@ -1,0 +1,218 @@
+"""MusicGen through audiocraft: an `AudioEngine` that renders from words, with the plan as a guide.
+
+Owns the prompts, the seeds, and the attempts when memory runs out. A song's course is in `rendering.py`, what
+can be set in `settings.py`; models are in `checkpoints.py` and `models.py`, what memory
+needs in `memory.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harmonia_lab.audio_engines.musicgen.checkpoints import find_checkpoint
+from harmonia_lab.audio_engines.musicgen.install import missing
+from harmonia_lab.audio_engines.musicgen.memory import (
+    Effort,
+    available_bytes,
+    efforts,
+    is_out_of_memory,
+    out_of_memory,
+)
+from harmonia_lab.audio_engines.musicgen.models import MODELS, Choice, resolve_device
+from harmonia_lab.audio_engines.musicgen.prompts import prompt
+from harmonia_lab.audio_engines.musicgen.rendering import WINDOW_S, Rendering, Take
+from harmonia_lab.audio_engines.musicgen.settings import Settings
+from harmonia_lab.engines.base import AudioProgress, CancelToken, Stem
+from harmonia_lab.errors import AudioError, ErrorCode, HarmoniaError, InvalidRequest
+from harmonia_lab.music.plan import Part, Plan
+from harmonia_lab.music.seeds import derive_seed
+
+__all__ = ["MusicGenEngine"]
+
+LLM_ROOM_BYTES = 8 * 2**30
+"""Left free on a GPU for stage 1: a language model of 8 G parameters in 4 bits, and its context."""
+
+
+class MusicGenEngine:
+    """An `AudioEngine`. model: a name ("small", "melody", "stereo-medium", …), a hub id, or a checkpoint folder.
+
+    Raises InvalidRequest for an unknown name or setting, AudioError (MUSICGEN_UNAVAILABLE) where the folder lacks files
+    or MusicGen is not installed. Nothing is loaded before `prepare` or `render`.
+    """
+
+    name = "musicgen"
+
+    def __init__(self, model: str = "small", settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        absent = missing()
+        if absent:
+            raise AudioError(
+                f"MusicGen is not installed: {', '.join(absent)} missing.",
+                code=ErrorCode.MUSICGEN_UNAVAILABLE,
+                hint="run: harmonia setup musicgen",
+            )
+        self.checkpoint = find_checkpoint(model)
+        self.uses_gpu = self.settings.device.startswith("cuda") or (
+            self.settings.device == "auto" and _driver_is_there()
+        )
+        self._choice = Choice(self.checkpoint, self.settings.device, self.settings.dtype, self.settings.decoder)
+        self._ran = self._choice  # another one where only the CPU had the memory
+        self._lock = threading.Lock()
+        self._song: dict[str, Any] = {}
+
+    def prepare(self) -> None:
+        """Load in the background while stage 1 is at work. Returns at once; what fails, fails in `render`.
+
+        On a GPU only the program is loaded, since stage 1 may need the memory; a model that is there already is given
+        up when less than 8 GiB are left beside it.
+        """
+        threading.Thread(target=self._prepare, name="harmonia-prepare", daemon=True).start()
+
+    def render(
+        self,
+        parts: Sequence[Part],
+        plan: Plan,
+        seeds: Mapping[str, int],
+        progress: Callable[[AudioProgress], None],
+        cancel: CancelToken,
+        finished: Mapping[str, Stem],
+    ) -> list[Stem]:
+        """One stem per part with arrangement "stems", one of role "mix" with "full"; at the model's own sample rate.
+
+        Reports a preview for every half second of sound, and each stem as it is finished.
+
+        Raises InvalidRequest, AudioError (MUSICGEN_UNAVAILABLE, MUSICGEN_ERROR, MUSICGEN_MEMORY), Cancelled (within a
+        step of the decode loop; on a GPU within those that are launched, and once a first step is compiled and
+        recorded). Where memory runs out, the attempts of `memory.efforts` are made first.
+        """
+        takes = self._takes(parts, plan, seeds)
+        song = Rendering(takes, plan, self.settings, progress=progress, cancel=cancel, finished=finished)
+        with self._lock:
+            self._song = song.record
+            ended = self._try_hard(song)
+        if ended is not None:
+            # What is raised from here holds no tensors: a handle may keep it for long.
+            raise ended
+        cancel.raise_if_cancelled()
+        song.report("Rendered", figures=song.figures())
+        return [song.stems[take.name] for take in takes]
+
+    def record(self) -> dict[str, Any]:
+        """Model, licence, whether the weights are random, settings; once loaded, digests, device and versions; and of
+        the latest song the prompts, the guidance and what was tried when memory ran out."""
+        model = MODELS.peek(self._ran)
+        return {
+            "engine": self.name,
+            "model": self.checkpoint.name,
+            "source": self.checkpoint.source,
+            "licence": self.checkpoint.licence,
+            "weights": "random" if self.checkpoint.random else "trained",
+            **({"randomWeights": self.checkpoint.random} if self.checkpoint.random else {}),
+            "settings": self.settings.to_json(),
+            **(model.record() if model is not None else {}),
+            **self._song,
+        }
+
+    def unload(self) -> None:
+        """Gives the model's memory back, unless a song is using it."""
+        MODELS.unload(self._choice)
+
+    def close(self) -> None:
+        """Ends nothing, since nothing runs between songs; the model is unloaded."""
+        self.unload()
+
+    def _prepare(self) -> None:
+        try:
+            if not self._runs_on_gpu():
+                MODELS.begin(self._choice)
+                return
+            from harmonia_lab.audio_engines.musicgen.audiocraft_standins import load_audiocraft  # noqa: PLC0415
+
+            load_audiocraft()
+            MODELS.unload(keep=self._choice)
+            if MODELS.loaded() and available_bytes(resolve_device(self.settings.device)) < LLM_ROOM_BYTES:
+                MODELS.unload()
+        except (HarmoniaError, ImportError, OSError):
+            return  # `render` will say it
+
+    def _runs_on_gpu(self) -> bool:
+        return bool(resolve_device(self.settings.device).type == "cuda")
+
+    def _takes(self, parts: Sequence[Part], plan: Plan, seeds: Mapping[str, int]) -> list[Take]:
+        if not 0 < plan.seconds <= 600 or not math.isfinite(plan.seconds):
+            raise InvalidRequest(
+                f"MusicGen can't make a song of {plan.seconds:g} s.",
+                hint="Choose more than 0 and at most 600 s.",
+                details={"fields": ["seconds"]},
+            )
+        if plan.metadata is None or not parts:
+            raise InvalidRequest("MusicGen renders from words: the plan must have its metadata, and a part at least.")
+        own = self.settings.prompt
+        if self.settings.arrangement == "full":
+            seed = derive_seed(seeds[parts[0].name], "mix")
+            return [Take("mix", "mix", prompt(plan.metadata, None, own), seed)]
+        return [
+            Take(part.name, part.instrument.role, prompt(plan.metadata, part.instrument, own), seeds[part.name])
+            for part in parts
+        ]
+
+    def _try_hard(self, song: Rendering) -> BaseException | None:
+        """Makes all attempts. Returns what ended the song, stripped of the frames (and tensors) that it came from."""
+        failure: HarmoniaError | None = None
+        freed = False
+        for effort in efforts(len(song.takes), WINDOW_S, on_gpu=self.settings.device != "cpu"):
+            ended: BaseException
+            try:
+                if effort.on_cpu and not self._runs_on_gpu():
+                    continue
+                if failure is not None and freed and not effort.on_cpu and MODELS.peek(self._choice) is None:
+                    continue  # the model itself does not fit: batches and windows are not to blame
+                if failure is not None:
+                    MODELS.unload(keep=None if effort.on_cpu else self._choice)
+                    freed = True
+                    song.try_again(effort, failure)
+                self._attempt(song, effort)
+                return None  # noqa: TRY300 - the loop's one good end
+            except BaseException as error:  # noqa: BLE001 - it goes on in `render`, without its frames
+                ended = _explained(error)
+            if not isinstance(ended, HarmoniaError) or ended.code != ErrorCode.MUSICGEN_MEMORY:
+                return ended
+            failure = ended
+        return failure
+
+    def _attempt(self, song: Rendering, effort: Effort) -> None:
+        choice = self._choice
+        if effort.on_cpu:
+            choice = Choice(self.checkpoint, "cpu", "auto", self.settings.decoder)
+        loading = f"Loading MusicGen {Path(self.checkpoint.name).name}"
+        self._ran = choice
+        with MODELS.lease(choice, song.cancel, lambda status: song.report(f"{loading}: {status}...")) as model:
+            song.loaded(model, effort)
+            todo = [take for take in song.takes if take.name not in song.stems]
+            for start in range(0, len(todo), effort.batch):
+                song.generate(model, todo[start : start + effort.batch], effort)
+
+
+def _driver_is_there() -> bool:
+    """Whether a CUDA device is likely, found out without loading torch."""
+    return Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
+
+
+def _explained(error: BaseException) -> BaseException:
+    """What to raise instead, without the frames that `error` came through."""
+    if is_out_of_memory(error):
+        return out_of_memory("There was not enough memory for MusicGen to generate this.")
+    if isinstance(error, HarmoniaError) or not isinstance(error, Exception):
+        error.__traceback__ = error.__context__ = error.__cause__ = None
+        return error
+    said = " ".join(str(error).split())[:300]
+    return AudioError(
+        f"MusicGen failed while it generated: {type(error).__name__}: {said}",
+        code=ErrorCode.MUSICGEN_ERROR,
+        hint="Try again; where it comes back, decoder=reference tells whether our decode loop is to blame.",
+    )

@@ -1,0 +1,374 @@
+"""One song by MusicGen: tokens, sound, progress, for one batch of prompts after another.
+
+Owns the course of a rendering and what is reported of it. Which attempts are made is `engine.py`'s; tokens come from
+`decoder.py` by way of `windows.py`, sound from `encodec_stream.py`.
+
+What is reported. A mix is one stem, counted as one of one. Of several stems, those of a batch are made together (their
+names are joined): half a second of tokens, then its sound, which is a preview. Each is counted when its last piece is
+there, and handed out at once.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harmonia_lab.audio_engines.musicgen.memory import Effort, available_bytes, out_of_memory
+from harmonia_lab.audio_engines.musicgen.models import LoadedModel
+from harmonia_lab.audio_engines.musicgen.plan_chroma import plan_chroma
+from harmonia_lab.audio_engines.musicgen.recordings import fold, read_recording
+from harmonia_lab.audio_engines.musicgen.settings import Settings
+from harmonia_lab.engines.base import AudioProgress, CancelToken, Preview, Stem
+from harmonia_lab.errors import HarmoniaError, InvalidRequest
+from harmonia_lab.music.plan import Plan
+from harmonia_lab.protocol.vocabulary import Role
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harmonia_lab.audio_engines.musicgen.decoder import StepView
+
+__all__ = ["WINDOW_S", "Rendering", "Take"]
+
+WINDOW_S = 30.0
+"""What the released models were trained on."""
+
+CONTINUED_S = 12.0
+"""How much of a recording a song goes on from: as much as a window hears of the one before (30 s − extend_stride)."""
+
+PIECE = 25
+"""Frames (0.5 s) that are decoded to sound at once: a preview's length, and the most that a cancel waits for."""
+
+DECODING_COST = 0.2
+"""What a frame's sound costs, in steps of the decode loop (musicgen-small on 2 cores). Only progress reads it."""
+
+REPORT_S = 0.05
+"""A small model takes thousands of steps a second; nobody sees more than twenty."""
+
+
+@dataclass(frozen=True)
+class Take:
+    """One row of a batch."""
+
+    name: str
+    role: Role
+    prompt: str
+    seed: int
+
+
+class Rendering:
+    """One song on its way. stems: those that are done, by name. record: what `run.json` says about it."""
+
+    def __init__(
+        self,
+        takes: list[Take],
+        plan: Plan,
+        settings: Settings,
+        *,
+        progress: Callable[[AudioProgress], None],
+        cancel: CancelToken,
+        finished: Mapping[str, Stem],
+    ) -> None:
+        self.takes, self.plan, self.settings, self.cancel = takes, plan, settings, cancel
+        self.stems = {take.name: finished[take.name] for take in takes if take.name in finished}
+        self.record: dict[str, Any] = {"prompts": {take.name: take.prompt for take in takes}, "recovered": []}
+        self._progress = progress
+        self._fraction = 0.0
+        self._started = time.perf_counter()
+        self._first_audio_s: float | None = None
+        self._load_s = 0.0
+        self._steps, self._steps_s = 0, 0.0
+        self._guide: NDArray[np.float32] | None = None
+        self._reported_at = 0.0
+
+    def report(
+        self,
+        status: str,
+        *,
+        instrument: str | None = None,
+        failure: HarmoniaError | None = None,
+        figures: Mapping[str, float] | None = None,
+        preview: Preview | None = None,
+        finished: Stem | None = None,
+    ) -> None:
+        self._reported_at = time.perf_counter()
+        self._progress(
+            AudioProgress(
+                1.0 if figures else self._fraction,
+                status,
+                instrument,
+                len(self.stems),
+                len(self.takes),
+                failure,
+                figures or {},
+                preview,
+                finished,
+            )
+        )
+
+    def try_again(self, effort: Effort, failure: HarmoniaError) -> None:
+        self.record["recovered"].append(effort.action)
+        self.report(effort.action, failure=failure)
+
+    def figures(self) -> dict[str, float]:
+        """Columns of the log row."""
+        figures = {"steps_per_second": round(self._steps / self._steps_s, 3)} if self._steps_s else {}
+        if self._first_audio_s is not None:
+            figures["time_to_first_audio_s"] = round(self._first_audio_s, 6)
+        return figures
+
+    def loaded(self, model: LoadedModel, effort: Effort) -> None:
+        """Checks what only the model can tell, and computes what it is guided by."""
+        from harmonia_lab.audio_engines.musicgen.sampling import Sampling  # noqa: PLC0415
+
+        settings = self.settings
+        Sampling(settings.use_sampling, settings.temperature, settings.top_k, settings.top_p).check(
+            model.musicgen.lm.card
+        )
+        self._guide, self.record["guidance"] = self._guidance(model)
+        self.record["windowSeconds"], self.record["batch"] = effort.window_s, effort.batch
+        self.record["ranOn"] = str(model.device)
+
+    def generate(self, model: LoadedModel, takes: list[Take], effort: Effort) -> None:
+        """Tokens and sound for one batch."""
+        rate = model.frame_rate
+        frames = math.ceil(self.plan.seconds * rate)
+        window = min(round(effort.window_s * rate), round(model.musicgen.max_duration * rate))
+        self._require_memory(model, len(takes), min(frames, window))
+        names = ", ".join(take.name for take in takes)
+        sounds = [_Sound(model, take, self._hear) for take in takes]
+        share = len(takes) / len(self.takes)
+        before = len(self.stems) / len(self.takes)
+        decoding = DECODING_COST * len(takes) * frames
+
+        def advance(steps: int, of: int) -> None:
+            done = steps + DECODING_COST * sum(sound.frames for sound in sounds)
+            self._fraction = max(self._fraction, min(1.0, before + share * done / (of + decoding)))
+
+        from torch.cuda import current_stream  # noqa: PLC0415
+
+        total, decoding_s = 1, 0.0
+
+        def on_step(view: StepView) -> None:
+            nonlocal total, decoding_s
+            self.cancel.raise_if_cancelled()
+            total = view.total
+            # audiocraft's own loop shows no codes before its end.
+            while model.decoder.running != "reference" and view.frames - sounds[0].frames >= PIECE:
+                codes = view.codes(sounds[0].frames, sounds[0].frames + PIECE)
+                if codes.is_cuda:  # the steps that were launched are no part of what decoding the sound takes
+                    current_stream(codes.device).synchronize()
+                begun = time.perf_counter()
+                for row, sound in enumerate(sounds):
+                    self.cancel.raise_if_cancelled()
+                    sound.push(codes[row : row + 1], last=sound.frames + PIECE >= frames)
+                decoding_s += time.perf_counter() - begun
+            advance(view.done, view.total)
+            if time.perf_counter() - self._reported_at >= REPORT_S:
+                self.report("Generating...", instrument=names)
+
+        self.report("Generating...", instrument=names)
+        begun = time.perf_counter()
+        codes = self._tokens(model, takes, frames, window, on_step)
+        self._steps, self._steps_s = self._steps + total, self._steps_s + time.perf_counter() - begun - decoding_s
+        for row, (take, sound) in enumerate(zip(takes, sounds, strict=True)):
+            while sound.frames < frames:
+                self.cancel.raise_if_cancelled()
+                piece = codes[row : row + 1, :, sound.frames : sound.frames + PIECE]
+                sound.push(piece, last=sound.frames + PIECE >= frames)
+                advance(total, total)
+                self.report("Decoding...", instrument=take.name)
+            stem = self.stems[take.name] = sound.stem(self.plan.seconds)
+            self.report("Rendered", finished=stem)
+
+    def _tokens(
+        self, model: LoadedModel, takes: list[Take], frames: int, window: int, on_step: Callable[[StepView], None]
+    ) -> Tensor:
+        """[B, K, frames]."""
+        import torch  # noqa: PLC0415
+
+        from harmonia_lab.audio_engines.musicgen.windows import generate_windows  # noqa: PLC0415
+
+        settings = self.settings
+        stride = max(1, min(window - 1, round(window * settings.extend_stride / WINDOW_S)))
+        generators = [torch.Generator(model.device).manual_seed(take.seed) for take in takes]
+        everybody = [take.prompt for take in self.takes]
+        padding = _padded_alike(model.musicgen.lm, everybody)
+        with padding, self._conditions(model, takes) as conditions_at, _autocast(model), torch.no_grad():
+            return generate_windows(
+                model.decoder,
+                conditions_at,
+                frames=frames,
+                window=window,
+                stride=stride,
+                prompt=self._continued(model, frames, window),
+                on_step=on_step,
+                generators=generators,
+                use_sampling=settings.use_sampling,
+                temp=settings.temperature,
+                top_k=settings.top_k,
+                top_p=settings.top_p,
+                cfg_coef=settings.cfg_coef,
+                two_step_cfg=settings.two_step_cfg,
+            )
+
+    @contextmanager
+    def _conditions(self, model: LoadedModel, takes: list[Take]) -> Iterator[Callable[[int], Sequence[Any]]]:
+        """Inside, audiocraft's conditions for the window that starts at a frame: prompts, and the guide from there."""
+        from harmonia_lab.audio_engines.musicgen.melody_guidance import chroma_rate, guided_by_chroma  # noqa: PLC0415
+
+        lm = model.musicgen.lm
+        with ExitStack() as guides:
+
+            def at(start: int) -> Sequence[Any]:
+                guides.close()
+                attributes, _ = model.musicgen._prepare_tokens_and_attributes([take.prompt for take in takes], None)  # noqa: SLF001
+                if self._guide is not None:
+                    first = round(start / model.frame_rate * chroma_rate(lm))
+                    ahead = np.roll(self._guide, -first, axis=0)
+                    # Nobody hums along with drums.
+                    guide = [None if take.role == "drums" else ahead for take in takes]
+                    guides.enter_context(guided_by_chroma(lm, attributes, guide))
+                return list(attributes)
+
+            yield at
+
+    def _guidance(self, model: LoadedModel) -> tuple[NDArray[np.float32] | None, str]:
+        """Chroma [frames, 12] for the whole song, and what it is of."""
+        conditioner, settings = model.melody_conditioner, self.settings
+        if conditioner is None:
+            if settings.guidance == "plan" or settings.melody is not None:
+                raise InvalidRequest(
+                    "This MusicGen model has no melody conditioner: it can't follow a plan or a recording.",
+                    hint="Choose a melody model (melody, melody-large, stereo-melody), or guidance=none.",
+                    details={"fields": ["guidance" if settings.melody is None else "melody"]},
+                )
+            return None, "none: this model has no melody conditioner"
+        if settings.melody is not None:
+            return _recorded_chroma(settings.melody, conditioner), f"the recording {settings.melody.name}"
+        if settings.guidance == "none":
+            return None, "none"
+        extractor = conditioner.chroma
+        hop_s, window_s = (samples / extractor.sample_rate for samples in (extractor.winhop, extractor.winlen))
+        frames = math.ceil(self.plan.seconds / hop_s) + conditioner.chroma_len
+        return plan_chroma(self.plan, frames, hop_s=hop_s, window_s=window_s, argmax=extractor.argmax), "the plan"
+
+    def _continued(self, model: LoadedModel, frames: int, window: int) -> Tensor | None:
+        """Codes [1, K, frames] of the recording that the song begins with."""
+        path = self.settings.continue_from
+        if path is None:
+            return None
+        import torch  # noqa: PLC0415
+        from audiocraft.data.audio_utils import convert_audio  # noqa: PLC0415
+
+        seconds = min(CONTINUED_S, window / model.frame_rate / 2)
+        audio, rate = read_recording(path, field="continue_from", last_s=seconds)
+        channels = int(model.musicgen.audio_channels)
+        wav = torch.from_numpy(fold(audio, channels))[None].to(model.device)
+        with torch.inference_mode():
+            codes, _ = model.musicgen.compression_model.encode(convert_audio(wav, rate, model.sample_rate, channels))
+        codes = codes[..., : round(seconds * model.frame_rate)].clone()
+        if codes.shape[-1] >= frames:
+            raise InvalidRequest(
+                f"{path.name} is as long as the song that is to go on from it ({self.plan.seconds:g} s).",
+                hint="Ask for a longer song.",
+                details={"fields": ["continue_from", "seconds"]},
+            )
+        self.record["continuedSeconds"] = codes.shape[-1] / model.frame_rate
+        result: Tensor = codes
+        return result
+
+    def _require_memory(self, model: LoadedModel, prompts: int, frames: int) -> None:
+        # Asked before anything is allocated: a system that promises more memory than it has kills instead of refusing.
+        needed = model.cache_bytes(prompts, frames)
+        available = available_bytes(model.device) + model.decoder.held_bytes
+        if needed > available:
+            raise out_of_memory(
+                f"{prompts} prompts at once need {needed / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB are free.",
+                needed_bytes=needed,
+                available_bytes=available,
+            )
+
+    def _hear(self, preview: Preview) -> None:
+        if self._first_audio_s is None:
+            self._first_audio_s = time.perf_counter() - self._started
+        if preview.audio.shape[1]:
+            self.report("Generating...", instrument=preview.stem, preview=preview)
+
+
+class _Sound:
+    """A stem's sound, growing. frames: decoded so far."""
+
+    def __init__(self, model: LoadedModel, take: Take, hear: Callable[[Preview], None]) -> None:
+        from harmonia_lab.audio_engines.musicgen.encodec_stream import CodecStream  # noqa: PLC0415
+
+        self._stream = CodecStream(model.musicgen.compression_model)
+        self._take, self._hear = take, hear
+        self._pieces: list[NDArray[np.float32]] = []
+        self._samples = 0
+        self.frames = 0
+
+    def push(self, codes: Tensor, *, last: bool) -> None:
+        """codes: [1, K, T]."""
+        piece = self._stream.push(codes, last=last)[0].float().cpu().numpy()
+        self._pieces.append(piece)
+        self.frames += codes.shape[-1]
+        self._hear(Preview(self._take.name, self._samples, piece, self._stream.sample_rate))
+        self._samples += piece.shape[1]
+
+    def stem(self, seconds: float) -> Stem:
+        audio = np.concatenate(self._pieces, axis=1)[:, : round(seconds * self._stream.sample_rate)]
+        return Stem(self._take.name, self._take.role, np.ascontiguousarray(audio), self._stream.sample_rate)
+
+
+def _recorded_chroma(path: Path, conditioner: Any) -> NDArray[np.float32]:
+    """Chroma [frames, 12] of a recording, by the conditioner's own extractor."""
+    import torch  # noqa: PLC0415
+    from audiocraft.data.audio_utils import convert_audio  # noqa: PLC0415
+
+    audio, rate = read_recording(path, field="melody")
+    with torch.inference_mode():
+        wav = convert_audio(torch.from_numpy(fold(audio, 1))[None], rate, conditioner.sample_rate, 1)
+        chroma = conditioner.chroma(wav.to(conditioner.chroma.fbanks.device))[0]
+    recorded: NDArray[np.float32] = chroma.float().cpu().numpy()
+    return recorded
+
+
+@contextmanager
+def _padded_alike(lm: Any, prompts: list[str]) -> Iterator[None]:
+    """Inside, every prompt is padded as in one batch of all of them.
+
+    audiocraft's cross attention sees padding (as zeros, which take their share): without this, a stem would sound
+    different in a smaller batch.
+    """
+    conditioners = [c for c in lm.condition_provider.conditioners.values() if hasattr(c, "t5_tokenizer")]
+    tokenizers = [conditioner.t5_tokenizer for conditioner in conditioners]
+
+    def padding(tokenizer: Any) -> Callable[..., Any]:
+        longest = tokenizer(prompts, return_tensors="pt", padding=True)["input_ids"].shape[1]
+
+        def tokenize(entries: Any, **_: Any) -> Any:
+            return tokenizer(entries, return_tensors="pt", padding="max_length", max_length=longest)
+
+        return tokenize
+
+    try:
+        for conditioner, tokenizer in zip(conditioners, tokenizers, strict=True):
+            conditioner.t5_tokenizer = padding(tokenizer)
+        yield
+    finally:
+        for conditioner, tokenizer in zip(conditioners, tokenizers, strict=True):
+            conditioner.t5_tokenizer = tokenizer
+
+
+def _autocast(model: LoadedModel) -> Any:
+    """What audiocraft's own loop counts on, on a GPU; ours has its own."""
+    return model.musicgen.autocast if model.decoder.running == "reference" else nullcontext()

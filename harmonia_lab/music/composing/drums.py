@@ -1,0 +1,207 @@
+"""Drums: the genre's groove, light or full, with ghosts, fills before a change and a crash after it.
+
+Owns the grooves by name (`GenreStyle.groove`) and the fills. Pitches are General MIDI percussion keys.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+from harmonia_lab.music.composing.arranging import Player
+from harmonia_lab.music.composing.form import Section
+from harmonia_lab.music.composing.setting import ScoreNote, Setting
+
+__all__ = ["drum", "drum_ending"]
+
+_KEYS = {
+    "kick": 36, "stick": 37, "snare": 38, "clap": 39, "hat": 42, "pedal": 44, "open": 46, "crash": 49, "ride": 51,
+    "bell": 53, "tambourine": 54, "low tom": 41, "floor tom": 43, "mid tom": 45, "tom": 47, "high tom": 48,
+    "high conga": 63, "low conga": 64, "shaker": 70,
+}  # fmt: skip
+_ACCENTS = {"X": 12.0, "x": 2.0, "o": -16.0, "g": -26.0}
+_SOFTER = {
+    "hat": -12.0,
+    "ride": -10.0,
+    "open": -12.0,
+    "pedal": -14.0,
+    "shaker": -14.0,
+    "tambourine": -10.0,
+    "bell": -8.0,
+}
+
+Groove = Mapping[str, str]
+"""Drum → sixteenths of one bar, or of several that are played in turn.
+
+X accent, x normal, o soft, g ghost (played now and then), . rest.
+"""
+
+_GROOVES: dict[str, tuple[Groove, Groove]] = {
+    "pop": (
+        {"kick": "x.......x.x.....", "stick": "....x.......x...", "hat": "x.o.x.o.x.o.x.o."},
+        {"kick": "X.....x.x.x.....", "snare": "....X..g.g..X..g", "hat": "x.o.x.o.x.o.x...",
+         "open": "..............x."},
+    ),
+    "rock": (
+        {"kick": "X.......x.x.....", "snare": "....x.......x...", "hat": "x.o.x.o.x.o.x.o."},
+        {"kick": "X.....x.X.x.....", "snare": "....X..g....X..g", "ride": "X.x.X.x.X.x.X.x."},
+    ),
+    "train": (
+        {"kick": "x.......x.......", "snare": "o.o.x.o.o.o.x.o."},
+        {"kick": "X.......X.......", "snare": "ogoox.oogogox.oo", "hat": "....x.......x...",
+         "tambourine": "....o.......o..."},
+    ),
+    "swing": (
+        {"kick": "o.......o.......", "ride": "x...x.o.x...x.o.", "pedal": "....x.......x..."},
+        {"kick": "o...o...o...o...", "ride": "X...X.x.X...X.x.", "pedal": "....x.......x...",
+         "snare": "......g...g...g."},
+    ),
+    "shuffle": (
+        {"kick": "x.......x.......", "stick": "....x.......x...", "hat": "x.o.x.o.x.o.x.o."},
+        {"kick": "X.......X.x.....", "snare": "..g.X.g...g.X.g.", "ride": "X.x.X.x.X.x.X.x."},
+    ),
+    "soul": (
+        {"kick": "x.......x.x.....", "stick": "....x.......x...", "hat": "x.o.x.o.x.o.x.o."},
+        {"kick": "X.....g.x.x..g..", "snare": "....X..g.g..X..g", "hat": "x.oox.oox.oox.oo",
+         "tambourine": "....x.......x..."},
+    ),
+    "electro": (
+        {"kick": "X.......X.......", "clap": "....x.......x...", "hat": "..x...x...x...x."},
+        {"kick": "X...X...X...X...", "clap": "....X.......X...", "hat": "x.oox.oox.oox.oo", "open": "..x...x...x...x."},
+    ),
+    "house": (
+        {"kick": "X...X...X...X...", "hat": "..x...x...x...x.", "shaker": "o.o.o.o.o.o.o.o."},
+        {"kick": "X...X...X...X...", "clap": "....X.......X...", "open": "..x...x...x...x.",
+         "shaker": "ooxoooxoooxoooxo"},
+    ),
+    "none": (
+        {"kick": "o...............", "ride": "o...o...o...o..."},
+        {"kick": "x.......o.......", "ride": "x...x...x...x...", "stick": "....o.......o..."},
+    ),
+    "boom bap": (
+        {"kick": "X.........x.....", "snare": "....x.......x...", "hat": "x.x.x.x.x.x.x.x."},
+        {"kick": "X......x..x.....", "snare": "....X..g.g..X...", "hat": "x.x.x.xox.x.x.x.",
+         "open": "..............g."},
+    ),
+    "indie": (
+        {"kick": "X.......x.......", "snare": "....x.......x...", "hat": "x.o.x.o.x.o.x.o."},
+        {"kick": "X.....x.X.....g.", "snare": "....X.......X..g", "ride": "X.x.X.x.X.x.X.x.",
+         "floor tom": "..........g....."},
+    ),
+    "metal": (
+        {"kick": "X.x.....X.x.....", "snare": "....X.......X...", "hat": "X...X...X...X..."},
+        {"kick": "X.xxX.xxX.xxX.xx", "snare": "....X.......X...", "ride": "X...X...X...X..."},
+    ),
+    "bossa": (
+        {"kick": "x...o...x...o...", "hat": "X.o.X.o.X.o.X.o.", "pedal": "....x.......x..."},
+        {"kick": "x...o.o.x...o.o.", "stick": "x.....o.....x.......x.....o.....", "hat": "X.o.X.o.X.o.X.o.",
+         "pedal": "....x.......x..."},
+    ),
+    "one drop": (
+        {"kick": "........X.......", "stick": "........x.......", "hat": "x.o.x.o.x.o.x.o."},
+        {"kick": "X...X...X...X...", "snare": "....o...X...o..g", "hat": "x.oox.oox.oox.oo"},
+    ),
+    "waltz": (
+        {"kick": "x...........", "ride": "x...o...o...", "pedal": "....o...o..."},
+        {"kick": "X...........", "snare": "....o...o.g.", "ride": "X...x...x.o."},
+    ),
+    "epic": (
+        {"low tom": "X.......x.......", "kick": "x..............."},
+        {"low tom": "X.....x.x...x.x.", "floor tom": "....x..x....x..x", "kick": "X.......X.......",
+         "snare": "o.ooo.ooo.ooo.oo"},
+    ),
+}  # fmt: skip
+_HANDS: tuple[Groove, Groove] = (
+    {"shaker": "x.o.x.o.x.o.x.o.", "low conga": "......x.......x."},
+    {
+        "shaker": "x.oox.oox.oox.oo",
+        "tambourine": "....X.......X...",
+        "high conga": "...x..x....x..x.",
+        "low conga": "..............x.",
+    },
+)
+"""What a second kit adds."""
+
+_SOFT_CRASH = frozenset({"swing", "train", "none", "bossa", "waltz"})
+_FILL_RHYTHMS = ("xxxx", "x.xx", "xx.x", "x.x.", "xxx.", "..xx")
+_FILL_DRUMS = {
+    "down the toms": ("snare", "high tom", "tom", "floor tom"), "snare": ("snare", "snare", "snare", "snare"),
+    "snare and toms": ("snare", "snare", "tom", "floor tom"), "up": ("floor tom", "tom", "high tom", "snare"),
+}  # fmt: skip
+
+
+def drum(setting: Setting, section: Section, player: Player, level: int, *, into: str) -> list[ScoreNote]:
+    """A kit's notes for one section. into: the kind of the section that follows, which the fill leads to."""
+    start, end = setting.span(section)
+    if start >= end:
+        return []
+    dice = setting.dice("drums", player.name, str(section.bar))
+    groove = _HANDS[level - 1] if player.nth else _GROOVES[setting.style.groove][level - 1]
+    steps = setting.beats_per_bar * 4
+    notes: list[ScoreNote] = []
+    for bar in range(round(start), round(end), setting.beats_per_bar):
+        for name, line in groove.items():
+            number = (bar - round(start)) // setting.beats_per_bar
+            first = number % (len(line) // steps) * steps
+            notes += _line(name, line[first : first + steps], bar, end, dice)
+    if player.nth:
+        return _dry(notes, player)
+    fill = _fill(end, into, setting, dice)
+    if fill and end - start > setting.beats_per_bar:
+        filled = min(note.start for note in fill)
+        notes = [
+            note for note in notes if note.start < filled - 1e-6 or note.pitch in (_KEYS["kick"], _KEYS["pedal"])
+        ] + fill
+    if level == 2 or section.kind in ("chorus", "solo"):
+        soft = setting.style.groove in _SOFT_CRASH
+        notes.append(ScoreNote(start, 2.0, _KEYS["crash"], -14.0 if soft else 4.0))
+        notes = [note for note in notes if note.start > start or note.pitch not in (_KEYS["hat"], _KEYS["ride"])]
+    return _dry(notes, player)
+
+
+def _dry(notes: list[ScoreNote], player: Player) -> list[ScoreNote]:
+    """An 808's kick rings on one low note, whatever the song's key; the key below has a dry one."""
+    if player.instrument.name != "drum machine":
+        return notes
+    return [note._replace(pitch=35) if note.pitch == _KEYS["kick"] else note for note in notes]
+
+
+def _line(name: str, line: str, bar: int, end: float, dice: random.Random) -> list[ScoreNote]:
+    found = []
+    for step, mark in enumerate(line):
+        at = bar + step / 4
+        if mark == "." or at >= end - 1e-6 or (mark == "g" and dice.random() < 0.55):
+            continue
+        found.append(
+            ScoreNote(at, 0.5 if name == "open" else 0.2, _KEYS[name], _ACCENTS[mark] + _SOFTER.get(name, 0.0))
+        )
+    return found
+
+
+def _fill(end: float, into: str, setting: Setting, dice: random.Random) -> list[ScoreNote]:
+    """One beat before a quieter section, two before a chorus or solo; none where the groove has no snare."""
+    if setting.style.groove == "none":
+        return []
+    beats = 2 if into in ("chorus", "solo") and setting.in_seconds(2) < 1.6 else 1
+    drums = _FILL_DRUMS[dice.choice(sorted(_FILL_DRUMS))]
+    quiet = -12.0 if setting.style.groove in _SOFT_CRASH else 0.0
+    # Sixteenths faster than 9 a second blur.
+    step = 0.25 if setting.in_seconds(0.25) > 0.11 else 0.5
+    rhythm = "".join(dice.choice(_FILL_RHYTHMS) for _ in range(beats))
+    count = round(beats / step)
+    return [
+        ScoreNote(end - beats + i * step, 0.2, _KEYS[_drum_of(drums, i, count)], -4.0 + 10.0 * i / count + quiet)
+        for i in range(count)
+        if rhythm[i] == "x"
+    ]
+
+
+def _drum_of(drums: Sequence[str], index: int, count: int) -> str:
+    return drums[index * len(drums) // count]
+
+
+def drum_ending(setting: Setting, player: Player) -> list[ScoreNote]:
+    """Kick and cymbal on the last chord."""
+    quiet = -14.0 if setting.style.groove in _SOFT_CRASH else 0.0
+    names = ("low conga",) if player.nth else ("kick", "crash")
+    return _dry([ScoreNote(setting.final, setting.final_hold, _KEYS[name], quiet) for name in names], player)

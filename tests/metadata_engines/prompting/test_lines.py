@@ -1,0 +1,131 @@
+"""Text is cut where one breathes, and what can't be sung is refused for a reason."""
+
+import pytest
+
+from harmonia_lab.metadata_engines.prompting.dialogue_types import Token
+from harmonia_lab.metadata_engines.prompting.lines import Setting, cut_into_lines, refusal, score, with_ending
+from harmonia_lab.metadata_engines.prompting.words import content_stems, persons, plain
+from harmonia_lab.syllables import words_of
+
+STORY = "An old keeper named Anna watches the storm from her lighthouse and keeps the lamp burning for a lost ship."
+
+
+def setting(story=STORY, clash=frozenset()):
+    names = frozenset(word for word in words_of(story) if word[0].isupper())
+    told = " ".join(map(plain, words_of(story)))
+    return Setting(frozenset(content_stems(story)), names, told, persons(story), clash)
+
+
+def lines_of(text, *, complete=True, tokens=()):
+    return cut_into_lines(text, 0, complete=complete, tokens=tokens)
+
+
+def texts(text, **options):
+    return [line.text for line in lines_of(text, **options)]
+
+
+def one_line(text):
+    return next(line for line in lines_of(text) if len(line.words) == len(words_of(text)))
+
+
+def test_a_sentence_is_cut_at_punctuation_and_before_prepositions():
+    found = texts("The storm comes rolling in, the lamp is burning bright with all her hope.")
+    assert "The storm comes rolling in" in found  # at the comma
+    assert "The lamp is burning bright" in found  # before "with"
+    assert "The lamp is burning bright with all her hope" in found
+    assert "With all her hope" not in found  # too short to be sung
+
+
+def test_lines_have_a_singable_length():
+    for line in lines_of("She sings. " + "The wind is blowing over the hills and over the sea and over the land. " * 2):
+        assert 4 <= len(line.words) <= 9
+        assert 5 <= line.syllables <= 11
+
+
+def test_no_line_crosses_a_sentence_or_a_line_end():
+    assert not [text for text in texts("The lamp is burning low\nThe ship is far away.") if "low the" in text.lower()]
+
+
+def test_the_last_clause_of_a_text_that_was_cut_off_is_left_out():
+    text = "The lamp is burning through the night, the ship is sailing to the"
+    assert any("ship" in one for one in texts(text, complete=True))
+    assert not any("ship" in one for one in texts(text, complete=False))
+
+
+def test_neighbours_know_that_they_are_neighbours():
+    first, second = [
+        line
+        for line in lines_of("The lamp is burning through the night, the ship is coming home.")
+        if line.text in {"The lamp is burning through the night", "The ship is coming home"}
+    ]
+    assert second.start == first.end + 1
+    assert (first.opens, first.closes, second.opens, second.closes) == (True, True, True, True)
+
+
+def test_other_last_words_come_from_what_the_model_thought_of():
+    others = ((" night", -0.5), (" light", -1.5), ("ness", -1.0), (" of", -1.2), (" Xqzt", -2.0), (" sight", -9.0))
+    words = ["The", " lamp", " is", " burning", " through", " the"]
+    tokens = [*(Token(word, -1.0) for word in words), Token(" night", -0.5, others), Token(".", -0.1)]
+    (line,) = [
+        line for line in lines_of("The lamp is burning through the night.", tokens=tokens) if line.opens and line.closes
+    ]
+    assert line.endings == (("light", pytest.approx(1.0)),)
+    swapped = with_ending(line, "light")
+    assert (swapped.text, swapped.swapped) == ("The lamp is burning through the light", True)
+    assert line.fluency == pytest.approx(-6.5 / 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("The lamp is burning through the night", None),
+        ("I wait for Anna by the lamp", None),
+        ("The lamp is brxning through the night", "not in the dictionary"),
+        ("The LAMP is burning through the night", "not plain text"),
+        ("I wait for Emily by the lamp", "a name that the story lacks"),
+        ("Jack, the lamp is burning bright", "a name that the story lacks"),
+        ("Here is the chorus of the storm", "talks about the task"),
+        ("A story of a burning lamp", "talks about the task"),
+        ("The lamp is burning for the", "hangs in the air"),
+        ("Of all the lamps that burned tonight", "hangs in the air"),
+        ("The storm, the lamp, the storm again", "repeats or says nothing"),
+        ("Again and again it was gone", "repeats or says nothing"),
+        ("Lamp, keeper, storm, ship", "a list"),
+        ("From her lighthouse and keeps the lamp burning for", "hangs in the air"),
+    ],
+)
+def test_a_line_is_refused_for_a_reason(text, reason):
+    assert refusal(one_line(text), setting()) == reason
+
+
+def test_a_word_for_texts_is_fine_in_a_story_that_has_it():
+    line = one_line("The sailor sings a song at night")
+    assert refusal(line, setting()) == "talks about the task"
+    assert refusal(line, setting("A sailor sings his song.")) is None
+
+
+def test_what_belongs_to_the_story_is_worth_more():
+    about, other = one_line("The storm is coming to the lamp"), one_line("The garden opens to the sun")
+    assert score(about, setting()).value > score(other, setting()).value
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ("The lamp is burning in the storm", "The lamp, a tapestry of storm"),
+        ("She walks into the burning storm", "He walks into the burning storm"),
+        ("She walks into the burning storm", "And walks into the burning storm"),
+    ],
+)
+def test_worn_words_strangers_and_joined_beginnings_cost(better, worse):
+    assert score(one_line(better), setting()).value > score(one_line(worse), setting()).value
+
+
+def test_words_that_contradict_the_mood_cost():
+    line = one_line("The children laugh beside the lamp")
+    assert score(line, setting(clash=frozenset({"laugh"}))).value < score(line, setting()).value
+
+
+def test_lines_know_their_place_in_the_story():
+    early, late = one_line("The keeper walks along the wall"), one_line("A ship is sailing on the sea")
+    assert setting().place(early) < 0.5 < setting().place(late)

@@ -1,0 +1,136 @@
+"""Lyrics from a model that says what a test makes it say."""
+
+import asyncio
+
+import pytest
+
+from harmonia_lab.errors import ErrorCode, MetadataError
+from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, Token
+from harmonia_lab.metadata_engines.prompting.lyrics import REPAIRS, LyricWriter, as_text, ends_well
+from harmonia_lab.metadata_engines.prompting.story import read_story
+from tests.metadata_engines.prompting.test_lines import STORY, one_line, setting
+
+FORM = [("verse", 2), ("chorus", 2)]
+GOOD = (
+    "The keeper walks along the wall. The storm is rising from the sea. "
+    "A ship is sailing home tonight. She holds the burning lamp so high."
+)
+MORE = (
+    "The wind is calling out her name. The lantern glows above the door. "
+    "My heart is waiting for the dawn. The night is cold and full of rain."
+)
+
+
+def told(text, others=()):
+    """An answer whose last word might have been another one."""
+    *words, last = text.split(" ")
+    tokens = [Token(word if not i else f" {word}", -1.0) for i, word in enumerate(words)]
+    tokens += [Token(f" {last.rstrip('.')}", -0.5, tuple(others)), Token(".", -0.1)]
+    return Answer(text, complete=True, tokens=tokens)
+
+
+class Script:
+    """Says each text in turn, then the last one for ever; judges a last word by what comes after it."""
+
+    most_alternatives = 20
+
+    def __init__(self, *texts, after=","):
+        self.texts, self.after = list(texts), after
+        self.asked, self.notes = [], []
+
+    async def ask(self, question, on_text=None):
+        self.asked.append(question)
+        if question.purpose.startswith("ending"):
+            return Answer(self.after, complete=False, tokens=[Token(self.after, -0.1, ((self.after, -0.1),))])
+        text = self.texts.pop(0) if len(self.texts) > 1 else self.texts[0]
+        return text if isinstance(text, Answer) else Answer(text, complete=True)
+
+    def note(self, **facts):
+        self.notes.append(facts)
+
+
+def write(script, form=FORM, title=""):
+    reports = []
+    writer = LyricWriter(script, read_story(STORY), setting(), title)
+    sections = asyncio.run(writer.write(form, lambda done, lines: reports.append((done, lines))))
+    return sections, reports
+
+
+def test_the_form_is_filled_with_the_models_own_lines():
+    sections, reports = write(Script(GOOD))
+    assert [(kind, len(lines)) for kind, lines in sections] == FORM
+    texts = [line.text for _, lines in sections for line in lines]
+    assert len(set(texts)) == 4
+    assert all(text in GOOD for text in texts)
+    assert [done for done, _ in reports] == sorted(done for done, _ in reports)
+    assert reports[-1][1].count("\n") == 3
+
+
+def test_the_chorus_is_written_once_and_sung_again():
+    sections, _ = write(Script(GOOD, MORE), [("verse", 2), ("chorus", 2), ("verse", 2), ("chorus", 2)])
+    assert sections[1] == sections[3]
+    assert sections[0] != sections[2]
+
+
+def test_the_chorus_prefers_what_the_title_says():
+    sections, _ = write(Script(GOOD), title="A Ship Tonight")
+    assert any("ship" in line.words for line in sections[1][1])
+
+
+@pytest.mark.parametrize(("after", "sung"), [(",", "light"), ("house", "dark")])
+def test_a_last_word_is_exchanged_for_a_rhyme_only_if_the_model_would_pause_there(after, sung):
+    script = Script(
+        told("The lamp is burning in the dark.", [(" light", -1.0)]), "The keeper watches in the night.", after=after
+    )
+    sections, _ = write(script, [("verse", 2)])
+    assert {line.words[-1] for line in sections[0][1]} == {sung, "night"}
+    assert sum(question.purpose.startswith("ending") for question in script.asked) == 1
+
+
+def test_too_few_lines_are_repaired_twice_and_then_the_song_is_shorter():
+    script = Script("The keeper walks along the wall. The storm is rising from the sea.")
+    sections, _ = write(script)
+    assert [note["repair"] for note in script.notes] == list(range(1, REPAIRS + 1))
+    assert sum(len(lines) for _, lines in sections) == 2
+
+
+def test_no_line_at_all_is_an_error_with_the_reasons():
+    with pytest.raises(MetadataError) as caught:
+        write(Script("The verse is burning in the xqzt. I do it."))
+    assert caught.value.code == ErrorCode.METADATA_INVALID
+    assert "not in the dictionary" in caught.value.message
+
+
+def test_every_exchange_has_a_purpose_of_its_own():
+    script = Script(told("The lamp is burning in the dark.", [(" light", -1.0)]), "The keeper watches in the night.")
+    write(script)
+    purposes = [question.purpose for question in script.asked]
+    assert len(set(purposes)) == len(purposes)
+
+
+@pytest.mark.parametrize(
+    ("others", "pauses"),
+    [
+        (((",", -0.7), (" sea", -1.0)), True),
+        ((("\n", -0.2),), True),
+        (((" sea", -0.1), (".", -3.0)), False),
+        ((("house", -0.1),), False),
+    ],
+)
+def test_a_pause_is_punctuation_a_line_end_or_a_conjunction(others, pauses):
+    assert ends_well(Answer("x", complete=False, tokens=[Token(others[0][0], -0.1, others)])) is pauses
+
+
+def test_a_server_that_tells_nothing_is_trusted():
+    assert ends_well(Answer("", complete=True))
+
+
+def test_sections_are_printed_with_their_names():
+    line = one_line("The keeper walks along the wall")
+    printed = as_text([("verse", [line]), ("chorus", [line]), ("verse", [line]), ("bridge", [line])])
+    assert [row for row in printed.split("\n") if row.startswith("[")] == [
+        "[Verse 1]",
+        "[Chorus]",
+        "[Verse 2]",
+        "[Bridge]",
+    ]

@@ -1,0 +1,73 @@
+"""Titles are cleaned, must be about the story, and the better ones rank higher."""
+
+import pytest
+
+from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, Token
+from harmonia_lab.metadata_engines.prompting.titles import phrases, rank, rank_attempt, title_of
+from tests.metadata_engines.prompting.test_lines import one_line, setting
+
+
+@pytest.mark.parametrize(
+    ("answer", "title"),
+    [
+        ("The Last Lamp", "The Last Lamp"),
+        ("the keeper of the lamp\nand more", "The Keeper of the Lamp"),
+        ('Title: "Storm Light" (a ballad)', "Storm Light"),
+        ("The Lamp: A Tale of Two Ships", "The Lamp"),
+        ("Storm, a song of the sea", "Storm"),
+        ("**Keeper's Night**", "Keeper's Night"),
+        ("Night-Fog", "Night-Fog"),
+        ("", ""),
+        ("1984 :)", ""),
+    ],
+)
+def test_a_title_is_taken_out_of_an_answer(answer, title):
+    assert title_of(answer) == title
+
+
+@pytest.mark.parametrize("title", ["The Keeper's Lamp", "Storm", "Anna and the Storm", "A Ship in the Storm"])
+def test_titles_about_the_story_have_a_rank(title):
+    assert rank(title, setting()) is not None
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "The Garden of Love",  # something else
+        "The Song",  # of no story
+        "The Lamp of the",  # hangs in the air
+        "Storm, Lamp, Ship",  # a list
+        "The Lamp and the Lamp",
+        "The Lamp Brxn",
+        "Verse One of the Lamp",
+        "The Old Keeper Who Keeps the Lamp Burning All Night",
+        "",
+    ],
+)
+def test_other_titles_have_none(title):
+    assert rank(title, setting()) is None
+
+
+def test_without_a_story_to_compare_with_any_good_title_will_do():
+    unknown = setting("")
+    assert rank("The Garden of Love", unknown) is not None
+
+
+def test_more_of_the_story_and_fewer_worn_words_rank_higher():
+    assert rank("The Keeper's Lamp", setting()) > rank("The Garden Lamp", setting())
+    assert rank("The Storm Ship", setting()) > rank("The Storm Symphony", setting())
+
+
+def test_likely_attempts_rank_higher():
+    likely, unlikely = (
+        Answer("Storm Lamp", complete=True, tokens=[Token("Storm", p), Token(" Lamp", p)]) for p in (-0.5, -3.0)
+    )
+    assert rank_attempt(likely, setting())[0] > rank_attempt(unlikely, setting())[0]
+    assert rank_attempt(Answer("", complete=True), setting()) is None
+
+
+def test_lyrics_hold_phrases_that_could_be_titles():
+    found = phrases([one_line("She keeps a lantern by the broken door")])
+    assert "A Lantern" in found
+    assert "The Broken Door" in found
+    assert not any(title.endswith((" By", " The")) for title in found)

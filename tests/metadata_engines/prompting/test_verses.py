@@ -1,0 +1,112 @@
+"""Couplets rhyme where they can, say different things, and a song has as much text as its length can hold."""
+
+import pytest
+
+from harmonia_lab.metadata_engines.prompting.lines import Line
+from harmonia_lab.metadata_engines.prompting.verses import best_couplets, form_for
+from harmonia_lab.metadata_engines.prompting.words import content_stems, persons, plain
+from harmonia_lab.syllables import count_syllables, rhyme, words_of
+
+
+def line(text, *, sample, value=1.0, endings=(), place=0):
+    words = tuple(map(plain, words_of(text)))
+    return Line(
+        text,
+        words,
+        frozenset(content_stems(text)),
+        persons(text),
+        sum(map(count_syllables, words)),
+        sample=sample,
+        start=place,
+        end=place,
+        endings=tuple(endings),
+        value=value,
+    )
+
+
+POOL = [
+    line("The lamp is burning in the night", sample=0),
+    line("A sailor dreams of golden light", sample=1),
+    line("The harbor sleeps beneath the snow", sample=2),
+    line("My father told me long ago", sample=3),
+    line("The engine coughs, the river runs", sample=4),
+    line("An orange falls without a sound", sample=5),
+]
+
+
+def test_lines_that_rhyme_find_each_other():
+    couplets = best_couplets(POOL, 2)
+    assert [rhyme(c.first.words[-1], c.second.words[-1]) for c in couplets] == [1.0, 1.0]
+    assert len({text for c in couplets for text in (c.first.text, c.second.text)}) == 4
+
+
+def test_a_line_takes_another_last_word_to_rhyme():
+    lines = [
+        line("The lamp is burning in the dark", sample=0, endings=[("night", 0.5)]),
+        line("A sailor dreams of golden light", sample=1),
+    ]
+    (couplet,) = best_couplets(lines, 1)
+    assert {couplet.first.text, couplet.second.text} == {
+        "The lamp is burning in the night",
+        "A sailor dreams of golden light",
+    }
+    assert couplet.first.swapped != couplet.second.swapped
+
+
+def test_an_unlikely_word_is_too_high_a_price_for_a_rhyme():
+    lines = [
+        line("The lamp is burning in the dark", sample=0, endings=[("night", 12.0)]),
+        line("A sailor dreams of golden light", sample=1),
+    ]
+    (couplet,) = best_couplets(lines, 1)
+    assert not any(one.swapped for one in couplet[:2])
+
+
+def test_a_last_word_that_may_not_be_sung_is_not():
+    lines = [
+        line("The lamp is burning in the dark", sample=0, endings=[("night", 0.5)]),
+        line("A sailor dreams of golden light", sample=1),
+    ]
+    (couplet,) = best_couplets(lines, 1, may_sing=lambda _line, word: word != "night")
+    assert not any(one.swapped for one in couplet[:2])
+
+
+def test_lines_from_the_same_place_or_with_the_same_words_are_never_sung_together():
+    lines = [
+        line("The lamp is burning in the night", sample=0),
+        line("The lamp is burning in the light", sample=0),
+        line("A lamp was burning bright", sample=1),
+    ]
+    assert best_couplets(lines, 1) == []
+
+
+def test_what_is_taken_is_not_sung_again():
+    couplets = best_couplets(POOL, 3, taken=POOL[:2])
+    sung = {text for c in couplets for text in (c.first.text, c.second.text)}
+    assert sung == {one.text for one in POOL[2:]}
+
+
+def test_neighbours_in_a_text_keep_their_order():
+    lines = [line("The lamp is burning in the night", sample=0), line("A sailor dreams of light", sample=0, place=1)]
+    (couplet,) = best_couplets(lines, 1)
+    assert (couplet.first.start, couplet.second.start) == (0, 1)
+
+
+def test_the_order_of_the_pool_changes_nothing():
+    assert best_couplets(POOL, 3) == best_couplets(POOL[::-1], 3)
+
+
+@pytest.mark.parametrize("seconds", [1, 5, 16, 20, 30, 45, 60, 90, 120, 180, 240, 600])
+def test_the_form_fits_the_length(seconds):
+    form = form_for(seconds)
+    lines = sum(count for _, count in form)
+    assert lines == 2 or 4 * lines + 4 <= seconds
+    assert all(count % 2 == 0 for _, count in form)
+    assert lines <= 44
+
+
+def test_twenty_seconds_have_a_verse_and_a_chorus_and_longer_songs_end_with_it():
+    assert form_for(20) == [("verse", 2), ("chorus", 2)]
+    for seconds in (30, 60, 120, 600):
+        assert form_for(seconds)[-1][0] == "chorus"
+    assert ("bridge", 4) in form_for(600)

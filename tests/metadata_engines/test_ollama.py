@@ -1,0 +1,487 @@
+"""The engine against a server that does what it should, and against one that does everything else."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import socket
+import threading
+
+import pytest
+
+from harmonia_lab.engines.base import CancelToken
+from harmonia_lab.errors import Cancelled, ErrorCode, MetadataError
+from harmonia_lab.metadata_engines.ollama.engine import OllamaEngine, Waits, billions, installed_models, match_name
+from harmonia_lab.protocol.models import parse_request
+from harmonia_lab.testing import FakeModel, FakeOllama, Reply
+from tests.metadata_engines.prompting.test_structured import SONG
+
+REQUEST = parse_request(narrative="An old keeper watches the storm from her lighthouse.", seconds=20)
+ANSWER = json.dumps(SONG)
+QUICK = Waits(connect=60.0, load=0.3, stall=0.3)
+"""For what is meant to hang."""
+
+PATIENT = Waits(connect=60.0, load=60.0, stall=60.0)
+"""For what is meant to answer."""
+
+
+class Run:
+    """One call of the engine, and what it reported."""
+
+    def __init__(self, server, *, request=REQUEST, seed=7, cancel=None, **options):
+        self.reports = []
+        self.cancel = cancel or CancelToken()
+        self.engine = OllamaEngine(host=server if isinstance(server, str) else server.url, **options)
+        self.result = self.engine.write(request, seed, self.reports.append, self.cancel)
+
+
+def failure(server, **options):
+    with pytest.raises(MetadataError) as caught:
+        Run(server, **options)
+    return caught.value
+
+
+def free_address():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+# --- what it does
+
+
+def test_a_large_model_writes_a_song_in_one_reply():
+    with FakeOllama([ANSWER]) as server:
+        run = Run(server)
+    assert run.result.metadata.title == SONG["title"]
+    (chat,) = server.chats
+    assert chat["format"]["properties"].keys() >= {"title", "lyrics", "bpm"}
+    assert chat["options"]["num_ctx"] == 4096
+    assert "think" not in chat
+    assert run.result.tokens == run.result.transcript[0]["tokens"] > 0
+    assert run.result.time_to_first_token_s > 0
+    assert run.result.tokens_per_second > 0
+
+
+def test_the_reports_tell_of_loading_and_of_every_step_and_never_go_back():
+    with FakeOllama([Reply(ANSWER, load_s=0.01)]) as server:
+        run = Run(server)
+    assert run.reports[0].status == "Loading fake:3b…"
+    assert list(dict.fromkeys(r.step for r in run.reports)) == ["analysis", "title", "lyrics", "genre", "mood"]
+    assert {"Analyzing narrative...", "Generating title...", "Creating lyrics..."} <= {r.status for r in run.reports}
+    fractions = [r.fraction for r in run.reports]
+    assert fractions == sorted(fractions)
+    assert (fractions[0], fractions[-1]) == (0.0, 1.0)
+    tokens = [r.tokens for r in run.reports]
+    assert tokens == sorted(tokens)
+    assert any(r.partial.get("title") == SONG["title"] and r.fraction < 0.9 for r in run.reports)
+    assert run.result.model_load_s == pytest.approx(0.01, abs=0.005)
+
+
+def test_the_transcript_has_every_exchange_as_it_was():
+    with FakeOllama(["nonsense", ANSWER]) as server:
+        run = Run(server)
+    first, note, second = run.result.transcript
+    assert (first["purpose"], second["purpose"]) == ("song", "song-repair-1")
+    assert first["messages"] == server.chats[0]["messages"]
+    assert first["options"] == server.chats[0]["options"]
+    assert (first["answer"], first["doneReason"]) == ("nonsense", "stop")
+    assert note["repair"] == 1
+    assert first["options"]["seed"] != second["options"]["seed"]
+    json.dumps(run.result.transcript)
+
+
+def test_the_record_says_what_reproducing_needs():
+    with FakeOllama([ANSWER], version="0.12.11") as server:
+        record = Run(server, options={"temperature": 0.1}).result.record
+    assert record["host"] == server.url
+    assert (record["model"], record["quantization"], record["parameterSize"]) == ("fake:3b", "Q4_K_M", "3.2B")
+    assert len(record["digest"]) == 64
+    assert (record["serverVersion"], record["strategy"]) == ("0.12.11", "structured")
+    assert record["templateVersion"].startswith("structured-")
+    assert record["options"]["temperature"] == 0.1
+
+
+def test_the_same_seed_asks_the_same_and_another_asks_otherwise():
+    with FakeOllama([ANSWER] * 3) as server:
+        for seed in (7, 7, 8):
+            Run(server, seed=seed)
+    one, same, other = (chat["options"]["seed"] for chat in server.chats)
+    assert one == same != other
+
+
+def small_model():
+    """A server with a small model that has a few words to say about a lighthouse."""
+    lyric = "The lighthouse keeper walks along the stairs, the storm is rising from the sea. "
+    words = itertools.cycle(["The lamp is burning through the night, ", "A lonely ship is sailing home, "])
+
+    def answer(body):
+        asked = body["messages"][-1]["content"]
+        if "title" in asked:
+            return "The Keeper's Storm"
+        return " calm" if body["options"]["num_predict"] == 1 else next(words) + lyric
+
+    return FakeOllama(answer, models={"tiny:135m": FakeModel("135M")})
+
+
+def test_a_small_model_is_asked_step_by_step():
+    with small_model() as server:
+        run = Run(server)
+    assert run.result.record["strategy"] == "stepwise"
+    assert "keeper" in run.result.metadata.title.lower()
+    assert {r.step for r in run.reports} == {"analysis", "title", "lyrics", "genre", "mood"}
+    assert len(server.chats) > 10
+    assert all(chat.get("top_logprobs", 0) <= 20 for chat in server.chats)
+    assert len({chat["options"]["seed"] for chat in server.chats}) == len(server.chats)
+
+
+def test_what_the_request_gives_wins_over_a_small_model():
+    given = REQUEST.model_validate(
+        {"narrative": REQUEST.narrative, "bpm": 77, "key": "C minor", "genre": "metal", "instruments": ["flute"]}
+    )
+    with small_model() as server:
+        song = Run(server, request=given).result.metadata
+    assert (song.bpm, song.key, song.genre, [i.name for i in song.instruments]) == (77, "C minor", "metal", ["flute"])
+
+
+def test_a_small_model_is_shown_the_beginning_and_the_end_of_a_long_story():
+    long = " ".join(f"On day {n} the keeper climbs stair {n} and looks at the sea." for n in range(300))
+    with small_model() as server:
+        Run(server, request=parse_request(narrative=long, seconds=20))
+    told = [message["content"] for chat in server.chats for message in chat["messages"]]
+    assert max(map(len, told)) < 2500
+    assert any("On day 0 " in text and "stair 299" in text for text in told)
+
+
+def test_a_small_model_that_writes_nothing_that_can_be_sung_is_invalid_metadata():
+    with FakeOllama(lambda _: "lorem ipsum dolor sit amet", models={"tiny:135m": FakeModel("135M")}) as server:
+        error = failure(server)
+    assert error.code == ErrorCode.METADATA_INVALID
+    assert "not in the dictionary" in error.message
+
+
+@pytest.mark.parametrize(("strategy", "chats"), [("structured", 1), ("auto", 1)])
+def test_the_strategy_can_be_given(strategy, chats):
+    model = "0.5B" if strategy == "structured" else "7B"
+    with FakeOllama([ANSWER], models={"some:model": FakeModel(model)}) as server:
+        Run(server, strategy=strategy)
+    assert len(server.chats) == chats
+
+
+@pytest.mark.parametrize(
+    ("size", "number"), [("135M", 0.135), ("3.2B", 3.2), ("8x7B", 56.0), ("", None), (None, None), ("big", None)]
+)
+def test_sizes_are_read_as_servers_print_them(size, number):
+    assert billions(size) == (None if number is None else pytest.approx(number))
+
+
+# --- which model
+
+
+def test_without_a_name_the_first_large_model_that_writes_is_taken():
+    models = {
+        "embed:latest": FakeModel("0.3B", capabilities=("embedding",)),
+        "small:1b": FakeModel("1B"),
+        "large:8b": FakeModel("8B"),
+    }
+    with FakeOllama([ANSWER], models=models) as server:
+        run = Run(server)
+    assert run.engine.model == run.result.record["model"] == "large:8b"
+
+
+def test_the_requests_model_wins_over_the_engines():
+    request = REQUEST.model_copy(update={"model": "other:7b"})
+    with FakeOllama([ANSWER], models={"one:7b": FakeModel("7B"), "other:7b": FakeModel("7B")}) as server:
+        assert Run(server, request=request, model="one:7b").result.record["model"] == "other:7b"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("ministral-3:8b", "ministral-3:8b"),
+        ("minstral3", "ministral-3:8b"),
+        ("ministral-3", "ministral-3:8b"),
+        ("llama", "llama:latest"),
+        ("llama:7b", None),
+        ("gemma", None),
+    ],
+)
+def test_names_mean_what_they_mean_to_ollama(wanted, found):
+    assert match_name(wanted, ["llama:latest", "llama-guard:8b", "ministral-3:8b"]) == found
+
+
+def test_a_missing_model_is_an_error_that_says_what_there_is_and_how_to_get_it():
+    with FakeOllama(models={"one:7b": FakeModel("7B")}) as server:
+        error = failure(server, model="minstral3")
+    assert error.code == ErrorCode.OLLAMA_MODEL_MISSING
+    assert "one:7b" in error.message
+    assert error.hint == "run: ollama pull ministral-3"
+    assert error.details["installed"] == ["one:7b"]
+    assert not [path for path, _ in server.requests if path == "/api/pull"]
+
+
+def test_a_server_without_models_is_an_error_with_a_hint():
+    with FakeOllama(models={}) as server:
+        error = failure(server)
+    assert error.code == ErrorCode.OLLAMA_MODEL_MISSING
+    assert "ollama pull" in error.hint
+
+
+def test_a_missing_model_is_downloaded_where_that_is_allowed():
+    with FakeOllama([ANSWER], models={}, pullable={"new:8b": FakeModel("8B")}) as server:
+        run = Run(server, model="new:8b", pull=True)
+    assert any("Downloading new:8b" in r.status and "50 %" in r.status for r in run.reports)
+    assert run.result.record["model"] == "new:8b"
+
+
+@pytest.mark.parametrize(
+    "options", [{"models": {}}, {"models": {}, "pullable": {"new:8b": FakeModel()}, "pull_error": "disk full"}]
+)
+def test_a_download_that_fails_says_why(options):
+    with FakeOllama(**options) as server:
+        error = failure(server, model="new:8b", pull=True)
+    assert "disk full" in error.message or "does not exist" in error.message
+
+
+# --- thinking, format, truncation
+
+
+def test_a_thinking_model_is_told_not_to_and_its_thoughts_are_no_answer():
+    model = {"thinker:8b": FakeModel("8B", capabilities=("completion", "thinking"))}
+    thoughts = Reply(f"<think>Well… {{}} </think>\n{ANSWER}", thinking="Let me see.")
+    with FakeOllama([thoughts], models=model) as server:
+        run = Run(server)
+    assert server.chats[0]["think"] is False
+    assert run.result.metadata.title == SONG["title"]
+    assert run.result.transcript[0]["thinking"] == "Let me see."
+    assert not any("Well" in str(r.partial) for r in run.reports)
+
+
+def test_a_server_that_forgets_the_format_when_told_not_to_think_may_think():
+    model = {"thinker:8b": FakeModel("8B", capabilities=("completion", "thinking"))}
+    with FakeOllama(["Here is a song about a lamp.", ANSWER], models=model) as server:
+        Run(server)
+    assert server.chats[0]["think"] is False
+    assert "think" not in server.chats[1]
+
+
+def test_prose_and_fences_around_the_answer_are_no_harm():
+    with FakeOllama([f"Sure, here you are:\n```json\n{ANSWER}\n```\nEnjoy!"]) as server:
+        assert Run(server).result.metadata.title == SONG["title"]
+    assert len(server.chats) == 1
+
+
+def test_a_truncated_answer_is_asked_for_again_with_more_room():
+    with FakeOllama([Reply(ANSWER[:150], done_reason="length"), ANSWER]) as server:
+        Run(server)
+    one, two = (chat["options"]["num_predict"] for chat in server.chats)
+    assert two == 2 * one
+
+
+def test_junk_for_an_answer_three_times_is_invalid_metadata():
+    with FakeOllama(["%!PS", "<html>", "lorem ipsum"]) as server:
+        error = failure(server)
+    assert error.code == ErrorCode.METADATA_INVALID
+    assert "no JSON object" in error.message
+
+
+# --- servers that fail
+
+
+def test_a_server_that_is_down_is_named():
+    address = free_address()
+    error = failure(address)
+    assert error.code == ErrorCode.OLLAMA_UNAVAILABLE
+    assert address in error.message
+    assert "ollama serve" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "told"),
+    [
+        ("reset", ErrorCode.OLLAMA_UNAVAILABLE, "went away"),
+        ("cut", ErrorCode.OLLAMA_UNAVAILABLE, "in the middle"),
+        ("error", ErrorCode.OLLAMA_UNAVAILABLE, "runner has stopped"),
+        ("junk", ErrorCode.OLLAMA_UNAVAILABLE, "not Ollama"),
+        ("html", ErrorCode.OLLAMA_UNAVAILABLE, "not Ollama"),
+        ("html_502", ErrorCode.OLLAMA_UNAVAILABLE, "not Ollama"),
+        ("hang", ErrorCode.OLLAMA_TIMEOUT, "stopped answering"),
+        ("stall", ErrorCode.OLLAMA_TIMEOUT, "stopped answering"),
+    ],
+)
+def test_every_way_to_fail_has_a_code_and_names_the_server(fault, code, told):
+    with FakeOllama([Reply(ANSWER, fault=fault)]) as server:
+        error = failure(server, waits=QUICK if code == ErrorCode.OLLAMA_TIMEOUT else PATIENT)
+    assert error.code == code
+    assert told in error.message
+    assert server.url in error.message
+
+
+def test_a_server_that_is_killed_in_the_middle_of_an_answer_went_away():
+    started = threading.Event()
+    with FakeOllama([Reply(ANSWER, fault="stall")]) as server:
+
+        def kill():
+            started.wait()
+            server.stop()
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        engine = OllamaEngine(host=server.url)
+        with pytest.raises(MetadataError) as caught:
+            engine.write(REQUEST, 7, lambda p: started.set() if p.tokens else None, CancelToken())
+        killer.join()
+    assert caught.value.code == ErrorCode.OLLAMA_UNAVAILABLE
+    assert caught.value.recoverable
+
+
+class Silent:
+    """Listens, accepts, and says what it is given, or nothing."""
+
+    def __init__(self, reply=b""):
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._reply = reply
+        self._open = []
+        self.reached = threading.Event()
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._open.append(connection)
+            with contextlib.suppress(OSError):  # who asked has gone already
+                connection.recv(1 << 16)
+                connection.sendall(self._reply)
+            self.reached.set()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+        for connection in self._open:
+            connection.close()
+
+
+def http(body, kind="application/json", status="200 OK"):
+    return f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        http(b"<!DOCTYPE html><h1>Please sign in</h1>", "text/html"),
+        http(b"<html>Bad gateway</html>", "text/html", "502 Bad Gateway"),
+        http(b"[1, 2, 3]"),
+        http(b'"text"'),
+        http(b"\xff\xfe\x00"),
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+    ],
+    ids=["page", "bad-gateway", "list", "string", "bytes", "ssh"],
+)
+def test_what_is_not_ollama_is_told_from_ollama(reply):
+    with Silent(reply) as server:
+        error = failure(server, waits=PATIENT)
+    assert error.code == ErrorCode.OLLAMA_UNAVAILABLE
+    assert server.url in error.message
+
+
+def test_a_server_that_says_nothing_at_all_is_a_timeout():
+    with Silent() as server:
+        error = failure(server, waits=QUICK)
+    assert error.code == ErrorCode.OLLAMA_TIMEOUT
+
+
+def test_a_server_that_wants_a_key_says_so():
+    with Silent(http(b'{"error": "unauthorized"}', status="401 Unauthorized")) as server:
+        error = failure(server, waits=PATIENT)
+    assert "key" in error.message
+    assert "OLLAMA_API_KEY" in error.hint
+
+
+# --- stopping
+
+
+def test_a_cancel_before_the_start_asks_nobody():
+    cancel = CancelToken()
+    cancel.cancel()
+    with FakeOllama([ANSWER]) as server:
+        with pytest.raises(Cancelled):
+            Run(server, cancel=cancel)
+        assert server.requests == []
+
+
+def test_a_cancel_ends_the_wait_for_a_server_that_says_nothing():
+    cancel = CancelToken()
+    with Silent() as server:
+        stopper = threading.Thread(target=lambda: (server.reached.wait(), cancel.cancel("timeout")))
+        stopper.start()
+        with pytest.raises(Cancelled) as caught:
+            Run(server, cancel=cancel)
+        stopper.join()
+    assert caught.value.reason == "timeout"
+
+
+def test_a_cancel_in_the_middle_of_an_answer_closes_the_connection():
+    cancel = CancelToken()
+    engine_reports = []
+
+    def report(progress):
+        engine_reports.append(progress)
+        if progress.tokens:
+            cancel.cancel()
+
+    with FakeOllama([Reply(ANSWER, fault="stall"), ANSWER]) as server:
+        engine = OllamaEngine(host=server.url)
+        with pytest.raises(Cancelled):
+            engine.write(REQUEST, 7, report, cancel)
+        again = engine.write(REQUEST, 7, lambda _: None, CancelToken())
+    assert again.metadata.title == SONG["title"]
+
+
+# --- afterwards
+
+
+def test_a_release_frees_the_models_memory():
+    with FakeOllama([ANSWER]) as server:
+        run = Run(server)
+        assert server.loaded == {"fake:3b"}
+        run.engine.release()
+        assert server.loaded == set()
+
+
+def test_a_release_never_fails_and_asks_nobody_where_nothing_was_used():
+    with FakeOllama([ANSWER]) as server:
+        OllamaEngine(host=server.url).release()
+        assert server.requests == []
+        run = Run(server)
+        server.stop()
+        run.engine.release()
+        run.engine.close()
+
+
+def test_installed_models_are_listed_or_the_server_is_missed():
+    with FakeOllama(models={"a:1b": FakeModel(), "b:2b": FakeModel()}) as server:
+        assert installed_models(server.url) == ["a:1b", "b:2b"]
+    with pytest.raises(MetadataError):
+        installed_models(free_address(), 0.5)
+
+
+def test_a_notebooks_cell_may_ask_for_models_while_its_loop_runs():
+    async def cell():
+        return installed_models(server.url)
+
+    with FakeOllama() as server:
+        assert asyncio.run(cell()) == ["fake:3b"]
+
+
+def test_a_server_that_does_not_list_its_models_in_time_is_a_timeout():
+    with Silent() as server, pytest.raises(MetadataError) as caught:
+        installed_models(server.url, 0.2)
+    assert caught.value.code == ErrorCode.OLLAMA_TIMEOUT

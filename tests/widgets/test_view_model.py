@@ -1,0 +1,171 @@
+"""What a panel shows, from events alone: no widget, no browser."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harmonia_lab.client.store import ConnectionEstablished, ConnectionLost, State, reduce
+from harmonia_lab.errors import ErrorCode, MetadataError
+from harmonia_lab.events.job_family import JobView
+from harmonia_lab.protocol import events as e
+from harmonia_lab.widgets.view_model import Scene, follow, view
+from tests.events.stories import METADATA, OPTIONS, Teller, job, told_live
+
+
+def watch(events, *, clock=float, scene=None):
+    """Every view on the way, and the scene at the end."""
+    scene = scene or Scene("g")
+    state, views = scene.state, []
+    for index, event in enumerate(events):
+        state = reduce(state, event)
+        scene = follow(scene, state, clock(index))
+        views.append(view(scene))
+    return views, scene
+
+
+def live(teller):
+    seen = JobView(job("g"))
+    return [seen.queued(position=0), *(each for event in teller.told for each in seen.observe(event))]
+
+
+@given(OPTIONS)
+def test_every_view_is_plain_json_and_its_percentages_never_go_back(options):
+    views, _ = watch(told_live(**options))
+    json.dumps(views, allow_nan=False)
+    overall = [shown["overall"] for shown in views]
+    assert overall == sorted(overall)
+    assert all(0 <= stage["percent"] <= 100 for shown in views for stage in shown["stages"])
+
+
+def test_a_finished_song_is_shown_whole_and_can_be_neither_cancelled_nor_retried():
+    shown = watch(told_live())[0][-1]
+    assert (shown["status"], shown["headline"], shown["overall"]) == ("completed", "Done", 100.0)
+    assert [stage["state"] for stage in shown["stages"]] == ["done", "done"]
+    assert {chip["state"] for chip in shown["chips"]} == {"done"}
+    assert (shown["title"], shown["lyrics"]) == (METADATA.title, METADATA.lyrics.strip())
+    assert "90 bpm" in shown["facts"]
+    assert shown["summary"].startswith("20 s of music, made in")
+    assert not shown["canCancel"]
+    assert not shown["canRetry"]
+
+
+def test_while_stage_2_runs_the_chips_say_which_instrument_plays_and_which_are_done():
+    teller = Teller("g", 0, 0)
+    teller.stage_2(0)
+    teller.tell(
+        e.AudioGenerationProgress,
+        progress=60,
+        status="Rendering drums",
+        overall_progress=80,
+        current_instrument="drums",
+        instruments_completed=1,
+        total_instruments=2,
+        eta_seconds=75,
+    )
+    shown = watch(live(teller))[0][-1]
+    assert [(chip["name"], chip["state"]) for chip in shown["chips"]] == [("piano", "done"), ("drums", "active")]
+    assert shown["eta"] == "about 1 min 15 s left"
+    assert shown["stages"][0]["name"] == "Lyrics (given)"
+    assert shown["stages"][1] == {"name": "Music", "percent": 60, "state": "active", "step": "drums"}
+
+
+def write(teller, tokens, **partial):
+    teller.tell(
+        e.MetadataGenerationProgress,
+        progress=10,
+        status="Creating lyrics...",
+        overall_progress=5,
+        current_step="lyrics",
+        tokens_generated=tokens,
+        partial=e.PartialMetadata(**partial) if partial else None,
+    )
+
+
+def test_title_and_lyrics_appear_as_they_are_written_with_the_speed_of_writing():
+    teller = Teller("g", 0, 0)
+    teller.stage_1(0)
+    write(teller, 10, title="Low Tide")
+    write(teller, 40, title="Low Tide", lyrics="The sea")
+    # Two events for each progress: clock(index) is in half seconds.
+    shown = watch(live(teller), clock=lambda index: index / 2)[0][-1]
+    assert (shown["title"], shown["lyrics"]) == ("Low Tide", "The sea")
+    assert shown["tokens"] == "40 tokens · 30 tokens/s with pauses"
+    assert shown["stages"][0]["step"] == "lyrics"
+
+
+def test_the_speed_of_writing_stays_as_it_was_when_the_last_word_was_written():
+    teller = Teller("g", 0, 0)
+    teller.stage_1(0)
+    write(teller, 10)
+    write(teller, 40)
+    written = watch(live(teller), clock=lambda index: index / 2)[0][-1]
+    write(teller, 40)
+    write(teller, 40)
+    assert watch(live(teller), clock=lambda index: index / 2)[0][-1]["tokens"] == written["tokens"]
+
+
+def test_what_was_written_stays_to_be_seen_after_a_cancel():
+    teller = Teller("g", 0, 0)
+    teller.stage_1(0)
+    write(teller, 40, title="Low Tide", lyrics="The sea")
+    teller.end("cancelled")
+    shown = watch(live(teller))[0][-1]
+    assert (shown["status"], shown["headline"], shown["error"]) == ("cancelled", "Cancelled", "")
+    assert (shown["title"], shown["lyrics"]) == ("Low Tide", "The sea")
+    assert shown["stages"][0]["state"] == "stopped"
+    assert not shown["canRetry"]
+
+
+def test_a_failure_says_why_what_was_tried_and_what_a_retry_keeps():
+    error = MetadataError("Ollama went away.", code=ErrorCode.OLLAMA_UNAVAILABLE, hint="Start it.")
+    teller = Teller("g", 0, 0)
+    teller.stage_1(1)
+    teller.fail(error, "metadata", final=False)
+    recovering = watch(live(teller))[0][-1]
+    assert recovering["status"] == "processing"
+    assert recovering["plan"].startswith("Trying by itself: ")
+    assert not recovering["canRetry"]
+    teller.fail(error, "metadata", final=True)
+    failed = watch(live(teller))[0][-1]
+    assert (failed["error"], failed["code"]) == ("Ollama went away. Start it.", "OLLAMA_UNAVAILABLE")
+    assert "Tried already" in failed["plan"]
+    assert failed["canRetry"]
+    assert not failed["canCancel"]
+
+
+def test_a_retry_begins_the_bars_again_and_forgets_the_failure():
+    views, scene = watch(told_live(ending="failed"))
+    assert "lyrics are kept" in views[-1]["plan"] or not views[-1]["canRetry"]
+    again = JobView(
+        scene.job,
+        metadata=METADATA,
+        seq=scene.state.cursors["job", "g"].seq,
+        tick=scene.state.cursors["job", "g"].tick,
+    )
+    queued = watch([again.queued(position=2)], scene=scene)[0][-1]
+    assert (queued["status"], queued["headline"]) == ("pending", "Waiting for its turn: 2 before it")
+    assert queued["overall"] == 0
+    assert queued["title"] == METADATA.title
+    assert queued["plan"] == ""
+
+
+def test_a_lost_connection_is_said_and_forgotten_once_it_is_back():
+    events = [ConnectionEstablished(), *told_live(ending="in stage 1"), ConnectionLost("transport close")]
+    views, scene = watch(events)
+    assert views[0]["connection"] == ""
+    assert views[-1]["connection"] == "Not connected (transport close); trying again."
+    assert watch([ConnectionEstablished()], scene=scene)[0][-1]["connection"] == ""
+
+
+@given(st.randoms(use_true_random=False), OPTIONS)
+def test_events_that_come_twice_or_too_early_show_nothing_else(random, options):
+    events = told_live(**options | {"ticks": 0})  # progress that was overtaken is gone for good
+    noisy = [each for event in events for each in (event, random.choice(events))]
+    # What came too early is sent again, as a server replays it.
+    assert watch([*noisy, *events])[0][-1] == watch(events)[0][-1]
+
+
+def test_before_anything_is_known_there_is_a_view_already():
+    shown = view(Scene("g", State()))
+    assert (shown["status"], shown["overall"], shown["chips"]) == ("pending", 0.0, [])
