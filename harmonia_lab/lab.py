@@ -25,7 +25,14 @@ from harmonia_lab.generation.artifacts import read_record
 from harmonia_lab.generation.generation import Limits
 from harmonia_lab.generation.handle import JobHandle, QueueLimits
 from harmonia_lab.generation.verify import Verification, check_folder, compare_records
-from harmonia_lab.protocol.models import Instrument, Song, SongMetadata, SongRequest, parse_request, said_once
+from harmonia_lab.protocol.models import (
+    Instrument,
+    Song,
+    SongMetadata,
+    SongRequest,
+    check_contradictions,
+    parse_request,
+)
 from harmonia_lab.storage import home_folder
 from harmonia_lab.store.journal import Journal
 from harmonia_lab.store.metrics import Metrics
@@ -143,7 +150,7 @@ class Lab:
             metadata=metadata,
             generation_id=generation_id,
         )
-        return self.submit_request(said_once(request), audio=audio, out=out)
+        return self.submit_request(check_contradictions(request), audio=audio, out=out)
 
     def submit_request(
         self,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
-from harmonia_lab.protocol.models import SongMetadata, SongRequest, parse_request, said_once
+from harmonia_lab.protocol.models import SongMetadata, SongRequest, check_contradictions, parse_request
 
 __all__ = ["COLUMNS", "Row", "read_rows", "rows_of"]
 
@@ -166,7 +166,7 @@ def _row(number: int, line: int | None, fields: Mapping[str, Any], folder: Path)
             given["metadata"] = _metadata(folder / path)
         if audio is not None and not isinstance(audio, str):
             raise InvalidRequest(f"audio is no name (got {str(audio)[:40]}).", details={"fields": ["audio"]})
-        request = said_once(parse_request(**given))
+        request = check_contradictions(parse_request(**given))
     except HarmoniaError as error:
         return Row(number, line, error=error)
     return Row(number, line, request, None if audio in (None, "auto") else audio.strip())

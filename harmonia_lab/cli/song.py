@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from harmonia_lab.cli.interrupts import Interrupts
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
 from harmonia_lab.lab import CANCEL_GRACE_S, Lab
-from harmonia_lab.protocol.models import MAX_NARRATIVE, Song, SongMetadata, explain, parse_request, said_once
+from harmonia_lab.protocol.models import MAX_NARRATIVE, Song, SongMetadata, check_contradictions, explain, parse_request
 from harmonia_lab.terminal import watch
 
 __all__ = ["run"]
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
         instruments=options.instruments,
         metadata=metadata,
     )
-    said_once(request)
+    check_contradictions(request)
     chosen = {name: getattr(options, name) for name in ("arrangement", "device", "decoder")}
     lab = Lab(
         metadata=options.metadata,

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from harmonia_lab.protocol.events import ROOMS, Delivery
+from harmonia_lab.protocol.events import ROOMS, DeliveryClass
 from harmonia_lab.protocol.schema import REF, describe
 
 __all__ = ["asyncapi_document"]
 
-_CLASSES: dict[Delivery, str] = {
+_CLASSES: dict[DeliveryClass, str] = {
     "lifecycle": "Kept, numbered by `seq`, never dropped, replayed after a gap.",
     "progress": "Latest wins: a slow client misses some. `tick` only grows.",
     "preview": "Not kept: a slow client misses some.",

@@ -195,21 +195,21 @@ class RetryGeneration(_OfGeneration):
     name = "retry-generation"
 
 
-class _OfJob(WireCommand):
+class _JobCommand(WireCommand):
     """job_id: the generation's id."""
 
     ack: ClassVar[type[Ack]] = JobAck
     job_id: GenerationId
 
 
-class SubscribeJob(_OfJob):
+class SubscribeJob(_JobCommand):
     """Hear of one job. after_seq: as for `join-generation`, in the job's own numbering."""
 
     name = "job:subscribe"
     after_seq: Seq | None = None
 
 
-class UnsubscribeJob(_OfJob):
+class UnsubscribeJob(_JobCommand):
     """Hear no more of one job."""
 
     name = "job:unsubscribe"

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import Field
 
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.protocol.models import (
+    ENDED,
     Instrument,
     Job,
     JobProgress,
+    JobResult,
     JobStatus,
     Percentage,
     SongMetadata,
@@ -34,7 +36,8 @@ __all__ = [
     "AudioGenerationProgress",
     "AudioGenerationStarted",
     "AudioPreview",
-    "Delivery",
+    "Channel",
+    "DeliveryClass",
     "ErrorInfo",
     "Event",
     "Family",
@@ -68,9 +71,16 @@ __all__ = [
 
 StageName = Literal["metadata", "audio", "unknown"]
 Family = Literal["generation", "job"]
-Delivery = Literal["lifecycle", "progress", "preview", "direct"]
+DeliveryClass = Literal["lifecycle", "progress", "preview", "direct"]
 """lifecycle: journalled before it is sent, never dropped, replayed. progress: latest wins. preview: not kept; a slow
 client loses it. direct: to one socket, about its own connection."""
+
+
+class Channel(NamedTuple):
+    """One family of one generation: what has a `seq` of its own."""
+
+    family: Family
+    generation_id: str
 
 
 class WireEvent(WireModel):
@@ -78,7 +88,7 @@ class WireEvent(WireModel):
 
     name: ClassVar[str]
     family: ClassVar[Family | None] = None
-    delivery: ClassVar[Delivery] = "direct"
+    delivery: ClassVar[DeliveryClass] = "direct"
     emitted_at: Timestamp = Field(default_factory=utc_now)
 
 
@@ -88,6 +98,22 @@ class Event(WireEvent):
     family = "generation"
     generation_id: str
     seq: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def channel(self) -> Channel:
+        """Where its `seq` counts."""
+        return Channel("generation", self.generation_id)
+
+    @property
+    def ends(self) -> bool:
+        """Whether nothing follows it in its family, unless the generation is tried again."""
+        return False
+
+    def for_job(self, job: Job, metadata: SongMetadata | None) -> list[JobEvent]:
+        """Return what the event means for `job`, as events without `seq`. metadata: what stage 1 wrote or was given."""
+        del metadata
+        started = self.delivery == "lifecycle" and job.status == "pending"
+        return [JobStatusEvent(id=job.id, status="processing", emitted_at=self.emitted_at)] if started else []
 
 
 class LifecycleEvent(Event):
@@ -108,6 +134,13 @@ class ProgressEvent(Event):
     status: str
     overall_progress: Percentage
     eta_seconds: Annotated[float, Field(ge=0)] | None = None
+
+    def for_job(self, job: Job, metadata: SongMetadata | None) -> list[JobEvent]:
+        """`job:progress`, which never goes back."""
+        del metadata
+        percentage = max(job.progress.percentage, self.overall_progress)
+        progress = JobProgress(current=int(percentage), percentage=percentage, message=self.status)
+        return [JobProgressEvent(id=job.id, progress=progress, emitted_at=self.emitted_at)]
 
 
 class MetadataGenerationStarted(LifecycleEvent):
@@ -180,6 +213,20 @@ class AudioGenerationComplete(LifecycleEvent):
     file_size: Annotated[int, Field(ge=0)]
     checksum: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
+    @property
+    def ends(self) -> bool:
+        return True
+
+    def for_job(self, job: Job, metadata: SongMetadata | None) -> list[JobEvent]:
+        result = JobResult(output_path=self.audio_url, metadata=metadata)
+        progress = JobProgress(current=100, percentage=100.0, message="Done")
+        done = job.ended("completed", self.emitted_at, result).model_copy(update={"progress": progress})
+        return [
+            # The result comes first: a listener that stops at the status must have had it.
+            JobCompletedEvent(job=done, emitted_at=self.emitted_at),
+            JobStatusEvent(id=job.id, status="completed", emitted_at=self.emitted_at),
+        ]
+
 
 class ErrorInfo(WireModel):
     """code: one of the error codes. message: what happened, and what to do next. details: what helps a program go on.
@@ -209,6 +256,25 @@ class GenerationError(LifecycleEvent):
     stage: StageName
     final: bool
 
+    @property
+    def ends(self) -> bool:
+        return self.final
+
+    def for_job(self, job: Job, metadata: SongMetadata | None) -> list[JobEvent]:
+        if not self.final:
+            return super().for_job(job, metadata)
+        failed = job.ended("failed", self.emitted_at, JobResult(error=self.error.message))
+        return [
+            JobFailedEvent(
+                id=job.id,
+                error=self.error.message,
+                code=self.error.code,
+                recoverable=self.error.recoverable,
+                emitted_at=self.emitted_at,
+            ),
+            JobStatusEvent(id=job.id, status="failed", job=failed, emitted_at=self.emitted_at),
+        ]
+
 
 class GenerationCancelled(LifecycleEvent):
     """It was stopped, and this is its end. reason: by whom or what. cancelled_at: when."""
@@ -216,6 +282,15 @@ class GenerationCancelled(LifecycleEvent):
     name = "generation-cancelled"
     reason: Literal["user_cancelled", "timeout", "system_error"]
     cancelled_at: Timestamp = Field(default_factory=utc_now)
+
+    @property
+    def ends(self) -> bool:
+        return True
+
+    def for_job(self, job: Job, metadata: SongMetadata | None) -> list[JobEvent]:
+        del metadata
+        cancelled = job.ended("cancelled", self.emitted_at)
+        return [JobStatusEvent(id=job.id, status="cancelled", job=cancelled, emitted_at=self.emitted_at)]
 
 
 class GenerationTimeout(LifecycleEvent):
@@ -251,7 +326,7 @@ class JobEvent(WireEvent):
     last one before it."""
 
     family = "job"
-    delivery: ClassVar[Delivery] = "lifecycle"
+    delivery: ClassVar[DeliveryClass] = "lifecycle"
     seq: Annotated[int, Field(ge=0)] = 0
 
     @property
@@ -259,8 +334,18 @@ class JobEvent(WireEvent):
         """The job's id, which is the generation's."""
         raise NotImplementedError
 
+    @property
+    def channel(self) -> Channel:
+        """Where its `seq` counts."""
+        return Channel("job", self.generation_id)
 
-class _OfJob(JobEvent):
+    @property
+    def ends(self) -> bool:
+        """Whether nothing follows it in its family, unless the generation is tried again."""
+        return False
+
+
+class _JobIdEvent(JobEvent):
     """id: the job's, which is the generation's."""
 
     id: str
@@ -270,7 +355,7 @@ class _OfJob(JobEvent):
         return self.id
 
 
-class JobStatusEvent(_OfJob):
+class JobStatusEvent(_JobIdEvent):
     """The job's status, or its place in the queue, changed. status: the new one. job: the whole job, where it is new,
     is tried again, has failed or was cancelled. position: how many jobs come before it in the queue. eta_seconds:
     estimated seconds until the song is done."""
@@ -281,8 +366,12 @@ class JobStatusEvent(_OfJob):
     position: Annotated[int, Field(ge=0)] | None = None
     eta_seconds: Annotated[float, Field(ge=0)] | None = None
 
+    @property
+    def ends(self) -> bool:
+        return self.status in ENDED
 
-class JobProgressEvent(_OfJob):
+
+class JobProgressEvent(_JobIdEvent):
     """The job goes on. progress: how far. tick: only grows within one job."""
 
     name = "job:progress"
@@ -302,7 +391,7 @@ class JobCompletedEvent(JobEvent):
         return self.job.id
 
 
-class JobFailedEvent(_OfJob):
+class JobFailedEvent(_JobIdEvent):
     """`job:status` with "failed" follows at once. error: what happened, for people to read. code: the same for
     programs. recoverable: whether `retry-generation` can help."""
 

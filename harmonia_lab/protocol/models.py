@@ -29,6 +29,7 @@ from harmonia_lab.protocol.vocabulary import INSTRUMENTS, Role, find_instrument,
 from harmonia_lab.syllables import count_syllables, words_of
 
 __all__ = [
+    "ENDED",
     "MAX_FINDINGS",
     "MAX_NARRATIVE",
     "GenerationId",
@@ -45,9 +46,9 @@ __all__ = [
     "StemFile",
     "Timestamp",
     "WireModel",
+    "check_contradictions",
     "explain",
     "parse_request",
-    "said_once",
     "utc_now",
 ]
 
@@ -61,6 +62,8 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Percentage = Annotated[float, Field(ge=0, le=100)]
 GenerationId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 JobStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
+ENDED: tuple[JobStatus, ...] = ("completed", "failed", "cancelled")
+"""The statuses of a job that has ended. Only a retry leads out of "failed"."""
 
 
 def utc_now() -> datetime:
@@ -294,6 +297,10 @@ class Job(WireModel):
             return self
         return self.model_copy(update={"result": self.result.model_copy(update={"output_path": url})})
 
+    def ended(self, status: JobStatus, moment: datetime, result: JobResult | None = None) -> Self:
+        """Return the job as it ended at `moment`, with the progress that it had."""
+        return self.model_copy(update={"status": status, "updated_at": moment, "result": result})
+
     def for_admin(self) -> Self:
         """Without the words that its owner's story turned into."""
         if self.result is None or self.result.metadata is None:
@@ -319,7 +326,7 @@ def parse_request(**fields: Any) -> SongRequest:
     return request
 
 
-def said_once(request: SongRequest) -> SongRequest:
+def check_contradictions(request: SongRequest) -> SongRequest:
     """The same. Raises InvalidRequest for what stage 1 alone would read, where metadata is given and skips it."""
     twice = [name for name in ("bpm", "key", "genre", "instruments") if getattr(request, name) is not None]
     if request.metadata is not None and twice:

@@ -24,7 +24,7 @@ from harmonia_lab.generation.handle import QueueLimits
 from harmonia_lab.protocol import commands as say
 from harmonia_lab.protocol.codec import decode, error_ack
 from harmonia_lab.protocol.events import ErrorInfo, GenerationError, JobFailedEvent, ServerHello, TokenExpiring, User
-from harmonia_lab.protocol.models import Job, SongRequest, said_once
+from harmonia_lab.protocol.models import Job, SongRequest, check_contradictions
 from harmonia_lab.server.auth import Identity, Tokens
 from harmonia_lab.server.connected_client import Client, Lane
 from harmonia_lab.server.delivery import Delivery
@@ -215,7 +215,7 @@ class Gateway:
     async def start(self, request: SongRequest, who: Identity) -> None:
         """The same for HTTP. request: with its generation id."""
         assert request.generation_id is not None
-        self._check_offers(said_once(request))
+        self._check_offers(check_contradictions(request))
         self._access.to_start(request.generation_id, who.user)
         limits = self._take_start(who, who.user)
         await asyncio.to_thread(self._studio.submit_request, request, user=who.user, limits=limits)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
-from harmonia_lab.protocol.models import Instrument, SongMetadata, SongRequest, parse_request, said_once
+from harmonia_lab.protocol.models import Instrument, SongMetadata, SongRequest, check_contradictions, parse_request
 from harmonia_lab.protocol.vocabulary import INSTRUMENTS, TONICS, find_instrument, normalise_key
 
 METADATA = {
@@ -61,9 +61,9 @@ def test_bad_input_is_answered_with_the_field_and_what_would_do(fields, field, s
 def test_what_metadata_says_is_not_said_again_beside_it():
     """Stage 1 alone reads these: beside metadata, nobody would."""
     request = parse_request(narrative="A story.", metadata=METADATA)
-    assert said_once(request) is request
+    assert check_contradictions(request) is request
     with pytest.raises(InvalidRequest, match="bpm, genre: the metadata that is given") as caught:
-        said_once(parse_request(metadata=METADATA, bpm=60, genre="jazz"))
+        check_contradictions(parse_request(metadata=METADATA, bpm=60, genre="jazz"))
     assert caught.value.details == {"fields": ["bpm", "genre"]}
 
 
