@@ -1,6 +1,6 @@
 """Harmonia Lab: songs from stories, and the study of how they are made.
 
-Owns the public names. They load on first use, so that `import harmonia_lab` costs next to nothing.
+Owns the public names. Each loads on first use, so that `import harmonia_lab` costs next to nothing.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from harmonia_lab._version import __version__
 
 __all__ = [
     "BlockingClient",

@@ -1,7 +1,7 @@
-"""`Lab`: the one place where concrete parts meet.
+"""`Lab`: the public face, and the one place where concrete parts meet.
 
-Owns the public face, and the lifetime of what was started. Which engines a name stands for is `engine_registry.py`'s;
-songs are made by `local.py`, or while an isolated server runs by `isolated/`.
+Owns the lifetime of what was started. Which engine a name stands for is `engine_registry.py`'s; songs are made by a
+backend (`backends/`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
 from harmonia_lab.analysis.frames import BenchmarkLog
-from harmonia_lab.backends.local import Workshop
+from harmonia_lab.backends.base import LOCAL_USER, Backend, check_options
+from harmonia_lab.backends.local import LocalBackend
 from harmonia_lab.engine_registry import AUDIO_ENGINES, AudioEngines, audio_again, choose_metadata
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
 from harmonia_lab.errors import InvalidRequest
@@ -24,6 +25,7 @@ from harmonia_lab.events.fanout import Fanout
 from harmonia_lab.generation.artifacts import read_record
 from harmonia_lab.generation.generation import Limits
 from harmonia_lab.generation.handle import JobHandle, QueueLimits
+from harmonia_lab.generation.recovery import fail_interrupted
 from harmonia_lab.generation.verify import Verification, check_folder, compare_records
 from harmonia_lab.protocol.models import (
     Instrument,
@@ -39,7 +41,7 @@ from harmonia_lab.store.metrics import Metrics
 from harmonia_lab.widgets.frontend import in_kernel
 
 if TYPE_CHECKING:
-    from harmonia_lab.backends.process import IsolatedServer
+    from harmonia_lab.backends.isolated_server import IsolatedServer
     from harmonia_lab.batch import BatchReport
     from harmonia_lab.batch.run import Rows
     from harmonia_lab.server.server_thread import Server, ServerSettings
@@ -96,11 +98,13 @@ class Lab:
         self.metrics = Metrics()
         self.events.subscribe(self.metrics)
         self._lock = threading.RLock()
+        self._journal: Journal | None = None
+        self._options: dict[str, dict[str, Any]] = {}
+        """What each song was submitted with beside its request, which no journal keeps: a retry needs it."""
         self._panels: WeakValueDictionary[str, Panel] = WeakValueDictionary()
         self.server: Server | IsolatedServer | None = None
-        """The latest that `serve` started."""
-        self._elsewhere: IsolatedServer | None = None
-        self._given = {
+        """The server that `serve` started last."""
+        self._arguments = {
             "metadata": metadata,
             "model": model,
             "audio": audio,
@@ -110,8 +114,18 @@ class Lab:
         self.metadata_engine, self.metadata_reason = choose_metadata(metadata, model)
         self._audio_engines = AudioEngines(audio, audio_model, audio_settings or {})
         self.audio_engine = self._audio_engines.chosen
-        self.workshop = Workshop(self, self._audio_engines)
-        """Makes songs in this process, wherever others are made."""
+        self._local = LocalBackend(
+            journal=lambda: self.journal,
+            publish=self.events,
+            run_log=self.log,
+            songs=self.songs,
+            limits=self.limits,
+            metadata_engine=self.metadata_engine,
+            audio_engines=self._audio_engines,
+            panel=self.panel,
+        )
+        self._backends: list[Backend] = [self._local]
+        """The last one that runs gets new songs; the first one is always there."""
         _log.info(
             "Stage 1: %s (%s). Stage 2: %s.", self.metadata_engine.name, self.metadata_reason, self.audio_engine.name
         )
@@ -161,42 +175,69 @@ class Lab:
         user: str = "local",
         limits: QueueLimits | None = None,
     ) -> JobHandle:
-        """`submit`, with the request as one value. user: who owns it, and takes turns with the others.
+        """`submit`, with the request as one value. user: the song's owner; users take turns.
 
-        Raises InvalidRequest where the generation's id is taken, Refused (QUEUE_FULL) beyond `limits`. While an
-        isolated server runs, it makes the song: InvalidRequest for what it can't be told.
+        Raises InvalidRequest where the generation's id is taken, or for an option that an isolated server can't be
+        given; Refused (QUEUE_FULL) beyond `limits`.
         """
-        if (away := self._away) is not None:
-            return away.submit(request, audio=audio, out=out, user=None if user == "local" else user, limits=limits)
-        return self.workshop.submit(request, audio=audio, out=out, user=user, limits=limits)
+        return self._submit(self._current, request, audio=audio, out=out, user=user, limits=limits)
+
+    def submit_here(
+        self, request: SongRequest, *, audio: str | AudioEngine | None = None, out: Path | str | None = None
+    ) -> JobHandle:
+        """`submit_request` to this process, also while an isolated server makes the other songs."""
+        return self._submit(self._local, request, audio=audio, out=out)
 
     def cancel(self, generation_id: str) -> None:
-        """Asks it to stop. Fine where it was asked before.
+        """Ask a song to stop. Does nothing if it was asked before.
 
-        Raises Refused: CANCEL_FAILED where it has ended otherwise, or is not this lab's.
+        Raises Refused (CANCEL_FAILED) where it has ended otherwise, or is not this lab's.
         """
-        if (away := self._away) is not None and not self.workshop.is_at(generation_id):
-            away.cancel(generation_id)
-        else:
-            self.workshop.cancel(generation_id)
+        self._backend_of(generation_id).cancel(generation_id)
 
     def retry(self, generation_id: str, *, limits: QueueLimits | None = None) -> JobHandle:
-        """Tries a failed generation again, under the same id. Finished work is kept: what stage 1 wrote, and stems.
+        """Try a failed generation again, under the same id. What stage 1 wrote and finished stems are kept.
 
         Raises Refused: NOT_FOUND, NOT_RECOVERABLE, or QUEUE_FULL beyond `limits`.
         """
-        if (away := self._away) is not None:
-            audio, out = self.workshop.chosen(generation_id)
-            return away.retry(generation_id, audio=audio, out=out, limits=limits)
-        return self.workshop.retry(generation_id, limits=limits)
+        backend, options = self._backend_of(generation_id), self._options.get(generation_id, {})
+        check_options(backend, options | {"limits": limits})
+        return backend.retry(generation_id, limits=limits, **options)
 
     @property
     def journal(self) -> Journal:
-        """What happened, kept in `home`. Opened with the first generation; what a dead process left is ended then.
+        """The events that are kept in `home`. When it opens, with the first song, it ends what exited processes left.
 
         Raises StorageError where `home` can't be written.
         """
-        return self.workshop.journal
+        with self._lock:
+            if self._journal is None:
+                self._journal = Journal(self.home / "journal.sqlite3")
+                for generation_id in fail_interrupted(self._journal):
+                    _log.warning("Generation %s was interrupted: the process that made it has ended.", generation_id)
+            return self._journal
+
+    @property
+    def _current(self) -> Backend:
+        return next(backend for backend in reversed(self._backends) if backend.running)
+
+    def _backend_of(self, generation_id: str) -> Backend:
+        """Return the backend that works at the generation, or else the one that gets new songs."""
+        return next((backend for backend in self._backends if backend.owns(generation_id)), self._current)
+
+    def _submit(
+        self,
+        backend: Backend,
+        request: SongRequest,
+        *,
+        user: str = LOCAL_USER,
+        limits: QueueLimits | None = None,
+        **options: Any,
+    ) -> JobHandle:
+        check_options(backend, options | {"limits": limits, "user": None if user == LOCAL_USER else user})
+        job = backend.submit(request, user=user, limits=limits, **options)
+        self._options[job.id] = options
+        return job
 
     def batch(self, rows: Rows, out: Path | str, *, say: Callable[[str], None] | None = None) -> BatchReport:
         """Makes the songs of a table, one after the other, in `out`: what is there already is kept, what fails stops
@@ -238,7 +279,7 @@ class Lab:
         engine = self._audio_engines.get(audio, request.audio_model)
         record = engine.record()
         own = self.metadata_engine.model if self.metadata_reason == "given" else None
-        stage_1 = {"engine": self.metadata_engine.name, "model": request.model or self._given["model"] or own}
+        stage_1 = {"engine": self.metadata_engine.name, "model": request.model or self._arguments["model"] or own}
         stage_2 = {"engine": engine.name, "model": record.get("model"), "settings": record.get("settings")}
         return {"metadata": None if request.metadata else stage_1, "audio": stage_2}
 
@@ -261,11 +302,11 @@ class Lab:
         """
         from harmonia_lab.server.server_thread import Server, ServerSettings  # noqa: PLC0415 - socketio loads where it is used
 
-        self.workshop.check_open()
+        self._local.check_open()
         with self._lock:
             asked = settings or ServerSettings(**options)
             if self.server is not None and self.server.running:
-                if self.server.settings == asked and isolated == (self.server is self._away):
+                if self.server.settings == asked and isolated == (self._current is not self._local):
                     return self.server
                 raise InvalidRequest(
                     f"This lab serves at {self.server.url} already, with other settings.",
@@ -275,25 +316,20 @@ class Lab:
             return self.server
 
     def _isolated(self, settings: ServerSettings) -> IsolatedServer:
-        from harmonia_lab.backends.process import IsolatedServer  # noqa: PLC0415 - as above
-        from harmonia_lab.backends.serve_settings import tellable  # noqa: PLC0415 - as above
+        from harmonia_lab.backends.process import ProcessBackend  # noqa: PLC0415 - as above
+        from harmonia_lab.backends.serve_settings import lab_settings  # noqa: PLC0415 - as above
 
-        given = self._given | {"songs": self.songs, "home": self.home, "limits": self.limits}
-        if given["metadata"] == "auto":  # what this lab says that it uses
-            given["metadata"] = self.metadata_engine.name
-        told = tellable(given)
-        self._elsewhere = server = IsolatedServer(
-            told, settings, journal=self.journal, hand_on=self.events, panel=self.panel
+        arguments = self._arguments | {"songs": self.songs, "home": self.home, "limits": self.limits}
+        if arguments["metadata"] == "auto":  # the server uses the engine that this lab says it uses
+            arguments["metadata"] = self.metadata_engine.name
+        backend = ProcessBackend(
+            lab_settings(arguments), settings, journal=self.journal, publish=self.events, panel=self.panel
         )
-        if not self.workshop.busy:  # what was loaded here is loaded there from now on; a later song here loads it again
+        self._backends.append(backend)
+        if not self._local.busy:  # models load in the server's process from now on; a later song here loads them again
             self.metadata_engine.close()
             self.audio_engine.close()
-        return server
-
-    @property
-    def _away(self) -> IsolatedServer | None:
-        """Who makes the songs, where that is another process."""
-        return self._elsewhere if self._elsewhere is not None and self._elsewhere.running else None
+        return backend.server
 
     def panel(self, generation_id: str, *, plain: bool = False) -> Panel:
         """A live view of any generation in the journal, for a notebook: of one that runs, of one that has ended, of one
@@ -301,12 +337,12 @@ class Lab:
 
         Raises Refused (NOT_FOUND) for an unknown id.
         """
-        from harmonia_lab.widgets.event_sources import LabRoom  # noqa: PLC0415 - as above
+        from harmonia_lab.widgets.event_sources import LabEvents  # noqa: PLC0415 - as above
         from harmonia_lab.widgets.panel import Panel  # noqa: PLC0415 - widgets load where they are shown
 
         panel = self._panels.get(generation_id)
         if panel is None or panel.closed or plain:
-            panel = self._panels[generation_id] = Panel.over(LabRoom(self, generation_id), plain=plain)
+            panel = self._panels[generation_id] = Panel.over(LabEvents(self, generation_id), plain=plain)
         return panel
 
     def monitor(self, user: str | None = "local") -> Monitor:
@@ -358,13 +394,14 @@ class Lab:
         return report
 
     def close(self) -> None:
-        """Cancels what is running and ends what was started. Idempotent."""
-        self.workshop.cancel_all(CANCEL_GRACE_S)
-        if (away := self._away) is not None:
-            away.cancel_all(CANCEL_GRACE_S)
+        """Cancel what is running, and end what was started. Idempotent."""
+        for backend in self._backends:
+            if backend.running:
+                backend.close(CANCEL_GRACE_S)
         if self.server is not None:
             self.server.stop()
-        self.workshop.close()
+        if self._journal is not None:
+            self._journal.close()
         self.metadata_engine.close()
         self._audio_engines.close()
 
@@ -392,7 +429,7 @@ class Lab:
             again = Path(scratch) / "song"
             engine = audio_again(record["engines"]["audio"])
             try:
-                self.workshop.submit(request, audio=engine, out=again).result()
+                self.submit_here(request, audio=engine, out=again).result()
             finally:
                 if not isinstance(engine, str):
                     self._audio_engines.forget(engine)  # set as the record says: not what this lab's users asked for

@@ -33,11 +33,11 @@ def test_a_song_is_made_logged_and_heard_of(lab):
 
 
 def test_a_lab_whose_song_is_done_is_not_busy_even_before_it_has_put_the_song_away(lab, monkeypatch):
-    monkeypatch.setattr(lab.workshop, "_ended", lambda job: None)
-    assert not lab.workshop.busy
+    monkeypatch.setattr(lab._local, "_forget", lambda job: None)
+    assert not lab._local.busy
     job = lab.submit("A story.", seconds=1)
     job.result(60)
-    assert not lab.workshop.busy
+    assert not lab._local.busy
 
 
 def test_stage_2_runs_again_on_edited_metadata(lab):

@@ -1,5 +1,5 @@
-"""A server in a process of its own, engines and all, and the kernel as its client: `lab.serve(isolated=True)`.
+"""Backends: where songs are made. Each is a module here that fits `base.Backend`.
 
-Owns how that process is started, told what to be, kept and mourned (`server_process.py`, `settings.py`), and what stands for it
-in the kernel (`process.py`, `remote_generation.py`). What is said between the two is the protocol that every client speaks.
+`local.py` makes songs in this process, `process.py` has an isolated server make them (`isolated_server.py`). Lab picks
+one for each new song, and finds the backend of an earlier one by its id.
 """

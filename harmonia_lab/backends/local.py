@@ -1,7 +1,7 @@
-"""The songs that this process makes: asked for, queued, told, logged, cancelled, tried again.
+"""`LocalBackend`: makes songs in this process, one at a time.
 
-Owns the queue, the journal, and what becomes of an event. Every step of making a song is somebody else's: `pipeline/`
-orders them, `engines/` do them.
+Owns the jobs that wait or run here. `generation/` orders the steps of making a song, `events/event_log.py` takes its
+events out, `job_queue.py` says whose turn it is.
 """
 
 from __future__ import annotations
@@ -9,81 +9,71 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
+from harmonia_lab.backends.base import LOCAL_USER
 from harmonia_lab.backends.job_queue import JobQueue
 from harmonia_lab.engine_registry import AudioEngines
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
-from harmonia_lab.errors import ErrorCode, Refused
-from harmonia_lab.events.event_log import Outlet
-from harmonia_lab.events.fanout import Fanout
-from harmonia_lab.events.job_family import JobView
-from harmonia_lab.events.state import Standing
+from harmonia_lab.errors import ErrorCode, HarmoniaError, Refused
+from harmonia_lab.events.event_log import EventLog
+from harmonia_lab.events.state import GenerationState, new_state
 from harmonia_lab.generation.artifacts import SongFolder
-from harmonia_lab.generation.audio_stage import DrawOverview
 from harmonia_lab.generation.generation import Generation, Limits
 from harmonia_lab.generation.handle import JobHandle, QueueLimits
-from harmonia_lab.protocol.events import Event, JobFailedEvent
-from harmonia_lab.protocol.models import Job, SongRequest, utc_now
+from harmonia_lab.protocol.events import FamilyEvent
+from harmonia_lab.protocol.models import ENDED, Job, Song, SongRequest, utc_now
 from harmonia_lab.store.journal import Journal
+from harmonia_lab.store.run_log import RunLog
 
-if TYPE_CHECKING:
-    from harmonia_lab.analysis.frames import BenchmarkLog
-
-__all__ = ["Workshop"]
+__all__ = ["LocalBackend"]
 
 _log = logging.getLogger(__name__)
 
 
-class Owner(Protocol):
-    """Whose workshop it is, `Lab`: folders, limits, stage 1, and where events, rows and views go."""
+class LocalBackend:
+    """A `Backend`: makes one song at a time, users taking turns. It takes every option."""
 
-    home: Path
-    songs: Path
-    limits: Limits
-    metadata_engine: MetadataEngine
-    log: BenchmarkLog
-    events: Fanout
-
-    def panel(self, generation_id: str) -> Any: ...
-
-
-class Workshop:
-    """Makes one song at a time. Methods may be called from any thread."""
-
-    def __init__(self, owner: Owner, audio_engines: AudioEngines) -> None:
-        self._owner = owner
-        self._audio_engines = audio_engines
-        self._queue = JobQueue()
+    def __init__(
+        self,
+        *,
+        journal: Callable[[], Journal],
+        publish: Callable[[FamilyEvent], None],
+        run_log: RunLog,
+        songs: Path,
+        limits: Limits,
+        metadata_engine: MetadataEngine,
+        audio_engines: AudioEngines,
+        panel: Callable[[str], Any] | None = None,
+    ) -> None:
+        """journal: opens the journal with the first song. publish: gets every event. songs: the folder of songs.
+        panel: makes a view of a generation."""
+        self._journal, self._publish, self._run_log = journal, publish, run_log
+        self._songs, self._limits, self._panel = songs, limits, panel
+        self._metadata_engine, self._audio_engines = metadata_engine, audio_engines
+        self._queue: JobQueue[_LocalJob] = JobQueue()
         self._lock = threading.RLock()
-        self._opening = threading.Lock()
-        self._journal: Journal | None = None
-        self._active: dict[str, JobHandle] = {}
-        self._chosen: dict[str, tuple[str | AudioEngine | None, Path | str | None]] = {}
+        self._jobs: dict[str, _LocalJob] = {}
+
+    @property
+    def running(self) -> bool:
+        """Always: it ends with its lab."""
+        return True
 
     @property
     def busy(self) -> bool:
         """Whether songs are being made, or wait."""
-        return any(not job.done for job in list(self._active.values()))
+        return any(not job.handle.done for job in list(self._jobs.values()))
 
-    def is_at(self, generation_id: str) -> bool:
-        """Whether this one is being made here, or waits."""
-        return generation_id in self._active
+    def can(self, option: str) -> bool:
+        del option
+        return True
 
-    def chosen(self, generation_id: str) -> tuple[str | AudioEngine | None, Path | str | None]:
-        """The engine and the folder that were asked for with it, which no journal keeps."""
-        return self._chosen.get(generation_id, (None, None))
-
-    @property
-    def journal(self) -> Journal:
-        """As `Lab.journal`."""
-        with self._opening:
-            if self._journal is None:
-                self._journal = Journal(self._owner.home / "journal.sqlite3")
-                for generation_id in self._journal.end_interrupted():
-                    _log.warning("Generation %s was interrupted: the process that made it has ended.", generation_id)
-            return self._journal
+    def owns(self, generation_id: str) -> bool:
+        return generation_id in self._jobs
 
     def submit(
         self,
@@ -91,128 +81,163 @@ class Workshop:
         *,
         audio: str | AudioEngine | None = None,
         out: Path | str | None = None,
-        user: str = "local",
+        user: str = LOCAL_USER,
         limits: QueueLimits | None = None,
     ) -> JobHandle:
-        """Queues it and returns. audio: another engine than the lab's. out: the song's own folder.
-
-        Raises InvalidRequest where the generation's id is taken or an engine is unknown, Refused (QUEUE_FULL) beyond
-        `limits`, StorageError where the journal can't be written.
-        """
         with self._lock:
             self._queue.check_room(user, limits)
             generation_id = request.generation_id or secrets.token_hex(6)
-            # Drawn here, so that another attempt can go on from this one's stems.
+            # The seed is drawn here, so that another attempt can go on from this one's stems.
             seed = request.seed if request.seed is not None else secrets.randbits(32)
             request = request.model_copy(update={"generation_id": generation_id, "seed": seed})
+            engine = self._audio_engines.get(audio, request.audio_model)
+            folder = self._folder(generation_id, out)
             now = utc_now()
             job = Job(id=generation_id, user_id=user, created_at=now, updated_at=now)
-            handle = self._launch(request, JobView(job, metadata=request.metadata), audio, out)
-            self._chosen[generation_id] = (audio, out)
-            return handle
+            state = new_state(job, request)
+            return self._launch(request, state, engine, folder, lambda: self._journal().begin(job, request))
 
-    def cancel(self, generation_id: str) -> None:
-        """As `Lab.cancel`."""
-        job = self._active.get(generation_id)
-        if job is not None:
-            job.cancel()
-        standing = self.journal.standing(generation_id)
-        status = "unknown" if standing is None else standing.job.status
-        if status == "cancelled" or (job is not None and status in ("pending", "processing")):
-            return
-        ended = "It is another process's." if status in ("pending", "processing") else f"It is {status}."
-        raise Refused(f"Generation {generation_id} cannot be cancelled. {ended}", code=ErrorCode.CANCEL_FAILED)
-
-    def retry(self, generation_id: str, *, limits: QueueLimits | None = None) -> JobHandle:
-        """As `Lab.retry`."""
+    def retry(
+        self,
+        generation_id: str,
+        *,
+        audio: str | AudioEngine | None = None,
+        out: Path | str | None = None,
+        limits: QueueLimits | None = None,
+    ) -> JobHandle:
         with self._lock:
-            standing = self.journal.standing(generation_id)
-            if standing is None:
+            state = self._journal().state(generation_id)
+            if state is None:
                 raise Refused(f"There is no generation {generation_id}.", code=ErrorCode.NOT_FOUND)
-            failures = [e for e in self.journal.replay(generation_id, "job") if isinstance(e, JobFailedEvent)]
-            if standing.job.status != "failed" or not failures[-1].recoverable:
-                why = "It would fail again." if standing.job.status == "failed" else f"It is {standing.job.status}."
+            if state.status != "failed" or state.failure is None or not state.failure.error.recoverable:
+                why = "It would fail again." if state.status == "failed" else f"It is {state.status}."
                 raise Refused(
                     f"Generation {generation_id} cannot be tried again. {why}", code=ErrorCode.NOT_RECOVERABLE
                 )
-            self._queue.check_room(standing.owner, limits)
-            request = standing.request.model_copy(update={"metadata": standing.metadata})
-            view = JobView(standing.job, metadata=standing.metadata, seq=standing.job_seq, tick=standing.job_tick)
-            return self._launch(request, view, *self.chosen(generation_id), earlier=standing)
+            self._queue.check_room(state.owner, limits)
+            request = self._journal().request(generation_id).model_copy(update={"metadata": state.metadata})
+            folder = self._folder(generation_id, out)
+            engine = self._audio_engines.get(audio, request.audio_model)
+            return self._launch(request, state, engine, folder, folder.resume)
+
+    def cancel(self, generation_id: str) -> bool:
+        job = self._jobs.get(generation_id)
+        if job is not None:
+            if job.generation.status == "pending" and job.generation.abandon():
+                return True  # it had not begun: there is no worker to wait for
+            if job.generation.cancel():
+                return True
+            if job.generation.status not in ("completed", "failed"):
+                return False
+        state = self._journal().state(generation_id)
+        if state is not None and state.status == "cancelled":
+            return False
+        status = "unknown" if state is None else state.status
+        ended = f"It is {status}." if state is None or status in ENDED else "It is another process's."
+        raise Refused(f"Generation {generation_id} cannot be cancelled. {ended}", code=ErrorCode.CANCEL_FAILED)
+
+    def abandon(self, generation_id: str) -> bool:
+        job = self._jobs.get(generation_id)
+        return job is not None and job.generation.abandon()
+
+    def outcome(self, state: GenerationState) -> Song:
+        outcome = self._jobs[state.id].generation.outcome
+        if isinstance(outcome, Song):
+            return outcome
+        raise outcome or _defect("it ended without a song and without an error")
 
     def check_open(self) -> None:
-        """Raises RuntimeError once its lab is closed."""
+        """Raise RuntimeError if the backend is closed."""
         self._queue.check_open()
 
-    def cancel_all(self, grace_s: float) -> None:
-        """Cancels what runs and what waits, and takes nothing more. Idempotent."""
-        self._queue.close(grace_s)
+    def close(self, grace_s: float) -> None:
+        self._queue.close()
+        jobs = list(self._jobs.values())
+        for job in jobs:
+            job.handle.cancel()
+        for job in jobs:
+            if not job.handle.done:
+                job.handle.stop(grace_s)
 
-    def close(self) -> None:
-        """Closes the journal. Idempotent."""
-        if self._journal is not None:
-            self._journal.close()
+    def _folder(self, generation_id: str, out: Path | str | None) -> SongFolder:
+        return SongFolder(self._songs, generation_id, Path(out) if out is not None else None)
 
     def _launch(
         self,
         request: SongRequest,
-        view: JobView,
-        audio: str | AudioEngine | None,
-        out: Path | str | None,
-        earlier: Standing | None = None,
+        state: GenerationState,
+        engine: AudioEngine,
+        folder: SongFolder,
+        commit: Callable[[], object],
     ) -> JobHandle:
-        """earlier: where an attempt that failed left it."""
-        user, generation_id = view.job.user_id, view.job.id
-        outlet = Outlet(view, self.journal, self._owner.events)
-        first = True
+        """commit: called once nothing can fail any more for what the request asks."""
+        handle = JobHandle(self, state.id, state, self._panel)
 
-        def emit(event: Event) -> None:
-            handle.observe(event)
-            outlet(event)
+        def publish(event: FamilyEvent) -> None:
+            self._publish(event)
+            handle.observe(event)  # last: a caller that waits for the job has had every event when it goes on
 
-        def announce(place: int, eta_s: float) -> None:
-            nonlocal first
-            say, first = (outlet.queued if first else outlet.moved), False
-            say(position=place, eta_seconds=eta_s)
-
-        engine = self._audio_engines.get(audio, request.audio_model)
-        folder = SongFolder(self._owner.songs, generation_id, Path(out) if out is not None else None)
+        log = EventLog(state, self._journal(), publish)
         generation = Generation(
             request,
-            metadata_engine=self._owner.metadata_engine,
+            metadata_engine=self._metadata_engine,
             audio_engine=engine,
-            folder=lambda _: folder,
-            draw=_draw_overview(),
-            emit=emit,
-            log_row=self._owner.log.append,
-            history=self._owner.log.rows(),
-            limits=self._owner.limits,
-            user_id=user,
-            seq=earlier.seq if earlier else 0,
-            tick=earlier.tick if earlier else 0,
+            folder=folder,
+            draw=_draw_overview,
+            emit=log,
+            log_row=self._run_log.append,
+            history=self._run_log.rows(),
+            limits=self._limits,
+            user_id=state.owner,
         )
-        handle = JobHandle(generation, announce, self._owner.panel)
-        if earlier is None:
-            self.journal.begin(view.job, request)
-        else:
-            folder.resume()
-        self._active[generation_id] = handle
-        handle.when_done(lambda: self._ended(handle))
-        # One device: whatever renders, all songs of a lab share stage 1's engine.
-        self._queue.submit(handle, user=user)
+        commit()
+        job = self._jobs[state.id] = _LocalJob(generation, log, handle)
+        handle.when_done(lambda: self._forget(job))
+        self._queue.submit(job, user=state.owner)
         return handle
 
-    def _ended(self, job: JobHandle) -> None:
-        if self._active.get(job.id) is job:
-            del self._active[job.id]
+    def _forget(self, job: _LocalJob) -> None:
+        self._queue.remove(job)
+        if self._jobs.get(job.handle.id) is job:
+            del self._jobs[job.handle.id]
 
 
-def _draw_overview() -> DrawOverview:
-    """The drawing library loads when the picture is drawn, not before."""
+@dataclass(eq=False)
+class _LocalJob:
+    """A generation on its way through the queue; see `job_queue.QueueItem`."""
 
-    def draw(path: Path, **picture: Any) -> None:
-        from harmonia_lab.analysis.plots import overview  # noqa: PLC0415
+    generation: Generation
+    log: EventLog
+    handle: JobHandle
 
-        overview(path, **picture)
+    @property
+    def remaining_s(self) -> float:
+        eta_s = self.handle.progress.eta_seconds if self.handle.progress is not None else None
+        return self.generation.expected_s if eta_s is None else eta_s
 
-    return draw
+    def announce(self, position: int, eta_s: float) -> None:
+        self.log.queued(position, eta_s)
+
+    def run(self) -> None:
+        if self.handle.done:  # cancelled between its turn and now
+            return
+        try:
+            self.generation.run()
+        except HarmoniaError:
+            pass  # the handle has it from the event that ended the generation
+        except Exception as error:  # noqa: BLE001 - a defect in how one song ends must not stop the next song
+            _log.exception("A defect: generation %s did not end as it should.", self.handle.id)
+            self.handle.fail(_defect(f"{type(error).__name__}: {error}"))
+        finally:
+            self.handle.fail(_defect("it ended without an event"))  # does nothing once the handle is resolved
+
+
+def _defect(what: str) -> HarmoniaError:
+    return HarmoniaError(f"A defect in Harmonia Lab: {what}")
+
+
+def _draw_overview(path: Path, **picture: Any) -> None:
+    """Draw the song's picture. The drawing library loads when the first picture is drawn."""
+    from harmonia_lab.analysis.plots import overview  # noqa: PLC0415 - see above
+
+    overview(path, **picture)

@@ -19,7 +19,7 @@ from harmonia_lab.generation.generation import Limits
 from harmonia_lab.protocol.models import explain
 from harmonia_lab.server.settings import ServerSettings
 
-__all__ = ["LabSettings", "ServeSettings", "tellable"]
+__all__ = ["LabSettings", "ServeSettings", "lab_settings"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class ServeSettings(BaseModel):
         return replace(self.lab, **_said(given))
 
 
-def tellable(given: Mapping[str, Any]) -> LabSettings:
+def lab_settings(given: Mapping[str, Any]) -> LabSettings:
     """given: by the names in `LabSettings`. Paths are made absolute: the other process may stand elsewhere.
 
     Raises InvalidRequest for an engine that is an object.

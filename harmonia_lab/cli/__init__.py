@@ -108,7 +108,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from harmonia_lab import __version__  # noqa: PLC0415
+    from harmonia_lab._version import __version__  # noqa: PLC0415
 
     parser = _Parser(prog="harmonia", description="Songs from stories, and the study of how they are made.")
     parser.add_argument("--version", action="version", version=f"harmonia {__version__}")

@@ -18,12 +18,13 @@ from typing import Any, Self
 import aiohttp
 
 from harmonia_lab.client.reconnect import Backoff, Link, Token
-from harmonia_lab.client.store import Action, ConnectionEstablished, ConnectionLost, Cursor, Store
+from harmonia_lab.client.store import Action, ConnectionEstablished, ConnectionLost, Store
 from harmonia_lab.client.streams import Stream, is_end
 from harmonia_lab.errors import Disconnected, HarmoniaError, InvalidRequest
 from harmonia_lab.protocol import commands as say
 from harmonia_lab.protocol.events import (
     AudioGenerationProgress,
+    Channel,
     Event,
     Family,
     FamilyEvent,
@@ -290,7 +291,7 @@ class Client:
             _log.exception("An observer of the store has failed.")
 
     def _had(self, lane: Lane) -> int:
-        return self.store.state.cursors.get(lane, Cursor()).seq
+        return self.store.state.cursor(Channel(*lane)).seq
 
     # From where we are
 

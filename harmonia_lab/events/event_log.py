@@ -1,7 +1,7 @@
-"""The one way out of a generation: each event is numbered into both families, journalled, then handed on.
+"""The one way out of a generation: `EventLog` numbers an event, adds what it means for the job, journals both, hands on.
 
-Owns that order, and what happens where the journal can't be written. What follows (rooms, store, metrics) is the
-fan-out's.
+Owns that order, the numbers of both families, and what happens while the journal can't be written. The subscribers
+(rooms, store, metrics) are the fan-out's.
 """
 
 from __future__ import annotations
@@ -9,51 +9,107 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
 
-from harmonia_lab.errors import StorageError
-from harmonia_lab.events.job_family import JobView
-from harmonia_lab.protocol.events import Event, FamilyEvent
-from harmonia_lab.store.journal import Journal
+from harmonia_lab.errors import ErrorCode, StorageError
+from harmonia_lab.events.state import Cursor, GenerationState, apply
+from harmonia_lab.protocol.events import Event, FamilyEvent, JobStatusEvent
+from harmonia_lab.protocol.models import JobProgress, utc_now
 
-__all__ = ["Outlet"]
+__all__ = ["EventJournal", "EventLog"]
+
+TICKS_BEYOND_A_CRASH = 1_000_000
+"""Progress up to a crash may have been sent without being saved: the ticks that follow must be greater than its."""
 
 _log = logging.getLogger(__name__)
 
 
-class Outlet:
-    """Callable: `outlet(event)` is what the pipeline emits to. Safe to call from any thread; the order is kept."""
+class EventJournal(Protocol):
+    """What keeps events: `store.journal.Journal`."""
 
-    def __init__(self, view: JobView, journal: Journal, hand_on: Callable[[FamilyEvent], None]) -> None:
-        """hand_on: called for each event of both families, in order, one at a time, once it is on disk."""
-        self._view = view
-        self._journal = journal
-        self._hand_on = hand_on
+    def record(self, *events: FamilyEvent) -> None:
+        """Keep events of one generation, all at once. Raises StorageError where they can't be kept."""
+
+
+class EventLog:
+    """The events of one attempt at one generation. Callable from any thread: `log(event)`; the order is kept.
+
+    Nothing follows an event that ends the generation: what is emitted after it is dropped.
+    """
+
+    def __init__(self, state: GenerationState, journal: EventJournal, publish: Callable[[FamilyEvent], None]) -> None:
+        """state: where the generation is, in the journal as well. publish: called for each event of both families, in
+        order, one at a time, once the journal has it."""
+        if state.failure is not None and state.failure.error.code == ErrorCode.INTERRUPTED:
+            state = replace(
+                state, generation_cursor=_beyond(state.generation_cursor), job_cursor=_beyond(state.job_cursor)
+            )
+        self._state = state
+        self._journal, self._publish = journal, publish
         self._lock = threading.RLock()
+        self._announced = self._closed = False
         self._unsaved: list[FamilyEvent] = []
+
+    @property
+    def state(self) -> GenerationState:
+        return self._state
 
     def __call__(self, event: Event) -> None:
         with self._lock:
-            self._publish(*self._view.observe(event))
+            if self._closed:
+                return
+            self._closed = event.ends
+            job = self._state.kept_job
+            first = self._number(event, emitted_at=utc_now())
+            # The job as it was: what the event means depends on what the job's readers know.
+            self._record(first, *map(self._number, first.for_job(job, self._state.metadata)))
 
-    def queued(self, *, position: int | None = None, eta_seconds: float | None = None) -> None:
-        """`job:status` pending: for the first time, at another place in the queue, or to be tried again."""
+    def queued(self, position: int, eta_seconds: float) -> None:
+        """Emit `job:status` pending: the generation waits, is tried again, or has another place in the queue.
+
+        position: how many jobs come before it. A job that has its turn already is told nothing more.
+        """
         with self._lock:
-            self._publish(self._view.queued(position=position, eta_seconds=eta_seconds))
+            job, first = self._state.kept_job, not self._announced
+            if self._closed or not (first or job.status == "pending"):
+                return
+            self._announced, now = True, utc_now()
+            fresh = {"status": "pending", "progress": JobProgress(), "updated_at": now, "result": None}
+            # A job that is new or had ended is sent whole.
+            whole = self._state.job_cursor.seq == 0 or job.status != "pending"
+            status = JobStatusEvent(
+                id=job.id,
+                status="pending",
+                job=job.model_copy(update=fresh) if whole else None,
+                position=position,
+                eta_seconds=eta_seconds,
+                emitted_at=now,
+            )
+            self._record(self._number(status))
 
-    def moved(self, *, position: int, eta_seconds: float | None = None) -> None:
-        """`job:status` pending with another place in the queue; nothing where it no longer waits."""
-        with self._lock:
-            if self._view.job.status == "pending":
-                self._publish(self._view.queued(position=position, eta_seconds=eta_seconds))
+    def _number(self, event: Any, **stamp: Any) -> Any:
+        """Return `event` with its `seq`, progress with its `tick` too."""
+        cursor = self._state.cursor(event.family)
+        stamp["seq"] = cursor.seq + (event.delivery == "lifecycle")
+        if event.delivery == "progress":
+            stamp["tick"] = cursor.tick + 1
+        numbered = event.model_copy(update=stamp)
+        self._state = apply(self._state, numbered)
+        return numbered
 
-    def _publish(self, *events: FamilyEvent) -> None:
+    def _record(self, *events: FamilyEvent) -> None:
         try:
             self._journal.record(*self._unsaved, *events)
             self._unsaved = []
         except StorageError as error:
-            # A song that somebody waits for matters more than its replay; what could not be kept goes with the next.
+            # A song that somebody waits for matters more than its replay; the next event takes along what was not kept.
             if not self._unsaved:
                 _log.warning("Events can't be replayed for now. %s", error)
             self._unsaved += [event for event in events if event.delivery == "lifecycle"]
         for event in events:
-            self._hand_on(event)
+            self._publish(event)
+
+
+def _beyond(cursor: Cursor) -> Cursor:
+    return replace(cursor, tick=cursor.tick + TICKS_BEYOND_A_CRASH)

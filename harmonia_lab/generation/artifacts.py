@@ -18,8 +18,11 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
 from harmonia_lab.music.plan import Plan
+from harmonia_lab.protocol.models import Song, SongMetadata, StemFile
 from harmonia_lab.storage import storage_errors, write_bytes
 
 __all__ = [
@@ -27,6 +30,7 @@ __all__ = [
     "REPEATABLE",
     "SongFolder",
     "file_digest",
+    "load_song",
     "lyrics_text",
     "package_versions",
     "read_record",
@@ -197,3 +201,42 @@ def read_record(folder: Path) -> dict[str, Any]:
         ) from error
     assert isinstance(record, dict)
     return record
+
+
+def load_song(folder: Path, *, duration: float) -> Song:
+    """Return the song in `folder`, equal to what the generation that made it returned. duration: seconds of audio.
+
+    Raises HarmoniaError (NOT_FOUND) where the folder holds no whole song.
+    """
+    record = read_record(folder)
+    try:
+        audio = record["files"]["song.flac"]
+        return Song(
+            generation_id=record["generationId"],
+            song_id=record["songId"],
+            metadata=SongMetadata.model_validate_json((folder / "metadata.json").read_bytes()),
+            directory=str(folder),
+            audio_path=str(folder / "song.flac"),
+            duration=duration,
+            file_size=audio["bytes"],
+            checksum=audio["sha256"],
+            stems=[
+                StemFile(
+                    name=stem["name"],
+                    role=stem["role"],
+                    path=str(folder / stem["file"]),
+                    sample_rate=stem["sampleRate"],
+                )
+                for stem in record["stems"]
+            ],
+            engines={stage: engine["engine"] for stage, engine in record["engines"].items()},
+            timings=record["timings"],
+            seed=record["seeds"]["request"],
+        )
+    except (OSError, KeyError, TypeError, ValidationError) as error:
+        raise HarmoniaError(
+            f"{folder} does not hold a whole song: {type(error).__name__}: {error}.",
+            code=ErrorCode.NOT_FOUND,
+            hint="`harmonia verify` says what is missing.",
+            details={"path": str(folder)},
+        ) from error

@@ -15,7 +15,7 @@ from typing import Any
 
 from harmonia_lab.engines.base import CancelToken
 from harmonia_lab.engines.probes import MemoryReading, measure_memory
-from harmonia_lab.generation.progress import Overall
+from harmonia_lab.generation.progress import OverallProgress
 from harmonia_lab.protocol.events import Event, StageName
 from harmonia_lab.protocol.models import SongRequest
 
@@ -37,7 +37,7 @@ class Attempt:
     seed: int
     cancel: CancelToken
     emit: Callable[[Event], None]
-    overall: Overall
+    overall: OverallProgress
     row: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)

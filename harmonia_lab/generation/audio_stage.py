@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harmonia_lab import __version__
+from harmonia_lab._version import __version__
 from harmonia_lab.engines.base import AudioEngine, AudioProgress, Preview, Stem
 from harmonia_lab.engines.probes import cpu_seconds
 from harmonia_lab.generation.artifacts import SongFolder, lyrics_text
 from harmonia_lab.generation.attempt import Attempt
 from harmonia_lab.generation.progress import Phase
-from harmonia_lab.generation.stem_cache import FinishedStems, stems_key
+from harmonia_lab.generation.stem_cache import StemCache, stems_key
 from harmonia_lab.music.plan import Plan, SungLine
 from harmonia_lab.music.seeds import derive_seed
 from harmonia_lab.protocol.events import (
@@ -123,7 +123,7 @@ class _AudioStage:
             plan = self._compose()
         attempt.cancel.raise_if_cancelled()
         seeds = {part.name: derive_seed(attempt.seed, "stem", part.name) for part in plan.parts}
-        finished = FinishedStems(self._folder.finished, stems_key(plan, seeds, self._engine.record()))
+        finished = StemCache(self._folder.finished, stems_key(plan, seeds, self._engine.record()))
         stems = self._render(plan, seeds, finished)
         with attempt.timed("mix_s"):
             mixed = self._mix(plan, stems)
@@ -136,14 +136,14 @@ class _AudioStage:
         )
 
     def _report(self, phase: Phase, fraction: float, status: str, instrument: str | None, completed: int) -> None:
-        standing = self._attempt.overall.at(phase, fraction)
+        estimate = self._attempt.overall.at(phase, fraction)
         self._attempt.emit(
             AudioGenerationProgress(
                 generation_id=self._attempt.generation_id,
-                progress=standing.stage,
+                progress=estimate.stage,
                 status=status,
-                overall_progress=standing.overall,
-                eta_seconds=standing.eta_s,
+                overall_progress=estimate.overall,
+                eta_seconds=estimate.eta_s,
                 current_instrument=instrument,
                 instruments_completed=completed,
                 total_instruments=self._stem_count,
@@ -159,7 +159,7 @@ class _AudioStage:
         self._folder.write_json("plan.json", plan.to_json())
         return plan
 
-    def _render(self, plan: Plan, seeds: Mapping[str, int], finished: FinishedStems) -> list[Stem]:
+    def _render(self, plan: Plan, seeds: Mapping[str, int], finished: StemCache) -> list[Stem]:
         """The engine's work, with figures, previews, and an event for each failure that it recovers from by itself."""
         attempt = self._attempt
         stopwatch = _InstrumentClock()

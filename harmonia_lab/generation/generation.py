@@ -1,21 +1,21 @@
 """One generation: narrative → metadata → audio → song on disk, or exactly one other end.
 
-Owns the terminal state (decided once), the numbering of events, retries, and what a log row says.
-Stages do the work; sinks are unknown here.
+Owns the decision how it ends (made once), retries, and what a row of the run log says. The stages do the work
+(`metadata_stage.py`, `audio_stage.py`); numbering and keeping events is `events/event_log.py`'s.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import secrets
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harmonia_lab import __version__
+from harmonia_lab._version import __version__
 from harmonia_lab.engines.base import AudioEngine, CancelToken, MetadataEngine, MetadataResult
 from harmonia_lab.engines.probes import cpu_seconds, git_commit, gpu_facts, host
 from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError, MetadataError, StorageError
@@ -23,7 +23,7 @@ from harmonia_lab.generation.artifacts import SongFolder, file_digest
 from harmonia_lab.generation.attempt import Attempt, time_limit
 from harmonia_lab.generation.audio_stage import AudioResult, DrawOverview, run_audio
 from harmonia_lab.generation.metadata_stage import run_metadata
-from harmonia_lab.generation.progress import Overall, learn
+from harmonia_lab.generation.progress import OverallProgress, learn
 from harmonia_lab.generation.record import run_record
 from harmonia_lab.generation.recovery import recovery_for
 from harmonia_lab.protocol.events import (
@@ -33,17 +33,14 @@ from harmonia_lab.protocol.events import (
     GenerationCancelled,
     GenerationError,
     GenerationTimeout,
-    LifecycleEvent,
     MetadataGenerationStarted,
-    ProgressEvent,
     StageName,
     utc_now,
 )
 from harmonia_lab.protocol.models import JobStatus, Song, SongMetadata, SongRequest, StemFile
 
-__all__ = ["Generation", "Limits", "Status"]
+__all__ = ["Generation", "Limits"]
 
-Status = JobStatus
 _log = logging.getLogger(__name__)
 
 
@@ -64,36 +61,34 @@ class Generation:
         *,
         metadata_engine: MetadataEngine,
         audio_engine: AudioEngine,
-        folder: Callable[[str], SongFolder],
+        folder: SongFolder,
         draw: DrawOverview,
         emit: Callable[[Event], None],
         log_row: Callable[[dict[str, Any]], None],
         history: Sequence[dict[str, Any]] = (),
         limits: Limits | None = None,
         user_id: str = "local",
-        seq: int = 0,
-        tick: int = 0,
     ) -> None:
-        """folder: makes the song's folder from the generation's id. history: rows of the log, to estimate times from.
-        seq, tick: the last that earlier attempts at this generation gave out.
-
-        emit is called in the worker's thread (or in the one that abandons), in order.
-        """
+        """request: with its generation id and seed. emit: gets each event, in order, in the thread that calls `run` (or
+        `abandon`). log_row: keeps a row of the run log. history: rows of the run log, to estimate times from."""
+        assert request.generation_id is not None
+        assert request.seed is not None
         self.request = request
-        self.id = request.generation_id or secrets.token_hex(6)
+        self.id, self.seed = request.generation_id, request.seed
         self.song_id = f"song-{self.id}"
-        self.seed = request.seed if request.seed is not None else secrets.randbits(32)
+        self.outcome: Song | HarmoniaError | None = None
+        """The song or the error, set before the event that ends the generation is emitted."""
         self.cancel_token = CancelToken()
         self._metadata_engine = metadata_engine
         self._audio_engine = audio_engine
-        self._folder = folder(self.id)
+        self._folder = folder
         self._draw = draw
         self._log_row = log_row
         self._limits = limits or Limits()
         self._user_id = user_id
-        self._emit = _Numbered(emit, seq, tick)
+        self._emit = emit
         self._lock = threading.Lock()
-        self._status: Status = "pending"
+        self._status: JobStatus = "pending"
         self._stage: StageName = "metadata" if request.metadata is None else "audio"
         self._attempt_number = 1
         self._written: MetadataResult | None = None
@@ -101,7 +96,7 @@ class Generation:
         self._clock = time.perf_counter()
         self._cpu = cpu_seconds()
         audio_record = audio_engine.record()
-        self._overall = Overall(
+        self._overall = OverallProgress(
             learn(
                 history,
                 metadata_model=None if request.metadata else metadata_engine.model,
@@ -113,20 +108,20 @@ class Generation:
         self._attempt = self._new_attempt()
 
     @property
-    def status(self) -> Status:
+    def status(self) -> JobStatus:
         return self._status
 
     @property
     def expected_s(self) -> float:
-        """Seconds that it is expected to take, as learnt from earlier ones."""
+        """Seconds that the generation is expected to take, as learnt from earlier ones."""
         return self._overall.expected_s
 
     def cancel(self) -> bool:
-        """False when it had ended, or was being cancelled already."""
+        """Ask the worker to stop. Return False if the generation has ended or is being cancelled already."""
         return self._status in ("pending", "processing") and self.cancel_token.cancel("user_cancelled")
 
     def run(self) -> Song:
-        """Blocks until the end. Raises Cancelled, or the HarmoniaError that ended it."""
+        """Block until the end, and return the song. Raises Cancelled, or the HarmoniaError that ended the generation."""
         with self._lock:
             if self._status == "pending":
                 self._status = "processing"
@@ -159,9 +154,10 @@ class Generation:
                     self.cancel_token.raise_if_cancelled()
                     self._attempt_number += 1
                     self._attempt = self._new_attempt()
-        except Cancelled:
+        except Cancelled as stop:
+            _release_frames(stop)
             self._end_cancelled()
-            raise (self._timeout_error() if self.cancel_token.reason == "timeout" else Cancelled()) from None
+            raise self._cancel_error() from None
         except HarmoniaError as error:
             self._end_failed(error)
             raise
@@ -176,12 +172,12 @@ class Generation:
             raise wrapped from error
         finally:
             if self._status == "cancelled":
-                self._folder.discard()  # once more: it may have been abandoned while something was being written
+                self._folder.discard()  # once more: `abandon` may have come while a stage was writing a file
 
     def abandon(self) -> bool:
-        """Ends it as cancelled without waiting for the worker, which may sit in a call that can't be interrupted.
+        """End the generation as cancelled without waiting for the worker, which may be in a call that can't be stopped.
 
-        For the moment before the process exits. False where another end was decided already, a finished song say.
+        For the moment before the process exits. Return False if another end was decided already, such as a song.
         """
         self.cancel_token.cancel("user_cancelled")
         return self._end_cancelled()
@@ -240,7 +236,8 @@ class Generation:
         self._stage = "unknown"
         self._attempt.row |= {"directory": song.directory, "checksum": song.checksum}
         self._write_row("completed")
-        self._emit.last(
+        self.outcome = song
+        self._emit(
             AudioGenerationComplete(
                 generation_id=self.id,
                 song_id=self.song_id,
@@ -260,7 +257,8 @@ class Generation:
         self._write_row("cancelled", cancel_reason=reason)
         if reason == "timeout":
             self._emit(GenerationTimeout(generation_id=self.id, stage=self._stage, timeout_after=self._limit()))
-        self._emit.last(GenerationCancelled(generation_id=self.id, reason=reason))
+        self.outcome = self._cancel_error()
+        self._emit(GenerationCancelled(generation_id=self.id, reason=reason))
         return True
 
     def _end_failed(self, error: HarmoniaError) -> None:
@@ -274,10 +272,12 @@ class Generation:
             stop = "." if error.hint and error.hint[-1] not in ".!?" else ""
             error.hint = f"{error.hint}{stop} What was finished is kept in {kept}.".strip()
         self._write_row("failed", error_code=error.code)
-        self._emit.last(self._error_event(error, final=True))
+        _release_frames(error)
+        self.outcome = error
+        self._emit(self._error_event(error, final=True))
 
-    def _decide(self, status: Status) -> bool:
-        """Compare-and-set: True for the one caller that decides how it ends."""
+    def _decide(self, status: JobStatus) -> bool:
+        """Compare and set: return True to the one caller that decides how the generation ends."""
         with self._lock:
             if self._status not in ("pending", "processing"):
                 return False
@@ -287,7 +287,9 @@ class Generation:
     def _limit(self) -> float:
         return self._limits.metadata_s if self._stage == "metadata" else self._limits.audio_s
 
-    def _timeout_error(self) -> HarmoniaError:
+    def _cancel_error(self) -> HarmoniaError:
+        if self.cancel_token.reason != "timeout":
+            return Cancelled()
         message = f"Stage {self._stage} took longer than its limit of {self._limit():g} s."
         if self._stage == "metadata":
             return MetadataError(
@@ -328,7 +330,7 @@ class Generation:
             self.request, self.id, self.song_id, self.seed, self.cancel_token, self._emit, self._overall, row
         )
 
-    def _write_row(self, status: Status, *, error_code: str | None = None, cancel_reason: str | None = None) -> None:
+    def _write_row(self, status: JobStatus, *, error_code: str | None = None, cancel_reason: str | None = None) -> None:
         row = dict(self._attempt.row) | {
             **gpu_facts(),  # now, since an engine loads torch only when it is needed
             "status": status,
@@ -345,29 +347,11 @@ class Generation:
             _log.warning("The run could not be logged. %s", error)
 
 
-class _Numbered:
-    """Stamps events with time, `seq` and `tick`, in one order, and lets nothing follow the last one."""
+def _release_frames(error: BaseException | None) -> None:
+    """Clear the local variables of the frames that the traceback holds.
 
-    def __init__(self, emit: Callable[[Event], None], seq: int, tick: int) -> None:
-        self._emit = emit
-        self._lock = threading.RLock()
-        self._seq = seq
-        self._tick = tick
-        self._ended = False
-
-    def __call__(self, event: Event) -> None:
-        with self._lock:
-            if self._ended:
-                return
-            stamp: dict[str, Any] = {"emitted_at": utc_now()}
-            if isinstance(event, LifecycleEvent):
-                self._seq += 1
-            elif isinstance(event, ProgressEvent):
-                self._tick += 1
-                stamp["tick"] = self._tick
-            self._emit(event.model_copy(update={**stamp, "seq": self._seq}))
-
-    def last(self, event: Event) -> None:
-        with self._lock:
-            self(event)
-            self._ended = True
+    They hold hundreds of megabytes of audio, for as long as a caller keeps the error. The traceback still says where.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

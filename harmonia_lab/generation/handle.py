@@ -1,7 +1,7 @@
-"""Generations that run in the background: the queue, its worker threads, and the handle that a caller keeps.
+"""`JobHandle`: what a caller keeps of a song that is being made, wherever it is made.
 
-Owns who waits, who runs (one at a time on each device: the engines share it) and what is said about the waiting. The
-order is `fair_queue.py`'s, what a generation does is `generation.py`'s.
+Owns how a job's events become its status, its song or its error, and how callers wait for that. Who makes the song is
+the backend's (`backends/`).
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ import asyncio
 import contextlib
 import logging
 import threading
-import traceback
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from harmonia_lab.errors import Cancelled, HarmoniaError
-from harmonia_lab.generation.generation import Status
-from harmonia_lab.protocol.events import Event, LifecycleEvent, ProgressEvent
-from harmonia_lab.protocol.models import Song
+from harmonia_lab.errors import HarmoniaError, Refused
+from harmonia_lab.events.state import GenerationState, apply
+from harmonia_lab.protocol.events import FamilyEvent, LifecycleEvent, ProgressEvent
+from harmonia_lab.protocol.models import JobStatus, Song
 
-__all__ = ["JobHandle", "QueueLimits", "Work"]
+__all__ = ["JobBackend", "JobHandle", "QueueLimits"]
 
 _log = logging.getLogger(__name__)
 
@@ -29,30 +28,27 @@ POLL_S = 0.05
 and `Thread.join()` interrupted on Python 3.11 makes `is_alive()` lie."""
 
 
-class Work(Protocol):
-    """What a handle is of: a `pipeline.song.Generation`, or one that another process works at."""
+@dataclass(frozen=True)
+class QueueLimits:
+    """How many songs may wait: in all, and of one user."""
 
-    @property
-    def id(self) -> str: ...
+    total: int = 100
+    per_user: int = 20
 
-    @property
-    def status(self) -> Status: ...
 
-    @property
-    def expected_s(self) -> float:
-        """Seconds that it is expected to take."""
+class JobBackend(Protocol):
+    """What a handle asks of the backend that makes its song. See `backends.base.Backend`."""
+
+    def cancel(self, generation_id: str) -> bool:
+        """Ask the generation to stop. Return False if it is being cancelled already; raise Refused if it has ended."""
         ...
 
-    def run(self) -> Song:
-        """Blocks until the end. Raises the HarmoniaError that ended it."""
+    def abandon(self, generation_id: str) -> bool:
+        """End the generation as cancelled without waiting for its worker. Return False if that can't be decided here."""
         ...
 
-    def cancel(self) -> bool:
-        """False when it had ended, or was being cancelled already."""
-        ...
-
-    def abandon(self) -> bool:
-        """Ends it as cancelled without waiting for who works at it. False where that can't be decided here."""
+    def outcome(self, state: GenerationState) -> Song:
+        """Return the song of a generation that has ended, or raise the HarmoniaError that ended it."""
         ...
 
 
@@ -61,15 +57,15 @@ class JobHandle:
 
     def __init__(
         self,
-        generation: Work,
-        announce: Callable[[int, float], None] = lambda _place, _eta_s: None,
+        backend: JobBackend,
+        generation_id: str,
+        state: GenerationState | None = None,
         panel: Callable[[str], Any] | None = None,
     ) -> None:
-        """announce: called with its place in the queue and the seconds until its song is done, whenever that changes
-        while it waits. panel: makes a view of the generation with this id."""
-        self._generation = generation
-        self._panel = panel
-        self.announce = announce
+        """state: where an earlier attempt left the generation. panel: makes a view of the generation with an id."""
+        self.id = generation_id
+        self._backend, self._panel = backend, panel
+        self._state = state or GenerationState(generation_id)
         self._done = threading.Event()
         self._song: Song | None = None
         self._error: HarmoniaError | None = None
@@ -79,44 +75,39 @@ class JobHandle:
         self.milestones: list[ProgressEvent] = []
         """The first progress event of each status, in order."""
         self.events: list[LifecycleEvent] = []
-        """The lifecycle events so far, in order."""
-
-    @property
-    def id(self) -> str:
-        return self._generation.id
+        """The generation's lifecycle events in this attempt, in order."""
 
     def panel(self) -> Any:
-        """A live view for a notebook; at the end of a cell, the job itself shows it. See `Lab.panel`."""
+        """Return a live view for a notebook; at the end of a cell, the job itself shows it. See `Lab.panel`."""
         assert self._panel is not None, "made without a lab"
         return self._panel(self.id)
 
     def _ipython_display_(self) -> None:
-        """How Jupyter shows a job."""
+        """Show the job in Jupyter."""
         self.panel().display()
 
     def __repr__(self) -> str:
         return f"JobHandle({self.id}, {self.status})"
 
     @property
-    def status(self) -> Status:
-        return self._generation.status
+    def status(self) -> JobStatus:
+        return self._state.status
 
     @property
-    def remaining_s(self) -> float:
-        """Estimated seconds until its song is done, once it has its turn."""
-        eta_s = self.progress.eta_seconds if self.progress is not None else None
-        return self._generation.expected_s if eta_s is None else eta_s
+    def state(self) -> GenerationState:
+        """What the job's events add up to so far."""
+        return self._state
 
     @property
     def done(self) -> bool:
         return self._done.is_set()
 
     def cancel(self) -> bool:
-        """Asks it to stop; False when it had ended already. Works from any thread, also in mid-step."""
-        if self.status == "pending" and self._generation.abandon():
-            self._finish(None, Cancelled())  # it had not begun: no need to wait for its turn
-            return True
-        return self._generation.cancel()
+        """Ask the job to stop, from any thread, also in mid-step. Return False if it has ended or was asked before."""
+        try:
+            return not self.done and self._backend.cancel(self.id)
+        except Refused:  # it has ended meanwhile
+            return False
 
     def wait(self, timeout: float | None = None) -> bool:
         """True when it has ended. timeout: seconds; None waits for ever. An interrupt gets through."""
@@ -163,37 +154,41 @@ class JobHandle:
         callback()
 
     def stop(self, grace_s: float) -> bool:
-        """Cancels, waits `grace_s` seconds, then ends it without the worker. True when it ended as cancelled.
+        """Cancel, wait `grace_s` seconds, then end the job without its worker. Return whether it ended as cancelled.
 
         For the moment before the process exits: a worker that is left behind may still hold memory.
         """
         self.cancel()
-        if not self.wait(grace_s) and self._generation.abandon():
-            self._finish(None, Cancelled())
+        if not self.wait(grace_s):
+            self._backend.abandon(self.id)
         self.wait(5.0)
         return self.status == "cancelled"
 
-    def observe(self, event: Event) -> None:
-        """Takes note of an event of this generation."""
-        if isinstance(event, ProgressEvent):
-            if self.progress is None or event.status != self.progress.status:
-                self.milestones.append(event)
-            self.progress = event
-        elif isinstance(event, LifecycleEvent):
-            self.events.append(event)
+    def observe(self, event: FamilyEvent) -> bool:
+        """Apply the job's next event; the last one resolves the job. Return False for an event that isn't the next."""
+        with self._lock:
+            if not self._state.expects(event):
+                return False
+            self._state = state = apply(self._state, event)
+            if isinstance(event, ProgressEvent):
+                if self.progress is None or event.status != self.progress.status:
+                    self.milestones.append(event)
+                self.progress = event
+            elif isinstance(event, LifecycleEvent):
+                self.events.append(event)
+        if state.over:
+            self._resolve(state)
+        return True
 
-    def run(self) -> None:
-        """Called once, by the worker."""
-        if self.done:  # cancelled between its turn and now
-            return
+    def fail(self, error: HarmoniaError) -> None:
+        """End the job where its events can't tell how it ended. Idempotent."""
+        self._finish(None, error)
+
+    def _resolve(self, state: GenerationState) -> None:
         try:
-            song = self._generation.run()
+            song = self._backend.outcome(state)
         except HarmoniaError as error:
-            _let_go(error)
             self._finish(None, error)
-        except Exception as error:  # noqa: BLE001 - a defect in how one song ends must stop no other; who waits hears of it
-            _log.exception("A defect: generation %s did not end as it should.", self.id)
-            self._finish(None, HarmoniaError(f"A defect in Harmonia Lab: {type(error).__name__}: {error}"))
         else:
             self._finish(song, None)
 
@@ -207,21 +202,5 @@ class JobHandle:
         for callback in callbacks:
             try:
                 callback()
-            except Exception:  # noqa: BLE001 - one listener's defect must keep neither the others nor the next song
-                _log.exception("A listener failed at the end of generation %s.", self.id)
-
-
-def _let_go(error: BaseException | None) -> None:
-    """Of what was on the stack when it was raised: hundreds of megabytes of audio, which would stay for as long as
-    somebody keeps the handle. The traceback still says where."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
-
-
-@dataclass(frozen=True)
-class QueueLimits:
-    """How many songs may wait: in all, and of one user."""
-
-    total: int = 100
-    per_user: int = 20
+            except Exception:  # noqa: BLE001 - one callback's defect must keep neither the others nor the next song
+                _log.exception("A callback failed at the end of generation %s.", self.id)

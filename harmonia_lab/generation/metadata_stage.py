@@ -19,14 +19,14 @@ def run_metadata(attempt: Attempt, engine: MetadataEngine) -> MetadataResult:
     """Stage 1: narrative → metadata. Raises MetadataError or Cancelled."""
 
     def report(progress: MetadataProgress) -> None:
-        standing = attempt.overall.at("metadata", progress.fraction)
+        estimate = attempt.overall.at("metadata", progress.fraction)
         attempt.emit(
             MetadataGenerationProgress(
                 generation_id=attempt.generation_id,
-                progress=standing.stage,
+                progress=estimate.stage,
                 status=progress.status,
-                overall_progress=standing.overall,
-                eta_seconds=standing.eta_s,
+                overall_progress=estimate.overall,
+                eta_seconds=estimate.eta_s,
                 current_step=progress.step,
                 tokens_generated=progress.tokens,
                 partial=PartialMetadata.model_validate(dict(progress.partial)) if progress.partial else None,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Expectation", "Overall", "Phase", "Standing", "learn"]
+__all__ = ["Expectation", "OverallProgress", "Phase", "ProgressEstimate", "learn"]
 
 Phase = Literal["metadata", "render", "mix", "write"]
 PHASES: tuple[Phase, ...] = ("metadata", "render", "mix", "write")
@@ -74,7 +74,7 @@ def learn(
 
 
 @dataclass(frozen=True)
-class Standing:
+class ProgressEstimate:
     """stage: percentage of the stage at work. overall: percentage of the generation. eta_s: seconds left."""
 
     stage: float
@@ -82,7 +82,7 @@ class Standing:
     eta_s: float
 
 
-class Overall:
+class OverallProgress:
     """Turns "this phase is so far" into percentages that never go back, and an estimate of the time left.
 
     The estimate trusts the expectation at first and the observed pace more and more, in proportion to what is done.
@@ -99,7 +99,7 @@ class Overall:
         """The work begins now."""
         self._started = self._clock()
 
-    def at(self, phase: Phase, fraction: float) -> Standing:
+    def at(self, phase: Phase, fraction: float) -> ProgressEstimate:
         """fraction: 0…1 of the phase; values outside are cut off."""
         inside = min(1.0, max(0.0, fraction))
         phases = ("metadata",) if phase == "metadata" else AUDIO_PHASES
@@ -115,7 +115,7 @@ class Overall:
         expected_so_far = part * self.expected_s
         pace = elapsed / expected_so_far if expected_so_far > 0 else 1.0
         eta = (1.0 - part) * self.expected_s * (part * pace + (1.0 - part))
-        return Standing(round(100 * stage_part, 2), round(100 * part, 2), round(eta, 2))
+        return ProgressEstimate(round(100 * stage_part, 2), round(100 * part, 2), round(eta, 2))
 
     def _raise(self, name: str, value: float) -> float:
         self._highest[name] = max(self._highest[name], min(1.0, value))

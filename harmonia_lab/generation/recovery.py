@@ -1,17 +1,23 @@
-"""Which failures are tried again, after how long, and how often. Owns the policy; the retrying is `generation.py`'s."""
+"""Which failures are tried again, after how long, and how often; and the end of what an exited process left.
+
+Owns the policy; `generation.py` does the retrying.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError
+from harmonia_lab.events.event_log import EventLog
+from harmonia_lab.protocol.events import ErrorInfo, GenerationError
+from harmonia_lab.store.journal import Journal
 
-__all__ = ["Recovery", "recovery_for"]
+__all__ = ["Recovery", "fail_interrupted", "interrupted_error", "recovery_for"]
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """delay_s: how long to wait first. action: what is tried, as a status that a person reads."""
+    """delay_s: seconds to wait first. action: what is tried, as a status that a person reads."""
 
     delay_s: float
     action: str
@@ -24,5 +30,29 @@ _RECOVERIES = {
 
 
 def recovery_for(error: HarmoniaError, attempt: int) -> Recovery | None:
-    """What to try after `error` ended attempt number `attempt` (from 1); None when the error is final."""
+    """Return what to try after `error` ended attempt number `attempt` (from 1), or None if the error is final."""
     return _RECOVERIES.get(error.code) if attempt == 1 else None
+
+
+def interrupted_error() -> HarmoniaError:
+    """Return the error of a generation whose process exited before it was done."""
+    return HarmoniaError(
+        "The process that was making this song ended before it was done.",
+        code=ErrorCode.INTERRUPTED,
+        hint="Try again: finished work is kept.",
+    )
+
+
+def fail_interrupted(journal: Journal) -> list[str]:
+    """End as INTERRUPTED what exited processes left pending or running; return the ids.
+
+    To be called when a process opens the journal, and when one that it started has exited.
+    """
+    ended = []
+    for state in journal.interrupted():
+        error = ErrorInfo.of(interrupted_error())
+        EventLog(state, journal, lambda _: None)(
+            GenerationError(generation_id=state.id, error=error, stage=state.stage, final=True)
+        )
+        ended.append(state.id)
+    return ended

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harmonia_lab import __version__
+from harmonia_lab._version import __version__
 from harmonia_lab.engines.base import Stem
 from harmonia_lab.errors import StorageError
 from harmonia_lab.protocol.vocabulary import Role
@@ -22,7 +22,7 @@ from harmonia_lab.storage import storage_errors, write_bytes
 if TYPE_CHECKING:
     from harmonia_lab.music.plan import Plan
 
-__all__ = ["FinishedStems", "stems_key"]
+__all__ = ["StemCache", "stems_key"]
 
 _MADE_BY = ("engine", "model", "source", "randomWeights", "settings")
 """What of an engine's record is known before it has loaded its model, and changes what comes out."""
@@ -35,7 +35,7 @@ def stems_key(plan: Plan, seeds: Mapping[str, int], engine: Mapping[str, Any]) -
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
-class FinishedStems:
+class StemCache:
     """Those of one song. folder: made with the first stem."""
 
     def __init__(self, folder: Path, key: str) -> None:

@@ -48,7 +48,7 @@ class App:
         context = _tls(settings)
         self._sockets = sockets = SocketServer(settings)
         rooms = Rooms()
-        access = Access(studio.journal.standing)
+        access = Access(studio.journal.state)
 
         def drop(client: Client) -> None:
             sockets.drop(client.eio_sid)

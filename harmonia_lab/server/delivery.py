@@ -84,7 +84,7 @@ class Delivery:
         self._timer: asyncio.TimerHandle | None = None
 
     def __call__(self, event: FamilyEvent) -> None:
-        standing = self._journal.standing(event.generation_id)
+        standing = self._journal.state(event.generation_id)
         if standing is None:
             return
         sheets = _Sheets(event, standing.owner, self.link)

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from aiohttp import hdrs, web
 
 from harmonia_lab.errors import ErrorCode, Refused
-from harmonia_lab.events.state import Standing
+from harmonia_lab.events.state import GenerationState
 from harmonia_lab.generation.artifacts import read_record
 
 __all__ = ["SongFile", "SongFiles", "send_file"]
@@ -47,21 +47,21 @@ class SongFiles:
     def __init__(self) -> None:
         self._records: OrderedDict[Path, dict[str, SongFile]] = OrderedDict()
 
-    def stems(self, standing: Standing) -> list[str]:
+    def stems(self, standing: GenerationState) -> list[str]:
         """Their file names. Raises Refused (NOT_FOUND) while there is no song."""
         return [name.removeprefix("stems/") for name in self._of(standing) if name.startswith("stems/")]
 
-    def find(self, standing: Standing, name: str) -> SongFile:
+    def find(self, standing: GenerationState, name: str) -> SongFile:
         """name: as in the record, `song.flac` or `stems/1-piano.flac`. Raises Refused (NOT_FOUND)."""
         file = self._of(standing).get(name)
         if file is None or not file.path.is_file():
             raise Refused("There is no such file.", code=ErrorCode.NOT_FOUND)
         return file
 
-    def _of(self, standing: Standing) -> dict[str, SongFile]:
-        if standing.song is None:
+    def _of(self, standing: GenerationState) -> dict[str, SongFile]:
+        if standing.song_path is None:
             raise Refused("The song is not done.", code=ErrorCode.NOT_FOUND)
-        folder = standing.song.parent
+        folder = standing.song_path.parent
         if folder not in self._records:
             files = read_record(folder)["files"]
             self._records[folder] = {

@@ -177,7 +177,7 @@ class Gateway:
         about = given[:64] if isinstance(given, str) else ""
         if name.startswith("job"):
             return JobFailedEvent(id=about, error=str(error), code=error.code, recoverable=error.recoverable)
-        standing = self._studio.journal.standing(about) if about else None
+        standing = self._studio.journal.state(about) if about else None
         stage = standing.stage if standing is not None and may_see(client.who, standing.owner) else "unknown"
         return GenerationError(generation_id=about, error=ErrorInfo.of(error), stage=stage, final=False)
 
@@ -186,11 +186,11 @@ class Gateway:
         self._access.to_join(generation_id, client.who)
         self._rooms.enter(client, f"generation-{generation_id}")
         replayed = self._replay(client, ("generation", generation_id), command.after_seq)
-        standing = self._studio.journal.standing(generation_id)
+        standing = self._studio.journal.state(generation_id)
         snapshot = None
         if standing is not None:
             snapshot = standing.snapshot()
-            snapshot = snapshot.model_copy(update={"job": self._linked(client, standing.job)})
+            snapshot = snapshot.model_copy(update={"job": self._linked(client, standing.kept_job)})
         return say.JoinAck(generation_id=generation_id, snapshot=snapshot, replayed=replayed)
 
     async def _leave(self, client: Client, command: say.LeaveGeneration) -> say.GenerationAck:
@@ -280,8 +280,8 @@ class Gateway:
         """Up to where it stands now, so that the answer speaks of nothing that the client has not had."""
         sent = 0
         journal, (family, generation_id) = self._studio.journal, lane
-        while (standing := journal.standing(generation_id)) is not None:
-            latest = standing.seq if family == "generation" else standing.job_seq
+        while (standing := journal.state(generation_id)) is not None:
+            latest = standing.generation_cursor.seq if family == "generation" else standing.job_cursor.seq
             if after_seq is not None:
                 client.had[lane], after_seq = min(after_seq, latest), None
             if client.had.get(lane, 0) >= latest:
@@ -293,10 +293,10 @@ class Gateway:
         return sent
 
     def _job_ack(self, client: Client, job_id: str) -> say.JobAck:
-        standing = self._studio.journal.standing(job_id)
+        standing = self._studio.journal.state(job_id)
         if standing is None or not may_see(client.who, standing.owner):
             return say.JobAck(job_id=job_id)
-        return say.JobAck(job_id=job_id, job=self._linked(client, standing.job))
+        return say.JobAck(job_id=job_id, job=self._linked(client, standing.kept_job))
 
     def _jobs_ack(self, client: Client) -> say.JobsAck:
         jobs = self._studio.journal.jobs(owner=client.who.user)

@@ -17,7 +17,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, Refused
-from harmonia_lab.events.state import Standing
+from harmonia_lab.events.state import GenerationState
 from harmonia_lab.protocol.codec import decode, error_ack
 from harmonia_lab.protocol.commands import StartAck, StartGeneration
 from harmonia_lab.protocol.models import Job, SongRequest
@@ -113,12 +113,12 @@ class Api:
     async def _show(self, request: web.Request) -> web.Response:
         who = self._who(request)
         standing = self._standing(request, who)
-        snapshot = standing.snapshot().to_wire() | {"job": self._job(request, who, standing.job)}
-        return self._json({"ok": True, "generationId": standing.job.id, "snapshot": snapshot})
+        snapshot = standing.snapshot().to_wire() | {"job": self._job(request, who, standing.kept_job)}
+        return self._json({"ok": True, "generationId": standing.kept_job.id, "snapshot": snapshot})
 
     async def _cancel(self, request: web.Request) -> web.Response:
         who = self._who(request)
-        generation_id = self._standing(request, who).job.id
+        generation_id = self._standing(request, who).kept_job.id
         await asyncio.to_thread(self._studio.cancel, generation_id)
         return self._json({"ok": True, "generationId": generation_id})
 
@@ -135,7 +135,7 @@ class Api:
         who = self._who_downloads(request)
         standing = self._standing(request, who)
         names = await asyncio.to_thread(self._files.stems, standing)
-        base = f"/api/generations/{standing.job.id}/stems/"
+        base = f"/api/generations/{standing.kept_job.id}/stems/"
         urls = [self._gateway.base_url(request) + self._links.sign(base + name, who.user) for name in names]
         return self._json({"ok": True, "stems": [{"name": n, "url": u} for n, u in zip(names, urls, strict=True)]})
 
@@ -191,9 +191,9 @@ class Api:
             raise Refused("The link has expired, or was altered.", hint="Ask for the song again: that makes a new one.")
         return self._who(request)
 
-    def _standing(self, request: web.Request, who: Identity) -> Standing:
+    def _standing(self, request: web.Request, who: Identity) -> GenerationState:
         """Raises Refused (NOT_FOUND)."""
-        standing = self._studio.journal.standing(request.match_info["id"])
+        standing = self._studio.journal.state(request.match_info["id"])
         if standing is None or not may_see(who, standing.owner):
             raise not_found(request.match_info["id"])
         return standing

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from harmonia_lab.errors import ErrorCode, InvalidRequest, Refused
-from harmonia_lab.events.state import Standing
+from harmonia_lab.events.state import GenerationState
 from harmonia_lab.server.auth import Identity
 from harmonia_lab.server.connected_client import Client
 
@@ -69,18 +69,20 @@ class Rooms:
 class Access:
     """The right to a generation: its owner's and the admins'. Nobody learns that somebody else's exists."""
 
-    def __init__(self, standing: Callable[[str], Standing | None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, standing: Callable[[str], GenerationState | None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._standing, self._clock = standing, clock
         self._reserved: dict[str, tuple[str, float]] = {}
 
-    def to(self, generation_id: str, who: Identity) -> Standing:
+    def to(self, generation_id: str, who: Identity) -> GenerationState:
         """Where it stands. Raises Refused (NOT_FOUND) where it is not there, or not for `who`."""
         standing = self._standing(generation_id)
         if standing is None or not may_see(who, standing.owner):
             raise not_found(generation_id)
         return standing
 
-    def to_join(self, generation_id: str, who: Identity) -> Standing | None:
+    def to_join(self, generation_id: str, who: Identity) -> GenerationState | None:
         """The same; an id that nobody uses is reserved for `who`, and None comes back."""
         standing = self._standing(generation_id)
         if standing is not None:

@@ -1,8 +1,8 @@
-"""What happened, kept: every lifecycle event with its `seq`, and each generation's standing, so that nobody misses one.
+"""The journal: every lifecycle event with its `seq`, and one row for each generation, in a SQLite file.
 
-Owns one SQLite file (WAL) that several processes may share, and the end of what a dead process left running. It keeps
-no URL: `audioUrl` and `outputPath` come back as the song's file URI, and are made anew at each send (`events.linked`).
-Progress is not kept, but for the latest.
+Owns that file (WAL), which several processes may share. A generation's state is computed from its row and its events;
+only the latest progress is kept, in the row. The journal keeps no URL: `audioUrl` and `outputPath` come back as the
+song's file URI, and the server makes a link at each send (`protocol.events.linked`).
 """
 
 from __future__ import annotations
@@ -13,28 +13,19 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, StorageError
-from harmonia_lab.events.job_family import JobView
-from harmonia_lab.events.state import Standing, after
+from harmonia_lab.events.state import GenerationState, apply, new_state
 from harmonia_lab.protocol.codec import decode_event, encode
-from harmonia_lab.protocol.events import (
-    ErrorInfo,
-    Family,
-    FamilyEvent,
-    GenerationError,
-    ProgressEvent,
-    StageName,
-    linked,
-)
-from harmonia_lab.protocol.models import Job, SongMetadata, SongRequest
+from harmonia_lab.protocol.events import Family, FamilyEvent, MetadataGenerationProgress, linked
+from harmonia_lab.protocol.models import ENDED, Job, SongRequest
 from harmonia_lab.storage import storage_errors
-from harmonia_lab.store.process_liveness import SignOfLife
+from harmonia_lab.store.process_liveness import LivenessLock
 
 __all__ = ["KEPT_GENERATIONS", "Journal"]
 
@@ -42,8 +33,6 @@ SCHEMA_VERSION = 1
 KEPT_GENERATIONS = 10_000
 """Ended generations that are kept, the newest; older ones go when the journal is opened. About 10 kB each."""
 PROGRESS_SAVE_S = 1.0
-TICKS_BEYOND_A_CRASH = 1_000_000
-"""Ticks up to the crash may have been sent and not saved: what follows must be greater."""
 
 _TABLES = """
 CREATE TABLE generations (
@@ -78,11 +67,11 @@ class Journal:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
-        self._live: dict[str, Standing] = {}
+        self._live: dict[str, GenerationState] = {}
         self._saved_at: dict[str, float] = {}
         with ExitStack() as undo:
-            self._process = SignOfLife(path.with_name(f"{path.name}.processes"))
-            undo.callback(self._process.close)
+            self._liveness = LivenessLock(path.with_name(f"{path.name}.processes"))
+            undo.callback(self._liveness.close)
             with self._errors():
                 self._writer = undo.enter_context(closing(_connect(path)))
                 self._reader = undo.enter_context(closing(_connect(path)))
@@ -91,15 +80,14 @@ class Journal:
             undo.pop_all()
 
     def begin(self, job: Job, request: SongRequest) -> None:
-        """A generation that waits for its turn. Raises InvalidRequest where its id is taken."""
-        stage: StageName = "metadata" if request.metadata is None else "audio"
-        standing = Standing(job.user_id, request, job, stage, metadata=request.metadata)
+        """Add a generation that waits for its turn. Raises InvalidRequest where its id is taken."""
+        state = new_state(job, request)
         with self._write_lock, self._transaction() as database:
             try:
                 database.execute(
                     "INSERT INTO generations (id, owner, process, created_at, request, status, stage, job,"
                     " seq, tick, job_seq, job_tick) VALUES (?, ?, ?, ?, ?, '', '', '', 0, 0, 0, 0)",
-                    (job.id, job.user_id, self._process.name, job.to_wire()["createdAt"], _dump(request.to_wire())),
+                    (job.id, job.user_id, self._liveness.name, job.to_wire()["createdAt"], _dump(request.to_wire())),
                 )
             except sqlite3.IntegrityError:
                 raise InvalidRequest(
@@ -107,31 +95,33 @@ class Journal:
                     hint="Choose another, or none.",
                     details={"fields": ["generationId"]},
                 ) from None
-            self._save(database, standing)
-        self._live[job.id] = standing
+            self._save(database, state)
+        self._live[job.id] = state
 
     def record(self, *events: FamilyEvent) -> None:
-        """Keeps what happened to one generation, on disk and all at once before it returns.
+        """Keep events of one generation on disk, all at once, before this returns.
 
-        Progress costs no write, but for one each second. Raises StorageError where it can't be kept, ValueError where
-        a lifecycle event isn't the next in its family: that would be a gap nobody could fill.
+        Progress is written once a second at most. Raises StorageError where events can't be kept, ValueError for a
+        lifecycle event that isn't the next in its family: nobody could fill that gap.
         """
         with self._write_lock:
             generation_id = events[0].generation_id
-            standing = self._live.get(generation_id) or self._load(generation_id)
-            if standing is None:
+            state = self._live.get(generation_id) or self._load(generation_id)
+            if state is None:
                 raise ValueError(f"generation {generation_id} was never begun")
             for event in events:
-                standing = after(standing, event)
+                if event.delivery == "lifecycle" and not state.expects(event):
+                    raise ValueError(f"{event.name} of {generation_id} has seq {event.seq}, which is not the next")
+                state = apply(state, event)
             kept = [event for event in events if event.delivery == "lifecycle"]
             now = time.monotonic()
             if kept or now - self._saved_at.get(generation_id, 0.0) >= PROGRESS_SAVE_S:
                 with self._transaction() as database:
                     database.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", map(_event_row, kept))
-                    self._save(database, standing)
+                    self._save(database, state)
                 self._saved_at[generation_id] = now
-            self._live[generation_id] = standing
-            if standing.job.status not in ("pending", "processing"):
+            self._live[generation_id] = state
+            if state.status in ENDED:
                 del self._live[generation_id]
                 self._saved_at.pop(generation_id, None)
 
@@ -151,20 +141,29 @@ class Journal:
     def history(self, generation_id: str) -> list[FamilyEvent]:
         """All that is left of one generation: the lifecycle events of both families, and the latest progress of each in
         its place. A store that reads it knows what one knows that heard everything live."""
-        standing = self.standing(generation_id)
-        latest = [] if standing is None else standing.latest_progress()
+        state = self.state(generation_id)
+        latest = [] if state is None else state.latest_progress()
         families: tuple[Family, ...] = ("generation", "job")
         events = [event for family in families for event in self.replay(generation_id, family)]
         # Progress carries the `seq` of the lifecycle event before it, so a stable sort puts it behind that.
         return sorted([*events, *latest], key=lambda event: (event.family != "generation", event.seq))
 
-    def standing(self, generation_id: str) -> Standing | None:
-        """None for an id that nobody has used."""
+    def state(self, generation_id: str) -> GenerationState | None:
+        """Return what the generation's events add up to; None for an id that nobody has used."""
         return self._live.get(generation_id) or self._load(generation_id)
 
+    def request(self, generation_id: str) -> SongRequest:
+        """Return what was asked for. Raises KeyError for an id that nobody has used."""
+        for (request,) in self._read("SELECT request FROM generations WHERE id = ?", (generation_id,)):
+            with self._understood(generation_id):
+                return SongRequest.model_validate_json(request)
+        raise KeyError(generation_id)
+
     def jobs(self, owner: str | None = None, limit: int = 100) -> list[Job]:
-        """The newest `limit` jobs, newest first; of everybody where `owner` is None. One that can't be understood is
-        left out, and logged: it hides no other."""
+        """Return the newest `limit` jobs of `owner`, newest first; of all users where it is None.
+
+        A job that can't be understood is logged and left out, and hides no other.
+        """
         where, values = ("WHERE owner = ?", (owner,)) if owner is not None else ("", ())
         rows = self._read(
             f"SELECT id, job, song FROM generations {where} ORDER BY created_at DESC, id DESC LIMIT ?",  # noqa: S608 - no input in it
@@ -175,75 +174,48 @@ class Journal:
             live = self._live.get(generation_id)
             try:
                 with self._understood(generation_id):
-                    found.append(live.job if live else _job_of(job, song))
+                    found.append(live.kept_job if live else _job_of(job, song))
             except StorageError as error:
                 _log.warning("%s", error)
         return found
 
-    def end_interrupted(self) -> list[str]:
-        """Ends as INTERRUPTED what a process that is gone left pending or running; the ids, oldest first.
+    def interrupted(self) -> Iterator[GenerationState]:
+        """Yield each generation that an exited process left pending or running, process by process.
 
-        To be called at each start. What a living process works at, this one included, is left alone; so is what can't
-        be understood, which is logged.
+        While a generation is yielded, no other process gets it: the caller ends it before it asks for the next. What a
+        living process works at, this one included, is left alone; so is a row that can't be understood, which is
+        logged.
         """
         unfinished = self._read(
             "SELECT id, process FROM generations WHERE status IN ('pending', 'processing') ORDER BY created_at", ()
         )
-        ended = []
-        for process in dict.fromkeys([*(name for _, name in unfinished), *self._process.known()]):
-            with self._process.buried(process) as dead:
-                if dead:
-                    ended += [i for i, name in unfinished if name == process and self._end_interrupted(i)]
-        return ended
+        for process in dict.fromkeys([*(name for _, name in unfinished), *self._liveness.known()]):
+            with self._liveness.reap(process) as exited:
+                if exited:
+                    yield from self._unfinished(generation_id for generation_id, name in unfinished if name == process)
 
     def close(self) -> None:
-        """Keeps the latest progress of what is unfinished. Idempotent."""
+        """Save the latest progress of unfinished generations, and close the file. Idempotent."""
         with self._write_lock, self._read_lock:
             live, self._live = self._live, {}
             with suppress(StorageError):
                 if live:
                     with self._transaction() as database:
-                        for standing in live.values():
-                            self._save(database, standing)
+                        for state in live.values():
+                            self._save(database, state)
             self._writer.close()
             self._reader.close()
-        self._process.close()
+        self._liveness.close()
 
-    def _end_interrupted(self, generation_id: str) -> bool:
-        with self._write_lock:
+    def _unfinished(self, generation_ids: Iterable[str]) -> Iterator[GenerationState]:
+        for generation_id in generation_ids:
             try:
-                standing = self._load(generation_id)
+                state = self._load(generation_id)
             except StorageError as damage:
                 _log.warning("%s", damage)
-                return False
-            if standing is None or standing.job.status not in ("pending", "processing"):
-                return False
-            error = HarmoniaError(
-                "The process that was making this song ended before it was done.",
-                code=ErrorCode.INTERRUPTED,
-                hint="Try again: finished work is kept.",
-            )
-            view = JobView(standing.job, seq=standing.job_seq, tick=standing.job_tick)
-            events = view.observe(
-                GenerationError(
-                    generation_id=generation_id,
-                    seq=standing.seq + 1,
-                    error=ErrorInfo.of(error),
-                    stage=standing.stage,
-                    final=True,
-                )
-            )
-            for event in events:
-                standing = after(standing, event)
-            standing = replace(
-                standing,
-                tick=standing.tick + TICKS_BEYOND_A_CRASH,
-                job_tick=standing.job_tick + TICKS_BEYOND_A_CRASH,
-            )
-            with self._transaction() as database:
-                database.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", map(_event_row, events))
-                self._save(database, standing)
-        return True
+                continue
+            if state is not None and state.status not in ENDED:
+                yield state
 
     def _make_tables(self) -> None:
         with self._transaction() as database:
@@ -266,52 +238,48 @@ class Journal:
                 (KEPT_GENERATIONS,),
             )
 
-    def _save(self, database: sqlite3.Connection, standing: Standing) -> None:
-        progress = None if standing.progress is None else _dump(encode(standing.progress))
+    def _save(self, database: sqlite3.Connection, state: GenerationState) -> None:
         database.execute(
             "UPDATE generations SET process = ?, status = ?, stage = ?, job = ?, song = ?, progress = ?,"
             " seq = ?, tick = ?, job_seq = ?, job_tick = ? WHERE id = ?",
             (
-                self._process.name,
-                standing.job.status,
-                standing.stage,
-                _dump(standing.job.linked("").to_wire()),
-                None if standing.song is None else str(standing.song),
-                progress,
-                standing.seq,
-                standing.tick,
-                standing.job_seq,
-                standing.job_tick,
-                standing.job.id,
+                self._liveness.name,
+                state.status,
+                state.stage,
+                _dump(state.kept_job.linked("").to_wire()),
+                None if state.song_path is None else str(state.song_path),
+                None if state.progress is None else _dump(encode(state.progress)),
+                state.generation_cursor.seq,
+                state.generation_cursor.tick,
+                state.job_cursor.seq,
+                state.job_cursor.tick,
+                state.id,
             ),
         )
 
-    def _load(self, generation_id: str) -> Standing | None:
+    def _load(self, generation_id: str) -> GenerationState | None:
         rows = self._read(
-            "SELECT owner, request, job, song, stage, progress, seq, tick, job_seq, job_tick,"
-            " (SELECT payload FROM events WHERE generation = id AND name = 'metadata-generation-complete'"
-            " ORDER BY events.seq DESC LIMIT 1) FROM generations WHERE id = ?",
-            (generation_id,),
+            "SELECT request, job, song, progress, tick, job_tick FROM generations WHERE id = ?", (generation_id,)
         )
         if not rows:
             return None
-        owner, request, job, song, stage, progress, seq, tick, job_seq, job_tick, written = rows[0]
+        request, job, song, progress, tick, job_tick = rows[0]
+        families: tuple[Family, ...] = ("generation", "job")
+        events = [event for family in families for event in self.replay(generation_id, family)]
         with self._understood(generation_id):
-            asked = SongRequest.model_validate_json(request)
-            return Standing(
-                owner=owner,
-                request=asked,
-                job=_job_of(job, song),
-                stage=stage,
-                seq=seq,
-                tick=tick,
-                job_seq=job_seq,
-                job_tick=job_tick,
-                song=None if song is None else Path(song),
-                progress=None if progress is None else cast("ProgressEvent", decode_event(*json.loads(progress))),
-                metadata=asked.metadata
-                if written is None
-                else SongMetadata.model_validate(json.loads(written)["metadata"]),
+            stored = _job_of(job, song)
+            state = new_state(stored, SongRequest.model_validate_json(request))
+            for event in events:
+                state = apply(state, event)
+            changes: dict[str, Any] = {"job": stored}  # with its progress, which no lifecycle event keeps
+            if progress is not None:
+                latest = decode_event(*json.loads(progress))
+                changes["writing" if isinstance(latest, MetadataGenerationProgress) else "rendering"] = latest
+            return replace(
+                state,
+                generation_cursor=replace(state.generation_cursor, tick=tick),
+                job_cursor=replace(state.job_cursor, tick=job_tick),
+                **changes,
             )
 
     def _read(self, query: str, values: tuple[Any, ...]) -> list[Any]:

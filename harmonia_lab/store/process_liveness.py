@@ -1,4 +1,4 @@
-"""Which processes are still alive, however the others ended.
+"""Which processes that share a journal are alive, however the others exited.
 
 Owns a folder with one locked file for each process. The operating system drops the lock with the process, also at
 `kill -9`; process numbers, which come back, are not used.
@@ -15,11 +15,11 @@ from pathlib import Path
 
 from harmonia_lab.storage import storage_errors
 
-__all__ = ["SignOfLife"]
+__all__ = ["LivenessLock"]
 
 
-class SignOfLife:
-    """A sign of life: a file that stays locked for as long as this process lives, however it ends."""
+class LivenessLock:
+    """A file that stays locked for as long as this process lives, however it exits."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -31,16 +31,16 @@ class SignOfLife:
                 fcntl.flock(self._fd, fcntl.LOCK_EX)
                 if (folder / self.name).exists():
                     break
-                os.close(self._fd)  # somebody found it before it was locked, and buried it
+                os.close(self._fd)  # another process reaped the file before it was locked
 
     def known(self) -> list[str]:
-        """The processes that have not been buried, the living included."""
+        """Return the names of the processes that have not been reaped, the living included."""
         with storage_errors(self._folder):
             return sorted(file.name for file in self._folder.iterdir())
 
     @contextmanager
-    def buried(self, name: str) -> Iterator[bool]:
-        """Whether the process `name` is gone. If so, nobody else finds that before the block ends."""
+    def reap(self, name: str) -> Iterator[bool]:
+        """Yield whether the process `name` has exited. If so, no other process finds that out before the block ends."""
         file = self._folder / name
         with storage_errors(file):
             fd = os.open(file, os.O_CREAT | os.O_RDWR, 0o600)

@@ -19,10 +19,10 @@ from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.protocol.models import SongMetadata, SongRequest, explain, parse_request
 from harmonia_lab.protocol.vocabulary import GENRES, INSTRUMENTS, TONICS
 from harmonia_lab.widgets.comm_routing import handle_where_asked
-from harmonia_lab.widgets.event_sources import Studio
+from harmonia_lab.widgets.event_sources import PanelLab
 from harmonia_lab.widgets.panel import Panel
 
-__all__ = ["ComposeForm", "Workshop"]
+__all__ = ["ComposeForm", "FormLab"]
 
 MODELS_S = 1.0
 """How long the form waits for the list of models."""
@@ -31,7 +31,7 @@ OPEN = ""
 """A field left open: stage 1 decides."""
 
 
-class Workshop(Studio, Protocol):
+class FormLab(PanelLab, Protocol):
     """What the form needs of `lab.Lab`."""
 
     metadata_engine: MetadataEngine
@@ -44,7 +44,7 @@ class Workshop(Studio, Protocol):
 class ComposeForm:
     """At the end of a cell it shows itself."""
 
-    def __init__(self, studio: Workshop, audio_engines: Sequence[str]) -> None:
+    def __init__(self, studio: FormLab, audio_engines: Sequence[str]) -> None:
         """audio_engines: names to choose from."""
         self._studio = studio
         self._panel: Panel | None = None

@@ -1,7 +1,7 @@
-"""Where a panel hears of its generation, and whom it asks to cancel or retry: this kernel's lab, or a server.
+"""Where a panel's events come from, and where its clicks go: this kernel's lab, or a server.
 
-Owns the two kinds of room, alike to the panel: a store that follows one generation, three commands, and the files of
-the finished song. What they look like on a panel is `panel.py`'s.
+Owns the two event sources, alike to the panel: a store that follows one generation, three commands, and the files of
+the finished song. What a panel looks like is `view_model.py`'s.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harmonia_lab.generation.artifacts import read_record
 from harmonia_lab.protocol.events import AudioPreview, FamilyEvent
 from harmonia_lab.store.journal import Journal
 
-__all__ = ["Files", "LabRoom", "Room", "ServerRoom", "Studio"]
+__all__ = ["EventSource", "Files", "LabEvents", "PanelLab", "ServerEvents"]
 
 DOWNLOAD_S = 30.0
 
@@ -33,7 +33,7 @@ Files = dict[str, Callable[[], bytes]]
 """The finished song's files by name, `song.flac` first; each is read when it is called (StorageError, OSError)."""
 
 
-class Studio(Protocol):
+class PanelLab(Protocol):
     """What a panel needs of `lab.Lab`."""
 
     events: Fanout
@@ -46,17 +46,17 @@ class Studio(Protocol):
     def retry(self, generation_id: str) -> object: ...
 
 
-class Room(Protocol):
-    """One generation, heard of in order. `here`: whether this process makes it."""
+class EventSource(Protocol):
+    """The events of one generation, in order. local: whether this process makes it."""
 
     generation_id: str
-    here: bool
+    local: bool
 
     @property
     def store(self) -> Store: ...
 
-    def enter(self, changed: Callable[[State], None], preview: Callable[[AudioPreview], None]) -> None:
-        """From then on `changed` gets every new state, in order, and `preview` audio that is being made; in any
+    def start(self, changed: Callable[[State], None], preview: Callable[[AudioPreview], None]) -> None:
+        """Begin to call `changed` with every new state, in order, and `preview` with audio that is being made, in any
         thread. Raises HarmoniaError where there is no such generation, or no server."""
 
     def cancel(self) -> None: ...
@@ -64,37 +64,37 @@ class Room(Protocol):
     def retry(self) -> None: ...
 
     def files(self) -> Files:
-        """Of the finished song. It may wait for a disk or a network; HarmoniaError or OSError where it can't be had."""
+        """Return the finished song's files. May wait for a disk or a network; raises HarmoniaError or OSError."""
 
-    def leave(self) -> None:
+    def stop(self) -> None:
         """Idempotent."""
 
 
-class LabRoom:
-    """A generation of a lab in this process: what the journal kept of it, then what is said live."""
+class LabEvents:
+    """A generation of a lab in this process: the events that the journal kept, then the live ones."""
 
-    here = True
+    local = True
 
-    def __init__(self, studio: Studio, generation_id: str) -> None:
+    def __init__(self, lab: PanelLab, generation_id: str) -> None:
         self.generation_id = generation_id
         self.store = Store()
-        self._studio = studio
+        self._lab = lab
         self._lock = threading.Lock()
         self._preview: Callable[[AudioPreview], None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
 
-    def enter(self, changed: Callable[[State], None], preview: Callable[[AudioPreview], None]) -> None:
-        if self._studio.journal.standing(self.generation_id) is None:
+    def start(self, changed: Callable[[State], None], preview: Callable[[AudioPreview], None]) -> None:
+        if self._lab.journal.state(self.generation_id) is None:
             raise Refused(f"There is no generation {self.generation_id}.", code=ErrorCode.NOT_FOUND)
         self.store.observe(changed)
         self._preview = preview
-        # Live events wait until the past is told: the store drops what comes before its turn.
+        # Live events wait for the journal's: the store drops an event that comes before its turn.
         with self._lock:
-            self._unsubscribe = self._studio.events.subscribe(self._hear)
-            for event in self._studio.journal.history(self.generation_id):
+            self._unsubscribe = self._lab.events.subscribe(self._observe)
+            for event in self._lab.journal.history(self.generation_id):
                 self.store(event)
 
-    def _hear(self, event: FamilyEvent) -> None:
+    def _observe(self, event: FamilyEvent) -> None:
         if event.generation_id != self.generation_id:
             return
         with self._lock:
@@ -103,39 +103,39 @@ class LabRoom:
             self._preview(event)
 
     def cancel(self) -> None:
-        self._studio.cancel(self.generation_id)
+        self._lab.cancel(self.generation_id)
 
     def retry(self) -> None:
-        self._studio.retry(self.generation_id)
+        self._lab.retry(self.generation_id)
 
     def files(self) -> Files:
-        standing = self._studio.journal.standing(self.generation_id)
-        if standing is None or standing.song is None:
+        state = self._lab.journal.state(self.generation_id)
+        if state is None or state.song_path is None:
             raise Refused("The song is not done.", code=ErrorCode.NOT_FOUND)
-        folder = standing.song.parent
+        folder = state.song_path.parent
         return {name: (folder / name).read_bytes for name in sorted(read_record(folder)["files"], key=_order)}
 
-    def leave(self) -> None:
+    def stop(self) -> None:
         self._unsubscribe()
 
 
-class ServerRoom:
+class ServerEvents:
     """A generation of any server, this kernel's or another machine's, through one connection of its own."""
 
-    here = False
+    local = False
 
     def __init__(self, url: str, token: Token, generation_id: str) -> None:
         self.generation_id = generation_id
         self._token = token
         self._client = BlockingClient(url)
-        self._left = False
+        self._stopped = False
 
     @property
     def store(self) -> Store:
         store: Store = self._client.store
         return store
 
-    def enter(self, changed: Callable[[State], None], preview: Callable[[AudioPreview], None]) -> None:
+    def start(self, changed: Callable[[State], None], preview: Callable[[AudioPreview], None]) -> None:
         self._client.connect(self._token)
         try:
             self.store.observe(changed)
@@ -163,7 +163,7 @@ class ServerRoom:
         if result is None:
             raise Refused("The song is not done.", code=ErrorCode.NOT_FOUND)
         files: Files = {"song.flac": lambda: _fetch(result.audio_url)}
-        if isinstance(self._token, str):  # the link is the song's alone; what else there is, is given for a token
+        if isinstance(self._token, str):  # the link opens the song alone; every other file is served for a token
             place = urlsplit(result.audio_url)._replace(query="")
             beside = place._replace(path=place.path.removesuffix("audio")).geturl()
             for stem in json.loads(_fetch(f"{beside}stems", self._token))["stems"]:
@@ -172,9 +172,9 @@ class ServerRoom:
             files["overview.png"] = _fetcher(f"{beside}overview", self._token)
         return files
 
-    def leave(self) -> None:
-        if not self._left:
-            self._left = True
+    def stop(self) -> None:
+        if not self._stopped:
+            self._stopped = True
             self._client.disconnect()
 
 

@@ -17,26 +17,25 @@ from IPython.display import display
 
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.protocol.events import FamilyEvent
-from harmonia_lab.protocol.models import Job
+from harmonia_lab.protocol.models import ENDED, Job
 from harmonia_lab.widgets.comm_routing import handle_where_asked
-from harmonia_lab.widgets.event_sources import Studio
+from harmonia_lab.widgets.event_sources import PanelLab
 from harmonia_lab.widgets.frontend import front_end, in_kernel
 from harmonia_lab.widgets.panel import PACER
-from harmonia_lab.widgets.view_model import ENDED
 
 __all__ = ["COLUMNS", "Monitor", "rows"]
 
 COLUMNS = ("Song", "Status", "Progress", "Step", "Began", "Took")
 
-Row = dict[str, Any]
+JobRow = dict[str, Any]
 
 
-def rows(jobs: Sequence[Job]) -> list[Row]:
+def rows(jobs: Sequence[Job]) -> list[JobRow]:
     """As JSON values, in the order given. Words are to be shown as text."""
     return [_row(job) for job in jobs]
 
 
-def _row(job: Job) -> Row:
+def _row(job: Job) -> JobRow:
     metadata = job.result.metadata if job.result is not None else None
     error = job.result.error if job.result is not None else None
     ended = job.status in ENDED
@@ -67,23 +66,23 @@ class _Table(anywidget.AnyWidget):
 class Monitor:
     """At the end of a cell it shows itself. Clicks cancel and retry."""
 
-    def __init__(self, studio: Studio, user: str | None = "local", limit: int = 20) -> None:
+    def __init__(self, lab: PanelLab, user: str | None = "local", limit: int = 20) -> None:
         """user: whose jobs; None: everybody's that this journal knows. limit: the newest so many."""
-        self._studio, self._user, self._limit = studio, user, limit
+        self._lab, self._user, self._limit = lab, user, limit
         self._notice = ""
         self._lock = threading.Lock()
         self.live = True
         self.widget = _Table()
         handle_where_asked(self.widget)
         self.widget.on_msg(self._clicked)
-        self._unsubscribe = studio.events.subscribe(self._heard)
+        self._unsubscribe = lab.events.subscribe(self._observe)
         self.paint()
         PACER.mark(self)
 
     def paint(self) -> None:
         with self._lock:
             if self.live:
-                jobs = self._studio.journal.jobs(self._user, self._limit)
+                jobs = self._lab.journal.jobs(self._user, self._limit)
                 self.widget.view = {"columns": COLUMNS, "rows": rows(jobs), "notice": self._notice}
 
     def close(self) -> None:
@@ -100,12 +99,12 @@ class Monitor:
             for row in self.widget.view["rows"]:
                 print(row["began"], row["status"], row["title"], row["took"], sep="  ")  # noqa: T201 - it is shown so
 
-    def _heard(self, event: FamilyEvent) -> None:
+    def _observe(self, event: FamilyEvent) -> None:
         if event.family == "job":
             PACER.mark(self)
 
     def _clicked(self, _widget: object, content: Any, _buffers: object) -> None:
-        command = {"cancel": self._studio.cancel, "retry": self._studio.retry}.get(content.get("ask"))
+        command = {"cancel": self._lab.cancel, "retry": self._lab.retry}.get(content.get("ask"))
         if command is not None:
             threading.Thread(target=self._obey, args=(command, str(content.get("id"))), daemon=True).start()
 

@@ -1,8 +1,8 @@
-"""`Panel`: one generation, live in a notebook, whoever makes it.
+"""`Panel`: one generation, live in a notebook, wherever it is made.
 
-Owns what happens between a room and a face: which state is shown when, what a click asks for, and the plain summary
-that each cell with a panel also carries. The words are `view_model.py`'s, the looks `live.py`'s and `plain.py`'s, the pace
-`throttle.py`'s.
+Owns what happens between an event source and a frontend: which state is shown when, what a click does, and the plain
+summary that each cell with a panel also carries. The words are `view_model.py`'s, the looks `live.py`'s and
+`plain.py`'s; `throttle.py` says how often it is drawn.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from IPython.display import display, publish_display_data
 from harmonia_lab.client.reconnect import Token
 from harmonia_lab.client.store import State
 from harmonia_lab.errors import ErrorCode, HarmoniaError, Refused
+from harmonia_lab.events.state import GenerationState
 from harmonia_lab.protocol.events import AudioPreview
-from harmonia_lab.protocol.models import SongMetadata
-from harmonia_lab.widgets.event_sources import Room, ServerRoom
+from harmonia_lab.protocol.models import ENDED, SongMetadata
+from harmonia_lab.widgets.event_sources import EventSource, ServerEvents
 from harmonia_lab.widgets.finished import FinishedSong, load
 from harmonia_lab.widgets.frontend import front_end, in_kernel
 from harmonia_lab.widgets.memory import memory_now
 from harmonia_lab.widgets.summary import EMPTY, Bundle, bundles
 from harmonia_lab.widgets.throttle import HEARTBEAT_S, Pacer
-from harmonia_lab.widgets.view_model import ENDED, Scene, View, follow, view
+from harmonia_lab.widgets.view_model import TokenRate, View, view
 
 __all__ = ["PACER", "Panel"]
 
@@ -83,20 +84,21 @@ class Panel:
 
         Raises Disconnected where there is no server, Refused where it refuses.
         """
-        self._open(ServerRoom(url, token, generation_id), plain)
+        self._open(ServerEvents(url, token, generation_id), plain)
 
     @classmethod
-    def over(cls, room: Room, *, plain: bool = False) -> Self:
+    def over(cls, source: EventSource, *, plain: bool = False) -> Self:
         panel = cls.__new__(cls)
-        panel._open(room, plain)  # noqa: SLF001 - our own
+        panel._open(source, plain)  # noqa: SLF001 - our own
         return panel
 
-    def _open(self, room: Room, plain: bool) -> None:
-        self._room, self._plain = room, plain
+    def _open(self, source: EventSource, plain: bool) -> None:
+        self._source, self._plain = source, plain
         self._lock = threading.RLock()
-        self._scene = Scene(room.generation_id)
+        self._state = GenerationState(source.generation_id)
+        self._rate, self._connection = TokenRate(), ""
         self._face: Face | None = None
-        self._memory, self._memory_at = "" if room.here else ELSEWHERE, 0.0
+        self._memory, self._memory_at = "" if source.local else ELSEWHERE, 0.0
         self._notice = ""
         self._end: object = None
         self._song = FinishedSong()
@@ -106,25 +108,31 @@ class Panel:
         """Set while it has ended and the summary stands in every cell."""
         self.live = True
         self.closed = False
-        room.enter(self._changed, self._preview)
+        source.start(self._changed, self._preview)
         PACER.mark(self)
 
     @property
     def view(self) -> View:
         """What it shows now, as one JSON value."""
         with self._lock:
-            return view(self._scene, memory=self._memory if self.live else "", notice=self._notice)
+            return view(
+                self._state,
+                connection=self._connection,
+                rate=self._rate,
+                memory=self._memory if self.live else "",
+                notice=self._notice,
+            )
 
     @property
     def metadata(self) -> SongMetadata | None:
         """What stage 1 wrote, or was given, once that is known."""
-        return self._scene.metadata
+        return self._state.metadata
 
     def observe(self, observer: Callable[[State], None]) -> Callable[[], None]:
         """As `Store.observe`, and at once with the present state; what the panel knows is up to date when the observer
         is called."""
-        leave = self._room.store.observe(observer)
-        observer(self._room.store.state)
+        leave = self._source.store.observe(observer)
+        observer(self._source.store.state)
         return leave
 
     @property
@@ -149,7 +157,7 @@ class Panel:
             return
         display(self.widget)  # type: ignore[no-untyped-call]  # IPython has no types here
         with self._lock:
-            shed = self._scene.status == "completed" and not self._song.audio
+            shed = self._state.status == "completed" and not self._song.audio
             shown = self.summary() if self.settled.is_set() and not shed else (EMPTY, EMPTY)
             self._cells.append((_show(shown[0]), _show(shown[1])))
             if self.settled.is_set() and shed:
@@ -170,18 +178,20 @@ class Panel:
 
     def close(self) -> None:
         """Hears and shows nothing any more. Idempotent."""
-        self._room.leave()
+        self._source.stop()
         with self._lock:
             self.live, self.closed = False, True
             if self._face is not None:
                 self._face.widget.close()
 
-    # What the room says, in any thread
+    # Events, in any thread
 
     def _changed(self, state: State) -> None:
         with self._lock:
-            self._scene = follow(self._scene, state, time.monotonic())
-            self.live = self._scene.status not in ENDED
+            self._state = state.generations.get(self._state.id, self._state)
+            self._rate = self._rate.after(self._state, time.monotonic())
+            self._connection = "" if state.connected else state.connection_error or ""
+            self.live = self._state.status not in ENDED
             if self.live:
                 self._end = None
                 self.settled.clear()
@@ -195,12 +205,12 @@ class Panel:
     # Drawing, in the pacer's thread
 
     def paint(self) -> None:
-        if self.live and self._room.here and time.monotonic() - self._memory_at >= HEARTBEAT_S:
+        if self.live and self._source.local and time.monotonic() - self._memory_at >= HEARTBEAT_S:
             self._memory, self._memory_at = memory_now(), time.monotonic()
         with self._lock:
             if self._face is not None:
                 self._face.show(self.view)
-            job = self._scene.job
+            job = self._state.job
             if self.live or job is None or self._end is job:
                 return
             self._end = job
@@ -210,9 +220,9 @@ class Panel:
     def _settle(self, end: object) -> None:
         """end: the job as it ended. Told to every cell, unless it is being tried again meanwhile."""
         song = FinishedSong()
-        if self._scene.status == "completed":
+        if self._state.status == "completed":
             try:
-                song = load(self._room.files())
+                song = load(self._source.files())
             except (HarmoniaError, OSError, soundfile.LibsndfileError) as error:
                 self._note(f"The song's files cannot be shown. {error}")
         with self._lock:
@@ -244,9 +254,9 @@ class Panel:
         self._note("")
         try:
             if what == "cancel":
-                self._room.cancel()
+                self._source.cancel()
             elif what == "retry":
-                self._room.retry()
+                self._source.retry()
             elif what == "file":
                 self._hand_over(name)
         except (HarmoniaError, OSError) as error:

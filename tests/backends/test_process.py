@@ -68,7 +68,7 @@ def test_a_song_is_the_same_made_here_or_there_and_so_is_all_that_is_heard_and_k
     assert [sorted(event) for event in there] == [sorted(event) for event in here]
     assert [event["audio_url"][:8] for event in there + here if "audio_url" in event] == ["file:///"] * 2
     assert lab.log.rows()[-1]["checksum"] == own.log.rows()[-1]["checksum"] == song.checksum
-    assert lab.journal.standing(song.generation_id).job.status == "completed"
+    assert lab.journal.state(song.generation_id).job.status == "completed"
 
 
 def test_its_handle_is_a_job_handle_that_can_be_awaited(lab):

@@ -3,7 +3,8 @@
 from hypothesis import strategies as st
 
 from harmonia_lab.errors import AudioError, MetadataError
-from harmonia_lab.events.job_family import JobView
+from harmonia_lab.events.event_log import EventLog
+from harmonia_lab.events.state import new_state
 from harmonia_lab.protocol import events as e
 from harmonia_lab.protocol.models import Instrument, Job, SongMetadata, SongRequest, utc_now
 
@@ -107,11 +108,31 @@ class Teller:
 
 def told_live(generation_id="g", ending="completed", **options):
     """Both families' events, in the order of their sending."""
-    view = JobView(job(generation_id), metadata=METADATA if options.get("given") else None)
-    return [
-        view.queued(position=0),
-        *(each for event in story(generation_id, ending, **options) for each in view.observe(event)),
-    ]
+    return logged(story(generation_id, ending, **options), given=options.get("given", False))
+
+
+def logged(story, *, given=False, state=None, position=0):
+    """Both families' events of `story`, as an event log publishes them. state: where an earlier attempt ended."""
+    published = []
+    state = state or new_state(job(story[0].generation_id if story else "g"), request(given=given))
+    log = EventLog(state, Unkept(), published.append)
+    log.queued(position, 0.0)
+    for event in story:
+        log(event)
+    return published
+
+
+def views(state):
+    """The guide's views of a store's state: what a journal's history brings back whole."""
+    names = ("active_generations", "completed_generations", "errors", "jobs", "positions", "connected")
+    return {name: getattr(state, name) for name in names}
+
+
+class Unkept:
+    """A journal that keeps nothing."""
+
+    def record(self, *events):
+        pass
 
 
 OPTIONS = st.fixed_dictionaries(

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError, MetadataError, StorageError
+from harmonia_lab.events.event_log import EventLog
+from harmonia_lab.events.state import new_state
 from harmonia_lab.generation.artifacts import SongFolder, read_record
 from harmonia_lab.generation.generation import Generation, Limits
 from harmonia_lab.generation.verify import check_folder
@@ -14,6 +16,7 @@ from harmonia_lab.protocol.events import LifecycleEvent, ProgressEvent
 from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.store.run_log import COLUMNS
 from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine, FakeMetadataEngine
+from tests.events.stories import Unkept, job
 
 
 class Run:
@@ -23,29 +26,29 @@ class Run:
         self.events, self.rows = [], []
         self.songs = tmp_path / "songs"
         self.metadata_engine, self.audio_engine = metadata or FakeMetadataEngine(), audio or FakeAudioEngine()
+        self._actions = {}
+        asked = (request or SongRequest(narrative="A story.", seconds=2, seed=7)).model_copy(
+            update={"generation_id": "g"}
+        )
         self.generation = Generation(
-            request or SongRequest(narrative="A story.", seconds=2, seed=7),
+            asked,
             metadata_engine=self.metadata_engine,
             audio_engine=self.audio_engine,
-            folder=lambda generation_id: SongFolder(self.songs, generation_id),
+            folder=SongFolder(self.songs, "g"),
             draw=lambda path, **_: path.write_bytes(b"picture"),
-            emit=self.events.append,
+            emit=EventLog(new_state(job(), asked), Unkept(), self._publish),
             log_row=self.rows.append,
             **options,
         )
 
+    def _publish(self, event):
+        if event.family == "generation":
+            self.events.append(event)
+            self._actions.pop(event.name, lambda: None)()
+
     def on(self, name, action):
         """Calls `action` when the event `name` is sent first."""
-        done = threading.Event()
-        keep = self.events.append
-
-        def emit(event):
-            keep(event)
-            if event.name == name and not done.is_set():
-                done.set()
-                action()
-
-        self.generation._emit._emit = emit
+        self._actions[name] = action
 
     @property
     def lifecycle(self):

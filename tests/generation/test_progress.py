@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmonia_lab.generation.progress import PHASES, Expectation, Overall, learn
+from harmonia_lab.generation.progress import PHASES, Expectation, OverallProgress, learn
 
 ROW = {
     "status": "completed",
@@ -34,7 +34,7 @@ def test_runs_of_other_models_teach_nothing():
 
 
 def test_a_skipped_stage_takes_no_time_and_no_share():
-    overall = Overall(expect([ROW], model=None))
+    overall = OverallProgress(expect([ROW], model=None))
     assert overall.at("render", 0.0).overall == 0.0
     assert overall.at("write", 1.0).overall == 100.0
 
@@ -42,20 +42,20 @@ def test_a_skipped_stage_takes_no_time_and_no_share():
 @given(st.lists(st.tuples(st.sampled_from(PHASES), st.floats(-1, 2)), max_size=40))
 def test_percentages_never_go_back_nor_leave_0_to_100(steps):
     now = [0.0]
-    overall = Overall(Expectation(10, 2, 1, 1), clock=lambda: now[0])
+    overall = OverallProgress(Expectation(10, 2, 1, 1), clock=lambda: now[0])
     last = {"metadata": 0.0, "audio": 0.0, "overall": 0.0}
     for phase, fraction in steps:
         now[0] += 0.5
-        standing = overall.at(phase, fraction)
+        estimate = overall.at(phase, fraction)
         stage = "metadata" if phase == "metadata" else "audio"
-        assert last[stage] <= standing.stage <= 100
-        assert last["overall"] <= standing.overall <= 100
-        assert standing.eta_s >= 0
-        last |= {stage: standing.stage, "overall": standing.overall}
+        assert last[stage] <= estimate.stage <= 100
+        assert last["overall"] <= estimate.overall <= 100
+        assert estimate.eta_s >= 0
+        last |= {stage: estimate.stage, "overall": estimate.overall}
 
 
 def test_each_stage_ends_at_100_and_the_whole_only_after_the_last():
-    overall = Overall(Expectation(10, 2, 1, 1))
+    overall = OverallProgress(Expectation(10, 2, 1, 1))
     ends = {phase: overall.at(phase, 1.0) for phase in PHASES}
     assert ends["metadata"].stage == ends["write"].stage == 100
     assert ends["metadata"].overall == pytest.approx(100 * 10 / 14, abs=0.01)
@@ -65,7 +65,7 @@ def test_each_stage_ends_at_100_and_the_whole_only_after_the_last():
 
 def test_the_estimate_follows_the_observed_pace():
     now = [0.0]
-    overall = Overall(Expectation(10, 2, 1, 1), clock=lambda: now[0])
+    overall = OverallProgress(Expectation(10, 2, 1, 1), clock=lambda: now[0])
     assert overall.at("metadata", 0.0).eta_s == 14
     now[0] = 20.0  # half of stage 1 took four times as long as expected
     eta = overall.at("metadata", 0.5).eta_s

@@ -7,7 +7,7 @@ import pytest
 
 from harmonia_lab import Lab
 from harmonia_lab.errors import ErrorCode, HarmoniaError
-from harmonia_lab.generation.song_loading import read_song
+from harmonia_lab.generation.artifacts import load_song
 from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine
 
 
@@ -19,7 +19,7 @@ def song(tmp_path):
 
 def test_a_song_read_back_is_the_song_that_was_made(song):
     assert len(song.stems) == 2
-    assert read_song(Path(song.directory), duration=song.duration) == song
+    assert load_song(Path(song.directory), duration=song.duration) == song
 
 
 def test_a_folder_without_a_whole_song_is_an_error_that_names_it(song, tmp_path):
@@ -29,5 +29,5 @@ def test_a_folder_without_a_whole_song_is_an_error_that_names_it(song, tmp_path)
     (folder / "run.json").write_text(json.dumps(record))
     for place in (folder, tmp_path):
         with pytest.raises(HarmoniaError, match=str(place)) as caught:
-            read_song(place, duration=1.0)
+            load_song(place, duration=1.0)
         assert caught.value.code is ErrorCode.NOT_FOUND

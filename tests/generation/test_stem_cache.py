@@ -9,7 +9,7 @@ import pytest
 from harmonia_lab.engines.base import Stem
 from harmonia_lab.errors import AudioError, StorageError
 from harmonia_lab.generation.artifacts import SongFolder, file_digest
-from harmonia_lab.generation.stem_cache import FinishedStems, stems_key
+from harmonia_lab.generation.stem_cache import StemCache, stems_key
 from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine
 from tests.audio_engines.musicgen.songs import plan
@@ -23,21 +23,21 @@ def stem(name="piano"):
 
 
 def test_a_stem_comes_back_to_the_last_bit(tmp_path):
-    FinishedStems(tmp_path / "finished", "key").keep(stem("electric piano"))
-    back = FinishedStems(tmp_path / "finished", "key").load()["electric piano"]
+    StemCache(tmp_path / "finished", "key").keep(stem("electric piano"))
+    back = StemCache(tmp_path / "finished", "key").load()["electric piano"]
     assert (back.name, back.role, back.sample_rate) == ("electric piano", "chords", 32_000)
     assert back.audio.dtype == np.float32
     assert np.array_equal(back.audio, LOUD)
 
 
 def test_stems_of_another_song_are_not_taken(tmp_path):
-    FinishedStems(tmp_path / "finished", "key").keep(stem())
-    assert FinishedStems(tmp_path / "finished", "another").load() == {}
-    assert FinishedStems(tmp_path / "nothing here", "key").load() == {}
+    StemCache(tmp_path / "finished", "key").keep(stem())
+    assert StemCache(tmp_path / "finished", "another").load() == {}
+    assert StemCache(tmp_path / "nothing here", "key").load() == {}
 
 
 def test_a_stem_that_was_cut_off_is_made_again(tmp_path):
-    finished = FinishedStems(tmp_path / "finished", "key")
+    finished = StemCache(tmp_path / "finished", "key")
     finished.keep(stem())
     finished.keep(stem("flute"))
     (tmp_path / "finished" / "chords" / "piano.wav").write_bytes(b"RIFF")

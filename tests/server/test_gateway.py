@@ -553,10 +553,10 @@ def test_fifty_cancels_at_random_moments_each_end_one_generation_once(tmp_path):
         threads = set(threading.enumerate())
         ended = asyncio.run(main(server))
         for generation_id, name in ended.items():
-            status = server.lab.journal.standing(generation_id).job.status
+            status = server.lab.journal.state(generation_id).job.status
             assert status == ("cancelled" if name == "generation-cancelled" else "completed")
         finished = sum(name == "audio-generation-complete" for name in ended.values())
         # A client hears of the end a moment before the worker has put everything away.
-        until(lambda: not server.lab.workshop._active, "the end of the last song")
+        until(lambda: not server.lab._local._jobs, "the end of the last song")
         until(lambda: left_behind() == ["harmonia-queue", "harmonia-worker-cpu"], "no thread but the queue's own")
         until(lambda: len(list(server.lab.songs.iterdir())) == finished, "no folder but those of finished songs")

@@ -33,8 +33,8 @@ def served(tmp_path_factory):
                 await ear.until("job:status", "audio-generation-complete")
 
         asyncio.run(main())
-        until(lambda: server.lab.journal.standing("done").job.status == "completed")
-        server.folder = server.lab.journal.standing("done").song.parent
+        until(lambda: server.lab.journal.state("done").job.status == "completed")
+        server.folder = server.lab.journal.state("done").song_path.parent
         yield server
 
 
@@ -59,7 +59,7 @@ def test_a_song_is_started_listed_shown_and_downloaded(served):
     status, headers, body = call(served, "POST", "/api/generations", json=STORY | {"generationId": "posted"})
     assert (status, headers["Location"]) == (202, "/api/generations/posted")
     assert json.loads(body) == {"ok": True, "generationId": "posted", "jobId": "posted"}
-    until(lambda: served.lab.journal.standing("posted").job.status == "completed")
+    until(lambda: served.lab.journal.state("posted").job.status == "completed")
     jobs = json.loads(call(served, "GET", "/api/generations")[2])["jobs"]
     assert {job["id"] for job in jobs} == {"done", "posted"}
     shown = json.loads(call(served, "GET", "/api/generations/done")[2])["snapshot"]
@@ -237,10 +237,10 @@ def test_a_song_is_cancelled_by_delete(tmp_path):
         assert call(server, "POST", "/api/generations", json=STORY | {"generationId": "g"})[0] == 202
         assert call(server, "DELETE", "/api/generations/g", user="bob")[0] == 404
         assert call(server, "DELETE", "/api/generations/g")[0] == 200
-        job = server.lab.journal.standing("g").job
+        job = server.lab.journal.state("g").job
         assert job.status in ("pending", "processing", "cancelled")
         gate.set()
-        until(lambda: server.lab.journal.standing("g").job.status == "cancelled")
+        until(lambda: server.lab.journal.state("g").job.status == "cancelled")
         assert call(server, "DELETE", "/api/generations/g")[0] == 200
         assert call(server, "GET", "/api/generations/g/audio")[0] == 404
 

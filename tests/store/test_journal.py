@@ -9,15 +9,16 @@ import stat
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harmonia_lab.errors import ErrorCode, InvalidRequest, StorageError
-from harmonia_lab.events.job_family import JobView
+from harmonia_lab.generation.recovery import fail_interrupted
 from harmonia_lab.store import journal as journal_module
 from harmonia_lab.store.journal import Journal
-from tests.events.stories import AUDIO_URL, METADATA, job, request, story, told_live
+from tests.events.stories import AUDIO_URL, METADATA, job, logged, request, story, told_live
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,7 +55,7 @@ def test_what_came_after_a_number_comes_back_as_it_was_in_order(journal, family)
 
 
 def test_an_unknown_id_has_nothing(journal):
-    assert (journal.replay("x", "job"), journal.standing("x"), journal.history("x")) == ([], None, [])
+    assert (journal.replay("x", "job"), journal.state("x"), journal.history("x")) == ([], None, [])
 
 
 DAMAGE = {
@@ -76,7 +77,7 @@ def test_a_damaged_generation_hides_no_other_and_is_named(path, kind, ending, ca
         database.execute(DAMAGE[kind])
         database.execute("UPDATE generations SET process = 'somebody-who-is-gone'")
     with contextlib.closing(Journal(path)) as journal:
-        journal.end_interrupted()
+        fail_interrupted(journal)
         assert "good" in [job.id for job in journal.jobs()]
         assert journal.history("good")
         with pytest.raises(StorageError, match="generation bad is damaged"):
@@ -93,23 +94,23 @@ def test_no_url_is_kept_and_the_file_comes_back(journal, path):
         kept += str(database.execute("SELECT job FROM generations").fetchall())
     database.close()
     assert "file:" not in kept
-    assert journal.standing("g").song == Path("/songs/a song/song.flac")
+    assert journal.state("g").song_path == Path("/songs/a song/song.flac")
     assert journal.jobs()[0].result.output_path == AUDIO_URL
 
 
 def test_where_a_generation_stands_is_known_at_once_and_after_reopening(path):
     journal = Journal(path)
     events = keep(journal, ending="in stage 2")
-    live = journal.standing("g")
+    live = journal.state("g")
     snapshot = live.snapshot().to_wire()
     assert (snapshot["status"], snapshot["stage"], snapshot["seq"], snapshot["jobSeq"]) == ("processing", "audio", 3, 2)
     assert snapshot["progress"]["event"] == "audio-generation-progress"
-    assert snapshot["progress"]["data"]["tick"] == live.tick == 6
-    assert (live.owner, live.metadata, live.request) == ("ann", METADATA, request())
+    assert snapshot["progress"]["data"]["tick"] == live.generation_cursor.tick == 6
+    assert (live.owner, live.metadata, journal.request("g")) == ("ann", METADATA, request())
     assert live.latest_progress() == [e for e in events if e.delivery == "progress"][-2:]
     journal.close()
     reopened = Journal(path)
-    assert reopened.standing("g") == live
+    assert reopened.state("g") == replace(live, writing=None)  # of progress, the journal keeps the latest alone
     reopened.close()
 
 
@@ -130,7 +131,7 @@ def test_an_id_is_used_once(journal):
     with pytest.raises(InvalidRequest, match="in use") as caught:
         journal.begin(job(user_id="bob"), request())
     assert caught.value.details == {"fields": ["generationId"]}
-    assert journal.standing("g").owner == "ann"
+    assert journal.state("g").owner == "ann"
 
 
 def test_a_gap_or_a_repetition_is_refused_and_leaves_no_trace(journal):
@@ -150,17 +151,14 @@ def test_a_gap_or_a_repetition_is_refused_and_leaves_no_trace(journal):
 
 def test_a_retry_numbers_on_and_is_kept_like_the_first_try(journal):
     keep(journal, ending="failed")
-    failed = journal.standing("g")
-    view = JobView(failed.job, metadata=failed.metadata, seq=failed.job_seq, tick=failed.job_tick)
-    again = [view.queued()]
-    journal.record(again[0])
-    assert journal.standing("g").snapshot().progress is None
-    for event in story(given=True, seq=failed.seq, tick=failed.tick):
-        again += view.observe(event)
-    journal.record(*again[1:])
-    assert journal.standing("g").job.status == "completed"
-    assert journal.replay("g", "job", failed.job_seq) == lifecycle(again, "job")
-    assert journal.replay("g", "generation", failed.seq) == lifecycle(again, "generation")
+    failed = journal.state("g")
+    queued, *rest = again = logged(story(given=True), state=failed)
+    journal.record(queued)
+    assert journal.state("g").snapshot().progress is None
+    journal.record(*rest)
+    assert journal.state("g").status == "completed"
+    assert journal.replay("g", "job", failed.job_cursor.seq) == lifecycle(again, "job")
+    assert journal.replay("g", "generation", failed.generation_cursor.seq) == lifecycle(again, "generation")
 
 
 def test_it_is_readable_by_its_user_alone(journal, path):
@@ -214,7 +212,7 @@ def test_two_processes_share_one_journal(path):
     journal = Journal(path)
     assert {j.status for j in journal.jobs()} == {"completed"}
     assert len(journal.jobs()) == 40
-    assert journal.end_interrupted() == []
+    assert fail_interrupted(journal) == []
     journal.close()
 
 
@@ -223,7 +221,7 @@ def test_what_was_told_before_a_kill_is_still_there_and_what_ran_is_ended(path, 
     writer = write(path, "killed", 1000, "in stage 2")
     told = [json.loads(writer.stdout.readline()) for _ in range(after)]
     watching = Journal(path)
-    assert watching.end_interrupted() == []  # it lives
+    assert fail_interrupted(watching) == []  # it lives
     os.kill(writer.pid, signal.SIGKILL)
     told += [json.loads(line) for line in writer.stdout]
     writer.wait()
@@ -233,18 +231,17 @@ def test_what_was_told_before_a_kill_is_still_there_and_what_ran_is_ended(path, 
     for said in told:
         replayed = journal.replay(said["generationId"], said["family"], said["seq"] - 1)[0].to_wire()
         assert replayed == {key: value for key, value in said.items() if key in replayed}
-    before = {j.id: journal.standing(j.id) for j in journal.jobs(limit=10_000)}
-    ended = journal.end_interrupted()
+    before = {j.id: journal.state(j.id) for j in journal.jobs(limit=10_000)}
+    ended = fail_interrupted(journal)
     assert set(ended) == before.keys() != set()
     for generation_id in ended:
-        was, now = before[generation_id], journal.standing(generation_id)
-        assert (now.job.status, now.seq, now.job_seq) == ("failed", was.seq + 1, was.job_seq + 2)
-        assert now.tick > was.tick + 1000
-        assert now.job_tick > was.job_tick + 1000
-        (error,) = journal.replay(generation_id, "generation", was.seq)
+        was, now = before[generation_id], journal.state(generation_id)
+        seqs = was.generation_cursor.seq, was.job_cursor.seq
+        assert (now.status, now.generation_cursor.seq, now.job_cursor.seq) == ("failed", seqs[0] + 1, seqs[1] + 2)
+        (error,) = journal.replay(generation_id, "generation", seqs[0])
         assert (error.error.code, error.error.recoverable, error.final) == ("INTERRUPTED", True, True)
-        assert [e.name for e in journal.replay(generation_id, "job", was.job_seq)] == ["job:failed", "job:status"]
-    assert journal.end_interrupted() == watching.end_interrupted() == []
+        assert [e.name for e in journal.replay(generation_id, "job", seqs[1])] == ["job:failed", "job:status"]
+    assert fail_interrupted(journal) == fail_interrupted(watching) == []
     watching.close()
     journal.close()
 
@@ -254,7 +251,7 @@ def test_two_that_start_at_once_end_it_once(path):
     keep(left, ending="in stage 1")
     left.close()
     journals, ended = [Journal(path) for _ in range(4)], []
-    threads = [threading.Thread(target=lambda j=journal: ended.extend(j.end_interrupted())) for journal in journals]
+    threads = [threading.Thread(target=lambda j=journal: ended.extend(fail_interrupted(j))) for journal in journals]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -265,17 +262,17 @@ def test_two_that_start_at_once_end_it_once(path):
         journal.close()
 
 
-def test_signs_of_life_do_not_pile_up(path):
+def test_the_files_of_exited_processes_do_not_pile_up(path):
     for _ in range(3):
         journal = Journal(path)
         keep(journal, f"g{_}", ending="in stage 1")
-        os.close(journal._process._fd)  # as a crash does: the lock goes, the file stays
-        journal._process._fd = -1
+        os.close(journal._liveness._fd)  # as a crash does: the lock goes, the file stays
+        journal._liveness._fd = -1
         journal.close()
     folder = path.with_name(f"{path.name}.processes")
     assert len(list(folder.iterdir())) == 3
     journal = Journal(path)
-    assert len(journal.end_interrupted()) == 3
+    assert len(fail_interrupted(journal)) == 3
     assert len(list(folder.iterdir())) == 1
     journal.close()
     assert list(folder.iterdir()) == []
@@ -304,7 +301,7 @@ def test_a_full_disk_is_said_and_what_could_not_be_kept_can_be_kept_later(journa
     with pytest.raises(StorageError) as caught:
         journal.record(started)
     assert caught.value.code is ErrorCode.STORAGE_FULL
-    assert journal.standing("g").seq == 0
+    assert journal.state("g").generation_cursor.seq == 0
     journal._writer.execute("PRAGMA max_page_count = 1000000")
     journal.record(started, *rest)
     for family in ("generation", "job"):

@@ -7,26 +7,26 @@ from hypothesis import strategies as st
 
 from harmonia_lab.client.store import ConnectionEstablished, ConnectionLost, State, reduce
 from harmonia_lab.errors import ErrorCode, MetadataError
-from harmonia_lab.events.job_family import JobView
+from harmonia_lab.events.state import GenerationState
 from harmonia_lab.protocol import events as e
-from harmonia_lab.widgets.view_model import Scene, follow, view
-from tests.events.stories import METADATA, OPTIONS, Teller, job, told_live
+from harmonia_lab.widgets.view_model import TokenRate, view
+from tests.events.stories import METADATA, OPTIONS, Teller, logged, told_live
 
 
-def watch(events, *, clock=float, scene=None):
-    """Every view on the way, and the scene at the end."""
-    scene = scene or Scene("g")
-    state, views = scene.state, []
+def watch(events, *, clock=float, state=None):
+    """Every view on the way, and the store's state at the end."""
+    state, rate, views = state or State(), TokenRate(), []
     for index, event in enumerate(events):
         state = reduce(state, event)
-        scene = follow(scene, state, clock(index))
-        views.append(view(scene))
-    return views, scene
+        generation = state.generations.get("g", GenerationState("g"))
+        rate = rate.after(generation, clock(index))
+        connection = "" if state.connected else state.connection_error or ""
+        views.append(view(generation, connection=connection, rate=rate))
+    return views, state
 
 
 def live(teller):
-    seen = JobView(job("g"))
-    return [seen.queued(position=0), *(each for event in teller.told for each in seen.observe(event))]
+    return logged(teller.told)
 
 
 @given(OPTIONS)
@@ -135,15 +135,10 @@ def test_a_failure_says_why_what_was_tried_and_what_a_retry_keeps():
 
 
 def test_a_retry_begins_the_bars_again_and_forgets_the_failure():
-    views, scene = watch(told_live(ending="failed"))
+    views, state = watch(told_live(ending="failed"))
     assert "lyrics are kept" in views[-1]["plan"] or not views[-1]["canRetry"]
-    again = JobView(
-        scene.job,
-        metadata=METADATA,
-        seq=scene.state.cursors["job", "g"].seq,
-        tick=scene.state.cursors["job", "g"].tick,
-    )
-    queued = watch([again.queued(position=2)], scene=scene)[0][-1]
+    again = logged([], state=state.generations["g"], position=2)
+    queued = watch(again, state=state)[0][-1]
     assert (queued["status"], queued["headline"]) == ("pending", "Waiting for its turn: 2 before it")
     assert queued["overall"] == 0
     assert queued["title"] == METADATA.title
@@ -152,10 +147,10 @@ def test_a_retry_begins_the_bars_again_and_forgets_the_failure():
 
 def test_a_lost_connection_is_said_and_forgotten_once_it_is_back():
     events = [ConnectionEstablished(), *told_live(ending="in stage 1"), ConnectionLost("transport close")]
-    views, scene = watch(events)
+    views, state = watch(events)
     assert views[0]["connection"] == ""
     assert views[-1]["connection"] == "Not connected (transport close); trying again."
-    assert watch([ConnectionEstablished()], scene=scene)[0][-1]["connection"] == ""
+    assert watch([ConnectionEstablished()], state=state)[0][-1]["connection"] == ""
 
 
 @given(st.randoms(use_true_random=False), OPTIONS)
@@ -167,5 +162,5 @@ def test_events_that_come_twice_or_too_early_show_nothing_else(random, options):
 
 
 def test_before_anything_is_known_there_is_a_view_already():
-    shown = view(Scene("g", State()))
+    shown = view(GenerationState("g"))
     assert (shown["status"], shown["overall"], shown["chips"]) == ("pending", 0.0, [])

@@ -1,0 +1,197 @@
+"""`IsolatedServer`: a server in a process of its own, as the kernel sees it.
+
+Owns that process, the kernel's connection to it, and the thread that reads its events. It has the face of
+`server.server_thread.Server`. The songs that the kernel has it make are `process.py`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import logging
+import secrets
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from harmonia_lab.backends.base import LOCAL_USER
+from harmonia_lab.backends.serve_settings import LabSettings, ServeSettings
+from harmonia_lab.backends.server_process import Child
+from harmonia_lab.client import Backoff, BlockingClient
+from harmonia_lab.errors import Disconnected, HarmoniaError, InvalidRequest
+from harmonia_lab.protocol.events import FamilyEvent
+from harmonia_lab.server.auth import KEY_BYTES
+from harmonia_lab.server.server_thread import new_tokens
+from harmonia_lab.server.settings import ServerSettings
+from harmonia_lab.store.metrics import Readings
+
+__all__ = ["IsolatedServer"]
+
+START_S = 120.0
+"""Its imports take 2 s on an idle machine."""
+STOP_S = 5.0
+ANSWER_S = 60.0
+"""For an answer to the kernel while the process lives: it may be loading a model."""
+
+_log = logging.getLogger(__name__)
+
+
+class IsolatedServer:
+    """A server in another process. `url`, `token(user)`, `metrics()`, `stop()`, as those of the server in the kernel."""
+
+    def __init__(
+        self,
+        lab: LabSettings,
+        settings: ServerSettings,
+        *,
+        on_event: Callable[[FamilyEvent], None],
+        on_exit: Callable[[], None],
+    ) -> None:
+        """Start the process, and return once it listens. lab: with its home. on_event: gets each event of the user
+        "local"'s songs, in order, in one thread. on_exit: called once, in that thread, when no more will come.
+
+        Raises InvalidRequest where the port is taken or a setting can't be used, StorageError where `home` can't.
+        """
+        assert lab.home is not None
+        self.settings = settings
+        self._on_event, self._on_exit = on_event, on_exit
+        child_settings = replace(settings, owner_key=secrets.token_hex(KEY_BYTES))
+        self._tokens = new_tokens(child_settings, Path(lab.home))
+        self._trust = _trust(settings)
+        self._client: BlockingClient | None = None
+        self._reader: threading.Thread | None = None
+        self._child = Child(ServeSettings(lab=lab, server=child_settings).model_dump_json(), self._child_has_exited)
+        try:
+            introduction = self._child.introduction(START_S)
+            self.url: str = introduction["url"]
+            self.local_url: str = introduction["localUrl"]
+            self._client = self._connected()
+            self._reader = threading.Thread(
+                target=self._read, args=(self._client.everything(),), name="harmonia-isolated-events", daemon=True
+            )
+        except BaseException as error:
+            exited = self._child.ended
+            self._child.end(0.0)
+            if exited and isinstance(error, Disconnected):
+                raise self._child.obituary() from None
+            raise
+        self.running = True
+        self._reader.start()
+        _log.info("Serving at %s, in process %d.", self.url, self._child.pid)
+
+    running = False
+
+    def token(self, user: str = LOCAL_USER, roles: tuple[str, ...] = (), ttl: float = 3600.0) -> str:
+        """Return a token with which a client connects as `user`. ttl: seconds. roles: ("admin",) sees everybody's jobs.
+
+        The kernel's own songs belong to the user "local".
+        """
+        return self._tokens.issue(user, tuple(roles), ttl)
+
+    @property
+    def client(self) -> BlockingClient:
+        """The kernel's connection."""
+        assert self._client is not None
+        return self._client
+
+    def exit_error(self) -> Disconnected:
+        """Return the error that says why the process exited."""
+        return self._child.obituary()
+
+    def metrics(self) -> Readings:
+        """Return the guide's metrics of the other process; the kernel is one of its connections.
+
+        Raises Disconnected where the process doesn't answer.
+        """
+        address = urlsplit(self.local_url)
+        assert address.hostname is not None
+        if self._trust is None:
+            connection = http.client.HTTPConnection(address.hostname, address.port, timeout=ANSWER_S)
+        else:
+            connection = http.client.HTTPSConnection(
+                address.hostname, address.port, timeout=ANSWER_S, context=self._trust
+            )
+        with contextlib.closing(connection):
+            try:
+                connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {self._own_token()}"})
+                return Readings.of_text(connection.getresponse().read().decode())
+            except (OSError, http.client.HTTPException, KeyError):
+                raise Disconnected(
+                    "The isolated server did not answer with its metrics.", hint="Is it running?"
+                ) from None
+
+    def stop(self) -> None:
+        """Disconnect the clients and end the process. Idempotent."""
+        self.running = False
+        self.client.disconnect()  # before the process ends: the client would try to connect again
+        self._child.end(STOP_S)
+        reader = self._reader
+        # A listener that calls this from the reading thread can't wait for that thread.
+        if reader is not None and reader is not threading.current_thread():
+            deadline = time.monotonic() + STOP_S
+            while reader.is_alive() and time.monotonic() < deadline:
+                reader.join(0.05)
+
+    def __repr__(self) -> str:
+        return f"IsolatedServer({self.url if self.running else 'stopped'})"
+
+    def _read(self, events: Iterator[FamilyEvent]) -> None:
+        """Hand on events until the connection is given up, which is when the process has exited."""
+        with contextlib.suppress(HarmoniaError):
+            for event in events:
+                try:
+                    self._on_event(event)
+                except Exception:  # noqa: BLE001 - one event's defect must not keep the others from their listeners
+                    _log.exception("%s of generation %s could not be handed on.", event.name, event.generation_id)
+        self.running = False
+        self._child.end(STOP_S)
+        self._on_exit()
+
+    def _child_has_exited(self) -> None:
+        expected, self.running = not self.running, False
+        if not expected:
+            _log.warning("%s", self._child.obituary())
+        if self._client is not None:
+            self._client.disconnect()
+
+    def _connected(self) -> BlockingClient:
+        client = BlockingClient(
+            self.local_url,
+            path=self.settings.path,
+            ack_timeout_s=ANSWER_S,
+            backoff=Backoff(0.05, 1.0),
+            session=partial(_session, self._trust),
+        )
+        self._client = client  # set before it connects: when the process exits, `_child_has_exited` disconnects it
+        client.connect(self._own_token)
+        client.subscribe_to_user_jobs()
+        return client
+
+    def _own_token(self) -> str:
+        return self._tokens.owner_token(LOCAL_USER)
+
+
+def _session(trust: ssl.SSLContext | None) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=True if trust is None else trust))
+
+
+def _trust(settings: ServerSettings) -> ssl.SSLContext | None:
+    """Return a context that trusts the server's certificate and no other, for any host name: the kernel connects by loopback."""
+    if settings.certificate is None:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=str(settings.certificate))
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidRequest(
+            f"The certificate {settings.certificate} cannot be used: {error}.", details={"fields": ["certificate"]}
+        ) from None
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.check_hostname = False
+    return context
