@@ -172,21 +172,22 @@ class Lab:
         *,
         audio: str | AudioEngine | None = None,
         out: Path | str | None = None,
-        user: str = "local",
+        user: str = LOCAL_USER,
         limits: QueueLimits | None = None,
+        here: bool = False,
     ) -> JobHandle:
-        """`submit`, with the request as one value. user: the song's owner; users take turns.
+        """`submit`, with the request as one value. user: the song's owner; users take turns. here: make it in this
+        process, also while an isolated server makes the other songs.
 
         Raises InvalidRequest where the generation's id is taken, or for an option that an isolated server can't be
         given; Refused (QUEUE_FULL) beyond `limits`.
         """
-        return self._submit(self._current, request, audio=audio, out=out, user=user, limits=limits)
-
-    def submit_here(
-        self, request: SongRequest, *, audio: str | AudioEngine | None = None, out: Path | str | None = None
-    ) -> JobHandle:
-        """`submit_request` to this process, also while an isolated server makes the other songs."""
-        return self._submit(self._local, request, audio=audio, out=out)
+        backend = self._local if here else self._current
+        options: dict[str, Any] = {"audio": audio, "out": out}
+        check_options(backend, options | {"limits": limits, "user": None if user == LOCAL_USER else user})
+        job = backend.submit(request, user=user, limits=limits, **options)
+        self._options[job.id] = options
+        return job
 
     def cancel(self, generation_id: str) -> None:
         """Ask a song to stop. Does nothing if it was asked before.
@@ -224,20 +225,6 @@ class Lab:
     def _backend_of(self, generation_id: str) -> Backend:
         """Return the backend that works at the generation, or else the one that gets new songs."""
         return next((backend for backend in self._backends if backend.owns(generation_id)), self._current)
-
-    def _submit(
-        self,
-        backend: Backend,
-        request: SongRequest,
-        *,
-        user: str = LOCAL_USER,
-        limits: QueueLimits | None = None,
-        **options: Any,
-    ) -> JobHandle:
-        check_options(backend, options | {"limits": limits, "user": None if user == LOCAL_USER else user})
-        job = backend.submit(request, user=user, limits=limits, **options)
-        self._options[job.id] = options
-        return job
 
     def batch(self, rows: Rows, out: Path | str, *, say: Callable[[str], None] | None = None) -> BatchReport:
         """Makes the songs of a table, one after the other, in `out`: what is there already is kept, what fails stops
@@ -429,7 +416,7 @@ class Lab:
             again = Path(scratch) / "song"
             engine = audio_again(record["engines"]["audio"])
             try:
-                self.submit_here(request, audio=engine, out=again).result()
+                self.submit_request(request, audio=engine, out=again, here=True).result()
             finally:
                 if not isinstance(engine, str):
                     self._audio_engines.forget(engine)  # set as the record says: not what this lab's users asked for

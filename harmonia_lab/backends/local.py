@@ -95,7 +95,10 @@ class LocalBackend:
             now = utc_now()
             job = Job(id=generation_id, user_id=user, created_at=now, updated_at=now)
             state = new_state(job, request)
-            return self._launch(request, state, engine, folder, lambda: self._journal().begin(job, request))
+            made = self._make_job(request, state, engine, folder)
+            self._journal().begin(job, request)
+            self._queue.submit(self._tracked(made), user=user)
+            return made.handle
 
     def retry(
         self,
@@ -118,7 +121,10 @@ class LocalBackend:
             request = self._journal().request(generation_id).model_copy(update={"metadata": state.metadata})
             folder = self._folder(generation_id, out)
             engine = self._audio_engines.get(audio, request.audio_model)
-            return self._launch(request, state, engine, folder, folder.resume)
+            made = self._make_job(request, state, engine, folder)
+            folder.resume()
+            self._queue.submit(self._tracked(made), user=state.owner)
+            return made.handle
 
     def cancel(self, generation_id: str) -> bool:
         job = self._jobs.get(generation_id)
@@ -162,22 +168,12 @@ class LocalBackend:
     def _folder(self, generation_id: str, out: Path | str | None) -> SongFolder:
         return SongFolder(self._songs, generation_id, Path(out) if out is not None else None)
 
-    def _launch(
-        self,
-        request: SongRequest,
-        state: GenerationState,
-        engine: AudioEngine,
-        folder: SongFolder,
-        commit: Callable[[], object],
-    ) -> JobHandle:
-        """commit: called once nothing can fail any more for what the request asks."""
+    def _make_job(
+        self, request: SongRequest, state: GenerationState, engine: AudioEngine, folder: SongFolder
+    ) -> _LocalJob:
         handle = JobHandle(self, state.id, state, self._panel)
-
-        def publish(event: FamilyEvent) -> None:
-            self._publish(event)
-            handle.observe(event)  # last: a caller that waits for the job has had every event when it goes on
-
-        log = EventLog(state, self._journal(), publish)
+        # The handle comes last: a caller that waits for the job goes on once every other listener had the event.
+        log = EventLog(state, self._journal(), self._publish, handle.observe)
         generation = Generation(
             request,
             metadata_engine=self._metadata_engine,
@@ -190,11 +186,12 @@ class LocalBackend:
             limits=self._limits,
             user_id=state.owner,
         )
-        commit()
-        job = self._jobs[state.id] = _LocalJob(generation, log, handle)
-        handle.when_done(lambda: self._forget(job))
-        self._queue.submit(job, user=state.owner)
-        return handle
+        return _LocalJob(generation, log, handle)
+
+    def _tracked(self, job: _LocalJob) -> _LocalJob:
+        self._jobs[job.handle.id] = job
+        job.handle.when_done(lambda: self._forget(job))
+        return job
 
     def _forget(self, job: _LocalJob) -> None:
         self._queue.remove(job)
@@ -224,12 +221,10 @@ class _LocalJob:
         try:
             self.generation.run()
         except HarmoniaError:
-            pass  # the handle has it from the event that ended the generation
+            pass  # the handle has it from the event that ends the generation, which another thread may be emitting
         except Exception as error:  # noqa: BLE001 - a defect in how one song ends must not stop the next song
             _log.exception("A defect: generation %s did not end as it should.", self.handle.id)
             self.handle.fail(_defect(f"{type(error).__name__}: {error}"))
-        finally:
-            self.handle.fail(_defect("it ended without an event"))  # does nothing once the handle is resolved
 
 
 def _defect(what: str) -> HarmoniaError:

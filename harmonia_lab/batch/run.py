@@ -163,7 +163,7 @@ def _make(lab: Lab, request: SongRequest, audio: str | None, folder: Path, tell:
     for pattern in (f".{folder.name}.partial-*", f"{folder.name}.partial-*"):
         for part in folder.parent.glob(pattern):
             shutil.rmtree(part, ignore_errors=True)
-    job = lab.submit_here(request, audio=audio, out=folder)
+    job = lab.submit_request(request, audio=audio, out=folder, here=True)
     try:
         _watch(job, folder, tell)
         job.result()

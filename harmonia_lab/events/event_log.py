@@ -38,15 +38,17 @@ class EventLog:
     Nothing follows an event that ends the generation: what is emitted after it is dropped.
     """
 
-    def __init__(self, state: GenerationState, journal: EventJournal, publish: Callable[[FamilyEvent], None]) -> None:
-        """state: where the generation is, in the journal as well. publish: called for each event of both families, in
-        order, one at a time, once the journal has it."""
+    def __init__(
+        self, state: GenerationState, journal: EventJournal, *listeners: Callable[[FamilyEvent], object]
+    ) -> None:
+        """state: where the generation is, in the journal as well. listeners: each is called with every event of both
+        families, in order, one at a time, once the journal has it."""
         if state.failure is not None and state.failure.error.code == ErrorCode.INTERRUPTED:
             state = replace(
                 state, generation_cursor=_beyond(state.generation_cursor), job_cursor=_beyond(state.job_cursor)
             )
         self._state = state
-        self._journal, self._publish = journal, publish
+        self._journal, self._listeners = journal, listeners
         self._lock = threading.RLock()
         self._announced = self._closed = False
         self._unsaved: list[FamilyEvent] = []
@@ -108,7 +110,8 @@ class EventLog:
                 _log.warning("Events can't be replayed for now. %s", error)
             self._unsaved += [event for event in events if event.delivery == "lifecycle"]
         for event in events:
-            self._publish(event)
+            for listener in self._listeners:
+                listener(event)
 
 
 def _beyond(cursor: Cursor) -> Cursor:

@@ -168,6 +168,7 @@ class Generation:
                 code=ErrorCode.INTERNAL,
                 hint="Please report it, with what `HARMONIA_DEBUG=1 harmonia song …` prints.",
             )
+            _release_frames(error)
             self._end_failed(wrapped)
             raise wrapped from error
         finally:

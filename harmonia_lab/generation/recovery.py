@@ -51,8 +51,6 @@ def fail_interrupted(journal: Journal) -> list[str]:
     ended = []
     for state in journal.interrupted():
         error = ErrorInfo.of(interrupted_error())
-        EventLog(state, journal, lambda _: None)(
-            GenerationError(generation_id=state.id, error=error, stage=state.stage, final=True)
-        )
+        EventLog(state, journal)(GenerationError(generation_id=state.id, error=error, stage=state.stage, final=True))
         ended.append(state.id)
     return ended
