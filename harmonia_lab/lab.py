@@ -54,10 +54,10 @@ __all__ = ["CANCEL_GRACE_S", "Lab"]
 _log = logging.getLogger(__name__)
 
 SUMMARY_S = 10.0
-"""How long a cell that composed waits for its summary: a copy of the sound is encoded for it."""
+"""Seconds that a cell which composed waits for its summary, for which a copy of the sound is encoded."""
 
 CANCEL_GRACE_S = 0.25
-"""How long an interrupt waits for the worker to stop by itself before the song is ended without it."""
+"""Seconds that an interrupt waits for the worker to stop by itself, before the song is ended without it."""
 
 
 class Lab:
@@ -79,7 +79,7 @@ class Lab:
         home: Path | str | None = None,
         limits: Limits | None = None,
     ) -> None:
-        """metadata: "auto" (Ollama where one answers and has a model, else the embedded model), "ollama", "embedded",
+        """metadata: "auto" (Ollama where a server answers and has a model, else the embedded model), "ollama", "embedded",
         or an engine of your own. model: the language model's name. audio: "auto" (MusicGen
         where audio_model or audio_settings is given, else the sketch), "sketch", "musicgen", or an engine of your own.
         audio_model: a MusicGen model's name or folder. audio_settings: MusicGen's, by the names in
@@ -87,7 +87,7 @@ class Lab:
         songs: the folder that songs go to. home: where the run log lives (default: HARMONIA_HOME, or the per-user state
         folder).
 
-        Raises InvalidRequest for an unknown engine name, MetadataError where the engine asked for can't be had.
+        Raises InvalidRequest for an unknown engine name, MetadataError where that engine isn't available.
         """
         self.songs = Path(songs)
         self.home = Path(home) if home is not None else home_folder()
@@ -145,11 +145,11 @@ class Lab:
         out: Path | str | None = None,
         generation_id: str | None = None,
     ) -> JobHandle:
-        """Starts a song in the background and returns at once.
+        """Start a song in the background, and return at once.
 
-        seconds: 1…600. seed: 0…2³²−1; drawn where None. metadata: skips stage 1, and stands for bpm, key, genre and
-        instruments. audio: another engine for this song.
-        out: this song's own folder (default: `<songs>/<title>-<id>`). generation_id: a name of your own for it.
+        seconds: 1…600. seed: 0…2³²−1; drawn where None. metadata: replaces stage 1, and bpm, key, genre and
+        instruments with it. audio: another engine for this song.
+        out: this song's own folder (default: `<songs>/<title>-<id>`). generation_id: your own id for the generation.
 
         Raises InvalidRequest before anything starts.
         """
@@ -227,14 +227,14 @@ class Lab:
         return next((backend for backend in self._backends if backend.owns(generation_id)), self._current)
 
     def batch(self, rows: Rows, out: Path | str, *, say: Callable[[str], None] | None = None) -> BatchReport:
-        """Makes the songs of a table, one after the other, in `out`: what is there already is kept, what fails stops
-        nobody else. `out` gets `report.json` and `listen.html`, on which variants are compared by ear.
+        """Make the songs of a table, one after the other, in `out`. Songs that `out` has already are kept, and a song that
+        fails stops no other. `out` gets `report.json`, and `listen.html` to compare variants by ear.
 
         rows: a .csv or .jsonl file, or mappings; columns as `harmonia_lab.batch.COLUMNS`. say: gets one line for each
         stage (default: standard error).
 
         Raises InvalidRequest for a table that can't be read, StorageError where `out` can't be written or another batch
-        is at work in it. An interrupt cancels the song that is being made, and gets through.
+        is writing to it. An interrupt cancels the song that is being made, and is raised again.
         """
         from harmonia_lab.batch import run_batch  # noqa: PLC0415 - only where there are many
 
@@ -250,18 +250,18 @@ class Lab:
         say: Callable[[str], None] | None = None,
         **fields: Any,
     ) -> BatchReport:
-        """A batch of every narrative with every seed and audio engine. fields: the other columns, the same for all.
+        """Make a batch of every narrative with every seed and audio engine. fields: the other columns, the same for all.
 
-        out: by default a folder in `songs` named after what is asked for, so that a cell that runs again goes on.
+        out: by default a folder in `songs` named after the digest of the table, so that a cell that runs again continues.
         """
         from harmonia_lab.batch import run_sweep  # noqa: PLC0415 - as above
 
         return run_sweep(self, narratives, seeds=seeds, audio=audio, out=out, say=say, **fields)
 
     def engines_for(self, request: SongRequest, audio: str | AudioEngine | None = None) -> dict[str, Any]:
-        """What `request` would be made with, as far as it was chosen: names of engines and models, settings.
+        """Return what `request` would be made with, as far as it was chosen: names of engines and models, settings.
 
-        Raises InvalidRequest for an unknown engine, the engine's error where it can't be had.
+        Raises InvalidRequest for an unknown engine, the engine's error where it isn't available.
         """
         engine = self._audio_engines.get(audio, request.audio_model)
         record = engine.record()
@@ -271,18 +271,18 @@ class Lab:
         return {"metadata": None if request.metadata else stage_1, "audio": stage_2}
 
     def offers(self) -> tuple[str, str]:
-        """Names of the language model and of the audio model that songs are made with."""
+        """Return the names of the language model and of the audio model that songs are made with."""
         return self.metadata_engine.model, str(self.audio_engine.record().get("model") or self.audio_engine.name)
 
     def serve(
         self, settings: ServerSettings | None = None, *, isolated: bool = False, **options: Any
     ) -> Server | IsolatedServer:
-        """Starts the Socket.IO and HTTP server in the background and returns at once.
+        """Start the Socket.IO and HTTP server in the background, and return at once.
 
-        isolated: in a process of its own, which makes the songs from then on, this lab's too; it goes on answering
-        while a cell holds the interpreter. Songs that were begun before are finished here.
+        isolated: in a process of its own, which makes the songs from then on, this lab's too; it answers clients
+        while a cell holds the interpreter. Songs that began before are finished here.
         options: fields of `ServerSettings`: host ("127.0.0.1"), port (3333; 0 lets the system choose), …
-        A cell that runs again gets the server that is running, where nothing else is asked for.
+        A cell that runs again gets the server that is running, if it asks for the same settings.
 
         Raises InvalidRequest where the port is taken, this lab serves with other settings already, or an isolated one
         would have to use an engine that is an object; RuntimeError once the lab is closed.
@@ -319,8 +319,8 @@ class Lab:
         return backend.server
 
     def panel(self, generation_id: str, *, plain: bool = False) -> Panel:
-        """A live view of any generation in the journal, for a notebook: of one that runs, of one that has ended, of one
-        from before a restart of the kernel. plain: for a front end without anywidget.
+        """Return a live view of a generation in the journal, for a notebook: one that runs, has ended, or is from before a
+        restart of the kernel. plain: for a front end without anywidget.
 
         Raises Refused (NOT_FOUND) for an unknown id.
         """
@@ -333,21 +333,21 @@ class Lab:
         return panel
 
     def monitor(self, user: str | None = "local") -> Monitor:
-        """The latest jobs in one live table, for a notebook. user: whose; None: everybody's."""
+        """Return the latest jobs in one live table, for a notebook. user: their owner; None for all users."""
         from harmonia_lab.widgets.monitor import Monitor  # noqa: PLC0415 - as above
 
         return Monitor(self, user)
 
     def form(self) -> ComposeForm:
-        """A form for a request, for a notebook."""
+        """Return a form for a request, for a notebook."""
         from harmonia_lab.widgets.compose import ComposeForm  # noqa: PLC0415 - as above
 
         return ComposeForm(self, AUDIO_ENGINES)
 
     def compose(self, narrative: str = "", *, progress: bool = True, **options: Any) -> Song:
-        """Makes a song and waits for it, with a progress bar. `options` are those of `submit`.
+        """Make a song and wait for it, with a progress bar. `options` are those of `submit`.
 
-        An interrupt cancels the song and is raised again. Raises the HarmoniaError that ended it.
+        An interrupt cancels the song and is raised again. Raises the HarmoniaError that ended the song.
         """
         return self._wait(self.submit(narrative, **options), progress=progress)
 
@@ -368,7 +368,7 @@ class Lab:
             raise
 
     def verify(self, folder: Path | str, *, rerun: bool = False) -> Verification:
-        """Compares a song's files with its record; with `rerun`, makes the song again and compares that instead.
+        """Compare a song's files with its record; with `rerun`, make the song again and compare that instead.
 
         Raises HarmoniaError (NOT_FOUND) where the folder holds no song.
         """
@@ -403,7 +403,7 @@ class Lab:
         return f"Lab(metadata={stage_1}, audio={self.audio_engine.name}, songs={self.songs})"
 
     def _rerun(self, folder: Path, notes: list[str]) -> Verification:
-        """Makes the recorded song again in a folder of its own, and compares the records."""
+        """Make the recorded song again in a temporary folder, and compare the records."""
         record = read_record(folder)
         request = SongRequest.model_validate(record["request"] | {"generationId": None})
         recorded = record["engines"]["metadata"]["engine"]
@@ -419,10 +419,10 @@ class Lab:
                 self.submit_request(request, audio=engine, out=again, here=True).result()
             finally:
                 if not isinstance(engine, str):
-                    self._audio_engines.forget(engine)  # set as the record says: not what this lab's users asked for
+                    self._audio_engines.forget(engine)  # it has the record's settings, not this lab's
             return compare_records(record, read_record(again), folder)
 
 
 REPEATABLE_ENGINES = ("embedded",)
-"""Metadata engines that write the same bytes again on the same machine. A remote Ollama batches, updates and rounds as
-it likes."""
+"""Metadata engines that write the same bytes again on the same machine. An Ollama server may batch, update and round
+otherwise."""

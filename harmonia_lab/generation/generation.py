@@ -92,7 +92,6 @@ class Generation:
         self._stage: StageName = "metadata" if request.metadata is None else "audio"
         self._attempt_number = 1
         self._written: MetadataResult | None = None
-        self._started_at = utc_now()
         self._clock = time.perf_counter()
         self._cpu = cpu_seconds()
         audio_record = audio_engine.record()

@@ -110,7 +110,7 @@ class JobHandle:
             return False
 
     def wait(self, timeout: float | None = None) -> bool:
-        """True when it has ended. timeout: seconds; None waits for ever. An interrupt gets through."""
+        """Wait until the job has ended, and return whether it has. timeout: seconds; None: no limit. An interrupt is raised."""
         remaining = timeout
         while not self._done.is_set() and (remaining is None or remaining > 0):
             step = POLL_S if remaining is None else min(POLL_S, remaining)
@@ -119,7 +119,7 @@ class JobHandle:
         return self._done.is_set()
 
     def result(self, timeout: float | None = None) -> Song:
-        """The song. Raises the HarmoniaError that ended it (Cancelled included), or TimeoutError after `timeout` s."""
+        """Return the song. Raises the HarmoniaError that ended it (Cancelled included), or TimeoutError after `timeout` s."""
         if not self.wait(timeout):
             raise TimeoutError(f"Generation {self.id} has not ended within {timeout:g} s.")
         if self._error is not None:
@@ -135,18 +135,18 @@ class JobHandle:
         ended = asyncio.Event()
 
         def wake() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed: its coroutines have ended
                 loop.call_soon_threadsafe(ended.set)
 
         self.when_done(wake)
         while not ended.is_set():
-            # A kernel notices an interrupt of the cell that waits here when its loop turns, and not before.
+            # A kernel raises the interrupt of a waiting cell when its loop turns, and not before.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), POLL_S)
         return self.result()
 
     def when_done(self, callback: Callable[[], None]) -> None:
-        """Calls it once, when this has ended; at once where it has."""
+        """Call `callback` once, when the job has ended; at once if it has."""
         with self._lock:
             if not self._done.is_set():
                 self._callbacks.append(callback)
