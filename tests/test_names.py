@@ -37,12 +37,10 @@ def classes_and_aliases(tree):
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
             yield node.name
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            if is_alias(node.targets[0].id, node.value):
-                yield node.targets[0].id
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            if is_alias(node.target.id, node.value):
-                yield node.target.id
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            if isinstance(target, ast.Name) and is_alias(target.id, node.value):
+                yield target.id
 
 
 def snake(name):
