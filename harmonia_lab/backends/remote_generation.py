@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from harmonia_lab.client.streams import is_end
 from harmonia_lab.errors import Cancelled, ErrorCode, HarmoniaError, Refused, error_of
 from harmonia_lab.generation.generation import Status
 from harmonia_lab.generation.song_loading import read_song
@@ -64,7 +63,7 @@ class RemoteGeneration:
             self._error = _timeout(event)
         elif isinstance(event, GenerationCancelled) and event.reason != "timeout":
             self._error = Cancelled()
-        if is_end(event):
+        if event.ends:
             self._open.discard(event.family)  # after a cut, one family may have caught up before the other
             self.over = not self._open
         return True
