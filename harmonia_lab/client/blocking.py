@@ -187,8 +187,9 @@ class BlockingClient:
                 runner.run(run())
 
         self._loop, self._stop = loop, stop
-        self._thread = threading.Thread(target=work, name="harmonia-client", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=work, name="harmonia-client", daemon=True)
+        thread.start()
+        self._thread = thread  # not before it runs: an interrupt may come at any time, and `disconnect` joins it
 
     def _iterate(self, open_stream: Callable[[], Stream[E]]) -> Iterator[E]:
         async def opened() -> Stream[E]:

@@ -79,7 +79,7 @@ class Connection:
         io.on("connect_error", self._rejected)
         io.on("disconnect", self._disconnected)
         # wait=False: python-socketio's own wait does not notice that the connection is cut during the handshake.
-        opening = asyncio.create_task(
+        self._opening = asyncio.create_task(
             io.connect(
                 endpoint.url,
                 auth={"token": token},
@@ -90,17 +90,13 @@ class Connection:
         )
         try:
             async with asyncio.timeout(endpoint.timeout_s):
-                await asyncio.shield(opening)
+                await asyncio.shield(self._opening)
                 self._websocket = io.eio.ws
                 if self._websocket is not None:
                     self._socket = self._websocket.get_extra_info("socket")
                 io.eio.read_loop_task.add_done_callback(self._ended)
                 await self._handshake
         except BaseException as error:
-            if not opening.done():  # before the cancellation: aiohttp aborts TLS only on connections that are in use
-                await self._session.close()
-            opening.cancel()
-            await asyncio.gather(opening, return_exceptions=True)
             await self.close()
             if isinstance(error, HarmoniaError) or not isinstance(error, Exception):
                 raise
@@ -133,19 +129,27 @@ class Connection:
     async def close(self) -> None:
         """Close the connection, its session and its socket. Needed also after the connection has ended: python-engineio
         leaves the socket open if the server has been silent for too long."""
+        try:
+            # The task is cancelled in the loop's next turn, after the session has aborted the task's connection. The
+            # other way round, the transport would wait for the end of TLS; and if the task went on with a closed
+            # session, python-engineio would create a session of its own.
+            if self._opening.cancel():
+                await self._session.close()
+            await _cancel(self._opening)
+            await self._close_websocket()
+        finally:  # also if this task is cancelled
+            await self._session.close()
+
+    async def _close_websocket(self) -> None:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_S):
                 await self._io.disconnect()
-        loops = [task for task in (self._io.eio.read_loop_task, self._io.eio.write_loop_task) if task is not None]
-        for task in loops:
-            task.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        await _cancel(self._io.eio.read_loop_task, self._io.eio.write_loop_task)
         if self._websocket is not None:
             with contextlib.suppress(Exception):
                 await self._websocket.close()
         if self._socket is not None:
             await self._close_socket(self._socket)
-        await self._session.close()
 
     async def _close_socket(self, sock: socket.socket) -> None:
         """Wait until the websocket's transport has closed its socket, which aiohttp doesn't. Over TLS, or while the
@@ -182,6 +186,13 @@ class Connection:
         self._on_closed(self, self._reason)
         for future in [self._handshake, *self._acks]:
             fail_future(future, _connection_lost())
+
+
+async def _cancel(*tasks: asyncio.Task[Any] | None) -> None:
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
 
 
 def fail_future(future: asyncio.Future[Any], error: HarmoniaError) -> None:

@@ -101,9 +101,11 @@ class ReconnectingConnection:
         async with self._lock:
             if self._maintenance is None or self._connection is None:
                 return
+            # First: a connection that is lost from here on is closed below, and not replaced.
+            connection, self._connection = self._connection, None
             self._maintenance.cancel()
             await asyncio.gather(self._maintenance, return_exceptions=True)
-            connection, self._connection, self._maintenance = self._connection, None, None
+            self._maintenance = None
             if not connection.done():
                 fail_future(connection, Disconnected("The client was disconnected."))
             elif connection.exception() is None:
@@ -140,7 +142,7 @@ class ReconnectingConnection:
             while True:
                 try:
                     await connection.closed.wait()
-                finally:
+                finally:  # also if `disconnect` cancels this task before it has noticed the end
                     if connection.closed.is_set():
                         self._close(connection)
                 connection = await self._reconnect()

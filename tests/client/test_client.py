@@ -5,10 +5,12 @@ import gc
 import threading
 from datetime import datetime, timedelta
 
+import aiohttp
 import pytest
 
 from harmonia_lab.client import Backoff, Client
 from harmonia_lab.errors import Disconnected, ErrorCode, HarmoniaError, InvalidRequest, MetadataError, Refused
+from harmonia_lab.protocol.commands import RefreshAck, RefreshToken
 from harmonia_lab.protocol.events import AudioGenerationComplete, Channel, JobStatusEvent, MetadataGenerationProgress
 from harmonia_lab.protocol.models import SongRequest
 from tests.client.proxy import Proxy
@@ -402,6 +404,51 @@ def test_attempts_can_be_counted_and_then_every_stream_says_why_it_ended(tmp_pat
             assert len(asked) == 1 + 3
             with pytest.raises(Disconnected):
                 await to_the_end(client.job_events())
+
+    with serving(tmp_path) as server:
+        run(main(server))
+
+
+def test_disconnecting_closes_the_socket_also_while_the_peer_does_not_read(tmp_path):
+    async def main(server):
+        async with Proxy(server) as proxy:
+            client = Client(proxy.url, ack_timeout_s=0.1)
+            await client.connect(server.token("ann"))
+            for writer in proxy._writers:
+                writer.transport.pause_reading()
+            connection = client._connection._connection.result()
+            unread = [client._connection.call(RefreshToken, RefreshAck, token="x" * 8000) for _ in range(2000)]
+            await asyncio.gather(*unread, return_exceptions=True)
+            assert connection._socket.fileno() >= 0
+            await client.disconnect()
+            assert connection._socket.fileno() < 0
+
+    with serving(tmp_path) as server:
+        run(main(server))
+
+
+def test_disconnecting_while_a_connection_is_being_restored_leaves_no_session_open(tmp_path):
+    sessions = []
+
+    def session():
+        sessions.append(aiohttp.ClientSession())
+        return sessions[-1]
+
+    async def one(server, transports, turns, is_open):
+        async with Proxy(server) as proxy:
+            client = Client(proxy.url, backoff=Backoff(0.0001, 0.001), transports=transports, session=session)
+            await client.connect(server.token("ann"))
+            proxy.open = is_open
+            proxy.cut()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await client.disconnect()
+            assert all(session.closed for session in sessions)
+
+    async def main(server):
+        for transports in (["websocket"], ["polling", "websocket"]):
+            for turns in range(0, 60, 4):
+                await one(server, transports, turns, is_open=turns % 8 == 0)
 
     with serving(tmp_path) as server:
         run(main(server))
