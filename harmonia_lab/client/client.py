@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 
 import aiohttp
 
-from harmonia_lab.client.connection import Endpoint
+from harmonia_lab.client.connection import ServerAddress
 from harmonia_lab.client.reconnect import Backoff, ReconnectingConnection, Token
 from harmonia_lab.client.store import Action, ConnectionEstablished, ConnectionLost, Cursor, Store
 from harmonia_lab.client.streams import Stream
@@ -79,7 +79,7 @@ class Client:
         """The server's introduction: its protocol version and features, and the user of the token."""
         self._retry_s = backoff.delay_s
         self._connection = ReconnectingConnection(
-            Endpoint(url, path, transports, session, connect_timeout_s),
+            ServerAddress(url, path, transports, session, connect_timeout_s),
             backoff,
             ack_timeout_s,
             on_event=self._on_event,

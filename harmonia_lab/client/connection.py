@@ -28,7 +28,7 @@ from harmonia_lab.protocol.codec import decode_event
 from harmonia_lab.protocol.commands import Ack, ErrorAck, WireCommand
 from harmonia_lab.protocol.events import ErrorInfo, ServerEvent
 
-__all__ = ["Connection", "Endpoint", "fail_future"]
+__all__ = ["Connection", "ServerAddress", "fail_future"]
 
 CLOSE_S = 2.0
 """For the closing handshake: a server that hangs does not answer."""
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class ServerAddress:
     """Where and how to connect. path: Socket.IO's. transports: "websocket", "polling". session: creates an HTTP
     session, one for each connection. timeout_s: for the handshake."""
 
@@ -64,9 +64,9 @@ class Connection:
         self._websocket: aiohttp.ClientWebSocketResponse | None = None
         self._socket: socket.socket | None = None
 
-    async def open(self, endpoint: Endpoint, token: str) -> None:
+    async def open(self, address: ServerAddress, token: str) -> None:
         """Connect and authenticate. Raise the server's error (Refused for an invalid token), or Disconnected."""
-        self._session = endpoint.session()
+        self._session = address.session()
         self._io = io = socketio.AsyncClient(
             reconnection=False,
             handle_sigint=False,
@@ -81,15 +81,15 @@ class Connection:
         # wait=False: python-socketio's own wait does not notice that the connection is cut during the handshake.
         self._opening = asyncio.create_task(
             io.connect(
-                endpoint.url,
+                address.url,
                 auth={"token": token},
-                transports=list(endpoint.transports),
-                socketio_path=endpoint.path,
+                transports=list(address.transports),
+                socketio_path=address.path,
                 wait=False,
             )
         )
         try:
-            async with asyncio.timeout(endpoint.timeout_s):
+            async with asyncio.timeout(address.timeout_s):
                 await asyncio.shield(self._opening)
                 self._websocket = io.eio.ws
                 if self._websocket is not None:
@@ -100,8 +100,8 @@ class Connection:
             await self.close()
             if isinstance(error, HarmoniaError) or not isinstance(error, Exception):
                 raise
-            why = f"no answer within {endpoint.timeout_s:g} s" if isinstance(error, TimeoutError) else str(error)
-            raise Disconnected(f"{endpoint.url} cannot be reached: {why}.", hint="Is the server running?") from error
+            why = f"no answer within {address.timeout_s:g} s" if isinstance(error, TimeoutError) else str(error)
+            raise Disconnected(f"{address.url} cannot be reached: {why}.", hint="Is the server running?") from error
 
     async def call(self, command: WireCommand, ack: type[A]) -> A:
         """Send a command and return its acknowledgement. Raise the server's error, or Disconnected if the connection

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from harmonia_lab.client.connection import Connection, Endpoint, fail_future
+from harmonia_lab.client.connection import Connection, ServerAddress, fail_future
 from harmonia_lab.errors import Disconnected, HarmoniaError, Refused
 from harmonia_lab.protocol.codec import decode
 from harmonia_lab.protocol.commands import Ack, RefreshAck, RefreshToken, WireCommand
@@ -52,7 +52,7 @@ class ReconnectingConnection:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        address: ServerAddress,
         backoff: Backoff,
         ack_timeout_s: float,
         *,
@@ -64,7 +64,7 @@ class ReconnectingConnection:
         """on_event: called with each event, in order. on_connected: called for each new connection. on_lost: called
         with the reason when a connection is lost and will be restored. on_given_up: called with the error when it won't
         be. None of them may block or raise."""
-        self._endpoint, self._backoff, self._ack_timeout_s = endpoint, backoff, ack_timeout_s
+        self._address, self._backoff, self._ack_timeout_s = address, backoff, ack_timeout_s
         self._on_event, self._on_connected = on_event, on_connected
         self._on_lost, self._on_given_up = on_lost, on_given_up
         self._token: Token = ""
@@ -181,7 +181,7 @@ class ReconnectingConnection:
     async def _open_once(self) -> Connection:
         token = await self._fresh_token()
         connection = Connection(self._on_event, self._on_closed)
-        await connection.open(self._endpoint, token)
+        await connection.open(self._address, token)
         assert self._connection is not None
         self._connection.set_result(connection)
         self._on_connected()
