@@ -50,8 +50,9 @@ def scratch_lab() -> Iterator[Lab]:
 
 def begin(lab: Lab) -> Outlet:
     """The user "local"'s generation, in the middle of its second stage: three lifecycle events have been."""
-    from harmonia_lab.events.event_log import Outlet  # noqa: PLC0415
     from harmonia_lab.events.job_family import JobView  # noqa: PLC0415 - as above
+
+    from harmonia_lab.events.event_log import Outlet  # noqa: PLC0415
     from harmonia_lab.testing import SONG_METADATA  # noqa: PLC0415
 
     now = utc_now()

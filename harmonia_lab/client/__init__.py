@@ -1,4 +1,4 @@
-"""A client of a Harmonia Lab server that misses nothing: the guide's WebSocketService in Python.
+"""A client of a Harmonia Lab server that loses no lifecycle event: the guide's WebSocketService in Python.
 
 Owns the public names: `Client` for programs on asyncio, `BlockingClient` for all others.
 """

@@ -1,8 +1,7 @@
-"""The guide's WebSocketService: one server, one user, and every lifecycle event of what was joined, once and in order.
+"""The guide's WebSocketService: one server, one user, and each lifecycle event of what is joined, once and in order.
 
-Owns what is joined, and joins it again after a cut from where it stopped; and the state of what is known meanwhile
-(`store`). Whether an event counts is the store's to say: what comes twice changes nothing, and what comes too early is
-asked for again.
+Owns what is joined, joining it again after a lost connection from the last known event on, and requests for missing
+events. Not whether an event counts, which `client/store.py` decides: a duplicate changes nothing.
 """
 
 from __future__ import annotations
@@ -13,20 +12,22 @@ import secrets
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiohttp
 
-from harmonia_lab.client.reconnect import Backoff, Link, Token
+from harmonia_lab.client.connection import ServerAddress
+from harmonia_lab.client.reconnect import Backoff, ReconnectingConnection, Token
 from harmonia_lab.client.store import Action, ConnectionEstablished, ConnectionLost, Store
-from harmonia_lab.client.streams import Stream, is_end
+from harmonia_lab.client.streams import Stream
 from harmonia_lab.errors import Disconnected, HarmoniaError, InvalidRequest
-from harmonia_lab.protocol import commands as say
+from harmonia_lab.events.state import Cursor
+from harmonia_lab.protocol import commands
 from harmonia_lab.protocol.events import (
     AudioGenerationProgress,
+    AudioGenerationStarted,
     Channel,
     Event,
-    Family,
     FamilyEvent,
     JobEvent,
     MetadataGenerationComplete,
@@ -39,9 +40,9 @@ from harmonia_lab.protocol.models import Job, SongRequest
 
 __all__ = ["Client"]
 
-Lane = tuple[Family, str]
-"""family, generation id: what is numbered by itself."""
+JobList = type[commands.SubscribeUserJobs | commands.SubscribeAdminJobs]
 
+E = TypeVar("E", bound=FamilyEvent)
 _log = logging.getLogger(__name__)
 
 
@@ -54,8 +55,8 @@ class Client:
     ...     async for event in client.events(ack.generation_id):
     ...         print(event.name)
 
-    Commands wait for a connection and for the server's answer, together at most `ack_timeout_s`. They raise
-    Disconnected where there is none, and else the HarmoniaError that the server answers, with its code.
+    A command waits for a connection and for the server's acknowledgement, together at most `ack_timeout_s`. It raises
+    Disconnected if there is none, or the HarmoniaError that the server answers, with its code.
     """
 
     def __init__(
@@ -69,34 +70,34 @@ class Client:
         backoff: Backoff | None = None,
         session: Callable[[], aiohttp.ClientSession] = aiohttp.ClientSession,
     ) -> None:
-        """url: of the server, as `server.url`. transports: "websocket", "polling". session: makes the HTTP session, for
-        proxies and certificates."""
+        """url: the server's, as `server.url`. transports: "websocket", "polling". session: creates the HTTP session of
+        each connection, for proxies and certificates."""
+        backoff = backoff or Backoff()
         self.url = url
         self.store = Store()
-        """What is known, also while disconnected. Observers are called in the event loop."""
+        """The known state, also while disconnected. The client calls the store's observers in the event loop."""
         self.hello: ServerHello | None = None
-        """How the server introduced itself, and as whom it knows us."""
-        self._retry_s = (backoff or Backoff()).delay_s
-        self._link = Link(
-            url,
-            heard=self._hear,
-            up=self._up,
-            down=self._down,
-            ended=self._ended,
-            path=path,
-            transports=transports,
-            ack_timeout_s=ack_timeout_s,
-            connect_timeout_s=connect_timeout_s,
-            backoff=backoff or Backoff(),
-            session=session,
+        """The server's introduction: its protocol version and features, and the user of the token."""
+        self._retry_s = backoff.delay_s
+        self._connection = ReconnectingConnection(
+            ServerAddress(url, path, transports, session, connect_timeout_s),
+            backoff,
+            ack_timeout_s,
+            on_event=self._on_event,
+            on_connected=self._on_connected,
+            on_lost=self._on_lost,
+            on_given_up=self._on_given_up,
         )
-        self._back: list[asyncio.Task[None]] = []
+        self._rejoining: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._rooms: dict[Lane, None] = {}
-        self._lists: dict[type[say.WireCommand], dict[str, Job]] = {}
-        """Subscriptions to many jobs, each with the jobs as they were when it was last answered."""
-        self._heard: dict[Lane, list[FamilyEvent]] = {}
-        self._fetched: dict[Lane, int] = {}
+        self._joined: dict[Channel, None] = {}
+        """In the order of joining: a set that keeps it."""
+        self._job_lists: dict[JobList, dict[str, Job]] = {}
+        """Subscriptions to many jobs, each with the jobs by id as the server last listed them."""
+        self._history: dict[Channel, list[FamilyEvent]] = {}
+        """The lifecycle events so far, for streams that are opened later."""
+        self._requested_after: dict[Channel, int] = {}
+        """The `seq` after which missing events were last requested, so that one gap makes one request."""
         self._streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
 
     @property
@@ -104,25 +105,25 @@ class Client:
         return self.store.state.connected
 
     async def connect(self, token: Token) -> None:
-        """Connects, and from then on reconnects by itself. Does nothing where that is so already.
+        """Connect, and reconnect from then on. Do nothing if the client is connected or reconnecting.
 
-        Raises Refused where the token is not good, Disconnected where the server can't be reached.
+        Raise Refused if the token is invalid, Disconnected if the server can't be reached.
         """
-        await self._link.connect(token)
+        await self._connection.connect(token)
 
     async def disconnect(self) -> None:
-        """Leaves everything and closes. Streams end. Calling it twice is fine."""
-        self._rooms.clear()
-        self._lists.clear()
+        """Leave everything, end the streams and close the connection. Idempotent."""
+        self._joined.clear()
+        self._job_lists.clear()
         for stream in tuple(self._streams):
             stream.close()
-        await self._link.disconnect()
+        await self._connection.disconnect()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self.connected:
-            self._note(ConnectionLost("client disconnect"))
+            self._dispatch(ConnectionLost("client disconnect"))
 
     async def __aenter__(self) -> Self:
         return self
@@ -134,229 +135,241 @@ class Client:
 
     # Commands
 
-    async def start(self, story: str | SongRequest, **options: Any) -> say.StartAck:
-        """Has a song made, and joins it. options: fields of `SongRequest`, for a story."""
+    async def start(self, story: str | SongRequest, **options: Any) -> commands.StartAck:
+        """Start a song and join its generation. options: fields of `SongRequest`, if `story` is a narrative."""
         unknown = options.keys() - SongRequest.model_fields.keys()
         if unknown:
             raise InvalidRequest(f"Unknown: {', '.join(sorted(unknown))}.", details={"fields": sorted(unknown)})
         fields = {"narrative": story} | options if isinstance(story, str) else story.to_wire()
         fields.setdefault("generationId", fields.pop("generation_id", None) or secrets.token_hex(6))
-        lane: Lane = ("generation", fields["generationId"])
-        cut = False
+        generation_id = fields["generationId"]
+        lost = False
         while True:
             try:
-                ack = await self._link.ask(say.StartGeneration, say.StartAck, again=False, **fields)
+                ack = await self._connection.call(
+                    commands.StartGeneration, commands.StartAck, idempotent=False, **fields
+                )
             except (Disconnected, InvalidRequest) as error:
-                cut = cut or isinstance(error, Disconnected)
-                # A cut may have swallowed the command or the answer. Joining says which; where the server was still at
-                # the first command, the second finds its id in use.
-                if cut and (await self.join(lane[1])).snapshot is not None:
-                    ack = say.StartAck(generation_id=lane[1], job_id=lane[1])
+                lost = lost or isinstance(error, Disconnected)
+                # Either the command or its acknowledgement may have been lost with the connection: joining tells which.
+                # If the server received the first command late, the second is refused, because the id is in use.
+                if lost and (await self.join(generation_id)).snapshot is not None:
+                    ack = commands.StartAck(generation_id=generation_id, job_id=generation_id)
                 elif isinstance(error, Disconnected):
                     continue
                 else:
                     raise
-            self._rooms[lane] = None
+            self._joined[Channel("generation", generation_id)] = None
             return ack
 
-    async def join(self, generation_id: str) -> say.JoinAck:
-        """Hears of a generation, from its first event on."""
+    async def join(self, generation_id: str) -> commands.JoinAck:
+        """Receive the events of a generation, from its first on."""
         ack = await self._join(generation_id)
-        self._rooms["generation", generation_id] = None
+        self._joined[Channel("generation", generation_id)] = None
         return ack
 
-    async def leave(self, generation_id: str) -> say.GenerationAck:
-        self._rooms.pop(("generation", generation_id), None)
-        return await self._link.ask(say.LeaveGeneration, say.GenerationAck, generation_id=generation_id)
+    async def leave(self, generation_id: str) -> commands.GenerationAck:
+        """Receive no more events of a generation."""
+        self._joined.pop(Channel("generation", generation_id), None)
+        return await self._connection.call(
+            commands.LeaveGeneration, commands.GenerationAck, generation_id=generation_id
+        )
 
-    async def cancel(self, generation_id: str) -> say.GenerationAck:
-        return await self._link.ask(say.CancelGeneration, say.GenerationAck, generation_id=generation_id)
+    async def cancel(self, generation_id: str) -> commands.GenerationAck:
+        """Cancel a generation."""
+        return await self._connection.call(
+            commands.CancelGeneration, commands.GenerationAck, generation_id=generation_id
+        )
 
-    async def retry(self, generation_id: str) -> say.GenerationAck:
-        """Tries again what failed. Where it raises Disconnected, look at what comes of it before trying again."""
-        return await self._link.ask(say.RetryGeneration, say.GenerationAck, again=False, generation_id=generation_id)
+    async def retry(self, generation_id: str) -> commands.GenerationAck:
+        """Try a failed generation again. After Disconnected, look at its state before you call this again: the server
+        may have received the command."""
+        return await self._connection.call(
+            commands.RetryGeneration, commands.GenerationAck, idempotent=False, generation_id=generation_id
+        )
 
-    async def subscribe_to_job(self, job_id: str) -> say.JobAck:
+    async def subscribe_to_job(self, job_id: str) -> commands.JobAck:
+        """Receive the events of a job, from its first on."""
         ack = await self._subscribe(job_id)
-        self._rooms["job", job_id] = None
+        self._joined[Channel("job", job_id)] = None
         return ack
 
-    async def unsubscribe_from_job(self, job_id: str) -> say.JobAck:
-        self._rooms.pop(("job", job_id), None)
-        return await self._link.ask(say.UnsubscribeJob, say.JobAck, job_id=job_id)
+    async def unsubscribe_from_job(self, job_id: str) -> commands.JobAck:
+        """Receive no more events of a job, unless they come with the user's or all jobs."""
+        self._joined.pop(Channel("job", job_id), None)
+        return await self._connection.call(commands.UnsubscribeJob, commands.JobAck, job_id=job_id)
 
-    async def subscribe_to_user_jobs(self) -> say.JobsAck:
-        """Hears of all of one's own jobs that go on from now."""
-        return await self._watch(say.SubscribeUserJobs)
+    async def subscribe_to_user_jobs(self) -> commands.JobsAck:
+        """Receive the events of all jobs of the user, from now on."""
+        return await self._subscribe_to_list(commands.SubscribeUserJobs)
 
-    async def unsubscribe_from_user_jobs(self) -> say.JobsAck:
-        self._lists.pop(say.SubscribeUserJobs, None)
-        return await self._link.ask(say.UnsubscribeUserJobs, say.JobsAck)
+    async def unsubscribe_from_user_jobs(self) -> commands.JobsAck:
+        """Receive no more events of the user's jobs, but for those subscribed to one by one."""
+        self._job_lists.pop(commands.SubscribeUserJobs, None)
+        return await self._connection.call(commands.UnsubscribeUserJobs, commands.JobsAck)
 
-    async def subscribe_to_admin_jobs(self) -> say.JobsAck:
-        """Hears of everybody's jobs that go on from now. For the role "admin"."""
-        return await self._watch(say.SubscribeAdminJobs)
+    async def subscribe_to_admin_jobs(self) -> commands.JobsAck:
+        """Receive the events of all users' jobs, from now on. For the role "admin"."""
+        return await self._subscribe_to_list(commands.SubscribeAdminJobs)
 
-    async def unsubscribe_from_admin_jobs(self) -> say.JobsAck:
-        self._lists.pop(say.SubscribeAdminJobs, None)
-        return await self._link.ask(say.UnsubscribeAdminJobs, say.JobsAck)
+    async def unsubscribe_from_admin_jobs(self) -> commands.JobsAck:
+        """Receive no more events of all users' jobs."""
+        self._job_lists.pop(commands.SubscribeAdminJobs, None)
+        return await self._connection.call(commands.UnsubscribeAdminJobs, commands.JobsAck)
 
     # Streams
 
     def events(self, generation_id: str | None = None) -> Stream[Event]:
-        """The events of a generation that was joined: the lifecycle events so far, then what comes, to its end.
+        """The events of a joined generation to its end, beginning with the lifecycle events so far.
 
-        None: of all that are joined, from now on, without an end. The same for the other streams.
+        None: those of all joined generations, from now on and without an end. The other streams do the same.
         """
-        return self._stream(Stream(Event, "generation", generation_id), generation_id)
+        return self._open(Stream(Event, "generation", generation_id))
 
     def metadata_progress(self, generation_id: str | None = None) -> Stream[MetadataGenerationProgress]:
-        """To the end of stage 1. Who reads slowly gets the latest."""
-        stream = Stream(MetadataGenerationProgress, "generation", generation_id, over=_stage_1_is_over)
-        return self._stream(stream, generation_id)
+        """The progress of stage 1, to its end. A slow reader gets the latest."""
+        return self._open(Stream(MetadataGenerationProgress, "generation", generation_id, is_last=_ends_metadata))
 
     def audio_progress(self, generation_id: str | None = None) -> Stream[AudioGenerationProgress]:
-        """To the end of the generation. Who reads slowly gets the latest."""
-        return self._stream(Stream(AudioGenerationProgress, "generation", generation_id), generation_id)
+        """The progress of stage 2, to the end of the generation. A slow reader gets the latest."""
+        return self._open(Stream(AudioGenerationProgress, "generation", generation_id))
 
     def job_events(self, job_id: str | None = None) -> Stream[JobEvent]:
-        """The same as `events`, of jobs that were subscribed to."""
-        return self._stream(Stream(JobEvent, "job", job_id), job_id)
+        """As `events`, of subscribed jobs."""
+        return self._open(Stream(JobEvent, "job", job_id))
 
     def everything(self) -> Stream[FamilyEvent]:
-        """Every event of all that is joined and subscribed to, both families in one order, from now on, without an
-        end."""
-        return self._stream(Stream[FamilyEvent]((Event, JobEvent), None), None)
+        """Every event of what is joined and subscribed to, of both families in the order of arrival, from now on and
+        without an end."""
+        return self._open(Stream[FamilyEvent]((Event, JobEvent), None))
 
-    def _stream(self, stream: Stream[Any], generation_id: str | None) -> Stream[Any]:
-        for family in ("generation", "job"):
-            for event in self._heard.get((family, generation_id or ""), ()):
+    def _open(self, stream: Stream[E]) -> Stream[E]:
+        if stream.family is not None and stream.generation_id is not None:
+            for event in self._history.get(Channel(stream.family, stream.generation_id), ()):
                 stream.put(event)
         self._streams.add(stream)
-        if self._link.error is not None:
-            stream.close(self._link.error)
+        if self._connection.error is not None:
+            stream.close(self._connection.error)
         return stream
 
-    # What the link tells
+    # Callbacks of the connection
 
-    def _hear(self, event: ServerEvent) -> None:
+    def _on_event(self, event: ServerEvent) -> None:
         if isinstance(event, ServerHello):
             self.hello = event
         elif isinstance(event, TokenExpiring):
-            self._spawn(self._link.refresh())
+            self._spawn(self._connection.refresh_token())
         else:
-            self._take(event)
+            self._apply(event)
 
-    def _up(self) -> None:
-        """Everything is joined again, on each connection."""
-        self._fetched.clear()
-        self._note(ConnectionEstablished())
-        rooms: list[Lane | type[say.WireCommand]] = [*self._rooms, *self._lists]
-        self._back = [self._spawn(self._come_back_to(room)) for room in rooms]
+    def _on_connected(self) -> None:
+        self._requested_after.clear()
+        self._dispatch(ConnectionEstablished())
+        self._rejoining = [self._spawn(self._rejoin(joined)) for joined in (*self._joined, *self._job_lists)]
 
-    def _down(self, reason: str) -> None:
-        for task in self._back:
+    def _on_lost(self, reason: str) -> None:
+        for task in self._rejoining:
             task.cancel()
-        self._note(ConnectionLost(reason))
+        self._dispatch(ConnectionLost(reason))
 
-    def _ended(self, error: HarmoniaError) -> None:
-        self._note(ConnectionLost(str(error)))
+    def _on_given_up(self, error: HarmoniaError) -> None:
+        self._dispatch(ConnectionLost(str(error)))
         for stream in tuple(self._streams):
             stream.close(error)
 
-    def _take(self, event: FamilyEvent) -> None:
-        assert event.family is not None
-        lane = (event.family, event.generation_id)
-        had = self._had(lane)
-        lifecycle = event.delivery == "lifecycle"
-        if event.seq > had + lifecycle:
-            if self._fetched.get(lane) != had:
-                self._fetched[lane] = had
-                self._spawn(self._fill_gap(lane))
+    def _apply(self, event: FamilyEvent) -> None:
+        """Bring `event` to the store and the streams, or request the missing events before it."""
+        channel, lifecycle = event.channel, event.delivery == "lifecycle"
+        known = self._cursor(channel).seq
+        # A lifecycle event takes the next number; other events carry the number of the lifecycle event before them.
+        if event.seq > known + lifecycle:
+            if self._requested_after.get(channel) != known:
+                self._requested_after[channel] = known
+                self._spawn(self._fill_gap(channel))
             return
         if event.delivery != "preview":
             before = self.store.state
-            self._note(event)
+            self._dispatch(event)
             if self.store.state is before:
                 return
         if lifecycle:
-            self._heard.setdefault(lane, []).append(event)
+            self._history.setdefault(channel, []).append(event)
         for stream in tuple(self._streams):
             stream.put(event)
 
-    def _note(self, action: Action) -> None:
+    def _dispatch(self, action: Action) -> None:
         try:
             self.store(action)
-        except Exception:  # noqa: BLE001 - an observer is somebody else's code
+        except Exception:  # noqa: BLE001 - observers are the user's code
             _log.exception("An observer of the store has failed.")
 
-    def _had(self, lane: Lane) -> int:
-        return self.store.state.cursor(Channel(*lane)).seq
+    def _cursor(self, channel: Channel) -> Cursor:
+        return self.store.state.cursor(channel)
 
-    # From where we are
+    # Joining, from the last known event
 
-    async def _join(self, generation_id: str) -> say.JoinAck:
-        after = self._had(("generation", generation_id))
-        ack = await self._link.ask(say.JoinGeneration, say.JoinAck, generation_id=generation_id, after_seq=after)
+    async def _join(self, generation_id: str) -> commands.JoinAck:
+        after = self._cursor(Channel("generation", generation_id)).seq
+        ack = await self._connection.call(
+            commands.JoinGeneration, commands.JoinAck, generation_id=generation_id, after_seq=after
+        )
         if ack.snapshot is not None and ack.snapshot.progress is not None:
-            self._take(ack.snapshot.progress.data)
+            self._apply(ack.snapshot.progress.data)
         return ack
 
-    async def _subscribe(self, job_id: str) -> say.JobAck:
-        return await self._link.ask(say.SubscribeJob, say.JobAck, job_id=job_id, after_seq=self._had(("job", job_id)))
+    async def _subscribe(self, job_id: str) -> commands.JobAck:
+        after = self._cursor(Channel("job", job_id)).seq
+        return await self._connection.call(commands.SubscribeJob, commands.JobAck, job_id=job_id, after_seq=after)
 
-    async def _watch(self, command: type[say.WireCommand]) -> say.JobsAck:
-        """The first time, jobs that have ended are old news; after a cut, whatever has changed since is fetched."""
-        ack = await self._link.ask(command, say.JobsAck)
-        before = self._lists.get(command)
+    async def _subscribe_to_list(self, command: JobList) -> commands.JobsAck:
+        """After a lost connection, request the events of the jobs that have changed; the first time, none."""
+        ack = await self._connection.call(command, commands.JobsAck)
+        before = self._job_lists.get(command)
         if before is not None:
             for job in ack.jobs:
                 known = self.store.state.jobs.get(job.id) or before.get(job.id)
                 if known is None or known.updated_at != job.updated_at:
-                    await self._catch_up(("job", job.id))
-        self._lists[command] = {job.id: job for job in ack.jobs}
+                    await self._catch_up(Channel("job", job.id))
+        self._job_lists[command] = {job.id: job for job in ack.jobs}
         return ack
 
-    async def _catch_up(self, lane: Lane) -> None:
-        """Has what was missed sent again. A job that comes by way of many jobs is not subscribed to by itself."""
-        if lane[0] == "generation":
-            await self._join(lane[1])
+    async def _catch_up(self, channel: Channel) -> None:
+        """Have the server send the missed events again. A job that is known from a list isn't left subscribed to."""
+        if channel.family == "generation":
+            await self._join(channel.generation_id)
             return
-        await self._subscribe(lane[1])
-        if lane not in self._rooms:
-            await self._link.ask(say.UnsubscribeJob, say.JobAck, job_id=lane[1])
+        await self._subscribe(channel.generation_id)
+        if channel not in self._joined:
+            await self._connection.call(commands.UnsubscribeJob, commands.JobAck, job_id=channel.generation_id)
 
-    async def _fill_gap(self, lane: Lane) -> None:
+    async def _fill_gap(self, channel: Channel) -> None:
         try:
-            await self._catch_up(lane)
+            await self._catch_up(channel)
         except HarmoniaError as error:
-            self._fetched.pop(lane, None)  # the next event tries again
-            _log.debug("%s %s was not fetched: %s", *lane, error)
+            self._requested_after.pop(channel, None)  # the next event requests them again
+            _log.debug("Missing events of %s %s could not be requested: %s", *channel, error)
 
-    async def _come_back_to(self, room: Lane | type[say.WireCommand]) -> None:
+    async def _rejoin(self, joined: Channel | JobList) -> None:
         while True:
             try:
-                if isinstance(room, type):
-                    await self._watch(room)
-                else:
-                    await self._catch_up(room)
+                await (self._subscribe_to_list(joined) if isinstance(joined, type) else self._catch_up(joined))
             except HarmoniaError as error:
                 if not error.recoverable:
-                    self._shut_out(room, error)
+                    self._drop(joined, error)
                     return
                 await asyncio.sleep(self._retry_s)
             else:
                 return
 
-    def _shut_out(self, room: Lane | type[say.WireCommand], error: HarmoniaError) -> None:
-        """What was ours is no longer, or somebody else's: the token says so."""
-        _log.warning("Could not come back. %s", error)
-        if isinstance(room, type):
-            self._lists.pop(room, None)
+    def _drop(self, joined: Channel | JobList, error: HarmoniaError) -> None:
+        """Give up what the server refuses to let the client join again: the new token may be another user's."""
+        _log.warning("Could not join again. %s", error)
+        if isinstance(joined, type):
+            self._job_lists.pop(joined, None)
             return
-        self._rooms.pop(room, None)
+        self._joined.pop(joined, None)
         for stream in tuple(self._streams):
-            if stream.lane == room:
+            if (stream.family, stream.generation_id) == joined:
                 stream.close(error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -366,5 +379,5 @@ class Client:
         return task
 
 
-def _stage_1_is_over(event: FamilyEvent) -> bool:
-    return isinstance(event, MetadataGenerationComplete) or event.name == "audio-generation-started" or is_end(event)
+def _ends_metadata(event: FamilyEvent) -> bool:
+    return isinstance(event, MetadataGenerationComplete | AudioGenerationStarted) or event.ends

@@ -1,10 +1,11 @@
-"""One connection to a server, from its handshake to its end. It is never used again.
+"""One Socket.IO connection to a server, from its handshake to its end. A connection is never reused.
 
-Owns what Socket.IO means here: a refused handshake, commands and their answers, events decoded. Coming back after the
-end is `client.py`'s.
+Owns the connection's HTTP session, the handshake, commands and their acknowledgements, and the decoding of events. Not
+reconnecting, which `client/reconnect.py` does.
 
-python-socketio would reconnect by itself, but not after a server closed the connection (the end of a token), not with
-a word about it to who waits for an answer, and not where the cut falls into the handshake.
+python-socketio's own reconnection isn't used: it does not reconnect after the server has closed the connection (as it
+does when a token expires), it doesn't fail the commands that wait for an acknowledgement, and it does not notice a
+connection that is cut during the handshake.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import aiohttp
@@ -26,161 +28,196 @@ from harmonia_lab.protocol.codec import decode_event
 from harmonia_lab.protocol.commands import Ack, ErrorAck, WireCommand
 from harmonia_lab.protocol.events import ErrorInfo, ServerEvent
 
-__all__ = ["Connection", "fail"]
+__all__ = ["Connection", "ServerAddress", "fail_future"]
 
-TLS_CLOSE_S = 0.25
 CLOSE_S = 2.0
-"""For saying goodbye; a server that has gone does not answer."""
+"""For the closing handshake: a server that hangs does not answer."""
+SOCKET_CLOSE_S = 0.25
+"""For the transport to close its socket after the closing handshake."""
 
 A = TypeVar("A", bound=Ack)
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class ServerAddress:
+    """Where and how to connect. path: Socket.IO's. transports: "websocket", "polling". session: creates an HTTP
+    session, one for each connection. timeout_s: for the handshake."""
+
+    url: str
+    path: str
+    transports: Sequence[str]
+    session: Callable[[], aiohttp.ClientSession]
+    timeout_s: float
+
+
 class Connection:
-    """over: set at its end, whoever ended it."""
+    """closed: is set when the connection has ended, whichever side ended it."""
 
-    def __init__(self, hear: Callable[[ServerEvent], None], lost: Callable[[Connection, str], None]) -> None:
-        """hear: called with each event, in order. lost: called once at the end, with the reason."""
-        self.over = asyncio.Event()
-        self._hear, self._lost = hear, lost
+    def __init__(self, on_event: Callable[[ServerEvent], None], on_closed: Callable[[Connection, str], None]) -> None:
+        """on_event: called with each event, in order. on_closed: called once at the end, with the reason."""
+        self.closed = asyncio.Event()
+        self._on_event, self._on_closed = on_event, on_closed
         self._reason = "transport error"
-        self._answers: set[asyncio.Future[object]] = set()
-        self._socket: aiohttp.ClientWebSocketResponse | None = None
-        self._under_tls: socket.socket | None = None
+        self._acks: set[asyncio.Future[Any]] = set()
+        self._handshake: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._websocket: aiohttp.ClientWebSocketResponse | None = None
+        self._socket: socket.socket | None = None
 
-    async def open(
-        self,
-        url: str,
-        token: str,
-        *,
-        session: aiohttp.ClientSession,
-        path: str,
-        transports: Sequence[str],
-        within: float,
-    ) -> None:
-        """within: seconds. Raises what the server says (Refused, for a bad token), or Disconnected."""
+    async def open(self, address: ServerAddress, token: str) -> None:
+        """Connect and authenticate. Raise the server's error (Refused for an invalid token), or Disconnected."""
+        self._session = address.session()
         self._io = io = socketio.AsyncClient(
             reconnection=False,
             handle_sigint=False,
-            http_session=session,
+            http_session=self._session,
             websocket_extra_options={"timeout": aiohttp.ClientWSTimeout(ws_close=CLOSE_S / 2)},
         )
-        # Plain functions: python-socketio starts a task for each message, and only what never waits stays in order.
-        io.on("*", self._heard)
-        io.on("connect", self._welcomed)
-        io.on("connect_error", self._refused)
-        io.on("disconnect", self._leaving)
-        self._entered = asyncio.get_running_loop().create_future()
+        # Plain functions, because python-socketio starts a task for each message: a handler that awaits could overtake.
+        io.on("*", self._receive)
+        io.on("connect", self._accepted)
+        io.on("connect_error", self._rejected)
+        io.on("disconnect", self._disconnected)
+        # wait=False: python-socketio's own wait does not notice that the connection is cut during the handshake.
+        self._opening = asyncio.create_task(
+            io.connect(
+                address.url,
+                auth={"token": token},
+                transports=list(address.transports),
+                socketio_path=address.path,
+                wait=False,
+            )
+        )
         try:
-            async with asyncio.timeout(within):
-                # python-socketio's own wait would not notice a cut in the handshake.
-                await io.connect(
-                    url, auth={"token": token}, transports=list(transports), socketio_path=path, wait=False
-                )
-                self._socket = io.eio.ws
-                if self._socket is not None and self._socket.get_extra_info("ssl_object") is not None:
-                    self._under_tls = self._socket.get_extra_info("socket")
+            async with asyncio.timeout(address.timeout_s):
+                await asyncio.shield(self._opening)
+                self._websocket = io.eio.ws
+                if self._websocket is not None:
+                    self._socket = self._websocket.get_extra_info("socket")
                 io.eio.read_loop_task.add_done_callback(self._ended)
-                await self._entered
+                await self._handshake
         except BaseException as error:
             await self.close()
             if isinstance(error, HarmoniaError) or not isinstance(error, Exception):
                 raise
-            why = f"no answer within {within:g} s" if isinstance(error, TimeoutError) else str(error)
-            raise Disconnected(f"{url} cannot be reached: {why}.", hint="Is the server running?") from error
+            why = f"no answer within {address.timeout_s:g} s" if isinstance(error, TimeoutError) else str(error)
+            raise Disconnected(f"{address.url} cannot be reached: {why}.", hint="Is the server running?") from error
 
-    async def ask(self, command: WireCommand, ack: type[A]) -> A:
-        """Raises Disconnected where the connection ends before the answer, and whatever the server answers."""
-        answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    async def call(self, command: WireCommand, ack: type[A]) -> A:
+        """Send a command and return its acknowledgement. Raise the server's error, or Disconnected if the connection
+        ends first."""
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-        def answered(*reply: object) -> None:
+        def acknowledge(*reply: object) -> None:
             if not answer.done():
                 answer.set_result(reply[0] if reply else None)
 
-        self._answers.add(answer)
+        self._acks.add(answer)
         try:
             payload = command.to_wire() if command.payload else None
             try:
-                if self.over.is_set():
-                    raise _gone()
-                await self._io.emit(command.name, payload, callback=answered)
+                if self.closed.is_set():
+                    raise _connection_lost()
+                await self._io.emit(command.name, payload, callback=acknowledge)
             except SocketIOError:
-                await self.over.wait()
-                raise _gone() from None
-            return _read(command, ack, await answer)
+                await self.closed.wait()
+                raise _connection_lost() from None
+            return _parse(command, ack, await answer)
         finally:
-            self._answers.discard(answer)
+            self._acks.discard(answer)
 
     async def close(self) -> None:
-        """Also for one that has ended: python-engineio leaves its socket open where the server was silent for long."""
+        """Close the connection, its session and its socket. Needed also after the connection has ended: python-engineio
+        leaves the socket open if the server has been silent for too long."""
+        try:
+            # The task is cancelled in the loop's next turn, after the session has aborted the task's connection. The
+            # other way round, the transport would wait for the end of TLS; and if the task went on with a closed
+            # session, python-engineio would create a session of its own.
+            if self._opening.cancel():
+                await self._session.close()
+            await _cancel(self._opening)
+            await self._close_websocket()
+        finally:  # also if this task is cancelled
+            await self._session.close()
+
+    async def _close_websocket(self) -> None:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_S):
                 await self._io.disconnect()
-        loops = [task for task in (self._io.eio.read_loop_task, self._io.eio.write_loop_task) if task is not None]
-        for task in loops:
-            task.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
-        if self._socket is not None:
+        await _cancel(self._io.eio.read_loop_task, self._io.eio.write_loop_task)
+        if self._websocket is not None:
             with contextlib.suppress(Exception):
-                await self._socket.close()
-            await self._end_of_tls()
+                await self._websocket.close()
+        if self._socket is not None:
+            await self._close_socket(self._socket)
 
-    async def _end_of_tls(self) -> None:
-        """TLS says goodbye, which aiohttp does not wait for; it takes some turns of a loop that may be about to end."""
-        if self._under_tls is None:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(TLS_CLOSE_S):
-                while self._under_tls.fileno() >= 0:  # noqa: ASYNC110 - a socket that is closed tells nobody
+    async def _close_socket(self, sock: socket.socket) -> None:
+        """Wait until the websocket's transport has closed its socket, which aiohttp doesn't. Over TLS, or while the
+        peer doesn't read, the transport would outlive an event loop that ends now."""
+        with contextlib.suppress(OSError, TypeError):  # it is closed; it is uvloop's, which has no shutdown
+            sock.shutdown(socket.SHUT_RDWR)
+            async with asyncio.timeout(SOCKET_CLOSE_S):
+                while sock.fileno() >= 0:  # noqa: ASYNC110 - a socket has no event for its end
                     await asyncio.sleep(0.001)
 
-    def _heard(self, name: str, payload: object = None, *_: object) -> None:
+    def _receive(self, name: str, payload: object = None, *_: object) -> None:
         try:
             event = decode_event(name, payload)
         except InvalidRequest as error:
-            _log.debug("Not understood, and left alone: %s", error)
+            _log.debug("An event was ignored, because it could not be decoded: %s", error)
             return
-        self._hear(event)
+        self._on_event(event)
 
-    def _welcomed(self) -> None:
-        if not self._entered.done():
-            self._entered.set_result(None)
+    def _accepted(self) -> None:
+        if not self._handshake.done():
+            self._handshake.set_result(None)
 
-    def _refused(self, reason: object = None) -> None:
+    def _rejected(self, reason: object = None) -> None:
         info = reason.get("data") if isinstance(reason, dict) else None
-        with contextlib.suppress(ValidationError):  # not the server's word, but the transport's: `connect` raises that
-            fail(self._entered, _error(ErrorInfo.model_validate(info)))
+        # Without our data, the error is the transport's, and `connect` raises it.
+        with contextlib.suppress(ValidationError):
+            fail_future(self._handshake, _error_of(ErrorInfo.model_validate(info)))
 
-    def _leaving(self, reason: str) -> None:
+    def _disconnected(self, reason: str) -> None:
         self._reason = reason
 
     def _ended(self, _: object) -> None:
-        self.over.set()
-        self._lost(self, self._reason)
-        for waiting in (self._entered, *self._answers):
-            fail(waiting, _gone())
+        self.closed.set()
+        self._on_closed(self, self._reason)
+        for future in [self._handshake, *self._acks]:
+            fail_future(future, _connection_lost())
 
 
-def fail(waiting: asyncio.Future[Any], error: HarmoniaError) -> None:
-    if not waiting.done():
-        waiting.set_exception(error)
-        waiting.exception()  # perhaps nobody waits: that is no mistake
+async def _cancel(*tasks: asyncio.Task[Any] | None) -> None:
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
 
 
-def _gone() -> Disconnected:
+def fail_future(future: asyncio.Future[Any], error: HarmoniaError) -> None:
+    """Set the exception of `future`, unless it is done."""
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # marks it as retrieved: asyncio would log an exception that nobody awaits
+
+
+def _connection_lost() -> Disconnected:
     return Disconnected("The connection ended before the answer.", hint="Ask again.")
 
 
-def _read(command: WireCommand, ack: type[A], reply: object) -> A:
+def _parse(command: WireCommand, ack: type[A], reply: object) -> A:
     given = cast("dict[str, Any]", reply) if isinstance(reply, dict) else {}
     try:
         if given.get("ok") is True:
             return ack.model_validate(given)
         failure = ErrorAck.model_validate(given)
     except ValidationError:
-        raise HarmoniaError(f"{command.name} got an answer that is none.", hint="Is it a Harmonia server?") from None
-    raise _error(failure.error)
+        raise HarmoniaError(
+            f"The acknowledgement of {command.name} is not in the protocol.", hint="Is it a Harmonia server?"
+        ) from None
+    raise _error_of(failure.error)
 
 
-def _error(info: ErrorInfo) -> HarmoniaError:
+def _error_of(info: ErrorInfo) -> HarmoniaError:
     return error_of(info.code, info.message, details=info.details)

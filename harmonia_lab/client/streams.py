@@ -1,7 +1,7 @@
-"""Events on their way to one reader, who may be slow.
+"""Events on their way to one reader, which may be slow.
 
-Owns the waiting line: every lifecycle event, the latest progress of each generation, a few previews. What a reader gets
-to hear is the client's business.
+Owns the reader's queue: every lifecycle event, the latest progress event of each channel, and a few previews. Not which
+events the client puts into it: that is `client/client.py`'s.
 """
 
 from __future__ import annotations
@@ -12,83 +12,66 @@ from collections.abc import AsyncIterator, Callable
 from typing import Generic, TypeVar
 
 from harmonia_lab.errors import HarmoniaError
-from harmonia_lab.protocol.events import (
-    AudioGenerationComplete,
-    Family,
-    FamilyEvent,
-    GenerationCancelled,
-    GenerationError,
-    JobStatusEvent,
-)
+from harmonia_lab.protocol.events import Family, FamilyEvent
 
-__all__ = ["Stream", "is_end"]
+__all__ = ["Stream"]
 
 MAX_PREVIEWS = 64
-"""Events that may wait before previews are dropped: those are large, and the song brings the same audio."""
+"""Queued events beyond which previews are dropped: they are large, and the finished song holds the same audio."""
 
 E = TypeVar("E", bound=FamilyEvent)
 
 
-def is_end(event: FamilyEvent) -> bool:
-    """Whether nothing follows `event` in its family, unless the generation is tried again."""
-    if isinstance(event, GenerationError):
-        return event.final
-    if isinstance(event, JobStatusEvent):
-        return event.status in {"completed", "failed", "cancelled"}
-    return isinstance(event, AudioGenerationComplete | GenerationCancelled)
-
-
 class Stream(AsyncIterator[E], Generic[E]):
-    """`async for event in stream`: it ends with the generation, or when the client disconnects.
+    """`async for event in stream`. It ends with the generation, or when the client disconnects.
 
-    Raises, once what waits has been read, the HarmoniaError that ended the client's connection for good.
+    After the queued events, it raises the HarmoniaError that ended the client's connection for good.
     """
 
     def __init__(
         self,
-        wanted: type[E] | tuple[type[E], ...],
+        types: type[E] | tuple[type[E], ...],
         family: Family | None,
         generation_id: str | None = None,
-        over: Callable[[FamilyEvent], bool] = is_end,
+        is_last: Callable[[FamilyEvent], bool] = lambda event: event.ends,
     ) -> None:
-        """family: None hears both, in the order in which they came. generation_id: None hears of all, and does not end
-        with one. over: whether nothing wanted follows."""
-        self.lane = (family, generation_id)
-        self._wanted, self._is_over = wanted, over
-        self._waiting: dict[object, E] = {}
+        """family: None for both. generation_id: None for all; the stream then doesn't end with a generation.
+        is_last: whether no event of these types follows a lifecycle event, unless the generation is tried again."""
+        self.family, self.generation_id = family, generation_id
+        self._types, self._is_last = types, is_last
+        self._queue: dict[object, E] = {}
         self._numbers = itertools.count()
-        self._news = asyncio.Event()
-        self._over = False
+        self._changed = asyncio.Event()
+        self._ended = False
         self._closed = False
         self._error: HarmoniaError | None = None
 
     def put(self, event: FamilyEvent) -> None:
-        """Takes what it wants. Never waits."""
-        family, generation_id = self.lane
-        if self._closed or family not in {None, event.family} or generation_id not in {None, event.generation_id}:
+        """Queue `event` if it is of this stream's generation and types. Never waits."""
+        matches = self.family in {None, event.family} and self.generation_id in {None, event.generation_id}
+        if self._closed or not matches:
             return
-        if event.delivery == "lifecycle" and generation_id is not None:
-            self._over = self._is_over(event)  # a retry goes on
-        if isinstance(event, self._wanted):
+        if event.delivery == "lifecycle" and self.generation_id is not None:
+            self._ended = self._is_last(event)  # False again when the generation is tried again
+        if isinstance(event, self._types):
             if event.delivery == "progress":
-                lane = (event.family, event.generation_id)
-                self._waiting.pop(lane, None)
-                self._waiting[lane] = event
-            elif event.delivery == "lifecycle" or len(self._waiting) < MAX_PREVIEWS:
-                self._waiting[next(self._numbers)] = event
-        self._news.set()
+                self._queue.pop(event.channel, None)  # the new event goes to the end
+                self._queue[event.channel] = event
+            elif event.delivery == "lifecycle" or len(self._queue) < MAX_PREVIEWS:
+                self._queue[next(self._numbers)] = event
+        self._changed.set()
 
     def close(self, error: HarmoniaError | None = None) -> None:
-        """Nothing comes after what waits. error: why."""
+        """End the stream after the queued events. error: raised to the reader at the end."""
         self._closed, self._error = True, error
-        self._news.set()
+        self._changed.set()
 
     async def __anext__(self) -> E:
-        while not self._waiting:
+        while not self._queue:
             if self._error is not None:
                 raise self._error
-            if self._over or self._closed:
+            if self._ended or self._closed:
                 raise StopAsyncIteration
-            self._news.clear()
-            await self._news.wait()
-        return self._waiting.pop(next(iter(self._waiting)))
+            self._changed.clear()
+            await self._changed.wait()
+        return self._queue.pop(next(iter(self._queue)))

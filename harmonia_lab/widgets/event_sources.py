@@ -132,8 +132,7 @@ class ServerEvents:
 
     @property
     def store(self) -> Store:
-        store: Store = self._client.store
-        return store
+        return self._client.store
 
     def start(self, changed: Callable[[State], None], preview: Callable[[AudioPreview], None]) -> None:
         self._client.connect(self._token)

@@ -1,11 +1,12 @@
 """The same client for programs without an event loop."""
 
 import asyncio
+import inspect
 import threading
 
 import pytest
 
-from harmonia_lab.client import BlockingClient
+from harmonia_lab.client import BlockingClient, Client
 from harmonia_lab.errors import Disconnected, ErrorCode, Refused
 from tests.server.conftest import GENERATION, JOB, serving
 from tests.server.engines import Writer
@@ -33,7 +34,7 @@ def test_a_plain_thread_makes_a_song_and_follows_it(tmp_path):
             heard[user] = lifecycle(client.events(ack.generation_id)), lifecycle(client.job_events(ack.generation_id))
             assert client.connected
             assert ack.generation_id in client.store.state.completed_generations
-            assert {generation_id for _, generation_id in client.store.state.cursors} == {ack.generation_id}
+            assert {channel.generation_id for channel in client._client._history} == {ack.generation_id}
 
     with serving(tmp_path) as server:
         threads = [threading.Thread(target=work, args=(server, user)) for user in ("ann", "bob")]
@@ -105,12 +106,26 @@ def test_what_is_asked_while_another_thread_disconnects_is_answered_and_never_a_
         client.join("g")
 
 
-def test_it_offers_what_the_other_client_offers():
-    client = BlockingClient("http://127.0.0.1:1")
-    assert {"join", "start", "events", "subscribe_to_job", "connected"} <= set(dir(client))
-    assert client.join.__doc__
-    with pytest.raises(AttributeError):
-        client.join_everything()
+def test_it_has_the_public_names_and_signatures_of_the_other_client():
+    """Without `async`, and with iterators in the place of streams."""
+
+    def public(cls):
+        return {name: value for name, value in vars(cls).items() if not name.startswith("_")}
+
+    def signature(function):
+        kinds = inspect.signature(function)
+        returned = str(kinds.return_annotation).replace("Stream[", "Iterator[")
+        return [(p.name, p.kind, p.default, p.annotation) for p in kinds.parameters.values()], returned
+
+    ours, theirs = public(BlockingClient), public(Client)
+    fields = {name for name in vars(Client("http://127.0.0.1:1")) if not name.startswith("_")}
+    assert ours.keys() == theirs.keys() | fields
+    for name, method in theirs.items():
+        if inspect.isfunction(method):
+            assert signature(ours[name]) == signature(method), name
+            assert ours[name].__doc__.startswith(f"As `Client.{name}`"), name
+        else:
+            assert signature(ours[name].fget) == signature(method.fget), name
 
 
 def test_everything_brings_both_families_in_the_order_in_which_they_came(tmp_path):

@@ -5,11 +5,13 @@ import gc
 import threading
 from datetime import datetime, timedelta
 
+import aiohttp
 import pytest
 
 from harmonia_lab.client import Backoff, Client
 from harmonia_lab.errors import Disconnected, ErrorCode, HarmoniaError, InvalidRequest, MetadataError, Refused
-from harmonia_lab.protocol.events import AudioGenerationComplete, JobStatusEvent, MetadataGenerationProgress
+from harmonia_lab.protocol.commands import RefreshAck, RefreshToken
+from harmonia_lab.protocol.events import AudioGenerationComplete, Channel, JobStatusEvent, MetadataGenerationProgress
 from harmonia_lab.protocol.models import SongRequest
 from tests.client.proxy import Proxy
 from tests.server.conftest import GENERATION, JOB, serving
@@ -122,15 +124,15 @@ def test_two_users_hear_of_their_own_songs_alone_and_an_admin_of_all(tmp_path):
         await root.subscribe_to_admin_jobs()
         for client, generation_id in ((ann, "a"), (bob, "b")):
             await client.start("A small boat.", generation_id=generation_id, seconds=1)
-            lane = ("generation", generation_id)
-            await until_so(lambda client=client, lane=lane: client.store.state.cursors.get(lane))  # it waits no longer
+            channel = Channel("generation", generation_id)
+            await until_so(lambda client=client, channel=channel: client._cursor(channel).seq)  # it waits no longer
         assert lifecycle(await to_the_end(ann.job_events("a"))) == JOB
         assert lifecycle(await to_the_end(bob.job_events("b"))) == JOB
         assert [lifecycle(await to_the_end(root.job_events(job))) for job in "ab"] == [JOB, JOB]
         await to_the_end(ann.events("a"))
         await to_the_end(bob.events("b"))
-        assert {generation_id for _, generation_id in ann.store.state.cursors} == {"a"}
-        assert {generation_id for _, generation_id in bob.store.state.cursors} == {"b"}
+        assert {channel.generation_id for channel in ann._history} == {"a"}
+        assert {channel.generation_id for channel in bob._history} == {"b"}
         assert root.store.state.active_generations == {}
         for client in clients:
             await client.disconnect()
@@ -247,7 +249,7 @@ def test_a_client_cut_off_in_mid_generation_knows_its_last_state_and_comes_back_
             await client.subscribe_to_user_jobs()
             await client.start("A small boat.", generation_id="g", seconds=1)
             events, jobs = client.events("g"), client.job_events()
-            await until_so(lambda: client.store.state.cursors.get(("generation", "g")))
+            await until_so(lambda: client._cursor(Channel("generation", "g")).seq)
             proxy.open = False
             proxy.cut()
             await until_so(lambda: not client.connected)
@@ -284,7 +286,7 @@ def test_a_restarted_server_is_found_again_and_says_what_became_of_the_song(tmp_
             await client.connect(server.token("ann"))
             await client.start("A small boat.", generation_id="g", seconds=1)
             events = client.events("g")
-            await until_so(lambda: client.store.state.cursors.get(("generation", "g")))
+            await until_so(lambda: client._cursor(Channel("generation", "g")).seq)
             await asyncio.to_thread(server.stop)
             await until_so(lambda: not client.connected)
             await asyncio.to_thread(first.close)
@@ -302,15 +304,15 @@ def test_an_event_that_did_not_arrive_is_noticed_and_fetched(tmp_path):
     async def main(server):
         async with Client(server.url) as client:
             await client.connect(server.token("ann"))
-            take, lost = client._take, []
+            apply, lost = client._apply, []
 
             def careless(event):
                 if event.name in {"metadata-generation-complete", "job:completed"} and event.name not in lost:
                     lost.append(event.name)
                 else:
-                    take(event)
+                    apply(event)
 
-            client._take = careless
+            client._apply = careless
             await client.subscribe_to_user_jobs()
             await client.start("A small boat.", generation_id="g", seconds=1)
             assert lifecycle(await to_the_end(client.events("g"))) == GENERATION
@@ -402,6 +404,51 @@ def test_attempts_can_be_counted_and_then_every_stream_says_why_it_ended(tmp_pat
             assert len(asked) == 1 + 3
             with pytest.raises(Disconnected):
                 await to_the_end(client.job_events())
+
+    with serving(tmp_path) as server:
+        run(main(server))
+
+
+def test_disconnecting_closes_the_socket_also_while_the_peer_does_not_read(tmp_path):
+    async def main(server):
+        async with Proxy(server) as proxy:
+            client = Client(proxy.url, ack_timeout_s=0.1)
+            await client.connect(server.token("ann"))
+            for writer in proxy._writers:
+                writer.transport.pause_reading()
+            connection = client._connection._connection.result()
+            unread = [client._connection.call(RefreshToken, RefreshAck, token="x" * 8000) for _ in range(2000)]
+            await asyncio.gather(*unread, return_exceptions=True)
+            assert connection._socket.fileno() >= 0
+            await client.disconnect()
+            assert connection._socket.fileno() < 0
+
+    with serving(tmp_path) as server:
+        run(main(server))
+
+
+def test_disconnecting_while_a_connection_is_being_restored_leaves_no_session_open(tmp_path):
+    sessions = []
+
+    def session():
+        sessions.append(aiohttp.ClientSession())
+        return sessions[-1]
+
+    async def one(server, transports, turns, is_open):
+        async with Proxy(server) as proxy:
+            client = Client(proxy.url, backoff=Backoff(0.0001, 0.001), transports=transports, session=session)
+            await client.connect(server.token("ann"))
+            proxy.open = is_open
+            proxy.cut()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await client.disconnect()
+            assert all(session.closed for session in sessions)
+
+    async def main(server):
+        for transports in (["websocket"], ["polling", "websocket"]):
+            for turns in range(0, 60, 4):
+                await one(server, transports, turns, is_open=turns % 8 == 0)
 
     with serving(tmp_path) as server:
         run(main(server))
