@@ -14,8 +14,8 @@ import pytest
 
 from harmonia_lab.protocol.events import MetadataGenerationProgress
 from harmonia_lab.protocol.models import SongRequest
-from harmonia_lab.server import delivery
-from harmonia_lab.server.broadcast import FramedWire
+from harmonia_lab.server import broadcast
+from harmonia_lab.server.broadcast import Wire
 from harmonia_lab.server.settings import RateLimits
 from tests.server.conftest import GENERATION, JOB, Ear, serving
 from tests.server.engines import Player, Writer
@@ -194,14 +194,14 @@ def test_who_may_no_longer_see_a_generation_hears_no_more_of_it(tmp_path, wire):
 
 def test_progress_is_looked_at_socket_by_socket_only_once(tmp_path, monkeypatch):
     gate, ways = threading.Event(), []
-    along = FramedWire.write
+    write = Wire.write
 
-    def note(self, lines, message):
-        busy = along(self, lines, message)
-        ways.append(([line.client.who.user for line in lines], len(busy)))
+    def note(self, sockets, message):
+        busy = write(self, sockets, message)
+        ways.append(([socket.client.identity.user for socket in sockets], len(busy)))
         return busy
 
-    monkeypatch.setattr(FramedWire, "write", note)
+    monkeypatch.setattr(Wire, "write", note)
 
     async def main(server):
         async with Ear(server) as ann, Ear(server, transport="polling") as polling:
@@ -214,7 +214,7 @@ def test_progress_is_looked_at_socket_by_socket_only_once(tmp_path, monkeypatch)
                 server.lab.events(event.model_copy(update={"tick": tick}))
                 await hears(ann, tick)
                 await hears(polling, tick)
-            assert ways[-2:] == [(["ann"], 0)] * 2  # who polls has no line
+            assert ways[-2:] == [(["ann"], 0)] * 2  # a client that polls has no writable socket
             gate.set()
             await ann.until("audio-generation-complete")
 
@@ -246,7 +246,7 @@ class Deaf:
         """As the server knows it."""
         clients = server._app.gateway.clients
         found = await until_so(
-            lambda: [c for c in list(clients.values()) if "generation-g" in c.rooms and c.who.user == "ann"],
+            lambda: [c for c in list(clients.values()) if "generation-g" in c.rooms and c.identity.user == "ann"],
             "a socket in the room",
         )
         return found[0]
@@ -293,7 +293,7 @@ def test_a_client_that_does_not_read_loses_progress_and_slows_nobody(tmp_path, w
 
 
 def test_a_client_too_far_behind_is_cut_off_and_nobody_else(tmp_path, wire, monkeypatch):
-    monkeypatch.setattr(delivery, "MAX_BACKLOG", 20)
+    monkeypatch.setattr(broadcast, "MAX_BACKLOG", 20)
     gate = threading.Event()
 
     async def main(server):

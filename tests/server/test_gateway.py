@@ -136,7 +136,7 @@ def test_who_waits_in_a_room_that_became_somebody_elses_hears_nothing(server):
     async def main():
         async with Ear(server, "ann") as ann, Ear(server, "bob") as bob:
             await ann.ask("join-generation", "shared")
-            server._app.gateway._access._reserved.clear()  # a minute goes by
+            server._app.gateway.access._reserved.clear()  # a minute goes by
             assert (await bob.ask("start-generation", STORY | {"generationId": "shared"}))["ok"]
             await bob.until("audio-generation-complete")
             assert [name for name, _ in ann.heard] == ["server-hello"]

@@ -228,7 +228,7 @@ def test_a_packed_body_is_not_unpacked_for_a_stranger_or_anybody(served):
     """A megabyte may unpack to a thousand of them, in the loop that all clients share."""
     packed = gzip.compress(json.dumps(STORY | {"generationId": "packed"}).encode())
     status, _, body = call(served, "POST", "/api/generations", data=packed, headers={"Content-Encoding": "gzip"})
-    assert (status, json.loads(body)["error"]["message"]) == (400, "The body is no JSON.")
+    assert (status, json.loads(body)["error"]["message"]) == (400, "The body is not JSON.")
 
 
 def test_a_song_is_cancelled_by_delete(tmp_path):
