@@ -143,6 +143,5 @@ class WebSocket(driver.WebSocket):  # type: ignore[misc] # untyped library
 
 def is_tested_engineio() -> bool:
     """Return whether the installed Engine.IO is one with which writing frames was tested."""
-    version = importlib.metadata.version("python-engineio")
-    installed = tuple(int(part) for part in version.split(".")[:2])
+    installed = tuple(int(part) for part in importlib.metadata.version("python-engineio").split(".")[:2])
     return TESTED_VERSIONS[0] <= installed < TESTED_VERSIONS[1]

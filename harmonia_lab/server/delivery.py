@@ -7,7 +7,6 @@ from the journal; so replay and live events meet without a gap and without a dup
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 from dataclasses import dataclass
 
@@ -112,18 +111,18 @@ class Delivery:
 
     def _audience(self, encoded: EncodedEvent) -> _Audience:
         event, channel, changes = encoded.event, encoded.channel, self._rooms.changes
-        is_progress = event.delivery == "progress"
-        if event.delivery == "lifecycle":
-            self._audiences.pop(channel, None)
-        kept = self._audiences.get(channel) if is_progress else None
-        if kept is not None and (kept.seq, kept.changes) == (event.seq, changes):
-            return kept
+        if event.delivery == "progress":
+            kept = self._audiences.get(channel)
+            if kept is not None and kept.seq == event.seq and kept.changes == changes:
+                return kept
         members = self._rooms.members(rooms_of(event, encoded.owner))
         # A client that joined while the id was reserved for it may not be the one that used the id afterwards.
         visible_to = [client for client in members if may_see(client.identity, encoded.owner)]
         audience = _Audience(event.seq, changes, [], visible_to)
-        if is_progress:
+        if event.delivery == "progress":
             self._audiences[channel] = audience
+        elif event.delivery == "lifecycle":
+            self._audiences.pop(channel, None)
         return audience
 
     def _write_progress(self, audience: _Audience, encoded: EncodedEvent) -> int:
@@ -133,7 +132,7 @@ class Delivery:
         """
         if not audience.sockets:
             return 0
-        busy = self._wire.write(audience.sockets, encoded.plain)
+        busy = self._wire.write(audience.sockets, encoded.plain())
         sent = len(audience.sockets) - len(busy)
         if busy:
             audience.sockets = [socket for socket in audience.sockets if socket.client not in busy]
@@ -215,16 +214,18 @@ class EncodedEvent:
         self.event, self.channel, self.owner = event, event.channel, owner
         self._urls = urls
         self._has_url = isinstance(event, EVENTS_WITH_URL)
+        self._plain: EncodedMessage | None = None
         self._versions: dict[tuple[bool, str], EncodedMessage] = {}
 
-    @functools.cached_property
     def plain(self) -> EncodedMessage:
-        """The event as it was emitted, which is what every client gets of an event without a URL."""
-        return EncodedMessage.of(self.event)
+        """Return the event as it was emitted, which is what every client gets of an event without a URL."""
+        if self._plain is None:
+            self._plain = EncodedMessage.of(self.event)
+        return self._plain
 
     def for_client(self, client: ConnectedClient) -> EncodedMessage:
         if not self._has_url:
-            return self.plain
+            return self.plain()
         generation_id = self.event.generation_id
         for_admins = client.identity.user != self.owner and f"job:{generation_id}" not in client.rooms
         key = (for_admins, client.base_url)

@@ -95,8 +95,7 @@ async def send_file(request: web.Request, file: SongFile) -> web.StreamResponse:
     response = web.StreamResponse(status=status, headers=headers)
     response.content_type = CONTENT_TYPES[file.path.suffix]
     response.content_length = len(part)
-    opened = await asyncio.to_thread(file.path.open, "rb")
-    with opened:
+    with await asyncio.to_thread(file.path.open, "rb") as opened:
         await response.prepare(request)
         if request.method != hdrs.METH_HEAD:
             await _copy(opened, response, part)

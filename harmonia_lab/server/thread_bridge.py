@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import threading
 import time
@@ -66,7 +67,7 @@ class ThreadBridge:
             if self._progress and not self._timer_set:
                 self._timer_set = True
                 delay_s = min(map(self._due, self._progress)) - now
-                self._loop.call_later(delay_s, lambda: self._deliver_ready(by_timer=True))
+                self._loop.call_later(delay_s, functools.partial(self._deliver_ready, by_timer=True))
         for event in ready:
             try:
                 self._deliver(event)

@@ -122,8 +122,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
         if not self._connections.take(environ["aiohttp.request"].remote):
             return "Too many connections in too short a time."
         await self._handle_eio_connect(eio_sid, environ)
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._settings.connect_timeout_s, self._check_authenticated, eio_sid)
+        asyncio.get_running_loop().call_later(self._settings.connect_timeout_s, self._check_authenticated, eio_sid)
         return None
 
     def _check_authenticated(self, eio_sid: str) -> None:

@@ -1,4 +1,4 @@
-"""The bytes, and what the fast way leans on: if Engine.IO or python-socketio changes inside, it shows here."""
+"""The bytes, and the internals of Engine.IO and python-socketio that `broadcast.py` and `transport.py` depend on."""
 
 import asyncio
 import inspect

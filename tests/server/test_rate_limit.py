@@ -1,4 +1,4 @@
-"""How often, and what a link opens."""
+"""Token buckets and signed download URLs."""
 
 from urllib.parse import parse_qsl, urlsplit
 

@@ -1,4 +1,4 @@
-"""The server in a running process: started from a cell, stopped without a trace."""
+"""The server in a running process: it starts from a cell, and stops without leaving threads or settings behind."""
 
 import asyncio
 import socket
