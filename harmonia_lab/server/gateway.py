@@ -351,11 +351,11 @@ class Gateway:
         loop = asyncio.get_running_loop()
         left_s = client.identity.expires_at - time.time()
         warn_in = max(left_s - EXPIRY_WARNING_S, left_s / 2)
-        warning = events.TokenExpiring(expires_at=datetime.fromtimestamp(client.identity.expires_at, UTC))
-        client.timers = [
-            loop.call_later(warn_in, self._delivery.send_direct, client, warning),
-            loop.call_later(left_s, self._close, client),
-        ]
+        client.timers = [loop.call_later(warn_in, self._warn, client), loop.call_later(left_s, self._close, client)]
+
+    def _warn(self, client: ConnectedClient) -> None:
+        expires_at = datetime.fromtimestamp(client.identity.expires_at, UTC)
+        self._delivery.send_direct(client, events.TokenExpiring(expires_at=expires_at))
 
     def base_url(self, request: web.Request) -> str:
         """Return the URL by which the client reached the server: download URLs with it work for the client."""
