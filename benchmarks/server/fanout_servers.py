@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.server.children import commands, say
 from benchmarks.server.generation import FIRST_TICK, GENERATION, begin, progress, scratch_lab, stamp
 from harmonia_lab.protocol.models import utc_now
-from harmonia_lab.server.broadcast import Message
+from harmonia_lab.server.encoding import EncodedMessage
 
 __all__ = ["main"]
 
@@ -77,7 +77,7 @@ def floor() -> None:
     say(url=f"http://127.0.0.1:{listener.getsockname()[1]}", token="")
     for told in commands():
         for tick in _ticks(told):
-            frame = Message.event(told["name"], _filled(told["payload"], tick)).frames
+            frame = EncodedMessage.event(told["name"], _filled(told["payload"], tick)).frames
             for each in sockets:
                 each.send(frame)
             time.sleep(told["gap_s"])

@@ -1,6 +1,6 @@
-"""One server's parts, put together: sockets, rooms, delivery, commands and HTTP, on one event loop.
+"""The parts of one server, connected: sockets, rooms, delivery, commands and HTTP, on one event loop.
 
-Owns who knows whom, and the order of start and stop. The thread is `server_thread.py`'s.
+Owns which part gets which other, and the order of start and stop. `server_thread.py` owns the thread.
 """
 
 from __future__ import annotations
@@ -8,103 +8,85 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
-from collections.abc import Callable
 
 from aiohttp import web
 
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.server.auth import Tokens
-from harmonia_lab.server.connected_client import Client
 from harmonia_lab.server.delivery import Delivery
-from harmonia_lab.server.gateway import Gateway, Studio
-from harmonia_lab.server.http import Api
-from harmonia_lab.server.rooms import Access, Rooms
+from harmonia_lab.server.gateway import Gateway, ServedLab
+from harmonia_lab.server.http import HttpApi
+from harmonia_lab.server.rooms import Rooms
 from harmonia_lab.server.settings import ServerSettings
-from harmonia_lab.server.signed_urls import Links
-from harmonia_lab.server.thread_bridge import Crossing
+from harmonia_lab.server.signed_urls import SignedUrls
+from harmonia_lab.server.thread_bridge import ThreadBridge
 from harmonia_lab.server.transport import SocketServer
 
 __all__ = ["App"]
 
 BACKLOG = 2048
-"""Connections that the system may hold before they are accepted: a reload of many pages comes at once."""
+"""Connections that the operating system may queue before they are accepted: many pages reload at the same time."""
 
-_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what listens on all addresses listens on loopback
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a server on all addresses listens on loopback too
 
 
 class App:
     """`await start()`, `await stop()`, both in one event loop."""
 
-    def __init__(self, studio: Studio, settings: ServerSettings, tokens: Tokens, links: Links) -> None:
-        self._studio, self._settings, self._tokens, self._links = studio, settings, tokens, links
-        self._runner: web.AppRunner | None = None
-        self._unsubscribe: Callable[[], None] = lambda: None
-        self.local_url = ""
-        """Where this very machine reaches it."""
-
-    async def start(self) -> str:
-        """Listens, and returns its URL. Raises InvalidRequest where the port can't be had."""
-        settings, studio = self._settings, self._studio
-        context = _tls(settings)
-        self._sockets = sockets = SocketServer(settings)
+    def __init__(self, lab: ServedLab, settings: ServerSettings, tokens: Tokens, urls: SignedUrls) -> None:
+        self._lab, self._settings = lab, settings
+        self._sockets = SocketServer(settings)
         rooms = Rooms()
-        access = Access(studio.journal.state)
-
-        def drop(client: Client) -> None:
-            sockets.drop(client.eio_sid)
-
-        delivery = Delivery(
-            wire=sockets.wire,
-            rooms=rooms,
-            journal=studio.journal,
-            metrics=studio.metrics,
-            link=self._link,
-            drop=drop,
+        self._delivery = Delivery(
+            wire=self._sockets.wire, rooms=rooms, journal=lab.journal, metrics=lab.metrics, urls=urls
         )
-        self.gateway = sockets.gate = Gateway(
-            studio, settings, self._tokens, rooms=rooms, access=access, delivery=delivery, close=sockets.close
+        self.gateway = self._sockets.gateway = Gateway(
+            lab, settings, tokens, urls, rooms=rooms, delivery=self._delivery, close=self._sockets.close
         )
-        api = Api(studio, settings, self._tokens, self._links, self.gateway)
-        app = api.application()
-        sockets.attach(app, settings.path)
-        # Nothing that a client sends is unpacked: a megabyte that unpacks to a thousand would hold up everybody.
+        app = HttpApi(lab, settings, tokens, urls, self.gateway).application()
+        self._sockets.attach(app, settings.path)
+        # Bodies are not decompressed: one megabyte may become a thousand, in the loop that all clients share.
         self._runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True, auto_decompress=False
         )
+        self.local_url = ""
+        """The URL that works on this machine."""
+
+    async def start(self) -> str:
+        """Listen, and return the URL. Raise InvalidRequest if the port can't be used."""
+        settings = self._settings
+        await self._listen(_tls_context(settings))
+        address, port = self._runner.addresses[0][:2]
+        self.local_url = _url(settings.scheme, _LOOPBACK.get(address, address), port)
+        self.gateway.url = settings.public_url or _url(settings.scheme, settings.host, port)
+        bridge = ThreadBridge(asyncio.get_running_loop(), self._delivery, settings.progress_interval_s)
+        self._unsubscribe = self._lab.events.subscribe(bridge)
+        return self.gateway.url
+
+    async def stop(self) -> None:
+        """Stop listening, disconnect the clients (they reconnect to the next server), and close."""
+        self._unsubscribe()
+        for site in list(self._runner.sites):
+            await site.stop()  # before the clients are disconnected, because they reconnect at once
+        await self._sockets.drop_all()
+        await self._runner.cleanup()
+
+    async def _listen(self, context: ssl.SSLContext | None) -> None:
+        host, port = self._settings.host, self._settings.port
         await self._runner.setup()
-        site = web.TCPSite(
-            self._runner, settings.host, settings.port, ssl_context=context, backlog=BACKLOG, reuse_address=True
-        )
+        site = web.TCPSite(self._runner, host, port, ssl_context=context, backlog=BACKLOG, reuse_address=True)
         try:
             await site.start()
         except OSError as error:
             await self._runner.cleanup()
-            raise _cannot_listen(settings, error) from None
-        address, port = self._runner.addresses[0][:2]
-        self.local_url = _url(settings.scheme, _LOOPBACK.get(address, address), port)
-        self.gateway.url = url = settings.public_url or _url(settings.scheme, settings.host, port)
-        crossing = Crossing(asyncio.get_running_loop(), delivery, settings.progress_interval_s)
-        self._unsubscribe = studio.events.subscribe(crossing)
-        return url
-
-    async def stop(self) -> None:
-        """Takes nothing more, lets clients go (they will come back to the next server), and closes."""
-        self._unsubscribe()
-        for site in list(self._runner.sites) if self._runner is not None else []:
-            await site.stop()  # first: who is let go comes back at once, but not to this one
-        await self._sockets.drop_all()
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    def _link(self, client: Client, generation_id: str, owner: str) -> str:
-        return client.base_url + self._links.sign(f"/api/generations/{generation_id}/audio", owner)
+            raise _cannot_listen(self._settings, error) from None
 
 
 def _url(scheme: str, host: str, port: int) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _tls(settings: ServerSettings) -> ssl.SSLContext | None:
+def _tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
     if settings.certificate is None or settings.private_key is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -119,7 +101,6 @@ def _tls(settings: ServerSettings) -> ssl.SSLContext | None:
 
 
 def _cannot_listen(settings: ServerSettings, error: OSError) -> InvalidRequest:
-    where = f"{settings.host}:{settings.port}"
     if error.errno == errno.EADDRINUSE:
         return InvalidRequest(
             f"Port {settings.port} is taken.",
@@ -127,5 +108,6 @@ def _cannot_listen(settings: ServerSettings, error: OSError) -> InvalidRequest:
             details={"fields": ["port"]},
         )
     return InvalidRequest(
-        f"The server cannot listen on {where}: {error.strerror}.", details={"fields": ["host", "port"]}
+        f"The server cannot listen on {settings.host}:{settings.port}: {error.strerror}.",
+        details={"fields": ["host", "port"]},
     )

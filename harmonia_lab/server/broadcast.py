@@ -1,131 +1,87 @@
-"""From an event to many sockets: encoded once, framed once, and written straight to whoever is idle.
+"""Encoded messages written to sockets: a finished frame to every idle websocket, or packets into a socket's queue.
 
-Owns the bytes and the two ways to hand them over. `QueueWire` puts packets into Engine.IO's own queue of each socket.
-`FramedWire` writes the finished websocket frame to the socket's transport where nothing is under way there, which costs
-a third of that. It leans on what Engine.IO does inside; `fits` says whether the installed one is such, and
-tests/server/test_broadcast.py holds it to that. Who gets what is `delivery.py`'s.
+Owns the two ways to send. The queue is Engine.IO's own, of each socket. Writing the finished frame to the socket's
+transport costs a third of that, and happens only while no packet waits or is being sent. It depends on Engine.IO's
+internals: `is_tested_engineio` says whether the installed version has them, and tests/server/test_broadcast.py checks
+them. `encoding.py` makes the bytes, and `delivery.py` decides which sockets get them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import importlib.metadata
-import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import engineio
-import socketio
 from aiohttp import web
 from engineio.async_drivers import aiohttp as driver
 
-from harmonia_lab.protocol.codec import encode
-from harmonia_lab.protocol.events import AudioPreview, WireEvent
-from harmonia_lab.server.connected_client import Client
+from harmonia_lab.server.connected_client import ConnectedClient
+from harmonia_lab.server.encoding import EncodedMessage
 
-__all__ = ["HIGH_WATER", "FramedWire", "IdleQueue", "Line", "Message", "QueueWire", "WebSocket", "fits"]
+__all__ = ["HIGH_WATER", "MAX_BACKLOG", "IdleQueue", "WebSocket", "Wire", "WritableSocket", "is_tested_engineio"]
 
-TESTED = ((4, 12), (5, 0))
-"""Engine.IO's versions (from, below) that `FramedWire` was tested with."""
+TESTED_VERSIONS = ((4, 12), (5, 0))
+"""Engine.IO's versions (from, below) with which writing frames was tested."""
 
 HIGH_WATER = 64 * 1024
-"""Bytes in a socket's write buffer; below that, it keeps up."""
+"""Bytes in a socket's write buffer. A socket with fewer counts as idle."""
 
-TEXT, BINARY = 0x81, 0x82
-"""First byte of a whole, uncompressed websocket frame (RFC 6455, 5.2)."""
-
-
-class Message:
-    """One event or answer, as packets and as a frame; both are made when first asked for, and serve every socket."""
-
-    def __init__(self, text: str, *attachments: bytes) -> None:
-        """text: Socket.IO's packet. attachments: the binary parts that it speaks of."""
-        self._text, self._attachments = text, attachments
-
-    @classmethod
-    def of(cls, event: WireEvent) -> Message:
-        """`event(*encode(event))`, in one step where there is no attachment: less than half the time."""
-        if isinstance(event, AudioPreview):
-            return cls.event(*encode(event))
-        return cls(f'{socketio.packet.EVENT}["{event.name}",{event.to_json()}]')
-
-    @classmethod
-    def event(cls, name: str, payload: dict[str, Any]) -> Message:
-        return cls._encoded(socketio.packet.Packet(socketio.packet.EVENT, data=[name, payload], namespace="/"))
-
-    @classmethod
-    def ack(cls, ack_id: int, payload: dict[str, Any]) -> Message:
-        return cls._encoded(socketio.packet.Packet(socketio.packet.ACK, data=[payload], namespace="/", id=ack_id))
-
-    @classmethod
-    def _encoded(cls, packet: socketio.packet.Packet) -> Message:
-        encoded = packet.encode()
-        return cls(*encoded) if isinstance(encoded, list) else cls(encoded)
-
-    @functools.cached_property
-    def packets(self) -> Sequence[engineio.packet.Packet]:
-        """Engine.IO packets: the text, then its attachments."""
-        return [engineio.packet.Packet(engineio.packet.MESSAGE, part) for part in (self._text, *self._attachments)]
-
-    @functools.cached_property
-    def frames(self) -> bytes:
-        """The same as unmasked websocket frames."""
-        return _frame(f"{engineio.packet.MESSAGE}{self._text}") + b"".join(map(_frame, self._attachments))
+MAX_BACKLOG = 1000
+"""Packets that may wait in a socket's queue. With more, it is dropped; its client reconnects and gets a replay."""
 
 
-def _frame(data: str | bytes) -> bytes:
-    first, body = (TEXT, data.encode()) if isinstance(data, str) else (BINARY, data)
-    size = len(body)
-    if size < 126:
-        return bytes((first, size)) + body
-    if size < 1 << 16:
-        return struct.pack("!BBH", first, 126, size) + body
-    return struct.pack("!BBQ", first, 127, size) + body
+class WritableSocket(NamedTuple):
+    """A websocket's queue and transport methods. With a hundred sockets, looking them up costs as much as the write.
 
-
-class Line(NamedTuple):
-    """What writing straight to a socket needs, side by side: with a hundred, finding it costs as much as using it.
-
-    buffered: bytes that its transport has not written yet.
+    buffered: returns how many bytes the transport has not sent yet. write: sends bytes.
     """
 
-    client: Client
+    client: ConnectedClient
     queue: IdleQueue
     buffered: Callable[[], int]
     write: Callable[[bytes], None]
 
 
-class QueueWire:
-    """Through Engine.IO's queues. Called in the event loop."""
+class Wire:
+    """Sends messages to each socket in the order of the calls. Runs in the event loop, and never waits."""
 
-    def send(self, client: Client, message: Message) -> None:
-        """In the order of the calls. Nothing for a socket that has closed."""
+    def __init__(self, *, framed: bool, drop: Callable[[str], None]) -> None:
+        """framed: write finished frames to idle websockets; Engine.IO must use `IdleQueue` and `WebSocket`.
+        drop: closes the connection with this Engine.IO id."""
+        self.framed, self._drop = framed, drop
+
+    def send(self, client: ConnectedClient, message: EncodedMessage) -> None:
+        """Send to one socket, or do nothing if it has closed. Drop a socket whose queue is longer than MAX_BACKLOG."""
         engine = client.engine
-        if not engine.closed:
+        if self.framed and engine.upgraded and _is_writable(engine):
+            engine.transport.write(message.frames)
+        elif not engine.closed:
             for packet in message.packets:
-                # An attachment reads otherwise where a client polls, and a packet remembers how it was read first.
+                # A packet caches its encoding, and polling encodes attachments differently: each socket gets a copy.
                 own = engineio.packet.Packet(packet.packet_type, packet.data) if packet.binary else packet
                 engine.queue.put_nowait(own)
+            if engine.queue.qsize() > MAX_BACKLOG:
+                self._drop(client.eio_sid)
 
-    def idle(self, client: Client) -> bool:
-        """Whether it has taken all that it was sent."""
-        return bool(client.engine.queue.empty())
+    def is_idle(self, client: ConnectedClient) -> bool:
+        """Return whether the socket has taken everything that was sent to it."""
+        engine = client.engine
+        return _is_writable(engine) if self.framed and engine.upgraded else bool(engine.queue.empty())
 
-    def backlog(self, client: Client) -> int:
-        """Packets that it has not taken yet."""
-        return int(client.engine.queue.qsize())
+    def writable_socket(self, client: ConnectedClient) -> WritableSocket | None:
+        """Return the client's socket for `write`; None if the client polls or this wire doesn't write frames."""
+        engine = client.engine
+        if not (self.framed and engine.upgraded):
+            return None
+        return WritableSocket(client, engine.queue, engine.transport.get_write_buffer_size, engine.transport.write)
 
-    def line(self, client: Client) -> Line | None:
-        """For `write`; None where it has none."""
-        del client
-        return None
-
-    def write(self, lines: Iterable[Line], message: Message) -> set[Client]:
-        """Sends it to those that have taken all that they were sent; who the others are."""
+    def write(self, sockets: Iterable[WritableSocket], message: EncodedMessage) -> set[ConnectedClient]:
+        """Write to every idle socket. Return the clients whose sockets were busy."""
         frames, busy = message.frames, set()
-        for client, queue, buffered, write in lines:
-            # The one hot loop. A socket that has just closed drops what is written, until `rooms.py` hears of it.
+        for client, queue, buffered, write in sockets:
+            # The hot loop. A transport that has just closed discards what is written, until `Rooms` drops the client.
             if queue.waiting and buffered() < HIGH_WATER:
                 write(frames)
             else:
@@ -133,37 +89,18 @@ class QueueWire:
         return busy
 
 
-class FramedWire(QueueWire):
-    """Straight to the transport, else through the queue. Needs `IdleQueue` and `WebSocket` in Engine.IO's place."""
-
-    def send(self, client: Client, message: Message) -> None:
-        engine = client.engine
-        if engine.upgraded and self._writable(engine):
-            engine.transport.write(message.frames)
-        else:
-            super().send(client, message)
-
-    def idle(self, client: Client) -> bool:
-        return self._writable(client.engine) if client.engine.upgraded else super().idle(client)
-
-    def line(self, client: Client) -> Line | None:
-        engine = client.engine
-        if not engine.upgraded:
-            return None
-        return Line(client, engine.queue, engine.transport.get_write_buffer_size, engine.transport.write)
-
-    def _writable(self, engine: Any) -> bool:
-        """No packet in the queue or in the writer's hands, and the buffer is small: the order is kept."""
-        return (
-            engine.queue.waiting
-            and not engine.closed
-            and not engine.transport.is_closing()
-            and engine.transport.get_write_buffer_size() < HIGH_WATER
-        )
+def _is_writable(engine: Any) -> bool:
+    """Return whether a frame can be written now: none is queued or being sent before it, and the buffer is small."""
+    return (
+        engine.queue.waiting
+        and not engine.closed
+        and not engine.transport.is_closing()
+        and engine.transport.get_write_buffer_size() < HIGH_WATER
+    )
 
 
 class IdleQueue(asyncio.Queue[Any]):
-    """Knows whether its reader waits for the next packet, having sent the last one, and none has come since."""
+    """waiting: whether the reader has sent the last packet and waits for the next, and none was put since."""
 
     waiting = False
 
@@ -180,7 +117,7 @@ class IdleQueue(asyncio.Queue[Any]):
 
 
 class WebSocket(driver.WebSocket):  # type: ignore[misc] # untyped library
-    """Engine.IO's websocket, with the compression that is set, and with its transport where the engine finds it."""
+    """Engine.IO's websocket, with the compression that the settings ask for, and `transport` set on the engine."""
 
     async def __call__(self, environ: dict[str, Any]) -> web.StreamResponse:
         request = environ["aiohttp.request"]
@@ -194,18 +131,17 @@ class WebSocket(driver.WebSocket):  # type: ignore[misc] # untyped library
         return self._sock
 
     async def wait(self) -> str | bytes:
-        """The next frame. Raises OSError, which ends the connection cleanly, also for what is no packet: the engine
-        would stumble over it, and leave the socket behind."""
+        """Return the next frame. Raise OSError, which closes the connection, for a frame that is no Engine.IO packet:
+        the engine itself would raise something else and leave the socket open."""
         data: str | bytes = await super().wait()
         try:
             engineio.packet.packet_names[engineio.packet.Packet(encoded_packet=data).packet_type]
         except (ValueError, IndexError, RecursionError) as error:
-            raise OSError(f"no packet of Engine.IO: {type(error).__name__}") from None
+            raise OSError(f"not an Engine.IO packet: {type(error).__name__}") from None
         return data
 
 
-def fits() -> bool:
-    """Whether the installed Engine.IO is one that `FramedWire` was tested with."""
-    version = importlib.metadata.version("python-engineio")
-    installed = tuple(int(part) for part in version.split(".")[:2])
-    return TESTED[0] <= installed < TESTED[1]
+def is_tested_engineio() -> bool:
+    """Return whether the installed Engine.IO is one with which writing frames was tested."""
+    installed = tuple(int(part) for part in importlib.metadata.version("python-engineio").split(".")[:2])
+    return TESTED_VERSIONS[0] <= installed < TESTED_VERSIONS[1]

@@ -1,42 +1,37 @@
-"""One connected socket: who it is, and what it has had.
+"""One connected socket: its user, its rooms, and the events that it was sent.
 
-Owns that record alone. Who fills it: `rooms.py` the rooms, `delivery.py` the rest.
+Owns that record alone. `rooms.py` changes the rooms, `delivery.py` what was sent, `gateway.py` the rest.
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import asyncio
+from harmonia_lab.protocol.events import Channel
+from harmonia_lab.server.auth import Identity
+from harmonia_lab.server.encoding import EncodedMessage
 
-    from harmonia_lab.protocol.events import Family
-    from harmonia_lab.server.auth import Identity
-    from harmonia_lab.server.broadcast import Message
-
-__all__ = ["Client", "Lane"]
-
-Lane = tuple["Family", str]
-"""family, generation id: what is numbered by itself."""
+__all__ = ["ConnectedClient"]
 
 
 @dataclass(eq=False)
-class Client:
-    """sid, eio_sid: its ids in Socket.IO and Engine.IO. engine: Engine.IO's own socket. base_url: how it reached the
-    server, for links.
+class ConnectedClient:
+    """sid, eio_sid: its ids in Socket.IO and Engine.IO. engine: Engine.IO's socket. base_url: the URL by which the
+    client reached the server, for its download URLs.
 
-    had: the last lifecycle event that it was sent, by lane. pending: progress that waits until it is idle, by lane.
-    timers: end of its token. greeted: whether it had its `server-hello`.
+    last_seq: `seq` of the last lifecycle event that it was sent, by channel. pending: the latest progress, by channel,
+    while the socket is busy. timers: they warn of and then end its token. hello_sent: whether it got `server-hello`.
     """
 
     sid: str
     eio_sid: str
     engine: Any
-    who: Identity
+    identity: Identity
     base_url: str
     rooms: set[str] = field(default_factory=set)
-    had: dict[Lane, int] = field(default_factory=dict)
-    pending: dict[Lane, Message] = field(default_factory=dict)
+    last_seq: dict[Channel, int] = field(default_factory=dict)
+    pending: dict[Channel, EncodedMessage] = field(default_factory=dict)
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
-    greeted: bool = False
+    hello_sent: bool = False

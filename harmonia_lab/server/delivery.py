@@ -1,19 +1,19 @@
-"""What each socket gets, and when: every lifecycle event once and in order, progress as fast as it can take it.
+"""Which sockets get an event, and when: each lifecycle event once and in order, progress as fast as a socket takes it.
 
-Owns that promise. One rule keeps it: a socket is sent what it has not had of a generation (from the journal), then what
-is new. Replay and live events therefore meet without a gap and without a double. Bytes are `broadcast.py`'s.
+Owns that guarantee. Before a socket gets a new event, it gets the earlier lifecycle events that it was not sent, read
+from the journal; so replay and live events meet without a gap and without a duplicate. `broadcast.py` writes the bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from harmonia_lab.errors import StorageError
 from harmonia_lab.protocol.events import (
     AudioGenerationComplete,
+    Channel,
     FamilyEvent,
     JobCompletedEvent,
     WireEvent,
@@ -22,221 +22,214 @@ from harmonia_lab.protocol.events import (
     rooms_of,
     utc_now,
 )
-from harmonia_lab.server.broadcast import Line, Message, QueueWire
-from harmonia_lab.server.connected_client import Client, Lane
+from harmonia_lab.server.broadcast import Wire, WritableSocket
+from harmonia_lab.server.connected_client import ConnectedClient
+from harmonia_lab.server.encoding import EncodedMessage
 from harmonia_lab.server.rooms import Rooms, may_see
+from harmonia_lab.server.signed_urls import SignedUrls
 from harmonia_lab.store.journal import Journal
 from harmonia_lab.store.metrics import Metrics
 
-__all__ = ["MAX_BACKLOG", "Delivery", "Link"]
+__all__ = ["Delivery"]
 
-Link = Callable[[Client, str, str], str]
-"""(client, generation id, owner) → the song's URL."""
+MAX_CHANNELS = 10_000
+"""Channels of which a socket's last `seq` is remembered."""
 
-MAX_BACKLOG = 1000
-"""Packets that a socket may leave waiting. One that is further behind is closed: it comes back, and gets its replay."""
+EVENTS_WITH_URL = (AudioGenerationComplete, JobCompletedEvent)
+"""Events with the song's URL, which is different for each client."""
 
-MAX_LANES = 10_000
-"""Of which a socket's place is remembered."""
-
-LINKED = (AudioGenerationComplete, JobCompletedEvent)
-"""Events that name the place of the song, which each client reaches in its own way."""
-
-CATCH_UP_S = 0.05
-"""How often sockets that were behind are looked at again."""
+RETRY_S = 0.05
+"""How often pending progress is tried again, in seconds."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class _Audience:
-    """Who hears of a lane's progress, as long as nothing changes that: its next lifecycle event, a replay, somebody
-    who enters or leaves a room, another token.
+    """The clients that get an event. For progress it is kept until a lifecycle event, a replay, a change of any room's
+    members, or a new token may change it.
 
-    seq: the lane's last lifecycle event. changes: `Rooms.changes`. lines: of those who had that event and all progress
-    since. others: who is looked at each time: they poll, or are behind.
+    seq: the channel's last lifecycle event. changes: `Rooms.changes`. sockets: of clients that were sent that event and
+    all progress since. others: clients that need a check at each event, because they poll or lag.
     """
 
     seq: int
     changes: int
-    lines: list[Line]
-    others: list[Client]
+    sockets: list[WritableSocket]
+    others: list[ConnectedClient]
 
 
 class Delivery:
-    """Callable: `delivery(event)` sends it to whom it is for. All of it runs in the event loop, and never waits."""
+    """Callable: `delivery(event)` sends an event to its rooms. Everything runs in the event loop, and never waits."""
 
-    def __init__(
-        self,
-        *,
-        wire: QueueWire,
-        rooms: Rooms,
-        journal: Journal,
-        metrics: Metrics,
-        link: Link,
-        drop: Callable[[Client], None],
-    ) -> None:
-        """drop: closes a socket that has fallen too far behind."""
-        self._wire, self._rooms, self._journal, self._metrics = wire, rooms, journal, metrics
-        self.link, self._drop = link, drop
-        self._behind: dict[Client, None] = {}
-        self._audiences: dict[Lane, _Audience] = {}
+    def __init__(self, *, wire: Wire, rooms: Rooms, journal: Journal, metrics: Metrics, urls: SignedUrls) -> None:
+        self._wire, self._rooms, self._journal, self._metrics, self._urls = wire, rooms, journal, metrics, urls
+        self._lagging: dict[ConnectedClient, None] = {}
+        """Clients with pending progress, in order. A dict, because sets have no order."""
+        self._audiences: dict[Channel, _Audience] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __call__(self, event: FamilyEvent) -> None:
-        standing = self._journal.state(event.generation_id)
-        if standing is None:
+        state = self._journal.state(event.generation_id)
+        if state is None:
             return
-        sheets = _Sheets(event, standing.owner, self.link)
-        sent = 0
-        if event.delivery == "progress":
-            sent = self._spread(event, sheets)
-        else:
-            if event.delivery == "lifecycle":
-                self._audiences.pop(sheets.lane, None)
-            for client in self._members(event, sheets):
-                # Who joined while the id was only reserved may not be who came to use it.
-                if may_see(client.who, standing.owner):
-                    sent += self._give(client, event, sheets)
+        encoded = EncodedEvent(event, state.owner, self._urls)
+        audience = self._audience(encoded)
+        sent = self._write_progress(audience, encoded)
+        send = self._send_lifecycle if event.delivery == "lifecycle" else self._send_if_idle
+        for client in audience.others:
+            sent += send(client, encoded)
+        if audience.others and event.delivery == "progress":
+            self._promote(audience, encoded.channel)
         if sent:
             self._metrics.sent(sent, (utc_now() - event.emitted_at).total_seconds())
 
-    def catch_up(self, client: Client, lane: Lane, owner: str) -> int:
-        """Sends what happened in `lane` and `client` has not had; how many events that was."""
-        self._audiences.pop(lane, None)
+    def catch_up(self, client: ConnectedClient, channel: Channel, owner: str) -> int:
+        """Send the lifecycle events of `channel` that the client was not sent. Return how many."""
+        self._audiences.pop(channel, None)
         try:
-            missed = self._journal.replay(lane[1], lane[0], client.had.get(lane, 0))
+            missed = self._journal.replay(channel.generation_id, channel.family, client.last_seq.get(channel, 0))
         except StorageError as error:
-            _log.warning("A replay has failed. %s", error)
+            _log.warning("A replay failed. %s", error)
             return 0
         for event in missed:
-            self._send(client, _Sheets(event, owner, self.link).for_client(client))
-            self._note(client, lane, event.seq)
+            self._wire.send(client, EncodedEvent(event, owner, self._urls).for_client(client))
+            _set_last_seq(client, channel, event.seq)
         return len(missed)
 
-    def tell(self, client: Client, event: WireEvent) -> None:
-        """To one socket, about itself."""
-        self._send(client, Message.of(event))
+    def send_direct(self, client: ConnectedClient, event: WireEvent) -> None:
+        """Send an event about the connection to its socket alone."""
+        self._wire.send(client, EncodedMessage.of(event))
 
-    def forget(self, client: Client) -> None:
-        self._behind.pop(client, None)
+    def forget(self, client: ConnectedClient) -> None:
+        """Drop the pending progress of a client that has disconnected."""
+        self._lagging.pop(client, None)
 
-    def look_again(self) -> None:
-        """Somebody may hear of other things than before."""
+    def invalidate_audiences(self) -> None:
+        """Compute every audience anew at its next event: a client may see other generations than before."""
         self._audiences.clear()
 
-    def _members(self, event: FamilyEvent, sheets: _Sheets) -> set[Client]:
-        return self._rooms.members(rooms_of(event, sheets.owner))
+    def _audience(self, encoded: EncodedEvent) -> _Audience:
+        event, channel, changes = encoded.event, encoded.channel, self._rooms.changes
+        if event.delivery == "progress":
+            kept = self._audiences.get(channel)
+            if kept is not None and kept.seq == event.seq and kept.changes == changes:
+                return kept
+        members = self._rooms.members(rooms_of(event, encoded.owner))
+        # A client that joined while the id was reserved for it may not be the one that used the id afterwards.
+        visible_to = [client for client in members if may_see(client.identity, encoded.owner)]
+        audience = _Audience(event.seq, changes, [], visible_to)
+        if event.delivery == "progress":
+            self._audiences[channel] = audience
+        elif event.delivery == "lifecycle":
+            self._audiences.pop(channel, None)
+        return audience
 
-    def _spread(self, event: FamilyEvent, sheets: _Sheets) -> int:
-        """Progress, most of what is ever sent: looked at socket by socket only where something may have changed."""
-        lane, seq = sheets.lane, event.seq
-        audience = self._audiences.get(lane)
-        if audience is None or (audience.seq, audience.changes) != (seq, self._rooms.changes):
-            audience = _Audience(seq, self._rooms.changes, [], list(self._members(event, sheets)))
-            self._audiences[lane] = audience
-        sent = 0
-        if audience.lines:
-            busy = self._wire.write(audience.lines, sheets.plain())
-            sent = len(audience.lines) - len(busy)
-            if busy:
-                audience.lines = [line for line in audience.lines if line.client not in busy]
-                audience.others += busy
-        if audience.others:
-            others, audience.others = audience.others, []
-            for client in others:
-                if may_see(client.who, sheets.owner):
-                    sent += self._give(client, event, sheets)
-                    up_to_date = client.had.get(lane, 0) == seq and lane not in client.pending
-                    line = self._wire.line(client) if up_to_date else None
-                    if line is not None:
-                        audience.lines.append(line)
-                    else:
-                        audience.others.append(client)
+    def _write_progress(self, audience: _Audience, encoded: EncodedEvent) -> int:
+        """Write to the idle sockets and move busy ones to `others`. Return how many messages were sent.
+
+        Most messages that a server sends go this way, without a check of each client.
+        """
+        if not audience.sockets:
+            return 0
+        busy = self._wire.write(audience.sockets, encoded.plain())
+        sent = len(audience.sockets) - len(busy)
+        if busy:
+            audience.sockets = [socket for socket in audience.sockets if socket.client not in busy]
+            audience.others += busy
         return sent
 
-    def _give(self, client: Client, event: FamilyEvent, sheets: _Sheets) -> int:
-        """How many messages it was."""
-        lane, sent = sheets.lane, 0
-        lifecycle = event.delivery == "lifecycle"
-        had = client.had.get(lane, 0)
-        if event.seq > had + lifecycle:
-            sent = self.catch_up(client, lane, sheets.owner)
-            had = client.had.get(lane, 0)
-        if lifecycle:
-            if event.seq <= had:
-                return sent
-            latest = client.pending.pop(lane, None)
-            if latest is not None and not sent:  # what it is about to hear the end of
-                self._wire.send(client, latest)
-            self._note(client, lane, event.seq)
-            self._send(client, sheets.for_client(client))
-            return sent + 1
-        if event.seq < had:
-            return sent  # it speaks of a time before what was replayed
-        message = sheets.for_client(client)
-        if self._wire.idle(client):
-            client.pending.pop(lane, None)
-            self._wire.send(client, message)
-            return sent + 1
-        if event.delivery == "preview":
-            self._metrics.dropped()
+    def _promote(self, audience: _Audience, channel: Channel) -> None:
+        """Move the clients that have had everything from `others` to `sockets`."""
+        others, audience.others = audience.others, []
+        for client in others:
+            up_to_date = client.last_seq.get(channel, 0) == audience.seq and channel not in client.pending
+            socket = self._wire.writable_socket(client) if up_to_date else None
+            if socket is not None:
+                audience.sockets.append(socket)
+            else:
+                audience.others.append(client)
+
+    def _send_lifecycle(self, client: ConnectedClient, encoded: EncodedEvent) -> int:
+        """Send what the client missed, then the event, unless that was among it. Return how many messages were sent."""
+        channel, seq, sent = encoded.channel, encoded.event.seq, 0
+        if seq > client.last_seq.get(channel, 0) + 1:
+            sent = self.catch_up(client, channel, encoded.owner)
+        if seq <= client.last_seq.get(channel, 0):
             return sent
-        if lane in client.pending:
+        latest = client.pending.pop(channel, None)
+        if latest is not None and not sent:  # after a replay, the pending progress would go back in time
+            self._wire.send(client, latest)
+        _set_last_seq(client, channel, seq)
+        self._wire.send(client, encoded.for_client(client))
+        return sent + 1
+
+    def _send_if_idle(self, client: ConnectedClient, encoded: EncodedEvent) -> int:
+        """Send progress or a preview if the socket is idle; else keep the progress, as the latest, or drop the preview.
+        Return how many messages were sent."""
+        channel, seq, sent = encoded.channel, encoded.event.seq, 0
+        if seq > client.last_seq.get(channel, 0):
+            sent = self.catch_up(client, channel, encoded.owner)
+        if seq < client.last_seq.get(channel, 0):
+            return sent  # the event is older than what was replayed
+        if self._wire.is_idle(client):
+            client.pending.pop(channel, None)
+            self._wire.send(client, encoded.for_client(client))
+            return sent + 1
+        is_preview = encoded.event.delivery == "preview"
+        if is_preview or channel in client.pending:
             self._metrics.dropped()
-        client.pending[lane] = message
-        self._behind[client] = None
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(CATCH_UP_S, self._try_again)
+        if not is_preview:
+            client.pending[channel] = encoded.for_client(client)
+            self._lagging[client] = None
+            self._schedule_pending()
         return sent
 
-    def _send(self, client: Client, message: Message) -> None:
-        self._wire.send(client, message)
-        if self._wire.backlog(client) > MAX_BACKLOG:
-            self._drop(client)
+    def _schedule_pending(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(RETRY_S, self._send_pending)
 
-    def _note(self, client: Client, lane: Lane, seq: int) -> None:
-        client.had[lane] = seq
-        if len(client.had) > MAX_LANES:
-            del client.had[next(iter(client.had))]
-
-    def _try_again(self) -> None:
-        """Gives sockets that were behind the latest progress, now that they can take it."""
+    def _send_pending(self) -> None:
+        """Send the latest progress to the lagging sockets that have become idle."""
         self._timer = None
-        for client in [client for client in self._behind if self._wire.idle(client)]:
-            del self._behind[client]
+        for client in [client for client in self._lagging if self._wire.is_idle(client)]:
+            del self._lagging[client]
             for message in client.pending.values():
                 self._wire.send(client, message)
             client.pending.clear()
-        if self._behind:
-            self._timer = asyncio.get_running_loop().call_later(CATCH_UP_S, self._try_again)
+        if self._lagging:
+            self._schedule_pending()
 
 
-class _Sheets:
-    """One event in the versions that its readers get, each encoded once."""
+def _set_last_seq(client: ConnectedClient, channel: Channel, seq: int) -> None:
+    client.last_seq[channel] = seq
+    if len(client.last_seq) > MAX_CHANNELS:
+        del client.last_seq[next(iter(client.last_seq))]
 
-    def __init__(self, event: FamilyEvent, owner: str, link: Link) -> None:
-        assert event.family is not None
-        self.lane: Lane = (event.family, event.generation_id)
-        self.owner = owner
-        self._event, self._link = event, link
-        self._plain = not isinstance(event, LINKED)
-        self._sheets: dict[tuple[bool, str], Message] = {}
 
-    def plain(self) -> Message:
-        """As it was emitted: what everybody gets of progress."""
-        message = self._sheets.get((False, ""))
-        if message is None:
-            message = self._sheets[False, ""] = Message.of(self._event)
-        return message
+class EncodedEvent:
+    """One event in the versions that clients get, each encoded once."""
 
-    def for_client(self, client: Client) -> Message:
-        if self._plain:
+    def __init__(self, event: FamilyEvent, owner: str, urls: SignedUrls) -> None:
+        self.event, self.channel, self.owner = event, event.channel, owner
+        self._urls = urls
+        self._has_url = isinstance(event, EVENTS_WITH_URL)
+        self._plain: EncodedMessage | None = None
+        self._versions: dict[tuple[bool, str], EncodedMessage] = {}
+
+    def plain(self) -> EncodedMessage:
+        """Return the event as it was emitted, which is what every client gets of an event without a URL."""
+        if self._plain is None:
+            self._plain = EncodedMessage.of(self.event)
+        return self._plain
+
+    def for_client(self, client: ConnectedClient) -> EncodedMessage:
+        if not self._has_url:
             return self.plain()
-        watching = client.who.user != self.owner and f"job:{self.lane[1]}" not in client.rooms
-        key = (watching, client.base_url)
-        message = self._sheets.get(key)
-        if message is None:
-            event = linked(self._event, self._link(client, self.lane[1], self.owner))
-            message = self._sheets[key] = Message.of(for_admin(event) if watching else event)
-        return message
+        generation_id = self.event.generation_id
+        for_admins = client.identity.user != self.owner and f"job:{generation_id}" not in client.rooms
+        key = (for_admins, client.base_url)
+        if key not in self._versions:
+            event = linked(self.event, self._urls.audio(client.base_url, generation_id, self.owner))
+            self._versions[key] = EncodedMessage.of(for_admin(event) if for_admins else event)
+        return self._versions[key]

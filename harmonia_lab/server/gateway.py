@@ -1,7 +1,8 @@
-"""What clients may ask, and what is done about it: one method for each command, and an answer to each.
+"""The commands of clients: one method for each, and an acknowledgement for each.
 
-Owns the handshake, the end of a token, the meaning of the commands, and the log of who said what when (level INFO, no
-words, no tokens). Who may enter where is `rooms.py`'s, what goes out is `delivery.py`'s, making songs is the lab's.
+Owns the handshake, the expiry of a token, the meaning of the commands, and the log of which user sent which command
+when (level INFO; no narratives, lyrics or tokens). `rooms.py` decides who may enter a room, `delivery.py` sends events,
+and the lab makes the songs.
 """
 
 from __future__ import annotations
@@ -16,42 +17,43 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from aiohttp import web
-from socketio.exceptions import ConnectionRefusedError as Refusal
+from socketio.exceptions import ConnectionRefusedError as HandshakeRefused
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, Refused
 from harmonia_lab.events.fanout import Fanout
 from harmonia_lab.generation.handle import QueueLimits
-from harmonia_lab.protocol import commands as say
+from harmonia_lab.protocol import commands, events
 from harmonia_lab.protocol.codec import decode, error_ack
-from harmonia_lab.protocol.events import ErrorInfo, GenerationError, JobFailedEvent, ServerHello, TokenExpiring, User
 from harmonia_lab.protocol.models import Job, SongRequest, check_contradictions
 from harmonia_lab.server.auth import Identity, Tokens
-from harmonia_lab.server.connected_client import Client, Lane
+from harmonia_lab.server.connected_client import ConnectedClient
 from harmonia_lab.server.delivery import Delivery
-from harmonia_lab.server.rate_limit import Buckets
+from harmonia_lab.server.rate_limit import TokenBucket
 from harmonia_lab.server.rooms import Access, Rooms, may_see
 from harmonia_lab.server.settings import ServerSettings
+from harmonia_lab.server.signed_urls import SignedUrls
 from harmonia_lab.store.journal import Journal
 from harmonia_lab.store.metrics import Metrics
 
-__all__ = ["FEATURES", "WARNING_S", "Gateway", "Studio"]
+__all__ = ["FEATURES", "Gateway", "ServedLab"]
 
 FEATURES = ["acks", "replay", "start-generation", "retry-generation", "refresh-token", "jobs", "downloads"]
 """What this server can do beyond the guide."""
 
-WARNING_S = 60.0
-"""How long before the end of a token its socket is warned; for short-lived ones, half of their life."""
+EXPIRY_WARNING_S = 60.0
+"""Seconds before a token expires at which its socket is warned. With less than 120 s left, half of them."""
 
-REFUSED_S = 0.02
-"""How long a message beyond the limit waits for its refusal, and those behind it for their turn."""
+RATE_LIMIT_DELAY_S = 0.02
+"""Seconds by which the refusal of a message beyond the rate limit, and the socket's next messages, are delayed."""
 
 _HOST = re.compile(r"[A-Za-z0-9._\-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 
+CommandHandler = Callable[[ConnectedClient, Any], Awaitable[commands.Ack]]
 _log = logging.getLogger(__name__)
 
 
-class Studio(Protocol):
-    """Where songs are made, as far as a server needs it; `Lab` is one. Methods may block; any thread may call them."""
+class ServedLab(Protocol):
+    """The part of `Lab` that a server uses. Methods may block, and any thread may call them."""
 
     events: Fanout
     metrics: Metrics
@@ -60,7 +62,7 @@ class Studio(Protocol):
     def journal(self) -> Journal: ...
 
     def offers(self) -> tuple[str, str]:
-        """Names of the language model and of the audio model that songs are made with."""
+        """Return the names of the language model and of the audio model that make the songs."""
         ...
 
     def submit_request(self, request: SongRequest, *, user: str, limits: QueueLimits | None) -> Any: ...
@@ -71,69 +73,69 @@ class Studio(Protocol):
 
 
 class Gateway:
-    """Lives in the server's event loop."""
+    """Handles connections and commands, in the server's event loop."""
 
     def __init__(
         self,
-        studio: Studio,
+        lab: ServedLab,
         settings: ServerSettings,
         tokens: Tokens,
+        urls: SignedUrls,
         *,
         rooms: Rooms,
-        access: Access,
         delivery: Delivery,
-        close: Callable[[Client], None],
+        close: Callable[[ConnectedClient], None],
     ) -> None:
-        """close: ends a connection."""
-        self.clients: dict[str, Client] = {}
-        self._studio, self._settings, self._tokens = studio, settings, tokens
-        self._rooms, self._access, self._delivery = rooms, access, delivery
-        self._close = close
+        """close: disconnects a client."""
+        self.clients: dict[str, ConnectedClient] = {}
+        """By Engine.IO id."""
+        self._lab, self._settings, self._tokens, self._urls = lab, settings, tokens, urls
+        self._rooms, self._delivery, self._close = rooms, delivery, close
+        self.access = Access(lab.journal.state)
         self.url = ""
-        """Of this server, for clients that don't say how they reached it."""
-        self._messages = Buckets(*settings.rates.messages)
-        self._starts = Buckets(*settings.rates.starts)
-        self._methods: dict[type[say.WireCommand], Callable[[Client, Any], Awaitable[say.Ack]]] = {
-            say.JoinGeneration: self._join,
-            say.LeaveGeneration: self._leave,
-            say.StartGeneration: self._start,
-            say.CancelGeneration: self._cancel,
-            say.RetryGeneration: self._retry,
-            say.SubscribeJob: self._subscribe_job,
-            say.UnsubscribeJob: self._unsubscribe_job,
-            say.SubscribeUserJobs: self._subscribe_user,
-            say.UnsubscribeUserJobs: self._unsubscribe_user,
-            say.SubscribeAdminJobs: self._subscribe_admin,
-            say.UnsubscribeAdminJobs: self._unsubscribe_admin,
-            say.RefreshToken: self._refresh,
+        """The server's own, for clients whose request doesn't say by which they reached it."""
+        self._messages = TokenBucket(*settings.rates.messages)
+        self._starts = TokenBucket(*settings.rates.starts)
+        self._handlers: dict[type[commands.WireCommand], CommandHandler] = {
+            commands.JoinGeneration: self._join,
+            commands.LeaveGeneration: self._leave,
+            commands.StartGeneration: self._start,
+            commands.CancelGeneration: self._cancel,
+            commands.RetryGeneration: self._retry,
+            commands.SubscribeJob: self._subscribe_job,
+            commands.UnsubscribeJob: self._unsubscribe_job,
+            commands.SubscribeUserJobs: self._subscribe_user,
+            commands.UnsubscribeUserJobs: self._unsubscribe_user,
+            commands.SubscribeAdminJobs: self._subscribe_admin,
+            commands.UnsubscribeAdminJobs: self._unsubscribe_admin,
+            commands.RefreshToken: self._refresh,
         }
 
     async def connect(self, sid: str, eio_sid: str, engine: Any, request: web.Request, auth: object) -> None:
-        """Raises socketio's ConnectionRefusedError: the client sees `connect_error` with the reason."""
+        """Authenticate a connection. Raise socketio's ConnectionRefusedError, which the client receives as
+        `connect_error` with the reason."""
         token = auth.get("token") if isinstance(auth, dict) else None
         if token is None:
             token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
-            who = self._tokens.check(token)
+            identity = self._tokens.check(token)
         except Refused as error:
-            self._studio.metrics.failed(error.code)
+            self._lab.metrics.failed(error.code)
             _log.info("A connection from %s was refused: %s", request.remote, error.message)
-            raise Refusal(str(error), ErrorInfo.of(error).to_wire()) from None
-        client = Client(sid, eio_sid, engine, who, self.base_url(request))
-        self.clients[eio_sid] = client
-        self._studio.metrics.connected()
-        _log.info("Socket %s: %s has connected.", sid, who.user)
+            raise HandshakeRefused(str(error), events.ErrorInfo.of(error).to_wire()) from None
+        self.clients[eio_sid] = ConnectedClient(sid, eio_sid, engine, identity, self.base_url(request))
+        self._lab.metrics.connected()
+        _log.info("Socket %s: %s has connected.", sid, identity.user)
 
-    def greet(self, client: Client) -> None:
-        if client.greeted:
+    def send_hello(self, client: ConnectedClient) -> None:
+        """Send `server-hello`, once for each connection, and watch the token from then on."""
+        if client.hello_sent:
             return
-        client.greeted = True
-        who = client.who
-        hello = ServerHello(
-            protocol_version=say.PROTOCOL_VERSION, features=FEATURES, user=User(id=who.user, roles=list(who.roles))
-        )
-        self._delivery.tell(client, hello)
-        self._watch_token(client)
+        client.hello_sent = True
+        user = events.User(id=client.identity.user, roles=list(client.identity.roles))
+        hello = events.ServerHello(protocol_version=commands.PROTOCOL_VERSION, features=FEATURES, user=user)
+        self._delivery.send_direct(client, hello)
+        self._schedule_expiry(client)
 
     def disconnect(self, eio_sid: str) -> None:
         client = self.clients.pop(eio_sid, None)
@@ -143,177 +145,179 @@ class Gateway:
             timer.cancel()
         self._rooms.leave_all(client)
         self._delivery.forget(client)
-        self._studio.metrics.disconnected()
-        self._studio.metrics.set_rooms(len(self._rooms))
+        self._lab.metrics.disconnected()
+        self._lab.metrics.set_rooms(len(self._rooms))
 
-    async def answer(self, client: Client, data: object, *, wanted: bool) -> dict[str, Any]:
-        """The acknowledgement. Where none is `wanted` and the command fails, the sender is told by an event."""
+    async def handle_command(self, client: ConnectedClient, data: object, *, has_callback: bool) -> dict[str, Any]:
+        """Carry out a command and return its acknowledgement; never raise. A command that fails without a callback is
+        answered with an event to its sender."""
         name, arguments = "", list[Any]()
         try:
             await self._check_rate(client)
-            name, arguments = _parts(data)
+            name, arguments = _name_and_arguments(data)
             command = decode(name, *arguments)
-            done = await self._methods[type(command)](client, command)
-            self._studio.metrics.set_rooms(len(self._rooms))
+            ack = await self._handlers[type(command)](client, command)
+            self._lab.metrics.set_rooms(len(self._rooms))
             _log.info("Socket %s: %s.", client.sid, command.name)
-            return done.to_wire()
+            return ack.to_wire()
         except HarmoniaError as error:
             failure = error
-        except Exception:  # noqa: BLE001 - whoever waits for an answer gets one
+        except Exception:  # noqa: BLE001 - a client that waits for an acknowledgement gets one
             _log.exception("A defect: %s was not answered.", name[:40])
-            failure = HarmoniaError("A defect in the server.", hint="Its log says which.")
-        self._studio.metrics.failed(failure.code)
+            failure = HarmoniaError("A defect in the server.", hint="Its log has the details.")
+        self._lab.metrics.failed(failure.code)
         _log.info("Socket %s: %.40r was refused: %s.", client.sid, name, failure.code)
-        if not wanted:
-            self._delivery.tell(client, self._complaint(client, name, arguments, failure))
+        if not has_callback:
+            self._delivery.send_direct(client, self._failure_event(client, name, arguments, failure))
         return error_ack(failure)
 
-    def _complaint(
-        self, client: Client, name: str, arguments: list[Any], error: HarmoniaError
-    ) -> GenerationError | JobFailedEvent:
-        given = arguments[0] if arguments else None
-        if isinstance(given, dict):
-            given = given.get("jobId" if name.startswith("job") else "generationId")
-        about = given[:64] if isinstance(given, str) else ""
-        if name.startswith("job"):
-            return JobFailedEvent(id=about, error=str(error), code=error.code, recoverable=error.recoverable)
-        standing = self._studio.journal.state(about) if about else None
-        stage = standing.stage if standing is not None and may_see(client.who, standing.owner) else "unknown"
-        return GenerationError(generation_id=about, error=ErrorInfo.of(error), stage=stage, final=False)
+    def _failure_event(
+        self, client: ConnectedClient, name: str, arguments: list[Any], error: HarmoniaError
+    ) -> events.GenerationError | events.JobFailedEvent:
+        """Return the event of the command's family that tells its sender that the command failed."""
+        is_job = name.startswith("job")
+        value = arguments[0] if arguments else None
+        if isinstance(value, dict):
+            value = value.get("jobId" if is_job else "generationId")
+        about = value[:64] if isinstance(value, str) else ""
+        if is_job:
+            return events.JobFailedEvent(id=about, error=str(error), code=error.code, recoverable=error.recoverable)
+        state = self._lab.journal.state(about) if about else None
+        stage = state.stage if state is not None and may_see(client.identity, state.owner) else "unknown"
+        return events.GenerationError(generation_id=about, error=events.ErrorInfo.of(error), stage=stage, final=False)
 
-    async def _join(self, client: Client, command: say.JoinGeneration) -> say.JoinAck:
+    async def _join(self, client: ConnectedClient, command: commands.JoinGeneration) -> commands.JoinAck:
         generation_id = command.generation_id
-        self._access.to_join(generation_id, client.who)
+        self.access.require_or_reserve(generation_id, client.identity)
         self._rooms.enter(client, f"generation-{generation_id}")
-        replayed = self._replay(client, ("generation", generation_id), command.after_seq)
-        standing = self._studio.journal.state(generation_id)
+        replayed = self._replay(client, events.Channel("generation", generation_id), command.after_seq)
+        state = self._lab.journal.state(generation_id)
         snapshot = None
-        if standing is not None:
-            snapshot = standing.snapshot()
-            snapshot = snapshot.model_copy(update={"job": self._linked(client, standing.kept_job)})
-        return say.JoinAck(generation_id=generation_id, snapshot=snapshot, replayed=replayed)
+        if state is not None:
+            snapshot = state.snapshot()
+            snapshot = snapshot.model_copy(update={"job": self._linked(client, state.kept_job)})
+        return commands.JoinAck(generation_id=generation_id, snapshot=snapshot, replayed=replayed)
 
-    async def _leave(self, client: Client, command: say.LeaveGeneration) -> say.GenerationAck:
+    async def _leave(self, client: ConnectedClient, command: commands.LeaveGeneration) -> commands.GenerationAck:
         self._rooms.leave(client, f"generation-{command.generation_id}")
-        client.pending.pop(("generation", command.generation_id), None)
-        return say.GenerationAck(generation_id=command.generation_id)
+        client.pending.pop(events.Channel("generation", command.generation_id), None)
+        return commands.GenerationAck(generation_id=command.generation_id)
 
-    async def _start(self, client: Client, command: say.StartGeneration) -> say.StartAck:
-        generation_id = command.generation_id or secrets.token_hex(6)
+    async def _start(self, client: ConnectedClient, command: commands.StartGeneration) -> commands.StartAck:
+        generation_id = command.generation_id or new_generation_id()
         room = f"generation-{generation_id}"
         was_in = room in client.rooms
-        fields = {name: getattr(command, name) for name in SongRequest.model_fields}
         self._rooms.enter(client, room)  # before the first event
         try:
-            await self.start(SongRequest(**fields | {"generation_id": generation_id}), client.who)
+            return await self.start(command, generation_id, client.identity)
         except BaseException:
             if not was_in:
                 self._rooms.leave(client, room)
             raise
-        return say.StartAck(generation_id=generation_id, job_id=generation_id)
 
-    async def start(self, request: SongRequest, who: Identity) -> None:
-        """The same for HTTP. request: with its generation id."""
-        assert request.generation_id is not None
-        self._check_offers(check_contradictions(request))
-        self._access.to_start(request.generation_id, who.user)
-        limits = self._take_start(who, who.user)
-        await asyncio.to_thread(self._studio.submit_request, request, user=who.user, limits=limits)
+    async def start(
+        self, command: commands.StartGeneration, generation_id: str, identity: Identity
+    ) -> commands.StartAck:
+        """Queue a generation; HTTP calls this too. Raise InvalidRequest or Refused if it can't be queued."""
+        request = command.model_copy(update={"generation_id": generation_id})
+        self._check_models(check_contradictions(request))
+        self.access.check_not_reserved(generation_id, identity.user)
+        limits = self._take_start(identity, identity.user)
+        await asyncio.to_thread(self._lab.submit_request, request, user=identity.user, limits=limits)
+        return commands.StartAck(generation_id=generation_id, job_id=generation_id)
 
-    async def _cancel(self, client: Client, command: say.CancelGeneration) -> say.GenerationAck:
+    async def _cancel(self, client: ConnectedClient, command: commands.CancelGeneration) -> commands.GenerationAck:
         try:
-            self._access.to(command.generation_id, client.who)
+            self.access.require(command.generation_id, client.identity)
         except Refused as error:
             raise Refused(error.message, code=ErrorCode.CANCEL_FAILED) from None
-        await asyncio.to_thread(self._studio.cancel, command.generation_id)
-        return say.GenerationAck(generation_id=command.generation_id)
+        await asyncio.to_thread(self._lab.cancel, command.generation_id)
+        return commands.GenerationAck(generation_id=command.generation_id)
 
-    async def _retry(self, client: Client, command: say.RetryGeneration) -> say.GenerationAck:
-        standing = self._access.to(command.generation_id, client.who)
-        limits = self._take_start(client.who, standing.owner)
-        await asyncio.to_thread(self._studio.retry, command.generation_id, limits=limits)
-        return say.GenerationAck(generation_id=command.generation_id)
+    async def _retry(self, client: ConnectedClient, command: commands.RetryGeneration) -> commands.GenerationAck:
+        state = self.access.require(command.generation_id, client.identity)
+        limits = self._take_start(client.identity, state.owner)
+        await asyncio.to_thread(self._lab.retry, command.generation_id, limits=limits)
+        return commands.GenerationAck(generation_id=command.generation_id)
 
-    async def _subscribe_job(self, client: Client, command: say.SubscribeJob) -> say.JobAck:
-        self._access.to_join(command.job_id, client.who)
+    async def _subscribe_job(self, client: ConnectedClient, command: commands.SubscribeJob) -> commands.JobAck:
+        self.access.require_or_reserve(command.job_id, client.identity)
         self._rooms.enter(client, f"job:{command.job_id}")
-        self._replay(client, ("job", command.job_id), command.after_seq)
+        self._replay(client, events.Channel("job", command.job_id), command.after_seq)
         return self._job_ack(client, command.job_id)
 
-    async def _unsubscribe_job(self, client: Client, command: say.UnsubscribeJob) -> say.JobAck:
+    async def _unsubscribe_job(self, client: ConnectedClient, command: commands.UnsubscribeJob) -> commands.JobAck:
         self._rooms.leave(client, f"job:{command.job_id}")
         return self._job_ack(client, command.job_id)
 
-    async def _subscribe_user(self, client: Client, command: say.SubscribeUserJobs) -> say.JobsAck:
-        del command
-        self._rooms.enter(client, f"user:{client.who.user}:jobs")
+    async def _subscribe_user(self, client: ConnectedClient, _: commands.SubscribeUserJobs) -> commands.JobsAck:
+        self._rooms.enter(client, f"user:{client.identity.user}:jobs")
         return self._jobs_ack(client)
 
-    async def _unsubscribe_user(self, client: Client, command: say.UnsubscribeUserJobs) -> say.JobsAck:
-        del command
-        self._rooms.leave(client, f"user:{client.who.user}:jobs")
+    async def _unsubscribe_user(self, client: ConnectedClient, _: commands.UnsubscribeUserJobs) -> commands.JobsAck:
+        self._rooms.leave(client, f"user:{client.identity.user}:jobs")
         return self._jobs_ack(client)
 
-    async def _subscribe_admin(self, client: Client, command: say.SubscribeAdminJobs) -> say.JobsAck:
-        del command
+    async def _subscribe_admin(self, client: ConnectedClient, _: commands.SubscribeAdminJobs) -> commands.JobsAck:
         ack = self._admin_jobs_ack(client)
         self._rooms.enter(client, "admin:jobs")
         return ack
 
-    async def _unsubscribe_admin(self, client: Client, command: say.UnsubscribeAdminJobs) -> say.JobsAck:
-        del command
+    async def _unsubscribe_admin(self, client: ConnectedClient, _: commands.UnsubscribeAdminJobs) -> commands.JobsAck:
         self._rooms.leave(client, "admin:jobs")
         return self._admin_jobs_ack(client)
 
-    async def _refresh(self, client: Client, command: say.RefreshToken) -> say.RefreshAck:
-        who = self._tokens.check(command.token)
-        if who.user != client.who.user:
+    async def _refresh(self, client: ConnectedClient, command: commands.RefreshToken) -> commands.RefreshAck:
+        identity = self._tokens.check(command.token)
+        if identity.user != client.identity.user:
             raise Refused("The token is another user's.")
-        client.who = who
-        self._delivery.look_again()
-        if not who.admin:
+        client.identity = identity
+        self._delivery.invalidate_audiences()
+        if not identity.is_admin:
             self._rooms.leave(client, "admin:jobs")
-        self._watch_token(client)
-        return say.RefreshAck(expires_at=datetime.fromtimestamp(who.expires_at, UTC))
+        self._schedule_expiry(client)
+        return commands.RefreshAck(expires_at=datetime.fromtimestamp(identity.expires_at, UTC))
 
-    def _replay(self, client: Client, lane: Lane, after_seq: int | None) -> int:
-        """Up to where it stands now, so that the answer speaks of nothing that the client has not had."""
-        sent = 0
-        journal, (family, generation_id) = self._studio.journal, lane
-        while (standing := journal.state(generation_id)) is not None:
-            latest = standing.generation_cursor.seq if family == "generation" else standing.job_cursor.seq
+    def _replay(self, client: ConnectedClient, channel: events.Channel, after_seq: int | None) -> int:
+        """Send the lifecycle events after `after_seq`, or those that the socket was not sent. Return how many.
+
+        Repeat until none is missing, so that the acknowledgement describes no event that the client was not sent.
+        """
+        sent, generation_id = 0, channel.generation_id
+        while (state := self._lab.journal.state(generation_id)) is not None:
+            latest = state.generation_cursor.seq if channel.family == "generation" else state.job_cursor.seq
             if after_seq is not None:
-                client.had[lane], after_seq = min(after_seq, latest), None
-            if client.had.get(lane, 0) >= latest:
+                client.last_seq[channel], after_seq = min(after_seq, latest), None
+            if client.last_seq.get(channel, 0) >= latest:
                 break
-            more = self._delivery.catch_up(client, lane, standing.owner)
+            more = self._delivery.catch_up(client, channel, state.owner)
             if not more:
                 break
             sent += more
         return sent
 
-    def _job_ack(self, client: Client, job_id: str) -> say.JobAck:
-        standing = self._studio.journal.state(job_id)
-        if standing is None or not may_see(client.who, standing.owner):
-            return say.JobAck(job_id=job_id)
-        return say.JobAck(job_id=job_id, job=self._linked(client, standing.kept_job))
+    def _job_ack(self, client: ConnectedClient, job_id: str) -> commands.JobAck:
+        state = self._lab.journal.state(job_id)
+        if state is None or not may_see(client.identity, state.owner):
+            return commands.JobAck(job_id=job_id)
+        return commands.JobAck(job_id=job_id, job=self._linked(client, state.kept_job))
 
-    def _jobs_ack(self, client: Client) -> say.JobsAck:
-        jobs = self._studio.journal.jobs(owner=client.who.user)
-        return say.JobsAck(jobs=[self._linked(client, job) for job in jobs])
+    def _jobs_ack(self, client: ConnectedClient) -> commands.JobsAck:
+        jobs = self._lab.journal.jobs(owner=client.identity.user)
+        return commands.JobsAck(jobs=[self._linked(client, job) for job in jobs])
 
-    def _admin_jobs_ack(self, client: Client) -> say.JobsAck:
-        if not client.who.admin:
-            raise Refused("Only an admin may see everybody's jobs.")
-        jobs = self._studio.journal.jobs()
-        return say.JobsAck(jobs=[self._linked(client, job).for_admin() for job in jobs])
+    def _admin_jobs_ack(self, client: ConnectedClient) -> commands.JobsAck:
+        if not client.identity.is_admin:
+            raise Refused("Only an admin may see all users' jobs.")
+        return commands.JobsAck(jobs=[self._linked(client, job).for_admin() for job in self._lab.journal.jobs()])
 
-    def _linked(self, client: Client, job: Job) -> Job:
-        return job.linked(self._delivery.link(client, job.id, job.user_id))
+    def _linked(self, client: ConnectedClient, job: Job) -> Job:
+        """Return the job with a download URL for the client."""
+        return job.linked(self._urls.audio(client.base_url, job.id, job.user_id))
 
-    def _check_offers(self, request: SongRequest) -> None:
-        """A name from the wire chooses among what is here; it is never a path, and never something to fetch."""
-        model, audio_model = self._studio.offers()
+    def _check_models(self, request: SongRequest) -> None:
+        """Raise InvalidRequest for a model that the lab doesn't use. A client's name is never a path or a download."""
+        model, audio_model = self._lab.offers()
         wanted = (request.model or "").replace("minstral3", "ministral-3")
         if wanted and wanted != model:
             raise InvalidRequest("There is no such model here.", hint=f"Known: {model}.", details={"fields": ["model"]})
@@ -322,42 +326,50 @@ class Gateway:
                 "There is no such audio model here.", hint=f"Known: {audio_model}.", details={"fields": ["audioModel"]}
             )
 
-    async def _check_rate(self, client: Client) -> None:
-        if not client.who.owner and not self._messages.take(client.sid):
-            # A socket's commands are read one after the other: who goes on regardless is read more slowly, and keeps
-            # neither the processor nor the other sockets' turn.
-            await asyncio.sleep(REFUSED_S)
+    async def _check_rate(self, client: ConnectedClient) -> None:
+        """Raise Refused (RATE_LIMITED) if the socket sends too many messages."""
+        if not client.identity.is_process_owner and not self._messages.take(client.sid):
+            # One socket's commands are handled in order, so the delay slows down this socket and no other.
+            await asyncio.sleep(RATE_LIMIT_DELAY_S)
             raise Refused("Too many messages in too short a time.", code=ErrorCode.RATE_LIMITED)
 
-    def _take_start(self, who: Identity, user: str) -> QueueLimits | None:
-        """How long the queue may be for `who`, whose song is `user`'s. Limits are for clients, not for the owner."""
-        if who.owner:
+    def _take_start(self, identity: Identity, user: str) -> QueueLimits | None:
+        """Count a start by `identity` of a song of `user`, and return the queue's limits. The process owner has none.
+
+        Raise Refused (RATE_LIMITED) if the user starts too many songs.
+        """
+        if identity.is_process_owner:
             return None
         if not self._starts.take(user):
             raise Refused("Too many songs in too short a time.", code=ErrorCode.RATE_LIMITED, hint="Wait a moment.")
         return self._settings.queue
 
-    def _watch_token(self, client: Client) -> None:
+    def _schedule_expiry(self, client: ConnectedClient) -> None:
+        """Set the timers that warn the client before its token expires, and disconnect it then."""
         for timer in client.timers:
             timer.cancel()
         loop = asyncio.get_running_loop()
-        left_s = client.who.expires_at - time.time()
-        warn_in = max(left_s - WARNING_S, left_s / 2)
+        left_s = client.identity.expires_at - time.time()
+        warn_in = max(left_s - EXPIRY_WARNING_S, left_s / 2)
         client.timers = [loop.call_later(warn_in, self._warn, client), loop.call_later(left_s, self._close, client)]
 
-    def _warn(self, client: Client) -> None:
-        self._delivery.tell(client, TokenExpiring(expires_at=datetime.fromtimestamp(client.who.expires_at, UTC)))
+    def _warn(self, client: ConnectedClient) -> None:
+        expires_at = datetime.fromtimestamp(client.identity.expires_at, UTC)
+        self._delivery.send_direct(client, events.TokenExpiring(expires_at=expires_at))
 
     def base_url(self, request: web.Request) -> str:
-        """As the client reached the server, so that its links work where it is."""
+        """Return the URL by which the client reached the server: download URLs with it work for the client."""
         if self._settings.public_url is not None:
             return self._settings.public_url.rstrip("/")
         host = request.headers.get("Host", "")
         return f"{self._settings.scheme}://{host}" if _HOST.fullmatch(host) else self.url
 
 
-def _parts(data: object) -> tuple[str, list[Any]]:
-    """name, arguments."""
+def new_generation_id() -> str:
+    return secrets.token_hex(6)
+
+
+def _name_and_arguments(data: object) -> tuple[str, list[Any]]:
     if not isinstance(data, list) or not data or not isinstance(data[0], str):
         raise InvalidRequest("A message starts with its name.")
     return data[0], data[1:]

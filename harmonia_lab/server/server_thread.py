@@ -1,7 +1,7 @@
-"""The server inside a running process, a Jupyter kernel above all: a thread and an event loop of its own.
+"""The server inside a running process, such as a Jupyter kernel: in a thread with an event loop of its own.
 
-Owns that thread, the interpreter's switch interval while it runs, and the handle that a caller keeps. What is served is
-`app.py`'s.
+Owns that thread, the interpreter's switch interval while the server runs, and the handle that a caller keeps. `app.py`
+is what runs in the loop.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.server.app import App
-from harmonia_lab.server.auth import KEY_BYTES, SharedKey, Tokens, public_keys
-from harmonia_lab.server.gateway import Studio
+from harmonia_lab.server.auth import KEY_BYTES, Tokens, public_keys, read_key
+from harmonia_lab.server.gateway import ServedLab
 from harmonia_lab.server.settings import ServerSettings
-from harmonia_lab.server.signed_urls import Links
+from harmonia_lab.server.signed_urls import SignedUrls
 from harmonia_lab.store.metrics import Readings
 
 __all__ = ["KEY_FILE", "Server", "ServerSettings", "new_tokens"]
@@ -28,39 +28,40 @@ __all__ = ["KEY_FILE", "Server", "ServerSettings", "new_tokens"]
 KEY_FILE = "token.key"
 START_S = STOP_S = 15.0
 POLL_S = 0.05
-"""How often a wait looks up, so that an interrupt gets through."""
+"""Seconds between two checks of a wait, so that an interrupt gets through."""
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
 def new_tokens(settings: ServerSettings, home: Path) -> Tokens:
-    """What issues and checks tokens under `settings`. Raises InvalidRequest, StorageError."""
+    """Return what issues and checks tokens under `settings`. Raise InvalidRequest or StorageError for a bad key."""
     owner_key = bytes.fromhex(settings.owner_key) if settings.owner_key is not None else None
-    known: dict[str, Any] = {"audience": settings.audience, "issuer": settings.issuer, "owner_key": owner_key}
+    options: dict[str, Any] = {"audience": settings.audience, "issuer": settings.issuer, "owner_key": owner_key}
     if settings.public_keys is not None:
-        return Tokens(public=public_keys(Path(settings.public_keys)), **known)
-    return Tokens(key=_key_file(settings, home).read(), **known)
+        return Tokens(public=public_keys(Path(settings.public_keys)), **options)
+    return Tokens(key=_read_key(settings, home), **options)
 
 
-def _key_file(settings: ServerSettings, home: Path) -> SharedKey:
-    return SharedKey(Path(settings.key).expanduser() if settings.key else home / KEY_FILE)
+def _read_key(settings: ServerSettings, home: Path) -> bytes:
+    return read_key(Path(settings.key).expanduser() if settings.key else home / KEY_FILE)
 
 
 class Server:
-    """A server that runs. `url`, `token(user)`, `metrics()`, `stop()`."""
+    """A running server. `url`, `token(user)`, `metrics()`, `stop()`."""
 
-    def __init__(self, studio: Studio, settings: ServerSettings, home: Path) -> None:
-        """Starts it and returns once it listens. home: the state folder, where the key is.
+    running = False
 
-        Raises InvalidRequest where the port is taken or a setting can't be used, StorageError where `home` can't.
+    def __init__(self, lab: ServedLab, settings: ServerSettings, home: Path) -> None:
+        """Start the server, and return once it listens. home: the state folder, where the key is.
+
+        Raise InvalidRequest if the port is taken or a setting can't be used, StorageError if `home` can't.
         """
         self.settings = settings
-        self._studio = studio
+        self._lab = lab
         self._tokens = new_tokens(settings, home)
-        ours = settings.public_keys is None
-        key = _key_file(settings, home).read() if ours else secrets.token_bytes(KEY_BYTES)
-        self._app = App(studio, settings, self._tokens, Links(key, settings.link_ttl_s))
+        key = _read_key(settings, home) if settings.public_keys is None else secrets.token_bytes(KEY_BYTES)
+        self._app = App(lab, settings, self._tokens, SignedUrls(key, settings.link_ttl_s))
         self._loop = _new_loop()
         self._stopping = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="harmonia-server", daemon=True)
@@ -78,28 +79,28 @@ class Server:
 
     @property
     def local_url(self) -> str:
-        """Where this very machine reaches it, whatever `url` says to others."""
+        """The URL that works on this machine, whatever `url` tells other machines."""
         return self._app.local_url
 
     def token(self, user: str = "local", roles: tuple[str, ...] = (), ttl: float = 3600.0) -> str:
-        """A token with which a client connects as `user`. ttl: seconds. roles: ("admin",) sees everybody's jobs.
+        """Return a token with which a client connects as `user`. ttl: seconds. roles: ("admin",) sees all users' jobs.
 
-        Songs that this process makes itself are the user "local"'s.
+        Songs that the lab itself makes belong to the user "local".
         """
         return self._tokens.issue(user, tuple(roles), ttl)
 
     def metrics(self) -> Readings:
-        """The guide's metrics: connections, active generations, messages sent, errors, latency."""
-        return self._studio.metrics.readings()
+        """Return the guide's metrics: connections, active generations, messages sent, errors, latency."""
+        return self._lab.metrics.readings()
 
     def stop(self) -> None:
-        """Lets the clients go and frees the port. Idempotent; songs that are being made go on."""
+        """Disconnect the clients and free the port. Idempotent. Songs in progress go on."""
         with self._stopping:
             if not self.running:
                 return
             self.running = False
-            asked = self.settings.switch_interval_s
-            if asked is not None and abs(sys.getswitchinterval() - asked) < 1e-6:  # nobody has set another one since
+            own = self.settings.switch_interval_s
+            if own is not None and abs(sys.getswitchinterval() - own) < 1e-6:  # else the user has set another one since
                 sys.setswitchinterval(self._switch_interval)
             try:
                 self._in_loop(self._app.stop(), STOP_S)
@@ -108,8 +109,6 @@ class Server:
 
     def __repr__(self) -> str:
         return f"Server({self.url if self.running else 'stopped'})"
-
-    running = False
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -120,7 +119,7 @@ class Server:
             self._loop.close()
 
     def _in_loop(self, work: Coroutine[Any, Any, T], timeout_s: float) -> T:
-        """Runs `work` in the server's loop and waits for it; an interrupt gets through."""
+        """Run `work` in the server's loop and wait for its result. An interrupt gets through."""
         done = threading.Event()
         outcome = asyncio.run_coroutine_threadsafe(work, self._loop)
         outcome.add_done_callback(lambda _: done.set())
@@ -136,7 +135,7 @@ class Server:
 
 
 async def _finish() -> None:
-    """Ends what still runs in the loop: pings, pages that were being sent."""
+    """Cancel the tasks that still run in the loop, such as pings and downloads."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
@@ -152,9 +151,9 @@ def _wait(over: Callable[[], bool], wait: Callable[[float], Any], timeout_s: flo
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    """That of uvloop where it is installed: it takes a third of the time for the same messages."""
+    """Return uvloop's loop if it is installed: it takes a third of the time for the same messages."""
     try:
-        import uvloop  # noqa: PLC0415 - not there on every system
+        import uvloop  # noqa: PLC0415 - not available on every system
     except ImportError:
         return asyncio.new_event_loop()
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()

@@ -1,6 +1,6 @@
-"""What can be set about a server. Defaults are the guide's production settings.
+"""The settings of a server. The defaults are the guide's production settings.
 
-Owns the names, units and ranges, and what comes from the environment. It starts nothing.
+Owns names, units and ranges, and which defaults come from the environment. It starts nothing.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.generation.handle import QueueLimits
+from harmonia_lab.server.origins import is_loopback
 
 __all__ = ["RateLimits", "ServerSettings"]
 
 
 @dataclass(frozen=True)
 class RateLimits:
-    """Each is (a second, at once). connections: of one address. messages: of one socket, or of one user over HTTP.
-    starts: songs that one user starts, or tries again."""
+    """Each is (per second on average, at once). connections: from one address. messages: from one socket, or from one
+    user over HTTP. starts: songs that one user starts or retries."""
 
     connections: tuple[float, int] = (100.0, 2000)
     messages: tuple[float, int] = (50.0, 500)
@@ -44,25 +44,25 @@ _POSITIVE = (
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """host, port: where it listens; port 0 lets the system choose. public_url: how clients reach it, where that is
-    another address (a proxy's, say). path: Socket.IO's.
+    """host, port: the address to listen on; port 0 lets the system choose. public_url: the URL by which clients reach
+    the server, if it differs (through a proxy, say). path: Socket.IO's path.
 
-    certificate, private_key: PEM files; given, the server speaks TLS. origins: web pages that may use it (default:
-    FRONTEND_URL, comma-separated; where that is unset, pages from this machine, on any port).
+    certificate, private_key: PEM files; with them, the server speaks TLS. origins: web pages that may use the server
+    (default: FRONTEND_URL, comma-separated; if that is unset, pages from this machine, on any port).
 
     key: a file with the HMAC key that signs tokens (default: HARMONIA_TOKEN_KEY, or `token.key` in the state folder).
-    public_keys: a PEM or JWKS file; given, tokens are RS256 and come from elsewhere. audience, issuer: what tokens must
-    say of themselves.
+    public_keys: a PEM or JWKS file; with it, tokens are RS256 and another service issues them. audience, issuer: the
+    claims that a token must have.
 
     ping_interval_s, ping_timeout_s, connect_timeout_s: seconds. max_message_bytes: of one message from a client.
-    compression: of websocket frames; costs more than it saves at these sizes. http_compression: of polling and HTTP.
-    progress_interval_s: the least time between two progress events of one generation. fast_broadcast: write what is
-    framed once straight to idle sockets, where the installed Engine.IO is one that this was tested with.
-    max_connections: sockets at once. link_ttl_s: how long a download link works.
-    switch_interval_s: how soon the interpreter lets the server's thread run while a cell computes; process-wide while
-    the server runs. None leaves it alone.
-    owner_key: 32 random bytes in hex, or more: a token signed with it speaks for whoever started the server, and its
-    songs don't count towards the limits on clients. For one process that starts another, and is its client.
+    compression: compress websocket frames; at these sizes it costs more than it saves. http_compression: compress
+    polling and HTTP. progress_interval_s: the least time between two progress events of one generation. fast_broadcast:
+    write finished frames to idle websockets, if the installed Engine.IO is a version with which that was tested.
+    max_connections: sockets at the same time. link_ttl_s: seconds that a download URL works.
+    switch_interval_s: how soon the interpreter switches to the server's thread while a cell computes; it applies to the
+    whole process while the server runs. None leaves Python's own.
+    owner_key: at least 32 random bytes, in hex. A token signed with it is that of the process that started the server;
+    its songs don't count towards the limits on clients. For a process that starts a server and is its client.
     """
 
     host: str = "127.0.0.1"
@@ -94,7 +94,7 @@ class ServerSettings:
     rates: RateLimits = field(default_factory=RateLimits)
 
     def __post_init__(self) -> None:
-        """Raises InvalidRequest."""
+        """Raise InvalidRequest for a value out of range."""
         if not 0 <= self.port <= 65535:
             raise InvalidRequest(f"port {self.port} is not in 0…65535.", details={"fields": ["port"]})
         if (self.certificate is None) != (self.private_key is None):
@@ -111,7 +111,7 @@ class ServerSettings:
         if self.public_url is not None and not self.public_url.startswith(("http://", "https://")):
             raise InvalidRequest("public_url must be http:// or https://.", details={"fields": ["public_url"]})
         if self.owner_key is not None and not re.fullmatch(r"([0-9A-Fa-f]{2}){32,}", self.owner_key):
-            raise InvalidRequest("owner_key must be 32 bytes in hex, or more.", details={"fields": ["owner_key"]})
+            raise InvalidRequest("owner_key must be at least 32 bytes, in hex.", details={"fields": ["owner_key"]})
 
     @property
     def scheme(self) -> str:
@@ -119,10 +119,5 @@ class ServerSettings:
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        """Whether the server can be reached from this machine alone."""
+        return is_loopback(self.host)

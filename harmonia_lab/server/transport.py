@@ -1,93 +1,64 @@
-"""Socket.IO as the protocol needs it: python-socketio on aiohttp, with what it leaves to its users filled in.
+"""Socket.IO connections: python-socketio on aiohttp, with the limits and checks that the library leaves to its users.
 
-Owns connections below the protocol: the guide's limits and times, that each command's answer is sent, that junk ends
-the connection it came by and nothing else. Commands are `gateway.py`'s, sending is `broadcast.py`'s.
+Owns connections below the protocol: the guide's limits and times, the acknowledgement of each command, and the end of a
+connection that sends anything but Socket.IO. `gateway.py` handles commands, `broadcast.py` sends.
 
-It overrides `AsyncServer._handle_event`, the one place that knows whether a command came with a callback; held by
-tests/server/test_broadcast.py, like the rest of what leans on the library's inside.
+It overrides `AsyncServer._handle_event`, because only that method knows whether a command came with a callback.
+tests/server/test_broadcast.py checks the library's internals that this depends on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Coroutine
+from typing import Any
 
-import engineio
 import socketio
-from aiohttp import web
 from engineio.async_drivers import aiohttp as driver
 from engineio.payload import Payload
 
-from harmonia_lab.server.broadcast import FramedWire, IdleQueue, Message, QueueWire, WebSocket, fits
-from harmonia_lab.server.connected_client import Client
-from harmonia_lab.server.delivery import MAX_BACKLOG
+from harmonia_lab.server.broadcast import IdleQueue, WebSocket, Wire, is_tested_engineio
+from harmonia_lab.server.connected_client import ConnectedClient
+from harmonia_lab.server.encoding import EncodedMessage
+from harmonia_lab.server.gateway import Gateway
 from harmonia_lab.server.origins import allowed_origin
-from harmonia_lab.server.rate_limit import Buckets
+from harmonia_lab.server.rate_limit import TokenBucket
 from harmonia_lab.server.settings import ServerSettings
 
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
-__all__ = ["Gate", "SocketServer"]
+__all__ = ["SocketServer"]
 
 MAX_POLLED_PACKETS = 1000
-"""Of one POST. The library's 16 would lose the rest of a burst without a word."""
+"""Packets of one POST. With the library's 16, the rest of a burst would be lost without an error."""
 
 MAX_ATTACHMENTS = 4
-"""No command takes any; some are let through, to be answered."""
+"""Binary parts of one packet. No command takes any, but a command with a few is answered with the reason."""
 
-MAX_UNANNOUNCED = 10
-"""Packets before the one that says who it is; more are not read."""
+MAX_PACKETS_BEFORE_AUTH = 10
+"""Packets that a connection may send before it authenticates."""
 
 CLOSE_GRACE_S = 1.0
-"""For a client to close by itself before its connection is cut."""
+"""Seconds for a client to close by itself before its connection is aborted."""
 
-FAREWELL_S = 0.1
-"""The same, when the server ends."""
+SHUTDOWN_GRACE_S = 0.1
+"""The same, when the server stops."""
 
 _log = logging.getLogger(__name__)
 
 
-class Gate(Protocol):
-    """What happens on connections."""
-
-    clients: dict[str, Client]
-
-    async def connect(self, sid: str, eio_sid: str, engine: Any, request: web.Request, auth: object) -> None:
-        """Raises socketio's ConnectionRefusedError."""
-
-    def greet(self, client: Client) -> None: ...
-
-    def disconnect(self, eio_sid: str) -> None: ...
-
-    async def answer(self, client: Client, data: object, *, wanted: bool) -> dict[str, Any]:
-        """Never raises."""
-        ...
-
-
-class _EngineServer(engineio.AsyncServer):  # type: ignore[misc] # untyped library
-    """websocket_compression: of every frame, for each client anew."""
-
-    websocket_compression = False
-
-    def create_queue(self, *args: Any, **options: Any) -> IdleQueue:
-        return IdleQueue(*args, **options)
-
-
 class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped library
-    """Call `attach(app)` on an aiohttp application, and `gate` before the first connection."""
+    """Call `attach(app)` on an aiohttp application, and set `gateway` before the first connection."""
 
-    gate: Gate
+    gateway: Gateway
 
     def __init__(self, settings: ServerSettings) -> None:
-        quiet = logging.getLogger("harmonia_lab.server.socketio")
-        quiet.setLevel(logging.WARNING)  # below that, it logs what clients send: their stories
+        library_log = logging.getLogger("harmonia_lab.server.socketio")
+        library_log.setLevel(logging.WARNING)  # below that level, the library logs payloads, with narratives in them
         super().__init__(
             async_mode="aiohttp",
-            async_handlers=False,  # one client's commands have one order
-            logger=quiet,
-            engineio_logger=quiet,
+            async_handlers=False,  # one client's commands are handled in order
+            logger=library_log,
+            engineio_logger=library_log,
             ping_interval=settings.ping_interval_s,
             ping_timeout=settings.ping_timeout_s,
             max_http_buffer_size=settings.max_message_bytes,
@@ -97,36 +68,38 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
             transports=["websocket", "polling"],
         )
         Payload.max_decode_packets = MAX_POLLED_PACKETS
-        self.wire = FramedWire() if settings.fast_broadcast and not settings.compression and fits() else QueueWire()
+        framed = settings.fast_broadcast and not settings.compression and is_tested_engineio()
+        self.wire = Wire(framed=framed, drop=self.drop)
         self._settings = settings
-        self._connections = Buckets(*settings.rates.connections)
+        self._connections = TokenBucket(*settings.rates.connections)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._strangers: dict[str, int] = {}
-        """How many packets who has not said who it is has sent, by connection."""
-        self.eio.websocket_compression = settings.compression
+        self._packets_before_auth: dict[str, int] = {}
+        """Packets received before authentication, by connection."""
+        self.eio.create_queue = IdleQueue
+        self.eio.websocket_compression = settings.compression  # read by `WebSocket`
         self.eio._async = {**driver._async, "websocket": WebSocket}  # noqa: SLF001 - see the module's docstring
-        self.eio.on("connect", self._admit)
-        self.eio.on("message", self._read)
-        self.eio.on("disconnect", self._part)
-        self.on("connect", self._connect)
-        self.on("disconnect", self._disconnect)
+        self.eio.on("connect", self._on_eio_connect)
+        self.eio.on("message", self._on_eio_message)
+        self.eio.on("disconnect", self._on_eio_disconnect)
+        self.on("connect", self._on_connect)
+        self.on("disconnect", self._on_disconnect)
 
-    def close(self, client: Client) -> None:
-        """Ends the connection as the server's wish: the JavaScript client does not come back by itself."""
+    def close(self, client: ConnectedClient) -> None:
+        """Disconnect a client on purpose: the JavaScript client does not reconnect by itself."""
         self._run(self._close(client))
 
-    def drop(self, eio_sid: str, *, grace_s: float = CLOSE_GRACE_S) -> None:
-        """Ends the connection as if it had broken: a client comes back by itself."""
+    def drop(self, eio_sid: str) -> None:
+        """End a connection as if it had failed: the client reconnects by itself."""
         engine = self.eio.sockets.get(eio_sid)
         if engine is not None:
-            self._run(self._drop(engine, grace_s))
+            self._run(self._drop(engine, CLOSE_GRACE_S))
 
     async def drop_all(self) -> None:
-        """As the server ends."""
-        await asyncio.gather(*(self._drop(engine, FAREWELL_S) for engine in list(self.eio.sockets.values())))
+        """End every connection, and shut down."""
+        await asyncio.gather(*(self._drop(engine, SHUTDOWN_GRACE_S) for engine in list(self.eio.sockets.values())))
         await self.shutdown()
 
-    async def _close(self, client: Client) -> None:
+    async def _close(self, client: ConnectedClient) -> None:
         await self.disconnect(client.sid)
         self.drop(client.eio_sid)
 
@@ -139,73 +112,66 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
-        self._tasks.add(task)
+        self._tasks.add(task)  # the loop itself keeps only a weak reference
         task.add_done_callback(self._tasks.discard)
 
-    def _engineio_server_class(self) -> type[_EngineServer]:
-        return _EngineServer
-
-    async def _admit(self, eio_sid: str, environ: dict[str, Any]) -> str | None:
-        """The reason where a connection is not taken."""
+    async def _on_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> str | None:
+        """Accept a connection. Return the reason if it is refused."""
         if len(self.eio.sockets) > self._settings.max_connections:
-            return "This server has as many connections as it takes."
+            return "This server has reached its limit of connections."
         if not self._connections.take(environ["aiohttp.request"].remote):
             return "Too many connections in too short a time."
         await self._handle_eio_connect(eio_sid, environ)
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._settings.connect_timeout_s, self._check_connected, eio_sid)
+        asyncio.get_running_loop().call_later(self._settings.connect_timeout_s, self._check_authenticated, eio_sid)
         return None
 
-    def _check_connected(self, eio_sid: str) -> None:
-        self._strangers.pop(eio_sid, None)
-        if eio_sid not in self.gate.clients:
+    def _check_authenticated(self, eio_sid: str) -> None:
+        self._packets_before_auth.pop(eio_sid, None)
+        if eio_sid not in self.gateway.clients:
             self.drop(eio_sid)
 
-    async def _connect(self, sid: str, environ: dict[str, Any], auth: object = None) -> None:
+    async def _on_connect(self, sid: str, environ: dict[str, Any], auth: object = None) -> None:
         eio_sid = self.manager.eio_sid_from_sid(sid, "/")
-        await self.gate.connect(sid, eio_sid, self.eio.sockets[eio_sid], environ["aiohttp.request"], auth)
+        await self.gateway.connect(sid, eio_sid, self.eio.sockets[eio_sid], environ["aiohttp.request"], auth)
 
-    async def _disconnect(self, sid: str, reason: str) -> None:
-        eio_sid = self.manager.eio_sid_from_sid(sid, "/")
-        _log.info("Socket %s is gone: %s.", sid, reason)
-        self.gate.disconnect(eio_sid)
+    async def _on_disconnect(self, sid: str, reason: str) -> None:
+        _log.info("Socket %s disconnected: %s.", sid, reason)
+        self.gateway.disconnect(self.manager.eio_sid_from_sid(sid, "/"))
 
-    async def _part(self, eio_sid: str, reason: str) -> None:
+    async def _on_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         await self._handle_eio_disconnect(eio_sid, reason)
         engine = self.eio.sockets.get(eio_sid)
         if engine is not None and not engine.upgraded and reason == self.reason.CLIENT_DISCONNECT:
-            engine.queue.put_nowait(None)  # or its last poll would wait for nothing until it times out
+            engine.queue.put_nowait(None)  # ends the client's last poll, which would wait until it times out
 
     async def _handle_connect(self, eio_sid: str, namespace: str, data: object) -> None:
         await super()._handle_connect(eio_sid, namespace, data)
-        client = self.gate.clients.get(eio_sid)
+        client = self.gateway.clients.get(eio_sid)
         if client is not None:
-            self.gate.greet(client)
+            self.gateway.send_hello(client)
 
     async def _handle_event(self, eio_sid: str, namespace: str, ack_id: int | None, data: object) -> None:
-        del namespace  # "/" is all there is
-        client = self.gate.clients.get(eio_sid)
+        del namespace  # "/" is the only one
+        client = self.gateway.clients.get(eio_sid)
         if client is None:
             return
-        answer = await self.gate.answer(client, data, wanted=ack_id is not None)
+        answer = await self.gateway.handle_command(client, data, has_callback=ack_id is not None)
         if ack_id is not None:
-            self.wire.send(client, Message.ack(ack_id, answer))
-            if self.wire.backlog(client) > MAX_BACKLOG:  # it asks, and does not listen
-                self.drop(eio_sid)
+            self.wire.send(client, EncodedMessage.ack(ack_id, answer))
 
-    async def _read(self, eio_sid: str, data: str | bytes) -> None:
-        if eio_sid not in self.gate.clients:
-            said = self._strangers[eio_sid] = self._strangers.get(eio_sid, 0) + 1
-            if said > MAX_UNANNOUNCED:
+    async def _on_eio_message(self, eio_sid: str, data: str | bytes) -> None:
+        if eio_sid not in self.gateway.clients:
+            packets = self._packets_before_auth[eio_sid] = self._packets_before_auth.get(eio_sid, 0) + 1
+            if packets > MAX_PACKETS_BEFORE_AUTH:
                 self.drop(eio_sid)
                 return
         try:
             await self._handle_eio_message(eio_sid, data)
-            waiting = self._binary_packet.get(eio_sid)
-            junk = waiting is not None and waiting.attachment_count > MAX_ATTACHMENTS
-        except Exception as error:  # noqa: BLE001 - whatever the parser stumbles over: that connection's end, no more
-            _log.debug("Junk on connection %s: %s.", eio_sid, type(error).__name__)
-            junk = True
-        if junk:  # what is no Socket.IO can't be answered in Socket.IO
+            incomplete = self._binary_packet.get(eio_sid)
+            malformed = incomplete is not None and incomplete.attachment_count > MAX_ATTACHMENTS
+        except Exception as error:  # noqa: BLE001 - whatever the parser raises ends this connection, and no other
+            _log.debug("Malformed packet on connection %s: %s.", eio_sid, type(error).__name__)
+            malformed = True
+        if malformed:  # a packet that is not Socket.IO can't be acknowledged in Socket.IO
             self._binary_packet.pop(eio_sid, None)
             self.drop(eio_sid)

@@ -397,5 +397,5 @@ def test_the_kernel_is_let_in_also_where_tokens_come_from_elsewhere(tmp_path):
     pem.write_bytes(public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
     with isolated(tmp_path, public_keys=pem) as lab:
         assert lab.compose(**SONG, progress=False).duration == pytest.approx(1, abs=0.1)
-        with pytest.raises(InvalidRequest, match="somebody else issues"):
+        with pytest.raises(InvalidRequest, match="another service issues"):
             lab.server.token("ann")

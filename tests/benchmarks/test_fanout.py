@@ -13,7 +13,7 @@ from benchmarks.server.subscribers import percentiles
 from benchmarks.server.websocket import Frames, LightSocket
 from harmonia_lab.cli import main
 from harmonia_lab.errors import HarmoniaError
-from harmonia_lab.server.broadcast import Message
+from harmonia_lab.server.encoding import EncodedMessage
 from tests.server.conftest import serving
 
 
@@ -79,7 +79,7 @@ class Careless:
 
 
 def event(tick):
-    return Message.event("audio-generation-progress", {"tick": tick, "status": "x @00000000000000000001"}).frames
+    return EncodedMessage.event("audio-generation-progress", {"tick": tick, "status": "x @00000000000000000001"}).frames
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_the_light_client_is_let_in_only_with_a_token_and_hears_what_others_hear
 
 def test_frames_are_cut_wherever_the_stream_is():
     texts = ["a", "b" * 125, "c" * 126, "d" * 70_000]
-    stream = b"".join(Message(text).frames for text in texts)
+    stream = b"".join(EncodedMessage(text).frames for text in texts)
     for step in (1, 2, 3, 1000, len(stream)):
         frames, found = Frames(), []
         for at in range(0, len(stream), step):

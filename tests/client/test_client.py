@@ -208,9 +208,9 @@ def test_tokens_are_asked_for_again_when_refused_and_refreshed_before_they_end(t
             gateway = server._app.gateway
             (there,) = gateway.clients.values()
             for _ in range(4):
-                ends = there.who.expires_at
+                ends = there.identity.expires_at
                 server._loop.call_soon_threadsafe(gateway._warn, there)
-                await until_so(lambda ends=ends: there.who.expires_at > ends, "a token that is good for longer")
+                await until_so(lambda ends=ends: there.identity.expires_at > ends, "a token that is good for longer")
             assert len(asked) == 6
             assert states == []  # and the connection has never ended
 

@@ -1,4 +1,4 @@
-"""A lab with engines that need nothing, a server on a free port, and clients that remember what they hear."""
+"""A lab with engines that need nothing, a server on a free port, and clients that record every event."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from tests.waiting import PATIENCE_S
 
 
 class Ear:
-    """A real client. heard: (name, payload) of every event, in order."""
+    """A Socket.IO client that records events. heard: (name, payload) of every event, in order."""
 
     def __init__(self, server, user="ann", *, roles=(), transport="websocket", token=None):
         self.server, self.transport = server, transport
@@ -39,7 +39,7 @@ class Ear:
         await self.close()
 
     async def close(self):
-        """Also what the library leaves open of a connection that broke."""
+        """Disconnect, and close the HTTP session that the library leaves open after a broken connection."""
         await self.io.disconnect()
         if self.io.eio.http is not None:
             await self.io.eio.http.close()
@@ -52,7 +52,7 @@ class Ear:
         await self.io.emit(name, *payload)
 
     async def until(self, *names, count=1):
-        """The payload of the `count`-th event with one of these names, heard or yet to be."""
+        """Wait for the `count`-th event with one of these names, and return its payload."""
 
         async def found():
             async with self._news:
@@ -65,7 +65,7 @@ class Ear:
         return [payload for name, payload in self.heard if name in names]
 
     def lifecycle(self, family="generation"):
-        """(name, seq) in the order in which they came."""
+        """Return (name, seq) of the lifecycle events, in the order of arrival."""
         prefix = "job:" if family == "job" else ("metadata-", "audio-generation", "generation-")
         return [(n, p["seq"]) for n, p in self.heard if n.startswith(prefix) and not n.endswith("progress")]
 
@@ -83,7 +83,7 @@ def server(lab):
 
 @contextlib.contextmanager
 def serving(folder, *, metadata=None, audio=None, **settings):
-    """A lab's server; the lab is `server.lab`."""
+    """Serve a lab with these engines. The lab is `server.lab`."""
     with make_lab(folder, metadata=metadata, audio=audio) as lab:
         server = lab.serve(port=0, **settings)
         server.lab = lab

@@ -15,7 +15,7 @@ sys.stdin.read()
 
 
 class Elsewhere:
-    """A lab with the test engines, and its server. writer, player: their options."""
+    """A process with a server of the test engines. writer, player: options of the engines."""
 
     def __init__(self, folder, *, player=None, **writer):
         command = [sys.executable, "-c", SERVE, json.dumps([str(folder), writer, player or {}])]
@@ -23,7 +23,7 @@ class Elsewhere:
         self.url = self.process.stdout.readline().strip()
 
     def kill(self):
-        """`kill -9`. Idempotent."""
+        """Send SIGKILL. Idempotent."""
         self.process.kill()
         self.process.wait(60)
         self.process.stdin.close()

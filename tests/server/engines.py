@@ -1,4 +1,4 @@
-"""Engines for server tests: they report, wait, fail and cancel as told, and make a song in no time."""
+"""Engines for server tests: they report, wait, fail and cancel as configured, and make a song at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEPS = ("analysis", "title", "genre", "mood", "lyrics")
 
 
 class Writer:
-    """Stage 1. `gate`: it waits there until it is set, or cancelled. errors: raised by the first calls, in order."""
+    """Stage 1. gate: `write` waits until it is set, or is cancelled. errors: raised by the first calls, in order."""
 
     name = "fake"
     model = "fake-model"
@@ -58,7 +58,7 @@ class Writer:
 
 
 class Player(FakeAudioEngine):
-    """Stage 2, at a low sample rate. `gate`: it waits there with the first sound until it is set, or cancelled."""
+    """Stage 2, at a low sample rate. gate: the first preview waits until it is set, or the song is cancelled."""
 
     def __init__(self, *, gate=None, **options):
         super().__init__(sample_rate=8000, **options)
@@ -75,7 +75,7 @@ class Player(FakeAudioEngine):
 
 
 def make_lab(folder, *, metadata=None, audio=None, **options):
-    """A lab with these engines, all of whose files are in `folder`."""
+    """Make a lab with these engines, with all of its files in `folder`."""
     return Lab(
         metadata=metadata or Writer(), audio=audio or Player(), songs=folder / "songs", home=folder / "home", **options
     )

@@ -1,4 +1,4 @@
-"""The bytes, and what the fast way leans on: if Engine.IO or python-socketio changes inside, it shows here."""
+"""The bytes, and the internals of Engine.IO and python-socketio that `broadcast.py` and `transport.py` depend on."""
 
 import asyncio
 import inspect
@@ -11,9 +11,10 @@ from engineio.async_socket import AsyncSocket
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
 from harmonia_lab.protocol.codec import encode
-from harmonia_lab.server import broadcast
-from harmonia_lab.server.broadcast import FramedWire, IdleQueue, Message, QueueWire, fits
-from harmonia_lab.server.connected_client import Client
+from harmonia_lab.server import broadcast, encoding
+from harmonia_lab.server.broadcast import IdleQueue, Wire, is_tested_engineio
+from harmonia_lab.server.connected_client import ConnectedClient
+from harmonia_lab.server.encoding import EncodedMessage
 from tests.protocol.test_events import EXAMPLES
 from tests.server.conftest import Ear, serving
 from tests.waiting import until_so
@@ -24,7 +25,7 @@ STORY = {"narrative": "A small boat goes home.", "seconds": 1}
 @pytest.mark.parametrize("size", [0, 50, 125, 126, 1000, 65_535, 65_536, 200_000])
 def test_a_frame_is_what_a_websocket_client_reads(size):
     reader = FrameProtocol(client=True, extensions=[])
-    reader.receive_bytes(broadcast._frame("x" * size) + broadcast._frame(b"y" * size))
+    reader.receive_bytes(encoding._frame("x" * size) + encoding._frame(b"y" * size))
     frames = list(reader.received_frames())
     assert [(f.opcode, f.payload, f.message_finished) for f in frames] == [
         (Opcode.TEXT, "x" * size, True),
@@ -34,11 +35,11 @@ def test_a_frame_is_what_a_websocket_client_reads(size):
 
 def test_an_event_is_encoded_as_python_socketio_does_it():
     payload = {"a": 1, "text": "ä \u2028"}
-    message = Message.event("name", payload)
+    message = EncodedMessage.event("name", payload)
     stock = socketio.packet.Packet(socketio.packet.EVENT, data=["name", payload], namespace="/").encode()
     assert [packet.encode() for packet in message.packets] == [f"4{stock}"]
     assert message.packets is message.packets
-    binary = Message.event("audio-preview", {"audio": b"\x00\x01"})
+    binary = EncodedMessage.event("audio-preview", {"audio": b"\x00\x01"})
     assert [packet.encode() for packet in binary.packets] == [
         '451-["audio-preview",{"audio":{"_placeholder":true,"num":0}}]',
         b"\x00\x01",
@@ -50,8 +51,8 @@ ODD = EXAMPLES["metadata-generation-progress"].model_copy(update={"status": 'ä 
 
 @pytest.mark.parametrize("event", [*EXAMPLES.values(), ODD], ids=lambda event: event.name)
 def test_an_event_in_one_step_says_what_the_library_would_say(event):
-    stock, *attachments = Message.event(*encode(event)).packets
-    ours, *same = Message.of(event).packets
+    stock, *attachments = EncodedMessage.event(*encode(event)).packets
+    ours, *same = EncodedMessage.of(event).packets
     assert ours.data[:1] == stock.data[:1]
     assert json.loads(ours.data[ours.data.index("[") :]) == json.loads(stock.data[stock.data.index("[") :])
     assert [packet.encode() for packet in same] == [packet.encode() for packet in attachments]
@@ -62,18 +63,18 @@ def test_an_attachment_reaches_pollers_and_websockets_each_in_their_own_form():
         closed = False
 
     pollers, websockets = Engine(), Engine()
-    message = Message.event("audio-preview", {"audio": b"\x00\x01"})
+    message = EncodedMessage.event("audio-preview", {"audio": b"\x00\x01"})
     read = []
     for engine in (pollers, websockets):
         engine.queue = asyncio.Queue()
-        QueueWire().send(Client("s", "e", engine, None, ""), message)
+        Wire(framed=False, drop=print).send(ConnectedClient("s", "e", engine, None, ""), message)
         read.append([engine.queue.get_nowait().encode(b64=engine is pollers) for _ in range(2)][1])
     assert read == ["bAAE=", b"\x00\x01"]
     assert message.frames.endswith(b"\x82\x02\x00\x01")
 
 
 def test_the_installed_versions_are_those_that_this_was_tested_with():
-    assert fits()
+    assert is_tested_engineio()
 
 
 def test_the_inside_of_the_libraries_is_as_this_leans_on_it():
@@ -90,14 +91,14 @@ def test_the_inside_of_the_libraries_is_as_this_leans_on_it():
         "namespace",
         "data",
     ]
-    for name in ("_handle_eio_connect", "_handle_eio_message", "_handle_eio_disconnect", "_engineio_server_class"):
+    for name in ("_handle_eio_connect", "_handle_eio_message", "_handle_eio_disconnect"):
         assert hasattr(socketio.AsyncServer, name)
     source = inspect.getsource(AsyncSocket._websocket_handler)
     # One reader of the queue, which takes packets and sends them; nothing else writes to the socket after the upgrade.
     assert "packets = await self.poll()" in source
     assert source.count("ws.send(") == 2  # the probe's answer, and the writer
     server = engineio.AsyncServer(async_mode="aiohttp")
-    server.create_queue = IdleQueue
+    server.create_queue = IdleQueue  # as `SocketServer` does
     engine = AsyncSocket(server, "sid")
     assert isinstance(engine.queue, IdleQueue)
     assert (engine.upgraded, engine.closed) == (False, False)
@@ -119,26 +120,20 @@ def test_a_queue_knows_when_its_reader_waits():
 
 def test_an_idle_websocket_is_written_to_directly_and_a_polling_client_is_not(server, monkeypatch):
     ways = []
-    direct, queued = FramedWire.send, QueueWire.send
-
-    def note_queued(self, client, message):
-        ways.append((client.who.user, "queue"))
-        queued(self, client, message)
+    send = Wire.send
 
     def note(self, client, message):
-        before = len(ways)
-        direct(self, client, message)
-        if len(ways) == before:
-            ways.append((client.who.user, "frame"))
+        before = client.engine.queue.qsize()
+        send(self, client, message)
+        ways.append((client.identity.user, "queue" if client.engine.queue.qsize() > before else "frame"))
 
-    monkeypatch.setattr(QueueWire, "send", note_queued)
-    monkeypatch.setattr(FramedWire, "send", note)
+    monkeypatch.setattr(Wire, "send", note)
 
     async def main():
         async with Ear(server, "ann") as ann, Ear(server, "bob", transport="polling") as bob:
             await ann.ask("jobs:subscribe:user")
             await bob.ask("jobs:subscribe:user")
-            (engine,) = [c.engine for c in server._app.gateway.clients.values() if c.who.user == "ann"]
+            (engine,) = [c.engine for c in server._app.gateway.clients.values() if c.identity.user == "ann"]
             await until_so(lambda: engine.queue.waiting, "a socket that has sent everything")
             ways.clear()
             await ann.ask("start-generation", STORY)
@@ -154,7 +149,7 @@ def test_an_idle_websocket_is_written_to_directly_and_a_polling_client_is_not(se
 @pytest.mark.parametrize("options", [{"compression": True}, {"fast_broadcast": False}])
 def test_with_compression_or_by_wish_packets_go_through_the_queues(tmp_path, options):
     with serving(tmp_path, **options) as server:
-        assert type(server._app._sockets.wire) is QueueWire
+        assert not server._app._sockets.wire.framed
 
         async def main():
             async with Ear(server) as ear:
@@ -165,9 +160,9 @@ def test_with_compression_or_by_wish_packets_go_through_the_queues(tmp_path, opt
 
 
 def test_another_engineio_is_served_through_the_queues(tmp_path, monkeypatch):
-    monkeypatch.setattr(broadcast, "TESTED", ((9, 0), (10, 0)))
+    monkeypatch.setattr(broadcast, "TESTED_VERSIONS", ((9, 0), (10, 0)))
     with serving(tmp_path) as server:
-        assert type(server._app._sockets.wire) is QueueWire
+        assert not server._app._sockets.wire.framed
 
 
 def test_a_polling_client_that_upgrades_hears_everything_once(server):

@@ -1,4 +1,4 @@
-"""What each socket gets: nothing lost, nothing twice, progress that never goes back, and nobody slowed down by others.
+"""What each socket gets: no event lost or repeated, no progress that goes back, no socket slowed down by another.
 
 Every test runs on both wires: frames written to idle sockets, and Engine.IO's own queues.
 """
@@ -14,8 +14,8 @@ import pytest
 
 from harmonia_lab.protocol.events import MetadataGenerationProgress
 from harmonia_lab.protocol.models import SongRequest
-from harmonia_lab.server import delivery
-from harmonia_lab.server.broadcast import FramedWire
+from harmonia_lab.server import broadcast
+from harmonia_lab.server.broadcast import Wire
 from harmonia_lab.server.settings import RateLimits
 from tests.server.conftest import GENERATION, JOB, Ear, serving
 from tests.server.engines import Player, Writer
@@ -142,13 +142,13 @@ def test_progress_is_thinned_out_and_lifecycle_is_not(tmp_path, wire):
 
 
 async def hears(ear, tick):
-    """Until it does."""
+    """Wait for the progress event with this tick."""
     while tick not in [payload["tick"] for payload in ear.of("metadata-generation-progress")]:
         await ear.until("metadata-generation-progress", count=len(ear.of("metadata-generation-progress")) + 1)
 
 
 def test_who_may_no_longer_see_a_generation_hears_no_more_of_it(tmp_path, wire):
-    """Nor is who was looked at once let through for ever: with another token, or back in the room for a replay."""
+    """Nor does a kept audience outlive a token without the role, or a client that left the room and came back."""
     gate = threading.Event()
 
     async def main(server):
@@ -157,7 +157,7 @@ def test_who_may_no_longer_see_a_generation_hears_no_more_of_it(tmp_path, wire):
             await admin.ask("join-generation", "g")
             said = await owner.until("metadata-generation-progress")
             event = MetadataGenerationProgress.model_validate(said)
-            await hears(owner, 5)  # the writer's last: nothing but what is said here comes from now on
+            await hears(owner, 5)  # the writer's last: from now on, only the test publishes progress
 
             def say(tick):
                 server.lab.events(event.model_copy(update={"tick": tick}))
@@ -174,7 +174,7 @@ def test_who_may_no_longer_see_a_generation_hears_no_more_of_it(tmp_path, wire):
             await admin.ask("refresh-token", {"token": server.token("root")})
             say(1003)
             await hears(owner, 1003)
-            await admin.ask("jobs:subscribe:user")  # what was sent before has come before its answer
+            await admin.ask("jobs:subscribe:user")  # the events sent before this acknowledgement arrive before it
             assert [p["tick"] for p in owner.of("metadata-generation-progress") if p["tick"] >= 1000] == [
                 1000,
                 1001,
@@ -194,14 +194,14 @@ def test_who_may_no_longer_see_a_generation_hears_no_more_of_it(tmp_path, wire):
 
 def test_progress_is_looked_at_socket_by_socket_only_once(tmp_path, monkeypatch):
     gate, ways = threading.Event(), []
-    along = FramedWire.write
+    write = Wire.write
 
-    def note(self, lines, message):
-        busy = along(self, lines, message)
-        ways.append(([line.client.who.user for line in lines], len(busy)))
+    def note(self, sockets, message):
+        busy = write(self, sockets, message)
+        ways.append(([socket.client.identity.user for socket in sockets], len(busy)))
         return busy
 
-    monkeypatch.setattr(FramedWire, "write", note)
+    monkeypatch.setattr(Wire, "write", note)
 
     async def main(server):
         async with Ear(server) as ann, Ear(server, transport="polling") as polling:
@@ -209,12 +209,13 @@ def test_progress_is_looked_at_socket_by_socket_only_once(tmp_path, monkeypatch)
             await polling.ask("join-generation", "g")
             said = await ann.until("metadata-generation-progress")
             event = MetadataGenerationProgress.model_validate(said)
+            await hears(ann, 5)  # the writer's last: it can't replace the test's own progress in the bridge
             ways.clear()
             for tick in (1000, 1001, 1002):
                 server.lab.events(event.model_copy(update={"tick": tick}))
                 await hears(ann, tick)
                 await hears(polling, tick)
-            assert ways[-2:] == [(["ann"], 0)] * 2  # who polls has no line
+            assert ways[-2:] == [(["ann"], 0)] * 2  # a client that polls has no writable socket
             gate.set()
             await ann.until("audio-generation-complete")
 
@@ -243,10 +244,10 @@ class Deaf:
         self.socket.sendall(b"\x81" + size + bytes(4) + data)
 
     async def client(self, server):
-        """As the server knows it."""
+        """Return the server's record of this client."""
         clients = server._app.gateway.clients
         found = await until_so(
-            lambda: [c for c in list(clients.values()) if "generation-g" in c.rooms and c.who.user == "ann"],
+            lambda: [c for c in list(clients.values()) if "generation-g" in c.rooms and c.identity.user == "ann"],
             "a socket in the room",
         )
         return found[0]
@@ -293,7 +294,7 @@ def test_a_client_that_does_not_read_loses_progress_and_slows_nobody(tmp_path, w
 
 
 def test_a_client_too_far_behind_is_cut_off_and_nobody_else(tmp_path, wire, monkeypatch):
-    monkeypatch.setattr(delivery, "MAX_BACKLOG", 20)
+    monkeypatch.setattr(broadcast, "MAX_BACKLOG", 20)
     gate = threading.Event()
 
     async def main(server):
@@ -305,7 +306,7 @@ def test_a_client_too_far_behind_is_cut_off_and_nobody_else(tmp_path, wire, monk
                 client = await deaf.client(server)
 
                 def is_cut_off():
-                    # What it has had is sent again, as to a client that lost it: 20 kB, which may not be dropped.
+                    # `afterSeq` 0 makes the server send the lifecycle events again: 20 kB, which it may not drop.
                     with contextlib.suppress(OSError):  # it is cut off already
                         deaf.say('42["join-generation",{"generationId":"g","afterSeq":0}]')
                     return client.eio_sid not in gateway.clients

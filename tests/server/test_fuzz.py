@@ -1,4 +1,4 @@
-"""Whatever is sent, each message is answered and nobody else notices."""
+"""Any message, however malformed, is answered, and no other client is affected."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Commands over real sockets: who may, what is answered, and who hears of it."""
+"""Commands over real sockets: which users may send them, the acknowledgements, and which clients get the events."""
 
 import asyncio
 import errno
@@ -28,7 +28,9 @@ STORY = {"narrative": "A small boat goes home.", "seconds": 1}
 def test_a_client_of_the_guide_joins_starts_and_sees_everything_once(server, transport):
     async def main():
         async with Ear(server, transport=transport) as ear:
-            await ear.tell("join-generation", "test-gen-123")  # the guide's: a bare string, before there is anything
+            await ear.tell(
+                "join-generation", "test-gen-123"
+            )  # as the guide's client: a bare string, before the generation exists
             await ear.tell("job:subscribe", {"jobId": "test-gen-123"})
             ack = await ear.ask("start-generation", STORY | {"generationId": "test-gen-123"})
             assert ack == {"ok": True, "generationId": "test-gen-123", "jobId": "test-gen-123"}
@@ -136,7 +138,7 @@ def test_who_waits_in_a_room_that_became_somebody_elses_hears_nothing(server):
     async def main():
         async with Ear(server, "ann") as ann, Ear(server, "bob") as bob:
             await ann.ask("join-generation", "shared")
-            server._app.gateway._access._reserved.clear()  # a minute goes by
+            server._app.gateway.access._reserved.clear()  # as after a minute
             assert (await bob.ask("start-generation", STORY | {"generationId": "shared"}))["ok"]
             await bob.until("audio-generation-complete")
             assert [name for name, _ in ann.heard] == ["server-hello"]
@@ -294,7 +296,9 @@ def test_audio_is_heard_while_it_is_made_by_its_owner_alone(tmp_path, transport)
         async with Ear(server, transport=transport) as ear, Ear(server, "bob") as bob:
             await ear.ask("start-generation", STORY | {"generationId": "g"})
             await ear.until("audio-generation-progress")
-            await ear.ask("leave-generation", "another")  # who has this answer has taken all that was sent
+            await ear.ask(
+                "leave-generation", "another"
+            )  # a client that has this acknowledgement has received all events before it
             gate.set()
             await ear.until("audio-generation-complete")
             await bob.ask("start-generation", STORY | {"generationId": "h"})
@@ -423,7 +427,7 @@ def test_a_flood_is_slowed_down_and_each_message_answered(tmp_path):
 
 
 def test_who_asks_without_listening_is_let_go(tmp_path):
-    """A client that never polls: answers pile up at once, with no buffers of the system in between."""
+    """The client never polls: its acknowledgements stay in its queue, and in no buffer of the operating system."""
 
     async def main(server):
         import aiohttp
@@ -459,7 +463,7 @@ def test_forty_emits_in_one_tick_all_arrive_over_polling(server):
 
 
 def test_a_token_that_ends_is_warned_of_and_then_closes_its_socket(server, monkeypatch):
-    """It is good for an hour; the gateway's clock stands one second before its end, however long connecting takes."""
+    """The token is valid for an hour; the gateway's clock is fixed at one second before its expiry."""
     now = time.time() + 3599
     monkeypatch.setattr(gateway, "time", SimpleNamespace(time=lambda: now))
 
@@ -545,7 +549,7 @@ def test_fifty_cancels_at_random_moments_each_end_one_generation_once(tmp_path):
     rates = RateLimits(starts=(100.0, 100))
 
     def left_behind():
-        """Names of the threads that came with the songs, but for those of the pool that commands run in."""
+        """Return the names of the threads that the songs started, without those of the thread pool for commands."""
         here = (thread.name for thread in set(threading.enumerate()) - threads)
         return sorted(name for name in here if not name.startswith(("asyncio_", "uvloop_")))
 
@@ -556,7 +560,7 @@ def test_fifty_cancels_at_random_moments_each_end_one_generation_once(tmp_path):
             status = server.lab.journal.state(generation_id).job.status
             assert status == ("cancelled" if name == "generation-cancelled" else "completed")
         finished = sum(name == "audio-generation-complete" for name in ended.values())
-        # A client hears of the end a moment before the worker has put everything away.
+        # A client gets the last event shortly before the worker has cleaned up.
         until(lambda: not server.lab._local._jobs, "the end of the last song")
         until(lambda: left_behind() == ["harmonia-queue", "harmonia-worker-cpu"], "no thread but the queue's own")
         until(lambda: len(list(server.lab.songs.iterdir())) == finished, "no folder but those of finished songs")

@@ -185,7 +185,7 @@ def test_what_is_somebody_elses_is_not_there_and_without_a_token_nothing_is(serv
     ],
 )
 def test_no_path_leads_out_of_what_is_served(served, path):
-    """As raw bytes: a client library would tidy the path."""
+    """The request is sent as raw bytes, because a client library would normalise the path."""
     host, _, port = served.url.removeprefix("http://").rpartition(":")
 
     async def main():
@@ -225,10 +225,10 @@ def test_a_bad_body_is_answered_as_the_protocol_says(served, body, status):
 
 
 def test_a_packed_body_is_not_unpacked_for_a_stranger_or_anybody(served):
-    """A megabyte may unpack to a thousand of them, in the loop that all clients share."""
+    """One megabyte may become a thousand, in the loop that all clients share."""
     packed = gzip.compress(json.dumps(STORY | {"generationId": "packed"}).encode())
     status, _, body = call(served, "POST", "/api/generations", data=packed, headers={"Content-Encoding": "gzip"})
-    assert (status, json.loads(body)["error"]["message"]) == (400, "The body is no JSON.")
+    assert (status, json.loads(body)["error"]["message"]) == (400, "The body is not JSON.")
 
 
 def test_a_song_is_cancelled_by_delete(tmp_path):

@@ -149,7 +149,7 @@ def test_neither_token_replaces_the_other(proxied):
         with BlockingClient(url, path=proxied.path) as client, pytest.raises(HarmoniaError):
             client.connect(token)
     address = f"{proxied.origin}{proxied.path.removesuffix('socket.io')}healthz"
-    with urllib.request.urlopen(address, timeout=PATIENCE_S) as answer:  # it ends at Jupyter's own door
+    with urllib.request.urlopen(address, timeout=PATIENCE_S) as answer:  # Jupyter redirects to its login page
         assert "/login" in answer.url
     with urllib.request.urlopen(f"{address}?token={JUPYTER_TOKEN}", timeout=PATIENCE_S) as answer:
         assert answer.url.startswith(address)

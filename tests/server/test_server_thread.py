@@ -1,4 +1,4 @@
-"""The server in a running process: started from a cell, stopped without a trace."""
+"""The server in a running process: it starts from a cell, and stops without leaving threads or settings behind."""
 
 import asyncio
 import socket
@@ -190,7 +190,7 @@ def make_certificate(certificate, key):
     )
 
 
-def test_a_killed_server_is_mourned_by_the_next_which_replays_and_tries_again(tmp_path):
+def test_a_killed_servers_job_is_failed_by_the_next_server_which_replays_and_retries_it(tmp_path):
     from harmonia_lab.server.server_thread import new_tokens
     from harmonia_lab.server.settings import ServerSettings
 

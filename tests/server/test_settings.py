@@ -1,4 +1,4 @@
-"""What can be set about a server is checked before it listens."""
+"""Settings are checked before the server listens."""
 
 import sys
 

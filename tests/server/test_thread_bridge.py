@@ -1,4 +1,4 @@
-"""From the threads that make songs to the loop."""
+"""Events passed from other threads to the event loop."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from harmonia_lab.protocol.events import (
     MetadataGenerationStarted,
 )
 from harmonia_lab.protocol.models import JobProgress
-from harmonia_lab.server.thread_bridge import Crossing
+from harmonia_lab.server.thread_bridge import ThreadBridge
 
 
 def progress(tick, generation_id="g"):
@@ -27,13 +27,13 @@ def ended(generation_id="g"):
     return GenerationCancelled(generation_id=generation_id, seq=2, reason="user_cancelled")
 
 
-def cross(say, interval_s, wait_s=0.0):
-    """What comes out of the crossing of what `say(crossing)` puts in from another thread."""
+def cross(publish, interval_s, wait_s=0.0):
+    """Return the events that the bridge delivers when `publish(bridge)` runs in another thread."""
     out = []
 
     async def main():
-        crossing = Crossing(asyncio.get_running_loop(), out.append, interval_s)
-        await asyncio.to_thread(say, crossing)
+        bridge = ThreadBridge(asyncio.get_running_loop(), out.append, interval_s)
+        await asyncio.to_thread(publish, bridge)
         await asyncio.sleep(0.01 + wait_s)
 
     asyncio.run(main())
@@ -41,20 +41,20 @@ def cross(say, interval_s, wait_s=0.0):
 
 
 def test_lifecycle_events_all_cross_in_order():
-    def say(crossing):
+    def publish(bridge):
         for number in range(500):
-            crossing(started(f"g{number}"))
+            bridge(started(f"g{number}"))
 
-    assert [e.generation_id for e in cross(say, 10)] == [f"g{n}" for n in range(500)]
+    assert [e.generation_id for e in cross(publish, 10)] == [f"g{n}" for n in range(500)]
 
 
 def test_of_much_progress_the_first_crosses_then_the_latest_in_each_interval():
-    def say(crossing):
+    def publish(bridge):
         for tick in range(1, 1001):
-            crossing(progress(tick))
+            bridge(progress(tick))
 
     begun = time.monotonic()
-    ticks = [e.tick for e in cross(say, 0.2, wait_s=0.3)]
+    ticks = [e.tick for e in cross(publish, 0.2, wait_s=0.3)]
     intervals = (time.monotonic() - begun) / 0.2
     assert ticks == sorted(ticks)
     assert ticks[-1] == 1000
@@ -62,13 +62,13 @@ def test_of_much_progress_the_first_crosses_then_the_latest_in_each_interval():
 
 
 def test_progress_never_crosses_after_what_came_later():
-    def say(crossing):
-        crossing(started())
+    def publish(bridge):
+        bridge(started())
         for tick in range(1, 4):
-            crossing(progress(tick))
-        crossing(ended())
+            bridge(progress(tick))
+        bridge(ended())
 
-    out = cross(say, 10)
+    out = cross(publish, 10)
     assert [e.name for e in out][-1] == "generation-cancelled"
     assert out[-2].tick == 3
 
@@ -76,12 +76,12 @@ def test_progress_never_crosses_after_what_came_later():
 def test_each_generation_and_family_has_a_pace_of_its_own():
     job = JobProgressEvent(id="g", tick=1, progress=JobProgress())
 
-    def say(crossing):
+    def publish(bridge):
         for event in (progress(1, "g"), progress(1, "h"), job):
-            crossing(event)
+            bridge(event)
             time.sleep(0.02)
 
-    assert len(cross(say, 10)) == 3
+    assert len(cross(publish, 10)) == 3
 
 
 def test_one_event_that_cannot_be_delivered_keeps_no_other(caplog):
@@ -93,9 +93,9 @@ def test_one_event_that_cannot_be_delivered_keeps_no_other(caplog):
                 raise ZeroDivisionError
             out.append(event.generation_id)
 
-        crossing = Crossing(asyncio.get_running_loop(), deliver, 0.1)
+        bridge = ThreadBridge(asyncio.get_running_loop(), deliver, 0.1)
         for generation_id in ("a", "bad", "b"):
-            crossing(started(generation_id))
+            bridge(started(generation_id))
         await asyncio.sleep(0.01)
 
     asyncio.run(main())
@@ -105,6 +105,6 @@ def test_one_event_that_cannot_be_delivered_keeps_no_other(caplog):
 
 def test_after_the_loops_end_nothing_is_raised():
     async def main():
-        return Crossing(asyncio.get_running_loop(), print, 0.1)
+        return ThreadBridge(asyncio.get_running_loop(), print, 0.1)
 
     asyncio.run(main())(started())
