@@ -113,7 +113,7 @@ class HttpApi:
         return self._json({"ok": True, "generationId": state.kept_job.id, "snapshot": snapshot})
 
     async def _cancel(self, request: web.Request) -> web.Response:
-        generation_id = self._state(request, self._authenticate(request)).job.id
+        generation_id = self._state(request, self._authenticate(request)).kept_job.id
         await asyncio.to_thread(self._lab.cancel, generation_id)
         return self._json({"ok": True, "generationId": generation_id})
 
