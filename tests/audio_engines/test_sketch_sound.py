@@ -10,7 +10,7 @@ from scipy.signal import resample_poly
 from harmonia_lab.audio_engines.sketch.engine import SAMPLE_RATE, SketchEngine
 from harmonia_lab.engines.base import CancelToken
 from harmonia_lab.music.composing import compose
-from harmonia_lab.music.moods import suggest
+from harmonia_lab.music.moods import suggest_features
 from harmonia_lab.protocol.models import SongMetadata
 
 LYRICS = """[Verse]
@@ -47,7 +47,7 @@ def heard_key(audio):
 def song(request):
     """(plan, stems, the plain sum of the stems) of a 25 s song."""
     genre, mood, seed = request.param
-    found = suggest(genre, [mood], seed)
+    found = suggest_features(genre, [mood], seed)
     metadata = SongMetadata(
         title="x",
         lyrics=LYRICS,

@@ -17,7 +17,7 @@ def chords_of(genre="pop", *, key=C_MAJOR, seconds=60.0, seed=1):
     bar_seconds = style.beats_per_bar * 0.5
     form = lay_out((), bar_seconds, seconds)
     final = float(form.final_bar * style.beats_per_bar)
-    return form, harmonise(form, style, key, final=final, beats=seconds * 2, dice=random.Random(seed))
+    return form, harmonise(form, style, key, final=final, beats=seconds * 2, rng=random.Random(seed))
 
 
 @pytest.mark.parametrize("genre", GENRES)
@@ -59,9 +59,9 @@ def test_seeds_choose_different_progressions():
 def test_the_scale_bends_to_the_dominant_in_minor_and_to_blue_sevenths_in_major():
     _, chords = chords_of("classical", key=Key(9, minor=True))
     dominant = next(chord for chord in chords if chord.symbol == "E7")
-    assert scale_over(dominant, 9, minor=True) == {9, 11, 0, 2, 4, 5, 8}
+    assert scale_over(dominant, Key(9, minor=True)) == {9, 11, 0, 2, 4, 5, 8}
     _, chords = chords_of("blues")
-    assert scale_over(chords[0], 0, minor=False) == {0, 2, 4, 5, 7, 9, 10}
+    assert scale_over(chords[0], C_MAJOR) == {0, 2, 4, 5, 7, 9, 10}
 
 
 @pytest.mark.parametrize("genre", ["pop", "jazz", "classical", "waltz", "soul"])

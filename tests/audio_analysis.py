@@ -18,7 +18,7 @@ def mono(audio, sample_rate=48_000):
     return resample_poly(audio.mean(axis=0), 147, 320)
 
 
-def heard_tempo(sound):
+def estimate_tempo(sound):
     """Quarter notes a minute, by beat tracking."""
     return float(np.atleast_1d(librosa.beat.beat_track(y=sound, sr=RATE)[0])[0])
 
@@ -28,7 +28,7 @@ def tempo_error(heard, meant):
     return min(abs(heard * factor / meant - 1) for factor in (0.5, 1, 2))
 
 
-def heard_key(sound):
+def estimate_key(sound):
     """(tonic as pitch class, "major" | "minor"): the profile that the chroma fits best."""
     chroma = librosa.feature.chroma_cqt(y=sound, sr=RATE).mean(axis=1)
     fits = {
