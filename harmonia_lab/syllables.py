@@ -102,7 +102,7 @@ def rhyme_families(word: str) -> frozenset[tuple[str, ...]]:
 
 @functools.lru_cache(maxsize=8192)
 def _tails(word: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
-    """Return for each pronunciation the consonants before the last stressed vowel, and the phones from that vowel on."""
+    """Return for each pronunciation the consonants before its last stressed vowel, and the phones from there on."""
     plain = _plain(word)
     tails = []
     for phones in _pronunciations(plain) or _pronunciations(plain.removesuffix("'s")):
@@ -117,7 +117,7 @@ def _tails(word: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
 
 
 def _family(tail: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the phones with consonants replaced by their classes, without an S or Z at the end (plural, third person)."""
+    """Return the phones, without a final S or Z (plural, third person), and with consonants replaced by classes."""
     bare = tail[:-1] if len(tail) > 2 and tail[-1] in {"S", "Z"} else tail
     return tuple(_CODA_CLASSES.get(sound, sound) for sound in bare)
 

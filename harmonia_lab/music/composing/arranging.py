@@ -103,13 +103,11 @@ def activity_levels(context: SongContext, players: Sequence[Player]) -> list[lis
 def _wanted(player: Player, section: Section, *, early: bool) -> int:
     table = _OTHERS if player.index else _FIRST
     level = table[player.role][_COLUMNS.index(section.kind)]
-    later_verse = section.kind == "verse" and section.occurrence and player.role != "lead"
-    if later_verse or (player.has_melody and section.has_words):  # an intro or outro may have words
-        return max(level, 1)
+    later_verse = section.kind == "verse" and section.occurrence > 0 and player.role != "lead"
+    sung = player.has_melody and section.has_words  # an intro or outro may have words
     early_roles = {"intro": ("bass", "drums", "lead"), "bridge": ("bass", "drums"), "outro": ("lead",)}
-    if level == 0 and early and not player.index and player.role in early_roles.get(section.kind, ()):
-        return 1
-    return level
+    enters_early = early and not player.index and player.role in early_roles.get(section.kind, ())
+    return max(level, int(later_verse or sung or enters_early))
 
 
 def _add_harmony(table: list[list[int]], players: Sequence[Player], column: int, section: Section) -> None:
