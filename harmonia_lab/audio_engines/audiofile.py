@@ -129,10 +129,9 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     try:
         with path.open("rb") as raw, soundfile.SoundFile(raw) as file:
             yield file
-    except FileNotFoundError as error:
-        raise StorageError(
-            f"There is no file {path}.", code=ErrorCode.NOT_FOUND, details={"path": str(path)}
-        ) from error
     except OSError as error:
+        details = {"path": str(path)}
+        if isinstance(error, FileNotFoundError):
+            raise StorageError(f"There is no file {path}.", code=ErrorCode.NOT_FOUND, details=details) from error
         reason = (error.strerror or str(error)).lower()
-        raise StorageError(f"{path} cannot be read: {reason}.", details={"path": str(path)}) from error
+        raise StorageError(f"{path} cannot be read: {reason}.", details=details) from error

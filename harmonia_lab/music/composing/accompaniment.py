@@ -158,11 +158,11 @@ class Voicings(NamedTuple):
 def chord_voicings(context: SongContext, player: Player) -> Voicings:
     """Return the player's voicings of all chords of the song; further players of a role play higher."""
     starts = [chord.start for chord in context.chords]
-    if context.style.comping == "power" and player.role == "chords" and player.index == 0:
+    if context.style.comping == "power" and player.role == "chords" and player.role_index == 0:
         power = {chord.start: _power_chord(chord) for chord in context.chords}
         return Voicings(power, power)
     low, high = chord_range(player.instrument.name)
-    low = min(low + 5 * player.index, high - 17)
+    low = min(low + 5 * player.role_index, high - 17)
     rise = min(5, high - 17 - low)
     light = voice_lead(context.chords, low, low + 17, 3)
     full = voice_lead(context.chords, low + rise, min(high, low + rise + 19), 4)
@@ -185,7 +185,7 @@ def comp_section(
     """Return a chord instrument's notes for one section. level: of `arranging.activity_levels`."""
     start, end = context.span(section)
     name = context.style.comping
-    bars = _COMPING[_SECOND[name] if player.index % 2 else name][level - 1]
+    bars = _COMPING[_SECOND[name] if player.role_index % 2 else name][level - 1]
     # The song's first section starts with the pattern's first bar, which has the downbeat.
     first = context.rng("comping", player.name, section.kind).randrange(len(bars)) if section.bar else 0
     legato = 1.0 if context.cues.articulation > 0.9 else 0.6 + 0.4 * context.cues.articulation
@@ -198,7 +198,7 @@ def comp_section(
                 longest = min(chord.end, end) - at
                 pitches = _pitches(voicings.at(chord, level), part)
                 notes += [ScoreNote(at, min(length * legato, longest), pitch, accent) for pitch in pitches]
-        if player.without_bass and player.index == 0:
+        if player.without_bass and player.role_index == 0:
             notes += _left_hand(context, bar, end)
     return _without_doubles(notes)
 
@@ -230,7 +230,7 @@ def comp_ending(context: SongContext, player: Player, voicings: Voicings) -> lis
     """Return the last chord, held."""
     chord = context.chords[-1]
     pitches = list(voicings.at(chord, 2))
-    if player.without_bass and player.index == 0 and player.role == "chords":
+    if player.without_bass and player.role_index == 0 and player.role == "chords":
         pitches.append(36 + chord.root)
     return _without_doubles([ScoreNote(context.final, context.final_hold, pitch, 3.0) for pitch in pitches])
 

@@ -19,7 +19,7 @@ __all__ = ["Player", "activity_levels", "assign_roles"]
 
 
 class Player(NamedTuple):
-    """role: one of lead, chords, bass, drums and pad. index: number of players with that role before this one.
+    """role: one of lead, chords, bass, drums and pad. role_index: number of players with that role before this one.
 
     has_melody: whether it plays the sung melody. without_bass: the band has no bass, so the first chord instrument adds
     a left hand.
@@ -28,7 +28,7 @@ class Player(NamedTuple):
     name: str
     instrument: Instrument
     role: Role
-    index: int
+    role_index: int
     has_melody: bool
     without_bass: bool
 
@@ -101,12 +101,12 @@ def activity_levels(context: SongContext, players: Sequence[Player]) -> list[lis
 
 
 def _wanted(player: Player, section: Section, *, early: bool) -> int:
-    table = _OTHERS if player.index else _FIRST
+    table = _OTHERS if player.role_index else _FIRST
     level = table[player.role][_COLUMNS.index(section.kind)]
     later_verse = section.kind == "verse" and section.occurrence > 0 and player.role != "lead"
     sung = player.has_melody and section.has_words  # an intro or outro may have words
     early_roles = {"intro": ("bass", "drums", "lead"), "bridge": ("bass", "drums"), "outro": ("lead",)}
-    enters_early = early and not player.index and player.role in early_roles.get(section.kind, ())
+    enters_early = early and not player.role_index and player.role in early_roles.get(section.kind, ())
     return max(level, int(later_verse or sung or enters_early))
 
 
@@ -116,7 +116,9 @@ def _add_harmony(table: list[list[int]], players: Sequence[Player], column: int,
     if not pitched:
         for row in table:
             row[column] = max(1, row[column])
-    order = sorted(pitched, key=lambda i: (("chords", "pad", "bass", "lead").index(players[i].role), players[i].index))
+    order = sorted(
+        pitched, key=lambda i: (("chords", "pad", "bass", "lead").index(players[i].role), players[i].role_index)
+    )
     if section.kind in ("intro", "outro"):
         order = [i for i in order if players[i].role != "lead"] or order
     wanted = 1 if section.kind == "intro" else 2

@@ -57,8 +57,8 @@ _FIGURES: dict[str, tuple[tuple[BassHit, ...], tuple[BassHit, ...]]] = {
 def bass_section(context: SongContext, section: Section, player: Player, level: int) -> list[ScoreNote]:
     """Return the bass notes of one section. A second bass doubles the roots an octave higher, in long notes."""
     start, end = context.span(section)
-    name = "downbeat" if context.beats_per_bar == 3 else "long" if player.index else context.style.bass
-    low, high = (pitch + 12 * min(player.index, 1) for pitch in bass_range(player.instrument.name))
+    name = "downbeat" if context.beats_per_bar == 3 else "long" if player.role_index else context.style.bass
+    low, high = (pitch + 12 * min(player.role_index, 1) for pitch in bass_range(player.instrument.name))
     hits = [
         (bar + beat, length, tone)
         for bar in range(round(start), round(end), context.beats_per_bar)

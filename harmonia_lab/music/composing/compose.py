@@ -81,7 +81,7 @@ class _Band:
         """Return a section's melody, in the range of its player: a second lead in a solo, else the melody's player."""
         context, section = self.context, self.context.sections[column]
         for row, player in enumerate(self.players):
-            soloist = section.kind == "solo" and player.role == "lead" and player.index == 1
+            soloist = section.kind == "solo" and player.role == "lead" and player.role_index == 1
             if soloist or (player.has_melody and (player.role != "lead" or self._levels[row][column])):
                 tuneless = section.kind in ("intro", "outro") and player.role != "lead" and len(self.players) > 1
                 wanted = section.has_words or not tuneless
@@ -113,7 +113,7 @@ class _Band:
             return drum_section(context, section, player, level, into=following)
         if player.role == "bass":
             return own or bass_section(context, section, player, level)
-        if player.has_melody or (section.kind == "solo" and player.index == 1):
+        if player.has_melody or (section.kind == "solo" and player.role_index == 1):
             return list(tune)
         return counter_melody_section(context, section, player, self._tessituras[row], tune)
 

@@ -22,7 +22,7 @@ def counter_melody_section(
 ) -> list[ScoreNote]:
     """Return a voice below the tune (for a third lead: above) in choruses; elsewhere answers while the tune rests."""
     if section.kind == "chorus" and tune:
-        return _second_voice(context, tessitura, tune, above=player.index % 2 == 0)
+        return _second_voice(context, tessitura, tune, above=player.role_index % 2 == 0)
     return _answers(context, section, player, tessitura, tune)
 
 
@@ -55,7 +55,7 @@ def _answers(
     notes: list[ScoreNote] = []
     for index, phrase in enumerate(section.phrases):
         start, end = context.span(phrase)
-        if start >= end or (index % 2 != player.index % 2 and len(section.phrases) > 1):
+        if start >= end or (index % 2 != player.role_index % 2 and len(section.phrases) > 1):
             continue  # the players alternate, and each leaves every other phrase to the tune
         sung = [note for note in tune if start <= note.start < end]
         silent_from = max(end - context.beats_per_bar, sung[-1].start + 0.5) if sung else start + (end - start) / 2
@@ -100,7 +100,7 @@ def lead_ending(context: SongContext, player: Player, tessitura: Tessitura, befo
 
     before: the pitch that it should be near to.
     """
-    tone = context.chords[-1].pitch_classes[player.index % 3]
+    tone = context.chords[-1].pitch_classes[player.role_index % 3]
     near = tessitura.centre + 2 if before is None else before
     pitch = nearest_pitch([p for p in tessitura.pitches if p % 12 == tone], near)
     return [ScoreNote(context.final, context.final_hold, pitch, 2.0)]

@@ -128,14 +128,14 @@ def drum_section(context: SongContext, section: Section, player: Player, level: 
     if start >= end:
         return []
     rng = context.rng("drums", player.name, str(section.bar))
-    groove = _PERCUSSION[level - 1] if player.index else _GROOVES[context.style.groove][level - 1]
+    groove = _PERCUSSION[level - 1] if player.role_index else _GROOVES[context.style.groove][level - 1]
     steps = context.beats_per_bar * 4
     notes: list[ScoreNote] = []
     for number, bar in enumerate(range(round(start), round(end), context.beats_per_bar)):
         for name, pattern in groove.items():
             first = number % (len(pattern) // steps) * steps
             notes += _hits(name, pattern[first : first + steps], bar, end, rng)
-    if player.index:
+    if player.role_index:
         return _with_kick(notes, player)
     fill = _fill(end, into, context, rng)
     if fill and end - start > context.beats_per_bar:
@@ -191,6 +191,6 @@ def _fill(end: float, into: str, context: SongContext, rng: random.Random) -> li
 def drum_ending(context: SongContext, player: Player) -> list[ScoreNote]:
     """Return kick and cymbal (for a second kit a conga) on the last chord."""
     quiet = -14.0 if context.style.groove in _SOFT_CRASH else 0.0
-    names = ("low conga",) if player.index else ("kick", "crash")
+    names = ("low conga",) if player.role_index else ("kick", "crash")
     notes = [ScoreNote(context.final, context.final_hold, _KEYS[name], quiet) for name in names]
     return _with_kick(notes, player)
