@@ -116,9 +116,7 @@ def _add_harmony(table: list[list[int]], players: Sequence[Player], column: int,
     if not pitched:
         for row in table:
             row[column] = max(1, row[column])
-    order = sorted(
-        pitched, key=lambda i: (("chords", "pad", "bass", "lead").index(players[i].role), players[i].role_index)
-    )
+    order = sorted(pitched, key=lambda i: ("chords", "pad", "bass", "lead").index(players[i].role))
     if section.kind in ("intro", "outro"):
         order = [i for i in order if players[i].role != "lead"] or order
     wanted = 1 if section.kind == "intro" else 2

@@ -36,7 +36,7 @@ I hear you calling
 
 @pytest.fixture
 def describe():
-    """A song's metadata: what style suggests for a genre and a mood, and whatever the test wants otherwise."""
+    """Return a function that makes a song's metadata: suggested for a genre and a mood, with the fields of the test."""
 
     def metadata(genre="pop", mood="hopeful", seed=1, *, lyrics=LYRICS, band=None, **fields):
         found = suggest_features(genre, [mood], seed)

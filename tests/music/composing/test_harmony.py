@@ -45,11 +45,11 @@ def test_a_verse_opens_into_the_chorus_and_a_chorus_closes():
 
 def test_verse_and_chorus_have_different_progressions():
     form, chords = chords_of("rock")
-    heard = {
+    symbols = {
         section.kind: tuple(c.symbol for c in chords if section.bar * 4 <= c.start < (section.bar + 3) * 4)
         for section in form.sections
     }
-    assert heard["verse"] != heard["chorus"]
+    assert symbols["verse"] != symbols["chorus"]
 
 
 def test_seeds_choose_different_progressions():
