@@ -132,10 +132,9 @@ class _Band:
 
 def _tessitura(context: SongContext, player: Player) -> Tessitura:
     name = player.instrument.name
-    if player.role == "drums":
-        return melody_tessitura(0, 127, context.cues.register)  # never used
-    low, high = bass_range(name) if player.role == "bass" else melody_range(name)
-    return melody_tessitura(low, high, context.cues.register)
+    # Drums have no range in `ranges.py`, and never use their tessitura.
+    span = (0, 127) if player.role == "drums" else bass_range(name) if player.role == "bass" else melody_range(name)
+    return melody_tessitura(*span, context.cues.register)
 
 
 def _with_chords(tune: Sequence[ScoreNote], chords: Sequence[ScoreNote]) -> list[ScoreNote]:
