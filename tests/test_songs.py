@@ -1,5 +1,5 @@
-"""Ten stories become ten songs, and each is listened to: is the title about the story, are the lyrics words, and does
-the audio have the tempo, key and loudness that it says it has?"""
+"""Ten stories become ten songs: is the title about the story, are the lyrics words, and does the audio have the tempo,
+key and loudness of its metadata?"""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from harmonia_lab.metadata_engines.prompting.story import read_story
 from harmonia_lab.metadata_engines.prompting.words import content_stems
 from harmonia_lab.protocol.vocabulary import PITCH_CLASSES
 from harmonia_lab.syllables import in_dictionary, words_of
-from tests import listening
+from tests import audio_analysis
 
 STORIES = json.loads((Path(__file__).parent / "narratives.json").read_text())
 SECONDS = 30
@@ -46,16 +46,16 @@ def audio(song):
 
 def test_the_song_is_as_long_loud_and_clean_as_it_should_be(song, audio):
     assert audio.shape == (2, SECONDS * 48_000)
-    assert listening.loudness(audio, 48_000) == pytest.approx(-14, abs=1)
-    assert listening.true_peak(audio) <= -1
-    assert listening.silent_share(audio, 48_000) < 0.1
+    assert audio_analysis.loudness(audio, 48_000) == pytest.approx(-14, abs=1)
+    assert audio_analysis.true_peak(audio) <= -1
+    assert audio_analysis.silent_share(audio, 48_000) < 0.1
 
 
-def test_the_tempo_and_key_that_are_heard_are_those_that_it_says(song, audio):
-    sound = listening.mono(audio)
-    assert listening.tempo_error(listening.heard_tempo(sound), song.metadata.bpm) < 0.04
+def test_tempo_and_key_of_the_audio_are_those_of_the_metadata(song, audio):
+    sound = audio_analysis.mono(audio)
+    assert audio_analysis.tempo_error(audio_analysis.estimate_tempo(sound), song.metadata.bpm) < 0.04
     tonic, mode = song.metadata.key.split()
-    assert listening.heard_key(sound) in listening.relative_keys(PITCH_CLASSES[tonic], mode)
+    assert audio_analysis.estimate_key(sound) in audio_analysis.relative_keys(PITCH_CLASSES[tonic], mode)
 
 
 def test_the_lyrics_are_words_and_nothing_but_lyrics(song):
@@ -72,7 +72,7 @@ def test_the_title_is_about_the_story(song, story):
     assert set(content_stems(song.metadata.title)) & read_story(story["narrative"]).stems
 
 
-def test_every_section_says_what_it_is(song):
+def test_every_section_is_named_by_its_kind(song):
     assert {section.name.split()[0] for section in song.metadata.sections} <= {"Verse", "Chorus", "Bridge"}
 
 

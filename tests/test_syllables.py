@@ -51,6 +51,6 @@ def test_which_words_the_dictionary_has(word, known):
         ("xqzt", "night", 0.0),
     ],
 )
-def test_rhymes_are_heard_as_singers_hear_them(one, other, value):
+def test_perfect_near_and_no_rhymes(one, other, value):
     assert rhyme(one, other) == rhyme(other, one) == value
     assert bool(rhyme_families(one) & rhyme_families(other)) >= bool(value)

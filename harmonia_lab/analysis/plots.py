@@ -1,8 +1,8 @@
-"""The picture of a song: its waveform by section, what is sung when, and its spectrogram, on one time axis.
+"""The overview plot of a song: waveform by section, sung lines and spectrogram on one time axis.
 
-Owns `overview.png`. It is painted with numpy and Pillow: importing matplotlib would take more CPU than mixing the song
-does, and it reads `$` in a title as mathematics. Only its fonts are used (DejaVu, under a free licence). The same song
-gives the same bytes: there is no date in the file.
+Owns `overview.png`. It is drawn with numpy and Pillow, because importing matplotlib takes more CPU than mixing a song,
+and because matplotlib parses `$` in a title as mathematics. Only matplotlib's fonts are used (DejaVu, under a free
+licence). Equal songs give equal bytes: the file has no date.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Box(NamedTuple):
 _SIZE = (1600, 820)
 _WAVE = _Box(96, 178, 1568, 394)
 _SPECTRUM = _Box(96, 500, 1568, 764)
-_SUNG_ROWS = (406, 434, 462)  # tops of three rows of text between them
+_SUNG_ROWS = (406, 434, 462)  # tops of three rows of text between waveform and spectrogram
 
 _PAPER, _INK, _GREY, _FAINT = (255, 255, 255), (28, 32, 38), (96, 104, 114), (222, 226, 231)
 _SECTION_COLOURS: dict[str, Colour] = {
@@ -79,8 +79,8 @@ def overview(
 ) -> None:
     """Write a PNG of 1600 × 820 pixels.
 
-    audio: [channels, samples], full scale ±1. sections: (name, start, end), seconds. Any text may be given: what does
-    not fit is shortened, symbols that the font lacks are left out. Raises StorageError.
+    audio: [channels, samples], full scale ±1. sections: (name, start, end), seconds. Text that doesn't fit is
+    shortened, and symbols that the font lacks are left out. Raises StorageError.
     """
     seconds = audio.shape[1] / sample_rate
     pixels = np.full((_SIZE[1], _SIZE[0], 3), _PAPER, np.uint8)
@@ -93,7 +93,7 @@ def overview(
     _write_sung(draw, sung, seconds)
     _write_axes(draw, seconds)
     buffer = io.BytesIO()
-    # 256 colours: a quarter of the bytes and half the time, and the eye sees no difference
+    # 256 colours take a quarter of the bytes and half the time, without a visible difference.
     image.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(buffer, "PNG", compress_level=4)
     write_bytes(path, buffer.getbuffer())
 
@@ -101,7 +101,7 @@ def overview(
 def _paint_waveform(
     pixels: NDArray[np.uint8], audio: NDArray[np.float32], sections: Sequence[tuple[str, float, float]], seconds: float
 ) -> None:
-    """The extremes of each pixel's column, lightly, and its root mean square on top, in the section's colour."""
+    """Paint the extremes of each pixel column in a light, and its RMS in the full colour of its section."""
     area = pixels[_WAVE.top : _WAVE.bottom, _WAVE.left : _WAVE.right]
     edges = np.linspace(0, audio.shape[1], _WAVE.width, endpoint=False).astype(np.int64)
     highest = np.maximum.reduceat(audio, edges, axis=1).max(axis=0)
@@ -112,15 +112,15 @@ def _paint_waveform(
     middles = (np.arange(_WAVE.width) + 0.5) / _WAVE.width * seconds
     for name, start, end in sections:
         colours[(middles >= start) & (middles < end)] = _colour(name)
-    picture = area.astype(np.float32)
+    blended = area.astype(np.float32)
     for top, bottom, strength in ((highest, lowest, 0.42), (np.minimum(rms, highest), np.maximum(-rms, lowest), 1.0)):
         cover = strength * _coverage(top, bottom, _WAVE.height)[..., None]
-        picture += cover * (colours - picture)
-    area[:] = np.rint(picture)
+        blended += cover * (colours - blended)
+    area[:] = np.rint(blended)
 
 
 def _coverage(top: NDArray[np.float32], bottom: NDArray[np.float32], height: int) -> NDArray[np.float32]:
-    """[height, columns]: how much of each pixel lies between two curves of −1…1, at least one pixel of it."""
+    """Return [height, columns]: how much of each pixel lies between two curves of −1…1, at least one pixel in sum."""
     upper = (1 - top.clip(-1, 1)) / 2 * height
     lower = np.maximum((1 - bottom.clip(-1, 1)) / 2 * height, upper + 1)
     rows = np.arange(height, dtype=np.float32)[:, None]
@@ -128,13 +128,13 @@ def _coverage(top: NDArray[np.float32], bottom: NDArray[np.float32], height: int
 
 
 def _paint_spectrogram(pixels: NDArray[np.uint8], audio: NDArray[np.float32], sample_rate: int) -> None:
-    """Power by time and log frequency in dB under its maximum; every pixel is the mean over the bins that it spans."""
+    """Paint power by time and log frequency in dB below its maximum; a pixel is the mean of the bins that it spans."""
     area = pixels[_SPECTRUM.top : _SPECTRUM.bottom, _SPECTRUM.left : _SPECTRUM.right]
     columns = _SPECTRUM.width
     per_column = min(4, -(-audio.shape[1] // (columns * _WINDOW)))
     window = np.hanning(_WINDOW).astype(np.float32)
     centres = ((np.arange(columns * per_column) + 0.5) * audio.shape[1] / (columns * per_column)).astype(np.int64)
-    # Each row's borders in bins; the sum over a fraction of a bin is that fraction of it.
+    # The borders of the rows in bins. Part of a bin has the same part of its power.
     hertz = np.geomspace(_HIGHEST_HZ, _LOWEST_HZ, _SPECTRUM.height + 1)
     borders = (hertz * _WINDOW / sample_rate + 0.5).clip(0, _WINDOW // 2 + 1 - 1e-6)
     whole = borders.astype(np.int64)
@@ -154,35 +154,31 @@ def _paint_spectrogram(pixels: NDArray[np.uint8], audio: NDArray[np.float32], sa
         sums = np.concatenate([np.zeros((len(bins), 1), np.float32), np.cumsum(bins, axis=1, dtype=np.float64)], axis=1)
         reached = sums[:, whole] + part * bins[:, whole]
         power[first : first + step] = (reached[:, :-1] - reached[:, 1:]) / widths
-    # A slope of 4.5 dB an octave, as analysers have it: music falls by about that, and its overtones shall be seen.
+    # A slope of 4.5 dB an octave, as in analysers: music falls about as much, and its overtones should be visible.
     tilt = ((hertz[:-1] + hertz[1:]) / 2000) ** 1.5
     decibels = 10 * np.log10(power.T * tilt[:, None] + 1e-12)
     level = (1 + (decibels - max(float(decibels.max()), -40.0)) / _RANGE_DB).clip(0, 1)
-    table = np.stack(
-        [np.interp(np.arange(256), np.linspace(0, 255, len(_HEAT)), _HEAT[:, c]) for c in range(3)], axis=1
-    )
+    points = np.linspace(0, 255, len(_HEAT))
+    table = np.stack([np.interp(np.arange(256), points, channel) for channel in _HEAT.T], axis=1)
     area[:] = table.round().astype(np.uint8)[(level * 255).astype(np.uint8)]
 
 
 def _write_heading(draw: ImageDraw.ImageDraw, title: str, subtitle: str) -> None:
-    size = 50
-    text = _showable(title, _font(size, bold=True)) or "Untitled"
-    while size > 32 and _font(size, bold=True).getlength(text) > _WAVE.width:
-        size -= 2
-    draw.text(
-        (_WAVE.left - 2, 70), _fitting(text, _font(size, bold=True), _WAVE.width), _INK, _font(size, bold=True), "ls"
-    )
+    fonts = [_font(size, bold=True) for size in range(50, 31, -2)]
+    text = _drawable(title, fonts[0]) or "Untitled"
+    font = next((font for font in fonts if font.getlength(text) <= _WAVE.width), fonts[-1])
+    draw.text((_WAVE.left - 2, 70), _shortened(text, font, _WAVE.width), _INK, font, "ls")
     font = _font(25)
-    draw.text((_WAVE.left, 112), _fitting(_showable(subtitle, font), font, _WAVE.width), _GREY, font, "ls")
+    draw.text((_WAVE.left, 112), _shortened(_drawable(subtitle, font), font, _WAVE.width), _GREY, font, "ls")
 
 
 def _write_sections(draw: ImageDraw.ImageDraw, sections: Sequence[tuple[str, float, float]], seconds: float) -> None:
-    """A coloured bar with the name above it for each section, and a hair line through both pictures at its start."""
+    """Draw for each section a coloured bar with its name above, and a thin line through both panels at its start."""
     font = _font(22)
     for name, start, end in sections:
         left, right = _column(start, seconds), _column(end, seconds)
         draw.rectangle((left + (start > 0), 160, max(left + 1, right - 2), 165), _colour(name))
-        label = _fitting(_showable(name, font).capitalize(), font, right - left - 8, fewest=5)
+        label = _shortened(_drawable(name, font).capitalize(), font, right - left - 8, min_characters=5)
         draw.text((left + 2, 152), label, _darker(_colour(name)), font, "ls")
         if start > 0:
             draw.line((left, _WAVE.top, left, _WAVE.bottom), _FAINT)
@@ -191,13 +187,13 @@ def _write_sections(draw: ImageDraw.ImageDraw, sections: Sequence[tuple[str, flo
 
 
 def _write_sung(draw: ImageDraw.ImageDraw, sung: Sequence[SungLine], seconds: float) -> None:
-    """The lines at the time they are sung, in three rows in turn; each ends where the next one of its row begins."""
+    """Write the sung lines at their times, cycling through three rows; each is cut where the next of its row begins."""
     font = _font(19)
     for number, line in enumerate(sung):
         left = _column(line.start, seconds)
         after = sung[number + len(_SUNG_ROWS)].start if number + len(_SUNG_ROWS) < len(sung) else seconds
-        room = min(_column(after, seconds), _WAVE.right) - left - 16
-        text = _fitting(_showable(line.text, font), font, room, fewest=8)
+        width = min(_column(after, seconds), _WAVE.right) - left - 16
+        text = _shortened(_drawable(line.text, font), font, width, min_characters=8)
         top = _SUNG_ROWS[number % len(_SUNG_ROWS)]
         draw.line((left, top + 2, left, top + 22), _darker(_colour(line.section)), 2)
         draw.text((left + 7, top + 19), text, _GREY, font, "ls")
@@ -225,7 +221,7 @@ def _column(second: float, seconds: float) -> int:
 
 
 def _colour(section: str) -> Colour:
-    """By the kind of section: "Verse 2", "verse" and "Pre-chorus" have one."""
+    """Return the colour of the kind of section that the name contains ("Verse 2", "Pre-chorus")."""
     name = section.lower()
     return next((colour for kind, colour in _SECTION_COLOURS.items() if kind in name), _OTHER_SECTION)
 
@@ -235,18 +231,18 @@ def _darker(colour: Colour) -> Colour:
     return red, green, blue
 
 
-def _fitting(text: str, font: Font, width: float, fewest: int = 1) -> str:
-    """As much of the text as fits, with an ellipsis where it was cut; nothing, where that left less than `fewest`."""
+def _shortened(text: str, font: Font, width: float, min_characters: int = 1) -> str:
+    """Return as much of the text as fits, with an ellipsis if it was cut; "" if fewer than `min_characters` fit."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:
         text = text[:-1]
-    return text.rstrip() + "…" if len(text) >= fewest else ""
+    return text.rstrip() + "…" if len(text) >= min_characters else ""
 
 
-def _showable(text: str, font: Font) -> str:
-    """One line without what the font lacks, as far as that is symbols; a letter that it lacks stays, as a box."""
-    text = " ".join(text[:300].split())  # more than that fits nowhere
+def _drawable(text: str, font: Font) -> str:
+    """Return the text on one line without symbols that the font lacks; letters that it lacks are drawn as boxes."""
+    text = " ".join(text[:300].split())  # longer text never fits
     lacking = bytes(font.getmask("\U0010ffff"))
     return "".join(
         c for c in text
@@ -256,7 +252,7 @@ def _showable(text: str, font: Font) -> str:
 
 @lru_cache(maxsize=16)
 def _font(size: int, *, bold: bool = False) -> Font:
-    """DejaVu Sans out of the installed matplotlib, which is not imported for it."""
+    """Return DejaVu Sans from the files of the installed matplotlib, without importing it."""
     spec = importlib.util.find_spec("matplotlib")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("matplotlib")

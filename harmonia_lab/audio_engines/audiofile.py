@@ -1,18 +1,17 @@
-"""Audio on disk: FLAC with 24 bits, and digests that say from which second on two files differ.
+"""Audio files: 24-bit FLAC, WAV, and digests that show in which seconds two files differ.
 
-Owns the file format, its tags and the digests. Where files go, and what is kept about them, is the pipeline's business.
+Owns formats, tags and digests (not the files' places and records, which are in `generation/`).
 
-The same samples and tags give the same bytes (with the same libsndfile): there is no date in the file, and no dither:
-rounding to 24 bits leaves noise at −146 dBFS, far below the noise of any sound bank or model, and dither would add
-another seed.
+Equal samples and tags give equal bytes with the same libsndfile: the file has no date and no dither. Rounding to 24
+bits leaves noise at −146 dBFS, far below the noise of any sound bank or model, and dither would need a seed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -24,62 +23,46 @@ from harmonia_lab.engines.base import CancelToken
 from harmonia_lab.errors import AudioError, ErrorCode, StorageError
 from harmonia_lab.storage import write_bytes
 
-__all__ = ["Tag", "WrittenAudio", "digest_seconds", "read_audio", "wav", "write_flac"]
+__all__ = ["Tag", "digest_seconds", "read_audio", "wav", "write_flac"]
 
 Tag = Literal["title", "artist", "album", "genre", "software", "license", "comment"]
 
 _FULL_SCALE = 2**23
-_COMPRESSION = (
-    0.5  # of libsndfile's 0…1: level 4; level 5 costs 20 % more CPU for 8 % less space, level 8 twice the CPU
-)
-
-
-@dataclass(frozen=True)
-class WrittenAudio:
-    """size: bytes. sha256: of the file, hex. second_sha256: as `digest_seconds`. clipped: samples beyond full scale."""
-
-    size: int
-    sha256: str
-    second_sha256: tuple[str, ...]
-    clipped: int
+_COMPRESSION = 0.5
+"""FLAC's level 4 of libsndfile's 0…1. Level 5 takes 20 % more CPU for 8 % less space, level 8 twice the CPU."""
 
 
 def write_flac(
     path: Path, audio: NDArray[np.float32], sample_rate: int, tags: Mapping[Tag, str], cancel: CancelToken
-) -> WrittenAudio:
-    """Write audio [channels, samples], full scale ±1, 1…8 channels. What is beyond full scale is clipped, and counted.
+) -> list[str]:
+    """Write audio [channels, samples], 1…8 channels, clipped to full scale ±1. Return its `digest_seconds`.
 
-    It is encoded in memory (at most a third of the audio's own size) and then written at once, since libsndfile does
-    not say why it could not write. Raises AudioError for values that are no sound, StorageError, Cancelled.
+    The file is encoded in memory (at most a third of the audio's size) and written at once, because libsndfile doesn't
+    report why a write failed. Raises AudioError for NaN and infinity, StorageError, Cancelled.
     """
     buffer = io.BytesIO()
     digests: list[str] = []
-    clipped = 0
     channels, samples = audio.shape
     with soundfile.SoundFile(
         buffer, "w", sample_rate, channels, "PCM_24", format="FLAC", compression_level=_COMPRESSION
     ) as file:
         for name, text in tags.items():
-            setattr(file, name, _clean(text))
+            setattr(file, name, _comment(text))
         for start in range(0, samples, sample_rate):
             cancel.raise_if_cancelled()
-            second = audio[:, start : start + sample_rate].T.copy()  # interleaved, and ours to change
-            peak = float(np.abs(second).max())
-            if not np.isfinite(peak):
-                where = f"in second {start // sample_rate}"
-                raise AudioError(f"The audio for {path.name} holds values that are no sound (NaN or infinity) {where}.")
-            if peak > 1:
-                clipped += int(np.count_nonzero(np.abs(second) > 1))
-            pcm = _quantised(second)
+            second = audio[:, start : start + sample_rate].T.copy()  # interleaved, and changed by `_quantise`
+            if not np.isfinite(second).all():
+                where = f"second {start // sample_rate}"
+                raise AudioError(f"The audio for {path.name} has invalid values (NaN or infinity) in {where}.")
+            pcm = _quantise(second)
             digests.append(_digest(pcm))
             file.write(pcm)
-    data = buffer.getbuffer()
-    write_bytes(path, data)
-    return WrittenAudio(len(data), hashlib.sha256(data).hexdigest(), tuple(digests), clipped)
+    write_bytes(path, buffer.getbuffer())
+    return digests
 
 
 def wav(audio: NDArray[np.float32], sample_rate: int, subtype: Literal["PCM_16", "FLOAT"]) -> bytes:
-    """A WAV file of audio [channels, samples]; with PCM_16, what is beyond full scale ±1 is clipped."""
+    """Return a WAV file of audio [channels, samples]; PCM_16 clips it to full scale ±1."""
     buffer = io.BytesIO()
     samples = np.clip(audio, -1, 1) if subtype == "PCM_16" else audio
     soundfile.write(buffer, samples.T, sample_rate, subtype, format="WAV")
@@ -87,33 +70,31 @@ def wav(audio: NDArray[np.float32], sample_rate: int, subtype: Literal["PCM_16",
 
 
 def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
-    """Audio [channels, samples] with full scale ±1, and its sample rate in Hz. Any format that libsndfile reads.
+    """Return audio [channels, samples], full scale ±1, and its sample rate in Hz, from any format of libsndfile.
 
-    Raises StorageError: NOT_FOUND, or INVALID_PAYLOAD for a file that is no audio or is damaged.
+    Raises StorageError: NOT_FOUND, or INVALID_PAYLOAD for a file that isn't audio or is damaged.
     """
     try:
-        with path.open("rb") as raw, soundfile.SoundFile(raw) as file:
+        with _opened(path) as file:
             audio = file.read(dtype="float32", always_2d=True)
             return np.ascontiguousarray(audio.T), int(file.samplerate)
-    except OSError as error:
-        raise _unreadable(error, path) from error
     except soundfile.LibsndfileError as error:
         raise StorageError(
-            f"{path} is no audio file, or is damaged: {error.error_string}",
+            f"{path} is not an audio file, or is damaged: {error.error_string}",
             code=ErrorCode.INVALID_PAYLOAD,
             details={"path": str(path)},
         ) from error
 
 
 def digest_seconds(path: Path, cancel: CancelToken) -> list[str]:
-    """SHA-256 (hex) of each second of the decoded samples: 32-bit little-endian, left-justified, channels interleaved.
+    """Return the SHA-256 (hex) of each second's samples: 32-bit little-endian, left-justified, channels interleaved.
 
-    The list ends early where the file can no longer be decoded, so that comparing two lists names the first second that
-    differs, whatever is wrong with it. Raises StorageError (NOT_FOUND), Cancelled.
+    The list ends where the file can't be decoded, so that the first difference between two lists is the first second
+    that differs, for any kind of damage. Raises StorageError (NOT_FOUND), Cancelled.
     """
     digests: list[str] = []
     try:
-        with path.open("rb") as raw, soundfile.SoundFile(raw) as file:
+        with _opened(path) as file:
             while True:
                 cancel.raise_if_cancelled()
                 pcm = file.read(file.samplerate, dtype="int32", always_2d=True)
@@ -122,12 +103,10 @@ def digest_seconds(path: Path, cancel: CancelToken) -> list[str]:
                 digests.append(_digest(pcm))
     except soundfile.LibsndfileError:
         return digests
-    except OSError as error:
-        raise _unreadable(error, path) from error
 
 
-def _quantised(second: NDArray[np.float32]) -> NDArray[np.int32]:
-    """24-bit samples in the upper bits of 32; rounded to the nearest, halves to even. Works in place."""
+def _quantise(second: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Return 24-bit samples in the upper bits of 32, rounded to nearest, halves to even. Overwrites its argument."""
     second *= _FULL_SCALE
     np.rint(second, out=second)
     np.clip(second, -_FULL_SCALE, _FULL_SCALE - 1, out=second)
@@ -138,15 +117,21 @@ def _digest(pcm: NDArray[np.int32]) -> str:
     return hashlib.sha256(pcm.astype("<i4", copy=False).data).hexdigest()
 
 
-def _clean(text: str) -> str:
-    """What a Vorbis comment can hold: UTF-8 without control characters."""
+def _comment(text: str) -> str:
+    """Return the text as a Vorbis comment: valid UTF-8 on one line, without control characters."""
     printable = "".join(character if character.isprintable() else " " for character in text)
     return " ".join(printable.encode("utf-8", "replace").decode().split())
 
 
-def _unreadable(error: OSError, path: Path) -> StorageError:
-    if isinstance(error, FileNotFoundError):
-        return StorageError(f"There is no file {path}.", code=ErrorCode.NOT_FOUND, details={"path": str(path)})
-    return StorageError(
-        f"{path} cannot be read: {(error.strerror or str(error)).lower()}.", details={"path": str(path)}
-    )
+@contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """Open an audio file. Raises StorageError if it is missing or can't be read, LibsndfileError if it isn't audio."""
+    try:
+        with path.open("rb") as raw, soundfile.SoundFile(raw) as file:
+            yield file
+    except OSError as error:
+        details = {"path": str(path)}
+        if isinstance(error, FileNotFoundError):
+            raise StorageError(f"There is no file {path}.", code=ErrorCode.NOT_FOUND, details=details) from error
+        reason = (error.strerror or str(error)).lower()
+        raise StorageError(f"{path} cannot be read: {reason}.", details=details) from error

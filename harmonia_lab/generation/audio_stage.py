@@ -223,7 +223,7 @@ class _AudioStage:
                 "software": f"Harmonia Lab {__version__}",
                 "comment": LICENCE_NOTE,
             }
-            digests[name] = list(write_flac(folder.work / name, audio, sample_rate, tags, cancel).second_sha256)
+            digests[name] = write_flac(folder.work / name, audio, sample_rate, tags, cancel)
             written()
 
         write_audio("song.flac", mixed.audio, mixed.sample_rate, metadata.title)

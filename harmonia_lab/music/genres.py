@@ -1,10 +1,10 @@
-"""What a genre is to the composer: tempo, feel, patterns, progressions, instruments; and which genre a text means.
+"""Genres: tempo, swing, patterns, chord progressions and instruments of each; and the genre that a text names.
 
-Owns the table of the genres in `protocol.vocabulary.GENRES`. What moods do is in `moods.py`; what a pattern's name
-plays is in `composing/`.
+Owns the table of the genres in `protocol.vocabulary.GENRES`, and `nearest_genre`. `moods.py` has the influence of
+moods; `composing/` has the notes of each pattern.
 
-Sources. Tempo ranges and feels are common practice, chosen by us and a little narrower than handbooks give, so that
-beat trackers agree with listeners. Progressions are stock material of each genre; for pop and rock see T. de Clercq
+Sources. Tempo ranges and swing follow common practice; we made the ranges a little narrower than handbooks do, so that
+beat trackers agree with listeners. The progressions are stock material of each genre; for pop and rock see T. de Clercq
 and D. Temperley, "A corpus analysis of rock harmony", Popular Music 30/1 (2011), for blues the twelve-bar form, for
 jazz the ii-V-I and the rhythm-changes turnaround.
 """
@@ -21,15 +21,16 @@ __all__ = ["GENRE_STYLES", "GenreStyle", "nearest_genre"]
 
 
 class GenreStyle(NamedTuple):
-    """tempo: slowest and fastest usual bpm. swing: 0 straight … 1 full triplets. groove, comping, bass: pattern names.
+    """tempo: slowest and fastest usual bpm. swing: 0 straight … 1 full triplets.
 
-    major, minor: progressions of one chord a bar, in Roman numerals (case gives the quality); `composing.harmony`
-    reads them. sevenths: whether chords carry their seventh. instruments: by role, each list from the softest sound
-    to the brightest; an empty name means that the role may be left out. fifths: usual key signatures as positions on
-    the circle of fifths (0 = C major/A minor, +1 = one sharp). syncopation: 0 the tune keeps to the beats … 1 it
-    doesn't. swing_grid: beats; every second position of this grid swings. circles: choruses lead round to the next
-    section instead of closing on the tonic. gloom: taken off a mood's valence when the mode is chosen, so that metal
-    is mostly minor and country mostly major.
+    groove, comping, bass: names of patterns in `composing/drums.py`, `accompaniment.py` and `bass.py`. major, minor:
+    progressions of one chord a bar, in Roman numerals (upper case major, lower case minor), which
+    `composing/harmony.py` parses. instruments: by role, from the softest sound to the brightest; the empty name leaves
+    the role out. fifths: usual key signatures as positions on the circle of fifths (0 = C major/A minor, +1 = one
+    sharp). syncopation: 0 the melody keeps to the beats … 1 it ignores them. swing_grid: beats; every second position
+    of this grid is delayed. sevenths: whether chords include their seventh. open_choruses: choruses end on the dominant
+    instead of closing on the tonic. minor_bias: subtracted from a mood's valence when the mode is chosen; positive
+    values favour minor.
     """
 
     tempo: tuple[int, int]
@@ -45,8 +46,8 @@ class GenreStyle(NamedTuple):
     swing_grid: float = 0.5
     sevenths: bool = False
     beats_per_bar: int = 4
-    circles: bool = False
-    gloom: float = 0.0
+    open_choruses: bool = False
+    minor_bias: float = 0.0
 
 
 _GUITAR_KEYS = (0, 1, 2, 3, 4)
@@ -65,8 +66,7 @@ GENRE_STYLES: dict[str, GenreStyle] = {
     ),
     "rock": GenreStyle(
         (104, 140), 0.0, "rock", "eighths", "eighths",
-        ("I IV V IV", "I V IV I", "I V vi IV", "I IV I V"),
-        ("i VI VII i", "i VII VI VII", "i III VII iv", "i iv i V"),
+        ("I IV V IV", "I V IV I", "I V vi IV", "I IV I V"), ("i VI VII i", "i VII VI VII", "i III VII iv", "i iv i V"),
         {"lead": ("electric guitar",), "chords": ("electric guitar", "distorted guitar"), "bass": ("bass guitar",),
          "drums": ("drums",), "pad": ("organ",)},
         _GUITAR_KEYS, syncopation=0.4,
@@ -83,16 +83,14 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         (92, 128), 0.25, "train", "boom chick", "root fifth",
         ("I IV V I", "I V IV I", "I IV I V", "I vi IV V"), ("i iv V i", "i VII VI V", "i VI III VII"),
         {"lead": ("harmonica", "violin"), "chords": ("acoustic guitar", "banjo"),
-         "bass": ("double bass", "bass guitar"),
-         "drums": ("brush kit", "drums"), "pad": ("accordion",)},
-        _GUITAR_KEYS, syncopation=0.2, gloom=-0.2,
+         "bass": ("double bass", "bass guitar"), "drums": ("brush kit", "drums"), "pad": ("accordion",)},
+        _GUITAR_KEYS, syncopation=0.2, minor_bias=-0.2,
     ),
     "jazz": GenreStyle(
         (96, 144), 0.85, "swing", "charleston", "walking",
         ("ii V I vi", "I vi ii V", "iii vi ii V", "I IV iii vi"),
         ("ii° V i i", "i VI ii° V", "i iv VII III", "i iv ii° V"),
-        {"lead": ("clarinet", "saxophone", "trumpet"), "chords": ("piano", "electric piano"),
-         "bass": ("double bass",),
+        {"lead": ("clarinet", "saxophone", "trumpet"), "chords": ("piano", "electric piano"), "bass": ("double bass",),
          "drums": ("brush kit", "drums"), "pad": ("", "vibraphone")},
         _HORN_KEYS, syncopation=0.7, sevenths=True,
     ),
@@ -115,30 +113,29 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         ("vi IV I V", "I V vi IV", "IV I V vi"), ("i VI III VII", "i VII VI VII", "VI VII i i", "i iv VI VII"),
         {"lead": ("synth lead",), "chords": ("electric piano", "synth lead"), "bass": ("synth bass",),
          "drums": ("drum machine",), "pad": ("synth pad", "strings")},
-        _ANY_KEYS, syncopation=0.5, circles=True, gloom=0.15,
+        _ANY_KEYS, syncopation=0.5, open_choruses=True, minor_bias=0.15,
     ),
     "house": GenreStyle(
         (118, 128), 0.0, "house", "offbeat", "offbeat",
         ("I vi IV V", "vi IV I V", "I iii vi IV"), ("i VI III VII", "i VII VI VII", "i iv VII VI"),
         {"lead": ("synth lead", "saxophone"), "chords": ("electric piano", "piano"), "bass": ("synth bass",),
          "drums": ("drum machine",), "pad": ("synth pad", "strings")},
-        _ANY_KEYS, syncopation=0.6, circles=True, sevenths=True, gloom=0.15,
+        _ANY_KEYS, syncopation=0.6, open_choruses=True, sevenths=True, minor_bias=0.15,
     ),
     "ambient": GenreStyle(
         (60, 80), 0.0, "none", "broken", "long",
         ("I IV I vi", "I iii IV I", "IV I V vi", "I V IV IV"),
         ("i VI III VII", "i iv VI i", "i VI i VII", "VI III i VII"),
-        {"lead": ("kalimba", "vibraphone", "flute"), "chords": ("harp", "piano"),
-         "bass": ("cello", "synth bass"), "drums": ("",), "pad": ("synth pad", "choir")},
-        _ANY_KEYS, syncopation=0.0, circles=True,
+        {"lead": ("kalimba", "vibraphone", "flute"), "chords": ("harp", "piano"), "bass": ("cello", "synth bass"),
+         "drums": ("",), "pad": ("synth pad", "choir")},
+        _ANY_KEYS, syncopation=0.0, open_choruses=True,
     ),
     "hip hop": GenreStyle(
         (78, 96), 0.35, "boom bap", "stabs", "syncopated",
         ("I vi IV V", "ii V I vi", "IV iii vi I"), ("i VI iv V", "i iv VI VII", "i VII VI V", "i VI i VII"),
         {"lead": ("flute", "vibraphone", "synth lead"), "chords": ("electric piano", "piano"),
-         "bass": ("bass guitar", "synth bass"),
-         "drums": ("drum machine",), "pad": ("strings", "synth pad")},
-        _ANY_KEYS, syncopation=0.8, circles=True, swing_grid=0.25, sevenths=True, gloom=0.2,
+         "bass": ("bass guitar", "synth bass"), "drums": ("drum machine",), "pad": ("strings", "synth pad")},
+        _ANY_KEYS, syncopation=0.8, open_choruses=True, swing_grid=0.25, sevenths=True, minor_bias=0.2,
     ),
     "classical": GenreStyle(
         (72, 116), 0.0, "none", "alberti", "half notes",
@@ -152,16 +149,15 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         ("I IV vi V", "I iii vi IV", "IV I V vi", "I V IV IV"),
         ("i III VII iv", "VI i VII VII", "i VI III VII", "i iv i VI"),
         {"lead": ("electric guitar", "synth lead"), "chords": ("acoustic guitar", "electric guitar"),
-         "bass": ("bass guitar",),
-         "drums": ("drums",), "pad": ("synth pad", "organ")},
+         "bass": ("bass guitar",), "drums": ("drums",), "pad": ("synth pad", "organ")},
         _GUITAR_KEYS, syncopation=0.5,
     ),
     "metal": GenreStyle(
         (112, 152), 0.0, "metal", "power", "eighths",
         ("I V vi IV", "I IV V IV"), ("i VI VII i", "i VII VI V", "i VI III VII", "i iv VI V"),
-        {"lead": ("electric guitar",), "chords": ("distorted guitar",), "bass": ("bass guitar",),
-         "drums": ("drums",), "pad": ("choir", "strings")},
-        (0, 1, 2, 3), syncopation=0.3, gloom=0.5,
+        {"lead": ("electric guitar",), "chords": ("distorted guitar",), "bass": ("bass guitar",), "drums": ("drums",),
+         "pad": ("choir", "strings")},
+        (0, 1, 2, 3), syncopation=0.3, minor_bias=0.5,
     ),
     "bossa nova": GenreStyle(
         (108, 136), 0.0, "bossa", "bossa", "bossa",
@@ -174,16 +170,14 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         (72, 92), 0.15, "one drop", "skank", "reggae",
         ("I IV I V", "I V vi IV", "I ii I ii"), ("i iv i VII", "i VII VI VII", "i iv VI V"),
         {"lead": ("trumpet", "saxophone", "harmonica"), "chords": ("electric piano", "electric guitar"),
-         "bass": ("bass guitar",),
-         "drums": ("drums",), "pad": ("organ",)},
-        _GUITAR_KEYS, syncopation=0.6, circles=True, swing_grid=0.25, gloom=-0.1,
+         "bass": ("bass guitar",), "drums": ("drums",), "pad": ("organ",)},
+        _GUITAR_KEYS, syncopation=0.6, open_choruses=True, swing_grid=0.25, minor_bias=-0.1,
     ),
     "waltz": GenreStyle(
         (96, 144), 0.0, "waltz", "oom pah", "downbeat",
         ("I V V I", "I vi ii V", "I IV V I", "vi ii V I"), ("i iv V i", "i VI iv V", "i VII III V"),
         {"lead": ("oboe", "clarinet", "violin"), "chords": ("harp", "piano", "accordion"),
-         "bass": ("cello", "double bass"),
-         "drums": ("", "brush kit"), "pad": ("strings",)},
+         "bass": ("cello", "double bass"), "drums": ("", "brush kit"), "pad": ("strings",)},
         _ANY_KEYS, syncopation=0.0, beats_per_bar=3,
     ),
     "cinematic": GenreStyle(
@@ -191,9 +185,8 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         ("I V vi IV", "vi IV I V", "I iii IV V", "IV V vi I"),
         ("i VI III VII", "i VI iv V", "i VII VI V", "i III VI VII"),
         {"lead": ("french horn", "violin", "trumpet"), "chords": ("harp", "piano", "strings"),
-         "bass": ("cello", "double bass"),
-         "drums": ("", "drums"), "pad": ("strings", "choir", "brass")},
-        _ANY_KEYS, syncopation=0.1, gloom=0.15,
+         "bass": ("cello", "double bass"), "drums": ("", "drums"), "pad": ("strings", "choir", "brass")},
+        _ANY_KEYS, syncopation=0.1, minor_bias=0.15,
     ),
 }  # fmt: skip
 """One row for each of `protocol.vocabulary.GENRES`."""
@@ -219,23 +212,23 @@ _RELATED = {
     "blues": "delta boogie-woogie",
     "pop": "k-pop j-pop kpop jpop ballads chart power-pop",
 }
-_KNOWN_WORDS = {word: genre for genre, words in _RELATED.items() for word in words.split()}
+_GENRE_OF = {word: genre for genre, words in _RELATED.items() for word in words.split()}
 
 
 def nearest_genre(text: str) -> str:
-    """The genre of the table that `text` means: "synthwave" → "electronic", "Indie Folk" → "folk". Unknown: "pop".
+    """Return the genre of the table that `text` names: "synthwave" → "electronic", "Indie Folk" → "folk"; else "pop".
 
-    English puts the noun last ("folk rock" is rock), so the last name or related word found in the text decides.
+    English puts the noun last ("folk rock" is rock), so the last genre or related word in the text decides.
     """
     words = re.findall(r"[^\s,;()]+", text.lower().replace("_", " "))
     spaced = f" {' '.join(words).replace('-', ' ')} "
     found = [(spaced.rindex(f" {genre} ") + len(genre), genre) for genre in GENRES if f" {genre} " in spaced]
     for word in words:
         for form in (word, word.replace("-", ""), *re.split(r"[-/]", word)):
-            if form in _KNOWN_WORDS:
-                found.append((spaced.rindex(f" {word.replace('-', ' ')} ") + len(form), _KNOWN_WORDS[form]))
+            if form in _GENRE_OF:
+                found.append((spaced.rindex(f" {word.replace('-', ' ')} ") + len(form), _GENRE_OF[form]))
                 break
     if found:
         return max(found)[1]
-    glued = [genre for genre in GENRES if genre.replace(" ", "") in "".join(words)]
-    return max(glued, key=len, default="pop")
+    inside = [genre for genre in GENRES if genre.replace(" ", "") in "".join(words)]  # "indiefolk"
+    return max(inside, key=len, default="pop")

@@ -1,13 +1,12 @@
-"""A plan as Standard MIDI Files: the whole song, and one part alone as a renderer needs it.
+"""A plan as Standard MIDI Files: the whole song, or one part alone for a renderer.
 
-Owns the mapping to MIDI events and channels. Sound is the sketch engine's.
+Owns the mapping to MIDI events and channels (not the rendering, which is in `audio_engines/sketch/`).
 """
 
 from __future__ import annotations
 
 import io
 import unicodedata
-from collections.abc import Iterable
 
 import mido
 
@@ -19,40 +18,37 @@ __all__ = ["TICKS_PER_BEAT", "part_to_midi", "song_to_midi"]
 TICKS_PER_BEAT = 480
 _DRUM_CHANNEL = 9
 _VOLUME = 90
-"""Controller 7: the loudest part that the tests found, a harp with chords and tune, peaks at −4 dBFS with it."""
+"""Controller 7. The loudest part in our tests, a harp with chords and melody, then peaks at −4 dBFS."""
 
 _KEY_NAMES = {
     "major": ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"),
     "minor": ("Cm", "C#m", "Dm", "Ebm", "Em", "Fm", "F#m", "Gm", "G#m", "Am", "Bbm", "Bm"),
 }
-"""By pitch class, in the spelling that key signatures allow."""
+"""By pitch class, spelled as MIDI key signatures require."""
 
-Event = tuple[int, int, mido.Message | mido.MetaMessage]
+MidiEvent = tuple[int, int, mido.Message | mido.MetaMessage]
 """Absolute tick, order within the tick, message."""
 
 
 def song_to_midi(plan: Plan) -> bytes:
-    """A type 1 file: a conductor track (tempo, metre, key, section markers), then a track for each part.
+    """Return a type 1 file: a conductor track (tempo, metre, key, section markers), then a track for each part.
 
-    Lyrics are events of the part that sings, a "-" for each further syllable; characters outside Latin-1 lose their
-    accents or become "?". Two kits share channel 10, and so the first one's program.
+    The part with the melody has lyric events, "-" for each further syllable of a word; characters outside Latin-1 lose
+    their accents or become "?". All kits share channel 10 and so the program of the first one.
     """
-    file = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT)
-    file.tracks.append(_conductor(plan))
-    free = iter([channel for channel in range(16) if channel != _DRUM_CHANNEL])
+    tracks = [_conductor(plan)]
+    free_channels = iter([channel for channel in range(16) if channel != _DRUM_CHANNEL])
     kits = 0
     for part in plan.parts:
         kit = _is_kit(part)
-        file.tracks.append(_track(plan, part, _DRUM_CHANNEL if kit else next(free), program=not (kit and kits)))
+        tracks.append(_track(plan, part, _DRUM_CHANNEL if kit else next(free_channels), program=not (kit and kits)))
         kits += kit
-    return _bytes_of(file)
+    return _file_bytes(tracks)
 
 
 def part_to_midi(plan: Plan, part: Part) -> bytes:
-    """One part alone, dry (no reverb, no chorus), as long as the song."""
-    file = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT)
-    file.tracks += [_conductor(plan), _track(plan, part, _DRUM_CHANNEL if _is_kit(part) else 0, program=True)]
-    return _bytes_of(file)
+    """Return one part alone, without reverb and chorus, as long as the song."""
+    return _file_bytes([_conductor(plan), _track(plan, part, _DRUM_CHANNEL if _is_kit(part) else 0, program=True)])
 
 
 def _is_kit(part: Part) -> bool:
@@ -81,7 +77,7 @@ def _track(plan: Plan, part: Part, channel: int, *, program: bool) -> mido.MidiT
     if program:
         head.append(mido.Message("program_change", channel=channel, program=part.program))
     head += [control(7, _VOLUME), control(91, 0), control(93, 0)]
-    events: list[Event] = [(0, 0, message) for message in head]
+    events: list[MidiEvent] = [(0, 0, message) for message in head]
     end = _tick(plan.seconds / plan.seconds_per_beat)
     for note in part.notes:
         on = _tick(note.start)
@@ -96,10 +92,10 @@ def _track(plan: Plan, part: Part, channel: int, *, program: bool) -> mido.MidiT
     return _timed(events, end)
 
 
-def _fade(plan: Plan) -> Iterable[tuple[int, int]]:
-    """Expression (controller 11) from full to nothing over the last part of the last chord.
+def _fade(plan: Plan) -> list[tuple[int, int]]:
+    """Return a fade-out by controller 11 (expression) over the last part of the last chord, as (tick, value).
 
-    Strings, pads and cymbals would otherwise stop like a switch where the file ends.
+    Without it strings, pads and cymbals would stop abruptly at the end of the file.
     """
     beats = plan.seconds / plan.seconds_per_beat
     last = plan.chords[-1].start if plan.chords else 0.0
@@ -111,8 +107,8 @@ def _tick(beats: float) -> int:
     return round(beats * TICKS_PER_BEAT)
 
 
-def _timed(events: Iterable[Event], end: int) -> mido.MidiTrack:
-    """Absolute ticks to deltas; the track ends at `end`."""
+def _timed(events: list[MidiEvent], end: int) -> mido.MidiTrack:
+    """Return a track of the events, which ends at tick `end`; MIDI files store the ticks between events."""
     track = mido.MidiTrack()
     now = 0
     for tick, _, message in sorted(events, key=lambda event: event[:2]):
@@ -122,22 +118,19 @@ def _timed(events: Iterable[Event], end: int) -> mido.MidiTrack:
     return track
 
 
-_SUBSTITUTES = {"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-"}
+_ASCII_PUNCTUATION = str.maketrans("’‘“”–—", "''\"\"--")
 
 
 def _latin(text: str) -> str:
-    """The text in Latin-1, which mido writes: "Dvořák" → "Dvorák"."""
-
-    def plain(character: str) -> str:
-        if ord(character) < 256:
-            return character
-        base = _SUBSTITUTES.get(character, unicodedata.normalize("NFKD", character)[0])
-        return base if ord(base) < 256 else "?"
-
-    return "".join(map(plain, unicodedata.normalize("NFC", text)))
+    """Return the text in the characters of Latin-1, which mido writes: "Dvořák" → "Dvorák"."""
+    composed = unicodedata.normalize("NFC", text).translate(_ASCII_PUNCTUATION)
+    bare = "".join(c if ord(c) < 256 else unicodedata.normalize("NFKD", c)[0] for c in composed)
+    return bare.encode("latin-1", "replace").decode("latin-1")
 
 
-def _bytes_of(file: mido.MidiFile) -> bytes:
+def _file_bytes(tracks: list[mido.MidiTrack]) -> bytes:
+    file = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT)
+    file.tracks += tracks
     buffer = io.BytesIO()
     file.save(file=buffer)
     return buffer.getvalue()

@@ -1,7 +1,7 @@
-"""The plan: a song as notes, chords and sections, before any sound.
+"""The plan: a song as notes, chords and sections, before it is rendered.
 
-Owns the plan's types and their arithmetic (beats ↔ seconds). Composing one is `music/composing/`; rendering
-one is an audio engine's work; writing it as MIDI is `engines/midi.py`.
+Owns the plan's types and the conversion of beats to seconds. `music/composing/` makes a plan, `music/midi.py` writes it
+as MIDI, and the engines in `audio_engines/` render it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ __all__ = ["Chord", "Note", "Part", "Plan", "PlanSection", "SungLine"]
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """start, duration: beats (quarter notes), swing and humanising included. pitch: MIDI 0…127. velocity: 1…127.
+    """start, duration: beats (quarter notes), with swing and timing deviations. pitch: MIDI 0…127. velocity: 1…127.
 
-    lyric: the syllable sung on this note; "-" prolongs the word before.
+    lyric: the word that starts on this note, or "-" for a further syllable of the word before.
     """
 
     start: float
@@ -30,19 +30,28 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Chord:
-    """start, duration: beats. symbol: as a lead sheet prints it ("Am7"). pitch_classes: 0…11, root first."""
+    """start, duration: beats. symbol: as on a lead sheet ("Am7"). pitch_classes: 0…11; root, third, fifth and, in
+    chords of four notes, the seventh or sixth."""
 
     start: float
     duration: float
     symbol: str
     pitch_classes: tuple[int, ...]
 
+    @property
+    def end(self) -> float:
+        return self.start + self.duration
+
+    @property
+    def root(self) -> int:
+        return self.pitch_classes[0]
+
 
 @dataclass(frozen=True, slots=True)
 class PlanSection:
     """name: intro, verse, chorus, bridge, solo or outro. bar, bars: first bar (from 0) and length in bars.
 
-    intensity: 0…1, drives dynamics and density. lyric_section: index into the metadata's sections, or None.
+    intensity: 0…1, sets loudness. lyric_section: index into the metadata's sections, or None.
     """
 
     name: str
@@ -54,7 +63,7 @@ class PlanSection:
 
 @dataclass(frozen=True, slots=True)
 class SungLine:
-    """start, end: seconds. section: the lyrics' own name for it ("Chorus")."""
+    """start, end: seconds. section: the section's name in the lyrics ("Chorus"). text: the line of lyrics."""
 
     start: float
     end: float
@@ -64,9 +73,9 @@ class SungLine:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one instrument plays. name: unique in the plan ("piano", "piano 2"). notes: by start, then pitch.
+    """The notes of one instrument, sorted by start, then pitch. name: unique in the plan ("piano", "piano 2").
 
-    program: General MIDI 0…127 (kit number for drums).
+    program: General MIDI program 0…127; for drums the number of the kit.
     """
 
     name: str
@@ -77,12 +86,12 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """bpm: quarter notes a minute. beats_per_bar: quarters. bars: in all; the end of the audio may cut the last one.
+    """bpm: quarter notes a minute. beats_per_bar: quarter notes. bars: total; the audio may end inside the last bar.
 
-    seconds: length of the audio, exactly. tonic: pitch class 0…11. mode: major or minor. sections: without gaps over
-    all bars. chords: without gaps over all beats; the last one is the tonic and rings until the end.
-    valence, arousal: −1…1, what the moods came to (Russell's circumplex). metadata: what the plan was made from, for
-    engines that render from words; it is not part of `to_json`, having a file of its own.
+    seconds: exact length of the audio. tonic: pitch class 0…11. mode: major or minor. sections cover all bars, and
+    chords all beats, without gaps; the last chord is the tonic and lasts until the end. valence, arousal: −1…1, the
+    mean of the moods on Russell's circumplex. metadata: the metadata that the plan was composed from, for engines that
+    render from text; `to_json` leaves it out, since a song's folder stores it in a file of its own.
     """
 
     title: str
@@ -110,7 +119,7 @@ class Plan:
         return self.beats_per_bar * self.seconds_per_beat
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; field names as here."""
+        """Return the plan as JSON values under the names of its fields; floats are rounded to six decimals."""
         plain: dict[str, Any] = _plain(asdict(replace(self, metadata=None)))
         del plain["metadata"]
         return plain

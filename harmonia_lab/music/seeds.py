@@ -1,16 +1,22 @@
-"""One seed for each purpose, drawn from the song's own. Owns that derivation."""
+"""Random seeds for the parts of a song. Owns how they are derived from the song's own seed."""
 
 from __future__ import annotations
 
 import hashlib
+import random
 
-__all__ = ["derive_seed"]
+__all__ = ["derive_rng", "derive_seed"]
 
 
 def derive_seed(seed: int, *names: str) -> int:
-    """Return a 32-bit seed for the purpose that `names` names: the first four bytes of the SHA-256 of both.
+    """Return a 32-bit seed for the purpose that `names` identify: the first four bytes of SHA-256 over seed and names.
 
-    Seeds for different purposes are independent, and don't depend on the order in which they are drawn.
+    Seeds for different purposes are independent of each other and of the order in which they are derived.
     """
     text = "/".join([str(seed), *names])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def derive_rng(seed: int, *names: str) -> random.Random:
+    """Return a random generator for the purpose that `names` identify."""
+    return random.Random(derive_seed(seed, *names))  # noqa: S311 - music needs no cryptographic randomness

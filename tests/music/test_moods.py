@@ -1,7 +1,7 @@
 import pytest
 
 from harmonia_lab.music.genres import GENRE_STYLES, nearest_genre
-from harmonia_lab.music.moods import MOOD_AFFECT, Affect, affect, expression, suggest
+from harmonia_lab.music.moods import MOOD_AFFECT, Affect, mean_affect, musical_cues, suggest_features
 from harmonia_lab.protocol.vocabulary import GENRES, INSTRUMENTS, MOODS, normalise_key
 
 
@@ -19,9 +19,9 @@ def test_every_genre_of_the_vocabulary_has_a_style_whose_instruments_exist():
 
 
 def test_the_first_mood_counts_most_and_unknown_words_count_nothing():
-    assert affect(["sad", "joyful"]).valence < affect(["joyful", "sad"]).valence
-    assert affect(["sad", "qwerty"]) == MOOD_AFFECT["sad"]
-    assert affect(["qwerty"]) == affect([]) == Affect(0.0, 0.0)
+    assert mean_affect(["sad", "joyful"]).valence < mean_affect(["joyful", "sad"]).valence
+    assert mean_affect(["sad", "qwerty"]) == MOOD_AFFECT["sad"]
+    assert mean_affect(["qwerty"]) == mean_affect([]) == Affect(0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -29,23 +29,23 @@ def test_the_first_mood_counts_most_and_unknown_words_count_nothing():
     [("Happy", "joyful"), ("wistful", "nostalgic"), ("deeply melancholy", "melancholic"), ("EPIC!", "epic")],
 )
 def test_a_mood_word_outside_the_vocabulary_is_understood_by_its_synonym(word, mood):
-    assert affect([word]) == MOOD_AFFECT[mood]
+    assert mean_affect([word]) == MOOD_AFFECT[mood]
 
 
 def test_cues_move_as_the_listening_study_found():
     happy, sad, peaceful, scary = Affect(0.9, 0.6), Affect(-0.8, -0.5), Affect(0.6, -0.7), Affect(-0.7, 0.8)
-    assert expression(happy).tempo > expression(sad).tempo
-    assert expression(scary).loudness > expression(peaceful).loudness
-    assert expression(sad).articulation > expression(happy).articulation
-    assert expression(happy).register > expression(sad).register
+    assert musical_cues(happy).tempo > musical_cues(sad).tempo
+    assert musical_cues(scary).loudness > musical_cues(peaceful).loudness
+    assert musical_cues(sad).articulation > musical_cues(happy).articulation
+    assert musical_cues(happy).register > musical_cues(sad).register
 
 
 @pytest.mark.parametrize("genre", GENRES)
 def test_a_suggestion_lies_in_the_genres_range_and_has_each_role_once(genre):
     for seed in range(20):
         mood = MOODS[seed % len(MOODS)]
-        found = suggest(genre, [mood], seed)
-        assert found == suggest(genre, [mood], seed)
+        found = suggest_features(genre, [mood], seed)
+        assert found == suggest_features(genre, [mood], seed)
         assert GENRE_STYLES[genre].tempo[0] <= found.bpm <= GENRE_STYLES[genre].tempo[1]
         assert normalise_key(found.key) == found.key
         roles = [instrument.role for instrument in found.instruments]
@@ -54,27 +54,29 @@ def test_a_suggestion_lies_in_the_genres_range_and_has_each_role_once(genre):
 
 
 def test_seeds_choose_different_keys_and_tempos():
-    found = {suggest("pop", ["hopeful"], seed)[:2] for seed in range(30)}
+    found = {suggest_features("pop", ["hopeful"], seed)[:2] for seed in range(30)}
     assert len({key for _, key in found}) >= 4
     assert len({bpm for bpm, _ in found}) >= 4
 
 
 def test_sad_pop_is_minor_and_slow_and_joyful_pop_major_and_fast():
     for seed in range(10):
-        sad, joyful = suggest("pop", ["sad"], seed), suggest("pop", ["joyful"], seed)
+        sad, joyful = suggest_features("pop", ["sad"], seed), suggest_features("pop", ["joyful"], seed)
         assert sad.key.endswith("minor")
         assert joyful.key.endswith("major")
         assert sad.bpm < joyful.bpm
 
 
 def test_an_instrument_that_the_story_names_joins_the_band():
-    found = suggest("pop", ["nostalgic"], 1, narrative="She kept her grandfather's old violin beside the pianos.")
+    found = suggest_features(
+        "pop", ["nostalgic"], 1, narrative="She kept her grandfather's old violin beside the pianos."
+    )
     assert {("violin", "lead"), ("piano", "chords")} <= {(i.name, i.role) for i in found.instruments}
 
 
 def test_fish_hearts_and_doors_are_no_instruments():
     story = "He caught a bass, lost his keys, and heard a horn: an organ of dread."
-    assert suggest("pop", ["calm"], 1, narrative=story) == suggest("pop", ["calm"], 1)
+    assert suggest_features("pop", ["calm"], 1, narrative=story) == suggest_features("pop", ["calm"], 1)
 
 
 @pytest.mark.parametrize(

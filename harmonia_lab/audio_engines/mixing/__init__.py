@@ -1,4 +1,4 @@
-"""From stems to a mastered song. `mix` is the way in; each module owns a step: balance, spectra, room, level, peak."""
+"""Mixing and mastering: `mix` turns stems into a song. Each other module has one step of it."""
 
 from harmonia_lab.audio_engines.mixing.mixdown import Measurements, Mix, StemLevel, mix
 

@@ -1,7 +1,7 @@
-"""The look-ahead limiter: which gain keeps every peak under a ceiling, changing slowly enough not to be heard.
+"""The look-ahead limiter: a gain that keeps every peak under a ceiling and changes too slowly to be heard.
 
-Owns the gain's curve and its application. Peaks come from `loudness.cell_peaks`; how loud the result should be is
-`mixing.py`'s business.
+Owns the gain's curve and its application (not the peaks, which `loudness.cell_peaks` measures, nor the loudness of the
+result, which is in `mastering.py`).
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from harmonia_lab.engines.base import CancelToken
 __all__ = ["apply_gains", "limiting_gains"]
 
 _ATTACK_S = 0.004
-"""The gain starts to fall this long before a peak: long enough not to click, short enough for the peak to mask it."""
+"""The gain starts to fall this long before a peak: long enough to avoid a click, short enough to be masked by it."""
 
 _RELEASES = ((1.0, 120.0), (0.5, 30.0))
-"""How the gain recovers, on straight lines in dB (share, dB a second): all of a reduction quickly, so that a drum's hit
-does not take the band down with it; half of it slowly, so that low notes are not bent within their period."""
+"""How the gain recovers: (share of the reduction, dB a second). The whole of it recovers quickly, so that a drum hit
+doesn't lower the band after it; half of it recovers slowly, so that low notes aren't distorted within their period."""
 
-_BLOCK = 8192  # cells at a time: their samples fit the cache
+_BLOCK = 8192  # cells processed at a time: their samples fit into the CPU's cache
 
 
 def limiting_gains(peaks: NDArray[np.float32], ceiling: float, sample_rate: int) -> NDArray[np.float32]:
-    """Gains (0…1) at the cells' borders, [cells + 1], that hold `peaks` [cells] at or under `ceiling`.
+    """Return gains (0…1) at the cells' borders, [cells + 1], that keep `peaks` [cells] at or under `ceiling`.
 
-    Between two borders the gain is a straight line; both ends of a cell obey what its peak needs, so the line does too.
+    Between two borders the gain is linear. Both borders of a cell are low enough for its peak, and so is the line.
     """
     if not len(peaks) or float(peaks.max()) <= ceiling:
         return np.ones(len(peaks) + 1, np.float32)
     reduction = 20 * np.log10(np.maximum(peaks.astype(np.float64) / ceiling, 1.0))  # dB, [cells]
-    # A reduction that decays in a straight line is a running maximum on tilted ground.
+    # With the slope `rate · time` added, a linear decay is constant, and the decaying maximum a running maximum.
     time = np.arange(len(reduction)) * (CELL / sample_rate)
     reduction = np.maximum.reduce(
         [np.maximum.accumulate(share * reduction + rate * time) - rate * time for share, rate in _RELEASES]
     )
     reach = max(1, round(_ATTACK_S * sample_rate / CELL / 2))
-    # Held for as long as the smoothing reaches, and one cell more for the straight lines, the smoothed curve is nowhere
-    # less than what is needed there.
+    # The maximum is held for the length of the smoothing kernel, and one cell more because of the linear gain, so that
+    # the smoothed reduction is nowhere less than the peaks there need.
     padded = np.pad(reduction, 2 * reach + 1, mode="edge")
-    held = _running_maximum(padded, 2 * reach + 2)  # [cells + 1 + 2 · reach]: border i stands at i + reach
+    held = _running_maximum(padded, 2 * reach + 2)  # [cells + 1 + 2 · reach]: border i is at i + reach
     kernel = np.hanning(2 * reach + 3)[1:-1]
     smooth = np.zeros(len(reduction) + 1)
     for tap, weight in enumerate(kernel / kernel.sum()):
@@ -53,7 +53,7 @@ def limiting_gains(peaks: NDArray[np.float32], ceiling: float, sample_rate: int)
 def apply_gains(
     audio: NDArray[np.float32], gain: float, gains: NDArray[np.float32], out: NDArray[np.float32], cancel: CancelToken
 ) -> None:
-    """Write audio · gain · the line through `gains` to `out`; both [channels, samples]; gains: of `limiting_gains`."""
+    """Write audio · gain · `gains` (of `limiting_gains`, interpolated) to `out`; audio and out: [channels, samples]."""
     ramp = np.arange(CELL, dtype=np.float32) / CELL
     for first in range(0, len(gains) - 1, _BLOCK):
         cancel.raise_if_cancelled()
@@ -64,7 +64,7 @@ def apply_gains(
 
 
 def _running_maximum(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """The maximum of each `window` neighbours, [len − window + 1], in log2(window) passes."""
+    """Return the maximum of each `window` neighbours, [len − window + 1], in log2(window) passes."""
     width = 1
     while width < window:
         step = min(width, window - width)

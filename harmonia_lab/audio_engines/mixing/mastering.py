@@ -1,7 +1,7 @@
-"""From a mix of any level to a master: −14 LUFS, no true peak above −1 dBTP.
+"""Mastering: bring a mix of any level to −14 LUFS, with no true peak above −1 dBTP.
 
-Owns the target and the search for the gain that reaches it through the limiter. Measuring is `loudness.py`, the
-limiter's curve `limiter.py`.
+Owns the target and the search for the gain that reaches it through the limiter (not the measurements, which are in
+`loudness.py`, nor the limiter's curve, which is in `limiter.py`).
 """
 
 from __future__ import annotations
@@ -13,35 +13,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonia_lab.audio_engines.mixing.limiter import apply_gains, limiting_gains
-from harmonia_lab.audio_engines.mixing.loudness import (
-    CELL,
-    cell_peaks,
-    integrated_loudness,
-    segment_powers,
-    true_peak,
-)
+from harmonia_lab.audio_engines.mixing.loudness import CELL, cell_peaks, integrated_loudness, segment_powers, true_peak
 from harmonia_lab.engines.base import CancelToken
 
-__all__ = ["TARGET_LUFS", "TRUE_PEAK_DBTP", "Master", "decibels", "master", "ratio"]
+__all__ = ["Master", "master", "ratio"]
 
-TARGET_LUFS = -14.0
-"""What streaming services play at."""
+_TARGET_LUFS = -14.0
+"""The loudness to which streaming services normalise."""
 
-TRUE_PEAK_DBTP = -1.0
-"""Room for what a lossy codec adds."""
+_TRUE_PEAK_DBTP = -1.0
+"""Headroom for the overshoot of lossy codecs."""
 
-_MARGIN_DB = 0.2  # between meters: near 20 kHz they interpolate differently
+_MARGIN_DB = 0.2  # meters differ, because they interpolate differently near 20 kHz
 _TOLERANCE_LU = 0.2
-_MOST_LIMITING_DB = 15.0
-"""Beyond that (a lone click), the loudness gives way: the limiter would be all that is heard."""
+_MAX_LIMITING_DB = 15.0
+"""A mix that would need more (a lone click) stays below the target, since such a limiter would be audible."""
 
-_MAKE_UP_DB = 1.5  # what limiting usually costs in loudness
+_MAKE_UP_DB = 1.5  # the loudness that limiting usually takes
 _ATTEMPTS, _STEPS = 4, 40
 
 
 class Master(NamedTuple):
-    """audio: float32 [2, samples]. loudness: LUFS; true_peak: dBTP, both measured on `audio` and −∞ for silence.
-    gain: dB that the mix got. limiting: the deepest reduction after that, dB."""
+    """audio: float32 [2, samples]. loudness: LUFS, and true_peak: dBTP, both measured on `audio`; −∞ for silence.
+
+    gain: dB, applied before the limiter. limiting: the limiter's deepest reduction, dB.
+    """
 
     audio: NDArray[np.float32]
     loudness: float
@@ -51,20 +47,20 @@ class Master(NamedTuple):
 
 
 def master(mix: NDArray[np.float32], sample_rate: int, cancel: CancelToken) -> Master:
-    """Bring mix [2, samples] to the target loudness under the target peak, by one gain and the limiter.
+    """Bring mix [2, samples] to the target loudness and peak, by one gain and the limiter.
 
-    The gain is found on an estimate, which is quick; then the result is measured, and what the estimate got wrong is
-    corrected. What stays under −70 LUFS throughout is silence to the standard, and is left alone. Raises Cancelled.
+    The gain is found on a quick estimate; the result is measured, and the estimate's target corrected by the error. A
+    mix that never exceeds −70 LUFS is silence by the standard, and is returned unchanged. Raises Cancelled.
     """
     powers = segment_powers(mix, sample_rate, cancel)
     loudness = integrated_loudness(powers)
     if not math.isfinite(loudness):
-        return Master(mix, loudness, decibels(true_peak(mix, cancel)), 0.0, 0.0)
-    aim, ceiling, gain = TARGET_LUFS, TRUE_PEAK_DBTP - _MARGIN_DB, TARGET_LUFS - loudness
-    # Between the samples, only what may get over the ceiling is looked at; further gain makes that more.
+        return Master(mix, loudness, _decibels(true_peak(mix, cancel)), 0.0, 0.0)
+    aim, ceiling, gain = _TARGET_LUFS, _TRUE_PEAK_DBTP - _MARGIN_DB, _TARGET_LUFS - loudness
+    # Intersample peaks are only measured where a gain of up to `highest` may lift them over the ceiling.
     highest = gain + _MAKE_UP_DB
     peaks = cell_peaks(mix, ratio(ceiling - highest), cancel)
-    most = ceiling - decibels(float(peaks.max())) + _MOST_LIMITING_DB
+    most = ceiling - _decibels(float(peaks.max())) + _MAX_LIMITING_DB
     estimate = _Estimate(powers, peaks, sample_rate)
     out = np.empty_like(mix)
     for _ in range(_ATTEMPTS):
@@ -75,23 +71,23 @@ def master(mix: NDArray[np.float32], sample_rate: int, cancel: CancelToken) -> M
             gain, gains = estimate.solve(gain, most, aim, ceiling, cancel)
         apply_gains(mix, ratio(gain), gains, out, cancel)
         reached = integrated_loudness(segment_powers(out, sample_rate, cancel))
-        peak = decibels(true_peak(out, cancel))
-        if peak <= TRUE_PEAK_DBTP and (abs(TARGET_LUFS - reached) <= _TOLERANCE_LU or gain >= most):
+        peak = _decibels(true_peak(out, cancel))
+        if peak <= _TRUE_PEAK_DBTP and (abs(_TARGET_LUFS - reached) <= _TOLERANCE_LU or gain >= most):
             break
-        aim += TARGET_LUFS - reached
-        ceiling -= max(0.0, peak - TRUE_PEAK_DBTP)
+        aim += _TARGET_LUFS - reached
+        ceiling -= max(0.0, peak - _TRUE_PEAK_DBTP)
     else:
-        lower = min(0.0, TRUE_PEAK_DBTP - peak)  # the peak is a promise, the loudness an aim
+        lower = min(0.0, _TRUE_PEAK_DBTP - peak)  # the peak must be kept, the loudness may be missed
         out *= np.float32(ratio(lower))
         peak, reached = peak + lower, reached + lower
-    return Master(out, reached, peak, gain, abs(decibels(float(gains.min()))))
+    return Master(out, reached, peak, gain, abs(_decibels(float(gains.min()))))
 
 
 class _Estimate:
-    """How loud a mix gets behind the limiter, without touching its audio.
+    """An estimate of a mix's loudness after the limiter, without processing its audio.
 
-    powers: of its 100 ms segments. peaks: of its cells; what the limiter takes from a segment's power is estimated from
-    the squared peaks of its cells.
+    powers: of `segment_powers`. peaks: of `cell_peaks`. The power that the limiter takes from a segment is estimated
+    from the squared peaks of its cells.
     """
 
     def __init__(self, powers: NDArray[np.float64], peaks: NDArray[np.float32], sample_rate: int) -> None:
@@ -103,23 +99,23 @@ class _Estimate:
     def solve(
         self, gain: float, most: float, aim: float, ceiling: float, cancel: CancelToken
     ) -> tuple[float, NDArray[np.float32]]:
-        """The gain (dB, at most `most`) that brings the limited mix to `aim` LUFS, and the limiter's gains then."""
+        """Return the gain (dB, at most `most`) that brings the limited mix to `aim` LUFS, and the limiter's gains."""
         for _ in range(_STEPS):
             cancel.raise_if_cancelled()
             gains = limiting_gains(self._peaks * np.float32(ratio(gain)), ratio(ceiling), self._sample_rate)
             kept = np.add.reduceat(self._squares * gains[:-1].astype(np.float64) ** 2, self._borders) / self._whole
-            lacking = aim - integrated_loudness(self._powers * kept * ratio(gain) ** 2)
-            if abs(lacking) < 0.01 or (lacking > 0 and gain >= most):
+            missing = aim - integrated_loudness(self._powers * kept * ratio(gain) ** 2)
+            if abs(missing) < 0.01 or (missing > 0 and gain >= most):
                 break
-            gain = min(gain + lacking, most)
+            gain = min(gain + missing, most)
         return gain, gains
 
 
 def ratio(decibels: float) -> float:
-    """Of amplitudes."""
+    """Return decibels as a ratio of amplitudes."""
     return float(10 ** (decibels / 20))
 
 
-def decibels(ratio: float) -> float:
-    """Of an amplitude against full scale; −∞ for 0."""
+def _decibels(ratio: float) -> float:
+    """Return a ratio of amplitudes as decibels; −∞ for 0."""
     return 20 * math.log10(ratio) if ratio > 0 else -math.inf

@@ -1,11 +1,12 @@
 """The sketch engine's child process: loads a sound bank once, then renders MIDI files until its stdin closes.
 
-Owns nothing but the loop. It is a process because the renderer holds the interpreter lock for seconds, and because a
-process can be stopped at once. Only the standard library and `midirenderer` are imported, so that it starts in 50 ms.
+Owns this loop (not the start and stop of the process, which are in `engine.py`). Rendering needs a process because
+`midirenderer` holds the interpreter lock for seconds, and because a process can be stopped at any time. It imports only
+the standard library and `midirenderer`, so that it starts in 50 ms.
 
-Frames, both ways: a 4-byte little-endian length, then that many bytes. Request: a MIDI file. Answer: one byte, `+`
-before WAV bytes (48 kHz, stereo, 16 bit) or `-` before an error message in UTF-8; first comes one that says `+` when
-the bank is loaded.
+Frames in both directions: a 4-byte little-endian length, then that many bytes. Request: a MIDI file. Answer: the byte
+`+` and a WAV file (48 kHz, stereo, 16 bit), or the byte `-` and an error message in UTF-8. The process sends one answer
+before any request: `+` once the bank is loaded.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 _SILENT_MIDI = b"MThd\0\0\0\6\0\0\0\1\1\xe0MTrk\0\0\0\4\0\xff\x2f\0"
-"""Rendering an empty file makes the renderer read the whole bank."""
+"""An empty MIDI file: rendering it makes `midirenderer` load the whole bank."""
 
 
 def main(bank_path: str, requests: BinaryIO, answers: BinaryIO) -> None:
-    import midirenderer  # noqa: PLC0415 - a missing wheel is the parent's finding, not this module's import error
+    import midirenderer  # noqa: PLC0415 - the parent process reports a missing wheel
 
-    # Ctrl-C reaches every process of the terminal; whether this one ends is the parent's decision.
+    # Ctrl-C reaches every process of the terminal, but only the parent may end this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     bank = Path(bank_path).read_bytes()
 

@@ -15,7 +15,7 @@ from harmonia_lab.metadata_engines.prompting.lines import Setting
 from harmonia_lab.metadata_engines.prompting.story import Story, excerpt, read_story
 from harmonia_lab.metadata_engines.prompting.verses import form_for
 from harmonia_lab.metadata_engines.prompting.words import content_stems, plain
-from harmonia_lab.music import moods as style
+from harmonia_lab.music.moods import MOOD_AFFECT, suggest_features
 from harmonia_lab.music.seeds import derive_seed
 from harmonia_lab.protocol.models import SongMetadata, SongRequest
 from harmonia_lab.protocol.vocabulary import GENRES, MOODS
@@ -62,7 +62,7 @@ async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> Son
     title = _title(dialogue, attempts, sections, setting)
     text = lyrics.as_text(sections)
     dialogue.report(1.0, "lyrics", "Metadata complete", title=title, lyrics=text)
-    suggestion = style.suggest(genre, moods, derive_seed(seed, "style"), narrative=story.told)
+    suggestion = suggest_features(genre, moods, derive_seed(seed, "style"), narrative=story.told)
     return SongMetadata(
         title=title,
         lyrics=text,
@@ -148,8 +148,8 @@ def _title(
 
 def _setting(story: Story, moods: Sequence[str]) -> Setting:
     """Words that belong to moods of the opposite sign are not wanted, unless the story has them."""
-    side = style.MOOD_AFFECT[moods[0]].valence
-    against = {mood for mood, affect in style.MOOD_AFFECT.items() if abs(affect.valence - side) > CONTRARY}
+    side = MOOD_AFFECT[moods[0]].valence
+    against = {mood for mood, affect in MOOD_AFFECT.items() if abs(affect.valence - side) > CONTRARY}
     theirs = frozenset[str]().union(*(MOOD_CUES[mood] for mood in against))
     ours = frozenset[str]().union(*(MOOD_CUES[mood] for mood in moods))
     told = " ".join(plain(word) for word in words_of(story.told))

@@ -20,7 +20,7 @@ from harmonia_lab.metadata_engines.prompting.answers import find_object, parse_p
 from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, Dialogue, Message, Question
 from harmonia_lab.metadata_engines.prompting.story import clean, excerpt
 from harmonia_lab.metadata_engines.prompting.verses import form_for
-from harmonia_lab.music import moods as style
+from harmonia_lab.music.moods import suggest_features
 from harmonia_lab.music.seeds import derive_seed
 from harmonia_lab.protocol.models import Instrument, SongMetadata, SongRequest, explain
 from harmonia_lab.protocol.vocabulary import GENRES, INSTRUMENTS, MOODS, find_instrument, normalise_key
@@ -233,7 +233,7 @@ def _finish(dialogue: Dialogue, draft: SongDraft, request: SongRequest, seed: in
         Instrument(name=name, role=INSTRUMENTS[name].role) for name in draft.instruments
     ]
     if request.instruments is None and not {"bass", "chords", "pad"} & {i.role for i in instruments}:
-        band = style.suggest(genre, draft.mood, derive_seed(seed, "style"), narrative="").instruments
+        band = suggest_features(genre, draft.mood, derive_seed(seed, "style"), narrative="").instruments
         instruments = [*instruments, *(i for i in band if i.role in {"bass", "chords"})][:8]
         dialogue.note(
             chosen="instruments",

@@ -1,4 +1,4 @@
-"""Composing: from `SongMetadata` to a `Plan`. `compose` is all that others use."""
+"""Composition: `compose` turns `SongMetadata` into a `Plan`. The other modules are internal to this package."""
 
 from harmonia_lab.music.composing.compose import compose
 

@@ -1,6 +1,6 @@
-"""Chords and pads: the genre's comping patterns over voicings that lead smoothly.
+"""Chords and pads: the genre's comping patterns over smoothly connected voicings.
 
-Owns the patterns by name (`GenreStyle.comping`). Voicings are made in `voicing.py`.
+Owns the comping patterns by name (`GenreStyle.comping`). `voicing.py` makes the voicings.
 """
 
 from __future__ import annotations
@@ -9,29 +9,31 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from harmonia_lab.music.composing.arranging import Player
+from harmonia_lab.music.composing.context import ScoreNote, SongContext
 from harmonia_lab.music.composing.form import Section
 from harmonia_lab.music.composing.ranges import SUSTAINED, chord_range
-from harmonia_lab.music.composing.setting import Harmony, ScoreNote, Setting
 from harmonia_lab.music.composing.voicing import voice_lead
+from harmonia_lab.music.plan import Chord
 
-__all__ = ["Voicings", "comp", "comp_ending", "hold", "voice_for"]
+__all__ = ["Voicings", "chord_voicings", "comp_ending", "comp_section", "pad_section"]
 
-What = Literal["all", "low", "upper"] | int
-Hit = tuple[float, float, What, float]
-"""Beat in the bar, length in beats, which notes of the voicing (a number climbs through it), accent."""
+VoicingPart = Literal["all", "low", "upper"] | int
+ChordHit = tuple[float, float, VoicingPart, float]
+"""Beat in the bar, length in beats, which notes of the voicing (a number is an index into it, and wraps round an octave
+higher), accent."""
 
-Bars = tuple[tuple[Hit, ...], ...]
-"""Bars to be played in turn."""
-
-
-def _run(indices: Sequence[int], step: float, ring: float) -> tuple[Hit, ...]:
-    """An arpeggio: one note each `step` beats, sounding for `ring` beats."""
-    return tuple((i * step, ring, index, 4.0 if i * step % 2 == 0 else -4.0) for i, index in enumerate(indices))
+Bars = tuple[tuple[ChordHit, ...], ...]
+"""Bars, played one after the other and then again from the first."""
 
 
-def _chug(beats: float, step: float, length: float, what: What) -> tuple[Hit, ...]:
-    count = round(beats / step)
-    return tuple((i * step, length, what, 4.0 if i * step % 1 == 0 else -7.0) for i in range(count))
+def _run(indices: Sequence[int], step: float, length: float) -> tuple[ChordHit, ...]:
+    """Return an arpeggio: the voicing's notes at `indices`, one every `step` beats, each lasting `length` beats."""
+    return tuple((i * step, length, index, 4.0 if i * step % 2 == 0 else -4.0) for i, index in enumerate(indices))
+
+
+def _chug(length: float, part: VoicingPart) -> tuple[ChordHit, ...]:
+    """Return a bar of repeated eighths, each lasting `length` beats, accented on the beats."""
+    return tuple((i / 2, length, part, 4.0 if i % 2 == 0 else -7.0) for i in range(8))
 
 
 _COMPING: dict[str, tuple[Bars, Bars]] = {
@@ -43,7 +45,7 @@ _COMPING: dict[str, tuple[Bars, Bars]] = {
              (3.5, 0.45, "all", 2)),
         ),
     ),
-    "eighths": ((_chug(4, 0.5, 0.3, "low"),), (_chug(4, 0.5, 0.45, "all"),)),
+    "eighths": ((_chug(0.3, "low"),), (_chug(0.45, "all"),)),
     "fingerpick": (
         (_run((0, 2, 1, 2, 0, 3, 1, 2), 0.5, 0.9), _run((0, 2, 1, 3, 0, 2, 1, 2), 0.5, 0.9)),
         (
@@ -72,7 +74,7 @@ _COMPING: dict[str, tuple[Bars, Bars]] = {
     "shuffle": (
         (((0, 0.9, "all", 0), (1, 0.4, "upper", -5), (2, 0.9, "all", -2), (3, 0.4, "upper", -5),
          (3.5, 0.4, "upper", -8)),),
-        (_chug(4, 0.5, 0.42, "all"), ((0, 0.4, "all", 4), (1, 0.4, "all", 0), (1.5, 0.4, "all", -4),
+        (_chug(0.42, "all"), ((0, 0.4, "all", 4), (1, 0.4, "all", 0), (1.5, 0.4, "all", -4),
          (2.5, 1.2, "all", 2))),
     ),
     "arpeggio": (
@@ -133,13 +135,14 @@ _COMPING: dict[str, tuple[Bars, Bars]] = {
         (_run((0, 3, 1, 3, 0, 3, 2, 3), 0.5, 0.45), _run((0, 3, 1, 3, 2, 3, 1, 3), 0.5, 0.45)),
     ),
 }  # fmt: skip
+"""Name → (light, full)."""
 
 _SECOND = {
     "push": "arpeggio", "eighths": "arpeggio", "arpeggio": "push", "fingerpick": "push", "boom chick": "fingerpick",
     "charleston": "stabs", "shuffle": "stabs", "offbeat": "arpeggio", "broken": "stabs", "stabs": "arpeggio",
     "alberti": "push", "power": "eighths", "bossa": "stabs", "skank": "push", "oom pah": "oom pah", "ostinato": "push",
 }  # fmt: skip
-"""What a second chord instrument plays, so that it doesn't double the first."""
+"""VoicingPart a second chord instrument plays, so that it doesn't double the first."""
 
 
 class Voicings(NamedTuple):
@@ -148,109 +151,110 @@ class Voicings(NamedTuple):
     light: dict[float, tuple[int, ...]]
     full: dict[float, tuple[int, ...]]
 
-    def at(self, chord: Harmony, level: int) -> tuple[int, ...]:
+    def at(self, chord: Chord, level: int) -> tuple[int, ...]:
         return (self.full if level == 2 else self.light)[chord.start]
 
 
-def voice_for(setting: Setting, player: Player) -> Voicings:
-    starts = [chord.start for chord in setting.chords]
-    if setting.style.comping == "power" and player.role == "chords" and player.nth == 0:
-        power = {chord.start: _power(chord) for chord in setting.chords}
+def chord_voicings(context: SongContext, player: Player) -> Voicings:
+    """Return the player's voicings of all chords of the song; further players of a role play higher."""
+    starts = [chord.start for chord in context.chords]
+    if context.style.comping == "power" and player.role == "chords" and player.role_index == 0:
+        power = {chord.start: _power_chord(chord) for chord in context.chords}
         return Voicings(power, power)
     low, high = chord_range(player.instrument.name)
-    low = min(low + 5 * player.nth, high - 17)
+    low = min(low + 5 * player.role_index, high - 17)
     rise = min(5, high - 17 - low)
-    light = voice_lead(setting.chords, low, low + 17, 3)
-    full = voice_lead(setting.chords, low + rise, min(high, low + rise + 19), 4)
+    light = voice_lead(context.chords, low, low + 17, 3)
+    full = voice_lead(context.chords, low + rise, min(high, low + rise + 19), 4)
     return Voicings(dict(zip(starts, light, strict=True)), dict(zip(starts, full, strict=True)))
 
 
-def _power(chord: Harmony) -> tuple[int, ...]:
-    """Root, fifth and octave from E2 upwards, and the tenth.
+def _power_chord(chord: Chord) -> tuple[int, ...]:
+    """Return root, fifth and octave from E2 upwards, and the third above the octave.
 
-    A lower third would growl under distortion. None at all would leave the one that distortion itself adds, which is
-    major, and minor must stay minor.
+    A lower third would be muddy under distortion. Without any, one would hear the major third that distortion itself
+    adds, and minor chords must stay minor.
     """
     low = 40 + (chord.root - 40) % 12
     return low, low + 7, low + 12, low + 12 + (chord.pitch_classes[1] - chord.root) % 12
 
 
-def comp(setting: Setting, section: Section, player: Player, level: int, voicings: Voicings) -> list[ScoreNote]:
-    """A chord instrument's notes for one section."""
-    start, end = setting.span(section)
-    name = setting.style.comping
-    for _ in range(player.nth % 2):
-        name = _SECOND[name]
-    bars = _COMPING[name][level - 1]
-    # The first bar of a pattern has its downbeat, which an opening needs.
-    turn = setting.dice("comping", player.name, section.kind).randrange(len(bars)) if section.bar else 0
-    legato = 1.0 if setting.cues.articulation > 0.9 else 0.6 + 0.4 * setting.cues.articulation
+def comp_section(
+    context: SongContext, section: Section, player: Player, level: int, voicings: Voicings
+) -> list[ScoreNote]:
+    """Return a chord instrument's notes for one section. level: of `arranging.activity_levels`."""
+    start, end = context.span(section)
+    name = context.style.comping
+    bars = _COMPING[_SECOND[name] if player.role_index % 2 else name][level - 1]
+    # The song's first section starts with the pattern's first bar, which has the downbeat.
+    first = context.rng("comping", player.name, section.kind).randrange(len(bars)) if section.bar else 0
+    legato = 1.0 if context.cues.articulation > 0.9 else 0.6 + 0.4 * context.cues.articulation
     notes: list[ScoreNote] = []
-    for number, bar in enumerate(range(round(start), round(end), setting.beats_per_bar)):
-        for beat, length, what, accent in bars[(number + turn) % len(bars)]:
+    for number, bar in enumerate(range(round(start), round(end), context.beats_per_bar)):
+        for beat, length, part, accent in bars[(number + first) % len(bars)]:
             at = bar + beat
             if at < end - 1e-6:
-                chord = setting.chord_at(at)
-                limit = min(chord.end, end) - at
-                chosen = _chosen(voicings.at(chord, level), what)
-                notes += [ScoreNote(at, min(length * legato, limit), pitch, accent) for pitch in chosen]
-        if player.alone and player.nth == 0:
-            notes += _left_hand(setting, bar, end)
+                chord = context.chord_at(at)
+                longest = min(chord.end, end) - at
+                pitches = _pitches(voicings.at(chord, level), part)
+                notes += [ScoreNote(at, min(length * legato, longest), pitch, accent) for pitch in pitches]
+        if player.without_bass and player.role_index == 0:
+            notes += _left_hand(context, bar, end)
     return _without_doubles(notes)
 
 
-def _chosen(voicing: tuple[int, ...], what: What) -> tuple[int, ...]:
-    if isinstance(what, int):
-        octave, index = divmod(what, len(voicing))
+def _pitches(voicing: tuple[int, ...], part: VoicingPart) -> tuple[int, ...]:
+    if isinstance(part, int):
+        octave, index = divmod(part, len(voicing))
         return (voicing[index] + 12 * octave,)
-    return {"all": voicing, "low": voicing[:2], "upper": voicing[1:]}[what]
+    return {"all": voicing, "low": voicing[:2], "upper": voicing[1:]}[part]
 
 
-def _left_hand(setting: Setting, bar: int, end: float) -> list[ScoreNote]:
-    """Roots on the first and (in four) third beat, for bands without a bass."""
-    beats = [bar, bar + 2] if setting.beats_per_bar == 4 else [bar]
-    length = 1.9 if setting.beats_per_bar == 4 else 2.8
+def _left_hand(context: SongContext, bar: int, end: float) -> list[ScoreNote]:
+    """Return roots on the first beat and, in 4/4, the third beat of a bar, for bands without a bass."""
+    beats, length = ([bar, bar + 2], 1.9) if context.beats_per_bar == 4 else ([bar], 2.8)
     return [
         ScoreNote(at, min(length, end - at, chord.end - at), 36 + chord.root, -2.0)
         for at in beats
         if at < end
-        for chord in [setting.chord_at(at)]
+        for chord in [context.chord_at(at)]
     ]
 
 
 def _without_doubles(notes: list[ScoreNote]) -> list[ScoreNote]:
-    """The same key can't be struck twice at once."""
+    """Keep one note for each start and pitch: an instrument can't play the same pitch twice at once."""
     return list({(note.start, note.pitch): note for note in notes}.values())
 
 
-def comp_ending(setting: Setting, player: Player, voicings: Voicings) -> list[ScoreNote]:
-    """The last chord, held."""
-    chord = setting.chords[-1]
-    notes = [ScoreNote(setting.final, setting.final_hold, pitch, 3.0) for pitch in voicings.at(chord, 2)]
-    if player.alone and player.nth == 0 and player.role == "chords":
-        notes.append(ScoreNote(setting.final, setting.final_hold, 36 + chord.root, 3.0))
-    return _without_doubles(notes)
+def comp_ending(context: SongContext, player: Player, voicings: Voicings) -> list[ScoreNote]:
+    """Return the last chord, held."""
+    chord = context.chords[-1]
+    pitches = list(voicings.at(chord, 2))
+    if player.without_bass and player.role_index == 0 and player.role == "chords":
+        pitches.append(36 + chord.root)
+    return _without_doubles([ScoreNote(context.final, context.final_hold, pitch, 3.0) for pitch in pitches])
 
 
-def hold(setting: Setting, section: Section, player: Player, level: int, voicings: Voicings) -> list[ScoreNote]:
-    """A pad's notes for one section: chords held, notes that two chords share tied over up to eight beats.
+def pad_section(
+    context: SongContext, section: Section, player: Player, level: int, voicings: Voicings
+) -> list[ScoreNote]:
+    """Return a pad's notes for one section: held chords; notes that two chords share are tied, up to eight beats.
 
-    Sounds that die away, such as a vibraphone's, are struck again with each chord.
+    Instruments that decay, such as a vibraphone, repeat them with each chord.
     """
-    start, end = setting.span(section)
+    start, end = context.span(section)
     sounding: dict[int, ScoreNote] = {}
-    done: list[ScoreNote] = []
-    for chord in setting.chords:
-        if not start - 1e-6 <= chord.start < end - 1e-6:
-            continue
+    finished: list[ScoreNote] = []
+    for chord in context.chords_between(start, end):
         stop = min(chord.end, end)
-        held: dict[int, ScoreNote] = {}
+        now: dict[int, ScoreNote] = {}
         for pitch in voicings.at(chord, level):
-            before = sounding.get(pitch)
+            before = sounding.pop(pitch, None)
             if before and player.instrument.name in SUSTAINED and stop - before.start <= 8.0:
-                held[pitch] = before._replace(duration=stop - before.start)
+                now[pitch] = before._replace(duration=stop - before.start)
             else:
-                held[pitch] = ScoreNote(chord.start, stop - chord.start, pitch)
-        done += [note for pitch, note in sounding.items() if pitch not in held or held[pitch].start != note.start]
-        sounding = held
-    return done + list(sounding.values())
+                now[pitch] = ScoreNote(chord.start, stop - chord.start, pitch)
+                finished += [before] if before else []
+        finished += sounding.values()
+        sounding = now
+    return finished + list(sounding.values())

@@ -1,28 +1,28 @@
 """`compose`: from a song's metadata to its plan.
 
-Owns the order of decisions: form, chords, who plays where, the notes, their performance. Each decision has its own
-module; each draws its own random numbers, so that one can change without disturbing the others.
+Owns the order of decisions: form, chords, arrangement, notes, performance. Each decision has its own module, and each
+has its own random generators, so that a change to one leaves the others' results as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from harmonia_lab.music.composing.accompaniment import comp, comp_ending, hold, voice_for
-from harmonia_lab.music.composing.arranging import Player, enlist, levels
-from harmonia_lab.music.composing.bass import bass_ending, walk
-from harmonia_lab.music.composing.counterpoint import accompany_tune, lead_ending
-from harmonia_lab.music.composing.drums import drum, drum_ending
-from harmonia_lab.music.composing.form import Form, lay_out
+from harmonia_lab.music.composing.accompaniment import chord_voicings, comp_ending, comp_section, pad_section
+from harmonia_lab.music.composing.arranging import Player, activity_levels, assign_roles
+from harmonia_lab.music.composing.bass import bass_ending, bass_section
+from harmonia_lab.music.composing.context import ScoreNote, SongContext
+from harmonia_lab.music.composing.counterpoint import counter_melody_section, lead_ending
+from harmonia_lab.music.composing.drums import drum_ending, drum_section
+from harmonia_lab.music.composing.form import lay_out
 from harmonia_lab.music.composing.harmony import Key, harmonise
-from harmonia_lab.music.composing.melody import Voice, sing, tessitura
-from harmonia_lab.music.composing.performance import perform, tidy
-from harmonia_lab.music.composing.ranges import bass_range, is_kit, melody_range
-from harmonia_lab.music.composing.setting import ScoreNote, Setting
+from harmonia_lab.music.composing.melody import Tessitura, melody_section, melody_tessitura
+from harmonia_lab.music.composing.performance import perform, resolve_overlaps
+from harmonia_lab.music.composing.ranges import bass_range, melody_range
 from harmonia_lab.music.genres import GENRE_STYLES, nearest_genre
-from harmonia_lab.music.moods import affect, expression
-from harmonia_lab.music.plan import Chord, Note, Part, Plan, PlanSection, SungLine
+from harmonia_lab.music.moods import mean_affect, musical_cues
+from harmonia_lab.music.plan import Note, Part, Plan, PlanSection, SungLine
+from harmonia_lab.music.seeds import derive_rng
 from harmonia_lab.protocol.models import SongMetadata
 from harmonia_lab.protocol.vocabulary import INSTRUMENTS, PITCH_CLASSES
 
@@ -30,128 +30,115 @@ __all__ = ["compose"]
 
 
 def compose(metadata: SongMetadata, seconds: float, seed: int) -> Plan:
-    """The whole song as notes. The same arguments give the same plan; another seed another song.
+    """Return the whole song as notes. Equal arguments give equal plans; another seed gives another song.
 
-    seconds: length of the audio, at least 1; the plan has exactly that, and its last chord rings out inside it.
+    seconds: exact length of the audio, at least 1; the last chord decays inside it.
     """
-    feeling = affect(metadata.mood)
+    affect = mean_affect(metadata.mood)
     genre = nearest_genre(metadata.genre)
     style = GENRE_STYLES[genre]
     tonic_name, mode = metadata.key.split()
-    tonic, minor = PITCH_CLASSES[tonic_name], mode == "minor"
-    bar_seconds = style.beats_per_bar * 60.0 / metadata.bpm
-    form = lay_out(metadata.sections, bar_seconds, seconds)
+    key = Key(PITCH_CLASSES[tonic_name], mode == "minor")
     beats = seconds * metadata.bpm / 60.0
-    final = _final_beat(form, style.beats_per_bar, beats)
-    draft = Setting(
-        seed=seed,
-        bpm=float(metadata.bpm),
-        beats_per_bar=style.beats_per_bar,
-        beats=beats,
-        final=final,
-        tonic=tonic,
-        minor=minor,
-        style=style,
-        cues=expression(feeling),
-        sections=form.sections,
-        chords=(),
+    form = lay_out(metadata.sections, style.beats_per_bar * 60.0 / metadata.bpm, seconds)
+    # A song of less than two bars ends on any beat, so that something comes before the last chord.
+    final = float(form.final_bar * style.beats_per_bar or int(0.5 * beats))
+    chords = harmonise(form, style, key, final=final, beats=beats, rng=derive_rng(seed, "harmony"))
+    context = SongContext(
+        seed, float(metadata.bpm), beats, final, key, style, musical_cues(affect), form.sections, chords
     )
-    chords = harmonise(form, style, Key(tonic, minor), final=final, beats=beats, dice=draft.dice("harmony"))
-    setting = replace(draft, chords=chords)
-    band = _Band(setting, enlist(metadata.instruments))
+    band = _Band(context, assign_roles(metadata.instruments))
     tunes = [band.tune(section) for section in range(len(form.sections))]
     return Plan(
         title=metadata.title,
         genre=genre,
-        tonic=tonic,
+        tonic=key.tonic,
         mode=mode,
-        bpm=setting.bpm,
-        beats_per_bar=setting.beats_per_bar,
+        bpm=context.bpm,
+        beats_per_bar=context.beats_per_bar,
         bars=form.bars,
         seconds=seconds,
-        valence=feeling.valence,
-        arousal=feeling.arousal,
+        valence=affect.valence,
+        arousal=affect.arousal,
         sections=tuple(PlanSection(s.kind, s.bar, s.bars, s.intensity, s.lyric_section) for s in form.sections),
-        chords=tuple(Chord(c.start, c.duration, c.symbol, c.pitch_classes) for c in chords),
+        chords=chords,
         parts=tuple(band.part(row, tunes) for row in range(len(band.players))),
-        sung=_sung(setting, metadata, tunes),
+        sung=_sung_lines(context, metadata, tunes),
     )
 
 
-def _final_beat(form: Form, beats_per_bar: int, beats: float) -> float:
-    """On a bar line; in songs shorter than two bars on any beat, so that something comes before the last chord."""
-    return float(form.final_bar * beats_per_bar) if form.final_bar else float(int(0.5 * beats))
-
-
 class _Band:
-    """The players with what they prepared: levels by section, melodic ranges, voicings."""
+    """The players with their levels by section, melodic ranges and voicings. row: of a player. column: of a section."""
 
-    def __init__(self, setting: Setting, players: Sequence[Player]) -> None:
-        self.setting = setting
+    def __init__(self, context: SongContext, players: Sequence[Player]) -> None:
+        self.context = context
         self.players = players
-        self._levels = levels(setting, players)
-        self._voices = [_voice(setting, player) for player in players]
-        self._voicings = [voice_for(setting, p) if p.role in ("chords", "pad") else None for p in players]
+        self._levels = activity_levels(context, players)
+        self._tessituras = [_tessitura(context, player) for player in players]
+        self._voicings = [chord_voicings(context, p) if p.role in ("chords", "pad") else None for p in players]
 
     def tune(self, column: int) -> list[ScoreNote]:
-        """A section's melody, in the range of whoever has it: the singer, or a second lead that plays the solo."""
-        setting, section = self.setting, self.setting.sections[column]
+        """Return a section's melody, in the range of its player: a second lead in a solo, else the melody's player."""
+        context, section = self.context, self.context.sections[column]
         for row, player in enumerate(self.players):
-            soloist = section.kind == "solo" and player.role == "lead" and player.nth == 1
-            if soloist or (player.sings and (player.role != "lead" or self._levels[row][column])):
+            soloist = section.kind == "solo" and player.role == "lead" and player.role_index == 1
+            if soloist or (player.has_melody and (player.role != "lead" or self._levels[row][column])):
                 tuneless = section.kind in ("intro", "outro") and player.role != "lead" and len(self.players) > 1
-                return sing(setting, section, self._voices[row]) if section.has_words or not tuneless else []
+                wanted = section.has_words or not tuneless
+                return melody_section(context, section, self._tessituras[row]) if wanted else []
         return []
 
     def part(self, row: int, tunes: Sequence[Sequence[ScoreNote]]) -> Part:
-        setting, player = self.setting, self.players[row]
+        """Return one player's part: its notes of all sections and of the last chord, as played."""
+        context, player = self.context, self.players[row]
         played: list[Note] = []
-        for column, section in enumerate(setting.sections):
+        for column, section in enumerate(context.sections):
             written = self._write(row, column, tunes[column]) if self._levels[row][column] else []
-            if column == len(setting.sections) - 1:
+            if column == len(context.sections) - 1:
                 written += self._ending(row, tunes)
-            played += perform(setting, player, section, written)
-        notes = tidy(played, setting.final + setting.final_hold, monophonic=player.role in ("lead", "bass"))
+            played += perform(context, player, section, written)
+        notes = resolve_overlaps(played, context.final + context.final_hold, monophonic=player.role in ("lead", "bass"))
         return Part(player.name, player.instrument, INSTRUMENTS[player.instrument.name].program, notes)
 
     def _write(self, row: int, column: int, tune: Sequence[ScoreNote]) -> list[ScoreNote]:
-        setting, player, level = self.setting, self.players[row], self._levels[row][column]
-        section = setting.sections[column]
-        own = list(tune) if player.sings else []
+        context, player, level = self.context, self.players[row], self._levels[row][column]
+        section = context.sections[column]
+        own = list(tune) if player.has_melody else []
         voicings = self._voicings[row]
         if voicings is not None:
-            accompany = comp if player.role == "chords" else hold
-            return _under(own, accompany(setting, section, player, level, voicings))
+            accompany = comp_section if player.role == "chords" else pad_section
+            return _with_chords(own, accompany(context, section, player, level, voicings))
         if player.role == "drums":
-            following = setting.sections[column + 1].kind if column + 1 < len(setting.sections) else "outro"
-            return drum(setting, section, player, level, into=following)
+            following = context.sections[column + 1].kind if column + 1 < len(context.sections) else "outro"
+            return drum_section(context, section, player, level, into=following)
         if player.role == "bass":
-            return own or walk(setting, section, player, level)
-        if player.sings or (section.kind == "solo" and player.nth == 1):
+            return own or bass_section(context, section, player, level)
+        if player.has_melody or (section.kind == "solo" and player.role_index == 1):
             return list(tune)
-        return accompany_tune(setting, section, player, self._voices[row], tune)
+        return counter_melody_section(context, section, player, self._tessituras[row], tune)
 
     def _ending(self, row: int, tunes: Sequence[Sequence[ScoreNote]]) -> list[ScoreNote]:
-        setting, player, voicings = self.setting, self.players[row], self._voicings[row]
+        context, player, voicings = self.context, self.players[row], self._voicings[row]
         if player.role == "drums":
-            return drum_ending(setting, player)
+            return drum_ending(context, player)
         if player.role == "bass":
-            return bass_ending(setting, player)
+            return bass_ending(context, player)
         last: list[ScoreNote] = []
-        if player.role == "lead" or player.sings:
-            before = next((tune[-1].pitch for tune in reversed(tunes) if tune), None) if player.sings else None
-            last = lead_ending(setting, player, self._voices[row], before)
-        return _under(last, comp_ending(setting, player, voicings)) if voicings else last
+        if player.role == "lead" or player.has_melody:
+            before = next((tune[-1].pitch for tune in reversed(tunes) if tune), None) if player.has_melody else None
+            last = lead_ending(context, player, self._tessituras[row], before)
+        return _with_chords(last, comp_ending(context, player, voicings)) if voicings else last
 
 
-def _voice(setting: Setting, player: Player) -> Voice:
+def _tessitura(context: SongContext, player: Player) -> Tessitura:
     name = player.instrument.name
-    span = (0, 127) if is_kit(name) else bass_range(name) if player.role == "bass" else melody_range(name)
-    return tessitura(*span, setting.cues.register)
+    # Drums have no range in `ranges.py`, and never use their tessitura.
+    span = (0, 127) if player.role == "drums" else bass_range(name) if player.role == "bass" else melody_range(name)
+    return melody_tessitura(*span, context.cues.register)
 
 
-def _under(tune: Sequence[ScoreNote], chords: Sequence[ScoreNote]) -> list[ScoreNote]:
-    """Tune and chords on one instrument: chords keep below the tune's lowest note."""
+def _with_chords(tune: Sequence[ScoreNote], chords: Sequence[ScoreNote]) -> list[ScoreNote]:
+    """Return melody and chords for one instrument, the chords moved by octaves below the melody's lowest note."""
     if not tune:
         return list(chords)
     ceiling = min(note.pitch for note in tune)
@@ -159,22 +146,17 @@ def _under(tune: Sequence[ScoreNote], chords: Sequence[ScoreNote]) -> list[Score
     return [*tune, *(note._replace(pitch=pitch, accent=note.accent - 8.0) for (_, pitch), note in lowered.items())]
 
 
-def _sung(setting: Setting, metadata: SongMetadata, tunes: Sequence[Sequence[ScoreNote]]) -> tuple[SungLine, ...]:
-    """When each line is sung: from its first note's start to its last one's end, as written."""
+def _sung_lines(
+    context: SongContext, metadata: SongMetadata, tunes: Sequence[Sequence[ScoreNote]]
+) -> tuple[SungLine, ...]:
+    """Return each sung line with its times as written: from the start of its first note to the end of its last one."""
     found = []
     lyric_sections = metadata.sections
-    for section, tune in zip(setting.sections, tunes, strict=True):
-        if section.lyric_section is None:
-            continue
-        name = lyric_sections[section.lyric_section].name
+    for section, tune in zip(context.sections, tunes, strict=True):
         for phrase in section.phrases:
-            start = phrase.bar * setting.beats_per_bar
-            end = start + phrase.bars * setting.beats_per_bar
+            start, end = context.span(phrase)
             notes = [note for note in tune if start <= note.start < end]
-            if phrase.line and notes:
-                found.append(
-                    SungLine(
-                        setting.in_seconds(notes[0].start), setting.in_seconds(notes[-1].end), name, phrase.line.text
-                    )
-                )
+            if phrase.line and notes and section.lyric_section is not None:
+                times = context.in_seconds(notes[0].start), context.in_seconds(notes[-1].end)
+                found.append(SungLine(*times, lyric_sections[section.lyric_section].name, phrase.line.text))
     return tuple(found)

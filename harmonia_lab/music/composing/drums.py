@@ -1,4 +1,4 @@
-"""Drums: the genre's groove, light or full, with ghosts, fills before a change and a crash after it.
+"""Drums: the genre's groove, light or full, with ghost notes, fills before a new section and a crash after it.
 
 Owns the grooves by name (`GenreStyle.groove`) and the fills. Pitches are General MIDI percussion keys.
 """
@@ -6,13 +6,13 @@ Owns the grooves by name (`GenreStyle.groove`) and the fills. Pitches are Genera
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from harmonia_lab.music.composing.arranging import Player
+from harmonia_lab.music.composing.context import ScoreNote, SongContext
 from harmonia_lab.music.composing.form import Section
-from harmonia_lab.music.composing.setting import ScoreNote, Setting
 
-__all__ = ["drum", "drum_ending"]
+__all__ = ["drum_ending", "drum_section"]
 
 _KEYS = {
     "kick": 36, "stick": 37, "snare": 38, "clap": 39, "hat": 42, "pedal": 44, "open": 46, "crash": 49, "ride": 51,
@@ -21,19 +21,14 @@ _KEYS = {
 }  # fmt: skip
 _ACCENTS = {"X": 12.0, "x": 2.0, "o": -16.0, "g": -26.0}
 _SOFTER = {
-    "hat": -12.0,
-    "ride": -10.0,
-    "open": -12.0,
-    "pedal": -14.0,
-    "shaker": -14.0,
-    "tambourine": -10.0,
-    "bell": -8.0,
-}
+    "hat": -12.0, "ride": -10.0, "open": -12.0, "pedal": -14.0, "shaker": -14.0, "tambourine": -10.0, "bell": -8.0,
+}  # fmt: skip
+"""Added to the accent of drums that would otherwise be too loud beside kick and snare."""
 
 Groove = Mapping[str, str]
-"""Drum → sixteenths of one bar, or of several that are played in turn.
+"""Drum → sixteenths of one bar, or of several bars that follow each other.
 
-X accent, x normal, o soft, g ghost (played now and then), . rest.
+X accent, x normal, o soft, g ghost note (played in 45 % of the bars), . rest.
 """
 
 _GROOVES: dict[str, tuple[Groove, Groove]] = {
@@ -111,16 +106,13 @@ _GROOVES: dict[str, tuple[Groove, Groove]] = {
          "snare": "o.ooo.ooo.ooo.oo"},
     ),
 }  # fmt: skip
-_HANDS: tuple[Groove, Groove] = (
+"""Name → (light, full)."""
+_PERCUSSION: tuple[Groove, Groove] = (
     {"shaker": "x.o.x.o.x.o.x.o.", "low conga": "......x.......x."},
-    {
-        "shaker": "x.oox.oox.oox.oo",
-        "tambourine": "....X.......X...",
-        "high conga": "...x..x....x..x.",
-        "low conga": "..............x.",
-    },
-)
-"""What a second kit adds."""
+    {"shaker": "x.oox.oox.oox.oo", "tambourine": "....X.......X...", "high conga": "...x..x....x..x.",
+     "low conga": "..............x."},
+)  # fmt: skip
+"""The groove of a second kit, (light, full)."""
 
 _SOFT_CRASH = frozenset({"swing", "train", "none", "bossa", "waltz"})
 _FILL_RHYTHMS = ("xxxx", "x.xx", "xx.x", "x.x.", "xxx.", "..xx")
@@ -130,78 +122,75 @@ _FILL_DRUMS = {
 }  # fmt: skip
 
 
-def drum(setting: Setting, section: Section, player: Player, level: int, *, into: str) -> list[ScoreNote]:
-    """A kit's notes for one section. into: the kind of the section that follows, which the fill leads to."""
-    start, end = setting.span(section)
+def drum_section(context: SongContext, section: Section, player: Player, level: int, *, into: str) -> list[ScoreNote]:
+    """Return a kit's notes for one section. into: the kind of the next section, which decides the fill's length."""
+    start, end = context.span(section)
     if start >= end:
         return []
-    dice = setting.dice("drums", player.name, str(section.bar))
-    groove = _HANDS[level - 1] if player.nth else _GROOVES[setting.style.groove][level - 1]
-    steps = setting.beats_per_bar * 4
+    rng = context.rng("drums", player.name, str(section.bar))
+    groove = _PERCUSSION[level - 1] if player.role_index else _GROOVES[context.style.groove][level - 1]
+    steps = context.beats_per_bar * 4
     notes: list[ScoreNote] = []
-    for bar in range(round(start), round(end), setting.beats_per_bar):
-        for name, line in groove.items():
-            number = (bar - round(start)) // setting.beats_per_bar
-            first = number % (len(line) // steps) * steps
-            notes += _line(name, line[first : first + steps], bar, end, dice)
-    if player.nth:
-        return _dry(notes, player)
-    fill = _fill(end, into, setting, dice)
-    if fill and end - start > setting.beats_per_bar:
-        filled = min(note.start for note in fill)
-        notes = [
-            note for note in notes if note.start < filled - 1e-6 or note.pitch in (_KEYS["kick"], _KEYS["pedal"])
-        ] + fill
+    for number, bar in enumerate(range(round(start), round(end), context.beats_per_bar)):
+        for name, pattern in groove.items():
+            first = number % (len(pattern) // steps) * steps
+            notes += _hits(name, pattern[first : first + steps], bar, end, rng)
+    if player.role_index:
+        return _with_kick(notes, player)
+    fill = _fill(end, into, context, rng)
+    if fill and end - start > context.beats_per_bar:
+        filled_from = min(note.start for note in fill) - 1e-6
+        feet = (_KEYS["kick"], _KEYS["pedal"])
+        notes = [note for note in notes if note.start < filled_from or note.pitch in feet] + fill
     if level == 2 or section.kind in ("chorus", "solo"):
-        soft = setting.style.groove in _SOFT_CRASH
+        soft = context.style.groove in _SOFT_CRASH
         notes.append(ScoreNote(start, 2.0, _KEYS["crash"], -14.0 if soft else 4.0))
         notes = [note for note in notes if note.start > start or note.pitch not in (_KEYS["hat"], _KEYS["ride"])]
-    return _dry(notes, player)
+    return _with_kick(notes, player)
 
 
-def _dry(notes: list[ScoreNote], player: Player) -> list[ScoreNote]:
-    """An 808's kick rings on one low note, whatever the song's key; the key below has a dry one."""
+def _with_kick(notes: list[ScoreNote], player: Player) -> list[ScoreNote]:
+    """Replace a drum machine's kick by the one on the key below.
+
+    The 808's own kick rings on a low note, which would be wrong in most keys; the other one has no pitch.
+    """
     if player.instrument.name != "drum machine":
         return notes
     return [note._replace(pitch=35) if note.pitch == _KEYS["kick"] else note for note in notes]
 
 
-def _line(name: str, line: str, bar: int, end: float, dice: random.Random) -> list[ScoreNote]:
+def _hits(name: str, pattern: str, bar: int, end: float, rng: random.Random) -> list[ScoreNote]:
+    """Return one drum's notes in the bar that starts at beat `bar`. pattern: sixteenths, see `Groove`."""
+    length = 0.5 if name == "open" else 0.2
     found = []
-    for step, mark in enumerate(line):
+    for step, mark in enumerate(pattern):
         at = bar + step / 4
-        if mark == "." or at >= end - 1e-6 or (mark == "g" and dice.random() < 0.55):
+        if mark == "." or at >= end - 1e-6 or (mark == "g" and rng.random() < 0.55):
             continue
-        found.append(
-            ScoreNote(at, 0.5 if name == "open" else 0.2, _KEYS[name], _ACCENTS[mark] + _SOFTER.get(name, 0.0))
-        )
+        found.append(ScoreNote(at, length, _KEYS[name], _ACCENTS[mark] + _SOFTER.get(name, 0.0)))
     return found
 
 
-def _fill(end: float, into: str, setting: Setting, dice: random.Random) -> list[ScoreNote]:
-    """One beat before a quieter section, two before a chorus or solo; none where the groove has no snare."""
-    if setting.style.groove == "none":
+def _fill(end: float, into: str, context: SongContext, rng: random.Random) -> list[ScoreNote]:
+    """Return a fill of two beats before a chorus or solo (unless the tempo is slow), else of one beat."""
+    if context.style.groove == "none":
         return []
-    beats = 2 if into in ("chorus", "solo") and setting.in_seconds(2) < 1.6 else 1
-    drums = _FILL_DRUMS[dice.choice(sorted(_FILL_DRUMS))]
-    quiet = -12.0 if setting.style.groove in _SOFT_CRASH else 0.0
-    # Sixteenths faster than 9 a second blur.
-    step = 0.25 if setting.in_seconds(0.25) > 0.11 else 0.5
-    rhythm = "".join(dice.choice(_FILL_RHYTHMS) for _ in range(beats))
+    beats = 2 if into in ("chorus", "solo") and context.in_seconds(2) < 1.6 else 1
+    drums = _FILL_DRUMS[rng.choice(sorted(_FILL_DRUMS))]
+    quiet = -12.0 if context.style.groove in _SOFT_CRASH else 0.0
+    step = 0.25 if context.in_seconds(0.25) > 0.11 else 0.5  # more than 9 hits a second blur
+    rhythm = "".join(rng.choice(_FILL_RHYTHMS) for _ in range(beats))
     count = round(beats / step)
     return [
-        ScoreNote(end - beats + i * step, 0.2, _KEYS[_drum_of(drums, i, count)], -4.0 + 10.0 * i / count + quiet)
+        ScoreNote(end - beats + i * step, 0.2, _KEYS[drums[i * len(drums) // count]], -4.0 + 10.0 * i / count + quiet)
         for i in range(count)
         if rhythm[i] == "x"
     ]
 
 
-def _drum_of(drums: Sequence[str], index: int, count: int) -> str:
-    return drums[index * len(drums) // count]
-
-
-def drum_ending(setting: Setting, player: Player) -> list[ScoreNote]:
-    """Kick and cymbal on the last chord."""
-    quiet = -14.0 if setting.style.groove in _SOFT_CRASH else 0.0
-    names = ("low conga",) if player.nth else ("kick", "crash")
-    return _dry([ScoreNote(setting.final, setting.final_hold, _KEYS[name], quiet) for name in names], player)
+def drum_ending(context: SongContext, player: Player) -> list[ScoreNote]:
+    """Return kick and cymbal (for a second kit a conga) on the last chord."""
+    quiet = -14.0 if context.style.groove in _SOFT_CRASH else 0.0
+    names = ("low conga",) if player.role_index else ("kick", "crash")
+    notes = [ScoreNote(context.final, context.final_hold, _KEYS[name], quiet) for name in names]
+    return _with_kick(notes, player)

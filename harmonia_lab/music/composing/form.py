@@ -1,30 +1,33 @@
-"""The form: which sections a song of so many seconds has, which lyric lines it sings, and in which bars.
+"""The form: which sections a song of a given length has, which lines of the lyrics it sings, and in which bars.
 
-Owns the layout in bars and each section's intensity. It knows nothing of pitch.
+Owns the layout in bars and each section's intensity (not pitch).
 
-A song is an intro, a walk through the lyrics' sections (repeated with solos when the song is longer than the lyrics,
-shortened when it is shorter), an outro, and a final chord that rings until the end. Of all walks that fit, the best
-scored is taken: a chorus is in it and ends it, lines come in pairs, little is left out, intro and outro are short.
+A song is an intro, the lyrics' sections (repeated with solos when the song is longer than the lyrics, shortened when it
+is shorter), an outro, and a final chord that lasts until the end. All sequences of sections that fit are scored, and
+the best is taken: one that has a chorus and ends with it, has lines in pairs, leaves little out, and has a short intro
+and outro.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate, cycle, islice, product
 from statistics import median
 from typing import NamedTuple
 
-from harmonia_lab.music.composing.prosody import Line, read_line
+from harmonia_lab.music.composing.prosody import LyricLine, syllabify
 from harmonia_lab.protocol.models import LyricSection
 
 __all__ = ["Form", "Phrase", "Section", "lay_out"]
 
-_RING_SECONDS = 1.6
+_FINAL_CHORD_SECONDS = 1.6
 _SYLLABLES_PER_SECOND = 5.0
-"""Faster than that nobody sings; a longer line gets more bars."""
+"""The fastest that can be sung; a line of more syllables gets more bars."""
 
 _INTENSITY = {"intro": 0.3, "verse": 0.5, "chorus": 0.85, "bridge": 0.45, "solo": 0.7, "outro": 0.4}
+_INSTRUMENTAL: tuple[None, ...] = (None,) * 4
 _KINDS = {
     "chorus": "chorus", "refrain": "chorus", "hook": "chorus", "bridge": "bridge", "middle": "bridge", "intro": "intro",
     "outro": "outro", "coda": "outro", "ending": "outro", "tag": "outro",
@@ -32,18 +35,18 @@ _KINDS = {
 
 
 class Phrase(NamedTuple):
-    """One breath of melody. bar: its first bar in the song. line: what it sings; None for an instrumental phrase."""
+    """A phrase of the melody. bar: its first bar in the song. line: of the lyrics; None for an instrumental phrase."""
 
     bar: int
     bars: int
-    line: Line | None
+    line: LyricLine | None
 
 
 class Section(NamedTuple):
-    """kind: intro, verse, chorus, bridge, solo or outro. occurrence: how many of its kind came before.
+    """kind: intro, verse, chorus, bridge, solo or outro. occurrence: number of earlier sections of the same kind.
 
-    phrases cover bars from the section's first on, without gaps; an intro or outro may have none.
-    lyric_section: index into the metadata's sections. bars of the last section run to the song's end.
+    phrases: without gaps from the section's first bar on; an intro or outro may have none. lyric_section: index into
+    the metadata's sections. The last section's bars reach the song's end.
     """
 
     kind: str
@@ -60,7 +63,7 @@ class Section(NamedTuple):
 
 
 class Form(NamedTuple):
-    """final_bar: where the last chord falls. line_bars: usual length of a phrase. bars: in all, the last may be cut."""
+    """line_bars: usual length of a phrase. final_bar: of the last chord. bars: total; the last may be incomplete."""
 
     sections: tuple[Section, ...]
     line_bars: int
@@ -69,24 +72,26 @@ class Form(NamedTuple):
 
 
 class _Block(NamedTuple):
+    """A section of the lyrics, or an instrumental one, before it has a place in the song."""
+
     kind: str
     lyric_section: int | None
-    lines: tuple[Line | None, ...]
+    lines: tuple[LyricLine | None, ...]
 
 
 def lay_out(lyrics: Sequence[LyricSection], bar_seconds: float, seconds: float) -> Form:
-    """The form of a song of exactly `seconds`; the final chord rings for at least 1.6 s of it (less in tiny songs)."""
+    """Return the form of a song of `seconds`, whose final chord lasts at least 1.6 s or, if less, 40 % of the song."""
     bars = max(1, math.ceil(seconds / bar_seconds - 1e-9))
-    final_bar = max(0, int((seconds - min(_RING_SECONDS, 0.4 * seconds)) / bar_seconds + 1e-9))
+    final_bar = max(0, int((seconds - min(_FINAL_CHORD_SECONDS, 0.4 * seconds)) / bar_seconds + 1e-9))
     blocks = _blocks(lyrics)
     line_bars = _line_bars([line for block in blocks for line in block.lines if line], bar_seconds, final_bar)
-    capacity = max(1, int(line_bars * bar_seconds * _SYLLABLES_PER_SECOND))
-    walk = _best_walk(blocks, line_bars, capacity, final_bar)
-    return Form(_place(walk, line_bars, capacity, final_bar, bars), line_bars, final_bar, bars)
+    capacity = max(1, int(line_bars * bar_seconds * _SYLLABLES_PER_SECOND))  # syllables
+    sequence = _best_sequence(blocks, line_bars, capacity, final_bar)
+    return Form(_place(sequence, line_bars, capacity, final_bar, bars), line_bars, final_bar, bars)
 
 
-def _line_bars(lines: Sequence[Line], bar_seconds: float, final_bar: int) -> int:
-    """1, 2 or 4: whichever gives a line of usual length some 0.36 s a syllable and a breath."""
+def _line_bars(lines: Sequence[LyricLine], bar_seconds: float, final_bar: int) -> int:
+    """Return 1, 2 or 4: the nearest to 0.36 s a syllable and a breath of 1.1 s, for a line of median length."""
     syllables = median(len(line.syllables) for line in lines) if lines else 8
     target = 1.1 + 0.36 * syllables
     fitting = [bars for bars in (1, 2, 4) if bars <= max(1, final_bar)]
@@ -94,37 +99,38 @@ def _line_bars(lines: Sequence[Line], bar_seconds: float, final_bar: int) -> int
 
 
 def _blocks(lyrics: Sequence[LyricSection]) -> list[_Block]:
-    """The lyrics' sections; without lyrics a song form of instrumental phrases; without a chorus one is played."""
+    """Return the lyrics' sections, with instrumental choruses if they have none; without lyrics, all instrumental."""
     blocks = []
     for index, section in enumerate(lyrics):
-        lines = tuple(line for line in map(read_line, section.lines) if line.syllables)
-        kind = next((kind for word, kind in _KINDS.items() if word in section.name.lower()), "verse")
+        lines = tuple(line for line in map(syllabify, section.lines) if line.syllables)
+        name = section.name.lower()
+        kind = next((kind for word, kind in _KINDS.items() if word in name and "pre" not in name), "verse")
         if lines:
-            blocks.append(_Block("verse" if "pre" in section.name.lower() else kind, index, lines))
-    wordless: tuple[None, ...] = (None,) * 4
+            blocks.append(_Block(kind, index, lines))
     if not blocks:
         kinds = ("verse", "chorus", "verse", "chorus", "bridge", "chorus")
-        return [_Block(kind, None, wordless) for kind in kinds]
+        return [_Block(kind, None, _INSTRUMENTAL) for kind in kinds]
     if not any(block.kind == "chorus" for block in blocks):
-        blocks = [
-            b for i, block in enumerate(blocks) for b in (block, _Block("chorus", None, wordless))[: 2 if i % 2 else 1]
-        ]
+        for position in range(len(blocks) // 2 * 2, 0, -2):  # after every second block, from the last
+            blocks.insert(position, _Block("chorus", None, _INSTRUMENTAL))
     return blocks
 
 
-def _walks(blocks: Sequence[_Block], final_bar: int) -> list[_Block]:
-    """The blocks, then solo, last chorus and the blocks again, until nothing more can fit."""
+def _longest_sequence(blocks: Sequence[_Block], final_bar: int) -> list[_Block]:
+    """Return the blocks, then solo, last chorus and the blocks again, until there is one for each bar of the song."""
     chorus = next((block for block in reversed(blocks) if block.kind == "chorus"), None)
-    again = [_Block("solo", None, (None,) * 4), *([chorus] if chorus else []), *blocks]
+    again = [_Block("solo", None, _INSTRUMENTAL), *([chorus] if chorus else []), *blocks]
     return [*blocks, *islice(cycle(again), max(0, final_bar + 1 - len(blocks)))]
 
 
-def _best_walk(blocks: Sequence[_Block], line_bars: int, capacity: int, final_bar: int) -> list[_Block]:
-    sequence = _walks(blocks, final_bar)
-    ideal = min(4, round(final_bar / 8)) + min(4, round(final_bar / 12))
+def _best_sequence(blocks: Sequence[_Block], line_bars: int, capacity: int, final_bar: int) -> list[_Block]:
+    """Return the best of all beginnings of the longest sequence, with verses and choruses of all lengths."""
+    sequence = _longest_sequence(blocks, final_bar)
+    ideal = min(4, round(final_bar / 8)) + min(4, round(final_bar / 12))  # bars of intro and outro
     best: tuple[float, list[_Block]] = (-math.inf, [])
     for verse_lines, chorus_lines in product((1, 2, 3, 4, 6, 8, 99), repeat=2):
-        cut = [block._replace(lines=block.lines[: _cap(block, verse_lines, chorus_lines)]) for block in sequence]
+        most = {"chorus": chorus_lines}
+        cut = [block._replace(lines=block.lines[: most.get(block.kind, verse_lines)]) for block in sequence]
         dropped = list(accumulate(len(full.lines) - len(b.lines) for full, b in zip(sequence, cut, strict=True)))
         odd = sum(len(b.lines) % 2 and len(full.lines) > len(b.lines) for full, b in zip(sequence, cut, strict=True))
         lengths = [sum(_bars_of(line, line_bars, capacity) for line in block.lines) for block in cut]
@@ -145,41 +151,36 @@ def _best_walk(blocks: Sequence[_Block], line_bars: int, capacity: int, final_ba
     return best[1]
 
 
-def _cap(block: _Block, verse_lines: int, chorus_lines: int) -> int:
-    return chorus_lines if block.kind == "chorus" else verse_lines
-
-
-def _bars_of(line: Line | None, line_bars: int, capacity: int) -> int:
+def _bars_of(line: LyricLine | None, line_bars: int, capacity: int) -> int:
     return line_bars * (math.ceil(len(line.syllables) / capacity) if line else 1)
 
 
-def _place(walk: Sequence[_Block], line_bars: int, capacity: int, final_bar: int, bars: int) -> tuple[Section, ...]:
-    body = sum(_bars_of(line, line_bars, capacity) for block in walk for line in block.lines)
-    spare = final_bar - body
-    outro = min(spare, round(0.4 * spare)) if walk else 0
+def _place(blocks: Sequence[_Block], line_bars: int, capacity: int, final_bar: int, bars: int) -> tuple[Section, ...]:
+    """Return the blocks as sections, between an intro of 60 % of the spare bars and an outro of 40 %."""
+    spare = final_bar - sum(_bars_of(line, line_bars, capacity) for block in blocks for line in block.lines)
+    outro = round(0.4 * spare) if blocks else 0
     sections: list[Section] = []
-    seen: dict[str, int] = {}
+    seen = Counter[str]()
 
-    def add(kind: str, bar: int, length: int, phrases: tuple[Phrase, ...], lyric_section: int | None) -> None:
-        occurrence = seen.get(kind, 0)
-        seen[kind] = occurrence + 1
-        intensity = min(1.0, _INTENSITY[kind] + 0.05 * min(occurrence, 3))
-        sections.append(Section(kind, bar, length, intensity, occurrence, lyric_section, phrases))
+    def add(kind: str, bar: int, length: int, phrases: Sequence[Phrase], lyric_section: int | None = None) -> None:
+        intensity = min(1.0, _INTENSITY[kind] + 0.05 * min(seen[kind], 3))
+        sections.append(Section(kind, bar, length, intensity, seen[kind], lyric_section, tuple(phrases)))
+        seen[kind] += 1
 
     bar = spare - outro
     if bar:
-        add("intro", 0, bar, _wordless(0, bar, line_bars), None)
-    for block in walk:
+        add("intro", 0, bar, _wordless(0, bar, line_bars))
+    for block in blocks:
         phrases = []
         start = bar
         for line in block.lines:
             length = _bars_of(line, line_bars, capacity)
             phrases.append(Phrase(bar, length, line))
             bar += length
-        add(block.kind, start, bar - start, tuple(phrases), block.lyric_section)
-    add("outro", bar, bars - bar, _wordless(bar, final_bar - bar, line_bars), None)
+        add(block.kind, start, bar - start, phrases, block.lyric_section)
+    add("outro", bar, bars - bar, _wordless(bar, final_bar - bar, line_bars))
     return tuple(sections)
 
 
-def _wordless(bar: int, bars: int, line_bars: int) -> tuple[Phrase, ...]:
-    return tuple(Phrase(bar + at, min(line_bars, bars - at), None) for at in range(0, bars, line_bars))
+def _wordless(bar: int, bars: int, line_bars: int) -> list[Phrase]:
+    return [Phrase(bar + at, min(line_bars, bars - at), None) for at in range(0, bars, line_bars)]

@@ -1,6 +1,6 @@
-"""Chords: Roman numerals to pitch classes, and progressions over the form with cadences, in a key that can be heard.
+"""Chords: Roman numerals to pitch classes, and progressions with cadences over the form, in a clearly audible key.
 
-Owns which chord sounds when. How its notes are spread over octaves is `voicing.py`.
+Owns which chord sounds when, and the scale over it (not the octaves of its notes, which are in `voicing.py`).
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from statistics import correlation
 from typing import NamedTuple
 
 from harmonia_lab.music.composing.form import Form, Section
-from harmonia_lab.music.composing.setting import Harmony
 from harmonia_lab.music.genres import GenreStyle
+from harmonia_lab.music.plan import Chord
 from harmonia_lab.protocol.vocabulary import TONICS
 
-__all__ = ["MAJOR_SCALE", "MINOR_SCALE", "Key", "harmonise", "scale_over"]
+__all__ = ["Key", "harmonise", "scale_over"]
 
-MAJOR_SCALE = (0, 2, 4, 5, 7, 9, 11)
-MINOR_SCALE = (0, 2, 3, 5, 7, 8, 10)
-_DEGREES = {"i": 0, "ii": 1, "iii": 2, "iv": 3, "v": 4, "vi": 5, "vii": 6}
+_MAJOR_SCALE = (0, 2, 4, 5, 7, 9, 11)
+_MINOR_SCALE = (0, 2, 3, 5, 7, 8, 10)
+_DEGREES = ("i", "ii", "iii", "iv", "v", "vi", "vii")
 
 
 class Key(NamedTuple):
@@ -32,26 +32,34 @@ class Key(NamedTuple):
     minor: bool
 
     @property
-    def home(self) -> str:
-        """The tonic chord's numeral."""
+    def scale(self) -> tuple[int, ...]:
+        """The pitch classes of the (natural minor) scale, from the tonic up."""
+        return tuple((self.tonic + step) % 12 for step in (_MINOR_SCALE if self.minor else _MAJOR_SCALE))
+
+    @property
+    def tonic_numeral(self) -> str:
         return "i" if self.minor else "I"
+
+    @property
+    def subdominant_numeral(self) -> str:
+        return "iv" if self.minor else "IV"
 
 
 def harmonise(
-    form: Form, style: GenreStyle, key: Key, *, final: float, beats: float, dice: random.Random
-) -> tuple[Harmony, ...]:
-    """The song's chords: two to a usual phrase, a cadence at each section's end, the plain tonic triad to end on.
+    form: Form, style: GenreStyle, key: Key, *, final: float, beats: float, rng: random.Random
+) -> tuple[Chord, ...]:
+    """Return the song's chords: two to a phrase, cadences at the ends of sections, the tonic triad at the end.
 
-    Of the genre's progressions in random order, the first that makes the key plain is taken. final: beat of the last
-    chord. beats: where it ends.
+    The genre's progressions are tried in random order, and the first that makes the key clear is taken; if none does,
+    the one that makes it clearest. final: beat of the last chord. beats: its end.
     """
-    last = _chord(key.home, final, beats - final, key, style._replace(sevenths=False))
+    last = _chord(key.tonic_numeral, final, beats - final, key, style._replace(sevenths=False))
     if not form.final_bar:
         half = final / 2
-        before = [_chord(key.home, 0.0, half, key, style), _chord("V", half, half, key, style)] if final else []
-        return (*before, last)
-    best, clearest = [last], -2.0
-    for scheme in _schemes(style, key, dice):
+        before = zip((key.tonic_numeral, "V"), (0.0, half), strict=True) if final else ()
+        return (*(_chord(numeral, start, half, key, style) for numeral, start in before), last)
+    best, clearest = [last], -2.0  # less than any difference of correlations
+    for scheme in _schemes(style, key, rng):
         chords = [*_chords(form, style, key, scheme, final), last]
         clarity = _clarity(chords, key)
         if clarity > clearest:
@@ -62,44 +70,40 @@ def harmonise(
 
 
 class _Scheme(NamedTuple):
-    """progressions: numerals by kind of section. opening: the chord that leads from one section into the next."""
+    """progressions: numerals by kind of section. opening: the last chord of most sections, which leads on."""
 
     progressions: dict[str, list[str]]
     opening: str
 
 
-def _schemes(style: GenreStyle, key: Key, dice: random.Random) -> list[_Scheme]:
-    """Every way to give verses, choruses and bridges the genre's progressions, in random order.
+def _schemes(style: GenreStyle, key: Key, rng: random.Random) -> list[_Scheme]:
+    """Return all ways to assign the genre's progressions to verses, choruses and bridges, in random order.
 
-    Choruses start on the tonic where the genre has such a progression, and differ from verses where it has two.
-    Sections open on the dominant; the soft way, on the subdominant, is the last resort where that blurs the key.
+    Choruses start on the tonic if the genre has such a progression, and differ from verses if it has two. Sections end
+    on the dominant; the weaker subdominant comes last, for keys that the dominant makes unclear.
     """
     stock = [numerals.split() for numerals in (style.minor if key.minor else style.major)]
     found = []
-    for chorus in [p for p in stock if p[0] == key.home] or stock:
+    for chorus in [p for p in stock if p[0] == key.tonic_numeral] or stock:
         for verse in [p for p in stock if p is not chorus] or stock:
             for bridge in [p for p in stock if p is not chorus and p is not verse] or stock:
                 away = next((i for i, numeral in enumerate(bridge) if numeral.lower() in ("iv", "vi")), 0)
                 tail = {"bridge": bridge[away:] + bridge[:away], "solo": verse, "outro": chorus}
                 found.append({"intro": chorus, "verse": verse, "chorus": chorus, **tail})
-    dice.shuffle(found)
-    return [_Scheme(p, opening) for opening in (_dominant(style, key), _subdominant(key)) for p in found]
+    rng.shuffle(found)
+    return [_Scheme(p, opening) for opening in (_dominant(style, key), key.subdominant_numeral) for p in found]
 
 
 def _dominant(style: GenreStyle, key: Key) -> str:
-    """V; in minor metal the seventh degree, because power chords have no leading tone to raise."""
+    """Return V; in minor metal VII, because power chords have no third that could be the raised leading tone."""
     return "VII" if key.minor and style.groove == "metal" else "V"
 
 
-def _subdominant(key: Key) -> str:
-    return "iv" if key.minor else "IV"
-
-
-def _chords(form: Form, style: GenreStyle, key: Key, scheme: _Scheme, final: float) -> list[Harmony]:
-    """Everything before the last chord."""
+def _chords(form: Form, style: GenreStyle, key: Key, scheme: _Scheme, final: float) -> list[Chord]:
+    """Return all chords before the last one."""
     bar = style.beats_per_bar
     unit = max(form.line_bars * bar / 2, bar if bar % 2 else bar / 2)
-    chords: list[Harmony] = []
+    chords: list[Chord] = []
     for section in form.sections:
         start = float(section.bar * bar)
         end = min(final, start + section.bars * bar)
@@ -113,32 +117,31 @@ def _chords(form: Form, style: GenreStyle, key: Key, scheme: _Scheme, final: flo
 
 
 def _with_cadence(numerals: list[str], section: Section, style: GenreStyle, key: Key, opening: str) -> list[str]:
-    """Choruses close on the tonic, everything else opens towards what follows."""
-    if section.kind == "chorus" and not style.circles and len(numerals) >= 4:
-        close = [_dominant(style, key), key.home]
+    """Return the numerals with a cadence: choruses close on the tonic, other sections end on `opening`."""
+    if section.kind == "chorus" and not style.open_choruses and len(numerals) >= 4:
+        close = [_dominant(style, key), key.tonic_numeral]
     elif len(numerals) >= (4 if section.kind == "intro" else 2):
         close = [opening]
     else:
         return numerals
     kept = numerals[: -len(close)]
     if kept[-1] in ("V", "VII", close[0]):
-        kept[-1] = key.home if close[0] == _subdominant(key) else _subdominant(key)
+        kept[-1] = key.tonic_numeral if close[0] == key.subdominant_numeral else key.subdominant_numeral
     return kept + close
 
 
-def _chord(numeral: str, start: float, duration: float, key: Key, style: GenreStyle) -> Harmony:
+def _chord(numeral: str, start: float, duration: float, key: Key, style: GenreStyle) -> Chord:
     intervals, suffix = _quality(numeral, sevenths=style.sevenths, blues=style.groove == "shuffle")
-    degree = _DEGREES[numeral.lower().rstrip("°")]
-    root = (key.tonic + (MINOR_SCALE if key.minor else MAJOR_SCALE)[degree]) % 12
-    return Harmony(start, duration, TONICS[root] + suffix, tuple((root + step) % 12 for step in intervals))
+    root = key.scale[_DEGREES.index(numeral.lower().rstrip("°"))]
+    return Chord(start, duration, TONICS[root] + suffix, tuple((root + step) % 12 for step in intervals))
 
 
 @lru_cache(maxsize=128)
 def _quality(numeral: str, *, sevenths: bool, blues: bool) -> tuple[tuple[int, ...], str]:
-    """Intervals above the root, and the symbol's suffix.
+    """Return the intervals above the root, and the chord symbol's suffix.
 
-    The dominant always has its seventh, which tells its key from its own tonic's. A major tonic gets a sixth instead
-    of its major seventh, as jazz pianists do when the tune rests on the tonic, and for the same reason.
+    The dominant always has its seventh, because without it it could be the tonic of another key. A major tonic gets a
+    sixth instead of the major seventh, as jazz pianists play it when the melody rests on the tonic, a semitone above.
     """
     assert re.fullmatch(r"[IViv]+°?", numeral), numeral
     if numeral.endswith("°"):
@@ -152,42 +155,42 @@ def _quality(numeral: str, *, sevenths: bool, blues: bool) -> tuple[tuple[int, .
     return ((0, 4, 7, 9), "6") if numeral == "I" else ((0, 4, 7, 11), "maj7")
 
 
-_CLEAR = 0.1
+_CLEAR = 0.1  # of `_clarity`
 _PROFILES = {
     False: (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
     True: (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
 }
-"""How well each pitch class fits a major (False) or minor (True) key, from the tonic up: C. L. Krumhansl, "Cognitive
-Foundations of Musical Pitch" (1990), p. 30."""
+"""Key profiles: how well each pitch class fits a major (False) or minor (True) key, from the tonic up. From C. L.
+Krumhansl, "Cognitive Foundations of Musical Pitch" (1990), p. 30."""
 
 
-def _clarity(chords: Sequence[Harmony], key: Key) -> float:
-    """How much better the chords fit the key or its relative than any other key: a difference of correlations.
+def _clarity(chords: Sequence[Chord], key: Key) -> float:
+    """Return how much better the chords fit the key or its relative than any other key: a difference of correlations.
 
-    A listener (and a key finder) hears each note with its overtones, of which the third harmonic, a twelfth up, is the
-    strongest foreign one: progressions that circle the dominant are heard in its key.
+    Each note counts with its overtones, as listeners and key finders hear them. The third harmonic, a twelfth up, is
+    the strongest: because of it, progressions around the dominant sound as if they were in the dominant's key.
     """
-    heard = [0.0] * 12
+    pitch_class_profile = [0.0] * 12
     for chord in chords:
         for i, tone in enumerate(chord.pitch_classes):
             weight = chord.duration * (1.3 if i == 0 else 1.0)
             for interval, strength in ((0, 1.0), (7, 0.35), (4, 0.2)):
-                heard[(tone + interval) % 12] += weight * strength
+                pitch_class_profile[(tone + interval) % 12] += weight * strength
     relative = Key((key.tonic + (3 if key.minor else 9)) % 12, not key.minor)
     fits = {
-        Key(tonic, minor): correlation(heard, [_PROFILES[minor][(i - tonic) % 12] for i in range(12)])
+        Key(tonic, minor): correlation(pitch_class_profile, [_PROFILES[minor][(i - tonic) % 12] for i in range(12)])
         for tonic in range(12)
         for minor in (False, True)
     }
     return max(fits[key], fits[relative]) - max(fit for other, fit in fits.items() if other not in (key, relative))
 
 
-def scale_over(chord: Harmony, tonic: int, *, minor: bool) -> frozenset[int]:
-    """The pitch classes that a melody may use over a chord: the key's scale, bent where the chord bends it.
+def scale_over(chord: Chord, key: Key) -> frozenset[int]:
+    """Return the pitch classes that a melody may use over a chord: the key's scale, altered as in the chord.
 
     In minor the dominant's raised leading tone replaces the natural seventh (harmonic minor); in major a blue seventh
     or third replaces the natural one.
     """
-    scale = {(tonic + step) % 12 for step in (MINOR_SCALE if minor else MAJOR_SCALE)}
-    replaced = {(tone + (-1 if minor else 1)) % 12 for tone in set(chord.pitch_classes) - scale}
-    return frozenset((scale - replaced) | set(chord.pitch_classes))
+    scale, tones = set(key.scale), set(chord.pitch_classes)
+    replaced = {(tone + (-1 if key.minor else 1)) % 12 for tone in tones - scale}
+    return frozenset((scale - replaced) | tones)

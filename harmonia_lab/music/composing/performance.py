@@ -1,6 +1,6 @@
-"""From written notes to played ones: swing, timing, loudness; nothing outside the song, no key struck while it is down.
+"""Performance: from notes as written to notes as played, with swing, timing deviations and loudness.
 
-Owns everything that a player adds to the page.
+Owns all differences between the two, and the removal of overlaps.
 
 Timing and loudness deviate at random, independently from note to note, by a few milliseconds and velocity steps of our
 choice. The systematic part follows rules of the KTH performance system (A. Friberg, R. Bresin and J. Sundberg,
@@ -12,24 +12,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from operator import attrgetter
 
 from harmonia_lab.music.composing.arranging import Player
+from harmonia_lab.music.composing.context import ScoreNote, SongContext
 from harmonia_lab.music.composing.form import Section
 from harmonia_lab.music.composing.ranges import PLUCKED
 from harmonia_lab.music.composing.rhythm import metric_weight
-from harmonia_lab.music.composing.setting import ScoreNote, Setting
 from harmonia_lab.music.plan import Note
 
-__all__ = ["perform", "swung", "tidy"]
+__all__ = ["apply_swing", "perform", "resolve_overlaps"]
 
 _SPREAD_MS = {"lead": 9.0, "chords": 6.0, "bass": 5.0, "drums": 3.5, "pad": 8.0}
 _BALANCE = {"lead": 8.0, "chords": -4.0, "bass": 2.0, "drums": 2.0, "pad": -14.0}
 _STRUM_MS = 11.0
+"""Standard deviation of the timing; velocity added for a role; delay between the notes of a plucked chord."""
 
 
-def swung(beat: float, swing: float, grid: float) -> float:
-    """Where a straight position is played: off-grid notes move late, at swing 1 to the last third of the pair."""
+def apply_swing(beat: float, swing: float, grid: float) -> float:
+    """Return when a straight beat is played: every second position of the grid is late, at swing 1 by a third of it."""
     pair, inside = divmod(beat, 2 * grid)
     late = swing * grid / 3
     if inside <= grid:
@@ -37,25 +39,25 @@ def swung(beat: float, swing: float, grid: float) -> float:
     return pair * 2 * grid + grid + late + (inside - grid) * (grid - late) / grid
 
 
-def perform(setting: Setting, player: Player, section: Section, notes: Sequence[ScoreNote]) -> list[Note]:
-    """The notes of one section as played: in beats from the song's start, by start and pitch."""
-    dice = setting.dice("performance", player.name, str(section.bar))
-    style = setting.style
-    spread = setting.in_beats(_SPREAD_MS[player.role] / 1000)
-    base = setting.cues.loudness + 40.0 * (section.intensity - 0.62) + _BALANCE[player.role]
-    start, end = setting.span(section)
+def perform(context: SongContext, player: Player, section: Section, notes: Sequence[ScoreNote]) -> list[Note]:
+    """Return the notes of one section as played, in the order of their written starts and pitches."""
+    rng = context.rng("performance", player.name, str(section.bar))
+    style = context.style
+    spread = context.in_beats(_SPREAD_MS[player.role] / 1000)
+    base = context.cues.loudness + 40.0 * (section.intensity - 0.62) + _BALANCE[player.role]
+    start, end = context.span(section)
     length = max(1.0, end - start)
     middle = sum(note.pitch for note in notes) / len(notes) if notes else 0.0
-    strum = setting.in_beats(_STRUM_MS / 1000) if player.instrument.name in PLUCKED else 0.0
+    strum = context.in_beats(_STRUM_MS / 1000) if player.instrument.name in PLUCKED else 0.0
     played = []
-    stacked, at_once = -1.0, 0
+    previous_start, chord_index = -1.0, 0
     for note in sorted(notes, key=attrgetter("start", "pitch")):
-        at_once = at_once + 1 if note.start == stacked else 0
-        stacked = note.start
-        written = swung(note.start, style.swing, style.swing_grid)
-        on = written + _bounded_gauss(dice.gauss(0.0, 1.0)) * spread + at_once * strum
-        off = swung(note.end, style.swing, style.swing_grid)
-        loud = base + note.accent + 5.0 * metric_weight(note.start, setting.beats_per_bar) + dice.gauss(0.0, 2.5)
+        chord_index = chord_index + 1 if note.start == previous_start else 0
+        previous_start = note.start
+        written = apply_swing(note.start, style.swing, style.swing_grid)
+        on = written + max(-2.0, min(2.0, rng.gauss(0.0, 1.0))) * spread + chord_index * strum
+        off = apply_swing(note.end, style.swing, style.swing_grid)
+        loud = base + note.accent + 5.0 * metric_weight(note.start, context.beats_per_bar) + rng.gauss(0.0, 2.5)
         loud += 4.0 * math.sin(math.pi * (note.start - start) / length)
         if player.role == "lead":
             loud += 0.25 * (note.pitch - middle)
@@ -64,20 +66,15 @@ def perform(setting: Setting, player: Player, section: Section, notes: Sequence[
     return played
 
 
-def _bounded_gauss(value: float) -> float:
-    return max(-2.0, min(2.0, value))
-
-
-def tidy(notes: Sequence[Note], beats: float, *, monophonic: bool) -> tuple[Note, ...]:
-    """Sorted by start and pitch, inside the song; a key is up before it is struck again, a tune is in one voice."""
+def resolve_overlaps(notes: Sequence[Note], beats: float, *, monophonic: bool) -> tuple[Note, ...]:
+    """Return the notes by start and pitch, each cut at the next of its pitch (monophonic: the next) and at `beats`."""
     ordered = sorted(notes, key=attrgetter("start", "pitch"))
     following: dict[int, float] = {}
     kept: list[Note] = []
     for note in reversed(ordered):
-        key = -1 if monophonic else note.pitch
-        room = following.get(key, beats) - note.start
-        following[key] = note.start
-        duration = min(note.duration, room)
+        voice = -1 if monophonic else note.pitch
+        duration = min(note.duration, following.get(voice, beats) - note.start)
+        following[voice] = note.start
         if duration > 1e-3:
-            kept.append(Note(note.start, duration, note.pitch, note.velocity, note.lyric))
+            kept.append(replace(note, duration=duration))
     return tuple(reversed(kept))

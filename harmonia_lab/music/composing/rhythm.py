@@ -1,9 +1,9 @@
-"""When the syllables of a line are sung: stressed ones on strong beats, even spacing, a breath at the end.
+"""Rhythm of the melody: stressed syllables on strong beats, even spacing, a breath at the end.
 
-Owns the placing of onsets inside one phrase. Pitch is `melody.py`.
+Owns the onsets of syllables inside one phrase (not pitch, which is in `melody.py`).
 
-The onsets are the cheapest path through a grid of slots (dynamic programming). A table of random costs, the same for
-all lines that share a theme, makes its rhythm recognisable and lets seeds differ.
+The onsets are the cheapest path through a grid of slots (dynamic programming). Random costs, equal for all lines that
+share a theme, make lines of a theme alike and seeds differ.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["invented_stresses", "metric_weight", "place_syllables"]
 
 
 def metric_weight(beat: float, beats_per_bar: int) -> float:
-    """1 on the first beat of a bar … 0 off the sixteenths. beat: from any bar line."""
+    """Return the metric weight: 1 on the first beat of a bar … 0.05 off the eighths. beat: from any bar line."""
     position = beat % beats_per_bar
     if position < 1e-6 or beats_per_bar - position < 1e-6:
         return 1.0
@@ -31,32 +31,32 @@ def place_syllables(
     beats: float,
     *,
     beats_per_bar: int,
-    pace: float,
+    beat_s: float,
     syncopation: float,
-    theme: random.Random,
+    rng: random.Random,
 ) -> list[float]:
-    """The onsets in beats from the phrase's start, strictly growing, the last at least half a beat before its end.
+    """Return the onsets in beats from the phrase's start, strictly increasing, the last half a beat before its end.
 
-    beats: length of the phrase. pace: seconds a beat. syncopation: 0 keeps to the beats, 1 doesn't mind missing them.
-    theme: random numbers that lines of the same theme share.
+    beats: length of the phrase. beat_s: seconds a beat. syncopation: 0 strict … 1 free of the beats. rng: equal for
+    lines of the same theme.
     """
     count = len(stressed)
     grid = next((g for g in (0.5, 0.25, 0.125) if count <= 0.75 * (beats - 1) / g), 0.0625)
     slots = max(count, int((beats - (1.0 if beats > 2 else 0.5)) / grid) + 1)
-    noise = [(0.35 + 1.3 * syncopation) * theme.random() for _ in range(256)]
+    noise = [(0.35 + 1.3 * syncopation) * rng.random() for _ in range(256)]
     usable = slots / count
-    ideal = max(1.0, min(usable, 0.45 / pace / grid, 1.5 / grid))
+    ideal = max(1.0, min(usable, 0.45 / beat_s / grid, 1.5 / grid))
     reach = max(2, math.ceil(min(3 * ideal, slots)))
     spacing = [0.0] + [0.7 * math.log2(gap / ideal) ** 2 for gap in range(1, reach + 1)]
 
     def cost(syllable: int, slot: int) -> float:
         weight = metric_weight(slot * grid, beats_per_bar)
-        wish = (1.0 - syncopation * 0.6) * (1.0 - weight) if stressed[syllable] else 0.5 * weight
+        stress = (1.0 - syncopation * 0.6) * (1.0 - weight) if stressed[syllable] else 0.5 * weight
         last = 0.8 * (1.0 - weight) if syllable == count - 1 else 0.0
-        return wish + last + noise[int(slot * grid * 16) % 256]
+        return stress + last + noise[int(slot * grid * 16) % 256]
 
     best = [cost(0, slot) + 0.35 * slot * grid if slot <= usable + 1 else math.inf for slot in range(slots)]
-    came: list[list[int]] = []
+    origins: list[list[int]] = []  # for each syllable after the first and its slot: the slot of the syllable before
     for syllable in range(1, count):
         now, origin = [math.inf] * slots, [0] * slots
         for slot in range(syllable, slots):
@@ -64,16 +64,16 @@ def place_syllables(
             least, at = min(options)
             now[slot], origin[slot] = least + cost(syllable, slot), at
         best = now
-        came.append(origin)
+        origins.append(origin)
     slot = min(range(slots), key=best.__getitem__)
     path = [slot]
-    for origin in reversed(came):
+    for origin in reversed(origins):
         slot = origin[slot]
         path.append(slot)
     return [at * grid for at in reversed(path)]
 
 
-def invented_stresses(beats: float, pace: float, lively: float, theme: random.Random) -> tuple[bool, ...]:
-    """Syllables for a phrase without words: about one in 0.5 s, more when lively (0…1), as a singer would scat them."""
-    count = max(1, min(int(beats * 1.5), round(beats * pace * (1.2 + lively) * theme.uniform(0.85, 1.15))))
-    return tuple(i % 2 == 0 or theme.random() < 0.25 for i in range(count))
+def invented_stresses(beats: float, beat_s: float, density: float, rng: random.Random) -> tuple[bool, ...]:
+    """Return stresses of invented syllables for a phrase without words: 1.2 (density 0) to 2.2 (1) in a second."""
+    count = max(1, min(int(beats * 1.5), round(beats * beat_s * (1.2 + density) * rng.uniform(0.85, 1.15))))
+    return tuple(i % 2 == 0 or rng.random() < 0.25 for i in range(count))

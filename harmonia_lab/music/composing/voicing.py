@@ -1,43 +1,40 @@
-"""Voicings: which octave each note of a chord lies in, so that chords lead into each other smoothly.
+"""Voicings: the octave of each note of a chord, chosen for smooth voice leading.
 
-Owns voice-leading. Which instrument plays a voicing, and in which rhythm, is `accompaniment.py`.
+Owns voice leading (not who plays a voicing, and in which rhythm, which is in `accompaniment.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
-from harmonia_lab.music.composing.setting import Harmony
+from harmonia_lab.music.plan import Chord
 
 __all__ = ["voice_lead"]
 
 
-def voice_lead(chords: Sequence[Harmony], low: int, high: int, voices: int) -> list[tuple[int, ...]]:
-    """A voicing for each chord, lowest note first, in [low, high]: the nearest to the one before.
+def voice_lead(chords: Sequence[Chord], low: int, high: int, voices: int) -> list[tuple[int, ...]]:
+    """Return a voicing for each chord, lowest note first, in [low, high]: the one nearest to the voicing before.
 
-    Parallel fifths and octaves between the top voice and the root below it are avoided where another inversion lies
-    near. Fewer voices than tones leave the fifth out; more of them double the root.
+    Parallel fifths and octaves between the top voice and the root are avoided if another inversion is near. With fewer
+    voices than tones the fifth is left out; with more, tones are doubled.
     """
-    found: list[tuple[int, ...]] = []
     centre = (low + high) / 2
-    previous: Harmony | None = None
-    for chord in chords:
-        tones = chord.pitch_classes
-        options = _voicings(tones, low, high, voices)
-        if previous is None:
-            best = min(options, key=lambda v: (abs(sum(v) / len(v) - centre), v))
-        else:
-            last, before = found[-1], previous
-            best = min(options, key=lambda v: (_distance(last, v, centre) + _parallels(before, chord, last, v), v))
-        found.append(best)
-        previous = chord
+    first = _voicings(chords[0].pitch_classes, low, high, voices)
+    found = [min(first, key=lambda v: (abs(sum(v) / len(v) - centre), v))]
+    for before, chord in pairwise(chords):
+        costs = {
+            v: _distance(found[-1], v, centre) + _parallels(before, chord, found[-1], v)
+            for v in _voicings(chord.pitch_classes, low, high, voices)
+        }
+        found.append(min(costs, key=lambda v: (costs[v], v)))
     return found
 
 
 @lru_cache(maxsize=512)
 def _voicings(tones: tuple[int, ...], low: int, high: int, voices: int) -> tuple[tuple[int, ...], ...]:
-    """Close positions of every inversion, and the same with the second voice from the top dropped an octave."""
+    """Return the close position of every inversion, and its drop-2 form (second voice from the top an octave lower)."""
     if voices < len(tones):
         tones = (tones[0], tones[1], *tones[3:])[:voices] if len(tones) > 3 or voices < 3 else tones[:voices]
     found = set()
@@ -60,7 +57,7 @@ def _distance(last: tuple[int, ...], voicing: tuple[int, ...], centre: float) ->
     return moved + 0.3 * abs(sum(voicing) / len(voicing) - centre)
 
 
-def _parallels(before: Harmony, chord: Harmony, last: tuple[int, ...], voicing: tuple[int, ...]) -> float:
+def _parallels(before: Chord, chord: Chord, last: tuple[int, ...], voicing: tuple[int, ...]) -> float:
     intervals = ((last[-1] - before.root) % 12, (voicing[-1] - chord.root) % 12)
     moving = last[-1] != voicing[-1] and before.root != chord.root
     return 8.0 if moving and intervals[0] == intervals[1] and intervals[0] in (0, 7) else 0.0

@@ -188,10 +188,10 @@ def test_a_stem_far_beyond_full_scale_is_a_level_like_any_other():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
 @pytest.mark.parametrize("where", [0, 3 * RATE, 5 * RATE - 1])
-def test_a_stem_that_is_no_sound_is_named_with_the_second(value, where):
+def test_a_stem_with_invalid_values_is_named_with_the_second(value, where):
     stems = band()
     stems[1].audio[1, where] = value
-    with pytest.raises(AudioError, match=rf"'guitar' is no sound at {where / RATE:.2f} s") as caught:
+    with pytest.raises(AudioError, match=rf"'guitar' is not valid audio at {where / RATE:.2f} s") as caught:
         mixed(stems)
     assert caught.value.code == ErrorCode.AUDIO_ERROR
     assert caught.value.details["stem"] == "guitar"

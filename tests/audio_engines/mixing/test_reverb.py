@@ -7,16 +7,16 @@ from harmonia_lab.engines.base import CancelToken
 from harmonia_lab.errors import Cancelled
 
 
-def test_the_room_is_the_same_at_every_call_and_differs_left_from_right():
-    room = impulse_response(48_000)
-    assert np.array_equal(room, impulse_response(48_000))
-    assert abs(np.corrcoef(room)[0, 1]) < 0.1
+def test_the_impulse_response_is_the_same_at_every_call_and_differs_left_from_right():
+    response = impulse_response(48_000)
+    assert np.array_equal(response, impulse_response(48_000))
+    assert abs(np.corrcoef(response)[0, 1]) < 0.1
 
 
 def test_it_starts_after_a_pause_and_dies_away_by_sixty_decibels():
-    room = impulse_response(48_000).astype(np.float64)
-    assert not room[:, : int(0.017 * 48_000)].any()
-    left = np.cumsum(room[:, ::-1] ** 2, axis=1)[:, ::-1]
+    response = impulse_response(48_000).astype(np.float64)
+    assert not response[:, : int(0.017 * 48_000)].any()
+    left = np.cumsum(response[:, ::-1] ** 2, axis=1)[:, ::-1]
     decay = 10 * np.log10(left / left[:, :1] + 1e-12)
     at = [np.argmax(curve < -60) / 48_000 for curve in decay]
     assert all(0.8 < seconds < 1.6 for seconds in at)

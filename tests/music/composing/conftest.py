@@ -1,6 +1,6 @@
 import pytest
 
-from harmonia_lab.music.moods import suggest
+from harmonia_lab.music.moods import suggest_features
 from harmonia_lab.protocol.models import Instrument, SongMetadata
 from harmonia_lab.protocol.vocabulary import INSTRUMENTS
 
@@ -36,10 +36,10 @@ I hear you calling
 
 @pytest.fixture
 def describe():
-    """A song's metadata: what style suggests for a genre and a mood, and whatever the test wants otherwise."""
+    """Return a function that makes a song's metadata: suggested for a genre and a mood, with the fields of the test."""
 
     def metadata(genre="pop", mood="hopeful", seed=1, *, lyrics=LYRICS, band=None, **fields):
-        found = suggest(genre, [mood], seed)
+        found = suggest_features(genre, [mood], seed)
         players = (
             [Instrument(name=name, role=INSTRUMENTS[name].role) for name in band] if band else list(found.instruments)
         )

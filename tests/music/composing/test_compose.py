@@ -101,24 +101,24 @@ def test_the_key_can_be_told_from_the_notes(describe):
         "major": [6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88],
         "minor": [6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17],
     }
-    told = total = 0
+    correct = total = 0
     for genre, seed in itertools.product(GENRES, range(6)):
         plan = compose(describe(genre, MOODS[seed * 3], seed), 20, seed)
-        heard = [0.0] * 12
+        pitch_classes = [0.0] * 12
         for part in plan.parts:
             if part.instrument.role != "drums":
                 for note in part.notes:
-                    heard[note.pitch % 12] += note.duration
-                    heard[(note.pitch + 7) % 12] += 0.35 * note.duration
+                    pitch_classes[note.pitch % 12] += note.duration
+                    pitch_classes[(note.pitch + 7) % 12] += 0.35 * note.duration
         fits = {
-            (key, mode): statistics.correlation(heard, [profile[(i - key) % 12] for i in range(12)])
+            (key, mode): statistics.correlation(pitch_classes, [profile[(i - key) % 12] for i in range(12)])
             for key in range(12)
             for mode, profile in profiles.items()
         }
         relative = ((plan.tonic + 9) % 12, "minor") if plan.mode == "major" else ((plan.tonic + 3) % 12, "major")
-        told += max(fits, key=fits.get) in ((plan.tonic, plan.mode), relative)
+        correct += max(fits, key=fits.get) in ((plan.tonic, plan.mode), relative)
         total += 1
-    assert told >= 0.97 * total
+    assert correct >= 0.97 * total
 
 
 def test_sections_differ_in_who_plays_how_much_and_how_loud(describe):
@@ -175,12 +175,12 @@ def test_a_second_lead_answers_and_doubles_the_tune(describe):
     assert not any(note.lyric for note in second)
     ends = {section.name: (section.bar * 4 - 0.2, (section.bar + section.bars) * 4 - 0.2) for section in plan.sections}
 
-    def heard(notes, name):
+    def in_section(notes, name):
         return [note for note in notes if ends[name][0] <= note.start < ends[name][1]]
 
-    assert len(heard(second, "chorus")) == len(heard(tune, "chorus"))
-    assert 0 < len(heard(second, "verse")) < 0.7 * len(heard(tune, "verse"))
-    for upper, lower in zip(heard(tune, "chorus"), heard(second, "chorus"), strict=True):
+    assert len(in_section(second, "chorus")) == len(in_section(tune, "chorus"))
+    assert 0 < len(in_section(second, "verse")) < 0.7 * len(in_section(tune, "verse"))
+    for upper, lower in zip(in_section(tune, "chorus"), in_section(second, "chorus"), strict=True):
         assert upper.start == pytest.approx(lower.start, abs=0.12)
         assert (upper.pitch - lower.pitch) % 12 in (3, 4, 5, 8, 9, 0)
 

@@ -17,7 +17,7 @@ def chords_of(genre="pop", *, key=C_MAJOR, seconds=60.0, seed=1):
     bar_seconds = style.beats_per_bar * 0.5
     form = lay_out((), bar_seconds, seconds)
     final = float(form.final_bar * style.beats_per_bar)
-    return form, harmonise(form, style, key, final=final, beats=seconds * 2, dice=random.Random(seed))
+    return form, harmonise(form, style, key, final=final, beats=seconds * 2, rng=random.Random(seed))
 
 
 @pytest.mark.parametrize("genre", GENRES)
@@ -45,11 +45,11 @@ def test_a_verse_opens_into_the_chorus_and_a_chorus_closes():
 
 def test_verse_and_chorus_have_different_progressions():
     form, chords = chords_of("rock")
-    heard = {
+    symbols = {
         section.kind: tuple(c.symbol for c in chords if section.bar * 4 <= c.start < (section.bar + 3) * 4)
         for section in form.sections
     }
-    assert heard["verse"] != heard["chorus"]
+    assert symbols["verse"] != symbols["chorus"]
 
 
 def test_seeds_choose_different_progressions():
@@ -59,9 +59,9 @@ def test_seeds_choose_different_progressions():
 def test_the_scale_bends_to_the_dominant_in_minor_and_to_blue_sevenths_in_major():
     _, chords = chords_of("classical", key=Key(9, minor=True))
     dominant = next(chord for chord in chords if chord.symbol == "E7")
-    assert scale_over(dominant, 9, minor=True) == {9, 11, 0, 2, 4, 5, 8}
+    assert scale_over(dominant, Key(9, minor=True)) == {9, 11, 0, 2, 4, 5, 8}
     _, chords = chords_of("blues")
-    assert scale_over(chords[0], 0, minor=False) == {0, 2, 4, 5, 7, 9, 10}
+    assert scale_over(chords[0], C_MAJOR) == {0, 2, 4, 5, 7, 9, 10}
 
 
 @pytest.mark.parametrize("genre", ["pop", "jazz", "classical", "waltz", "soul"])
