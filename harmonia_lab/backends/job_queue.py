@@ -6,15 +6,18 @@ Owns the worker thread. One job runs at a time: all songs of a lab share stage 1
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from harmonia_lab.backends.fair_queue import FairQueue
-from harmonia_lab.errors import ErrorCode, Refused
+from harmonia_lab.errors import ErrorCode, HarmoniaError, Refused
 from harmonia_lab.generation.handle import QueueLimits
 
 __all__ = ["JobQueue", "QueueItem"]
+
+_log = logging.getLogger(__name__)
 
 
 class QueueItem(Protocol):
@@ -28,8 +31,13 @@ class QueueItem(Protocol):
     def announce(self, position: int, eta_s: float) -> None:
         """Tell the job's listeners how many jobs come before it, and the seconds until it is done."""
 
-    def run(self) -> None:
-        """Do the work. Raises nothing."""
+    @property
+    def run(self) -> Callable[[], object]:
+        """Does the work. May raise the HarmoniaError that ended the job, which the job's listeners know already."""
+        ...
+
+    def fail(self, error: HarmoniaError) -> None:
+        """End the job, whose work raised something else: a defect."""
 
 
 T = TypeVar("T", bound=QueueItem)
@@ -106,7 +114,13 @@ class JobQueue(Generic[T]):
                 self._running = job
                 self._positions.pop(job, None)
                 self._changed.notify_all()
-            job.run()
+            try:
+                job.run()
+            except HarmoniaError as error:
+                _log.debug("%s", error)
+            except Exception as error:  # noqa: BLE001 - a defect in how one job ends must not stop the next one
+                _log.exception("A defect: a job did not end as it should.")
+                job.fail(HarmoniaError(f"A defect in Harmonia Lab: {type(error).__name__}: {error}"))
 
     def _announce(self) -> None:
         """Tell each waiting job when its position has changed."""

@@ -6,7 +6,6 @@ events out, `job_queue.py` says whose turn it is.
 
 from __future__ import annotations
 
-import logging
 import secrets
 import threading
 from collections.abc import Callable
@@ -30,8 +29,6 @@ from harmonia_lab.store.journal import Journal
 from harmonia_lab.store.run_log import RunLog
 
 __all__ = ["LocalBackend"]
-
-_log = logging.getLogger(__name__)
 
 
 class LocalBackend:
@@ -150,7 +147,8 @@ class LocalBackend:
         outcome = self._jobs[state.id].generation.outcome
         if isinstance(outcome, Song):
             return outcome
-        raise outcome or _defect("it ended without a song and without an error")
+        assert outcome is not None, "set before the event that ends the generation"
+        raise outcome
 
     def check_open(self) -> None:
         """Raise RuntimeError if the backend is closed."""
@@ -215,20 +213,12 @@ class _LocalJob:
     def announce(self, position: int, eta_s: float) -> None:
         self.log.queued(position, eta_s)
 
-    def run(self) -> None:
-        if self.handle.done:  # cancelled between its turn and now
-            return
-        try:
-            self.generation.run()
-        except HarmoniaError:
-            pass  # the handle has it from the event that ends the generation, which another thread may be emitting
-        except Exception as error:  # noqa: BLE001 - a defect in how one song ends must not stop the next song
-            _log.exception("A defect: generation %s did not end as it should.", self.handle.id)
-            self.handle.fail(_defect(f"{type(error).__name__}: {error}"))
+    @property
+    def run(self) -> Callable[[], Song]:
+        return self.generation.run
 
-
-def _defect(what: str) -> HarmoniaError:
-    return HarmoniaError(f"A defect in Harmonia Lab: {what}")
+    def fail(self, error: HarmoniaError) -> None:
+        self.handle.fail(error)
 
 
 def _draw_overview(path: Path, **picture: Any) -> None:

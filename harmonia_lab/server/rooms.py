@@ -66,7 +66,9 @@ class Rooms:
 class Access:
     """Who may use a generation: its owner and admins. For anybody else it does not exist."""
 
-    def __init__(self, state: Callable[[str], GenerationState | None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, state: Callable[[str], GenerationState | None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """state: returns a generation's state by id."""
         self._state, self._clock = state, clock
         self._reserved: dict[str, tuple[str, float]] = {}
