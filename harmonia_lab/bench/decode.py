@@ -31,7 +31,7 @@ from harmonia_lab.audio_engines.musicgen.memory import free_memory
 from harmonia_lab.audio_engines.musicgen.models import resolve_device
 from harmonia_lab.audio_engines.musicgen.random_checkpoint import make_checkpoint
 from harmonia_lab.audio_engines.musicgen.sampling import Sampling
-from harmonia_lab.bench.decode_loops import Audiocraft, Loop, Ours, Stopwatch, Transformers
+from harmonia_lab.bench.decode_loops import AudiocraftLoop, DecoderLoop, Loop, Stopwatch, TransformersLoop
 from harmonia_lab.bench.decode_preview import PreviewCost
 from harmonia_lab.bench.decode_quality import compare_logits, compare_tokens
 from harmonia_lab.bench.decode_table import table
@@ -131,7 +131,7 @@ def measure(
         "logits": {
             loop.name: compare_logits(musicgen, loop.decoder, TEXTS[:2], frames=40)
             for loop in loops
-            if isinstance(loop, Ours)
+            if isinstance(loop, DecoderLoop)
         },
     }
 
@@ -168,14 +168,14 @@ def _checkpoint(name: str, *, given: bool) -> Iterator[Path]:
 
 def _loops(musicgen: Any) -> list[Loop]:
     lm = musicgen.lm
-    loops: list[Loop] = [Audiocraft(musicgen)]
+    loops: list[Loop] = [AudiocraftLoop(musicgen)]
     if len(lm.fuser.fuse2cond["cross"]) > 0:  # transformers has the melody models in another class
-        loops.append(Transformers(musicgen))
-    loops.append(Ours("fast", musicgen, Decoder(lm, "fast")))
+        loops.append(TransformersLoop(musicgen))
+    loops.append(DecoderLoop("fast", musicgen, Decoder(lm, "fast")))
     if musicgen.device.type == "cpu":
         # What a checkpoint gets whose weights are no float16 numbers.
-        loops.append(Ours("fast, float32 weights", musicgen, Decoder(lm, "fast", packing="onednn")))
-        loops.append(Ours("int8", musicgen, Decoder(lm, "int8")))
+        loops.append(DecoderLoop("fast, float32 weights", musicgen, Decoder(lm, "fast", packing="onednn")))
+        loops.append(DecoderLoop("int8", musicgen, Decoder(lm, "int8")))
     return loops
 
 
@@ -187,7 +187,7 @@ def _tokens(musicgen: Any, loops: list[Loop]) -> list[dict[str, Any]]:
     greedy, drawn, nucleus = Sampling(use_sampling=False), Sampling(), Sampling(top_p=0.9)
     alone: dict[str, Any] = {"frames": WINDOW}
     beyond = {"frames": PIECE, "prompt_frames": WINDOW // 5, "window": WINDOW}
-    exact = [loop for loop in loops if isinstance(loop, Ours) and loop.name != "int8"]
+    exact = [loop for loop in loops if isinstance(loop, DecoderLoop) and loop.name != "int8"]
     return [
         {"loop": loop.name}
         | compare_tokens(musicgen, loop.decoder, TEXTS[:rows], sampling=sampling, **piece)

@@ -33,9 +33,9 @@ def run(bench: Bench) -> None:
 def _profile(bench: Bench, size: str, musicgen: Any, position: int) -> None:
     from harmonia_lab.audio_engines.musicgen.decoder import Decoder  # noqa: PLC0415
     from harmonia_lab.bench.decode import bandwidth, cache_read, prompts  # noqa: PLC0415
-    from harmonia_lab.bench.decode_loops import Ours  # noqa: PLC0415
+    from harmonia_lab.bench.decode_loops import DecoderLoop  # noqa: PLC0415
 
-    loop = Ours("ours", musicgen, Decoder(musicgen.lm, "fast"))
+    loop = DecoderLoop("ours", musicgen, Decoder(musicgen.lm, "fast"))
     steps = STEPS if bench.on_gpu else 4
     skip = SKIP if bench.on_gpu else 1
     activity = ProfilerActivity.CUDA if bench.on_gpu else ProfilerActivity.CPU

@@ -134,14 +134,14 @@ def _steps(bench: Bench, name: str) -> int:
 
 def _loops(bench: Bench, musicgen: Any) -> list[Loop]:
     from harmonia_lab.audio_engines.musicgen.decoder import Decoder  # noqa: PLC0415
-    from harmonia_lab.bench.decode_loops import Audiocraft, Ours, Transformers  # noqa: PLC0415
+    from harmonia_lab.bench.decode_loops import AudiocraftLoop, DecoderLoop, TransformersLoop  # noqa: PLC0415
 
     lm = musicgen.lm
-    loops: list[Loop] = [Ours(OURS, musicgen, Decoder(lm, "fast")), Audiocraft(musicgen)]
+    loops: list[Loop] = [DecoderLoop(OURS, musicgen, Decoder(lm, "fast")), AudiocraftLoop(musicgen)]
     if bench.on_gpu:
-        loops.append(Ours(EAGER, musicgen, Decoder(lm, "fast", graphs=False)))
+        loops.append(DecoderLoop(EAGER, musicgen, Decoder(lm, "fast", graphs=False)))
     try:
-        loops.append(Transformers(musicgen))
+        loops.append(TransformersLoop(musicgen))
     except Exception as error:  # noqa: BLE001 - a peer that can't be built costs its own rows only
         bench.unreached("transformers", f"{type(error).__name__}: {error}")
     return loops

@@ -71,7 +71,7 @@ class LoadedModel:
 
     def cache_bytes(self, prompts: int, frames: int) -> int:
         """What the decode loop remembers for so many prompts (each with its null prompt) over so many frames."""
-        from harmonia_lab.audio_engines.musicgen.gpu_step import room  # noqa: PLC0415
+        from harmonia_lab.audio_engines.musicgen.cuda_graph_step import round_up  # noqa: PLC0415
         from harmonia_lab.audio_engines.musicgen.kv_cache import cache_bytes  # noqa: PLC0415
         from harmonia_lab.audio_engines.musicgen.lm_weights import compute_dtype  # noqa: PLC0415
 
@@ -80,7 +80,7 @@ class LoadedModel:
         if self.melody_conditioner is not None:
             positions += self.melody_conditioner.chroma_len
         if self.device.type == "cuda":
-            positions = room(positions)
+            positions = round_up(positions)
         layers = len(lm.transformer.layers)
         return cache_bytes(layers=layers, rows=2 * prompts, width=lm.dim, positions=positions, dtype=compute_dtype(lm))
 
@@ -278,7 +278,7 @@ def _load(choice: Choice, report: Callable[[str], None]) -> LoadedModel:
     musicgen = MusicGen.get_pretrained(choice.checkpoint.source, device=str(device))
     set_precision(musicgen, dtype)
     report("preparing the decoder")
-    decoder = Decoder(musicgen.lm, choice.decoder)  # type: ignore[arg-type]  # it checks the mode itself
+    decoder = Decoder(musicgen.lm, choice.decoder)
     digest = choice.checkpoint.digest()
     return LoadedModel(choice, musicgen, decoder, device, dtype, digest, time.perf_counter() - started)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from harmonia_lab.errors import InvalidRequest
 
-__all__ = ["fold", "read_recording"]
+__all__ = ["convert_channels", "read_recording"]
 
 SILENCE = 1e-4
 """Full scale is 1; −80 dBFS, below the noise of an 8-bit file's least step."""
@@ -58,7 +58,7 @@ def read_recording(
     return np.ascontiguousarray(samples.T), rate
 
 
-def fold(audio: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
+def convert_channels(audio: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
     """[any, samples] → [channels, samples], 1 or 2 channels.
 
     Six channels are taken for 5.1 in the usual order and mixed down as ITU-R BS.775 has it (centre and surrounds at

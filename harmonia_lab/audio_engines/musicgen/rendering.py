@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from harmonia_lab.audio_engines.musicgen.memory import Effort, available_bytes, out_of_memory
 from harmonia_lab.audio_engines.musicgen.models import LoadedModel
 from harmonia_lab.audio_engines.musicgen.plan_chroma import plan_chroma
-from harmonia_lab.audio_engines.musicgen.recordings import fold, read_recording
+from harmonia_lab.audio_engines.musicgen.recordings import convert_channels, read_recording
 from harmonia_lab.audio_engines.musicgen.settings import Settings
 from harmonia_lab.engines.base import AudioProgress, CancelToken, Preview, Stem
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
@@ -272,7 +272,7 @@ class Rendering:
         seconds = min(CONTINUED_S, window / model.frame_rate / 2)
         audio, rate = read_recording(path, field="continue_from", last_s=seconds)
         channels = int(model.musicgen.audio_channels)
-        wav = torch.from_numpy(fold(audio, channels))[None].to(model.device)
+        wav = torch.from_numpy(convert_channels(audio, channels))[None].to(model.device)
         with torch.inference_mode():
             codes, _ = model.musicgen.compression_model.encode(convert_audio(wav, rate, model.sample_rate, channels))
         codes = codes[..., : round(seconds * model.frame_rate)].clone()
@@ -289,7 +289,7 @@ class Rendering:
     def _require_memory(self, model: LoadedModel, prompts: int, frames: int) -> None:
         # Asked before anything is allocated: a system that promises more memory than it has kills instead of refusing.
         needed = model.cache_bytes(prompts, frames)
-        available = available_bytes(model.device) + model.decoder.held_bytes
+        available = available_bytes(model.device) + model.decoder.cached_bytes
         if needed > available:
             raise out_of_memory(
                 f"{prompts} prompts at once need {needed / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB are free.",
@@ -336,7 +336,7 @@ def _recorded_chroma(path: Path, conditioner: Any) -> NDArray[np.float32]:
 
     audio, rate = read_recording(path, field="melody")
     with torch.inference_mode():
-        wav = convert_audio(torch.from_numpy(fold(audio, 1))[None], rate, conditioner.sample_rate, 1)
+        wav = convert_audio(torch.from_numpy(convert_channels(audio, 1))[None], rate, conditioner.sample_rate, 1)
         chroma = conditioner.chroma(wav.to(conditioner.chroma.fbanks.device))[0]
     recorded: NDArray[np.float32] = chroma.float().cpu().numpy()
     return recorded
