@@ -1,8 +1,8 @@
-"""Compares the decode loops' tokens with audiocraft's, and measures what a precision costs, for `harmonia bench decode`.
+"""Compares the tokens of `harmonia bench decode`'s loops with audiocraft's, and measures the cost of a precision.
 
 Owns the comparison. A different token is accepted only if audiocraft's own logits were nearer than 1e-5 to it
-(`decode_margin.py`): there, the order of a sum decides. Later tokens of the same row depend on the different one and are
-not compared.
+(`decode_margin.py`): there, the order of a sum decides. Later tokens of the same row depend on that token, and are not
+compared.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ def compare_tokens(
     """Compare our loop with audiocraft's `MusicGen._generate_tokens`, from the same random stream.
 
     frames: of the piece, the prompt's included. window: frames of the model's window; None is the model's own (30 s). A
-    longer piece is made in windows, each 3/5 of a window after the last. A shorter window exercises the same code, which
-    depends on nothing but its length. theirs: the result of `reference_tokens` for the same piece, if there is one.
+    longer piece is made in windows, each 3/5 of a window after the last. A shorter window exercises the same code,
+    which depends on nothing but its length. theirs: the result of `reference_tokens` for the same piece, if there is
+    one.
 
     In the result, differences: for each row, those at the first step that has one, with their margins. same: there is
     no difference, or all are within ALLOWED_MARGIN.
@@ -126,7 +127,7 @@ def compare_logits(musicgen: Any, decoder: Decoder, texts: list[str], *, frames:
 
 
 def reference_logits(musicgen: Any, codes: Tensor, attributes: list[Any]) -> Tensor:
-    """Return the guided logits of audiocraft's own model for a given sequence, in one pass: float32 [S - 1, B, K, card].
+    """Return the guided logits of audiocraft's own model for a given sequence: float32 [S - 1, B, K, card].
 
     codes: [B, K, T]. attributes: audiocraft's conditions, one per row.
     """
