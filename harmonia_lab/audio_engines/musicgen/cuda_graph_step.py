@@ -24,7 +24,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ from harmonia_lab.audio_engines.musicgen.forward_pass import Sequencer, layer_ca
 from harmonia_lab.audio_engines.musicgen.kernel_plans import Partial
 from harmonia_lab.audio_engines.musicgen.kv_cache import KVCache
 from harmonia_lab.audio_engines.musicgen.lm_weights import Layer, Weights
-from harmonia_lab.audio_engines.musicgen.sampling import Generators, Noise, Sampling
+from harmonia_lab.audio_engines.musicgen.sampling import Generators, Noise, Sampling, generator_list
 
 __all__ = ["CudaGraphStep", "StepShape", "best_kernels", "round_up"]
 
@@ -96,7 +96,7 @@ class CudaGraphStep:
         self._x = torch.zeros(sum(shape.passes), weights.dim, device=device)
         self._logits = torch.zeros(prompts, weights.codebooks, weights.card, device=device)
         # The passes' rows are consecutive rows of x, since guidance reads all of them at once.
-        self.passes = [_PassBuffers.allocate(weights, shape, x) for x in self._x.split(shape.passes)]
+        self.passes = [_PassBuffers.allocate(weights, shape, x) for x in self._x.split_with_sizes(shape.passes)]
         self._generators = [torch.Generator(device) for _ in range(shape.generators)]
         self._noise = None
         if not shape.sampling.greedy:
@@ -224,9 +224,7 @@ class CudaGraphStep:
     @contextmanager
     def _drawing_from(self, generators: Generators) -> Iterator[None]:
         """Continue the caller's random streams in the graph's generators, and afterwards in the caller's again."""
-        given: list[Any] = [] if generators is None else [generators]
-        if isinstance(generators, (list, tuple)):
-            given = list(generators)
+        given = generator_list(generators)
         for ours, theirs in zip(self._generators, given, strict=True):
             ours.set_state(theirs.get_state())
         try:
@@ -263,15 +261,19 @@ class _PassBuffers(NamedTuple):
         def zeros(*size: int) -> Tensor:
             return torch.zeros(size, dtype=weights.dtype, device=device)
 
+        prefix_length, text_length, zero = (torch.zeros(1, dtype=torch.long, device=device) for _ in range(3))
         return cls(
-            x,
-            *(zeros(rows, weights.dim) for _ in range(2)),
-            zeros(rows, len(weights.layers[0].dense_up)),
-            layer_caches(weights, rows, shape.positions),
-            [zeros(rows, 2, heads, shape.text, width) if shape.text else None for _ in weights.layers],
-            *(torch.zeros(1, dtype=torch.long, device=device) for _ in range(3)),
-            Partial.allocate(rows, heads, _splits(rows * heads, device), width, device),
-            Partial.allocate(rows, heads, 1, width, device),
+            x=x,
+            query=zeros(rows, weights.dim),
+            attended=zeros(rows, weights.dim),
+            hidden=zeros(rows, len(weights.layers[0].dense_up)),
+            caches=layer_caches(weights, rows, shape.positions),
+            text=[zeros(rows, 2, heads, shape.text, width) if shape.text else None for _ in weights.layers],
+            prefix_length=prefix_length,
+            text_length=text_length,
+            zero=zero,
+            partial=Partial.allocate(rows, heads, _splits(rows * heads, device), width, device),
+            text_partial=Partial.allocate(rows, heads, 1, width, device),
         )
 
     def run_layer(self, kernels: ModuleType, number: int, layer: Layer, step: Tensor) -> None:

@@ -22,7 +22,7 @@ from harmonia_lab.audio_engines.musicgen.forward_pass import ForwardPass, Sequen
 from harmonia_lab.audio_engines.musicgen.lm_weights import Weights, compute_dtype, unknown_layout
 from harmonia_lab.audio_engines.musicgen.memory import is_out_of_memory
 from harmonia_lab.audio_engines.musicgen.packed_weights import Packing
-from harmonia_lab.audio_engines.musicgen.sampling import Generators, Sampling
+from harmonia_lab.audio_engines.musicgen.sampling import Generators, Sampling, generator_list
 from harmonia_lab.audio_engines.musicgen.settings import DECODERS
 from harmonia_lab.audio_engines.musicgen.step_cache import StepCache
 from harmonia_lab.errors import InvalidRequest
@@ -217,7 +217,7 @@ class Decoder:
             text=round_up(max(part.text_length for part in conditions), TEXT_MULTIPLE),
             coef=self._coef(task),
             sampling=task.sampling,
-            generators=_count(task.generators),
+            generators=len(generator_list(task.generators)),
         )
 
     def _sequencer(
@@ -289,8 +289,7 @@ class Decoder:
         def no_codes(start: int, stop: int) -> Tensor:
             raise NotImplementedError(f"audiocraft's loop doesn't expose the codes of {start} to {stop} before its end")
 
-        generator = task.generators[0] if isinstance(task.generators, Sequence) else task.generators
-        with _as_global_generator(generator):
+        with _as_global_generator(next(iter(generator_list(task.generators)), None)):
             codes: Tensor = self.lm.generate(
                 task.prompt,
                 task.conditions,
@@ -330,12 +329,6 @@ class _Conditions(NamedTuple):
     @property
     def text_length(self) -> int:
         return self.text.shape[1] if self.text is not None else 0
-
-
-def _count(generators: Generators) -> int:
-    if generators is None:
-        return 0
-    return len(generators) if isinstance(generators, Sequence) else 1
 
 
 def _autocast(lm: Any) -> torch.autocast:

@@ -19,11 +19,18 @@ from torch import Tensor
 
 from harmonia_lab.errors import InvalidRequest
 
-__all__ = ["Generators", "Noise", "Sampling", "sample_tokens"]
+__all__ = ["Generators", "Noise", "Sampling", "generator_list", "sample_tokens"]
 
 Generators = Sequence[torch.Generator] | torch.Generator | None
 """A sequence: one generator per row, so that rows are independent. One generator, or None (torch's global one): a
 single stream for all rows, as audiocraft draws."""
+
+
+def generator_list(generators: Generators) -> list[torch.Generator]:
+    """Return the caller's generators as a list; an empty one for torch's global generator."""
+    if generators is None:
+        return []
+    return list(generators) if isinstance(generators, Sequence) else [generators]
 
 
 @dataclass(frozen=True)
@@ -44,16 +51,13 @@ class Sampling:
 
     def check(self, card: int) -> None:
         """Raise InvalidRequest if a parameter is out of range for a vocabulary of `card` tokens."""
-        if not 0 <= self.top_k <= card:
-            raise InvalidRequest(
-                f"top_k {self.top_k} is out of range for this model.",
-                hint=f"Choose 0 to {card}.",
-                details={"fields": ["top_k"]},
-            )
-        if not 0 <= self.top_p <= 1:
-            raise InvalidRequest(
-                f"top_p {self.top_p} is out of range.", hint="Choose 0 to 1.", details={"fields": ["top_p"]}
-            )
+        for name, value, most in (("top_k", self.top_k, card), ("top_p", self.top_p, 1)):
+            if not 0 <= value <= most:
+                raise InvalidRequest(
+                    f"{name} {value} is out of range for this model.",
+                    hint=f"Choose 0 to {most}.",
+                    details={"fields": [name]},
+                )
 
 
 class Noise:
