@@ -98,8 +98,8 @@ def norm_project_cache(
     grid, sizes, tiling = _tiling(weight, whole=True)
     if width % tiling["ROWS"]:
         raise ValueError(f"A tile of {tiling['ROWS']} rows spans heads of width {width}.")
-    places = (query, keys_values, step, prefix_length, positions)
-    arguments = (x, norm.weight, norm.bias, norm.eps, weight, *places, *sizes)
+    targets = (query, keys_values, step, prefix_length, positions)
+    arguments = (x, norm.weight, norm.bias, norm.eps, weight, *targets, *sizes)
     norm_project_cache_kernel[grid](*arguments, R=rows, K=dim, D=width, **tiling)
 
 
