@@ -1,4 +1,4 @@
-"""A quarter of an hour on a GPU: what a bare machine lacks, what is measured there, and the table made of it.
+"""The GPU benchmark: packages for a machine without an index, the measurements, and the tables.
 
-`python -m benchmarks.gpu` runs it, from the repository's root.
+Run it from the repository's root: `python -m benchmarks.gpu`.
 """

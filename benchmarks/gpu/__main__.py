@@ -1,8 +1,8 @@
 """`python -m benchmarks.gpu prepare | measure | report | rehearse`.
 
 Owns the table of subcommands. Each names a module with `configure(parser)`, which adds its options, and
-`run(options)`, which returns the exit status: 0 done, 1 failed. A module is imported only when its command is given,
-so that `measure` starts on a machine that has no pip, and `--help` on one that has nothing.
+`run(options)`, which returns the exit status: 0 done, 1 failed. A module is imported only for its own command, so that
+`measure` starts on a machine without pip, and `--help` on one without any package.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ COMMANDS = {
     "prepare": ("benchmarks.gpu.prepare", "collect what a bare machine lacks (needs a package index)"),
     "measure": ("benchmarks.gpu.measure", "measure on this machine's GPU"),
     "report": ("benchmarks.gpu.report", "make the table from the rows"),
-    "rehearse": ("benchmarks.gpu.rehearsal", "go the whole way on the CPU, as a bare machine would"),
+    "rehearse": ("benchmarks.gpu.rehearsal", "run all steps on the CPU, with the packages of a bare machine"),
 }
 
 
@@ -39,5 +39,5 @@ def main(given: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that an outer time limit ends what was started, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that an outer time limit also ends the child processes
     sys.exit(main(sys.argv[1:]))

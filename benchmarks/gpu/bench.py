@@ -1,6 +1,6 @@
-"""What every part of the measurement works with: the device, the models, the clock, and where rows go.
+"""What every part of the measurement uses: the device, the models, the time limit, and the file of rows.
 
-Owns nothing that is measured.
+Owns no measurement: these are in `parts/`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TINY = {"small": "tiny", "medium": "tiny", "large": "tiny", "melody": "tiny-melo
 
 @dataclass
 class Bench:
-    """One part's surroundings. limit_s: what it may take. out: the folder of all results. scratch: thrown away."""
+    """The context of one part. limit_s: its time limit. out: the folder of all results. scratch: a temporary folder."""
 
     part: str
     device: torch.device
@@ -42,11 +42,11 @@ class Bench:
 
     @property
     def half(self) -> str:
-        """The precision of the figures. A CPU computes in float32."""
+        """The precision of the measurements: float16; on a CPU, float32."""
         return "float16" if self.on_gpu else "float32"
 
     def left(self) -> float:
-        """Seconds of the limit that are left."""
+        """Return the seconds of the limit that are left."""
         return self.limit_s - (time.perf_counter() - self._began)
 
     def row(self, kind: str, **fields: Any) -> None:
@@ -57,14 +57,14 @@ class Bench:
         self.row("unreached", what=what, why=why)
 
     def time_for(self, what: str, seconds: float) -> bool:
-        """Whether `seconds` are left; where they aren't, a row says that `what` was not reached."""
+        """Return whether `seconds` are left. If not, write a row that `what` was not reached."""
         enough = self.left() > seconds
         if not enough:
             self.unreached(what, f"{self.left():.0f} s were left, about {seconds:.0f} s are needed")
         return enough
 
     def build(self, size: str, dtype: str) -> Any:
-        """Audiocraft's MusicGen with random weights of that size; of the tiny one in a rehearsal."""
+        """Return audiocraft's MusicGen with random weights of that size; of the tiny size in a rehearsal."""
         from harmonia_lab.audio_engines.musicgen.models import set_precision  # noqa: PLC0415
         from harmonia_lab.audio_engines.musicgen.random_checkpoint import build_model  # noqa: PLC0415
 
@@ -84,7 +84,7 @@ class Bench:
 
 
 def four_instruments() -> Any:
-    """Metadata of a song, so that stage 1 has nothing to do."""
+    """Return a song's metadata, so that stage 1 is skipped."""
     from harmonia_lab.protocol.models import SongMetadata  # noqa: PLC0415
 
     return SongMetadata(

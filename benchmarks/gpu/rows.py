@@ -1,7 +1,6 @@
-"""What a measurement leaves behind: one JSON object a line, checked as it is written.
+"""The results of a measurement: one JSON object a line, checked when it is written.
 
-Owns the kinds of rows and their fields. Who measures what is in `parts/`; what a table makes of the rows is
-`report.py`'s.
+Owns the kinds of rows and their fields. The measurements are in `parts/`, the tables in `report.py`.
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ Number = (int, float)
 _SPREAD = dict
 
 KINDS: dict[str, dict[str, type | tuple[type, ...]]] = {
-    # how a part ended: done, failed, timeout or stopped; why: the last line of its error
+    # status: done, failed, timeout or stopped. why: the last line of the error
     "part": {"status": str, "seconds": Number, "limit_s": Number, "why": str},
-    # what this run could not reach, and why: a rehearsal on a CPU replays no graph
+    # a measurement that this run could not make, such as replayed graphs in a rehearsal on a CPU
     "unreached": {"what": str, "why": str},
     "machine": {"device": str, "driver": (str, type(None)), "versions": dict, "host": dict, "clocks": dict},
     "missing": {"problems": list},
-    # what the device can do at most: GB/s (1e9 bytes), launches a second
+    # limits of the device: GB/s (1e9 bytes), launches a second
     "ceiling": {"name": str, "unit": str, "value": dict},
     "tokens": {
         "model": str, "dtype": str, "loop": str, "rows": int, "frames": int, "sampling": str,
         "tokens": int, "equal": bool, "same": bool, "differences": list,
     },
-    # float16 rounds: how many rows agree to the end with audiocraft's own at another batch size
+    # float16: the number of rows whose tokens agree to the end, between two loops or two batch sizes
     "agreement": {
         "model": str, "dtype": str, "pair": str, "sampling": str, "rows": int, "equal_rows": int,
         "first_difference": list, "margins": list, "logit_error": Number,
@@ -57,18 +56,18 @@ KINDS: dict[str, dict[str, type | tuple[type, ...]]] = {
 }  # fmt: skip
 """Kind → its fields and their types. Each row also has `part`, `kind` and `at` (seconds since the part began).
 
-A spread is {"median", "min", "max"}; bytes are bytes; n is how often it was measured.
+A spread is {"median", "min", "max"}. heard_ms: from the cancel to the end of `render`. n: the number of measurements.
 """
 
 
 class Rows:
-    """Appends to a file, and flushes each row: what was measured before a part died stays."""
+    """A file of rows. Each row is written at once, so that the rows of a part that dies are kept."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def write(self, part: str, kind: str, at: float, **fields: Any) -> dict[str, Any]:
-        """Append a row and return it. Raises ValueError where a field is missing, unknown or of another type."""
+        """Append a row and return it. Raise ValueError if a field is missing, unknown or of another type."""
         row = {"part": part, "kind": kind, "at": round(at, 3), **fields}
         found = problems_of(row)
         if found:
@@ -77,13 +76,13 @@ class Rows:
             file.seek(0, os.SEEK_END)
             if file.tell():
                 file.seek(-1, os.SEEK_END)
-                whole = file.read(1) == b"\n"  # or a process died while it wrote
+                whole = file.read(1) == b"\n"  # False if a process died while it wrote
                 file.write(b"" if whole else b"\n")
             file.write(json.dumps(row).encode() + b"\n")
         return row
 
     def read(self) -> list[dict[str, Any]]:
-        """All rows; a line that was cut off is left out."""
+        """Return all rows, without lines that are incomplete."""
         rows = []
         for line in self._path.read_text(errors="replace").splitlines() if self._path.exists() else []:
             with suppress(ValueError):
@@ -94,7 +93,7 @@ class Rows:
 
 
 def problems_of(row: dict[str, Any]) -> list[str]:
-    """What is wrong with a row, in words; empty where nothing is."""
+    """Return what is wrong with a row, in words."""
     kind = row.get("kind")
     if kind not in KINDS:
         return [f"there is no kind {kind!r}"]

@@ -1,6 +1,6 @@
-"""The second process of the memory part: prints the whole device's use 50 times a second, until its input ends.
+"""The second process of the memory part: prints the whole device's memory use 50 times a second, until its input ends.
 
-Owns nothing else; so it holds no CUDA context of its own. Each line: seconds of the monotonic clock, bytes.
+Owns that output only, so that the process has no CUDA context. Each line: seconds of the monotonic clock, bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Benchmarks: what the machine can do, measured the same way everywhere. One module per subject."""
+"""The benchmarks of `harmonia bench WHAT`. One module per subject, with a function `run`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """`harmonia bench WHAT`. Raises InvalidRequest, also for a file that has no folder: before minutes of measuring."""
+    """Run the benchmark and return the exit status. Raise InvalidRequest, also if --json names no existing folder."""
     if options.json and not Path(options.json).absolute().parent.is_dir():
         raise InvalidRequest(f"--json {options.json}: there is no folder {Path(options.json).absolute().parent}.")
-    # A subject brings its engines, so it loads when it is chosen.
+    # Imported here, since each subject imports its own engines.
     subject: Callable[[argparse.Namespace], int] = importlib.import_module(f"harmonia_lab.bench.{options.what}").run
     return subject(options)

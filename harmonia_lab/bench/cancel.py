@@ -1,8 +1,8 @@
 """`harmonia bench cancel`: how long a cancel takes, from a client's command to `generation-cancelled`.
 
-Owns the method: for each stage a first song tells how long the stage is; then songs are cancelled at moments drawn
-evenly from it, over a real socket. Client and server share the process here, so the figures hold both. What the
-cancelled songs leave (memory, child processes) is counted after.
+Owns the method. A first song shows how long each stage takes. Then songs are cancelled over a real socket, at moments
+drawn uniformly from a stage. Client and server share the process, so the figures include both. Memory and child
+processes that the cancelled songs leave are counted afterwards.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from harmonia_lab.bench.pipeline import STORY
 from harmonia_lab.bench.report import check_range, publish
 from harmonia_lab.client import Client
 from harmonia_lab.engines.probes import host
@@ -28,7 +29,6 @@ from harmonia_lab.server.settings import RateLimits, ServerSettings
 
 __all__ = ["measure", "run"]
 
-STORY = "Two friends row out at night to see the comet, and one of them tells the other that she is leaving."
 STAGES = ("metadata", "audio")
 
 
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measure(*, runs: int, seconds: float) -> dict[str, Any]:
-    """Cancels `runs` songs of `seconds` s in each stage. Returns milliseconds by stage, and what was left."""
+    """Cancel `runs` songs of `seconds` s in each stage. Return milliseconds by stage, and what the songs left."""
     with (
         tempfile.TemporaryDirectory(prefix="harmonia-bench-") as scratch,
         Lab(metadata="embedded", audio="sketch", songs=Path(scratch) / "songs", home=scratch) as lab,
@@ -70,7 +70,7 @@ async def _measure(url: str, token: str, lab: Lab, runs: int, seconds: float) ->
         figures = {}
         for stage in STAGES:
             moments = random.Random(0)  # noqa: S311 - not a secret
-            before = _standing()
+            before = _footprint()
             latencies, too_late = [], 0
             for number in range(runs):
                 latency = await _cancel(client, moments.uniform(0, lasted[stage]), seed=number, **asked[stage])
@@ -79,7 +79,7 @@ async def _measure(url: str, token: str, lab: Lab, runs: int, seconds: float) ->
                 else:
                     latencies.append(latency)
                 print(f"{stage}: {number + 1} of {runs}", file=sys.stderr)
-            after = _standing()
+            after = _footprint()
             latencies.sort()
             figures[stage] = {
                 "n": len(latencies),
@@ -93,13 +93,13 @@ async def _measure(url: str, token: str, lab: Lab, runs: int, seconds: float) ->
 
 
 async def _cancel(client: Client, after_s: float, **request: Any) -> float | None:
-    """Milliseconds from the command to the event; None where the song was done before."""
+    """Return milliseconds from the command to the event; None if the song was done before the command."""
     events = client.events()
     story = request.pop("narrative", "")
     ack = await client.start(story, **request)
     await asyncio.sleep(after_s)
     asked = time.perf_counter()
-    asking = asyncio.create_task(client.cancel(ack.generation_id))
+    cancelling = asyncio.create_task(client.cancel(ack.generation_id))
     async for event in events:
         if (
             isinstance(event, GenerationCancelled | AudioGenerationComplete)
@@ -108,20 +108,20 @@ async def _cancel(client: Client, after_s: float, **request: Any) -> float | Non
             latency = (time.perf_counter() - asked) * 1000
             break
     events.close()
-    await asyncio.wait([asking])
-    asking.exception()  # a song that was done before can't be cancelled
+    await asyncio.wait([cancelling])
+    cancelling.exception()  # retrieved, since the server refuses to cancel a song that is done
     return latency if isinstance(event, GenerationCancelled) else None
 
 
-def _standing() -> tuple[float, int]:
-    """Memory (MiB, resident) of this process and its children, and how many those are."""
+def _footprint() -> tuple[float, int]:
+    """Return the resident memory (MiB) of this process and its children, and the number of children."""
     this = psutil.Process()
     children = this.children(recursive=True)
     return round(sum(process.memory_info().rss for process in [this, *children]) / 2**20, 1), len(children)
 
 
 def _quantile(values: list[float], share: float) -> float | None:
-    """The smallest value that `share` of all do not exceed."""
+    """Return the smallest value that `share` of the sorted values do not exceed; None without values."""
     return round(values[max(0, -(-len(values) * round(share * 100) // 100) - 1)], 1) if values else None
 
 

@@ -1,11 +1,11 @@
-"""`harmonia bench decode`: MusicGen's decode loops side by side: audiocraft's, transformers', ours.
+"""`harmonia bench decode`: compares MusicGen's decode loops: audiocraft's, transformers', ours.
 
-Owns the method. Rounds in which every loop takes some steps in turn, so that a busy moment hits all of them; a round's
-figure is the median of its steps, the table's the median over the rounds, with their range; ratios are taken within a
-round. Beside each loop stands its floor: the bytes that a step must read (weights as this loop holds them, keys and
-values) over the memory bandwidth measured in the same rounds. Runs on a CPU and, unchanged, on a GPU.
+Owns the method. In each round every loop runs some steps in turn, so that a busy moment affects all of them. A round's
+figure is the median of its steps; the table shows the median over the rounds, and their range; ratios are taken within
+a round. Each loop is compared with its floor: the bytes that a step must read (the weights as this loop stores them,
+keys and values) over the memory bandwidth measured in the same rounds. Runs on a CPU and, unchanged, on a GPU.
 
-The loops are in `decode_loops.py`, the comparison of tokens in `decode_quality.py`, what a preview costs in
+The loops are in `decode_loops.py`, the comparison of tokens in `decode_quality.py`, the cost of a preview in
 `decode_preview.py`, the table in `decode_table.py`.
 """
 
@@ -31,7 +31,7 @@ from harmonia_lab.audio_engines.musicgen.memory import free_memory
 from harmonia_lab.audio_engines.musicgen.models import resolve_device
 from harmonia_lab.audio_engines.musicgen.random_checkpoint import make_checkpoint
 from harmonia_lab.audio_engines.musicgen.sampling import Sampling
-from harmonia_lab.bench.decode_loops import Audiocraft, Loop, Ours, Stopwatch, Transformers
+from harmonia_lab.bench.decode_loops import AudiocraftLoop, DecoderLoop, Loop, Stopwatch, TransformersLoop
 from harmonia_lab.bench.decode_preview import PreviewCost
 from harmonia_lab.bench.decode_quality import compare_logits, compare_tokens
 from harmonia_lab.bench.decode_table import table
@@ -48,13 +48,13 @@ _Case = tuple[str, int, int]
 
 TEXTS = ["a calm piano melody over rain", "epic strings and brass", "lofi hip hop drums", "solo violin lament"]
 MOST_PROMPTS = 16
-"""At once; beyond the texts there are, they are repeated."""
+"""Largest batch. TEXTS are repeated for more prompts than there are."""
 
 WARM_UP = 4
-"""Steps of each run that don't count."""
+"""Steps at the start of each run that don't count."""
 
 WINDOW, PIECE = 30, 50
-"""Frames. The comparison of tokens goes on beyond a window of 0.6 s, as the loops do beyond one of 30 s."""
+"""Frames of a window and of a piece for the comparison of tokens: like the 30 s of a real window and a longer song."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -89,10 +89,10 @@ def run(options: argparse.Namespace) -> int:
 def measure(
     musicgen: Any, *, rounds: int, positions: list[int], batches: list[int], steps: int | None = None
 ) -> dict[str, Any]:
-    """One run of each loop that does not count, then `rounds`. steps: that count in a run; by default 12, on a GPU 192.
+    """Measure `rounds` rounds, after one that doesn't count. steps: counted in a run; by default 12, on a GPU 192.
 
-    positions: frames that each run starts from. batches: prompts at once, 1 to 16. Plain JSON values: milliseconds,
-    bytes, GB (1e9 bytes) per second; each spread is a median with the least and the largest.
+    positions: frames that each run starts from. batches: prompts at once, 1 to 16. Return plain JSON values:
+    milliseconds, bytes, GB (1e9 bytes) per second; each spread is {"median", "min", "max"}.
     """
     lm, device = musicgen.lm, musicgen.device
     steps = steps or (192 if device.type == "cuda" else 12)
@@ -131,7 +131,7 @@ def measure(
         "logits": {
             loop.name: compare_logits(musicgen, loop.decoder, TEXTS[:2], frames=40)
             for loop in loops
-            if isinstance(loop, Ours)
+            if isinstance(loop, DecoderLoop)
         },
     }
 
@@ -139,7 +139,7 @@ def measure(
 def _figures(
     times: dict[_Case, list[float]], case: _Case, bytes_read: int, reads: list[float], frame_rate: float
 ) -> dict[str, Any]:
-    """Of one loop at one position. Against its floor and its peers it is held round by round."""
+    """Return the figures of one case. Ratios to the floor and to other loops are taken round by round."""
     medians = times[case]
     step_s = statistics.median(medians)
     floors = [bytes_read / read for read in reads]
@@ -157,7 +157,7 @@ def _figures(
 
 @contextmanager
 def _checkpoint(name: str, *, given: bool) -> Iterator[Path]:
-    """The folder of that name, or one with random weights of that size, which is gone afterwards."""
+    """Yield the folder of that name, or a temporary one with random weights of that size."""
     if given:
         yield Path(name)
         return
@@ -168,26 +168,26 @@ def _checkpoint(name: str, *, given: bool) -> Iterator[Path]:
 
 def _loops(musicgen: Any) -> list[Loop]:
     lm = musicgen.lm
-    loops: list[Loop] = [Audiocraft(musicgen)]
-    if len(lm.fuser.fuse2cond["cross"]) > 0:  # transformers has the melody models in another class
-        loops.append(Transformers(musicgen))
-    loops.append(Ours("fast", musicgen, Decoder(lm, "fast")))
+    loops: list[Loop] = [AudiocraftLoop(musicgen)]
+    if len(lm.fuser.fuse2cond["cross"]) > 0:  # transformers has another class for melody models
+        loops.append(TransformersLoop(musicgen))
+    loops.append(DecoderLoop("fast", musicgen, Decoder(lm, "fast")))
     if musicgen.device.type == "cpu":
-        # What a checkpoint gets whose weights are no float16 numbers.
-        loops.append(Ours("fast, float32 weights", musicgen, Decoder(lm, "fast", packing="onednn")))
-        loops.append(Ours("int8", musicgen, Decoder(lm, "int8")))
+        # The packing for a checkpoint whose weights aren't float16 numbers.
+        loops.append(DecoderLoop("fast, float32 weights", musicgen, Decoder(lm, "fast", packing="onednn")))
+        loops.append(DecoderLoop("int8", musicgen, Decoder(lm, "int8")))
     return loops
 
 
 def _tokens(musicgen: Any, loops: list[Loop]) -> list[dict[str, Any]]:
-    """The exact loops against audiocraft's: greedy and drawn, one and four, from nothing, and from a prompt beyond a
-    window. Half precision rounds too much for that; what it costs is in the logits."""
+    """Compare the exact loops' tokens with audiocraft's: greedy and sampled, one and four rows, with and without a
+    prompt, within and beyond a window. Not in half precision, which rounds too much; its cost is in the logits."""
     if compute_dtype(musicgen.lm) != torch.float32:
         return []
     greedy, drawn, nucleus = Sampling(use_sampling=False), Sampling(), Sampling(top_p=0.9)
     alone: dict[str, Any] = {"frames": WINDOW}
     beyond = {"frames": PIECE, "prompt_frames": WINDOW // 5, "window": WINDOW}
-    exact = [loop for loop in loops if isinstance(loop, Ours) and loop.name != "int8"]
+    exact = [loop for loop in loops if isinstance(loop, DecoderLoop) and loop.name != "int8"]
     return [
         {"loop": loop.name}
         | compare_tokens(musicgen, loop.decoder, TEXTS[:rows], sampling=sampling, **piece)
@@ -200,9 +200,9 @@ def _tokens(musicgen: Any, loops: list[Loop]) -> list[dict[str, Any]]:
 
 
 def bandwidth(device: torch.device) -> float:
-    """Bytes per second that this device reads, in the best of some operations that do little else."""
+    """Return the bytes per second that this device reads, in the fastest of some operations that mostly read."""
     on_gpu = device.type == "cuda"
-    # 256 MB; on a GPU 4 GB, so that launching takes no part of it, or a half of what is free.
+    # 256 MB; on a GPU 4 GB, so that launch times don't matter, or half of the free memory.
     elements = min(2**30, torch.cuda.mem_get_info(device)[0] // 8 // 4096 * 4096) if on_gpu else 2**26
     data = torch.ones(elements, device=device)
 
@@ -226,13 +226,13 @@ def prompts(batch: int) -> list[str]:
 
 
 def cache_read(lm: Any, rows: int, seen: int) -> int:
-    """Bytes of keys and values that a step reads for `rows` rows that attend to `seen` positions."""
+    """Return the bytes of keys and values that a step reads for `rows` rows that attend to `seen` positions."""
     layers, dtype = len(lm.transformer.layers), compute_dtype(lm)
     return cache_bytes(layers=layers, rows=rows, width=lm.dim, positions=seen, dtype=dtype)
 
 
 def _ratio(times: dict[_Case, list[float]], peer: str, case: _Case) -> dict[str, float] | None:
-    """How many times as fast as the peer, round by round; None for the peer itself, or where it was not run."""
+    """Return the speed relative to the peer, round by round; None for the peer itself, or if it was not run."""
     name, position, batch = case
     theirs = times.get((peer, position, batch))
     if theirs is None or peer == name:

@@ -1,7 +1,7 @@
-"""The decode loops that `harmonia bench decode` compares, each run for some steps from a position, its steps timed.
+"""The decode loops that `harmonia bench decode` compares. Each runs some steps from a position, and times them.
 
-Owns how each loop is run and how many bytes a step of it must read. All of them: one language model's shape, guidance,
-sampling from the 250 likeliest tokens.
+Owns how each loop is run, and how many bytes a step of it must read. All loops decode the same shape of language model
+with the same guidance, and sample from the 250 likeliest tokens.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from torch import Tensor
 from harmonia_lab.audio_engines.musicgen.decoder import Decoder
 from harmonia_lab.audio_engines.musicgen.lm_weights import compute_dtype
 
-__all__ = ["Audiocraft", "Loop", "Ours", "Stopwatch", "Transformers"]
+__all__ = ["AudiocraftLoop", "DecoderLoop", "Loop", "Stopwatch", "TransformersLoop", "random_codes"]
 
 GUIDANCE = 3.0
 TOP_K = 250
 
 
 class Stopwatch:
-    """Called after each step. On a GPU it waits for the device, and so only every sixteenth time.
+    """Times steps: call it after each. On a GPU it synchronises, and therefore only at every sixteenth step.
 
-    skip: steps that don't count.
+    skip: the number of first steps that don't count.
     """
 
     GPU_BLOCK = 16
@@ -50,38 +50,38 @@ class Stopwatch:
 
 
 class Loop(Protocol):
-    """name: for the table. weight_bytes: of all matrices that a step reads, as this loop holds them."""
+    """name: for the table. weight_bytes: of all matrices that a step reads, as this loop stores them."""
 
     name: str
 
     @property
     def weight_bytes(self) -> int: ...
 
-    def run(self, texts: list[str], position: int, steps: int, watch: Stopwatch) -> None:
-        """Takes `steps` steps from frame `position` on."""
+    def run(self, texts: list[str], position: int, steps: int, watch: Callable[..., None]) -> None:
+        """Run `steps` steps from frame `position` on. Call `watch` after each."""
         ...
 
 
 def _matrix_elements(lm: Any) -> tuple[int, int]:
-    """(in the layers, in the heads): how many weights multiply at each step."""
+    """Return the numbers of weights that a step multiplies by: in the layers, and in the heads."""
     layer = lm.transformer.layers[0]
     elements = sum(w.numel() for w in (layer.linear1.weight, layer.linear2.weight, layer.self_attn.out_proj.weight))
     elements += layer.self_attn.in_proj_weight.numel()
     if layer.cross_attention is not None:
-        elements += 2 * layer.cross_attention.out_proj.weight.numel()  # queries and out; keys and values are made once
+        elements += 2 * layer.cross_attention.out_proj.weight.numel()  # queries and out; keys and values are cached
     return elements * len(lm.transformer.layers), sum(head.weight.numel() for head in lm.linears)
 
 
-def _prompt(lm: Any, rows: int, position: int) -> Tensor | None:
-    """Random codes [B, K, position]."""
-    if position == 0:
+def random_codes(lm: Any, rows: int, frames: int, *, seed: int) -> Tensor | None:
+    """Return random codes [B, K, frames]; None for 0 frames."""
+    if frames == 0:
         return None
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, lm.card, (rows, lm.n_q, position), generator=generator).to(lm.emb[0].weight.device)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, lm.card, (rows, lm.n_q, frames), generator=generator).to(lm.emb[0].weight.device)
 
 
-class Ours:
-    """Our loop, its weights held in one of the ways of `packed_weights.py`."""
+class DecoderLoop:
+    """Our loop, with its weights packed in one of the ways of `packed_weights.py`."""
 
     def __init__(self, name: str, musicgen: Any, decoder: Decoder) -> None:
         self.name, self.decoder, self._musicgen = name, decoder, musicgen
@@ -91,15 +91,15 @@ class Ours:
         layers, heads = _matrix_elements(self._musicgen.lm)
         dense: int = compute_dtype(self._musicgen.lm).itemsize
         size = {"half": 2, "int8": 1, "onednn": 4, "dense": dense}
-        held = self.decoder.packings
-        exact = next((packing for packing in held if packing != "int8"), "dense")
-        return layers * size["int8" if "int8" in held else exact] + heads * size[exact]
+        packings = self.decoder.packings
+        exact = next((packing for packing in packings if packing != "int8"), "dense")
+        return layers * size["int8" if "int8" in packings else exact] + heads * size[exact]
 
-    def run(self, texts: list[str], position: int, steps: int, watch: Stopwatch) -> None:
-        _generate(self._musicgen, self.decoder.generate, texts, position, steps, watch)
+    def run(self, texts: list[str], position: int, steps: int, watch: Callable[..., None]) -> None:
+        _generate(self._musicgen, self.decoder.generate, texts, position, steps, on_step=watch)
 
 
-class Audiocraft:
+class AudiocraftLoop:
     """audiocraft's own loop."""
 
     name = "audiocraft"
@@ -111,29 +111,24 @@ class Audiocraft:
     def weight_bytes(self) -> int:
         return sum(_matrix_elements(self._musicgen.lm)) * compute_dtype(self._musicgen.lm).itemsize
 
-    def run(self, texts: list[str], position: int, steps: int, watch: Stopwatch) -> None:
+    def run(self, texts: list[str], position: int, steps: int, watch: Callable[..., None]) -> None:
         with self._musicgen.autocast:
-            _generate(self._musicgen, self._musicgen.lm.generate, texts, position, steps, watch)
+            _generate(self._musicgen, self._musicgen.lm.generate, texts, position, steps, callback=watch)
 
 
 def _generate(
-    musicgen: Any, generate: Callable[..., Tensor], texts: list[str], position: int, steps: int, watch: Stopwatch
+    musicgen: Any, generate: Callable[..., Tensor], texts: list[str], position: int, steps: int, **callback: Any
 ) -> None:
+    """callback: the callback that `generate` calls after each step, under its name."""
     attributes, _ = musicgen._prepare_tokens_and_attributes(texts, None)  # noqa: SLF001 - as MusicGen.generate does
     lm = musicgen.lm
     frames = position + max(1, steps - max(lm.pattern_provider.delays))
-    generate(
-        _prompt(lm, len(texts), position),
-        attributes,
-        max_gen_len=frames,
-        top_k=TOP_K,
-        cfg_coef=GUIDANCE,
-        callback=watch,
-    )
+    prompt = random_codes(lm, len(texts), position, seed=0)
+    generate(prompt, attributes, max_gen_len=frames, top_k=TOP_K, cfg_coef=GUIDANCE, **callback)
 
 
-class Transformers:
-    """transformers' MusicGen with weights of its own in the same shape, on the same device, in the same precision."""
+class TransformersLoop:
+    """transformers' MusicGen in the same shape and precision on the same device, with random weights of its own."""
 
     name = "transformers"
 
@@ -168,26 +163,25 @@ class Transformers:
             use_causal_conv=False,
         )
         weight = lm.emb[0].weight
-        quieten: Any = logging.set_verbosity_error
-        quieten()  # it warns of padding with the special token, which MusicGen does
+        silence: Any = logging.set_verbosity_error
+        silence()  # it warns about padding with the special token, which is right for MusicGen
         config = MusicgenConfig(text_encoder=text.t5.config, audio_encoder=codec, decoder=decoder)
-        with weight.device:  # a large model's weights are drawn in a second there, in a minute on the CPU
+        with weight.device:  # a GPU draws a large model's weights in a second, the CPU in a minute
             model: Any = Model(config)
         self._model = model.eval().to(device=weight.device, dtype=compute_dtype(lm))
         settings = self._model.generation_config
         settings.update(guidance_scale=GUIDANCE, do_sample=True, top_k=TOP_K, decoder_start_token_id=lm.card)
         settings.update(pad_token_id=lm.card, bos_token_id=lm.card)
         settings.eos_token_id = None
-        self._tokenizer, self._lm, self._bytes = text.t5_tokenizer, lm, Audiocraft(musicgen).weight_bytes
+        self._tokenizer, self._lm = text.t5_tokenizer, lm
+        self.weight_bytes = AudiocraftLoop(musicgen).weight_bytes
 
-    @property
-    def weight_bytes(self) -> int:
-        return self._bytes
-
-    def run(self, texts: list[str], position: int, steps: int, watch: Stopwatch) -> None:
+    def run(self, texts: list[str], position: int, steps: int, watch: Callable[..., None]) -> None:
         from transformers import StoppingCriteria, StoppingCriteriaList  # noqa: PLC0415
 
         class Watched(StoppingCriteria):
+            """Never stops; transformers calls it after each step."""
+
             def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
                 del scores, kwargs
                 watch()
@@ -195,7 +189,7 @@ class Transformers:
 
         device = self._lm.emb[0].weight.device
         inputs = self._tokenizer(texts, return_tensors="pt", padding=True).to(device)
-        prompt = _prompt(self._lm, len(texts), position)
+        prompt = random_codes(self._lm, len(texts), position, seed=0)
         more = {"decoder_input_ids": prompt.flatten(0, 1)} if prompt is not None else {}
         with torch.inference_mode():
             self._model.generate(

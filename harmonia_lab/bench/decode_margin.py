@@ -1,7 +1,7 @@
-"""How near a choice of a token was: by how much the reference would have had to differ to choose another one.
+"""The margin of a sampled token: how much the reference's logits would have to change to choose another one.
 
-Owns the measure. A sum of float32 numbers depends on the order of its terms, so two loops that compute the same agree
-up to some 1e-6; where the reference was nearer than that to another choice, either is right.
+Owns that measure. A float32 sum depends on the order of its terms, so two correct loops agree up to about 1e-6. If the
+reference was nearer than that to another token, either token is right.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ __all__ = ["flip_margin"]
 
 
 def flip_margin(logits: Tensor, noise: Tensor | None, sampling: Sampling, token: int) -> float:
-    """The smallest change by which audiocraft's rule comes to choose `token`; 0 where it does so anyway.
+    """Return the smallest change after which audiocraft's rule chooses `token`; 0 if it chooses `token` already.
 
-    logits: [card], the reference's. noise: [card], exponential, as drawn for this choice; None when greedy.
+    logits: [card], the reference's. noise: [card], the exponential noise drawn for this choice; None if greedy.
 
-    A change is one of logits over temperature (so, of probabilities, relative), or of the threshold top_p (absolute);
-    what has to change one after the other is added up. Drawing is a race: the largest p / noise of those that are kept.
-    A token gets ahead by one that it overtakes, or that falls out of those kept, or by getting in itself:
+    A change is one of the logits over temperature (a relative one of probabilities), or of the threshold top_p (an
+    absolute one). Changes that are all necessary are added. Sampling is a race: the largest p / noise of the kept
+    tokens wins. A token wins instead if it overtakes the winner, if the winner is no longer kept, or if the token
+    itself becomes kept:
 
-    greedy    distance to the largest logit
-    top-k     kept are the k likeliest: distance to the k-th, for one that is kept to the one after it
-    top-p     kept are those with at most top_p before them. The noise belongs to a rank, not to a token: one that is as
-              likely as its neighbour may take its rank, and with it its noise
+    greedy    the distance to the largest logit
+    top-k     the k likeliest are kept: the distance to the k-th; for a kept token, to the next after the k-th
+    top-p     those with at most top_p before them are kept. The noise belongs to a rank, not to a token: a token that
+              is as likely as its neighbour may take its rank, and with it its noise
     """
     if sampling.greedy or noise is None:
         return float(logits.max() - logits[token])
     likely = (logits.double() / sampling.temp).log_softmax(-1)
     order = likely.argsort(descending=True)
     ranked = likely[order]
-    # A place in the race is a rank with top-p, else a token. inside: how far it is from falling out; negative: is out.
-    # reach: how far `token` is from having this place.
+    # A place in the race is a rank with top-p, else a token. inside: its distance from being cut; negative if it is
+    # cut. reach: the distance of `token` from this place.
     if sampling.top_p > 0:
         before = ranked.exp().cumsum(-1) - ranked.exp()
         inside, reach, score = sampling.top_p - before, (ranked - likely[token]).abs(), ranked - noise.double().log()

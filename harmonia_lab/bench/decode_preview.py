@@ -1,7 +1,7 @@
-"""What hearing a song while it is made costs: its sound decoded piece by piece in place of once at the end.
+"""The cost of previews: decoding a song's sound in pieces while it is generated, compared with once at the end.
 
-Owns that comparison. The engine decodes each frame once, in pieces that are both preview and song; so a preview costs
-what pieces take longer than the whole, beside the decode loop's steps.
+Owns that comparison. The engine decodes each frame once, in pieces that serve both the preview and the song. So
+previews cost the time by which the pieces take longer than the whole.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PIECES = 6
 
 
 class PreviewCost:
-    """One prompt's sound, PIECES pieces of PIECE frames, decoded both ways in each round."""
+    """Decodes the sound of one prompt, PIECES pieces of PIECE frames, both ways in each round."""
 
     def __init__(self, musicgen: Any) -> None:
         self._codec, self._lm = musicgen.compression_model, musicgen.lm
@@ -41,11 +41,11 @@ class PreviewCost:
                 seconds.append(taken)
 
     def figures(self, step_s: list[float], prompts: int) -> dict[str, float]:
-        """step_s: the decode loop's seconds per step for so many prompts, round by round.
+        """Return the figures. step_s: the decode loop's seconds per step for `prompts` prompts, round by round.
 
-        whole_s, pieces_s: seconds per second of audio. cost: what the pieces add to the time that the loop and the
-        whole take. first_s: seconds of audio that are generated before the first preview. relative_error: of the
-        pieces' sound, RMS.
+        whole_s, pieces_s: seconds per second of audio. cost: the pieces' extra time relative to the time of the loop
+        and the whole. first_s: seconds of audio generated before the first preview. relative_error: RMS, of the pieces'
+        sound.
         """
         frames = PIECES * PIECE
         audio_s = frames / self._rate
@@ -70,13 +70,8 @@ class PreviewCost:
 
     def _decode_pieces(self) -> Tensor:
         stream, frames = CodecStream(self._codec), self._codes.shape[-1]
-        return torch.cat(
-            [
-                stream.push(self._codes[..., at : at + PIECE], last=at + PIECE == frames)
-                for at in range(0, frames, PIECE)
-            ],
-            -1,
-        )
+        starts = range(0, frames, PIECE)
+        return torch.cat([stream.push(self._codes[..., a : a + PIECE], last=a + PIECE == frames) for a in starts], -1)
 
     def _timed(self, decode: Callable[[], Tensor]) -> float:
         begin = time.perf_counter()

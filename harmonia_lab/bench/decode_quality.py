@@ -1,8 +1,8 @@
-"""What `harmonia bench decode` shows beside the speed: are the tokens audiocraft's, and what does a precision cost?
+"""Compares the tokens of `harmonia bench decode`'s loops with audiocraft's, and measures the cost of a precision.
 
-Owns the comparison. A different token is accepted only where audiocraft itself was nearer than 1e-5 to it
-(`decode_margin.py`): there, the order of a sum decides. What follows in the same row has heard something else and is
-not compared.
+Owns the comparison. A different token is accepted only if audiocraft's own logits were nearer than 1e-5 to it
+(`decode_margin.py`): there, the order of a sum decides. Later tokens of the same row depend on that token, and are not
+compared.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from torch import Tensor
 from harmonia_lab.audio_engines.musicgen.decoder import Decoder
 from harmonia_lab.audio_engines.musicgen.sampling import Noise, Sampling
 from harmonia_lab.audio_engines.musicgen.windows import generate_windows, plan_windows
+from harmonia_lab.bench.decode_loops import random_codes
 from harmonia_lab.bench.decode_margin import flip_margin
 
-__all__ = ["ALLOWED_MARGIN", "compare_logits", "compare_tokens", "reference_logits", "reference_tokens"]
+__all__ = ["ALLOWED_MARGIN", "compare_logits", "compare_tokens", "interleaved", "reference_logits", "reference_tokens"]
 
 ALLOWED_MARGIN = 1e-5
 
@@ -36,15 +37,15 @@ def compare_tokens(
     seed: int = 0,
     theirs: Tensor | None = None,
 ) -> dict[str, Any]:
-    """Our loop against audiocraft's `MusicGen._generate_tokens`, from the same random stream.
+    """Compare our loop with audiocraft's `MusicGen._generate_tokens`, from the same random stream.
 
-    frames: of the piece, the prompt's included. window: frames that the model hears at once; beyond it, both loops go
-    on by windows, each 3/5 of a window after the last. None is the model's own (30 s). A shorter one runs the same
-    lines, since these know of a window nothing but its length. theirs: what `reference_tokens` returned for the same
-    piece, where it was called before.
+    frames: of the piece, the prompt's included. window: frames of the model's window; None is the model's own (30 s). A
+    longer piece is made in windows, each 3/5 of a window after the last. A shorter window exercises the same code,
+    which depends on nothing but its length. theirs: the result of `reference_tokens` for the same piece, if there is
+    one.
 
-    differences: of each row, those at the first step that has one, with their margins. same: there is none, or all are
-    within the allowed margin.
+    In the result, differences: for each row, those at the first step that has one, with their margins. same: there is
+    no difference, or all are within ALLOWED_MARGIN.
     """
     sampling = sampling or Sampling(top_k=min(250, musicgen.lm.card))
     if theirs is None:
@@ -54,7 +55,7 @@ def compare_tokens(
     attributes, _ = musicgen._prepare_tokens_and_attributes(texts, None)  # noqa: SLF001 - as MusicGen.generate does
     window = window or round(musicgen.max_duration * musicgen.frame_rate)
     stride = 3 * window // 5
-    prompt = _random_codes(musicgen.lm, len(texts), prompt_frames, seed=1) if prompt_frames else None
+    prompt = random_codes(musicgen.lm, len(texts), prompt_frames, seed=1)
     states: dict[int, Tensor] = {}
     on_gpu = musicgen.device.type == "cuda"
 
@@ -62,7 +63,7 @@ def compare_tokens(
         states[start] = torch.cuda.get_rng_state(musicgen.device) if on_gpu else torch.get_rng_state()
         return list(attributes)
 
-    with _set(musicgen, frames, window, stride, sampling):
+    with _lengths_and_sampling(musicgen, frames, window, stride, sampling):
         torch.manual_seed(seed)
         how = musicgen.generation_params
         ours = generate_windows(
@@ -71,8 +72,9 @@ def compare_tokens(
     differences: list[dict[str, Any]] = []
     for part in plan_windows(frames, window=window, stride=stride, prompt=prompt_frames):
         both = [codes[..., part.start : part.start + part.length] for codes in (theirs, ours)]
-        gone = {each["row"] for each in differences}
-        rows = [row for row in (both[0] != both[1]).flatten(1).any(1).nonzero()[:, 0].tolist() if row not in gone]
+        diverged = {each["row"] for each in differences}
+        differing = (both[0] != both[1]).flatten(1).any(1).nonzero()[:, 0].tolist()
+        rows = [row for row in differing if row not in diverged]
         if rows:
             found = _differences(musicgen, both, rows, attributes, part.known, sampling, states[part.start])
             differences += [each | {"window_start": part.start} for each in found]
@@ -102,17 +104,18 @@ def reference_tokens(
     sampling = sampling or Sampling(top_k=min(250, musicgen.lm.card))
     attributes, _ = musicgen._prepare_tokens_and_attributes(texts, None)  # noqa: SLF001
     window = window or round(musicgen.max_duration * musicgen.frame_rate)
-    prompt = _random_codes(musicgen.lm, len(texts), prompt_frames, seed=1) if prompt_frames else None
-    with _set(musicgen, frames, window, 3 * window // 5, sampling):
+    prompt = random_codes(musicgen.lm, len(texts), prompt_frames, seed=1)
+    with _lengths_and_sampling(musicgen, frames, window, 3 * window // 5, sampling):
         torch.manual_seed(seed)
         tokens: Tensor = musicgen._generate_tokens(attributes, prompt)  # noqa: SLF001 - what `generate` calls
     return tokens
 
 
 def compare_logits(musicgen: Any, decoder: Decoder, texts: list[str], *, frames: int) -> dict[str, float]:
-    """On random codes, both loops told what came before. Errors are relative to the logits' standard deviation."""
+    """Compare both loops' logits for the same random codes. Errors are relative to the logits' standard deviation."""
     attributes, _ = musicgen._prepare_tokens_and_attributes(texts, None)  # noqa: SLF001
-    codes = _random_codes(musicgen.lm, len(texts), frames, seed=2)
+    codes = random_codes(musicgen.lm, len(texts), frames, seed=2)
+    assert codes is not None
     theirs = reference_logits(musicgen, codes, attributes)  # [S - 1, B, K, card]
     ours = decoder.teacher_forced_logits(codes, attributes)
     deviation = float(theirs.std())
@@ -124,14 +127,14 @@ def compare_logits(musicgen: Any, decoder: Decoder, texts: list[str], *, frames:
 
 
 def reference_logits(musicgen: Any, codes: Tensor, attributes: list[Any]) -> Tensor:
-    """The guided logits of audiocraft's own model, float32 [S - 1, B, K, card], for a given sequence in one pass.
+    """Return the guided logits of audiocraft's own model for a given sequence: float32 [S - 1, B, K, card].
 
     codes: [B, K, T]. attributes: audiocraft's conditions, one per row.
     """
     from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout  # noqa: PLC0415
 
     lm = musicgen.lm
-    sequence = _interleaved(lm, codes)
+    sequence = interleaved(lm, codes)
     null = ClassifierFreeGuidanceDropout(p=1.0)(attributes)
     with torch.no_grad(), musicgen.autocast:
         conditions = lm.condition_provider(lm.condition_provider.tokenize(attributes + null))
@@ -149,16 +152,16 @@ def _differences(
     sampling: Sampling,
     rng_state: Tensor,
 ) -> Iterator[dict[str, Any]]:
-    """Those at the first step of each row that has one, within one window.
+    """Yield the differences at the first differing step of each of `rows`, within one window.
 
-    both: theirs and ours, [B, K, T]. known: frames at the window's start that both were given.
+    both: theirs and ours, [B, K, T]. known: frames at the window's start that both loops were given.
 
-    Up to that step a row heard the same in both loops. margin: the larger of both choices' distances from what the
-    reference's logits, computed in one pass, would choose: so neither loop is taken at its word.
+    Up to that step both loops had the same input. margin: the larger of both tokens' distances from the choice by the
+    reference's logits, computed in one pass. So neither loop's own logits are trusted.
     """
     lm = musicgen.lm
     logits = reference_logits(musicgen, both[0], attributes)  # [S - 1, B, K, card]
-    sequences = [_interleaved(lm, codes).permute(2, 0, 1) for codes in both]  # [S, B, K]
+    sequences = [interleaved(lm, codes).permute(2, 0, 1) for codes in both]  # [S, B, K]
     steps = {row: int((sequences[0] != sequences[1])[:, row].any(1).nonzero()[0]) for row in rows}
     first = lm.pattern_provider.get_pattern(both[0].shape[-1]).get_first_step_with_timesteps(known)
     noise_at: dict[int, Tensor] = {}
@@ -177,26 +180,22 @@ def _differences(
             yield {"row": row, "step": step, "codebook": codebook, "tokens": tokens, "margin": margin}
 
 
-def _interleaved(lm: Any, codes: Tensor) -> Tensor:
-    """[B, K, T] → [B, K, S]."""
+def interleaved(lm: Any, codes: Tensor) -> Tensor:
+    """Return the codes in the order in which they are decoded: [B, K, T] → [B, K, S]."""
     pattern = lm.pattern_provider.get_pattern(codes.shape[-1])
     sequence: Tensor = pattern.build_pattern_sequence(codes.contiguous(), lm.special_token_id)[0]
     return sequence
 
 
-def _random_codes(lm: Any, rows: int, frames: int, *, seed: int) -> Tensor:
-    """[B, K, T]."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, lm.card, (rows, lm.n_q, frames), generator=generator).to(lm.emb[0].weight.device)
-
-
 @contextmanager
-def _set(musicgen: Any, frames: int, window: int, stride: int, sampling: Sampling) -> Iterator[None]:
-    """Inside, audiocraft generates so many frames in such windows. It cuts seconds to frames: half a frame is added."""
+def _lengths_and_sampling(musicgen: Any, frames: int, window: int, stride: int, sampling: Sampling) -> Iterator[None]:
+    """Set audiocraft's lengths and sampling, and restore them afterwards.
+
+    audiocraft truncates seconds to frames. Half a frame more makes each length exact.
+    """
     rate = musicgen.frame_rate
-    before = {
-        name: getattr(musicgen, name) for name in ("max_duration", "duration", "extend_stride", "generation_params")
-    }
+    names = ("max_duration", "duration", "extend_stride", "generation_params")
+    before = {name: getattr(musicgen, name) for name in names}
     musicgen.max_duration = (window + 0.5) / rate
     musicgen.set_generation_params(
         use_sampling=sampling.use_sampling,

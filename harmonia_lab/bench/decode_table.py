@@ -1,4 +1,4 @@
-"""What `harmonia bench decode` prints: the loops' table, and what is to be known about it."""
+"""The output of `harmonia bench decode`: the table of the loops, and notes on tokens, previews and logits."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ HEAD = (
     f"{'loop':<23}{'batch':>5}{'at':>6}{'ms/step':>9}{'(range)':>18}{'steps/s':>9}{'real time':>10}"
     f"{'MB/step':>9}{'floor ms':>9}{'× floor':>8}{'× audiocraft':>21}{'× transformers':>21}"
 )
-"""MB: 1e6 bytes. real time: seconds of generating per second of audio, one prompt or all of a batch at once."""
+"""MB: 1e6 bytes. real time: seconds of generation per second of audio, for all prompts of a batch together."""
 
 
 def table(figures: dict[str, Any]) -> str:
-    """figures: as `bench decode` writes them to its JSON file."""
+    """Return the text. figures: the content of the JSON file that `bench decode` writes."""
     lines = [line for model in figures["models"] for line in _model(model)]
     device = figures["device"] + (f" (driver {figures['driver']})" if figures["driver"] else "")
     lines.append(
@@ -52,11 +52,11 @@ def _quality(model: dict[str, Any]) -> list[str]:
     if model["tokens"]:
         tokens = sum(compared["tokens"] for compared in model["tokens"])
         lines.append(f"tokens as audiocraft's: {same} of {len(model['tokens'])} comparisons ({tokens} tokens)")
-    heard = model["preview"]
+    preview = model["preview"]
     lines.append(
-        f"preview, fast: {100 * heard['cost']:.1f} % of the time, first after {heard['first_s']:.2f} s of audio, "
-        f"error {heard['relative_error']:.1e}; a second of sound takes {1e3 * heard['pieces_s']:.0f} ms in pieces, "
-        f"{1e3 * heard['whole_s']:.0f} ms as a whole"
+        f"preview, fast: {100 * preview['cost']:.1f} % of the time, first after {preview['first_s']:.2f} s of audio, "
+        f"error {preview['relative_error']:.1e}; a second of sound takes {1e3 * preview['pieces_s']:.0f} ms in pieces, "
+        f"{1e3 * preview['whole_s']:.0f} ms as a whole"
     )
     return lines + [
         f"logits, {name}: error {cost['rms_error']:.1e} of their deviation (largest {cost['max_error']:.1e}), "

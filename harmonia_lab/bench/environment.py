@@ -1,4 +1,4 @@
-"""What the two server benchmarks have in common beside the load: limits, versions, and how a range is shown."""
+"""What benchmarks share: the limit of open files, package versions, and the spread of repeated measurements."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PACKAGES = ("harmonia-lab", "python-socketio", "python-engineio", "aiohttp", "uv
 
 
 def allow_files(wanted: int) -> None:
-    """Each connection takes a file; processes that are started from here inherit the limit.
+    """Raise the limit of open files to `wanted`, for this process and its children. Each connection takes one.
 
-    Raises InvalidRequest where the system allows fewer.
+    Raise InvalidRequest if the system allows fewer.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
@@ -29,7 +29,7 @@ def allow_files(wanted: int) -> None:
 
 
 def server_versions() -> dict[str, str]:
-    """Of what a server's figures depend on, as far as installed."""
+    """Return the versions of the installed packages that a server's figures depend on."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -40,13 +40,15 @@ def server_versions() -> dict[str, str]:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return the median, the least and the largest value."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def shown(figure: Mapping[str, float] | None) -> str:
-    """A spread for a table; nothing where there is none."""
+    """Return a spread as text for a table; "" for None."""
     return f"{figure['median']:.2f} ({figure['min']:.2f}–{figure['max']:.2f})" if figure else ""
 
 
 def named(versions: Mapping[str, str]) -> str:
+    """Return the versions as text."""
     return ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -1,25 +1,25 @@
-"""`harmonia bench pipeline`: what each stage of an offline song costs on this machine.
+"""`harmonia bench pipeline`: how long each stage of an offline song takes on this machine.
 
-Owns the method: one warm-up that does not count, then `runs` songs of different seeds in one process, medians with
-their range. The figures come from the log rows, as every run writes them.
+Owns the method: one warm-up song that doesn't count, then `runs` songs with different seeds in one process; medians and
+ranges. The figures are columns of the run log, which every run writes.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from harmonia_lab.bench.environment import spread
 from harmonia_lab.bench.report import check_range, publish
 from harmonia_lab.engines.probes import host
 from harmonia_lab.generation.artifacts import package_versions
 from harmonia_lab.lab import Lab
 from harmonia_lab.store.run_log import COLUMNS
 
-__all__ = ["measure", "run"]
+__all__ = ["STORY", "measure", "run"]
 
 STORY = "Two friends row out at night to see the comet, and one of them tells the other that she is leaving."
 
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measure(*, runs: int, seconds: float) -> dict[str, Any]:
-    """Makes `runs` + 1 songs in a scratch folder. Returns {column: {median, min, max}} with the circumstances."""
+    """Make `runs` + 1 songs in a temporary folder. Return {column: {median, min, max}}, the host and versions."""
     with (
         tempfile.TemporaryDirectory(prefix="harmonia-bench-") as scratch,
         Lab(metadata="embedded", audio="sketch", songs=Path(scratch) / "songs", home=scratch) as lab,
@@ -46,10 +46,7 @@ def measure(*, runs: int, seconds: float) -> dict[str, Any]:
             print(f"song {seed} of {runs}{' (warm-up, not counted)' if seed == 0 else ''}", file=sys.stderr)
             lab.compose(STORY, seconds=seconds, seed=seed, progress=False)
         rows = lab.log.rows()[1:]
-    columns = {}
-    for name in MEASURED:
-        values = [row[name] for row in rows if row[name] is not None]
-        columns[name] = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    columns = {name: spread([row[name] for row in rows if row[name] is not None]) for name in MEASURED}
     return {"runs": runs, "seconds": seconds, "columns": columns, "host": host(), "versions": package_versions()}
 
 

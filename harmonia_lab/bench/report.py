@@ -1,6 +1,6 @@
-"""What the benchmarks' subjects share of a command: ranges of options, and a table and a file at the end.
+"""The parts of a benchmark's command that all subjects share: checks of options, and the output of the results.
 
-What is measured, and how it is shown, is each subject's.
+Owns neither the measurements nor the tables: each subject has its own.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ __all__ = ["check_range", "publish"]
 
 
 def check_range(option: str, value: float, most: int) -> None:
-    """Raises InvalidRequest where `value`, given as `--option`, is not in 1…most."""
+    """Raise InvalidRequest if `value`, the value of `--option`, is not in 1…most."""
     if not 1 <= value <= most:
         raise InvalidRequest(f"--{option} {value:g} is out of range.", hint=f"Choose 1 to {most}.")
 
 
 def publish(figures: dict[str, Any], table: str, file: str | None) -> int:
-    """Prints `table`, writes the figures to `file` as JSON where there is one, and returns the exit status.
+    """Print `table`, write the figures to `file` as JSON if there is one, and return the exit status.
 
-    Raises StorageError.
+    Raise StorageError if the file can't be written.
     """
     print(table)
     if file:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harmonia_lab.audio_engines.musicgen.sampling import Sampling, choose
+from harmonia_lab.audio_engines.musicgen.sampling import Sampling, sample_tokens
 from harmonia_lab.bench.decode_margin import flip_margin
 
 CARD = 40
@@ -15,18 +15,8 @@ WAYS = {
 }
 
 
-class Drawn:
-    """Noise that is known."""
-
-    def __init__(self, noise):
-        self.noise = noise
-
-    def draw(self):
-        return self.noise
-
-
 def chosen(logits, noise, sampling):
-    return int(choose(logits[None, None], Drawn(noise[None, None]), sampling))
+    return int(sample_tokens(logits[None, None], noise[None, None], sampling))
 
 
 def some(seed):

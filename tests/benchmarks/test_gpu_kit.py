@@ -19,12 +19,12 @@ from benchmarks.gpu.kit import (
     KitError,
     bare_machine,
     closure,
-    doubts,
     fits,
     installed,
     path_requirements,
     problems,
     unpack,
+    version_mismatches,
     wheels,
 )
 from benchmarks.gpu.prepare import collect, python_version
@@ -194,10 +194,12 @@ def test_a_missing_kit_is_a_problem_that_names_the_command(tmp_path):
     assert "python -m benchmarks.gpu prepare" in line
 
 
-def test_an_older_version_than_asked_for_is_a_doubt_and_no_problem():
+def test_an_older_version_than_required_is_a_mismatch_and_no_problem():
     present = everything_but() | {"transformers": "4.40"}
     assert problems(None, present) == []
-    assert doubts(None, present) == ["transformers 4.40 is installed; harmonia-lab asks for transformers>=5."]
+    assert version_mismatches(None, present) == [
+        "transformers 4.40 is installed; harmonia-lab asks for transformers>=5."
+    ]
 
 
 def test_unpack_lays_out_what_is_imported_and_leaves_the_rest(tmp_path):

@@ -1,7 +1,8 @@
-"""Part 5: how soon is a cancel heard, and does the memory come back?
+"""Part 5: how soon does a cancel take effect, and is the memory freed?
 
-Owns when cancels come: while steps are replayed, while a step is recorded, and while the codec decodes a piece. Heard
-is when `render` has raised; a cancel that came after the song's end is late, and not counted.
+Owns the moments of the cancels: while steps are replayed, while a step is recorded, and while the codec decodes a
+piece. A cancel has taken effect when `render` has raised Cancelled. A cancel after the song's end is late, and not
+counted.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def run(bench: Bench) -> None:
     song.cancelled_when(None)
     lasts = time.perf_counter() - begun
     moments = random.Random(0)  # noqa: S311 - no secret
-    # A step is recorded at the song's start, if the recording of the song before was given up.
+    # A step is recorded at the song's start if the decoder no longer has the previous song's recording.
     phases: list[tuple[str, Callable[[], tuple[str, float]]]] = [
         ("replay", lambda: ("start", moments.uniform(0.1, 0.9) * lasts)),
         ("recording", lambda: ("start", moments.uniform(0.0, 0.05))),
@@ -56,24 +57,24 @@ def run(bench: Bench) -> None:
 
 def _phase(bench: Bench, song: _Song, phase: str, draw: Callable[[], tuple[str, float]]) -> None:
     before = _allocated(bench)
-    heard, late = [], 0
+    latencies_ms, late = [], 0
     for _ in range(3 if bench.rehearse else CANCELS):
         if phase == "recording":
-            song.forget_recording()
+            song.release_recording()
         latency = song.cancelled_when(draw())
         if latency is None:
             late += 1
         else:
-            heard.append(1e3 * latency)
+            latencies_ms.append(1e3 * latency)
     bench.free()
-    if not heard:
+    if not latencies_ms:
         bench.unreached(f"cancels: {phase}", f"all {late} came after the song's end")
         return
     bench.row(
         "cancel",
         phase=phase,
-        heard_ms=spread(heard) | {"all": [round(each, 2) for each in sorted(heard)]},
-        n=len(heard),
+        heard_ms=spread(latencies_ms) | {"all": [round(each, 2) for each in sorted(latencies_ms)]},
+        n=len(latencies_ms),
         late=late,
         allocated_before=before,
         allocated_after=_allocated(bench),
@@ -81,7 +82,7 @@ def _phase(bench: Bench, song: _Song, phase: str, draw: Callable[[], tuple[str, 
 
 
 class _Song:
-    """Renders the same song again and again."""
+    """Renders the same song repeatedly."""
 
     def __init__(self, bench: Bench, engine: MusicGenEngine, seconds: float) -> None:
         from harmonia_lab.music.composing import compose  # noqa: PLC0415
@@ -90,7 +91,8 @@ class _Song:
         metadata = four_instruments()
         self._plan: Any = replace(compose(metadata, seconds, 0), metadata=metadata)
 
-    def forget_recording(self) -> None:
+    def release_recording(self) -> None:
+        """Make the decoder record its step again with the next song."""
         from harmonia_lab.audio_engines.musicgen.models import MODELS  # noqa: PLC0415
 
         for choice in MODELS.loaded():
@@ -99,33 +101,33 @@ class _Song:
                 model.decoder.release()
 
     def cancelled_when(self, moment: tuple[str, float] | None) -> float | None:
-        """Seconds from the cancel to the end of `render`; None where the song ended first.
+        """Return the seconds from the cancel to the end of `render`; None if the song ended before the cancel.
 
-        moment: seconds after its start of generating ("start") or its first preview ("preview").
+        moment: seconds after the start of the generation ("start") or the first preview ("preview"); None: no cancel.
         """
         from harmonia_lab.engines.base import CancelToken  # noqa: PLC0415
         from harmonia_lab.errors import Cancelled  # noqa: PLC0415
 
-        cancel, asked_at = CancelToken(), [0.0]
+        cancel, cancelled_at = CancelToken(), [0.0]
 
-        def ask() -> None:
-            asked_at[0] = time.perf_counter()
+        def cancel_now() -> None:
+            cancelled_at[0] = time.perf_counter()
             cancel.cancel()
 
         timers: list[threading.Timer] = []
 
-        def progress(made: AudioProgress) -> None:
-            sign = "preview" if made.preview is not None else "start"
-            begun = made.status == "Generating..."
-            if moment is not None and not timers and begun and sign == moment[0]:
-                timers.append(threading.Timer(moment[1], ask))
+        def progress(report: AudioProgress) -> None:
+            event = "preview" if report.preview is not None else "start"
+            generating = report.status == "Generating..."
+            if moment is not None and not timers and generating and event == moment[0]:
+                timers.append(threading.Timer(moment[1], cancel_now))
                 timers[0].start()
 
         seeds = {part.name: number for number, part in enumerate(self._plan.parts)}
         try:
             self._engine.render(self._plan.parts, self._plan, seeds, progress, cancel, {})
         except Cancelled:
-            return time.perf_counter() - asked_at[0]
+            return time.perf_counter() - cancelled_at[0]
         finally:
             for timer in timers:
                 timer.cancel()

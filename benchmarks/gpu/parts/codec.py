@@ -1,6 +1,6 @@
-"""Part 7: seconds of audio per second of the codec's decode, as a whole and in the pieces of a preview, and of the mix.
+"""Part 7: how many seconds of audio per second are decoded, as a whole and in the pieces of previews, and mixed?
 
-Owns nothing but these three loops: the codec is MusicGen's (random weights), the stems are noise.
+Owns these three measurements. The codec is MusicGen's with random weights, the stems are noise.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Part 1: what machine this is, what it lacks, and its ceilings: bytes read a second, launches a second.
+"""Part 1: which machine is this, what does it lack, and what are its limits in bytes read and launches per second?
 
-Owns the answer to "can the rest work?": exit status 3 where it can't.
+Owns the check whether the other parts can work: exit status 3 if they can't.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def run(bench: Bench) -> int:
 
 
 def _problems() -> list[str]:
-    """What the package's MusicGen path needs and can't import here."""
+    """Return a line for each module that a MusicGen song needs and that can't be imported here."""
     problems = []
     for name in ("harmonia_lab.lab", "harmonia_lab.audio_engines.musicgen.engine", "pynvml"):
         try:
@@ -73,7 +73,7 @@ def _read_bandwidth(bench: Bench) -> None:
 
 
 def _launches(bench: Bench) -> None:
-    """The smallest kernel there is, again and again: what a launch costs, by itself and as a node of a graph."""
+    """Measure launches per second with a minimal kernel, launched one by one and as nodes of a graph."""
     count = 2000 if bench.on_gpu else 50
     one = torch.zeros(1, device=bench.device)
 
@@ -126,14 +126,14 @@ def _host() -> dict[str, Any]:
 
 
 def _clocks() -> dict[str, str]:
-    """As nvidia-smi reads them, in its own units; empty where there is none."""
+    """Return nvidia-smi's readings, in its units; none without nvidia-smi."""
     fields = "clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem,power.draw,power.limit,temperature.gpu,pstate"
     try:
-        said = subprocess.run(
+        output = subprocess.run(
             ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"],
             capture_output=True, text=True, timeout=10, check=True,
         ).stdout  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return {}
-    first = next(iter(said.splitlines()), "")
+    first = next(iter(output.splitlines()), "")
     return dict(zip(fields.split(","), (value.strip() for value in first.split(",")), strict=False))

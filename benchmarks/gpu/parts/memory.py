@@ -1,8 +1,7 @@
-"""Part 4: is the log's memory true, is memory flat, and what happens when it runs out?
+"""Part 4: is the run log's memory right, does it stay the same from song to song, and what happens when it runs out?
 
-Owns five songs through `Lab` on a folder of random weights, with the run log on; what a second process saw of the
-device meanwhile; what is left after `lab.close()`; and one song with so much memory taken away that half
-its batch fits.
+Owns five songs through `Lab` with random weights and the run log; the readings of the device's memory by a second
+process; the memory left after `lab.close()`; and one song with so little memory that half its batch fits.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def run(bench: Bench) -> None:
         with _lab(bench, folder) as lab:
             for number in range(1, (2 if bench.rehearse else SONGS) + 1):
                 _song(bench, lab, number, seconds, watch)
-        time.sleep(0.3)  # so that the second process looks again
+        time.sleep(0.3)  # so that the second process reads again
         left = watch.now()
         allocated = torch.cuda.memory_allocated(bench.device) if bench.on_gpu else None
         bench.row("memory", name="allocated after close", bytes=allocated, note="torch's, this process")
@@ -74,14 +73,12 @@ def _song(bench: Bench, lab: Lab, number: int, seconds: float, watch: _Watch) ->
 
 
 def _too_little(bench: Bench, folder: Path, watch: _Watch) -> None:
-    """Four stems, with memory for the caches of three prompts: two at a time fit."""
+    """Make a song of four stems with memory for the caches of three prompts, so that two at a time fit."""
     from harmonia_lab.audio_engines.musicgen.models import MODELS  # noqa: PLC0415
 
     seconds = 20.0
     with _lab(bench, folder) as lab:
-        lab.compose(
-            metadata=four_instruments(), seconds=1.0, seed=1
-        )  # so that the model is there before the memory goes
+        lab.compose(metadata=four_instruments(), seconds=1.0, seed=1)  # loads the model before memory is taken away
         (choice,) = MODELS.loaded()
         model = MODELS.peek(choice)
         assert model is not None
@@ -101,7 +98,7 @@ def _lab(bench: Bench, folder: Path) -> Lab:
     from harmonia_lab.lab import Lab  # noqa: PLC0415
 
     return Lab(
-        metadata="ollama",  # never asked: the metadata is given
+        metadata="ollama",  # never used: the metadata is given
         audio="musicgen",
         audio_model=str(folder),
         audio_settings={"arrangement": "stems", "device": str(bench.device)},
@@ -111,7 +108,7 @@ def _lab(bench: Bench, folder: Path) -> Lab:
 
 
 class _Watch:
-    """What the second process has seen: readings of the whole device, with the clock that both processes share."""
+    """The second process's readings of the whole device, with times of the clock that both processes share."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -142,5 +139,5 @@ def _watched(bench: Bench) -> Iterator[_Watch]:
         yield _Watch(path)
     finally:
         assert child.stdin is not None
-        child.stdin.close()  # it ends with its standard input
+        child.stdin.close()  # the process ends when its standard input does
         child.wait(5)

@@ -1,7 +1,7 @@
-"""Part 6: where a step's time goes: kernels, launches and bytes, against the floor.
+"""Part 6: which kernels take a step's time, compared with the floor?
 
-Owns the reading of torch's profiler over replayed steps. A step's busy time is the union of its kernels' times; the
-rest of a step is gaps. The whole table goes to `profile.txt`.
+Owns the evaluation of torch's profile of replayed steps. A step's busy time is the union of its kernels' times; the
+rest of a step is gaps. The complete table is written to `profile.txt`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 STEPS = 48
 SKIP = 17
-"""Steps before the profiler looks: graphs are recorded in the first, and sixteen may be ahead."""
+"""Steps before the profile: the first records the graph, and the CPU may be sixteen steps ahead."""
 
 
 def run(bench: Bench) -> None:
@@ -33,9 +33,9 @@ def run(bench: Bench) -> None:
 def _profile(bench: Bench, size: str, musicgen: Any, position: int) -> None:
     from harmonia_lab.audio_engines.musicgen.decoder import Decoder  # noqa: PLC0415
     from harmonia_lab.bench.decode import bandwidth, cache_read, prompts  # noqa: PLC0415
-    from harmonia_lab.bench.decode_loops import Ours  # noqa: PLC0415
+    from harmonia_lab.bench.decode_loops import DecoderLoop  # noqa: PLC0415
 
-    loop = Ours("ours", musicgen, Decoder(musicgen.lm, "fast"))
+    loop = DecoderLoop("ours", musicgen, Decoder(musicgen.lm, "fast"))
     steps = STEPS if bench.on_gpu else 4
     skip = SKIP if bench.on_gpu else 1
     activity = ProfilerActivity.CUDA if bench.on_gpu else ProfilerActivity.CPU
@@ -52,7 +52,7 @@ def _profile(bench: Bench, size: str, musicgen: Any, position: int) -> None:
             bench.synchronise()
             profiler.stop()
 
-    loop.run(prompts(1), position, steps + skip + 2, watch)  # type: ignore[arg-type]  # it is called after each step
+    loop.run(prompts(1), position, steps + skip + 2, watch)
     events: Any = profiler.events
     spans = [
         (event.time_range.start, event.time_range.end, event.name)
@@ -91,7 +91,7 @@ def _profile(bench: Bench, size: str, musicgen: Any, position: int) -> None:
 
 
 def _union(spans: list[tuple[float, float, str]]) -> tuple[float, float, float]:
-    """Time covered by any of the spans, the first start and the last end; all in the profiler's microseconds."""
+    """Return the time covered by any span, the first start and the last end, in the profiler's microseconds."""
     covered, end = 0.0, 0.0
     ordered = sorted(spans)
     for start, stop, _ in ordered:

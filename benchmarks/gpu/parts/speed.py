@@ -1,8 +1,8 @@
-"""Part 3: how fast is a step, beside audiocraft, transformers and the time that reading its bytes takes?
+"""Part 3: how fast is a step, compared with audiocraft, transformers and the time to read its bytes?
 
-Owns the cells (model, loop, batch, position) and their order: what the README's table needs comes first. A cell is
-measured in rounds, the loops in turn; a round's figure is the median of its steps. The loops and the floor are those of
-`harmonia bench decode`. The first step, which records graphs and compiles kernels, is timed apart.
+Owns the cells (model, loop, batch, position) and their order: those in the README's table come first. A cell is
+measured in rounds in which the loops take turns; a round's figure is the median of its steps. The loops and the floor
+are those of `harmonia bench decode`. The first step, which records graphs and compiles kernels, is timed separately.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 ROUNDS = 3
 OURS, EAGER, AUDIOCRAFT, TRANSFORMERS = "ours", "ours, no graphs", "audiocraft", "transformers"
 STEPS = {OURS: 64, EAGER: 32, AUDIOCRAFT: 16, TRANSFORMERS: 16}
-"""Counted in a round. The peers take tens of milliseconds for one."""
-TRANSFORMERS_IS = "sdpa attention, dynamic cache: it has neither a static cache nor a compiled step for MusicGen"
+"""Steps that count in a round. The other programs take tens of milliseconds for one."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def run(bench: Bench) -> None:
     for number, (size, seconds) in enumerate(needs.items()):
         if not bench.time_for(f"speed of {size}", seconds / 3):
             continue
-        # What is left is shared by the sizes that are left.
+        # The remaining sizes share the remaining time.
         until = bench.left() - bench.left() / (len(needs) - number)
         musicgen = bench.build(size, bench.half)
         _measure(bench, size, musicgen, until)
@@ -59,7 +58,7 @@ def run(bench: Bench) -> None:
 
 
 def _measure(bench: Bench, size: str, musicgen: Any, until: float) -> None:
-    """until: how many seconds of the part's limit must be left at the end."""
+    """Measure the cells of a size. until: the seconds of the part's limit that must be left at the end."""
     from harmonia_lab.bench.decode import bandwidth  # noqa: PLC0415
 
     read = bandwidth(bench.device)
@@ -95,7 +94,7 @@ def _measure(bench: Bench, size: str, musicgen: Any, until: float) -> None:
 
 
 def _rounds(bench: Bench, cell: Cell, loops: dict[str, Loop]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each loop once unmeasured, then in turn."""
+    """Yield each loop's figures. The loops run once without counting, and then in turns."""
     from harmonia_lab.bench.decode import WARM_UP, prompts  # noqa: PLC0415
     from harmonia_lab.bench.decode_loops import Stopwatch  # noqa: PLC0415
 
@@ -105,16 +104,14 @@ def _rounds(bench: Bench, cell: Cell, loops: dict[str, Loop]) -> Iterator[tuple[
         for name, seconds in list(measured.items()):
             steps = _steps(bench, name) if number else 1
             watch = Stopwatch(bench.device, WARM_UP)
-            gc.collect()  # or it comes in the middle: with libraries of this size it takes half a second
+            gc.collect()  # not during the steps: with libraries of this size it takes half a second
             gc.disable()
             begun = time.perf_counter()
             try:
                 loops[name].run(prompts(cell.batch), cell.position, steps + WARM_UP, watch)
-            except Exception as error:  # noqa: BLE001 - a loop that fails costs its own row only
-                said = " ".join(str(error).split())[:200]
-                bench.unreached(
-                    f"{name}, batch {cell.batch}, position {cell.position}", f"{type(error).__name__}: {said}"
-                )
+            except Exception as error:  # noqa: BLE001 - a loop that fails costs only its own row
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                bench.unreached(f"{name}, batch {cell.batch}, position {cell.position}", reason)
                 del measured[name]
                 continue
             finally:
@@ -134,15 +131,15 @@ def _steps(bench: Bench, name: str) -> int:
 
 def _loops(bench: Bench, musicgen: Any) -> list[Loop]:
     from harmonia_lab.audio_engines.musicgen.decoder import Decoder  # noqa: PLC0415
-    from harmonia_lab.bench.decode_loops import Audiocraft, Ours, Transformers  # noqa: PLC0415
+    from harmonia_lab.bench.decode_loops import AudiocraftLoop, DecoderLoop, TransformersLoop  # noqa: PLC0415
 
     lm = musicgen.lm
-    loops: list[Loop] = [Ours(OURS, musicgen, Decoder(lm, "fast")), Audiocraft(musicgen)]
+    loops: list[Loop] = [DecoderLoop(OURS, musicgen, Decoder(lm, "fast")), AudiocraftLoop(musicgen)]
     if bench.on_gpu:
-        loops.append(Ours(EAGER, musicgen, Decoder(lm, "fast", graphs=False)))
+        loops.append(DecoderLoop(EAGER, musicgen, Decoder(lm, "fast", graphs=False)))
     try:
-        loops.append(Transformers(musicgen))
-    except Exception as error:  # noqa: BLE001 - a peer that can't be built costs its own rows only
+        loops.append(TransformersLoop(musicgen))
+    except Exception as error:  # noqa: BLE001 - another program's failure costs only its own rows
         bench.unreached("transformers", f"{type(error).__name__}: {error}")
     return loops
 

@@ -1,9 +1,9 @@
 """Part 2: are the tokens audiocraft's?
 
 Owns the cases. In float32 (no autocast, no TF32) they must be equal, or differ where the reference itself was nearer
-than 1e-5 to the other choice. In float16 every loop rounds, so audiocraft is first compared with itself at another
-batch size, from the same prompt and the same draws; ours has to agree with it as often. A difference's margin is how
-far the reference's float32 logits were from choosing otherwise; the float16 error of the logits stands beside it.
+than 1e-5 to the other token. In float16 every loop rounds, so audiocraft is also compared with itself at another batch
+size, from the same prompt and the same noise; ours should agree with it as often. A difference's margin is the distance
+of the reference's float32 logits from the other choice; the float16 error of the logits is reported for comparison.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def run(bench: Bench) -> None:
         _exact(bench, musicgen, "melody", batches=(1,))
         del musicgen
         bench.free()
-    # audiocraft takes half a minute for it on a GPU, two on a CPU.
+    # audiocraft takes half a minute for it on a GPU, two minutes on a CPU.
     if bench.rehearse:
         bench.unreached("a piece beyond 30 s", "it takes minutes on a CPU; the test suite has one")
     elif bench.time_for("a piece beyond 30 s", 30):
@@ -52,7 +52,7 @@ def run(bench: Bench) -> None:
 
 
 def _exact(bench: Bench, musicgen: Any, name: str, *, batches: tuple[int, ...]) -> None:
-    """120 frames, over windows of 60."""
+    """Compare tokens in float32, over 120 frames in windows of 60."""
     piece = {"frames": 20, "window": 10} if bench.rehearse else {"frames": 120, "window": 60}
     for rows in batches:
         _compare(bench, musicgen, name, rows, piece, _samplings(musicgen), loops=("graph", "eager"))
@@ -133,14 +133,16 @@ def _ours(musicgen: Any, decoder: Decoder, sampling: Sampling, frames: int, seed
 
 
 def _agreement(musicgen: Any, exact: Any, sampling: Sampling, left: Tensor, right: Tensor) -> dict[str, Any]:
-    """left, right: [B, K, T]. Steps count from 1; one difference a row, the first, since what follows heard another."""
-    from harmonia_lab.bench.decode_margin import flip_margin  # noqa: PLC0415
-    from harmonia_lab.bench.decode_quality import reference_logits  # noqa: PLC0415
+    """Return how far two results agree. left, right: [B, K, T].
 
-    lm = musicgen.lm
+    Only the first difference of a row counts, since later tokens depend on it. Steps count from 1.
+    """
+    from harmonia_lab.bench.decode_margin import flip_margin  # noqa: PLC0415
+    from harmonia_lab.bench.decode_quality import interleaved, reference_logits  # noqa: PLC0415
+
     firsts, margins, error = [], [], 0.0
     for row in range(left.shape[0]):
-        both = [_interleaved(lm, codes[row : row + 1]) for codes in (left, right)]  # [K, S] each
+        both = [interleaved(musicgen.lm, codes[row : row + 1])[0] for codes in (left, right)]  # [K, S] each
         differing = (both[0] != both[1]).any(0).nonzero()
         if not len(differing):
             continue
@@ -164,7 +166,7 @@ def _agreement(musicgen: Any, exact: Any, sampling: Sampling, left: Tensor, righ
 
 
 def _noise(musicgen: Any, sampling: Sampling, row: int, step: int) -> Tensor | None:
-    """What a row drew for a step: exponential, [K, card]."""
+    """Return the exponential noise that a row drew for a step, [K, card]; None if greedy."""
     if sampling.greedy:
         return None
     noise = torch.empty(musicgen.lm.n_q, musicgen.lm.card, device=musicgen.device)
@@ -176,12 +178,11 @@ def _noise(musicgen: Any, sampling: Sampling, row: int, step: int) -> Tensor | N
 
 @contextmanager
 def _row_by_row(musicgen: Any, seeds: Sequence[int]) -> Iterator[None]:
-    """Inside, audiocraft draws for each row from a stream of its own, so that a row's draws don't depend on the batch.
+    """Make audiocraft draw from a random stream per row, so that a row's noise doesn't depend on the batch.
 
-    Its own `multinomial` runs the same race (probability over exponential noise), with one stream for all rows.
+    Its own `multinomial` computes the same quotient (probability over exponential noise), with one stream for all rows.
     """
     utils: Any = importlib.import_module("audiocraft.utils.utils")
-
     generators = _generators(musicgen, seeds)
 
     def multinomial(probabilities: Tensor, num_samples: int, **_: Any) -> Tensor:
@@ -204,7 +205,7 @@ def _generators(musicgen: Any, seeds: Sequence[int]) -> list[torch.Generator]:
 
 
 def _conditions(musicgen: Any, rows: int) -> list[Any]:
-    """One prompt for all rows: prompts of different lengths are padded, and audiocraft attends to the padding."""
+    """Return the same prompt for all rows, since audiocraft attends to the padding of prompts of different lengths."""
     attributes: list[Any] = musicgen._prepare_tokens_and_attributes(["a calm piano melody over rain"] * rows, None)[0]  # noqa: SLF001
     return attributes
 
@@ -223,13 +224,6 @@ def _decoder(musicgen: Any, *, graphs: bool = True) -> Decoder:
     from harmonia_lab.audio_engines.musicgen.decoder import Decoder  # noqa: PLC0415
 
     return Decoder(musicgen.lm, "fast", graphs=graphs)
-
-
-def _interleaved(lm: Any, codes: Tensor) -> Tensor:
-    """[1, K, T] → [K, S]."""
-    pattern = lm.pattern_provider.get_pattern(codes.shape[-1])
-    sequence: Tensor = pattern.build_pattern_sequence(codes.contiguous(), lm.special_token_id)[0][0]
-    return sequence
 
 
 def _no_autocast() -> Any:

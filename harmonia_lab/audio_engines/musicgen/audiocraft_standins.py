@@ -1,12 +1,12 @@
 """Imports audiocraft 1.3.0 beside a current torch.
 
-Owns the stand-ins for what audiocraft's inference imports and never calls, and the few places where what it does call
-is answered by us. They are in `sys.modules` only while audiocraft is being imported: transformers, for one, takes a
-torchaudio it sees there for a real one. Owns no model and no decoding.
+Owns the stubs for the packages that audiocraft's inference imports and never calls, and the patches where it does call
+one of them. The stubs are in `sys.modules` only while audiocraft is being imported, because other packages look there:
+transformers would take a stub for a real torchaudio. Owns no model and no decoding.
 
-audiocraft pins torch 2.1, which no current Python has; installed with `--no-deps` (`install.py`), its
-text-to-music runs unchanged on today's torch, numpy and transformers. Its training, its metrics and its other models
-are not for this process once it was loaded here.
+audiocraft pins torch 2.1, which doesn't run on a current Python. Installed with `--no-deps` (`install.py`), its
+text-to-music runs unchanged on a current torch, numpy and transformers. Its training, its metrics and its other models
+don't work in a process that loaded it here.
 """
 
 from __future__ import annotations
@@ -28,50 +28,50 @@ from harmonia_lab.errors import AudioError, ErrorCode
 __all__ = ["TEXT_ENCODER_FOLDER", "load_audiocraft", "no_progress_bars", "text_encoder_from"]
 
 TEXT_ENCODER_FOLDER = "t5"
-"""Inside a checkpoint folder: a text encoder and its tokenizer, used instead of the one a model hub has."""
+"""Inside a checkpoint folder: a text encoder and its tokenizer, which are used instead of the model hub's."""
 
 INSTALL_HINT = "run: harmonia setup musicgen"
 
-_PREPARED = "prepared_by_harmonia_lab"
+_PATCHED = "patched_by_harmonia_lab"
 
 _lock = threading.Lock()
 
 
 def load_audiocraft() -> types.ModuleType:
-    """The `audiocraft` package, ready for `audiocraft.models.MusicGen.get_pretrained(name or folder)`.
+    """Return the `audiocraft` package, ready for `audiocraft.models.MusicGen.get_pretrained(name or folder)`.
 
-    Takes some 4 s the first time, nothing later. Works before and after transformers, librosa or torchaudio were
-    imported, and leaves `sys.modules` as it found it, audiocraft added. Raises AudioError (MUSICGEN_UNAVAILABLE) where
-    audiocraft or one of its real needs is not installed.
+    Takes about 4 s the first time. Works whether or not transformers, librosa or torchaudio were imported before, and
+    adds nothing but audiocraft to `sys.modules`. Raise AudioError (MUSICGEN_UNAVAILABLE) if audiocraft or a package
+    that it calls is not installed.
     """
     with _lock:
         loaded = sys.modules.get("audiocraft")
-        if loaded is not None and hasattr(loaded, _PREPARED):
+        if loaded is not None and hasattr(loaded, _PATCHED):
             return loaded
         try:
-            import torch  # noqa: F401, PLC0415 - says that torch is missing before anything stands in for it
-            import transformers  # noqa: F401, PLC0415 - looks round for torchaudio itself, so it comes first
+            import torch  # noqa: F401, PLC0415 - before the stubs, so that the error names torch if it is missing
+            import transformers  # noqa: F401, PLC0415 - before the stubs, since it looks for torchaudio
 
-            with _installed(_standins()):
+            with _installed(_stubs()):
                 audiocraft = importlib.import_module("audiocraft")
         except (ImportError, OSError) as error:
             for name in [name for name in sys.modules if name.partition(".")[0] == "audiocraft"]:
-                del sys.modules[name]  # a half-imported package would look whole to the next import
+                del sys.modules[name]  # the next import would take a half-imported package for a complete one
             raise AudioError(
                 f"MusicGen cannot be loaded: {error}.", code=ErrorCode.MUSICGEN_UNAVAILABLE, hint=INSTALL_HINT
             ) from error
-        _answer_for_xformers()
-        _answer_for_demucs()
-        _improve_loading()
-        _quieten()
-        setattr(audiocraft, _PREPARED, True)
+        _patch_attention()
+        _patch_chroma_conditioner()
+        _patch_loading()
+        _patch_weight_norm()
+        setattr(audiocraft, _PATCHED, True)
         return audiocraft
 
 
-class _StandIn(types.ModuleType):
-    """A module that has what it is given. Anything else that is asked of it is an error that names it."""
+class _Stub(types.ModuleType):
+    """A module with the given attributes. Access to any other raises an AudioError that names it."""
 
-    def __init__(self, name: str, **attributes: Any) -> None:
+    def __init__(self, name: str, attributes: Mapping[str, Any]) -> None:
         super().__init__(name)
         self.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)
         self.__path__: list[str] = []
@@ -81,153 +81,150 @@ class _StandIn(types.ModuleType):
         if attribute.startswith("__"):
             raise AttributeError(attribute)
         raise AudioError(
-            f"This model asks audiocraft for {self.__name__}.{attribute}, which Harmonia Lab does without.",
+            f"This model needs {self.__name__}.{attribute}, which Harmonia Lab doesn't provide.",
             code=ErrorCode.MUSICGEN_UNAVAILABLE,
             hint="Choose one of the released MusicGen models.",
         )
 
 
+def _make_stubs(attributes: Mapping[str, Mapping[str, Any]]) -> dict[str, types.ModuleType]:
+    """Return a stub for each module name, as an attribute of its parent if that is a stub too."""
+    stubs: dict[str, types.ModuleType] = {name: _Stub(name, given) for name, given in attributes.items()}
+    for name, stub in stubs.items():
+        parent, _, child = name.rpartition(".")
+        if parent in stubs:
+            setattr(stubs[parent], child, stub)
+    return stubs
+
+
 @contextmanager
 def _installed(modules: Mapping[str, types.ModuleType]) -> Iterator[None]:
-    """Puts `modules` into `sys.modules`, in place of what has their names or lies below them, and puts that back."""
+    """Put `modules` into `sys.modules` in place of those modules and their submodules. Restore these afterwards."""
 
-    def take_out() -> dict[str, types.ModuleType]:
+    def remove() -> dict[str, types.ModuleType]:
         names = [name for name in sys.modules if any(f"{name}.".startswith(f"{module}.") for module in modules)]
         return {name: sys.modules.pop(name) for name in names}
 
-    hidden = take_out()
+    hidden = remove()
     sys.modules.update(modules)
     try:
         yield
     finally:
-        take_out()
+        remove()
         sys.modules.update(hidden)
 
 
-def _standins() -> dict[str, types.ModuleType]:
+def _stubs() -> dict[str, types.ModuleType]:
     import torch  # noqa: PLC0415
 
     from harmonia_lab.audio_engines.musicgen.chroma import Spectrogram, chroma_filters  # noqa: PLC0415
 
-    xformers_ops = _StandIn("xformers.ops", unbind=torch.unbind)
-    transforms = _StandIn("torchaudio.transforms", Spectrogram=Spectrogram)
-    filters = _StandIn("librosa.filters", chroma=chroma_filters)
-    state = _StandIn("flashy.state", StateDictSource=object, StateDict=dict)
-    distrib = _StandIn("flashy.distrib")
-    compression = _StandIn("audiocraft.solvers.compression", CompressionSolver=object)
-    modules = [
-        xformers_ops,
-        _StandIn("xformers", ops=xformers_ops),
-        transforms,
-        _StandIn("torchaudio", transforms=transforms),
-        filters,
-        _StandIn("librosa", filters=filters),
-        state,
-        distrib,
-        _StandIn("flashy", state=state, distrib=distrib),
-        compression,
-        _StandIn("audiocraft.solvers", compression=compression),  # the training side: hydra, losses, metrics
-        _StandIn("av"),  # reads audio files; ours are read by soundfile
-        _StandIn("num2words", num2words=None),  # these two spell out words for conditioners that no released model has
-        _StandIn("spacy"),
-    ]
-    return {module.__name__: module for module in modules}
+    return _make_stubs({
+        "xformers": {},
+        "xformers.ops": {"unbind": torch.unbind},
+        "torchaudio": {},
+        "torchaudio.transforms": {"Spectrogram": Spectrogram},
+        "librosa": {},
+        "librosa.filters": {"chroma": chroma_filters},
+        "flashy": {},
+        "flashy.state": {"StateDictSource": object, "StateDict": dict},
+        "flashy.distrib": {},
+        "audiocraft.solvers": {},  # training: hydra, losses, metrics
+        "audiocraft.solvers.compression": {"CompressionSolver": object},
+        "av": {},  # reads audio files; we read them with soundfile
+        "num2words": {"num2words": None},  # this and spacy serve text conditioners that no released model has
+        "spacy": {},
+    })  # fmt: skip
 
 
-def _answer_for_xformers() -> None:
-    """Where audiocraft asks xformers for a name at run time, though its attention is torch's own, it asks no more."""
+def _patch_attention() -> None:
+    """Keep audiocraft's attention, which is torch's, from asking xformers for a mask type and a profiler."""
     transformer = importlib.import_module("audiocraft.modules.transformer")
     attention: Any = transformer.StreamingMultiheadAttention
-    asked = attention._get_mask  # noqa: SLF001
+    original = attention._get_mask  # noqa: SLF001
 
-    @functools.wraps(asked)
+    @functools.wraps(original)
     def get_mask(self: Any, current_steps: int, device: Any, dtype: Any) -> Any:
         if not self.memory_efficient:
-            return asked(self, current_steps, device, dtype)
+            return original(self, current_steps, device, dtype)
         if current_steps == 1:
             return None
         if "past_keys" in self._streaming_state:
-            raise RuntimeError("audiocraft takes several steps at once only at the start.")
-        return "causal"  # the torch backend asks only whether there is a mask
+            raise RuntimeError("audiocraft can process several steps at once only at the start of a sequence.")
+        return "causal"  # with torch's backend, audiocraft tests only whether there is a mask
 
     attention._get_mask = get_mask  # noqa: SLF001
     transformer.__dict__["_verify_xformers_memory_efficient_compat"] = lambda: None
     transformer.__dict__["_is_profiled"] = lambda: False
 
 
-def _answer_for_demucs() -> None:
-    """Melody models separate a recording's voices before they take its chroma; here the chroma is of the whole.
+def _patch_chroma_conditioner() -> None:
+    """Compute a recording's chroma from the whole mix, without Demucs.
 
-    The constructor asks for a separator (a download), which it gets as an empty name. A chroma that is known already,
-    from a plan, needs neither.
+    The melody models' conditioner downloads Demucs to separate the voices first. Its constructor gets a stub of the
+    separator, which is never called. A chroma that is known already, from a plan, needs no separation.
     """
     conditioners = importlib.import_module("audiocraft.modules.conditioners")
     audio_utils = importlib.import_module("audiocraft.data.audio_utils")
     conditioner: Any = conditioners.ChromaStemConditioner
     construct = conditioner.__init__
-
-    class NoSeparator:
-        sources = ("drums", "bass", "other", "vocals")
-
-        def to(self, device: Any) -> NoSeparator:
-            del device
-            return self
-
-    def get_model(name: str) -> NoSeparator:
-        del name
-        return NoSeparator()
-
-    pretrained = _StandIn("demucs.pretrained", get_model=get_model)
-    demucs = {"demucs": _StandIn("demucs", pretrained=pretrained), "demucs.pretrained": pretrained}
+    separator: Any = types.SimpleNamespace(sources=("drums", "bass", "other", "vocals"), to=lambda _: separator)
+    demucs = _make_stubs({"demucs": {}, "demucs.pretrained": {"get_model": lambda _: separator}})
 
     @functools.wraps(construct)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         with _installed(demucs):
             construct(self, *args, **kwargs)
 
-    def whole(self: Any, wav: Any, sample_rate: int) -> Any:
+    def whole_mix(self: Any, wav: Any, sample_rate: int) -> Any:
         return audio_utils.convert_audio(wav, sample_rate, self.sample_rate, 1)
 
     conditioner.__init__ = init
-    conditioner._get_stemmed_wav = whole  # noqa: SLF001
+    conditioner._get_stemmed_wav = whole_mix  # noqa: SLF001
 
 
 @contextmanager
 def text_encoder_from(folder: str | Path) -> Iterator[None]:
-    """Inside, audiocraft's T5 conditioner takes its model and tokenizer from `folder`, not from a model hub."""
+    """Make audiocraft's T5 conditioner load its model and tokenizer from `folder` instead of a model hub."""
     conditioners = importlib.import_module("audiocraft.modules.conditioners")
-    names = {name: conditioners.__dict__[name] for name in ("T5Tokenizer", "T5EncoderModel")}
-    for name, wanted in names.items():
-        conditioners.__dict__[name] = _From(wanted, Path(folder))
+    originals = {name: conditioners.__dict__[name] for name in ("T5Tokenizer", "T5EncoderModel")}
+    for name, original in originals.items():
+
+        def from_pretrained(_: str, original: Any = original, **kwargs: Any) -> Any:
+            return original.from_pretrained(str(folder), local_files_only=True, **kwargs)
+
+        conditioners.__dict__[name] = types.SimpleNamespace(from_pretrained=from_pretrained)
     try:
         yield
     finally:
-        conditioners.__dict__.update(names)
+        conditioners.__dict__.update(originals)
 
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """Inside, transformers draws no bars for what it reads and writes."""
+    """Keep transformers from drawing progress bars for the files that it reads and writes."""
     logging: Any = importlib.import_module("transformers.utils.logging")
-    shown = logging.is_progress_bar_enabled()
+    enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if enabled:
             logging.enable_progress_bar()
 
 
-def _improve_loading() -> None:
-    """Loads what audiocraft loads, with three differences.
+def _patch_loading() -> None:
+    """Change three things about how audiocraft loads a language model.
 
-    The text encoder comes from the checkpoint's own folder where it has one (audiocraft knows only the hub). Weights
-    that the checkpoint replaces are not drawn at random first (which took most of the time). No progress bars.
+    The text encoder comes from the checkpoint's own folder if it has one (audiocraft knows only the hub). Weights that
+    the checkpoint replaces are not initialised first, which took most of the time. There are no progress bars.
     """
     from torch import Tensor  # noqa: PLC0415
     from torch.overrides import TorchFunctionMode  # noqa: PLC0415
 
-    class Undrawn(TorchFunctionMode):
+    class SkipInit(TorchFunctionMode):
+        """Turns torch's initialisations of tensors into no-ops."""
+
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             if getattr(func, "__module__", None) == "torch.nn.init":
@@ -239,13 +236,13 @@ def _improve_loading() -> None:
     load: Callable[..., Any] = musicgen.load_lm_model
     model: Any = builders.LMModel
 
-    class UndrawnModel(model):  # type: ignore[misc]
+    class UninitialisedModel(model):  # type: ignore[misc]
         def _init_weights(self, *_: Any) -> None:
             pass
 
-    def undrawn_model(**kwargs: Any) -> Any:
-        with Undrawn():
-            built = UndrawnModel(**kwargs)
+    def uninitialised_model(**kwargs: Any) -> Any:
+        with SkipInit():
+            built = UninitialisedModel(**kwargs)
         built.__class__ = model
         return built
 
@@ -253,7 +250,7 @@ def _improve_loading() -> None:
     def load_lm_model(source: str | Path, *args: Any, **kwargs: Any) -> Any:
         folder = Path(source) / TEXT_ENCODER_FOLDER
         with no_progress_bars(), text_encoder_from(folder) if folder.is_dir() else nullcontext():
-            builders.__dict__["LMModel"] = undrawn_model
+            builders.__dict__["LMModel"] = uninitialised_model
             try:
                 return load(source, *args, **kwargs)
             finally:
@@ -262,8 +259,8 @@ def _improve_loading() -> None:
     musicgen.__dict__["load_lm_model"] = load_lm_model
 
 
-def _quieten() -> None:
-    """EnCodec's layers are built by a function that torch has deprecated, and saved in its format: kept, silently."""
+def _patch_weight_norm() -> None:
+    """Silence the deprecation warning of the weight norm that EnCodec's layers and checkpoints are made with."""
     conv = importlib.import_module("audiocraft.modules.conv")
     deprecated: Callable[..., Any] = conv.weight_norm
 
@@ -273,14 +270,3 @@ def _quieten() -> None:
             return deprecated(*args, **kwargs)
 
     conv.__dict__["weight_norm"] = weight_norm
-
-
-class _From:
-    """A transformers class whose `from_pretrained` reads a folder, whatever name it is given."""
-
-    def __init__(self, wanted: Any, folder: Path) -> None:
-        self._wanted, self._folder = wanted, folder
-
-    def from_pretrained(self, name: str, **kwargs: Any) -> Any:
-        del name
-        return self._wanted.from_pretrained(str(self._folder), local_files_only=True, **kwargs)

@@ -1,7 +1,7 @@
-"""Where a MusicGen model comes from: its name or folder, its licence, and whether its files are what they should be.
+"""MusicGen checkpoints: names, folders, licences, and checks of the files.
 
-Owns names and checks, and says what is wrong before anything is loaded. Loading is `models.py`'s. Imports
-nothing heavy until a file is opened.
+Owns the errors about a checkpoint that can be found before loading. `models.py` loads it. Imports nothing heavy until a
+file is opened.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAMES = {
         "stereo-small", "stereo-medium", "stereo-large", "stereo-melody", "stereo-melody-large",
     )
 } | {"stereo": "facebook/musicgen-stereo-small"}  # fmt: skip
-"""Short name → the model hub's. Weights of all of them: CC-BY-NC 4.0 (audiocraft's model cards)."""
+"""Short name → model hub id. The weights of all are under CC-BY-NC 4.0 (audiocraft's model cards)."""
 
 LANGUAGE_MODEL, CODEC = FILES = ("state_dict.bin", "compression_state_dict.bin")
 
@@ -35,9 +35,9 @@ _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """source: what audiocraft's `get_pretrained` takes: a hub id, or an absolute folder. licence: of the weights.
+    """source: the argument of audiocraft's `get_pretrained`: a hub id, or an absolute folder. licence: of the weights.
 
-    random: what the folder's marker says where the weights are random (size, seed), else None.
+    random: the content of the folder's marker (size, seed) if the weights are random, else None.
     """
 
     name: str
@@ -50,16 +50,16 @@ class Checkpoint:
         return Path(self.source) if Path(self.source).is_absolute() else None
 
     def check(self) -> None:
-        """Opens a folder's files as they are loaded later: without running what a pickle may carry.
+        """Open a folder's files as loading does, without running code that a pickle may hold.
 
-        Raises AudioError (MUSICGEN_UNAVAILABLE) for a file that is damaged, unsafe or no audiocraft checkpoint.
+        Raise AudioError (MUSICGEN_UNAVAILABLE) if a file is damaged, unsafe or no audiocraft checkpoint.
         """
         if self.folder is not None:
             for name in FILES:
                 _check_file(self.folder / name)
 
     def digest(self) -> dict[str, str]:
-        """SHA-256 of a folder's two files, by name; for a hub's model, the revision in the cache."""
+        """Return the SHA-256 of a folder's two files, by name; for a hub's model, the revision in the cache."""
         if self.folder is not None:
             digests = {}
             for name in FILES:
@@ -73,9 +73,10 @@ class Checkpoint:
 
 
 def find_checkpoint(model: str) -> Checkpoint:
-    """A short name ("small"), a hub id ("facebook/musicgen-small") or a folder. Nothing is downloaded.
+    """Return the checkpoint for a short name ("small"), a hub id ("facebook/musicgen-small") or a folder.
 
-    Raises InvalidRequest for what is none of these, AudioError (MUSICGEN_UNAVAILABLE) for a folder without the files.
+    Nothing is downloaded. Raise InvalidRequest if `model` is none of these, AudioError (MUSICGEN_UNAVAILABLE) if the
+    folder lacks a file.
     """
     name = model.strip()
     if name in NAMES:
@@ -109,7 +110,7 @@ def _folder(folder: Path) -> Checkpoint:
     try:
         random = random_weights(folder)
     except (OSError, ValueError):
-        random = {"weights": "random"}  # the marker is there, whatever became of its text
+        random = {"weights": "random"}  # a damaged marker is a marker all the same
     licence = "none: the weights are random" if random else "not known: weights from the user's own folder"
     return Checkpoint(str(folder), str(folder), licence, random)
 
@@ -130,7 +131,7 @@ def _check_file(path: Path) -> None:
         raise unavailable(f"{path} cannot be read: {reason}.", again) from error
     wanted = {"best_state", "xp.cfg"}
     if path.name == CODEC and isinstance(content, dict) and isinstance(content.get("pretrained"), str):
-        return  # the released checkpoints: only the name of a codec that transformers has
+        return  # the released checkpoints hold only the name of a codec in transformers
     if not isinstance(content, dict) or not wanted <= content.keys():
         found = (
             f"it has {', '.join(sorted(map(str, content))[:5])}" if isinstance(content, dict) else "it holds no table"

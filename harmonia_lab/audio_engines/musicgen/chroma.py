@@ -1,10 +1,12 @@
 """Chroma (pitch-class energy) as MusicGen's melody conditioner computes it, without librosa and torchaudio.
 
-Owns the two pieces that audiocraft takes from those packages: a filter bank and a power spectrogram. What a chroma is
-used for is decided elsewhere.
+Owns the two pieces that audiocraft takes from those packages: a filter bank and a power spectrogram. Not the chroma of
+a plan (`plan_chroma.py`), nor how a chroma guides a model (`melody_guidance.py`).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +14,11 @@ from numpy.typing import NDArray
 
 __all__ = ["Spectrogram", "chroma_filters"]
 
+_SPECTROGRAM = {"power": 2, "center": True, "pad": 0, "normalized": True}
+
 
 def chroma_filters(*, sr: float, n_fft: int, tuning: float = 0.0, n_chroma: int = 12) -> NDArray[np.float32]:
-    """Weights [n_chroma, 1 + n_fft // 2] from FFT bins to pitch classes, C first: those of `librosa.filters.chroma`.
+    """Return weights [n_chroma, 1 + n_fft // 2] from FFT bins to pitch classes, C first: `librosa.filters.chroma`'s.
 
     sr: Hz. tuning: fractions of a chroma bin off A = 440 Hz. Each FFT bin's weights are Gaussian, in octaves, around
     every octave of a pitch class and as wide as the bin; they have unit length over the pitch classes, then fall off
@@ -23,9 +27,8 @@ def chroma_filters(*, sr: float, n_fft: int, tuning: float = 0.0, n_chroma: int 
     """
     lowest_a = 440.0 * 2.0 ** (tuning / n_chroma) / 16  # Hz
     position = n_chroma * np.log2(np.arange(1, n_fft) * sr / n_fft / lowest_a)  # in chroma bins
-    position = np.concatenate(
-        ([position[0] - 1.5 * n_chroma], position)
-    )  # 0 Hz: half a circle away from bin 1, and wide
+    # librosa's place for 0 Hz, which has no logarithm: 1.5 octaves below bin 1, and as wide.
+    position = np.concatenate(([position[0] - 1.5 * n_chroma], position))
     width = np.concatenate((np.maximum(np.diff(position), 1.0), [1.0]))
     half = round(n_chroma / 2)
     distance = np.remainder(position - np.arange(n_chroma)[:, None] + half + 10 * n_chroma, n_chroma) - half
@@ -37,39 +40,30 @@ def chroma_filters(*, sr: float, n_fft: int, tuning: float = 0.0, n_chroma: int 
 
 
 class Spectrogram(torch.nn.Module):
-    """[..., samples] → [..., 1 + n_fft // 2, frames], as torchaudio's class of this name does it."""
+    """`torchaudio.transforms.Spectrogram` with the options that audiocraft gives it: normalised power, centred frames.
+
+    [..., samples] → [..., 1 + n_fft // 2, frames].
+    """
 
     window: torch.Tensor
 
-    def __init__(
-        self,
-        n_fft: int,
-        win_length: int,
-        hop_length: int,
-        power: float = 2.0,
-        center: bool = True,
-        pad: int = 0,
-        normalized: bool = False,
-    ) -> None:
+    def __init__(self, n_fft: int, win_length: int, hop_length: int, **options: Any) -> None:
         super().__init__()
+        if options != _SPECTROGRAM:
+            raise ValueError(f"The spectrogram has the options {_SPECTROGRAM} only, not {options}.")
         self.n_fft, self.win_length, self.hop_length = n_fft, win_length, hop_length
-        self.power, self.center, self.pad, self.normalized = power, center, pad, normalized
         self.register_buffer("window", torch.hann_window(win_length))
 
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
-        samples = torch.nn.functional.pad(samples, (self.pad, self.pad))
-        lead = samples.shape[:-1]
         spectrum = torch.stft(
             samples.reshape(-1, samples.shape[-1]),
             self.n_fft,
             self.hop_length,
             self.win_length,
             self.window,
-            center=self.center,
+            center=True,
             pad_mode="reflect",
             return_complex=True,
         )
-        spectrum = spectrum.reshape(*lead, *spectrum.shape[-2:])
-        if self.normalized:
-            spectrum = spectrum / self.window.square().sum().sqrt()
-        return spectrum.abs().pow(self.power)
+        spectrum = spectrum.reshape(*samples.shape[:-1], *spectrum.shape[-2:])
+        return (spectrum / self.window.square().sum().sqrt()).abs().pow(2.0)

@@ -1,11 +1,11 @@
-"""EnCodec's decoder, fed with a few frames at a time: the same sound as decoding everything at once.
+"""EnCodec's decoder in streaming form: a few frames at a time, with the same sound as decoding all frames at once.
 
-Owns how state is carried between pieces. Convolutions keep the inputs that the next output still needs, transposed
-ones their last input, the LSTM its state; the ends of the whole are padded as EnCodec pads them. So no frame is
-computed twice, and pieces of any length add up to the whole, up to the rounding of float32 sums (measured: below 1e-6).
-What is heard lags what was given by the decoder's look-ahead: 3 frames and a little.
+Owns the state between pieces. Convolutions keep the inputs that their next output needs, transposed convolutions their
+last inputs, the LSTM its state; the ends of the whole are padded as EnCodec pads them. So no frame is computed twice,
+and pieces of any length add up to the whole, up to the rounding of float32 sums (measured: below 1e-6). The output lags
+the input by the decoder's look-ahead, a little over 3 frames.
 
-Two builds of the same network are known: audiocraft's own, and transformers' (what the released checkpoints name).
+Two implementations of the network are supported: audiocraft's, and transformers' (which the released checkpoints name).
 
 Letters in shapes: B songs or stems, K codebooks, T frames, C channels of a layer, S samples.
 """
@@ -28,15 +28,15 @@ __all__ = ["CodecStream"]
 class CodecStream:
     """One decoding, from the first frame on. `push` all frames in order, the last ones with `last=True`.
 
-    codec: audiocraft's compression model, with or without its wrapper for stereo. Weights are shared with it, except
-    those that it normalises on every call, which are computed once.
+    codec: audiocraft's compression model, with or without its wrapper for stereo. The weights are the codec's tensors,
+    except weight-normalised ones: the codec computes them on every call, this class once.
 
-    Raises AudioError (MUSICGEN_UNAVAILABLE) for a codec that is no EnCodec.
+    Raise AudioError (MUSICGEN_UNAVAILABLE) if the codec is no EnCodec.
     """
 
     def __init__(self, codec: Any) -> None:
         self._codec = codec.model if hasattr(codec, "get_left_right_codes") else codec
-        self._sides = codec.get_left_right_codes if self._codec is not codec else None
+        self._split_stereo = codec.get_left_right_codes if self._codec is not codec else None
         network = getattr(getattr(self._codec, "model", self._codec), "decoder", None)
         layers = getattr(network, "model", None) or getattr(network, "layers", None)
         if layers is None or getattr(codec, "per_timestep", False) or getattr(self._codec, "renormalize", False):
@@ -47,22 +47,24 @@ class CodecStream:
 
     @torch.inference_mode()
     def push(self, codes: Tensor, *, last: bool = False) -> Tensor:
-        """codes: [B, K, T], the next frames → float32 [B, channels, S], what can be heard by now; S may be 0."""
-        if self._sides is not None:
-            codes = torch.cat(self._sides(codes))  # [2 B, K / 2, T]: left sides, then right sides
+        """Return the next samples, float32 [B, channels, S], for the next frames, codes [B, K, T]. S may be 0."""
+        if self._split_stereo is not None:
+            codes = torch.cat(self._split_stereo(codes))  # [2 B, K / 2, T]: left channels, then right channels
         sound = self._layers.push(self._codec.decode_latent(codes), last=last)
-        return torch.cat(sound.chunk(2), 1) if self._sides is not None else sound
+        return torch.cat(sound.chunk(2), 1) if self._split_stereo is not None else sound
 
 
 class _Layer(Protocol):
     def push(self, x: Tensor, *, last: bool) -> Tensor:
-        """x: [B, C, T], what follows on what was pushed before → what can be said by now."""
+        """Return the output that is complete after x [B, C, T], the continuation of the input pushed so far."""
         ...
 
 
 class _Chain:
+    """Layers one after the other."""
+
     def __init__(self, layers: Sequence[nn.Module] | nn.Sequential | nn.ModuleList) -> None:
-        self._layers = [_carried(layer) for layer in layers]
+        self._layers = [_streaming(layer) for layer in layers]
 
     def push(self, x: Tensor, *, last: bool) -> Tensor:
         for layer in self._layers:
@@ -71,6 +73,8 @@ class _Chain:
 
 
 class _Pointwise:
+    """A layer without parameters, such as an activation. It has no state."""
+
     def __init__(self, layer: nn.Module) -> None:
         self._layer = layer
 
@@ -81,7 +85,7 @@ class _Pointwise:
 
 
 class _Convolution:
-    """Stride 1. Holds the inputs that later outputs need."""
+    """A convolution of stride 1. Keeps the inputs that later outputs need."""
 
     def __init__(self, layer: Any, conv: nn.Conv1d) -> None:
         self._weight, self._bias, self._dilation = _weight(conv), conv.bias, conv.dilation[0]
@@ -90,16 +94,16 @@ class _Convolution:
         self._before, self._after = self._reach - after, after
         self._mode = "reflect" if layer.pad_mode == "reflect" else "constant"
         self._held: Tensor | None = None
-        self._begun = False
+        self._started = False
 
     def push(self, x: Tensor, *, last: bool) -> Tensor:
         x = x if self._held is None else torch.cat((self._held, x), -1)
-        # Begun only with more inputs than it reaches over, so that both ends find what they reflect.
+        # Starts with more inputs than its reach, so that reflection at either end finds enough of them.
         if not last and x.shape[-1] <= self._reach:
             self._held = x
             return x.new_empty(x.shape[0], self._weight.shape[0], 0)
-        x = self._padded(x, 0 if self._begun else self._before, self._after if last else 0)
-        self._begun = True
+        x = self._padded(x, 0 if self._started else self._before, self._after if last else 0)
+        self._started = True
         self._held = x[..., x.shape[-1] - self._reach :]
         if x.shape[-1] <= self._reach:
             return x.new_empty(x.shape[0], self._weight.shape[0], 0)
@@ -109,24 +113,24 @@ class _Convolution:
         short = max(before, after) - x.shape[-1] + 1
         if self._mode != "reflect" or short <= 0:
             return F.pad(x, (before, after), self._mode)
-        # EnCodec's own way with what is too short to reflect: zeros on the right, taken away afterwards.
+        # As EnCodec does if the input is too short to reflect: add zeros on the right, and cut them off afterwards.
         return F.pad(F.pad(x, (0, short)), (before, after), self._mode)[..., :-short]
 
 
 class _Upsampling:
-    """A transposed convolution. Every output is a sum over inputs, so the inputs it still misses are held."""
+    """A transposed convolution. An output sums over several inputs, so it keeps the last ones for outputs to come."""
 
     def __init__(self, layer: Any, conv: nn.ConvTranspose1d) -> None:
         self._weight, self._bias, self._stride = _weight(conv), conv.bias, conv.stride[0]
         surplus = conv.kernel_size[0] - self._stride
         after = math.ceil(surplus * layer.trim_right_ratio) if layer.causal else surplus // 2
         self._skip = surplus - after
-        """Outputs before the first that counts."""
+        """Outputs that EnCodec trims at the start."""
         self._context = -(-surplus // self._stride)
         self._held: Tensor | None = None
 
     def push(self, x: Tensor, *, last: bool) -> Tensor:
-        # After n inputs, the outputs before n · stride are complete; EnCodec trims the last `surplus - skip`.
+        # After n inputs, the outputs before n · stride are complete; at the end EnCodec trims `surplus - skip`.
         known = 0 if self._held is None else self._held.shape[-1]
         x = x if self._held is None else torch.cat((self._held, x), -1)
         if x.shape[-1] == known and not last:
@@ -156,10 +160,10 @@ class _Recurrence:
 
 
 class _Residual:
-    """The shortcut waits for the block, which looks ahead."""
+    """A residual block. Keeps the shortcut's output until the block, which looks ahead, has the matching output."""
 
     def __init__(self, block: nn.Sequential | nn.ModuleList, shortcut: nn.Module) -> None:
-        self._block, self._shortcut = _Chain(block), _carried(shortcut)
+        self._block, self._shortcut = _Chain(block), _streaming(shortcut)
         self._waiting: Tensor | None = None
 
     def push(self, x: Tensor, *, last: bool) -> Tensor:
@@ -170,8 +174,8 @@ class _Residual:
         return ahead[..., : y.shape[-1]] + y
 
 
-def _carried(layer: Any) -> _Layer:
-    """The same layer, with its state carried. Known by what it consists of: two packages have the same classes."""
+def _streaming(layer: Any) -> _Layer:
+    """Return the streaming form of a layer, recognised by its attributes, since two packages have such classes."""
     if hasattr(layer, "block") and hasattr(layer, "shortcut"):
         return _Residual(layer.block, layer.shortcut)
     if isinstance(getattr(layer, "lstm", None), nn.LSTM):
@@ -189,9 +193,9 @@ def _carried(layer: Any) -> _Layer:
 
 
 def _weight(conv: Any) -> Tensor:
-    """The weight as it is used: torch's older weight norm computes it anew on every call of the module."""
+    """Return the effective weight. torch's older weight norm computes it on every call of the module."""
     if hasattr(conv, "weight_g"):
-        norm: Tensor = torch._weight_norm(conv.weight_v.detach(), conv.weight_g.detach(), 0)  # noqa: SLF001 - its own product
+        norm: Tensor = torch._weight_norm(conv.weight_v.detach(), conv.weight_g.detach(), 0)  # noqa: SLF001 - as the module does
         return norm
     weight: Tensor = conv.weight.detach()
     return weight
@@ -199,7 +203,7 @@ def _weight(conv: Any) -> Tensor:
 
 def _unknown(name: str) -> AudioError:
     return AudioError(
-        f"This model's codec ({name}) can't be decoded piece by piece.",
+        f"This model's codec contains {name}, which can't be decoded piece by piece.",
         code=ErrorCode.MUSICGEN_UNAVAILABLE,
         hint="Choose one of the released MusicGen models.",
     )

@@ -1,7 +1,7 @@
-"""MusicGen's installation: is it there, and what `harmonia setup musicgen` runs.
+"""MusicGen's installation: what is missing, and the commands of `harmonia setup musicgen`.
 
-Owns the list of packages. What stands in for the packages that are left out is in `audiocraft_standins.py`. Imports
-nothing heavy.
+Owns the list of packages. The stubs for the packages that are left out are in `audiocraft_standins.py`. Imports nothing
+heavy.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from harmonia_lab.errors import AudioError, ErrorCode
 __all__ = ["AUDIOCRAFT", "NEEDS", "TORCH", "install_commands", "is_installed", "missing"]
 
 AUDIOCRAFT = "audiocraft==1.3.0"
-"""Installed without its dependencies: it pins torch 2.1, and asks for what text-to-music never calls."""
+"""Installed without its dependencies: it pins torch 2.1, and requires packages that text-to-music never calls."""
 
 TORCH = "torch==2.13.0"
-"""What is installed where there is no torch. One that is installed already is left as it is, whatever its version."""
+"""Installed only if there is no torch. An installed torch of any version is kept."""
 
 NEEDS = ("einops", "julius", "numpy", "omegaconf", "soundfile", "transformers")
-"""What audiocraft's text-to-music does call, by distribution name. The extra `musicgen` lists them with torch."""
+"""Distributions that audiocraft's text-to-music calls. The extra `musicgen` lists them and torch."""
 
 
 def missing() -> list[str]:
-    """The distributions that `harmonia setup musicgen` would add; empty when MusicGen can be loaded."""
+    """Return the distributions that `harmonia setup musicgen` would add; none if MusicGen can be loaded."""
     return [name for name in ("torch", *NEEDS, "audiocraft") if not _has(name)]
 
 
@@ -34,10 +34,10 @@ def is_installed() -> bool:
 
 
 def install_commands() -> list[list[str]]:
-    """The commands behind `harmonia setup musicgen`, for this interpreter's environment, in order.
+    """Return the commands of `harmonia setup musicgen` for this interpreter's environment, in order.
 
-    Which build of torch comes (CPU, CUDA) is the package index's business: install the one you want first, and it is
-    kept. Raises AudioError (MUSICGEN_UNAVAILABLE) where this Python has no pip.
+    The package index decides which build of torch comes (CPU, CUDA). Install the build you want first, and it is kept.
+    Raise AudioError (MUSICGEN_UNAVAILABLE) if this Python has no pip.
     """
     if importlib.util.find_spec("pip") is None:
         raise AudioError(
@@ -52,7 +52,7 @@ def install_commands() -> list[list[str]]:
     if "torch" in absent:
         commands.append([*pip, TORCH, *needs])
     elif needs:
-        # Naming the installed version keeps pip from choosing another one for a package that would like it better.
+        # Naming the installed version keeps pip from replacing it with one that suits another package better.
         commands.append([*pip, f"torch=={importlib.metadata.version('torch')}", *needs])
     if "audiocraft" in absent:
         commands.append([*pip, "--no-deps", AUDIOCRAFT])

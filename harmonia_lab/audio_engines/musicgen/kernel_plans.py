@@ -1,7 +1,7 @@
 """What the kernels of one decode step share: attention's scratch memory, and how each matrix kernel is launched.
 
-Owns `Partial`, and the choice of tile sizes from a matrix's shape. Not the kernels: `triton_kernels.py` holds them for
-GPUs, and `plain_kernels.py` holds the same functions in torch operations.
+Owns `Partial`, and the choice of tile sizes from a matrix's shape. The kernels are in `triton_sources.py`, the same
+functions in torch operations in `torch_kernels.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["PLANS", "Partial", "Plan", "plan"]
+__all__ = ["PLANS", "KernelPlan", "Partial", "kernel_plan"]
 
 
 class Partial(NamedTuple):
@@ -35,7 +35,7 @@ class Partial(NamedTuple):
         return cls(out, top, total, torch.zeros(rows, heads, dtype=torch.int32, device=device))
 
 
-class Plan(NamedTuple):
+class KernelPlan(NamedTuple):
     """How a matrix kernel over weights [N, K] is launched.
 
     A program of `warps` warps takes tiles of `rows` rows, and at most `width` columns of them at once. There are at
@@ -48,26 +48,26 @@ class Plan(NamedTuple):
     programs: int
 
 
-PLANS: dict[tuple[int, int], Plan] = {}
-"""Plans for weights [N, K] in half precision, in place of the computed ones: for trials."""
+PLANS: dict[tuple[int, int], KernelPlan] = {}
+"""Plans for weights [N, K] in half precision that override the computed ones. Empty; tests and experiments fill it."""
 
 WIDEST = 2048
-"""Columns of a tile whose activations are normalised, and so taken whole: wider models are left to torch."""
+"""The most columns of a tile that holds whole rows, as normalisation needs. torch's operations run wider models."""
 
 
-def plan(outputs: int, inputs: int, itemsize: int) -> Plan:
-    """Return the plan for weights [outputs, inputs]. Raises ValueError where no tile divides them."""
+def kernel_plan(outputs: int, inputs: int, itemsize: int) -> KernelPlan:
+    """Return the plan for weights [outputs, inputs]. Raise ValueError if no tile divides them."""
     if itemsize == 2 and (outputs, inputs) in PLANS:
         return PLANS[outputs, inputs]
     return _computed(outputs, inputs, itemsize)
 
 
 @cache
-def _computed(outputs: int, inputs: int, itemsize: int) -> Plan:
-    """Tiles of 16 to 32 KiB, which a thread holds twice (the tile and the one ahead) beside the activations.
+def _computed(outputs: int, inputs: int, itemsize: int) -> KernelPlan:
+    """Return tiles of 16 to 32 KiB: a program holds two (the current one and the next) beside the activations.
 
-    By trial on an H200, float16, in the whole chain: eight warps where a row is long or there are many rows of 1,024,
-    four elsewhere. Programs that leave room for those of the next kernel can be worth more than their own speed.
+    Found by trial on an H200 in float16, timing the whole chain of kernels: eight warps for long rows and for many rows
+    of 1,024, four otherwise. Fewer programs can be faster, since the next kernel's programs then start earlier.
     """
     if inputs > WIDEST:
         width, rows, warps = 2 * WIDEST, 4, 8
@@ -83,4 +83,4 @@ def _computed(outputs: int, inputs: int, itemsize: int) -> Plan:
     rows = max(1, rows * 2 // itemsize)
     while outputs % rows:
         rows //= 2
-    return Plan(rows, width, warps, 2 if outputs == inputs == WIDEST else 16 // warps)
+    return KernelPlan(rows, width, warps, 2 if outputs == inputs == WIDEST else 16 // warps)

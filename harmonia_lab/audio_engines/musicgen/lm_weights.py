@@ -1,10 +1,11 @@
-"""The weights of audiocraft's language model, as the decode loop reads them, and whether it can.
+"""The weights of audiocraft's language model in the form that the forward pass reads.
 
-Owns the check of a model's layout and the regrouping of its matrices. The tensors are audiocraft's own (views); copies
-are the packed matrices, the embeddings and the heads, each stacked over the codebooks.
+Owns the check whether a model's layout can be decoded, and the regrouping of its matrices. The dense matrices are views
+of audiocraft's tensors; the packed matrices, and the embeddings and heads, which are stacked over the codebooks, are
+copies.
 
-audiocraft holds the transformer's matrices in the precision that it computes in (float16 on a GPU) and the rest in
-float32, and its autocast adds what a block gives to a float32 residual stream. So do we.
+As in audiocraft, the transformer's matrices have the precision of the computation (float16 on a GPU), the rest is
+float32, and a block's output is added to a float32 residual stream.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ class Norm(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """Queries in, attended values out. The projections are for one position, the dense matrices for many at once.
+    """An attention block. The projections serve one position, the dense matrices many positions at once.
 
-    into: own attention [R, d] → [R, 3 d] (queries, keys, values); cross attention [R, d] → [R, d] (queries).
-    dense_keys_values: [2 d, d] for cross attention, whose keys and values come from elsewhere.
+    into: self-attention [R, d] → [R, 3 d] (queries, keys, values); cross attention [R, d] → [R, d] (queries).
+    dense_keys_values: [2 d, d] for cross attention, whose keys and values come from the text.
     """
 
     norm: Norm
@@ -44,7 +45,7 @@ class Attention(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """One transformer layer. norm, up, down, activation: of its feed-forward block."""
+    """A transformer layer. own: self-attention. norm, up, down, activation: of the feed-forward block."""
 
     own: Attention
     cross: Attention | None
@@ -57,14 +58,14 @@ class Layer(NamedTuple):
 
 
 class Weights:
-    """What a step reads.
+    """All weights that a step reads.
 
-    packings: how the matrices are held, with the number of each, such as {"half": 145}. dtype: of the matrices; the
-    embeddings are float32. gelu: whether the feed-forward blocks are activated by torch's GELU.
+    packings: the number of matrices by packing, such as {"half": 145}. dtype: of the matrices; the embeddings are
+    float32. gelu: whether the activation of the feed-forward blocks is torch's GELU.
     """
 
     def __init__(self, lm: Any, packing: Packing | None = None) -> None:
-        """Without a packing: whatever is fastest and keeps every bit. The heads are never rounded to 8 bits."""
+        """packing: None is the fastest exact one for each matrix. The heads are never rounded to 8 bits."""
         self.packings: dict[str, int] = {}
         self.layers = [self._layer(layer, packing) for layer in lm.transformer.layers]
         self.dtype = compute_dtype(lm)
@@ -87,13 +88,13 @@ class Weights:
             packed = self._pack(into, packing), self._pack(out, packing)
             return Attention(_norm(norm), *packed, into.detach(), out.detach(), keys_values)
 
-        def crossing() -> Attention:
+        def cross_attention() -> Attention:
             queries, keys_values = cross.in_proj_weight[:d], cross.in_proj_weight[d:].detach()
             return attention(layer.norm_cross, queries, cross.out_proj.weight, keys_values)
 
         return Layer(
             own=attention(layer.norm1, own.in_proj_weight, own.out_proj.weight),
-            cross=crossing() if cross is not None else None,
+            cross=cross_attention() if cross is not None else None,
             norm=_norm(layer.norm2),
             up=self._pack(layer.linear1.weight, packing),
             down=self._pack(layer.linear2.weight, packing),
@@ -109,13 +110,13 @@ class Weights:
 
 
 def compute_dtype(lm: Any) -> torch.dtype:
-    """The precision of the transformer's matrices, which is the one that products are computed in."""
+    """Return the precision of the transformer's matrices, in which products are computed."""
     dtype: torch.dtype = lm.transformer.layers[0].linear1.weight.dtype
     return dtype
 
 
 def unknown_layout(lm: Any) -> str:
-    """Why the decode loop does not know this model's layout; empty where it does (all released MusicGen models)."""
+    """Return why this model's layout can't be decoded here; "" if it can (all released MusicGen models)."""
     return "; ".join(_unknown(lm))
 
 

@@ -1,6 +1,6 @@
-"""MusicGen and memory: how much a song needs, how a lack of it is recognised, and what is tried then.
+"""MusicGen and memory: how much is available, how an out-of-memory error is recognised, and what is tried after one.
 
-Owns the order of the attempts. Who makes them is `engine.py`.
+Owns the order of the attempts. `engine.py` makes them.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from harmonia_lab.errors import AudioError, ErrorCode
 __all__ = ["Effort", "available_bytes", "efforts", "free_memory", "is_out_of_memory", "out_of_memory"]
 
 SHORTEST_WINDOW_S = 10.0
-"""Below that, too little of the past is heard for the music to hang together."""
+"""In a shorter window the model sees too little of the past for coherent music."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """One way to try. batch: prompts generated at once. window_s: seconds that the model hears at once.
+    """One attempt at a song. batch: prompts generated at once. window_s: seconds of the model's window.
 
-    on_cpu: on the CPU, whatever device was chosen. action: what is different this time, as a status; "" for the first.
+    on_cpu: run on the CPU, whatever device was chosen. action: a status that says what changed; "" for the first.
     """
 
     batch: int
@@ -37,8 +37,11 @@ class Effort:
 
 
 def efforts(prompts: int, window_s: float, *, on_gpu: bool) -> Iterator[Effort]:
-    """First as it should be; then, while memory is lacking, again after freeing what can be freed, with half the batch
-    down to one, with a shorter window (its memory of the past is what grows), and at last on the CPU."""
+    """Yield the attempts in order, each to be made after the one before ran out of memory.
+
+    As asked for; again after freeing memory; with half the batch, down to one; with a shorter window, since the KV
+    cache grows with it; and on the CPU, if the song was to run on a GPU.
+    """
     yield Effort(prompts, window_s)
     yield Effort(prompts, window_s, action="Memory ran out: trying again with what could be freed...")
     batch = prompts
@@ -53,7 +56,7 @@ def efforts(prompts: int, window_s: float, *, on_gpu: bool) -> Iterator[Effort]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python, torch on the CPU or torch on a GPU says that there is no memory left."""
+    """Return whether the error is an out-of-memory error of Python, of torch on the CPU or of torch on a GPU."""
     if isinstance(error, MemoryError):
         return True
     torch = loaded_torch()
@@ -73,7 +76,7 @@ def out_of_memory(message: str, **details: Any) -> AudioError:
 
 
 def free_memory() -> None:
-    """Gives back what nobody uses: Python's cycles, torch's cached blocks on the GPU, the C library's free heap."""
+    """Free unused memory: Python's reference cycles, torch's cached blocks on the GPU, the C library's free heap."""
     gc.collect()
     torch = loaded_torch()
     if torch is not None and torch.cuda.is_initialized():
@@ -83,7 +86,7 @@ def free_memory() -> None:
 
 
 def available_bytes(device: Any) -> int:
-    """What can still be had on a torch device; on a GPU with the blocks that torch holds for reuse."""
+    """Return the bytes that can still be allocated on a torch device; on a GPU, torch's cached blocks included."""
     if device.type != "cuda":
         return int(psutil.virtual_memory().available)
     import torch  # noqa: PLC0415

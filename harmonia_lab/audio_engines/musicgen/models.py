@@ -1,7 +1,7 @@
 """MusicGen in memory: loading in the background, a cache with eviction, unloading.
 
-Owns the device, the precision, and the lifetime of what was loaded. Which files those are is
-`checkpoints.py`'s, what is generated with them `engine.py`'s.
+Owns the device, the precision, and the lifetime of loaded models. The files are found and checked by `checkpoints.py`;
+`engine.py` and `rendering.py` generate with the models.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Choice:
-    """What is loaded, and how. device: auto, cpu, cuda or cuda:N. dtype: auto is float32 on a CPU, float16 on a GPU.
+    """A checkpoint and how to load it. device: auto, cpu, cuda or cuda:N. decoder: a mode of `decoder.Decoder`.
 
-    decoder: a mode of `decoder.Decoder`.
+    dtype: auto is float32 on a CPU, float16 on a GPU.
     """
 
     checkpoint: Checkpoint = field(hash=False)
@@ -40,9 +40,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """musicgen: audiocraft's MusicGen. decoder: our loop over its language model. digest: of its files.
+    """A model in memory. musicgen: audiocraft's MusicGen. decoder: a `decoder.Decoder` of its language model.
 
-    load_s: seconds that loading took.
+    device: a torch.device. digest: of the checkpoint's files. load_s: seconds that loading took.
     """
 
     choice: Choice
@@ -65,13 +65,14 @@ class LoadedModel:
 
     @property
     def melody_conditioner(self) -> Any | None:
-        """The ChromaStemConditioner of audiocraft; None where the model takes no melody."""
-        conditioners = self.musicgen.lm.condition_provider.conditioners
-        return conditioners["self_wav"] if "self_wav" in conditioners else None  # noqa: SIM401 - ModuleDict has no get
+        """The ChromaStemConditioner of audiocraft; None if the model takes no melody."""
+        from harmonia_lab.audio_engines.musicgen.melody_guidance import melody_conditioner  # noqa: PLC0415
+
+        return melody_conditioner(self.musicgen.lm)
 
     def cache_bytes(self, prompts: int, frames: int) -> int:
-        """What the decode loop remembers for so many prompts (each with its null prompt) over so many frames."""
-        from harmonia_lab.audio_engines.musicgen.gpu_step import room  # noqa: PLC0415
+        """Return the bytes of the KV caches for `prompts` prompts, each with its null prompt, over `frames` frames."""
+        from harmonia_lab.audio_engines.musicgen.cuda_graph_step import round_up  # noqa: PLC0415
         from harmonia_lab.audio_engines.musicgen.kv_cache import cache_bytes  # noqa: PLC0415
         from harmonia_lab.audio_engines.musicgen.lm_weights import compute_dtype  # noqa: PLC0415
 
@@ -80,12 +81,12 @@ class LoadedModel:
         if self.melody_conditioner is not None:
             positions += self.melody_conditioner.chroma_len
         if self.device.type == "cuda":
-            positions = room(positions)
+            positions = round_up(positions)
         layers = len(lm.transformer.layers)
         return cache_bytes(layers=layers, rows=2 * prompts, width=lm.dim, positions=positions, dtype=compute_dtype(lm))
 
     def record(self) -> dict[str, Any]:
-        """What reproducing needs; plain JSON values."""
+        """Return what is needed to reproduce a song, as plain JSON values."""
         import torch  # noqa: PLC0415
 
         on_gpu = self.device.type == "cuda"
@@ -103,7 +104,7 @@ class LoadedModel:
 
 
 class _Entry:
-    """A model on its way, or there."""
+    """A model that is loaded or being loaded. done: loading has ended, with a model or an error."""
 
     def __init__(self) -> None:
         self.status = "starting"
@@ -115,7 +116,7 @@ class _Entry:
 
 
 class ModelCache:
-    """Models by choice. capacity: how many stay loaded; those used longest ago go first, those in use never."""
+    """Loaded models by choice. capacity: how many stay loaded. Evicts the least recently used; never one in use."""
 
     def __init__(self, capacity: int = 1) -> None:
         self._capacity = capacity
@@ -123,21 +124,21 @@ class ModelCache:
         self._entries: dict[Choice, _Entry] = {}
 
     def begin(self, choice: Choice) -> None:
-        """Starts loading in the background, unless that happened already. Returns at once."""
+        """Start loading in the background, unless the model is loaded or loading. Return at once."""
         self._entry(choice, users=0)
 
     @contextmanager
     def lease(self, choice: Choice, cancel: CancelToken, report: Callable[[str], None]) -> Iterator[LoadedModel]:
-        """The model, loaded; it stays so inside. report: gets a status while it loads.
+        """Yield the loaded model, which is not evicted while the context is open. report gets the status of loading.
 
-        Raises AudioError (MUSICGEN_UNAVAILABLE, MUSICGEN_MEMORY), InvalidRequest; Cancelled within 0.1 s. The load
-        itself can't be interrupted: it goes on in its thread, and the next song finds the model there.
+        Raise AudioError (MUSICGEN_UNAVAILABLE, MUSICGEN_MEMORY), InvalidRequest, or Cancelled within 0.1 s of a cancel.
+        Loading can't be interrupted: it continues in its thread, and the next song uses the model.
         """
-        there = self.peek(choice) is not None
+        loaded = self.peek(choice) is not None
         entry = self._entry(choice, users=1)
         try:
-            if not there:
-                report(entry.status)  # however fast the load is
+            if not loaded:
+                report(entry.status)  # at least once, even if loading ends before the first poll
             while not entry.done.wait(POLL_S):
                 cancel.raise_if_cancelled()
                 report(entry.status)
@@ -155,18 +156,18 @@ class ModelCache:
             return [choice for choice, entry in self._entries.items() if entry.model is not None]
 
     def peek(self, choice: Choice) -> LoadedModel | None:
-        """The model if it is loaded."""
+        """Return the model if it is loaded."""
         with self._lock:
             entry = self._entries.get(choice)
             return entry.model if entry is not None else None
 
     def unload(self, choice: Choice | None = None, *, keep: Choice | None = None) -> None:
-        """Drops `choice`, or every model but `keep`, unless it is in use; gives back what torch holds for reuse.
+        """Drop `choice`, or every model but `keep`, unless it is in use. Return torch's cached memory to the device.
 
-        What stays gives up the buffers that it keeps from song to song.
+        `keep` frees the buffers that it keeps from song to song.
         """
         self._drop(choice, keep)
-        free_memory()  # once no name here refers to a model any longer
+        free_memory()  # here, where no local variable refers to a model
 
     def _drop(self, choice: Choice | None, keep: Choice | None) -> None:
         with self._lock:
@@ -183,15 +184,15 @@ class ModelCache:
         with self._lock:
             entry = self._entries.get(choice)
             if entry is None or (entry.error is not None):
-                self._make_room()
+                self._evict()
                 entry = self._entries[choice] = _Entry()
-                # A daemon: an interpreter that ends must not wait for gigabytes.
+                # A daemon, since the interpreter must not wait for gigabytes when it exits.
                 threading.Thread(target=self._load, args=(choice, entry), name="harmonia-load", daemon=True).start()
             entry.users += users
             return entry
 
-    def _make_room(self) -> None:
-        """Before loading, so that two models need not fit at once."""
+    def _evict(self) -> None:
+        """Evict idle models before another one is loaded, so that they need not fit in memory together."""
         idle = [choice for choice, entry in self._entries.items() if entry.done.is_set() and not entry.users]
         idle.sort(key=lambda choice: self._entries[choice].used_at)
         for choice in idle[: max(0, len(self._entries) - self._capacity + 1)]:
@@ -202,7 +203,7 @@ class ModelCache:
             entry.model = _load(choice, lambda status: setattr(entry, "status", status))
         except HarmoniaError as error:
             entry.error = error
-        except Exception as error:  # noqa: BLE001 - audiocraft, transformers and the hub's client raise what they like
+        except Exception as error:  # noqa: BLE001 - audiocraft, transformers and the hub's client raise anything
             entry.error = _explained(error, choice)
         finally:
             if entry.error is not None:
@@ -212,11 +213,11 @@ class ModelCache:
 
 
 MODELS = ModelCache()
-"""One for the process: two labs in a notebook share it."""
+"""The process's cache: two labs in a notebook share it."""
 
 
 def resolve_device(asked: str) -> Any:
-    """A torch device. Raises InvalidRequest, or AudioError (MUSICGEN_UNAVAILABLE) for one that is not there."""
+    """Return a torch.device. Raise InvalidRequest, or AudioError (MUSICGEN_UNAVAILABLE) if there is no such device."""
     import torch  # noqa: PLC0415
 
     check_device(asked)
@@ -235,8 +236,8 @@ def resolve_device(asked: str) -> Any:
 def set_precision(musicgen: Any, dtype: str) -> None:
     """Prepare audiocraft's MusicGen for decoding in `dtype` (float32, float16, bfloat16), without gradients.
 
-    As audiocraft has it on a GPU, the precision is the transformer's, and the rest of the language model stays in
-    float32. audiocraft autocasts to float16 on every GPU; here float32 means float32, and bfloat16 bfloat16.
+    As in audiocraft on a GPU, only the transformer gets the precision; the rest of the language model is float32.
+    audiocraft autocasts to float16 on every GPU. Here the autocast has the precision asked for, or is off for float32.
     """
     import torch  # noqa: PLC0415
     from audiocraft.utils.autocast import TorchAutocast  # noqa: PLC0415
@@ -278,7 +279,7 @@ def _load(choice: Choice, report: Callable[[str], None]) -> LoadedModel:
     musicgen = MusicGen.get_pretrained(choice.checkpoint.source, device=str(device))
     set_precision(musicgen, dtype)
     report("preparing the decoder")
-    decoder = Decoder(musicgen.lm, choice.decoder)  # type: ignore[arg-type]  # it checks the mode itself
+    decoder = Decoder(musicgen.lm, choice.decoder)
     digest = choice.checkpoint.digest()
     return LoadedModel(choice, musicgen, decoder, device, dtype, digest, time.perf_counter() - started)
 

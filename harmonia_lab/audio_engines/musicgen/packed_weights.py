@@ -1,12 +1,12 @@
-"""Matrices for a few rows at a time: a linear layer without bias, held the way this processor reads it fastest.
+"""Weight matrices packed for products with a few rows: linear layers without bias, in the layout a CPU reads fastest.
 
-Decoding reads every weight once per step for 2 to 8 rows: it takes as long as reading takes. Owns the ways to hold a
-weight and the choice between them; what is multiplied is decided by the caller.
+Decoding reads every weight once per step for 2 to 8 rows, so a step takes as long as reading the weights. Owns the
+packings and the choice of an exact one. Not the matrices of a model (`lm_weights.py`).
 
-    dense    the tensor as it is, torch's own product
+    dense    the tensor itself, with torch's own product
     onednn   float32, reordered for oneDNN (what torch.compile's freezing emits): 4 times as fast as dense at 2 rows
-    half     float16 in memory, float32 arithmetic (FBGEMM): half the bytes. Exact, and only chosen, where every weight
-             is a float16 number; the released MusicGen checkpoints are stored in float16, so theirs are
+    half     float16 in memory, float32 arithmetic (FBGEMM): half the bytes. Exact, and only chosen, if every weight is
+             a float16 number, which is true of the released MusicGen checkpoints: they are stored in float16
     int8     8-bit weights (a scale per output), 8-bit activations (a scale per call): a quarter of the bytes, not exact
 
 Measured on 2 cores (AVX-512, 41 GB/s), musicgen-small's matrices, 2 rows, time per layer: dense 4.9 ms, onednn 1.2,
@@ -32,11 +32,11 @@ Projection = Callable[[Tensor], Tensor]
 """[rows, inputs] → [rows, outputs]."""
 
 ROWS_EXPECTED = 2
-"""One prompt and its null prompt. Only the layout is tuned to it; any number of rows works."""
+"""One prompt and its null prompt. It tunes the layout only; any number of rows works."""
 
 
 def exact_packing(weight: Tensor) -> Packing:
-    """The fastest packing here that keeps every bit of `weight`."""
+    """Return the fastest packing on this processor that keeps every bit of `weight`."""
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         return "dense"
     if supported("half") and bool(torch.equal(weight.half().float(), weight)):
@@ -45,7 +45,7 @@ def exact_packing(weight: Tensor) -> Packing:
 
 
 def pack(weight: Tensor, packing: Packing) -> Projection:
-    """weight: [outputs, inputs]. Raises AudioError (MUSICGEN_UNAVAILABLE) where this packing does not work here."""
+    """Return the product with `weight` [outputs, inputs]. Raise AudioError (MUSICGEN_UNAVAILABLE) if unsupported."""
     weight = weight.detach()
     if not supported(packing):
         raise AudioError(
@@ -58,7 +58,7 @@ def pack(weight: Tensor, packing: Packing) -> Projection:
 
 @functools.cache
 def supported(packing: Packing) -> bool:
-    """Whether it works here, found out by multiplying a small matrix."""
+    """Return whether this torch and processor have the packing, by multiplying a small matrix."""
     weight = torch.linspace(-1, 1, 64 * 32).view(64, 32)
     rows = torch.ones(ROWS_EXPECTED, 32)
     try:
@@ -69,53 +69,33 @@ def supported(packing: Packing) -> bool:
 
 
 def _dense(weight: Tensor) -> Projection:
-    def project(rows: Tensor) -> Tensor:
-        return torch.nn.functional.linear(rows, weight)
-
-    return project
+    return lambda rows: torch.nn.functional.linear(rows, weight)
 
 
 def _onednn(weight: Tensor) -> Projection:
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS_EXPECTED)  # noqa: SLF001 - inductor's own entry
     multiply = torch.ops.mkldnn._linear_pointwise.default  # noqa: SLF001
-
-    def project(rows: Tensor) -> Tensor:
-        product: Tensor = multiply(rows, packed, None, "none", [], "")
-        return product
-
-    return project
+    return lambda rows: multiply(rows, packed, None, "none", [], "")  # no bias, no activation
 
 
 def _half(weight: Tensor) -> Projection:
     packed = torch.ops.quantized.linear_prepack_fp16(weight, None)
     multiply = torch.ops.quantized.linear_dynamic_fp16.default
-
-    def project(rows: Tensor) -> Tensor:
-        product: Tensor = multiply(rows, packed)
-        return product
-
-    return project
+    return lambda rows: multiply(rows, packed)
 
 
 def _int8(weight: Tensor) -> Projection:
     scales = (weight.abs().amax(1) / 127).clamp_min(1e-12).double()
     zeros = torch.zeros(weight.shape[0], dtype=torch.long)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # quantised tensors are deprecated; the product below is not, and takes no other
-        packed = torch.ops.quantized.linear_prepack(
-            torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8), None
-        )
+        # Quantised tensors are deprecated. The product below is not, and takes nothing else.
+        warnings.simplefilter("ignore")
+        quantised = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
+        packed = torch.ops.quantized.linear_prepack(quantised, None)
     multiply = torch.ops.quantized.linear_dynamic.default
-    # Without VNNI, products of two 8-bit numbers overflow 16 bits: activations then get 7.
+    # Without VNNI, sums of products of two 8-bit numbers overflow 16 bits: activations then get 7 bits.
     seven_bits = not torch.cpu._is_vnni_supported()  # noqa: SLF001
-
-    def project(rows: Tensor) -> Tensor:
-        product: Tensor = multiply(rows, packed, seven_bits)
-        return product
-
-    return project
+    return lambda rows: multiply(rows, packed, seven_bits)
 
 
 _PACK: dict[Packing, Callable[[Tensor], Projection]] = {

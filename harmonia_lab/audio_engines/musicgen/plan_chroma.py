@@ -1,13 +1,11 @@
-"""A plan as chroma: which pitch class leads at each moment, as MusicGen's melody models want to be told.
+"""The chroma of a plan: the leading pitch class at each moment, as MusicGen's melody models are conditioned on it.
 
-Owns the step from notes to chroma. The models' conditioner takes it from a recording, after a source separator removed
-drums and bass (Copet et al., "Simple and Controllable Music Generation", 2023, section 2.3); a plan knows its notes, so
-it is computed here, with the conditioner's window. How it gets into a model is `melody_guidance.py`'s.
+Owns the step from notes to chroma. The models' conditioner computes chroma from a recording, after a source separator
+removed drums and bass (Copet et al., "Simple and Controllable Music Generation", 2023, section 2.3). Here it is
+computed from the plan's notes, with the conditioner's window. `melody_guidance.py` gives it to a model.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,21 +15,21 @@ from harmonia_lab.protocol.vocabulary import Role
 
 __all__ = ["plan_chroma"]
 
-_HEARD: dict[Role, float] = {"lead": 1.0, "mix": 0.5, "chords": 0.2, "pad": 0.2, "bass": 0.0, "drums": 0.0}
-"""Power of a role beside the lead's: the melody stands out, where it rests the chords are heard."""
+_ROLE_POWER: dict[Role, float] = {"lead": 1.0, "mix": 0.5, "chords": 0.2, "pad": 0.2, "bass": 0.0, "drums": 0.0}
+"""Power of each role relative to the lead's: the melody dominates, and the chords count where it rests."""
 
 _CHORD_POWER = 1e-3
-"""Of the harmony that nobody plays: it decides only where nothing else sounds. The root counts twice."""
+"""Power of the plan's chords themselves, so low that they count only where no part plays. The root counts twice."""
 
 _FINE = 16
-"""Steps per hop. Notes begin between frames."""
+"""Steps per hop, since notes begin between frames."""
 
 
 def plan_chroma(plan: Plan, frames: int, *, hop_s: float, window_s: float, argmax: bool = True) -> NDArray[np.float32]:
-    """float32 [frames, 12], C first. Frame t is centred on t · hop_s, and weighs `window_s` seconds around it (Hann).
+    """Return float32 [frames, 12], C first. Frame t is centred on t · hop_s, with a Hann window of window_s seconds.
 
-    argmax: 1 for the strongest pitch class and 0 for the others, as the released models were trained; else every frame
-    is scaled to a maximum of 1. Behind the plan's end its last chord goes on: a model's window may be longer.
+    argmax: 1 for the strongest pitch class and 0 for the others, as the released models were trained; otherwise each
+    frame is scaled to a maximum of 1. The last chord lasts beyond the plan's end, since a model's window may be longer.
     """
     step_s = hop_s / _FINE
     reach = max(1, round(window_s / step_s / 2))
@@ -48,16 +46,16 @@ def plan_chroma(plan: Plan, frames: int, *, hop_s: float, window_s: float, argma
         last = min(end_s, len(power) * step_s)
         add(chord.start * beat, last, [*chord.pitch_classes, chord.pitch_classes[0]], _CHORD_POWER)
     for part in plan.parts:
-        heard = _HEARD[part.instrument.role]
-        for note in part.notes if heard else ():
+        weight = _ROLE_POWER[part.instrument.role]
+        for note in part.notes if weight else ():
             start_s = note.start * beat
-            add(start_s, start_s + note.duration * beat, [note.pitch % 12], heard * (note.velocity / 127) ** 2)
-    window = np.hanning(2 * reach + 1) ** 2  # a spectrogram's window weighs amplitudes; these are powers
+            add(start_s, start_s + note.duration * beat, [note.pitch % 12], weight * (note.velocity / 127) ** 2)
+    window = (
+        np.hanning(2 * reach + 1) ** 2
+    )  # squared: a spectrogram's window applies to amplitudes, and these are powers
     chroma: NDArray[np.float64] = np.stack(
         [np.convolve(row, window, "valid")[: frames * _FINE : _FINE] for row in power.T], axis=1
     )
     strongest = chroma.max(axis=1, keepdims=True)
-    scaled: NDArray[Any] = (
-        np.arange(12) == chroma.argmax(axis=1)[:, None] if argmax else chroma / np.maximum(strongest, 1e-12)
-    )
+    scaled = np.arange(12) == chroma.argmax(axis=1)[:, None] if argmax else chroma / np.maximum(strongest, 1e-12)
     return np.asarray(scaled, np.float32)

@@ -1,13 +1,12 @@
-"""What MusicGen is told: text prompts from a song's metadata.
+"""MusicGen's text prompts, made from a song's metadata.
 
-Owns the wording. MusicGen was trained on a caption with fields after it, such as "bpm: 92. key: A minor" (audiocraft's
+Owns the text. MusicGen was trained on captions followed by fields, such as "bpm: 92. key: A minor" (audiocraft's
 `augment_music_info_description`; Copet et al., "Simple and Controllable Music Generation", 2023), so prompts have that
-form. Lyrics are left out: it does not sing words, and they would push out what matters.
+form. They have no lyrics: MusicGen doesn't sing words, and lyrics would outweigh the description of the sound.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 from harmonia_lab.errors import InvalidRequest
@@ -17,12 +16,12 @@ from harmonia_lab.protocol.vocabulary import Role
 __all__ = ["ARRANGEMENTS", "MAX_PROMPT", "Arrangement", "check_prompt", "prompt"]
 
 Arrangement = Literal["full", "stems"]
-"""full: one prompt for the whole mix, which is what MusicGen was trained on. stems: one prompt per instrument."""
+"""full: one prompt for the whole mix, as MusicGen was trained. stems: one prompt per instrument."""
 
 ARRANGEMENTS: tuple[Arrangement, ...] = get_args(Arrangement)
 
 MAX_PROMPT = 1000
-"""Characters. The captions of its training have a few dozen words; more text only waters them down."""
+"""Characters. The captions in MusicGen's training data have a few dozen words; more text dilutes the prompt."""
 
 _PLAYS: dict[Role, str] = {
     "lead": "playing the melody",
@@ -34,27 +33,29 @@ _PLAYS: dict[Role, str] = {
 }
 
 
-def prompt(metadata: SongMetadata, instrument: Instrument | None = None, wording: str | None = None) -> str:
-    """The prompt for the whole mix (`instrument` None), or for one instrument alone.
+def prompt(metadata: SongMetadata, instrument: Instrument | None = None, description: str | None = None) -> str:
+    """Return the prompt for the whole mix (`instrument` None), or for one instrument alone.
 
-    It says moods, genre and instruments in a sentence, then the fields `bpm` and `key` (drums have no key). wording: a
-    description of your own in place of the moods and the genre; for the whole mix it is taken as it stands.
+    A sentence with moods, genre and instruments, then the fields `bpm` and `key` (drums have no key). description: the
+    user's own text in place of the moods and the genre; for the whole mix, it is the whole prompt.
 
     >>> prompt(metadata)
     'A nostalgic folk song with piano and flute. bpm: 96. key: A minor'
     >>> prompt(metadata, metadata.instruments[1])
     'Solo flute playing the melody, nostalgic folk. instrument: flute. bpm: 96. key: A minor'
 
-    Raises InvalidRequest where it would be longer than `MAX_PROMPT` characters.
+    Raise InvalidRequest if the prompt is longer than `MAX_PROMPT` characters.
     """
-    own = " ".join(wording.split()).rstrip(".") if wording else ""
+    own = " ".join(description.split()).rstrip(".") if description else ""
     style = own or f"{', '.join(metadata.mood)} {metadata.genre}"
     fields = [f"bpm: {metadata.bpm}"]
     if instrument is None:
         if own:
             return check_prompt(own)
         article = "An" if style[0].lower() in "aeiou" else "A"
-        sentence = f"{article} {style} song with {_listed([i.name for i in metadata.instruments])}"
+        *others, last = (each.name for each in metadata.instruments)
+        names = f"{', '.join(others)} and {last}" if others else last
+        sentence = f"{article} {style} song with {names}"
     else:
         sentence = f"Solo {instrument.name} {_PLAYS[instrument.role]}, {style}"
         fields.insert(0, f"instrument: {instrument.name}")
@@ -64,22 +65,18 @@ def prompt(metadata: SongMetadata, instrument: Instrument | None = None, wording
 
 
 def check_prompt(text: str) -> str:
-    """`text`, on one line. Raises InvalidRequest for one that is too long or holds what is no text."""
+    """Return `text` on one line. Raise InvalidRequest if it is too long or holds control characters."""
     if len(text) > MAX_PROMPT:
         raise InvalidRequest(
-            f"The prompt for MusicGen has {len(text):,} characters; at most {MAX_PROMPT:,} are read.",
+            f"The prompt for MusicGen has {len(text):,} characters; at most {MAX_PROMPT:,} are allowed.",
             hint="Describe the sound in a sentence or two: genre, mood, instruments.",
             details={"fields": ["prompt"]},
         )
     words = " ".join(text.split())
     if not words.isprintable():
         raise InvalidRequest(
-            "The prompt for MusicGen holds control characters: it is no text.", details={"fields": ["prompt"]}
+            "The prompt for MusicGen holds control characters.",
+            hint="Write plain text.",
+            details={"fields": ["prompt"]},
         )
     return words
-
-
-def _listed(names: Sequence[str]) -> str:
-    """As in: piano; piano and flute; piano, flute and drums."""
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last

@@ -1,9 +1,8 @@
-"""MusicGen models with random weights: real classes, real shapes, noise for music.
+"""MusicGen models with random weights: audiocraft's classes in the released models' shapes; what they make is noise.
 
-For tests, for `harmonia doctor`, for benchmarks and for trying the whole way on a machine that has no model hub. Owns
-the shapes, what a checkpoint folder contains and how one is recognised, and the same model built in place, without a
-folder. `MusicGen.get_pretrained(folder)` loads a folder offline, through audiocraft's own code, once
-`audiocraft_standins.load_audiocraft()` was called:
+For tests, `harmonia doctor`, benchmarks, and trials on a machine without a model hub. Owns the shapes, the content and
+the marker of a checkpoint folder, and a model built in memory without a folder. `MusicGen.get_pretrained(folder)` loads
+a folder offline through audiocraft's own code, after `audiocraft_standins.load_audiocraft()`:
 
     state_dict.bin  compression_state_dict.bin      as audiocraft exports them; the language model's weights in float16,
                                                     as in the released checkpoints
@@ -44,8 +43,10 @@ MARKER = "random_weights.json"
 
 @dataclass(frozen=True)
 class _Shape:
-    """dim, heads, layers: of the language model. card: tokens per codebook. filters, latent: EnCodec's width. t5: whose
-    width the text encoder has (audiocraft knows it by name)."""
+    """dim, heads, layers: of the language model. card: tokens per codebook. filters, latent: EnCodec's width.
+
+    t5: the T5 model whose width the text encoder has; audiocraft looks the width up by this name.
+    """
 
     dim: int
     heads: int
@@ -62,23 +63,23 @@ _SHAPES: dict[str, _Shape] = {
     "small": _Shape(1024, 16, 24),  # 0.42 G parameters
     "medium": _Shape(1536, 24, 48),  # 1.8 G
     "large": _Shape(2048, 32, 48),  # 3.2 G
-    "melody": _Shape(1536, 24, 48),  # as medium; what it hears is put before the sequence
+    "melody": _Shape(1536, 24, 48),  # as medium; its conditions are put before the sequence
 }
 _T5_WIDTH = {"t5-small": 512, "t5-base": 768}
 
 
 def random_weights(folder: str | Path) -> dict[str, Any] | None:
-    """What the marker in a checkpoint folder says (size, seed); None where there is none: the weights are real."""
+    """Return the content of a checkpoint folder's marker (size, seed); None if the weights are trained."""
     marker = Path(folder) / MARKER
     return dict(json.loads(marker.read_text())) if marker.is_file() else None
 
 
 def make_checkpoint(folder: str | Path, size: Size, *, seed: int = 0) -> Path:
-    """Makes `folder`, which must not exist or be empty, and returns it.
+    """Make the checkpoint folder `folder`, which must be new or empty, and return it.
 
-    On the disk: tiny 3 MB, small 0.9 GB, medium 3.8 GB, large 6.6 GB; in memory twice as much and the float32 weights
-    for a while. The same seed makes the same weights with the same torch. Raises InvalidRequest, StorageError, and
-    AudioError where MusicGen is not installed.
+    On the disk: tiny 3 MB, small 0.9 GB, medium 3.8 GB, large 6.6 GB. In memory, for a while: three times as much. With
+    the same torch, the same seed makes the same weights. Raise InvalidRequest, StorageError, and AudioError if MusicGen
+    is not installed.
     """
     folder = Path(folder).expanduser().absolute()
     _check_size(size)
@@ -106,9 +107,9 @@ def make_checkpoint(folder: str | Path, size: Size, *, seed: int = 0) -> Path:
 def build_model(size: Size, device: str = "cpu", dtype: str = "float32", *, seed: int = 0) -> Any:
     """Return audiocraft's MusicGen with random weights, built on `device`, without a folder.
 
-    As `get_pretrained` returns it: `dtype` is the transformer's. The memory of another copy is never needed, so that a
-    large model fits where its folder (6.6 GB, loaded by way of the CPU) would not. The weights are not those of a
-    folder with the same seed. Raises InvalidRequest, and AudioError where MusicGen is not installed.
+    Like `get_pretrained`'s result, with the transformer in `dtype`. There is never a second copy in memory, so a large
+    model fits where loading its folder (6.6 GB, by way of the CPU) would not. The weights differ from those of a folder
+    with the same seed. Raise InvalidRequest, and AudioError if MusicGen is not installed.
     """
     _check_size(size)
     musicgen = load_audiocraft().models.musicgen.MusicGen
@@ -129,7 +130,7 @@ def _check_size(size: str) -> None:
 
 @contextmanager
 def _drawing(seed: int, device: str) -> Iterator[None]:
-    """Inside, weights are drawn from `seed`, without gradients and without progress bars."""
+    """Draw weights from `seed`, without gradients and progress bars. Restore torch's random stream afterwards."""
     import torch  # noqa: PLC0415
 
     devices = [torch.device(device)] if device.startswith("cuda") else []
@@ -139,7 +140,7 @@ def _drawing(seed: int, device: str) -> Iterator[None]:
 
 
 def _parts(size: Size) -> tuple[_Shape, set[str]]:
-    """The shape, and which of stereo and melody the model is."""
+    """Return the shape, and the words of the size's name, such as "stereo" and "melody"."""
     scale, *kinds = size.split("-")
     return _SHAPES[scale], {scale, *kinds}
 
@@ -160,7 +161,7 @@ def _write(folder: Path, size: Size) -> None:
 
 
 def _build_codec(size: Size, device: str) -> tuple[Any, Any]:
-    """EnCodec and its configuration."""
+    """Return EnCodec and its configuration."""
     from audiocraft.models import builders  # noqa: PLC0415
     from omegaconf import OmegaConf  # noqa: PLC0415
 
@@ -174,7 +175,7 @@ def _build_codec(size: Size, device: str) -> tuple[Any, Any]:
 
 
 def _build_language_model(size: Size, encoder: Path, device: str, dtype: str) -> tuple[Any, Any]:
-    """The language model and its configuration. encoder: the folder that gets the text encoder."""
+    """Return the language model and its configuration. encoder: the folder to write the text encoder to."""
     from audiocraft.models import builders  # noqa: PLC0415
     from omegaconf import OmegaConf  # noqa: PLC0415
 
@@ -187,7 +188,7 @@ def _build_language_model(size: Size, encoder: Path, device: str, dtype: str) ->
 
 
 def _write_text_encoder(folder: Path, width: int) -> None:
-    """Two small layers as wide as the T5 they stand for, and a tokenizer that learnt a few prompts."""
+    """Write a text encoder of two small layers, as wide as a real T5, and a tokenizer trained on a few prompts."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers  # noqa: PLC0415
     from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel  # noqa: PLC0415
 
@@ -198,13 +199,8 @@ def _write_text_encoder(folder: Path, width: int) -> None:
     trainer = trainers.UnigramTrainer(vocab_size=160, special_tokens=special, unk_token="<unk>", show_progress=False)  # noqa: S106
     tokenizer.train_from_iterator(_PROMPTS * 4, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    fast: Any = PreTrainedTokenizerFast
-    saved = fast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",  # noqa: S106
-        eos_token="</s>",  # noqa: S106
-        unk_token="<unk>",  # noqa: S106
-    )
+    fast: Any = PreTrainedTokenizerFast  # transformers' constructors have no types
+    saved = fast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")  # noqa: S106
     saved.save_pretrained(str(folder))
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": "T5Tokenizer", "extra_ids": 0}))
@@ -227,65 +223,41 @@ _PROMPTS = [
 
 
 def _language_model(shape: _Shape, kinds: set[str]) -> dict[str, Any]:
-    """The configuration of the released models (`config/model/lm/musicgen_lm.yaml`), in this shape."""
+    """Return the configuration of the released models (`config/model/lm/musicgen_lm.yaml`), in this shape.
+
+    Options that have audiocraft's default value there are left out.
+    """
     stereo, melody = "stereo" in kinds, "melody" in kinds
-    codebooks = 8 if stereo else 4
     delays = [k // 2 for k in range(8)] if stereo else list(range(4))
     chroma = {"sample_rate": 32000, "n_chroma": 12, "radix2_exp": 14, "argmax": True, "match_len_on_eval": False}
-    t5 = {"name": shape.t5, "finetune": False, "word_dropout": 0.3, "normalize_text": False}
-    conditioners: dict[str, Any] = {"description": {"model": "t5", "t5": t5}}
+    conditioners: dict[str, Any] = {"description": {"model": "t5", "t5": {"name": shape.t5, "finetune": False}}}
     if melody:
         conditioners = {"self_wav": {"model": "chroma_stem", "chroma_stem": chroma}} | conditioners
     return {
-        "device": "cpu",
-        "dtype": "float32",
         "lm_model": "transformer_lm",
-        "sample_rate": 32000,
-        "channels": 2 if stereo else 1,
-        "interleave_stereo_codebooks": {"use": stereo, "per_timestep": False},
-        "codebooks_pattern": {
-            "modeling": "delay",
-            "delay": {"delays": delays, "flatten_first": 0, "empty_initial": 0},
-        },
+        "interleave_stereo_codebooks": {"use": stereo},
+        "codebooks_pattern": {"modeling": "delay", "delay": {"delays": delays}},
         "transformer_lm": {
             "dim": shape.dim,
             "num_heads": shape.heads,
             "num_layers": shape.layers,
-            "hidden_scale": 4,
-            "n_q": codebooks,
+            "n_q": len(delays),
             "card": shape.card,
             "dropout": 0.0,
-            "emb_lr": None,
             "activation": "gelu",
             "norm_first": True,
             "bias_ff": False,
             "bias_attn": False,
             "bias_proj": False,
-            "past_context": None,
             "causal": True,
-            "custom": False,
             "memory_efficient": True,
-            "attention_as_float32": False,
-            "layer_scale": None,
-            "positional_embedding": "sin",
-            "xpos": False,
-            "checkpointing": "none",
             "weight_init": "gaussian",
             "depthwise_init": "current",
             "zero_bias_init": True,
-            "norm": "layer_norm",
-            "cross_attention": False,  # switched on by the fuser where it has something to cross
-            "qk_layer_norm": False,
-            "qk_layer_norm_cross": False,
-            "attention_dropout": None,
-            "kv_repeat": 1,
-            "two_step_cfg": False,
         },
         "classifier_free_guidance": {"training_dropout": 0.3, "inference_coef": 3.0},
         "attribute_dropout": {},
         "fuser": {
-            "cross_attention_pos_emb": False,
-            "cross_attention_pos_emb_scale": 1,
             "sum": [],
             "prepend": ["self_wav", "description"] if melody else [],
             "cross": [] if melody else ["description"],
@@ -297,53 +269,23 @@ def _language_model(shape: _Shape, kinds: set[str]) -> dict[str, Any]:
 
 
 def _codec(shape: _Shape) -> dict[str, Any]:
-    """EnCodec at 32 kHz with 50 frames a second (`config/model/encodec/encodec_large_nq4_s640.yaml`), in this width."""
+    """Return the codec's configuration (`config/model/encodec/encodec_large_nq4_s640.yaml`), in this width.
+
+    It is EnCodec at 32 kHz with 50 frames a second. Options that have audiocraft's default value there are left out.
+    """
     return {
-        "device": "cpu",
-        "dtype": "float32",
         "compression_model": "encodec",
-        "sample_rate": 32000,
-        "channels": 1,
-        "encodec": {
-            "autoencoder": "seanet",
-            "quantizer": "rvq",
-            "sample_rate": 32000,
-            "channels": 1,
-            "causal": False,
-            "renormalize": False,
-        },
+        "encodec": {"autoencoder": "seanet", "quantizer": "rvq", "sample_rate": 32000, "channels": 1},
         "seanet": {
             "dimension": shape.latent,
-            "channels": 1,
-            "causal": False,
             "n_filters": shape.filters,
             "n_residual_layers": 1,
             "ratios": [8, 5, 4, 4],
-            "activation": "ELU",
-            "activation_params": {"alpha": 1.0},
             "norm": "weight_norm",
-            "norm_params": {},
-            "kernel_size": 7,
-            "residual_kernel_size": 3,
-            "last_kernel_size": 7,
-            "dilation_base": 2,
             "pad_mode": "constant",
-            "true_skip": True,
-            "compress": 2,
             "lstm": 2,
-            "disable_norm_outer_blocks": 0,
-            "decoder": {"trim_right_ratio": 1.0, "final_activation": None, "final_activation_params": None},
             "encoder": {},
+            "decoder": {},
         },
-        "rvq": {
-            "n_q": 4,
-            "q_dropout": False,
-            "bins": shape.card,
-            "decay": 0.99,
-            "kmeans_init": False,
-            "kmeans_iters": 50,
-            "threshold_ema_dead_code": 2,
-            "orthogonal_reg_weight": 0.0,
-            "orthogonal_reg_active_codes_only": False,
-        },
+        "rvq": {"n_q": 4, "bins": shape.card, "kmeans_init": False},
     }

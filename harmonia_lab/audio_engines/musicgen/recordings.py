@@ -1,7 +1,7 @@
-"""Recordings that a person gives: a melody to follow, music to go on from.
+"""Reads the user's recordings: a melody to follow, music to continue.
 
-Owns reading them and what is wrong with them. Any format that libsndfile reads (WAV with 8 to 32 bits, FLAC, OGG, MP3,
-AIFF), any sample rate, up to any number of channels.
+Owns the reading, the errors about a recording, and the conversion of channels. Takes any format that libsndfile reads
+(WAV with 8 to 32 bits, FLAC, OGG, MP3, AIFF), any sample rate, and any number of channels.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from numpy.typing import NDArray
 
 from harmonia_lab.errors import InvalidRequest
 
-__all__ = ["fold", "read_recording"]
+__all__ = ["convert_channels", "read_recording"]
 
 SILENCE = 1e-4
-"""Full scale is 1; −80 dBFS, below the noise of an 8-bit file's least step."""
+"""The peak below which a recording is silent, −80 dBFS; full scale is 1. Below one step of an 8-bit file."""
 
 
 def read_recording(
     path: Path, *, field: str, last_s: float | None = None, first_s: float = 600.0
 ) -> tuple[NDArray[np.float32], int]:
-    """float32 [channels, samples] at full scale ±1, and Hz.
+    """Return the samples, float32 [channels, samples] with full scale ±1, and the sample rate in Hz.
 
-    last_s: only so much of its end; else at most `first_s` from its start. field: what the recording was given as,
-    named in errors. Raises InvalidRequest for a file that is missing, no audio, damaged, empty or silent.
+    last_s: read that many seconds of its end; if None, at most `first_s` seconds from its start. field: the setting
+    that names the recording, for errors. Raise InvalidRequest if the file is missing, no audio, damaged, empty or
+    silent.
     """
     import soundfile  # noqa: PLC0415
 
@@ -52,18 +53,18 @@ def read_recording(
         raise refuse("is empty")
     peak = float(np.abs(samples).max())
     if not np.isfinite(peak):
-        raise refuse("holds values that are no sound")
+        raise refuse("holds samples that are infinite or not a number")
     if peak < SILENCE:
         raise refuse("is silent")
     return np.ascontiguousarray(samples.T), rate
 
 
-def fold(audio: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
-    """[any, samples] → [channels, samples], 1 or 2 channels.
+def convert_channels(audio: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
+    """Convert audio [any, samples] to [channels, samples] with 1 or 2 channels.
 
-    Six channels are taken for 5.1 in the usual order and mixed down as ITU-R BS.775 has it (centre and surrounds at
-    −3 dB, low-frequency effects left out), scaled so that nothing clips. Of other layouts, odd channels go left, even
-    ones right.
+    Six channels are 5.1 in the usual order. They are mixed down by ITU-R BS.775 (centre and surrounds at −3 dB, without
+    the low-frequency effects) and scaled so that nothing clips. Of other layouts, the first, third, … channel goes
+    left, the second, fourth, … right.
     """
     if len(audio) == 6:
         left, right, centre, _, back_left, back_right = audio
@@ -73,5 +74,5 @@ def fold(audio: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
         pair = np.repeat(audio, 2, axis=0)
     else:
         pair = np.stack([audio[0::2].mean(axis=0), audio[1::2].mean(axis=0)])
-    folded = pair.mean(axis=0, keepdims=True) if channels == 1 else pair
-    return np.asarray(folded, np.float32)
+    converted = pair.mean(axis=0, keepdims=True) if channels == 1 else pair
+    return np.asarray(converted, np.float32)

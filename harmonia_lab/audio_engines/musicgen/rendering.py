@@ -1,11 +1,11 @@
-"""One song by MusicGen: tokens, sound, progress, for one batch of prompts after another.
+"""Renders one song with MusicGen, one batch of prompts after another: tokens, sound, progress.
 
-Owns the course of a rendering and what is reported of it. Which attempts are made is `engine.py`'s; tokens come from
-`decoder.py` by way of `windows.py`, sound from `encodec_stream.py`.
+Owns the order of the steps of a rendering, and its progress reports. `engine.py` decides which attempts are made.
+Tokens come from `decoder.py` by way of `windows.py`, sound from `encodec_stream.py`.
 
-What is reported. A mix is one stem, counted as one of one. Of several stems, those of a batch are made together (their
-names are joined): half a second of tokens, then its sound, which is a preview. Each is counted when its last piece is
-there, and handed out at once.
+A mix is reported as one stem of one. The stems of a batch are made together, and reported under their joined names:
+half a second of tokens at a time, then its sound, which is a preview. Each stem is counted and reported as finished
+when its last piece is decoded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from harmonia_lab.audio_engines.musicgen.memory import Effort, available_bytes, out_of_memory
 from harmonia_lab.audio_engines.musicgen.models import LoadedModel
 from harmonia_lab.audio_engines.musicgen.plan_chroma import plan_chroma
-from harmonia_lab.audio_engines.musicgen.recordings import fold, read_recording
+from harmonia_lab.audio_engines.musicgen.recordings import convert_channels, read_recording
 from harmonia_lab.audio_engines.musicgen.settings import Settings
 from harmonia_lab.engines.base import AudioProgress, CancelToken, Preview, Stem
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
@@ -39,24 +39,24 @@ if TYPE_CHECKING:
 __all__ = ["WINDOW_S", "Rendering", "Take"]
 
 WINDOW_S = 30.0
-"""What the released models were trained on."""
+"""Seconds of audio that the released models were trained on, and the most that they generate at once."""
 
 CONTINUED_S = 12.0
-"""How much of a recording a song goes on from: as much as a window hears of the one before (30 s − extend_stride)."""
+"""Seconds of a recording's end that a song continues: as much as two windows overlap (30 s − extend_stride)."""
 
 PIECE = 25
-"""Frames (0.5 s) that are decoded to sound at once: a preview's length, and the most that a cancel waits for."""
+"""Frames (0.5 s) that are decoded to sound at once. It is a preview's length, and a cancel waits for one piece."""
 
 DECODING_COST = 0.2
-"""What a frame's sound costs, in steps of the decode loop (musicgen-small on 2 cores). Only progress reads it."""
+"""Cost of decoding a frame to sound, in steps of the decode loop (musicgen-small on 2 cores). For progress only."""
 
 REPORT_S = 0.05
-"""A small model takes thousands of steps a second; nobody sees more than twenty."""
+"""Least seconds between two progress reports. A small model takes thousands of steps a second."""
 
 
 @dataclass(frozen=True)
 class Take:
-    """One row of a batch."""
+    """A stem to be generated: one row of a batch."""
 
     name: str
     role: Role
@@ -65,7 +65,7 @@ class Take:
 
 
 class Rendering:
-    """One song on its way. stems: those that are done, by name. record: what `run.json` says about it."""
+    """One song while it is rendered. stems: the finished ones, by name. record: its part of `run.json`."""
 
     def __init__(
         self,
@@ -100,33 +100,23 @@ class Rendering:
         finished: Stem | None = None,
     ) -> None:
         self._reported_at = time.perf_counter()
-        self._progress(
-            AudioProgress(
-                1.0 if figures else self._fraction,
-                status,
-                instrument,
-                len(self.stems),
-                len(self.takes),
-                failure,
-                figures or {},
-                preview,
-                finished,
-            )
-        )
+        fraction, counts = 1.0 if figures else self._fraction, (len(self.stems), len(self.takes))
+        self._progress(AudioProgress(fraction, status, instrument, *counts, failure, figures or {}, preview, finished))
 
     def try_again(self, effort: Effort, failure: HarmoniaError) -> None:
+        """Record and report an attempt that follows `failure`."""
         self.record["recovered"].append(effort.action)
         self.report(effort.action, failure=failure)
 
     def figures(self) -> dict[str, float]:
-        """Columns of the log row."""
+        """Return columns of the run log."""
         figures = {"steps_per_second": round(self._steps / self._steps_s, 3)} if self._steps_s else {}
         if self._first_audio_s is not None:
             figures["time_to_first_audio_s"] = round(self._first_audio_s, 6)
         return figures
 
     def loaded(self, model: LoadedModel, effort: Effort) -> None:
-        """Checks what only the model can tell, and computes what it is guided by."""
+        """Check the settings against the model, compute the guiding chroma, and record the attempt."""
         from harmonia_lab.audio_engines.musicgen.sampling import Sampling  # noqa: PLC0415
 
         settings = self.settings
@@ -134,17 +124,16 @@ class Rendering:
             model.musicgen.lm.card
         )
         self._guide, self.record["guidance"] = self._guidance(model)
-        self.record["windowSeconds"], self.record["batch"] = effort.window_s, effort.batch
-        self.record["ranOn"] = str(model.device)
+        self.record |= {"windowSeconds": effort.window_s, "batch": effort.batch, "ranOn": str(model.device)}
 
     def generate(self, model: LoadedModel, takes: list[Take], effort: Effort) -> None:
-        """Tokens and sound for one batch."""
+        """Make tokens and sound for one batch."""
         rate = model.frame_rate
         frames = math.ceil(self.plan.seconds * rate)
         window = min(round(effort.window_s * rate), round(model.musicgen.max_duration * rate))
         self._require_memory(model, len(takes), min(frames, window))
         names = ", ".join(take.name for take in takes)
-        sounds = [_Sound(model, take, self._hear) for take in takes]
+        sounds = [_StemSound(model, take, self._report_preview) for take in takes]
         share = len(takes) / len(self.takes)
         before = len(self.stems) / len(self.takes)
         decoding = DECODING_COST * len(takes) * frames
@@ -161,10 +150,10 @@ class Rendering:
             nonlocal total, decoding_s
             self.cancel.raise_if_cancelled()
             total = view.total
-            # audiocraft's own loop shows no codes before its end.
+            # audiocraft's own loop exposes no codes before its end.
             while model.decoder.running != "reference" and view.frames - sounds[0].frames >= PIECE:
                 codes = view.codes(sounds[0].frames, sounds[0].frames + PIECE)
-                if codes.is_cuda:  # the steps that were launched are no part of what decoding the sound takes
+                if codes.is_cuda:  # wait for the launched steps, whose time is not that of decoding the sound
                     current_stream(codes.device).synchronize()
                 begun = time.perf_counter()
                 for row, sound in enumerate(sounds):
@@ -192,7 +181,7 @@ class Rendering:
     def _tokens(
         self, model: LoadedModel, takes: list[Take], frames: int, window: int, on_step: Callable[[StepView], None]
     ) -> Tensor:
-        """[B, K, frames]."""
+        """Return the batch's codes, [B, K, frames]."""
         import torch  # noqa: PLC0415
 
         from harmonia_lab.audio_engines.musicgen.windows import generate_windows  # noqa: PLC0415
@@ -200,8 +189,7 @@ class Rendering:
         settings = self.settings
         stride = max(1, min(window - 1, round(window * settings.extend_stride / WINDOW_S)))
         generators = [torch.Generator(model.device).manual_seed(take.seed) for take in takes]
-        everybody = [take.prompt for take in self.takes]
-        padding = _padded_alike(model.musicgen.lm, everybody)
+        padding = _fixed_padding(model.musicgen.lm, [take.prompt for take in self.takes])
         with padding, self._conditions(model, takes) as conditions_at, _autocast(model), torch.no_grad():
             return generate_windows(
                 model.decoder,
@@ -222,7 +210,11 @@ class Rendering:
 
     @contextmanager
     def _conditions(self, model: LoadedModel, takes: list[Take]) -> Iterator[Callable[[int], Sequence[Any]]]:
-        """Inside, audiocraft's conditions for the window that starts at a frame: prompts, and the guide from there."""
+        """Yield a function that returns audiocraft's conditions for the window that starts at a frame.
+
+        The conditions are the prompts, and the guiding chroma from that frame on. The chroma's patch of the model is
+        undone when the next window's conditions are made, and at the end.
+        """
         from harmonia_lab.audio_engines.musicgen.melody_guidance import chroma_rate, guided_by_chroma  # noqa: PLC0415
 
         lm = model.musicgen.lm
@@ -234,7 +226,7 @@ class Rendering:
                 if self._guide is not None:
                     first = round(start / model.frame_rate * chroma_rate(lm))
                     ahead = np.roll(self._guide, -first, axis=0)
-                    # Nobody hums along with drums.
+                    # Drums have no pitch to follow.
                     guide = [None if take.role == "drums" else ahead for take in takes]
                     guides.enter_context(guided_by_chroma(lm, attributes, guide))
                 return list(attributes)
@@ -242,7 +234,7 @@ class Rendering:
             yield at
 
     def _guidance(self, model: LoadedModel) -> tuple[NDArray[np.float32] | None, str]:
-        """Chroma [frames, 12] for the whole song, and what it is of."""
+        """Return the guiding chroma [frames, 12] of the whole song, or None, and its source for the record."""
         conditioner, settings = model.melody_conditioner, self.settings
         if conditioner is None:
             if settings.guidance == "plan" or settings.melody is not None:
@@ -262,7 +254,7 @@ class Rendering:
         return plan_chroma(self.plan, frames, hop_s=hop_s, window_s=window_s, argmax=extractor.argmax), "the plan"
 
     def _continued(self, model: LoadedModel, frames: int, window: int) -> Tensor | None:
-        """Codes [1, K, frames] of the recording that the song begins with."""
+        """Return the codes [1, K, frames] of the recording that the song continues; None without a recording."""
         path = self.settings.continue_from
         if path is None:
             return None
@@ -272,13 +264,13 @@ class Rendering:
         seconds = min(CONTINUED_S, window / model.frame_rate / 2)
         audio, rate = read_recording(path, field="continue_from", last_s=seconds)
         channels = int(model.musicgen.audio_channels)
-        wav = torch.from_numpy(fold(audio, channels))[None].to(model.device)
+        wav = torch.from_numpy(convert_channels(audio, channels))[None].to(model.device)
         with torch.inference_mode():
             codes, _ = model.musicgen.compression_model.encode(convert_audio(wav, rate, model.sample_rate, channels))
         codes = codes[..., : round(seconds * model.frame_rate)].clone()
         if codes.shape[-1] >= frames:
             raise InvalidRequest(
-                f"{path.name} is as long as the song that is to go on from it ({self.plan.seconds:g} s).",
+                f"The song ({self.plan.seconds:g} s) is not longer than the recording {path.name} that it continues.",
                 hint="Ask for a longer song.",
                 details={"fields": ["continue_from", "seconds"]},
             )
@@ -287,9 +279,9 @@ class Rendering:
         return result
 
     def _require_memory(self, model: LoadedModel, prompts: int, frames: int) -> None:
-        # Asked before anything is allocated: a system that promises more memory than it has kills instead of refusing.
+        # Checked before anything is allocated: a system that overcommits memory kills the process instead of refusing.
         needed = model.cache_bytes(prompts, frames)
-        available = available_bytes(model.device) + model.decoder.held_bytes
+        available = available_bytes(model.device) + model.decoder.cached_bytes
         if needed > available:
             raise out_of_memory(
                 f"{prompts} prompts at once need {needed / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB are free.",
@@ -297,31 +289,31 @@ class Rendering:
                 available_bytes=available,
             )
 
-    def _hear(self, preview: Preview) -> None:
+    def _report_preview(self, preview: Preview) -> None:
         if self._first_audio_s is None:
             self._first_audio_s = time.perf_counter() - self._started
         if preview.audio.shape[1]:
             self.report("Generating...", instrument=preview.stem, preview=preview)
 
 
-class _Sound:
-    """A stem's sound, growing. frames: decoded so far."""
+class _StemSound:
+    """The sound of one stem, decoded piece by piece. frames: decoded so far."""
 
-    def __init__(self, model: LoadedModel, take: Take, hear: Callable[[Preview], None]) -> None:
+    def __init__(self, model: LoadedModel, take: Take, on_preview: Callable[[Preview], None]) -> None:
         from harmonia_lab.audio_engines.musicgen.encodec_stream import CodecStream  # noqa: PLC0415
 
         self._stream = CodecStream(model.musicgen.compression_model)
-        self._take, self._hear = take, hear
+        self._take, self._on_preview = take, on_preview
         self._pieces: list[NDArray[np.float32]] = []
         self._samples = 0
         self.frames = 0
 
     def push(self, codes: Tensor, *, last: bool) -> None:
-        """codes: [1, K, T]."""
+        """Decode the next frames, codes [1, K, T], and pass their sound to on_preview."""
         piece = self._stream.push(codes, last=last)[0].float().cpu().numpy()
         self._pieces.append(piece)
         self.frames += codes.shape[-1]
-        self._hear(Preview(self._take.name, self._samples, piece, self._stream.sample_rate))
+        self._on_preview(Preview(self._take.name, self._samples, piece, self._stream.sample_rate))
         self._samples += piece.shape[1]
 
     def stem(self, seconds: float) -> Stem:
@@ -330,23 +322,23 @@ class _Sound:
 
 
 def _recorded_chroma(path: Path, conditioner: Any) -> NDArray[np.float32]:
-    """Chroma [frames, 12] of a recording, by the conditioner's own extractor."""
+    """Return the chroma [frames, 12] of a recording, by the conditioner's own extractor."""
     import torch  # noqa: PLC0415
     from audiocraft.data.audio_utils import convert_audio  # noqa: PLC0415
 
     audio, rate = read_recording(path, field="melody")
     with torch.inference_mode():
-        wav = convert_audio(torch.from_numpy(fold(audio, 1))[None], rate, conditioner.sample_rate, 1)
+        wav = convert_audio(torch.from_numpy(convert_channels(audio, 1))[None], rate, conditioner.sample_rate, 1)
         chroma = conditioner.chroma(wav.to(conditioner.chroma.fbanks.device))[0]
     recorded: NDArray[np.float32] = chroma.float().cpu().numpy()
     return recorded
 
 
 @contextmanager
-def _padded_alike(lm: Any, prompts: list[str]) -> Iterator[None]:
-    """Inside, every prompt is padded as in one batch of all of them.
+def _fixed_padding(lm: Any, prompts: list[str]) -> Iterator[None]:
+    """Pad every prompt as in one batch of all `prompts`.
 
-    audiocraft's cross attention sees padding (as zeros, which take their share): without this, a stem would sound
+    audiocraft's cross attention attends to the padding (zeros, which dilute the text). Without this, a stem would sound
     different in a smaller batch.
     """
     conditioners = [c for c in lm.condition_provider.conditioners.values() if hasattr(c, "t5_tokenizer")]
@@ -354,11 +346,7 @@ def _padded_alike(lm: Any, prompts: list[str]) -> Iterator[None]:
 
     def padding(tokenizer: Any) -> Callable[..., Any]:
         longest = tokenizer(prompts, return_tensors="pt", padding=True)["input_ids"].shape[1]
-
-        def tokenize(entries: Any, **_: Any) -> Any:
-            return tokenizer(entries, return_tensors="pt", padding="max_length", max_length=longest)
-
-        return tokenize
+        return lambda entries, **_: tokenizer(entries, return_tensors="pt", padding="max_length", max_length=longest)
 
     try:
         for conditioner, tokenizer in zip(conditioners, tokenizers, strict=True):
@@ -370,5 +358,5 @@ def _padded_alike(lm: Any, prompts: list[str]) -> Iterator[None]:
 
 
 def _autocast(model: LoadedModel) -> Any:
-    """What audiocraft's own loop counts on, on a GPU; ours has its own."""
+    """Return the autocast that audiocraft's own loop needs on a GPU. Our loop sets its own."""
     return model.musicgen.autocast if model.decoder.running == "reference" else nullcontext()

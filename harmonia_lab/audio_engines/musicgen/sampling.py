@@ -1,8 +1,11 @@
-"""From logits to tokens, as audiocraft does it: guidance is elsewhere, here are temperature, top-k, top-p and the draw.
+"""From logits to tokens, by audiocraft's rules: temperature, top-k, top-p and the random draw.
 
-The same noise gives the same tokens as `torch.multinomial`, which audiocraft calls: it divides the probabilities by
-exponential noise and takes the largest (the exponential race, known as the Gumbel-max trick in another guise). Written
-out, each row can have noise of its own, so that a song's stems don't depend on their place in a batch.
+Owns the sampling parameters, the random noise and the choice of a token. Guidance (cfg_coef) is in `forward_pass.py`.
+
+`torch.multinomial`, which audiocraft calls, divides the probabilities by exponential noise and takes the largest
+quotient (the exponential race, equivalent to the Gumbel-max trick). Here the noise is an explicit tensor: the same
+noise gives the same tokens, and each row can draw from a generator of its own, so that a stem's tokens don't depend on
+its place in the batch.
 """
 
 from __future__ import annotations
@@ -16,17 +19,25 @@ from torch import Tensor
 
 from harmonia_lab.errors import InvalidRequest
 
-__all__ = ["Generators", "Noise", "Sampling", "choose"]
+__all__ = ["Generators", "Noise", "Sampling", "generator_list", "sample_tokens"]
 
 Generators = Sequence[torch.Generator] | torch.Generator | None
-"""One per row: a row's tokens don't depend on the others'. One, or None (torch's global one): as audiocraft draws."""
+"""A sequence: one generator per row, so that rows are independent. One generator, or None (torch's global one): a
+single stream for all rows, as audiocraft draws."""
+
+
+def generator_list(generators: Generators) -> list[torch.Generator]:
+    """Return the caller's generators as a list; an empty one for torch's global generator."""
+    if generators is None:
+        return []
+    return list(generators) if isinstance(generators, Sequence) else [generators]
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """audiocraft's parameters under audiocraft's names. top_p > 0 takes the place of top_k; both 0: no cut.
+    """audiocraft's sampling parameters under audiocraft's names. top_p > 0 overrides top_k; with both 0 nothing is cut.
 
-    use_sampling False, or temp 0: the likeliest token.
+    use_sampling=False, or temp=0: take the likeliest token.
     """
 
     use_sampling: bool = True
@@ -39,59 +50,51 @@ class Sampling:
         return not self.use_sampling or self.temp <= 0
 
     def check(self, card: int) -> None:
-        """Raises InvalidRequest for what can't be used with a vocabulary of `card` tokens."""
-        if not 0 <= self.top_k <= card:
-            raise InvalidRequest(
-                f"top_k {self.top_k} is out of range for this model.",
-                hint=f"Choose 0 to {card}.",
-                details={"fields": ["top_k"]},
-            )
-        if not 0 <= self.top_p <= 1:
-            raise InvalidRequest(
-                f"top_p {self.top_p} is out of range.", hint="Choose 0 to 1.", details={"fields": ["top_p"]}
-            )
+        """Raise InvalidRequest if a parameter is out of range for a vocabulary of `card` tokens."""
+        for name, value, most in (("top_k", self.top_k, card), ("top_p", self.top_p, 1)):
+            if not 0 <= value <= most:
+                raise InvalidRequest(
+                    f"{name} {value} is out of range for this model.",
+                    hint=f"Choose 0 to {most}.",
+                    details={"fields": [name]},
+                )
 
 
 class Noise:
-    """Exponential noise, float32 [B, K, card], drawn anew for each step into the same memory.
+    """Exponential noise, float32 [B, K, card], drawn anew for each step into one buffer.
 
-    shape: (B, K, card). like: a tensor on the device. last: what was drawn last.
+    shape: (B, K, card). like: a tensor on the device that the noise is for.
     """
 
     def __init__(self, generators: Generators, shape: tuple[int, int, int], like: Tensor) -> None:
-        self.last = like.new_empty(shape, dtype=torch.float32)
+        self._buffer = like.new_empty(shape, dtype=torch.float32)
         self._generators: Sequence[Any]
         if isinstance(generators, Sequence):
-            if len(generators) != shape[0]:
-                raise ValueError(f"{len(generators)} generators for {shape[0]} rows")
-            self._generators, self._parts = generators, list(self.last.unbind(0))
+            self._generators, self._parts = generators, self._buffer.unbind(0)
         else:
-            self._generators, self._parts = [generators], [self.last]
+            self._generators, self._parts = [generators], (self._buffer,)
 
     def draw(self) -> Tensor:
-        """The same tensor every time, with new values."""
+        """Fill the buffer with new noise and return it. Raise ValueError if rows and generators differ in number."""
         for part, generator in zip(self._parts, self._generators, strict=True):
             part.exponential_(1, generator=generator)
-        return self.last
+        return self._buffer
 
 
-def choose(logits: Tensor, noise: Noise | None, sampling: Sampling) -> Tensor:
-    """logits: float32 [B, K, card]. noise: None when greedy. Returns tokens [B, K]."""
+def sample_tokens(logits: Tensor, noise: Tensor | None, sampling: Sampling) -> Tensor:
+    """Return tokens [B, K]. logits: float32 [B, K, card]. noise: as `Noise.draw` returns it; None if greedy."""
     if sampling.greedy or noise is None:
         return logits.argmax(-1)
     probabilities = torch.softmax(logits / sampling.temp, -1)
     if sampling.top_p > 0:
+        # audiocraft draws over the sorted probabilities: the noise belongs to a rank, not to a token.
         ordered, order = probabilities.sort(-1, descending=True)
         ordered *= ordered.cumsum(-1) - ordered <= sampling.top_p
         ordered /= ordered.sum(-1, keepdim=True)
-        return order.gather(-1, _race(ordered, noise)[..., None])[..., 0]
+        return order.gather(-1, (ordered / noise).argmax(-1, keepdim=True))[..., 0]
     if sampling.top_k > 0:
-        # Unsorted: only the smallest of them matters, and sorting 250 of 2,048 takes longer than finding them.
+        # sorted=False: only the smallest of the k matters, and sorting 250 of 2,048 takes longer than finding them.
         smallest = probabilities.topk(sampling.top_k, -1, sorted=False).values.amin(-1, keepdim=True)
         probabilities *= probabilities >= smallest
         probabilities /= probabilities.sum(-1, keepdim=True)
-    return _race(probabilities, noise)
-
-
-def _race(probabilities: Tensor, noise: Noise) -> Tensor:
-    return (probabilities / noise.draw()).argmax(-1)
+    return (probabilities / noise).argmax(-1)

@@ -1,12 +1,12 @@
 """The parts of one decode step, launched as Triton kernels on the current stream.
 
-Owns the launches: grids, tile sizes and programmatic dependent launch. `triton_sources.py` owns the kernels. The
-functions, their arguments and their rounding are those of `plain_kernels.py`, whose docstrings explain the shapes;
-`kernel_plans.py` chooses the tile sizes. Only import this module where Triton is installed.
+Owns the launches: grids and programmatic dependent launch. The kernels are in `triton_sources.py`, the choice of tile
+sizes in `kernel_plans.py`. The functions, their arguments and their rounding are those of `torch_kernels.py`, whose
+docstrings explain the shapes. Import this module only where Triton is installed.
 
-One prompt and its null prompt (two rows, or one) are multiplied by our matrix kernels, which read each weight once;
-more rows by cuBLAS, whose tensor cores are faster there. Nothing is read back, so a step can be recorded into a CUDA
-graph, after a first step outside of one has compiled the kernels. All tensors are contiguous, and on the current
+Our matrix kernels, which read each weight once, multiply one or two rows (a prompt and its null prompt); cuBLAS, whose
+tensor cores are faster there, multiplies more. No value is copied to the host, so a step can be recorded into a CUDA
+graph, after a first step outside of one has compiled the kernels. All tensors must be contiguous and on the current
 device.
 """
 
@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from harmonia_lab.audio_engines.musicgen.kernel_plans import Partial, plan
+from harmonia_lab.audio_engines.musicgen.kernel_plans import Partial, kernel_plan
 from harmonia_lab.audio_engines.musicgen.lm_weights import Norm
+from harmonia_lab.audio_engines.musicgen.sampling import Sampling
 from harmonia_lab.audio_engines.musicgen.triton_sources import (
     attend_kernel,
     embed_kernel,
@@ -33,25 +34,17 @@ from harmonia_lab.audio_engines.musicgen.triton_sources import (
     sample_kernel,
 )
 
-__all__ = [
-    "attend",
-    "embed",
-    "guided_logits",
-    "norm_project",
-    "norm_project_cache",
-    "project",
-    "sample",
-]
+__all__ = ["attend", "embed", "guided_logits", "norm_project", "norm_project_cache", "project", "sample"]
 
 MATRIX_ROWS = 2
-"""Rows of activations that our matrix kernels serve; on an H200, cuBLAS is the faster one from four on."""
+"""The most rows of activations that our matrix kernels multiply. On an H200, cuBLAS is faster from four rows on."""
 
 POSITIONS = 128
-"""Positions of a cache that a program of `attend` reads at once, at most."""
+"""The most positions of a cache that a program of `attend` reads at once."""
 
 
 class Machine(NamedTuple):
-    """dependent: whether kernels are launched by programmatic dependent launch."""
+    """What the launches depend on. processors: multiprocessors. dependent: use programmatic dependent launch."""
 
     processors: int
     dependent: bool
@@ -59,7 +52,7 @@ class Machine(NamedTuple):
 
 @cache
 def machine(device: torch.device) -> Machine:
-    """Return what decides the launches. A CPU runs the kernels in Triton's interpreter."""
+    """Return the facts about a device. A CPU, on which Triton's interpreter runs the kernels, gets an H100's."""
     if device.type != "cuda":
         return Machine(processors=132, dependent=False)
     properties = torch.cuda.get_device_properties(device)
@@ -67,12 +60,12 @@ def machine(device: torch.device) -> Machine:
 
 
 def embed(
-    sequence: Tensor, step: Tensor, embeddings: Tensor, offsets: Tensor, table: Tensor, lead: Tensor, x: Tensor
+    sequence: Tensor, step: Tensor, embeddings: Tensor, offsets: Tensor, table: Tensor, prefix_length: Tensor, x: Tensor
 ) -> None:
     rows, dim = x.shape
     _, prompts, codebooks = sequence.shape
     grid = (rows, -(-dim // 256))
-    arguments = (sequence, step, embeddings, offsets, table, lead, x)
+    arguments = (sequence, step, embeddings, offsets, table, prefix_length, x)
     embed_kernel[grid](*arguments, B=prompts, K=codebooks, DIM=dim, BLOCK=256, **_launch(x, warps=4))
 
 
@@ -89,21 +82,24 @@ def norm_project(x: Tensor, norm: Norm, weight: Tensor, out: Tensor, *, gelu: bo
 
 
 def norm_project_cache(
-    x: Tensor, norm: Norm, weight: Tensor, query: Tensor, keys_values: Tensor, step: Tensor, lead: Tensor
+    x: Tensor, norm: Norm, weight: Tensor, query: Tensor, keys_values: Tensor, step: Tensor, prefix_length: Tensor
 ) -> None:
     rows, dim = x.shape
     positions, width = keys_values.shape[3:]
     if rows > MATRIX_ROWS:
         projected = _normalised(x, norm, weight.dtype) @ weight.t()  # [R, 3 d]
-        block = min(512, dim & -dim)  # a power of two that divides the width, so that a block is of one kind
+        block = min(
+            512, dim & -dim
+        )  # a power of two that divides dim: a block holds only queries, only keys or only values
         grid_of_blocks = (rows, 3 * dim // block)
-        places = (projected, query, keys_values, step, lead, positions)
+        places = (projected, query, keys_values, step, prefix_length, positions)
         keep_kernel[grid_of_blocks](*places, K=dim, D=width, BLOCK=block, **_launch(x, warps=4))
         return
     grid, sizes, tiling = _tiling(weight, whole=True)
     if width % tiling["ROWS"]:
         raise ValueError(f"A tile of {tiling['ROWS']} rows spans heads of width {width}.")
-    arguments = (x, norm.weight, norm.bias, norm.eps, weight, query, keys_values, step, lead, positions, *sizes)
+    targets = (query, keys_values, step, prefix_length, positions)
+    arguments = (x, norm.weight, norm.bias, norm.eps, weight, *targets, *sizes)
     norm_project_cache_kernel[grid](*arguments, R=rows, K=dim, D=width, **tiling)
 
 
@@ -141,20 +137,16 @@ def guided_logits(x: Tensor, norm: Norm, weight: Tensor, coef: float, logits: Te
 
 
 def sample(
-    logits: Tensor,
-    noise: Tensor | None,
-    known: Tensor,
-    sequence: Tensor,
-    step: Tensor,
-    temp: float,
-    top_k: int,
+    logits: Tensor, noise: Tensor | None, known: Tensor, sequence: Tensor, step: Tensor, sampling: Sampling
 ) -> None:
+    """As in `torch_kernels.py`, but without top-p: `sampling.top_p` is ignored."""
     prompts, codebooks, card = logits.shape
     rows = prompts * codebooks
     greedy = noise is None
     block = 1 << (card - 1).bit_length()
-    arguments = (logits, logits if greedy else noise, known, sequence, step, float(temp), top_k, rows)
-    kinds = {"CARD": card, "BLOCK": block, "GREEDY": greedy, "CUT": not greedy and top_k > 0}
+    drawn = logits if greedy else noise  # a greedy kernel doesn't read it, but Triton wants a tensor
+    arguments = (logits, drawn, known, sequence, step, float(sampling.temp), sampling.top_k, rows)
+    kinds = {"CARD": card, "BLOCK": block, "GREEDY": greedy, "CUT": not greedy and sampling.top_k > 0}
     sample_kernel[rows,](*arguments, **kinds, **_launch(logits, warps=4))
 
 
@@ -169,21 +161,22 @@ def _normalised(x: Tensor, norm: Norm, dtype: torch.dtype) -> Tensor:
 
 def _launch(tensor: Tensor, warps: int) -> dict[str, Any]:
     dependent = machine(tensor.device).dependent
-    options = {"launch_pdl": True} if dependent else {}  # an option that other GPUs' compilers need not know
+    options = {"launch_pdl": True} if dependent else {}  # other GPUs' compilers may not know the option
     return {"PDL": dependent, "num_warps": warps, **options}
 
 
 def _tiling(weight: Tensor, *, whole: bool = False) -> tuple[tuple[int], tuple[int, int], dict[str, Any]]:
     """Return the grid, the numbers of tiles and programs, and the tile sizes for a matrix.
 
-    whole: the kernel takes rows of activations whole. Raises ValueError where they are too wide for that.
+    whole: a tile must be as wide as the rows of activations, which are normalised in it. Raise ValueError if they are
+    too wide.
     """
     outputs, inputs = weight.shape
-    chosen = plan(outputs, inputs, weight.element_size())
+    chosen = kernel_plan(outputs, inputs, weight.element_size())
     if whole and chosen.width < inputs:
         raise ValueError(f"Rows of {inputs} activations are wider than a tile of {chosen.width}.")
     tiles = outputs // chosen.rows
     most = machine(weight.device).processors * chosen.programs
-    programs = -(-tiles // -(-tiles // most))  # as few rounds as can be, and all of them full
+    programs = -(-tiles // -(-tiles // most))  # the fewest rounds, with the programs evenly loaded
     sizes = {"WIDTH": chosen.width, "ROWS": chosen.rows}
     return (programs,), (tiles, programs), {**sizes, **_launch(weight, chosen.warps)}

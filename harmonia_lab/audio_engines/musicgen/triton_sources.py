@@ -1,14 +1,14 @@
 """The Triton kernels of one decode step, each of which reads its weights once.
 
-Owns what runs on the GPU. `triton_kernels.py` launches the kernels, and `plain_kernels.py` has the same functions in
-torch operations, which explain the shapes.
+Owns the code that runs on the GPU. `triton_kernels.py` launches the kernels. `torch_kernels.py` has the same functions
+in torch operations, and its docstrings explain the shapes. `lead` is its `prefix_length`.
 
-A step of one prompt and its null prompt takes as long as the weights take to be read, so the kernels are built around
-the reading. A program takes tiles of rows of a matrix, one after the other, and loads the next tile before it
-multiplies the one it has. From compute capability 9.0 on, the kernels are launched by programmatic dependent launch: a
-kernel starts while the one before it runs, loads its first tile (or the keys and values of earlier positions), and
-waits for that kernel before it reads an activation or writes anything. Every kernel waits, so that when a wait returns,
-all earlier kernels are done as well.
+A step of one prompt and its null prompt takes as long as reading the weights does, so the kernels are built around
+that. A program takes tiles of rows of a matrix, one after the other, and loads the next tile before it multiplies the
+current one. From compute capability 9.0 on, the kernels are launched by programmatic dependent launch: a kernel starts
+while the one before it runs, loads its first tile (or the keys and values of earlier positions), and waits for the end
+of that kernel before it reads an activation or writes anything. Every kernel waits, so when a wait returns, all earlier
+kernels are done as well.
 
 Products are multiplied and summed in float32, not on tensor cores, which would leave most of a tile empty at two rows
 and would round float32 to tf32. The matrix kernels take R = 1 or 2 rows of activations, the others any number.
@@ -36,7 +36,7 @@ __all__ = [
 
 @triton.jit
 def _tile(weight, tile, tiles, K: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr):
-    """Returns rows tile · ROWS … of the weights, [ROWS, WIDTH], with zeros beyond K and beyond the last tile."""
+    """Return rows tile · ROWS … of the weights, [ROWS, WIDTH], with zeros beyond K and beyond the last tile."""
     rows = tl.arange(0, ROWS)[:, None]
     columns = tl.arange(0, WIDTH)[None, :]
     # int64: a matrix may have more than 2^31 bytes.
@@ -52,9 +52,9 @@ def _row(values, K: tl.constexpr, WIDTH: tl.constexpr):
 
 @triton.jit
 def _norm_pair(x, other, gain, bias, eps, K: tl.constexpr, WIDTH: tl.constexpr):
-    """x, other: pointers to two rows of K float32 values. Returns the layer norm of each, float32 [WIDTH].
+    """x, other: pointers to two rows of K float32 values. Return the layer norm of each, float32 [WIDTH].
 
-    Sums and sums of squares come from one reduction, since all warps wait for one.
+    One reduction gives the sums and the sums of squares, since all warps wait at each reduction.
     """
     a = _row(x, K, WIDTH)
     b = _row(other, K, WIDTH)
@@ -70,7 +70,7 @@ def _norm_pair(x, other, gain, bias, eps, K: tl.constexpr, WIDTH: tl.constexpr):
 
 @triton.jit
 def _dot_pair(weight, a, b):
-    """weight: [ROWS, WIDTH]. a, b: [WIDTH]. Returns float32 [ROWS, 2], from one reduction."""
+    """weight: [ROWS, WIDTH]. a, b: [WIDTH]. Return float32 [ROWS, 2], by one reduction."""
     weight = weight.to(tl.float32)
     return tl.sum(tl.join(weight * a.to(tl.float32)[None, :], weight * b.to(tl.float32)[None, :]), 1)
 
@@ -145,7 +145,7 @@ def norm_project_cache_kernel(
     biases = _row(bias, K, WIDTH)
     if PDL:
         tl.extra.cuda.gdc_wait()
-    at = tl.load(step) - 1 + tl.load(lead)  # int64, as what it is multiplied by: a cache may have over 2^31 values
+    at = tl.load(step) - 1 + tl.load(lead)  # int64, since a cache may have over 2^31 values
     dtype: tl.constexpr = weight.dtype.element_ty
     a, b = _norm_pair(x, x + (R - 1) * K, gains, biases, eps, K, WIDTH)
     a = a.to(dtype)
@@ -173,7 +173,7 @@ def attend_kernel(
     H: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, SPAN: tl.constexpr, BLOCK: tl.constexpr,
     GROWS: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """GROWS: the kernel before this one wrote the last position; all others were there before."""
+    """GROWS: the kernel before this one writes the last position. All others were written earlier."""
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
     pair = tl.program_id(0)  # r · H + h
@@ -227,9 +227,9 @@ def attend_kernel(
             tl.store(out + place * D + row, sums)
             tl.store(top + place, largest)
             tl.store(total + place, weights)
-            tl.debug_barrier()  # all threads' stores come before the one thread's arrival
+            tl.debug_barrier()  # all threads' stores must come before the one thread's arrival
             arrived = tl.atomic_add(arrivals + pair, 1, sem="acq_rel", scope="gpu")
-            if arrived == used - 1:  # the last one puts the splits together, in their order
+            if arrived == used - 1:  # the last program to arrive combines the splits, in their order
                 splits = tl.arange(0, SPAN)
                 mine = pair * SPLITS + splits
                 tops = tl.load(top + mine, mask=splits < used, other=-float("inf"), cache_modifier=".cg")
@@ -249,7 +249,7 @@ def project_kernel(
     R: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
     WIDTH: tl.constexpr, ROWS: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """A tile is taken in K / WIDTH chunks; what is ahead is the next chunk, or the first one of the next tile."""
+    """Multiply a tile in K / WIDTH chunks. Loaded ahead: the next chunk, or the first chunk of the next tile."""
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
     CHUNKS: tl.constexpr = (K + WIDTH - 1) // WIDTH
@@ -278,7 +278,7 @@ def project_kernel(
         if CHUNKS > 1:
             next_a = _row(hidden + next_chunk * CHUNK, CHUNK, WIDTH)
             next_b = _row(hidden + (R - 1) * K + next_chunk * CHUNK, CHUNK, WIDTH)
-        else:  # in the loop, where it costs fewer registers
+        else:  # loaded in the loop: this costs fewer registers than before it
             a = _row(hidden, CHUNK, WIDTH)
             b = _row(hidden + (R - 1) * K, CHUNK, WIDTH)
         sums += _dot_pair(now, a, b)
@@ -300,7 +300,7 @@ def norm_kernel(
     x, gain, bias, eps, out,
     K: tl.constexpr, WIDTH: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """One row a program, for as many rows as there are."""
+    """One program for each row."""
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
     row = tl.program_id(0)
@@ -322,7 +322,7 @@ def keep_kernel(
     projected, query, keys_values, step, lead, positions,
     K: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """projected: [R, 3 K]: queries go to `query`, keys and values to their place."""
+    """Copy projected [R, 3 K]: queries to `query`, keys and values to their position in `keys_values`."""
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()

@@ -1,7 +1,7 @@
-"""Pieces longer than the model's window (30 s): windows that overlap, each going on from the end of the one before.
+"""Pieces longer than the model's window (30 s): overlapping windows, each of which continues the one before.
 
-Owns the windows' plan, progress over all of them, and their joining. audiocraft does the same inside
-`MusicGen._generate_tokens`, where progress passes its total.
+Owns the plan of the windows, the progress over all of them, and their joining. audiocraft does the same inside
+`MusicGen._generate_tokens`, whose progress runs beyond its total.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Window", "generate_windows", "plan_windows"]
 
 @dataclass(frozen=True)
 class Window:
-    """Frames. start: in the piece. length: of the window, known frames included. known: at its start."""
+    """All in frames. start: in the piece. length: of the window. known: those at its start that exist already."""
 
     start: int
     length: int
@@ -29,15 +29,16 @@ class Window:
 
 
 def plan_windows(frames: int, *, window: int, stride: int, prompt: int = 0) -> list[Window]:
-    """frames: of the whole piece, the prompt's included. stride: how far each window is from the next.
+    """Return the windows of a piece, as audiocraft plans them. Raise InvalidRequest if stride or prompt don't fit.
 
-    As audiocraft plans them. Of a prompt as long as a window or longer, which it refuses, the last window - stride
-    frames are used.
+    frames: of the piece, the prompt's included. stride: the distance between the starts of two windows. If a prompt is
+    as long as a window or longer, which audiocraft refuses, the first window begins with its last window - stride
+    frames.
     """
     if not 0 < stride < window:
         raise InvalidRequest(f"A stride of {stride} frames does not fit a window of {window}.")
     if prompt >= frames:
-        raise InvalidRequest(f"A prompt of {prompt} frames leaves nothing to do in {frames}.")
+        raise InvalidRequest(f"The prompt has {prompt} frames, but the piece is to have only {frames}.")
     start = 0 if prompt < window else prompt - (window - stride)
     windows = []
     known = prompt - start
@@ -57,19 +58,19 @@ def generate_windows(
     window: int,
     stride: int,
     prompt: Tensor | None = None,
-    on_step: Callable[[StepView], None] | None = None,
+    on_step: Callable[[StepView], None] = lambda _: None,
     **parameters: Any,
 ) -> Tensor:
-    """Codes [B, K, frames]. parameters: those of `Decoder.generate`.
+    """Return codes [B, K, frames]. parameters: those of `Decoder.generate`.
 
-    conditions_at(start): the conditions for the window that starts at that frame (a text is always the same, a melody
-    goes on). on_step sees steps, frames and codes of the whole piece.
+    conditions_at(start) returns the conditions of the window that starts at that frame: the text is always the same,
+    but a melody goes on. on_step gets the steps, frames and codes of the whole piece.
     """
     piece = prompt
     windows = plan_windows(frames, window=window, stride=stride, prompt=prompt.shape[-1] if prompt is not None else 0)
     steps = [decoder.steps(part.length, part.known) for part in windows]
     for number, part in enumerate(windows):
-        relay = _relay(on_step, piece, part, sum(steps[:number]), sum(steps)) if on_step is not None else None
+        relay = _relay(on_step, piece, part, sum(steps[:number]), sum(steps))
         known = piece[..., part.start :] if piece is not None else None
         codes = decoder.generate(known, conditions_at(part.start), max_gen_len=part.length, on_step=relay, **parameters)
         piece = codes if piece is None else torch.cat((piece, codes[..., part.known :]), -1)
@@ -80,7 +81,10 @@ def generate_windows(
 def _relay(
     on_step: Callable[[StepView], None], piece: Tensor | None, part: Window, before: int, total: int
 ) -> Callable[[StepView], None]:
-    """From the window's steps to the piece's."""
+    """Return a callback that turns a step of the window into a step of the piece.
+
+    piece: the codes so far. before: the steps of earlier windows. total: the steps of all windows.
+    """
 
     def relay(view: StepView) -> None:
         def codes(start: int, stop: int) -> Tensor:

@@ -17,6 +17,7 @@ from triton.compiler import ASTSource
 from harmonia_lab.audio_engines.musicgen import triton_kernels as kernels
 from harmonia_lab.audio_engines.musicgen.kernel_plans import Partial
 from harmonia_lab.audio_engines.musicgen.lm_weights import Norm
+from harmonia_lab.audio_engines.musicgen.sampling import Sampling
 
 SIZES = {"small": (1024, 16), "medium": (1536, 24), "large": (2048, 32)}
 TYPES = {
@@ -74,8 +75,8 @@ def launches(size, rows, dtype, splits=4):
         "project square": lambda: kernels.project(query, new(dim, dim), x),
         "project": lambda: kernels.project(hidden, new(dim, 4 * dim), x),
         "guided_logits": lambda: kernels.guided_logits(x, norm, new(codebooks * card, dim), 3.0, logits),
-        "sample": lambda: kernels.sample(logits, logits, sequence, sequence, step, 1.0, 250),
-        "sample greedy": lambda: kernels.sample(logits, None, sequence, sequence, step, 1.0, 0),
+        "sample": lambda: kernels.sample(logits, logits, sequence, sequence, step, Sampling()),
+        "sample greedy": lambda: kernels.sample(logits, None, sequence, sequence, step, Sampling(False)),
     }
 
 

@@ -1,4 +1,4 @@
-"""Each Triton kernel does what its plain twin does, in Triton's interpreter.
+"""Each Triton kernel does what its twin in torch does, in Triton's interpreter.
 
 Run by test_triton_kernels.py in a process of its own, with TRITON_INTERPRET set. The interpreter checks the arithmetic
 and the addresses; it knows nothing of threads, so it finds no race.
@@ -7,10 +7,11 @@ and the addresses; it knows nothing of threads, so it finds no race.
 import pytest
 import torch
 
-from harmonia_lab.audio_engines.musicgen import plain_kernels as plain
+from harmonia_lab.audio_engines.musicgen import torch_kernels
 from harmonia_lab.audio_engines.musicgen import triton_kernels as kernels
-from harmonia_lab.audio_engines.musicgen.kernel_plans import PLANS, Partial, Plan
+from harmonia_lab.audio_engines.musicgen.kernel_plans import PLANS, KernelPlan, Partial
 from harmonia_lab.audio_engines.musicgen.lm_weights import Norm
+from harmonia_lab.audio_engines.musicgen.sampling import Sampling
 
 HEADS = {64: 2, 96: 3}
 TOLERANCES = {torch.float32: (1e-5, 1e-5), torch.float16: (2e-3, 1e-4)}
@@ -50,7 +51,7 @@ def assert_alike(call, *buffers, dtype):
     """call(module, *buffers) leaves the same in the buffers, whichever module it calls."""
     ours, theirs = [buffer.clone() for buffer in buffers], [buffer.clone() for buffer in buffers]
     call(kernels, *ours)
-    call(plain, *theirs)
+    call(torch_kernels, *theirs)
     rtol, atol = TOLERANCES[dtype]
     for got, expected, before in zip(ours, theirs, buffers, strict=True):
         torch.testing.assert_close(got, expected, rtol=rtol, atol=atol)
@@ -64,7 +65,7 @@ def test_embed(shape):
     offsets = torch.arange(4) * 9
     embeddings, table = exact(36, dim), exact(20, dim)
     x = torch.empty(prompts * (rows // prompts), dim)
-    for module, out in (kernels, x), (plain, torch.zeros_like(x)):
+    for module, out in (kernels, x), (torch_kernels, torch.zeros_like(x)):
         module.embed(sequence, torch.tensor([5]), embeddings, offsets, table, torch.tensor([7]), out)
     assert torch.equal(x, out)
 
@@ -144,7 +145,7 @@ def test_guided_logits(shape):
 
     ours, theirs = torch.empty(1, 2 * dim), torch.empty(1, 2 * dim)
     call(kernels, ours)
-    call(plain, theirs)
+    call(torch_kernels, theirs)
     steps = 256 if dtype == torch.float32 else 8  # guidance multiplies the difference of two rounded values
     torch.testing.assert_close(ours, theirs, rtol=0, atol=steps * torch.finfo(dtype).eps)
 
@@ -154,12 +155,12 @@ def test_guided_logits_of_several_prompts(dtype):
     torch.manual_seed(5)
     x, norm, weight = 1 + exact(6, 96), norm_of(96), matrix(128, 96, dtype)
     ours, theirs = torch.empty(3, 128), torch.empty(3, 128)
-    for module, logits in (kernels, ours), (plain, theirs):
+    for module, logits in (kernels, ours), (torch_kernels, theirs):
         module.guided_logits(x, norm, weight, 3.0, logits)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=8 * max(torch.finfo(dtype).eps, 1e-6))
 
 
-@pytest.mark.parametrize("plan", [Plan(4, 64, 4, 1), Plan(8, 64, 8, 4), Plan(2, 128, 2, 1)])
+@pytest.mark.parametrize("plan", [KernelPlan(4, 64, 4, 1), KernelPlan(8, 64, 8, 4), KernelPlan(2, 128, 2, 1)])
 def test_any_plan_gives_the_same(monkeypatch, plan):
     """Also one with fewer programs than tiles, and one that is wider than a row."""
     torch.manual_seed(4)
@@ -183,14 +184,16 @@ def drawn(module, card, *, greedy, temp=1.0, top_k=0, ties=False):
     known = torch.full((4, 3, 4), -1)
     known[2, 1, 2] = 77
     sequence = torch.full_like(known, -5)
-    module.sample(logits, noise, known, sequence, torch.tensor([2]), temp, top_k)
+    module.sample(logits, noise, known, sequence, torch.tensor([2]), Sampling(temp=temp, top_k=top_k))
     return sequence
 
 
 @pytest.mark.parametrize(("card", "top_k"), [(2048, 0), (2048, 1), (2048, 250), (512, 30), (300, 250)])
 @pytest.mark.parametrize(("temp", "ties"), [(1.0, False), (0.7, False), (1.0, True)])
 def test_sample_draws_the_same_tokens(card, top_k, temp, ties):
-    ours, theirs = (drawn(module, card, greedy=False, temp=temp, top_k=top_k, ties=ties) for module in (kernels, plain))
+    ours, theirs = (
+        drawn(module, card, greedy=False, temp=temp, top_k=top_k, ties=ties) for module in (kernels, torch_kernels)
+    )
     assert torch.equal(ours, theirs)
     assert ours[2, 1, 2] == 77
     assert (ours[[0, 1, 3]] == -5).all()
@@ -198,7 +201,7 @@ def test_sample_draws_the_same_tokens(card, top_k, temp, ties):
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_sample_takes_the_likeliest_token(ties):
-    assert torch.equal(*(drawn(module, 2048, greedy=True, ties=ties) for module in (kernels, plain)))
+    assert torch.equal(*(drawn(module, 2048, greedy=True, ties=ties) for module in (kernels, torch_kernels)))
 
 
 @pytest.mark.parametrize("call", ["norm_project", "norm_project_cache", "guided_logits"])

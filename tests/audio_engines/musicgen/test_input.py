@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from harmonia_lab.audio_engines.musicgen.models import MODELS
-from harmonia_lab.audio_engines.musicgen.recordings import fold, read_recording
+from harmonia_lab.audio_engines.musicgen.recordings import convert_channels, read_recording
 from harmonia_lab.audio_engines.musicgen.settings import Settings
 from harmonia_lab.errors import ErrorCode, InvalidRequest
 from tests.audio_engines.musicgen.songs import engine, plan, render
@@ -166,7 +166,7 @@ def test_a_song_goes_on_from_a_recording(checkpoint, recording, size):
         from audiocraft.data.audio_utils import convert_audio
 
         codes, _ = codec.encode(
-            convert_audio(torch.from_numpy(fold(audio, codec.channels))[None], 16000, 32000, codec.channels)
+            convert_audio(torch.from_numpy(convert_channels(audio, codec.channels))[None], 16000, 32000, codec.channels)
         )
         decoded = codec.decode(codes)[0].numpy()
     heard = 2 * 32000  # a second before the recording's end: what follows sounds into it
@@ -184,10 +184,10 @@ def test_a_long_recording_is_continued_from_its_end_and_beyond_a_window(checkpoi
 
 def test_channels_are_folded_as_broadcasters_do():
     surround = np.eye(6, dtype=np.float32)  # one channel at a time
-    left, right = fold(surround, 2)
+    left, right = convert_channels(surround, 2)
     assert left[0] > left[2] == left[4] > 0
     assert right[1] > right[2] == right[5] > 0
     assert left[3] == right[3] == left[1] == right[0] == 0
-    assert np.abs(fold(np.ones((6, 4), np.float32), 2)).max() <= 1
-    assert fold(np.ones((1, 4), np.float32), 2).shape == (2, 4)
-    assert fold(np.ones((5, 4), np.float32), 1).shape == (1, 4)
+    assert np.abs(convert_channels(np.ones((6, 4), np.float32), 2)).max() <= 1
+    assert convert_channels(np.ones((1, 4), np.float32), 2).shape == (2, 4)
+    assert convert_channels(np.ones((5, 4), np.float32), 1).shape == (1, 4)

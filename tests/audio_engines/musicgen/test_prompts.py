@@ -48,9 +48,9 @@ def test_the_article_fits_the_mood():
 
 
 def test_words_of_ones_own_stand_as_they_are_for_the_mix_and_lead_each_instrument():
-    wording = "  warm lo-fi,\nvinyl crackle. "
-    assert prompt(METADATA, None, wording) == "warm lo-fi, vinyl crackle"
-    assert prompt(METADATA, METADATA.instruments[0], wording).startswith(
+    description = "  warm lo-fi,\nvinyl crackle. "
+    assert prompt(METADATA, None, description) == "warm lo-fi, vinyl crackle"
+    assert prompt(METADATA, METADATA.instruments[0], description).startswith(
         "Solo piano playing the chords, warm lo-fi, vinyl crackle."
     )
 
@@ -69,9 +69,9 @@ def test_every_instrument_can_be_asked_for(name):
 
 @pytest.mark.parametrize("metadata", [METADATA, with_(mood=["x" * 100_000])])
 def test_a_hundred_kilobytes_are_refused_wherever_they_come_from(metadata):
-    wording = "la " * 35_000 if metadata is METADATA else None
+    description = "la " * 35_000 if metadata is METADATA else None
     with pytest.raises(InvalidRequest, match=r"10\d,") as raised:
-        prompt(metadata, None, wording)
+        prompt(metadata, None, description)
     assert raised.value.code == ErrorCode.INVALID_PAYLOAD
     assert str(MAX_PROMPT)[0] in raised.value.message
 

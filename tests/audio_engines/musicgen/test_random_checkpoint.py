@@ -1,6 +1,8 @@
 """Checkpoints with random weights: recognised, repeatable, whole or not there."""
 
+import importlib
 import json
+import sys
 
 import pytest
 import torch
@@ -79,3 +81,10 @@ def test_the_marker_is_json_beside_the_two_files(checkpoint):
     names = {path.name for path in checkpoint("tiny").iterdir()}
     assert names == {"state_dict.bin", "compression_state_dict.bin", "t5", MARKER}
     json.loads((checkpoint("tiny") / MARKER).read_text())
+
+
+def test_the_former_place_still_works_and_names_the_new_one(monkeypatch):
+    monkeypatch.delitem(sys.modules, "harmonia_lab.engines.musicgen.random_checkpoint", raising=False)
+    with pytest.warns(DeprecationWarning, match=r"from harmonia_lab\.audio_engines\.musicgen\.random_checkpoint"):
+        former = importlib.import_module("harmonia_lab.engines.musicgen.random_checkpoint")
+    assert former.make_checkpoint is make_checkpoint

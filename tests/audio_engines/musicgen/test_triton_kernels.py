@@ -30,7 +30,7 @@ def passes(module, tmp_path, **environment):
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_interpreted_kernels_do_what_the_plain_ones_do(tmp_path):
+def test_interpreted_kernels_do_what_the_torch_kernels_do(tmp_path):
     passes("interpreted_kernels.py", tmp_path, TRITON_INTERPRET="1")
 
 

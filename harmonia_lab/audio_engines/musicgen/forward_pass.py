@@ -1,17 +1,16 @@
-"""MusicGen's decode loop, over the weights of audiocraft's own modules.
+"""The forward pass of MusicGen's language model, over the weights of audiocraft's own modules.
 
-Owns how tokens come out of the language model: the same ones as `LMModel.generate` gives, several times faster. What
-differs: a cache that is written in place, the prompt taken in one pass, the text's keys and values computed once, all
-codebooks' heads as one, guidance before the heads (they are linear, so it may be), all codebooks drawn at once, weights
-held as the processor reads them fastest, and nothing allocated or waited for that a step doesn't need.
+Owns the prefill, the step of one position, guidance, and the sequence that the steps write. The tokens are those of
+`LMModel.generate`; a step is several times faster, because the KV cache is written in place, the prompt is prefilled in
+one pass, the text's keys and values are computed once, the codebooks' heads are one matrix, guidance comes before the
+heads (which are linear), all codebooks are sampled at once, and the weights are packed for the processor.
 
-Elsewhere: `lm_weights.py` (which models can be decoded here, and their matrices), `packed_weights.py`, `kv_cache.py`,
-`sampling.py`, `gpu_step.py` (the same step on a GPU, recorded and replayed), `decoder.py` (the choice of a loop, and
-what the rest of the program calls).
+Not here: the models that can be decoded and their matrices (`lm_weights.py`), packing (`packed_weights.py`), the same
+step recorded in a CUDA graph (`cuda_graph_step.py`), and the choice of a loop (`decoder.py`).
 
 Letters in shapes: B songs or stems, R rows of one pass (2 B with the null prompts), K codebooks, S steps of the
-interleaved sequence, H heads, D head width, d = H · D, L tokens of text, P positions before the first step (the
-melody, in melody models).
+interleaved sequence, H heads, D head width, d = H · D, L tokens of text, P positions of the prefix (the melody
+embeddings that melody models put before the first step).
 """
 
 from __future__ import annotations
@@ -24,27 +23,28 @@ from torch import Tensor
 
 from harmonia_lab.audio_engines.musicgen.kv_cache import KVCache
 from harmonia_lab.audio_engines.musicgen.lm_weights import Layer, Norm, Weights
-from harmonia_lab.audio_engines.musicgen.sampling import Generators, Noise, Sampling, choose
+from harmonia_lab.audio_engines.musicgen.sampling import Generators, Noise, Sampling, sample_tokens
 
-__all__ = ["Pass", "Sequencer"]
+__all__ = ["ForwardPass", "Sequencer"]
 
 TextKV = tuple[Tensor, Tensor]
 """The text's keys and values for one layer, [R, H, L, D] each."""
 
 
 def normalise(x: Tensor, norm: Norm, dtype: torch.dtype) -> Tensor:
-    """x: float32. Computed in float32, returned in the precision of the product that follows."""
+    """Return layer_norm(x), computed in float32, in `dtype`, the precision of the product that follows."""
     return torch.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps).to(dtype)
 
 
 def embed(weights: Weights, tokens: Tensor) -> Tensor:
-    """tokens: [..., K] → float32 [..., d], the sum over the codebooks."""
+    """Return the embeddings of `tokens` [..., K], summed over the codebooks: float32 [..., d]."""
     return F.embedding(tokens + weights.codebook_offsets, weights.embeddings).sum(-2)
 
 
 def step_layer(x: Tensor, layer: Layer, cache: KVCache, text: TextKV | None, at: int) -> Tensor:
-    """One position through one layer. x: float32 [R, d] → [R, d]. at: the position."""
+    """Run one layer for the one position `at`. x: float32 [R, d] → [R, d]."""
     rows, dim = x.shape
+    # Views of the cache: they include position `at`, which is written two lines below, before attention reads them.
     keys, values = cache.read(at + 1)  # [R, H, at + 1, D] each
     heads, width, dtype = keys.shape[1], keys.shape[3], keys.dtype
     own, cross = layer.own, layer.cross
@@ -59,7 +59,10 @@ def step_layer(x: Tensor, layer: Layer, cache: KVCache, text: TextKV | None, at:
 
 
 def prefill_layer(x: Tensor, layer: Layer, cache: KVCache, text: TextKV | None, heads: int) -> Tensor:
-    """The first positions, all at once, through one layer. x: [R, positions, d] → the same."""
+    """Run one layer for the first positions at once. x: [R, positions, d] → the same shape.
+
+    Uses the dense matrices: the packed ones are laid out for a few rows.
+    """
     rows, positions, dim = x.shape
     dtype = layer.dense_up.dtype
 
@@ -71,7 +74,7 @@ def prefill_layer(x: Tensor, layer: Layer, cache: KVCache, text: TextKV | None, 
 
     own, cross = layer.own, layer.cross
     q, k, v = split(F.linear(normalise(x, own.norm, dtype), own.dense_into))
-    cache.fill(torch.stack((k, v), 1))
+    cache.write(0, torch.stack((k, v), 1))
     x = x + F.linear(joined(F.scaled_dot_product_attention(q, k, v, is_causal=True)), own.dense_out)
     if cross is not None and text is not None:
         (query,) = split(F.linear(normalise(x, cross.norm, dtype), cross.dense_into))
@@ -81,7 +84,7 @@ def prefill_layer(x: Tensor, layer: Layer, cache: KVCache, text: TextKV | None, 
 
 
 def text_keys_values(text: Tensor, layer: Layer, heads: int) -> TextKV | None:
-    """text: [R, L, d], what is attended to at every step."""
+    """Return the text's keys and values, which every step reads; None without cross attention. text: [R, L, d]."""
     if layer.cross is None or layer.cross.dense_keys_values is None:
         return None
     rows, length, dim = text.shape
@@ -91,10 +94,10 @@ def text_keys_values(text: Tensor, layer: Layer, heads: int) -> TextKV | None:
 
 
 def guided_logits(weights: Weights, hidden: Tensor, coef: float) -> Tensor:
-    """hidden: float32 [2 B, d], the prompts' rows before the null prompts' → float32 [B, K, card].
+    """Return guided logits, float32 [B, K, card]. hidden: float32 [2 B, d], prompts' rows before null prompts' rows.
 
-    Guidance moves away from the null prompt: u + (c - u) · coef. The heads are linear, so they may come after it, and
-    read half as many rows.
+    Guidance moves away from the null prompt: u + (c - u) · coef. The heads are linear without bias, so guidance can
+    come before them, and they read half as many rows.
     """
     with_text, without = hidden.chunk(2)
     guided = without + (with_text - without) * coef
@@ -103,42 +106,45 @@ def guided_logits(weights: Weights, hidden: Tensor, coef: float) -> Tensor:
 
 
 def layer_caches(weights: Weights, rows: int, positions: int) -> list[KVCache]:
+    """Return an empty cache for each layer."""
     width = weights.dim // weights.n_heads
-    like = weights.dense_heads
-    return [KVCache(rows, weights.n_heads, positions, width, like) for _ in weights.layers]
+    return [KVCache(rows, weights.n_heads, positions, width, weights.dense_heads) for _ in weights.layers]
 
 
-class Pass:
-    """Rows that go through the model together: the prompts and the null prompts, or (two-step guidance) one of them.
+class ForwardPass:
+    """Rows that go through the model together: prompts and null prompts, or (two-step guidance) one of the two.
 
-    text: [R, L, d], or None. before: [R, P, d], what stands before the first step, or None. caches: those of every
-    layer, where they are kept from song to song; they have room for as many positions or more.
+    text: [R, L, d], or None. prefix: [R, P, d], or None. caches: one per layer with room for P + steps positions or
+    more, if the caller keeps caches from song to song; otherwise they are allocated here.
     """
 
     def __init__(
         self,
         weights: Weights,
         text: Tensor | None,
-        before: Tensor | None,
+        prefix: Tensor | None,
         rows: int,
         steps: int,
         caches: list[KVCache] | None = None,
     ) -> None:
         self.weights = weights
         self.rows = rows
-        self.before = before
-        self.lead = before.shape[1] if before is not None else 0
-        self.positions = self.lead + steps
+        self.prefix = prefix
+        self.prefix_length = prefix.shape[1] if prefix is not None else 0
+        self.positions = self.prefix_length + steps
         self.caches = caches if caches is not None else layer_caches(weights, rows, self.positions)
         self.text: list[TextKV | None] = [
             text_keys_values(text, layer, weights.n_heads) if text is not None else None for layer in weights.layers
         ]
 
     def prefill(self, embedded: Tensor, table: Tensor) -> None:
-        """embedded: [B, steps, d], the steps that are known. table: [positions, d], the positions' embeddings."""
+        """Fill the caches for the prefix and the known steps.
+
+        embedded: [B, steps, d], the known steps. table: [positions, d], the positions' embeddings.
+        """
         x = embedded.repeat(self.rows // embedded.shape[0], 1, 1)
-        if self.before is not None:
-            x = torch.cat((self.before.to(x.dtype), x), 1)
+        if self.prefix is not None:
+            x = torch.cat((self.prefix.to(x.dtype), x), 1)
         if x.shape[1] == 0:
             return
         x = x + table[: x.shape[1]]
@@ -146,23 +152,23 @@ class Pass:
             x = prefill_layer(x, layer, cache, text, self.weights.n_heads)
 
     def step(self, x: Tensor, at: int) -> Tensor:
-        """x: [R, d], positions included → float32 [R, d], normalised, ready for the heads. at: the position."""
+        """Run all layers for position `at`. x: [R, d] with its position added → float32 [R, d], normalised."""
         for layer, cache, text in zip(self.weights.layers, self.caches, self.text, strict=True):
             x = step_layer(x, layer, cache, text, at)
         return normalise(x, self.weights.norm, torch.float32)
 
 
 class Sequencer:
-    """The interleaved sequence of one window, and the step that writes its next entry.
+    """The interleaved token sequence of one window, and the step that writes its next entry.
 
-    passes: one with all rows, or (two-step guidance) the prompts' and then the null prompts'.
-    known: [S, B, K], what the pattern and the prompt fix; -1 where a token is to be chosen.
-    table: [positions, d], the positions' embeddings. coef: how far guidance goes; 1 is none.
+    passes: one with all rows, or (two-step guidance) that of the prompts and that of the null prompts.
+    known: [S, B, K], the tokens that the pattern and the prompt fix; -1 where a token is to be sampled.
+    table: [positions, d], the positions' embeddings. coef: the guidance coefficient; 1 is no guidance.
     """
 
     def __init__(
         self,
-        passes: Sequence[Pass],
+        passes: Sequence[ForwardPass],
         known: Tensor,
         table: Tensor,
         *,
@@ -178,24 +184,22 @@ class Sequencer:
         self.noise = None if sampling.greedy else Noise(generators, shape, self.weights.embeddings)
 
     def prefill(self, first: int) -> None:
-        """Takes in the steps before `first - 1`; the step at `first - 1` is the first that `advance` reads."""
+        """Prefill the steps before `first` - 1. `advance(first)` reads step `first` - 1 itself."""
         embedded = embed(self.weights, self.sequence[: first - 1].transpose(0, 1))  # [B, first - 1, d]
         for part in self.passes:
             part.prefill(embedded, self.table)
 
     def advance(self, step: int) -> None:
-        """Reads step - 1, writes `step`."""
-        self.sequence[step] = self.chosen(self.logits(step), self.known[step])
+        """Read the tokens of `step` - 1 and write those of `step`. Known tokens are kept."""
+        logits, known = self.logits(step), self.known[step]
+        noise = self.noise.draw() if self.noise is not None else None
+        self.sequence[step] = torch.where(known < 0, sample_tokens(logits, noise, self.sampling), known)
 
     def logits(self, step: int) -> Tensor:
-        """Float32 [B, K, card]: for what `step` is to hold, after reading step - 1."""
+        """Return the guided logits of `step`, float32 [B, K, card], after reading the tokens of `step` - 1."""
         x = embed(self.weights, self.sequence[step - 1])  # [B, d]
         hidden = []
         for part in self.passes:
-            at = part.lead + step - 1
+            at = part.prefix_length + step - 1
             hidden.append(part.step(x.repeat(part.rows // x.shape[0], 1) + self.table[at], at))
         return guided_logits(self.weights, torch.cat(hidden), self.coef)
-
-    def chosen(self, logits: Tensor, known: Tensor) -> Tensor:
-        """Tokens [B, K], the known ones kept."""
-        return torch.where(known < 0, choose(logits, self.noise, self.sampling), known)

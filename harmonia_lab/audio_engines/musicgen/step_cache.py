@@ -1,6 +1,6 @@
 """The recorded step that a decoder keeps from song to song on a GPU.
 
-Owns who has it: one generation at a time. The step itself, its buffers and its graph are `gpu_step.py`'s.
+Owns which generation uses it: one at a time. The step, its buffers and its graph are in `cuda_graph_step.py`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from harmonia_lab.audio_engines.musicgen.gpu_step import GpuStep, StepShape
+from harmonia_lab.audio_engines.musicgen.cuda_graph_step import CudaGraphStep, StepShape
 from harmonia_lab.audio_engines.musicgen.lm_weights import Weights
 from harmonia_lab.audio_engines.musicgen.memory import is_out_of_memory
 
-__all__ = ["StepKeeper"]
+__all__ = ["StepCache"]
 
 
-class StepKeeper:
-    """Keeps one. Two songs at once each have their own, and the later one's is kept.
+class StepCache:
+    """Keeps one recorded step. Of two generations at once each has its own; the one that ends later is kept.
 
     positions: returns the embeddings of so many positions, float32 [positions, d].
     """
@@ -27,27 +27,27 @@ class StepKeeper:
     def __init__(self, weights: Weights, positions: Callable[[int], Tensor]) -> None:
         self._weights, self._positions = weights, positions
         self._lock = threading.Lock()
-        self._kept: GpuStep | None = None
+        self._kept: CudaGraphStep | None = None
 
     @property
     def bytes(self) -> int:
-        """What is kept and not in use; a song of another shape takes its place."""
+        """Bytes of the kept step's caches while no generation uses it. A song of another shape replaces it."""
         kept = self._kept
-        return kept.bytes() if kept is not None else 0
+        return kept.cache_bytes if kept is not None else 0
 
     def release(self) -> None:
-        """Give back what is kept. The next song allocates and records anew."""
+        """Free the kept step. The next song allocates and records a new one."""
         with self._lock:
             self._kept = None
 
     @contextmanager
-    def borrowed(self, shape: StepShape) -> Iterator[GpuStep]:
-        """Inside, a step that serves `shape` is the caller's alone. After a lack of memory it is not kept."""
+    def lease(self, shape: StepShape) -> Iterator[CudaGraphStep]:
+        """Yield a step that serves `shape` and that no other generation uses. Not kept if memory ran out."""
         with self._lock:
             step, self._kept = self._kept, None
         if step is None or not step.shape.serves(shape):
-            step = None  # before the next one is allocated
-            step = GpuStep(self._weights, shape, self._positions(shape.positions))
+            step = None  # frees the old step before the new one is allocated
+            step = CudaGraphStep(self._weights, shape, self._positions(shape.positions))
         keep = True
         try:
             yield step

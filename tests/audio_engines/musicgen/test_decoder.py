@@ -5,13 +5,13 @@ import contextlib
 import pytest
 import torch
 
+from harmonia_lab.audio_engines.musicgen.cuda_graph_step import CudaGraphStep, StepShape
 from harmonia_lab.audio_engines.musicgen.decoder import Decoder, _Task
-from harmonia_lab.audio_engines.musicgen.decoding import Sequencer
-from harmonia_lab.audio_engines.musicgen.gpu_step import GpuStep, StepShape
+from harmonia_lab.audio_engines.musicgen.forward_pass import Sequencer
 from harmonia_lab.audio_engines.musicgen.melody_guidance import chroma_rate, guided_by_chroma
 from harmonia_lab.audio_engines.musicgen.packed_weights import exact_packing, pack, supported
 from harmonia_lab.audio_engines.musicgen.sampling import Sampling
-from harmonia_lab.audio_engines.musicgen.step_keeper import StepKeeper
+from harmonia_lab.audio_engines.musicgen.step_cache import StepCache
 from harmonia_lab.audio_engines.musicgen.windows import generate_windows, plan_windows
 from harmonia_lab.errors import AudioError, HarmoniaError, InvalidRequest
 
@@ -134,10 +134,10 @@ def test_the_step_that_is_recorded_on_a_gpu_gives_the_same_tokens(musicgen, deco
             given = fast._conditions(task)
             shape = fast._shape(task, pattern, given)
             assert held is None or held.shape.serves(shape)
-            held = held or GpuStep(fast._weights, shape, fast._positions(shape.positions))
+            held = held or CudaGraphStep(fast._weights, shape, fast._positions(shape.positions))
             sequencer: Sequencer = fast._sequencer(fast._weights, task, pattern, given, held)
             sequencer.prefill(1)
-            held.take(sequencer, 1)
+            held.load(sequencer, 1)
             for _ in range(1, pattern.steps):
                 held.advance()
             assert torch.equal(pattern.codes(sequencer.sequence, 0, frames), expected)
@@ -149,7 +149,7 @@ class Unrecordable:
     def __init__(self, *fails):
         self.fails, self.kernels = list(fails), "triton"
 
-    def take(self, sequencer, first):
+    def load(self, sequencer, first):
         pass
 
     def prepare(self):
@@ -216,25 +216,25 @@ def test_a_model_that_is_not_activated_by_gelu_is_known_as_such(musicgen, monkey
 
 def test_the_kept_step_is_one_songs_alone_and_not_kept_after_a_lack_of_memory(musicgen, decoder, monkeypatch):
     fast = decoder("tiny")
-    monkeypatch.setattr(GpuStep, "recorded", True)
-    keeper = StepKeeper(fast._weights, fast._positions)
+    monkeypatch.setattr(CudaGraphStep, "recorded", True)
+    steps = StepCache(fast._weights, fast._positions)
     shape = StepShape(1, (2,), 256, 256, 32, 3.0, Sampling(), 0)
-    with keeper.borrowed(shape) as first:
-        assert keeper.bytes == 0
-        with keeper.borrowed(shape) as second:
+    with steps.lease(shape) as first:
+        assert steps.bytes == 0
+        with steps.lease(shape) as second:
             assert second is not first
-    with keeper.borrowed(shape._replace(steps=200)) as again:
+    with steps.lease(shape._replace(steps=200)) as again:
         assert again is first  # the later one to end
-    assert keeper.bytes == 2 * 2 * 2 * 256 * 64 * 4
-    with keeper.borrowed(shape._replace(coef=5.0)) as other:
+    assert steps.bytes == 2 * 2 * 2 * 256 * 64 * 4
+    with steps.lease(shape._replace(coef=5.0)) as other:
         assert other is not again
-    with pytest.raises(ValueError, match="listener"), keeper.borrowed(shape._replace(coef=5.0)):
+    with pytest.raises(ValueError, match="listener"), steps.lease(shape._replace(coef=5.0)):
         raise ValueError("what a listener raises")
-    assert keeper.bytes
-    with pytest.raises(MemoryError), keeper.borrowed(shape._replace(coef=5.0)):
+    assert steps.bytes
+    with pytest.raises(MemoryError), steps.lease(shape._replace(coef=5.0)):
         raise MemoryError
-    assert keeper.bytes == 0
-    keeper.release()
+    assert steps.bytes == 0
+    steps.release()
 
 
 def test_a_recorded_step_serves_what_is_shorter_and_otherwise_alike():
@@ -401,7 +401,7 @@ def test_an_unknown_layout_falls_back_to_audiocrafts_loop_and_says_so(musicgen):
     musicgen("tiny")  # audiocraft is loaded
     from audiocraft.models.lm import LMModel
     from audiocraft.modules.codebooks_patterns import DelayedPatternProvider
-    from audiocraft.modules.conditioners import ConditionFuser, ConditioningProvider
+    from audiocraft.modules.conditioners import ConditionFuser, ConditioningAttributes, ConditioningProvider
 
     fuser = ConditionFuser({"cross": [], "prepend": [], "sum": [], "input_interpolate": []})
     lm = LMModel(DelayedPatternProvider(2), ConditioningProvider({}), fuser, n_q=2, card=300, dim=16, num_heads=2,
@@ -409,7 +409,7 @@ def test_an_unknown_layout_falls_back_to_audiocrafts_loop_and_says_so(musicgen):
     decoder = Decoder(lm, "fast")
     assert decoder.running == "reference"
     assert "bias" in decoder.reason
-    assert decoder.generate(num_samples=1, max_gen_len=4).shape == (1, 2, 4)
+    assert decoder.generate(None, [ConditioningAttributes()], max_gen_len=4).shape == (1, 2, 4)
 
 
 @pytest.mark.parametrize(
@@ -418,7 +418,7 @@ def test_an_unknown_layout_falls_back_to_audiocrafts_loop_and_says_so(musicgen):
 def test_parameters_out_of_range_are_refused_before_anything_runs(musicgen, decoder, parameters):
     model = musicgen("tiny")
     with pytest.raises(InvalidRequest):
-        decoder("tiny").generate(conditions=conditions(model, 1), max_gen_len=20, **parameters)
+        decoder("tiny").generate(**{"prompt": None} | parameters, conditions=conditions(model, 1), max_gen_len=20)
 
 
 def test_an_unknown_decoder_is_refused(musicgen):

@@ -1,13 +1,13 @@
-"""A step made of the plain kernels is the step that `decoding.py` takes."""
+"""A step made of the torch kernels is the step of `forward_pass.py`."""
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - everybody's name for it
 
-from harmonia_lab.audio_engines.musicgen import gpu_step
-from harmonia_lab.audio_engines.musicgen.decoding import Pass, Sequencer
-from harmonia_lab.audio_engines.musicgen.gpu_step import GpuStep, StepShape
-from harmonia_lab.audio_engines.musicgen.kernel_plans import PLANS, Plan, plan
+from harmonia_lab.audio_engines.musicgen import cuda_graph_step
+from harmonia_lab.audio_engines.musicgen.cuda_graph_step import CudaGraphStep, StepShape
+from harmonia_lab.audio_engines.musicgen.forward_pass import ForwardPass, Sequencer
+from harmonia_lab.audio_engines.musicgen.kernel_plans import PLANS, KernelPlan, kernel_plan
 from harmonia_lab.audio_engines.musicgen.lm_weights import Attention, Layer, Norm
 from harmonia_lab.audio_engines.musicgen.sampling import Sampling
 
@@ -52,18 +52,18 @@ class TinyWeights:
 
 def held(made, splits, monkeypatch):
     """The step that is recorded on a GPU, in place of `made`'s own; it goes on after the prefill."""
-    monkeypatch.setattr(gpu_step, "_splits", lambda *_: splits)
+    monkeypatch.setattr(cuda_graph_step, "_splits", lambda *_: splits)
     (part,) = made.passes
     shape = StepShape(
         made.known.shape[1], (part.rows,), STEPS, part.positions, 32, made.coef, made.sampling,
         0 if made.noise is None else made.known.shape[1],
     )  # fmt: skip
-    step = GpuStep(made.weights, shape, made.table)
+    step = CudaGraphStep(made.weights, shape, made.table)
     for cache, filled in zip(step.caches()[0], part.caches, strict=True):
         cache.both.copy_(filled.both)
     if made.noise is not None:
         step._noise = made.noise
-    step.take(made, 4)
+    step.load(made, 4)
     return step
 
 
@@ -72,7 +72,7 @@ def sequencer(prompts, *, dim=64, lead=3, dtype=torch.float32, sampling=None, se
     generator = torch.Generator().manual_seed(2)
     text = torch.randn(2 * prompts, 5, dim, generator=generator).to(dtype)
     before = torch.randn(2 * prompts, lead, dim, generator=generator).to(dtype) if lead else None
-    part = Pass(weights, text, before, 2 * prompts, STEPS)
+    part = ForwardPass(weights, text, before, 2 * prompts, STEPS)
     known = torch.full((STEPS, prompts, CODEBOOKS), -1)
     known[:4] = torch.randint(CARD, (4, prompts, CODEBOOKS), generator=generator)
     known[6, :, 1] = CARD  # a place that the pattern leaves empty
@@ -133,7 +133,7 @@ def test_kernels_round_where_decoding_rounds(dtype, monkeypatch):
 @pytest.mark.parametrize("itemsize", [2, 4])
 def test_plans_cut_every_matrix_of_a_model_into_whole_tiles(dim, itemsize):
     for outputs, inputs in [(dim, dim), (3 * dim, dim), (4 * dim, dim), (dim, 4 * dim), (8192, dim), (16384, dim)]:
-        chosen = plan(outputs, inputs, itemsize)
+        chosen = kernel_plan(outputs, inputs, itemsize)
         assert outputs % chosen.rows == 0
         assert chosen.width >= inputs or inputs % chosen.width == 0
         assert chosen.rows * chosen.width * itemsize <= 32768
@@ -141,10 +141,10 @@ def test_plans_cut_every_matrix_of_a_model_into_whole_tiles(dim, itemsize):
 
 def test_what_no_tile_divides_is_refused():
     with pytest.raises(ValueError, match="columns"):
-        plan(1024, 5000, 2)
+        kernel_plan(1024, 5000, 2)
 
 
 def test_a_plan_can_be_set_for_one_matrix_in_half_precision(monkeypatch):
-    monkeypatch.setitem(PLANS, (1024, 1024), Plan(8, 256, 1, 1))
-    assert plan(1024, 1024, 2) == Plan(8, 256, 1, 1)
-    assert plan(1024, 1024, 4) != Plan(8, 256, 1, 1)
+    monkeypatch.setitem(PLANS, (1024, 1024), KernelPlan(8, 256, 1, 1))
+    assert kernel_plan(1024, 1024, 2) == KernelPlan(8, 256, 1, 1)
+    assert kernel_plan(1024, 1024, 4) != KernelPlan(8, 256, 1, 1)
