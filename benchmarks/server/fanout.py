@@ -1,4 +1,4 @@
-"""`harmonia bench fanout`: an event to a room of many; our server beside stock python-socketio and JavaScript's.
+"""`make bench-fanout`: an event to a room of many; our server beside stock python-socketio and JavaScript's.
 
 Owns the method and the table. The same client, the same bytes, no compression; rounds in which every server has its
 turn, so that a busy moment hits all of them. A round's figures are the processor time of the server's process for each
@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.server.children import Child, python_child
+from benchmarks.server.environment import allow_files, format_versions, server_versions
 from benchmarks.server.generation import FIRST_TICK, GENERATION, progress
 from benchmarks.server.javascript import installed_packages, node_command
-from harmonia_lab.bench.environment import allow_files, named, server_versions, shown, spread
-from harmonia_lab.bench.report import check_range, publish
+from harmonia_lab.bench.report import check_range, format_spread, publish, spread
 from harmonia_lab.engines.probes import host
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.protocol.codec import encode
@@ -194,9 +194,17 @@ def _table(figures: dict[str, Any]) -> str:
     lines = [head + f"{'CPU × JavaScript':>20}{'× stock':>18}{'× floor':>20}{'p99 × JavaScript':>20}"]
     for row in figures["rows"]:
         cells = f"{row['server']:<18}{row['subscribers']:>12}"
-        cells += f"{shown(row['cpu_us']):>22}{shown(row['p50_ms']):>22}{shown(row['p99_ms']):>24}"
-        cells += f"{shown(row['cpu_us_ratio'].get('javascript')):>20}{shown(row['cpu_us_ratio'].get('stock')):>18}"
-        cells += f"{shown(row['cpu_us_ratio'].get('floor')):>20}{shown(row['p99_ms_ratio'].get('javascript')):>20}"
+        cpu, p99 = row["cpu_us_ratio"], row["p99_ms_ratio"]
+        spreads = (
+            (row["cpu_us"], 22),
+            (row["p50_ms"], 22),
+            (row["p99_ms"], 24),
+            (cpu.get("javascript"), 20),
+            (cpu.get("stock"), 18),
+            (cpu.get("floor"), 20),
+            (p99.get("javascript"), 20),
+        )
+        cells += "".join(f"{format_spread(figure):>{width}}" for figure, width in spreads)
         lines.append(cells)
     rows, this = figures["rows"], figures["host"]
     counts = {
@@ -207,7 +215,7 @@ def _table(figures: dict[str, Any]) -> str:
         f"n = {figures['rounds']} interleaved rounds of {figures['deliveries_per_s']} deliveries/s;"
         f" {rows[0]['payload_bytes'][0]} bytes; {checked}; {counts['turns_repeated']} turns repeated"
     )
-    software = f"Python {this['python']}, {named(figures['versions'])}"
+    software = f"Python {this['python']}, {format_versions(figures['versions'])}"
     lines += [
         "",
         rounds,

@@ -1,4 +1,4 @@
-// The JavaScript server of `harmonia bench fanout`: socket.io as its documentation shows it.
+// The JavaScript server of `make bench-fanout`: socket.io as its documentation shows it.
 "use strict";
 
 const { createServer } = require("node:http");

@@ -1,4 +1,4 @@
-"""The Python servers of `harmonia bench fanout`, each run as a process: ours, stock python-socketio, and the floor.
+"""The Python servers of `make bench-fanout`, each run as a process: ours, stock python-socketio, and the floor.
 
 Owns how each is set up and published to. All send the same bytes: one progress event, of which tick, time and status
 change; the status carries the publisher's stamp. What is measured of them is `fanout.py`'s.

@@ -37,7 +37,7 @@ STORY = "A song that is never finished."
 @contextmanager
 def scratch_lab() -> Iterator[Lab]:
     """A lab that leaves nothing behind."""
-    # A second to load, which the other servers of `bench fanout` don't need.
+    # A second to load, which the other servers of `make bench-fanout` don't need.
     from harmonia_lab.lab import Lab  # noqa: PLC0415
     from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""`harmonia bench kernel`: the server while the kernel idles, computes in Python, in torch, or in one long C call.
+"""`make bench-kernel`: the server while the kernel idles, computes in Python, in torch, or in one long C call.
 
 Owns the method, the table and what it recommends. A song's worker publishes 50 progress events a second to a room, the
 server in a thread of the busy process or in a process of its own; subscribers in another process measure each event
@@ -18,11 +18,11 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 from benchmarks.server.children import Child, python_child
+from benchmarks.server.environment import allow_files, format_versions, server_versions
 from benchmarks.server.generation import FIRST_TICK, GENERATION
 from benchmarks.server.probe import Probe
 from benchmarks.server.subscribers import percentiles
-from harmonia_lab.bench.environment import allow_files, named, server_versions, shown, spread
-from harmonia_lab.bench.report import check_range, publish
+from harmonia_lab.bench.report import check_range, format_spread, publish, spread
 from harmonia_lab.engines.probes import host
 from harmonia_lab.server.settings import ServerSettings
 
@@ -208,8 +208,8 @@ def _table(figures: dict[str, Any]) -> str:
     lines += ["", "event: from its publishing. published late: how long the song's own thread waited before it could."]
     lines += ["a pure Python loop's time, by switch interval, while events go out:"]
     lines += [
-        f"  {cost['interval_ms']:g} ms: {shown(cost['wall'])} × that at {1e3 * PYTHONS_OWN_S:g} ms; of processor time"
-        f" {shown(cost['cpu'])} ×; n = {cost['slices']}"
+        f"  {cost['interval_ms']:g} ms: {format_spread(cost['wall'])} × that at {1e3 * PYTHONS_OWN_S:g} ms;"
+        f" of processor time {format_spread(cost['cpu'])} ×; n = {cost['slices']}"
         for cost in figures["switch_interval"]
     ]
     lines += [
@@ -226,7 +226,7 @@ def _table(figures: dict[str, Any]) -> str:
     circumstances = (
         f"{figures['subscribers']} subscribers × {figures['events_per_s']} events/s, n = {figures['rounds']} rounds of"
         f" {figures['seconds']:g} s, compression {figures['compression']}; {this['cpu']}, {this['cores']} cores;"
-        f" Python {this['python']}, {named(figures['versions'])}; {figures['date']}"
+        f" Python {this['python']}, {format_versions(figures['versions'])}; {figures['date']}"
     )
     lines += [advice, circumstances]
     return "\n".join(lines)

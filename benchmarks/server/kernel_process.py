@@ -1,4 +1,4 @@
-"""One process of `harmonia bench kernel`: a kernel with the server in a thread of it, or one of the two when isolated.
+"""One process of `make bench-kernel`: a kernel with the server in a thread of it, or one of the two when isolated.
 
 Owns what a kernel does meanwhile: nothing, pure Python, torch, or one C call that holds the interpreter's lock for
 seconds. What is measured meanwhile is `kernel.py`'s. Run as a process, it is told {"do": "serve" | "work" | …}.

@@ -1,4 +1,4 @@
-"""The load of `harmonia bench fanout` and `kernel`: some hundred subscribers in one process.
+"""The load of `make bench-fanout` and `kernel`: some hundred subscribers in one process.
 
 Owns what is checked of each delivery: that it came, once, in order, whole; and how long it took from the publisher's
 stamp to this process, on the clock that they share. So that the client is never what limits a server, nothing is looked

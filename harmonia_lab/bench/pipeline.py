@@ -7,13 +7,12 @@ their range. The figures come from the log rows, as every run writes them.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from harmonia_lab.bench.report import check_range, publish
+from harmonia_lab.bench.report import check_range, publish, spread
 from harmonia_lab.engines.probes import host
 from harmonia_lab.generation.artifacts import package_versions
 from harmonia_lab.lab import Lab
@@ -48,8 +47,7 @@ def measure(*, runs: int, seconds: float) -> dict[str, Any]:
         rows = lab.log.rows()[1:]
     columns = {}
     for name in MEASURED:
-        values = [row[name] for row in rows if row[name] is not None]
-        columns[name] = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+        columns[name] = spread([row[name] for row in rows if row[name] is not None])
     return {"runs": runs, "seconds": seconds, "columns": columns, "host": host(), "versions": package_versions()}
 
 

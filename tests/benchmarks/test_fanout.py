@@ -1,4 +1,4 @@
-"""`harmonia bench fanout`, small: every server takes part, every delivery is checked, and the figures are all there."""
+"""`make bench-fanout`, small: every server takes part, every delivery is checked, and the figures are all there."""
 
 import json
 import socket
@@ -7,11 +7,11 @@ import threading
 import pytest
 
 from benchmarks.server import fanout
+from benchmarks.server.__main__ import main
 from benchmarks.server.children import Child, python_child
 from benchmarks.server.generation import FIRST_TICK, GENERATION
 from benchmarks.server.subscribers import percentiles
 from benchmarks.server.websocket import Frames, LightSocket
-from harmonia_lab.cli import main
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.server.broadcast import Message
 from tests.server.conftest import serving
@@ -28,7 +28,7 @@ def little(monkeypatch):
 
 def test_all_servers_are_measured_and_nothing_is_lost(little, tmp_path, capsys):
     file = tmp_path / "figures.json"
-    assert main(["bench", "fanout", "--subscribers", "5", "--rounds", "1", "--json", str(file)]) == 0
+    assert main(["fanout", "--subscribers", "5", "--rounds", "1", "--json", str(file)]) == 0
     figures = json.loads(file.read_text())
     rows = {row["server"]: row for row in figures["rows"]}
     assert set(rows) == {"ours", "javascript", "stock", "stock on uvloop", "stock, compressed", "floor"}
@@ -50,9 +50,18 @@ def test_all_servers_are_measured_and_nothing_is_lost(little, tmp_path, capsys):
     assert "90 deliveries checked, 0 missing, 0 out of order" in table
 
 
-@pytest.mark.parametrize("option", [["--rounds", "0"], ["--subscribers", "0"], ["--subscribers", "100000"]])
-def test_what_cannot_be_measured_is_bad_usage(option):
-    assert main(["bench", "fanout", *option]) == 2
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rounds", "0"], "--rounds 0 is out of range"),
+        (["--subscribers", "0"], "--subscribers 0 is out of range"),
+        (["--subscribers", "10,4001"], "--subscribers 4001 is out of range"),
+        (["--json", "nowhere/figures.json"], "there is no folder"),
+    ],
+)
+def test_what_cannot_be_measured_is_bad_usage(options, message, capsys):
+    assert main(["fanout", *options]) == 2
+    assert message in capsys.readouterr().err
 
 
 class Careless:

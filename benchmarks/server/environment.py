@@ -1,23 +1,22 @@
-"""What the two server benchmarks have in common beside the load: limits, versions, and how a range is shown."""
+"""What the two server benchmarks say of the machine: how many files a process may open, and the packages' versions."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import resource
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from harmonia_lab.errors import InvalidRequest
 
-__all__ = ["allow_files", "named", "server_versions", "shown", "spread"]
+__all__ = ["allow_files", "format_versions", "server_versions"]
 
 PACKAGES = ("harmonia-lab", "python-socketio", "python-engineio", "aiohttp", "uvloop", "torch")
 
 
 def allow_files(wanted: int) -> None:
-    """Each connection takes a file; processes that are started from here inherit the limit.
+    """Raise this process's limit of open files to `wanted`; each connection takes one, and children inherit the limit.
 
-    Raises InvalidRequest where the system allows fewer.
+    Raises InvalidRequest if the system allows fewer.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
@@ -29,7 +28,7 @@ def allow_files(wanted: int) -> None:
 
 
 def server_versions() -> dict[str, str]:
-    """Of what a server's figures depend on, as far as installed."""
+    """Return the version of each installed package that a server's figures depend on."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -39,14 +38,6 @@ def server_versions() -> dict[str, str]:
     return versions
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
-
-
-def shown(figure: Mapping[str, float] | None) -> str:
-    """A spread for a table; nothing where there is none."""
-    return f"{figure['median']:.2f} ({figure['min']:.2f}–{figure['max']:.2f})" if figure else ""
-
-
-def named(versions: Mapping[str, str]) -> str:
+def format_versions(versions: Mapping[str, str]) -> str:
+    """Return the versions as a table's last line prints them."""
     return ", ".join(f"{name} {version}" for name, version in versions.items())
