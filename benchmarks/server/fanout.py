@@ -108,8 +108,8 @@ class _Contestant:
 
     def warm_up(self) -> None:
         """Connects, and publishes until the server is as fast as it gets."""
-        address, offer = self._server.hear(), self.name == COMPRESSED
-        self._load.ask(do="connect", generation_id=GENERATION, count=self._count, compression=offer, **address)
+        address, offer = self._server.receive(), self.name == COMPRESSED
+        self._load.request(do="connect", generation_id=GENERATION, count=self._count, compression=offer, **address)
         deliveries, per_second = WARM_UP
         self._publish(max(3, deliveries // self._count), self._count / per_second)
 
@@ -124,9 +124,9 @@ class _Contestant:
     def _publish(self, events: int, gap_s: float) -> dict[str, Any]:
         name, payload = encode(progress(FIRST_TICK))
         first, self._next_tick = self._next_tick, self._next_tick + events
-        self._load.ask(do="measure")
-        self._server.ask(name=name, payload=payload, first=first, count=events, gap_s=gap_s)
-        return self._load.ask(do="report", first=first, count=events)
+        self._load.request(do="measure")
+        self._server.request(name=name, payload=payload, first=first, count=events, gap_s=gap_s)
+        return self._load.request(do="report", first=first, count=events)
 
 
 def _at(count: int, rounds: int) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from benchmarks.server.children import commands, say
+from benchmarks.server.children import commands, reply
 from benchmarks.server.generation import FIRST_TICK, GENERATION, begin, progress, scratch_lab, stamp
 from harmonia_lab.protocol.models import utc_now
 from harmonia_lab.server.broadcast import Message
@@ -32,13 +32,13 @@ def ours() -> None:
     with scratch_lab() as lab:
         begin(lab)
         server = lab.serve(port=0, progress_interval_s=0.0)
-        say(url=server.url, token=server.token())
+        reply(url=server.url, token=server.token())
         event = progress(FIRST_TICK)
         for told in commands():
             for tick in _ticks(told):
                 lab.events(event.model_copy(update={"tick": tick, "status": stamp(), "emitted_at": utc_now()}))
                 time.sleep(told["gap_s"])
-            say(published=told["count"])
+            reply(published=told["count"])
 
 
 async def stock() -> None:
@@ -59,13 +59,13 @@ async def stock() -> None:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=BACKLOG).start()
-    say(url=f"http://127.0.0.1:{runner.addresses[0][1]}", token="")
+    reply(url=f"http://127.0.0.1:{runner.addresses[0][1]}", token="")
     told_lines = commands()
     while (told := await asyncio.to_thread(next, told_lines, None)) is not None:
         for tick in _ticks(told):
             await sio.emit(told["name"], _filled(told["payload"], tick), room=ROOM)
             await asyncio.sleep(told["gap_s"])
-        say(published=told["count"])
+        reply(published=told["count"])
     await runner.cleanup()
 
 
@@ -74,14 +74,14 @@ def floor() -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
     sockets: list[socket.socket] = []
     threading.Thread(target=_let_in, args=(listener, sockets), daemon=True).start()
-    say(url=f"http://127.0.0.1:{listener.getsockname()[1]}", token="")
+    reply(url=f"http://127.0.0.1:{listener.getsockname()[1]}", token="")
     for told in commands():
         for tick in _ticks(told):
             frame = Message.event(told["name"], _filled(told["payload"], tick)).frames
             for each in sockets:
                 each.send(frame)
             time.sleep(told["gap_s"])
-        say(published=told["count"])
+        reply(published=told["count"])
 
 
 def _let_in(listener: socket.socket, sockets: list[socket.socket]) -> None:

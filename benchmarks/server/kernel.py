@@ -67,7 +67,7 @@ def measure(*, subscribers: int, seconds: float, rounds: int) -> dict[str, Any]:
         plan += [("python", "thread", interval_s) for interval_s in others]
         for name, place in places.items():
             for load in loads:
-                seen = place.kernel.ask(do="prepare", load=load, hold_s=HOLD_S)
+                seen = place.kernel.request(do="prepare", load=load, hold_s=HOLD_S)
                 if seen:
                     holds[name] = seen
         for number in range(rounds):
@@ -109,8 +109,8 @@ class _Place:
         self.kernel = process("kernel")
         self._server = self.kernel if name == "thread" else process("server")
         self._load = stack.enter_context(python_child("subscribers", "benchmarks.server.subscribers"))
-        address = self._server.ask(do="serve")
-        self._load.ask(do="connect", generation_id=GENERATION, count=subscribers, **address)
+        address = self._server.request(do="serve")
+        self._load.request(do="connect", generation_id=GENERATION, count=subscribers, **address)
         self._probe = stack.enter_context(closing(Probe(**address)))
 
     def turn(self, load: str, seconds: float, switch_s: float | None) -> dict[str, Any]:
@@ -119,18 +119,18 @@ class _Place:
         first, self._next_tick = self._next_tick, self._next_tick + count
         publish: dict[str, Any] = {"first": first, "count": count, "gap_s": 1 / EVENTS_PER_S}
         work: dict[str, Any] = {"do": "work", "load": load, "seconds": seconds}
-        self._load.ask(do="measure")
+        self._load.request(do="measure")
         if self._server is self.kernel:
-            self.kernel.tell(**work, **publish, switch_s=switch_s)
+            self.kernel.send(**work, **publish, switch_s=switch_s)
         else:
-            self.kernel.tell(**work)
-            self._server.tell(**work | {"load": "idle"}, **publish)
+            self.kernel.send(**work)
+            self._server.send(**work | {"load": "idle"}, **publish)
         asked = self._probe.run(seconds, 1 / JOINS_PER_S)
-        done = self.kernel.hear()
+        done = self.kernel.receive()
         if self._server is not self.kernel:
-            done = self._server.hear() | {"steps": done["steps"]}
+            done = self._server.receive() | {"steps": done["steps"]}
         # What has not come by now never will: ours thins progress out, where the kernel keeps it from sending.
-        report = self._load.ask(do="report", first=first, count=count, quiet_s=QUIET_S)
+        report = self._load.request(do="report", first=first, count=count, quiet_s=QUIET_S)
         return {
             "events": count,
             "deliveries": report["deliveries"],
@@ -147,8 +147,8 @@ class _Place:
         events = round(SLICES * len(INTERVALS_S) * SLICE_S * EVENTS_PER_S)
         first, self._next_tick = self._next_tick, self._next_tick + events
         asked: dict[str, Any] = {"intervals_s": INTERVALS_S, "slices": SLICES, "slice_s": SLICE_S}
-        turns = self.kernel.ask(do="switching", **asked, first=first, gap_s=1 / EVENTS_PER_S)["turns"]
-        self._load.ask(do="report", first=first, count=0)
+        turns = self.kernel.request(do="switching", **asked, first=first, gap_s=1 / EVENTS_PER_S)["turns"]
+        self._load.request(do="report", first=first, count=0)
         return [
             {"interval_ms": 1e3 * interval_s, "slices": len(own)}
             | {

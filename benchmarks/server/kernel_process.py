@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from benchmarks.server.children import commands, say
+from benchmarks.server.children import commands, reply
 from benchmarks.server.generation import begin, progress, scratch_lab
 from benchmarks.server.subscribers import percentiles
 from harmonia_lab.events.event_log import Outlet
@@ -186,7 +186,7 @@ def main() -> None:
             "switching": kernel.switching,
         }
         for command in commands():
-            say(**does[command.pop("do")](**command))
+            reply(**does[command.pop("do")](**command))
 
 
 if __name__ == "__main__":

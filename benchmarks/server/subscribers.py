@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.server.children import say
+from benchmarks.server.children import reply
 from benchmarks.server.websocket import RECEIVED, LightSocket
 
 __all__ = ["Subscribers", "main", "percentiles"]
@@ -142,7 +142,7 @@ def main() -> None:
             command = json.loads(line)
             name = command.pop("do")
             measuring = name == "measure"
-            say(**does[name](**command))
+            reply(**does[name](**command))
         if not measuring:
             subscribers.read()
 

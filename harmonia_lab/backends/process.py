@@ -94,7 +94,7 @@ class IsolatedServer:
             died = self._child.ended
             self._child.end(0.0)
             if died and isinstance(error, Disconnected):
-                raise self._child.obituary() from None
+                raise self._child.exit_error() from None
             raise
         self.running = True
         self._reader.start()
@@ -215,7 +215,7 @@ class IsolatedServer:
                 with contextlib.suppress(HarmoniaError):
                     self.cancel(generation_id)
             if isinstance(error, Disconnected) and not self.running:
-                raise self._child.obituary() from None
+                raise self._child.exit_error() from None
             raise
 
     # Events
@@ -281,7 +281,7 @@ class IsolatedServer:
     def _child_has_ended(self) -> None:
         expected, self.running = not self.running, False
         if not expected:
-            _log.warning("%s", self._child.obituary())
+            _log.warning("%s", self._child.exit_error())
         if self._client is not None:
             self._client.disconnect()
 

@@ -98,10 +98,10 @@ def event(tick):
 def test_what_is_lost_doubled_or_out_of_order_is_seen(ticks, missing, disordered):
     server = Careless(*(event(FIRST_TICK + tick) for tick in ticks))
     with python_child("subscribers", "benchmarks.server.subscribers") as load:
-        load.ask(do="connect", url=server.url, token="", generation_id=GENERATION, count=1)
-        load.ask(do="measure")
+        load.request(do="connect", url=server.url, token="", generation_id=GENERATION, count=1)
+        load.request(do="measure")
         server.go.set()
-        report = load.ask(do="report", first=FIRST_TICK, count=3)
+        report = load.request(do="report", first=FIRST_TICK, count=3)
     assert (report["missing"], report["disordered"], report["deliveries"]) == (missing, disordered, len(ticks))
 
 
@@ -145,6 +145,6 @@ def test_percentiles_are_values_that_occurred():
 
 def test_a_child_that_ends_or_is_silent_is_told_of_plainly():
     with Child("thing", ["sh", "-c", "echo it broke >&2"]) as child, pytest.raises(HarmoniaError, match="it broke"):
-        child.hear()
+        child.receive()
     with Child("thing", ["sh", "-c", "read line"]) as child, pytest.raises(HarmoniaError, match="did not answer"):
-        child.hear(0.1)
+        child.receive(0.1)
