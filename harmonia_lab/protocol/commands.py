@@ -57,75 +57,93 @@ Seq = Annotated[int, Field(ge=0, le=2**53 - 1, strict=True)]
 
 
 class LastProgress(WireModel):
-    """The latest progress event. event: the name of the progress event. data: what it carried."""
+    """The latest progress event."""
 
     event: Literal["metadata-generation-progress", "audio-generation-progress"]
+    """The name of the progress event."""
     data: MetadataGenerationProgress | AudioGenerationProgress
+    """What it carried."""
 
 
 class Snapshot(WireModel):
-    """Where a generation stands. generation_id: which. status, stage, job: now. seq, job_seq: those of the last
-    lifecycle event of either family. progress: the latest progress event, absent before the first."""
+    """Where a generation stands."""
 
     generation_id: str
+    """Which."""
     status: JobStatus
+    """Now."""
     stage: StageName
+    """Now."""
     seq: int
+    """Those of the last lifecycle event of either family."""
     job_seq: int
+    """Those of the last lifecycle event of either family."""
     job: Job
+    """Now."""
     progress: LastProgress | None = None
+    """The latest progress event, absent before the first."""
 
 
 class Ack(WireModel):
-    """Done. ok: says so."""
+    """Done."""
 
     ok: Literal[True] = True
+    """Says so."""
 
 
 class ErrorAck(WireModel):
-    """Not done. ok: says so. error: why not."""
+    """Not done."""
 
     ok: Literal[False] = False
+    """Says so."""
     error: ErrorInfo
+    """Why not."""
 
 
 class GenerationAck(Ack):
-    """Done, for one generation. generation_id: which."""
+    """Done, for one generation."""
 
     generation_id: str
+    """Which."""
 
 
 class JoinAck(GenerationAck):
-    """Joined. snapshot: where the generation stands; absent while nobody has started it. replayed: how many lifecycle
-    events were sent again before this answer."""
+    """Joined."""
 
     snapshot: Snapshot | None = None
+    """Where the generation stands; absent while nobody has started it."""
     replayed: Annotated[int, Field(ge=0)]
+    """How many lifecycle events were sent again before this answer."""
 
 
 class StartAck(GenerationAck):
-    """Queued. job_id: the same as generation_id."""
+    """Queued."""
 
     job_id: str
+    """The same as generation_id."""
 
 
 class JobAck(Ack):
-    """Done, for one job. job_id: which. job: as it stands; absent while nobody has started it."""
+    """Done, for one job."""
 
     job_id: str
+    """Which."""
     job: Job | None = None
+    """As it stands; absent while nobody has started it."""
 
 
 class JobsAck(Ack):
-    """Done, for many jobs. jobs: newest first."""
+    """Done, for many jobs."""
 
     jobs: list[Job]
+    """Newest first."""
 
 
 class RefreshAck(Ack):
-    """The new token holds. expires_at: when it ends."""
+    """The new token holds."""
 
     expires_at: Timestamp
+    """When it ends."""
 
 
 class WireCommand(WireModel):
@@ -137,10 +155,9 @@ class WireCommand(WireModel):
 
 
 class _OfGeneration(WireCommand):
-    """generation_id: which generation."""
-
     ack: ClassVar[type[Ack]] = GenerationAck
     generation_id: GenerationId
+    """Which generation."""
 
 
 class _Room(_OfGeneration):
@@ -155,12 +172,13 @@ class _Room(_OfGeneration):
 
 
 class JoinGeneration(_Room):
-    """Hear of one generation. after_seq: the last lifecycle event that the client has; what came after it is sent
-    again. Without it, everything is sent that this socket has not had yet."""
+    """Hear of one generation."""
 
     name = "join-generation"
     ack = JoinAck
     after_seq: Seq | None = None
+    """The last lifecycle event that the client has; what came after it is sent again. Without it, everything is sent
+    that this socket has not had yet."""
 
 
 class LeaveGeneration(_Room):
@@ -170,8 +188,7 @@ class LeaveGeneration(_Room):
 
 
 class StartGeneration(SongRequest, WireCommand):
-    """Make a song; the caller hears of it from the first event on. generation_id: chosen by the client, or left to the
-    server. model, audio_model: the language model and the audio model, by a name that the server offers."""
+    """Make a song; the caller hears of it from the first event on."""
 
     name = "start-generation"
     ack = StartAck
@@ -196,17 +213,17 @@ class RetryGeneration(_OfGeneration):
 
 
 class _JobCommand(WireCommand):
-    """job_id: the generation's id."""
-
     ack: ClassVar[type[Ack]] = JobAck
     job_id: GenerationId
+    """The generation's id."""
 
 
 class SubscribeJob(_JobCommand):
-    """Hear of one job. after_seq: as for `join-generation`, in the job's own numbering."""
+    """Hear of one job."""
 
     name = "job:subscribe"
     after_seq: Seq | None = None
+    """As for `join-generation`, in the job's own numbering."""
 
 
 class UnsubscribeJob(_JobCommand):
@@ -245,11 +262,12 @@ class UnsubscribeAdminJobs(_Jobs):
 
 
 class RefreshToken(WireCommand):
-    """Stay connected beyond the token's end. token: a newer one of the same user."""
+    """Stay connected beyond the token's end."""
 
     name = "refresh-token"
     ack = RefreshAck
     token: Annotated[str, Field(min_length=1, max_length=8192)]
+    """A newer one of the same user."""
 
 
 Command = (

@@ -107,10 +107,12 @@ class EditedModel(WireModel):
 
 
 class Instrument(EditedModel):
-    """One voice of the arrangement. name: one of `vocabulary.INSTRUMENTS`. role: what it plays."""
+    """One voice of the arrangement."""
 
     name: str
+    """One of `vocabulary.INSTRUMENTS`."""
     role: Role
+    """What it plays."""
 
     @field_validator("name")
     @classmethod
@@ -129,20 +131,22 @@ class LyricSection(NamedTuple):
 
 
 class SongMetadata(EditedModel):
-    """Stage 1's result, and everything that stage 2 needs to know.
-
-    title, genre: plain text. lyrics: sections start with a line such as `[Verse 1]`, lines follow; sections are parted
-    by a blank line. mood: one to five words. bpm: quarter notes a minute. key: as "A minor". instruments: in the order
-    of rendering.
-    """
+    """Stage 1's result, and everything that stage 2 needs to know."""
 
     title: Annotated[str, Field(min_length=1, max_length=120)]
+    """Plain text."""
     lyrics: Annotated[str, Field(max_length=MAX_NARRATIVE)]
+    """Sections start with a line such as `[Verse 1]`, lines follow; sections are parted by a blank line."""
     genre: Annotated[str, Field(min_length=1, max_length=40)]
+    """Plain text."""
     mood: Annotated[list[str], Field(min_length=1, max_length=5)]
+    """One to five words."""
     bpm: Annotated[int, Field(ge=40, le=220)]
+    """Quarter notes a minute."""
     key: str
+    """As "A minor"."""
     instruments: Annotated[list[Instrument], Field(min_length=1, max_length=8)]
+    """In the order of rendering."""
 
     @field_validator("key")
     @classmethod
@@ -181,25 +185,30 @@ class SongMetadata(EditedModel):
 
 
 class SongRequest(WireModel):
-    """What a researcher asks for. What is None is decided by stage 1 (bpm, key, genre, instruments) or drawn (seed).
-
-    narrative: the story. generation_id: a name of one's own. seconds: length of the song, 1…600 s. bpm: 40…220 quarter
-    notes a minute. key: as "A minor". genre: as "folk". instruments: a bare name plays its usual role. seed: 0…2³²−1;
-    the same seed gives the same bytes with the offline engines. model: the language model's name on its server.
-    audio_model: the audio model. metadata: given, stage 1 is skipped.
-    """
+    """What a researcher asks for. What is None is decided by stage 1 (bpm, key, genre, instruments) or drawn (seed)."""
 
     narrative: Annotated[str, Field(max_length=MAX_NARRATIVE)] = ""
+    """The story."""
     generation_id: GenerationId | None = None
+    """A name of one's own."""
     model: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    """The language model's name on its server."""
     audio_model: Annotated[str | None, Field(min_length=1, max_length=400)] = None
+    """The audio model."""
     seconds: Annotated[float, Field(ge=1, le=600)] = 20.0
+    """Length of the song, 1…600 s."""
     bpm: Annotated[int | None, Field(ge=40, le=220)] = None
+    """40…220 quarter notes a minute."""
     key: str | None = None
+    """As "A minor"."""
     genre: Annotated[str | None, Field(min_length=1, max_length=40)] = None
+    """As "folk"."""
     instruments: Annotated[list[Instrument] | None, Field(min_length=1, max_length=8)] = None
+    """A bare name plays its usual role."""
     seed: Seed | None = None
+    """0…2³²−1; the same seed gives the same bytes with the offline engines."""
     metadata: SongMetadata | None = None
+    """Given, stage 1 is skipped."""
 
     @field_validator("narrative", mode="before")
     @classmethod
@@ -231,19 +240,18 @@ class SongRequest(WireModel):
 
 
 class StemFile(WireModel):
-    """One rendered instrument on disk. path: absolute. sample_rate: Hz."""
+    """One rendered instrument on disk."""
 
     name: str
     role: Role
     path: str
+    """Absolute."""
     sample_rate: int
+    """Hz."""
 
 
 class Song(WireModel):
-    """A finished song on disk. Paths are absolute; duration in seconds, file_size in bytes, checksum a SHA-256 in hex.
-
-    timings: seconds by stage and step. engines: {"metadata": name, "audio": name}.
-    """
+    """A finished song on disk. Paths are absolute; duration is in seconds, file_size in bytes, checksum is SHA-256."""
 
     generation_id: str
     song_id: str
@@ -255,41 +263,55 @@ class Song(WireModel):
     checksum: str
     stems: list[StemFile]
     engines: dict[str, str]
+    """{"metadata": name, "audio": name}."""
     timings: dict[str, float]
+    """Seconds by stage and step."""
     seed: Seed
 
 
 class JobProgress(WireModel):
-    """How far a job is. percentage: 0…100 over both stages; never goes back within one attempt. current, total: the
-    same in percent points, so that a client which divides one by the other agrees. message: what is being done."""
+    """How far a job is."""
 
     current: Annotated[int, Field(ge=0)] = 0
+    """The same in percent points, so that a client which divides one by the other agrees."""
     total: Annotated[int, Field(ge=1)] = 100
+    """The same in percent points, so that a client which divides one by the other agrees."""
     percentage: Percentage = 0.0
+    """0…100 over both stages; never goes back within one attempt."""
     message: str = ""
+    """What is being done."""
 
 
 class JobResult(WireModel):
-    """How a job ended. output_path: where the song can be fetched, for a while. metadata: of the finished song.
-    error: why there is none."""
+    """How a job ended."""
 
     output_path: str | None = None
+    """Where the song can be fetched, for a while."""
     metadata: SongMetadata | None = None
+    """Of the finished song."""
     error: str | None = None
+    """Why there is none."""
 
 
 class Job(WireModel):
-    """A generation as seen from outside. id: the generation's. user_id: who started it and may see it. job_type: always
-    this. status, progress: now. created_at, updated_at: when. result: once it has ended."""
+    """A generation as seen from outside."""
 
     id: GenerationId
+    """The generation's."""
     user_id: str
+    """Who started it and may see it."""
     job_type: Literal["song-generation"] = "song-generation"
+    """Always this."""
     status: JobStatus = "pending"
+    """Now."""
     progress: JobProgress = JobProgress()
+    """Now."""
     created_at: Timestamp
+    """When."""
     updated_at: Timestamp
+    """When."""
     result: JobResult | None = None
+    """Once it has ended."""
 
     def linked(self, url: str) -> Self:
         """With `url` as the place of its song, if it has one."""
