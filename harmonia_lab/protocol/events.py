@@ -86,10 +86,12 @@ __all__ = [
 
 
 class User(WireModel):
+    """Whom the token names."""
+
     id: str
     """The token's subject."""
     roles: list[str]
-    """Such as "admin"."""
+    """The token's roles, such as "admin"."""
 
 
 class ServerHello(WireEvent):
@@ -97,13 +99,13 @@ class ServerHello(WireEvent):
 
     name = "server-hello"
     protocol_version: str
-    """Major.minor; a newer minor number only adds."""
+    """Major.minor. A higher minor number adds something that old clients can ignore."""
     server_time: Timestamp = Field(default_factory=utc_now)
-    """By the server's clock."""
+    """The time by the server's clock."""
     features: list[str]
-    """What this server can do beyond the guide."""
+    """What this server offers beyond the guide."""
     user: User
-    """As the token says."""
+    """The user whom the token names."""
 
 
 class TokenExpiring(WireEvent):
@@ -125,7 +127,7 @@ GenerationEvent = (
     | GenerationCancelled
     | GenerationTimeout
 )
-"""The guide's nine."""
+"""The guide's nine generation events."""
 
 ServerEvent = (
     GenerationEvent
@@ -137,10 +139,10 @@ ServerEvent = (
     | ServerHello
     | TokenExpiring
 )
-"""All that the server says."""
+"""Every event that the server sends."""
 
 FamilyEvent = Event | JobEvent
-"""What is numbered and goes to rooms: everything but the events about a connection."""
+"""An event that goes to rooms: every event but those about a connection."""
 
 EVENTS: dict[str, type[WireEvent]] = {cls.name: cls for cls in get_args(ServerEvent)}
 """Wire name → model, for every member of the union."""
@@ -149,11 +151,11 @@ ROOMS: dict[Family, tuple[str, ...]] = {
     "generation": ("generation-{generation_id}",),
     "job": ("job:{generation_id}", "user:{user_id}:jobs", "admin:jobs"),
 }
-"""The guide's rooms, by family. The last of the job family is for admins: `for_admin` first."""
+"""The guide's rooms, by family. What goes to `admin:jobs` is passed through `for_admin` first."""
 
 
 def rooms_of(event: FamilyEvent, user_id: str) -> tuple[str, ...]:
-    """Where `event` goes. user_id: the owner's."""
+    """Return the rooms that `event` goes to. user_id: the owner's."""
     assert event.family is not None
     return tuple(room.format(generation_id=event.generation_id, user_id=user_id) for room in ROOMS[event.family])
 
@@ -162,7 +164,7 @@ _E = TypeVar("_E", bound=WireEvent)
 
 
 def linked(event: _E, url: str) -> _E:
-    """`event` with `url` as the place of the song, where it names one. Inside the process that is a file's URI."""
+    """Return `event` with `url` in place of the song's URL, if it has one. Within the process that is a file's URI."""
     if isinstance(event, AudioGenerationComplete):
         return event.model_copy(update={"audio_url": url})
     if isinstance(event, JobCompletedEvent):
@@ -171,7 +173,7 @@ def linked(event: _E, url: str) -> _E:
 
 
 def for_admin(event: _E) -> _E:
-    """A job event without the words that its owner's story turned into."""
+    """Return a job event without the song's title and lyrics, which only its owner may read."""
     if isinstance(event, JobCompletedEvent):
         return event.model_copy(update={"job": event.job.for_admin()})
     if isinstance(event, JobStatusEvent) and event.job is not None:

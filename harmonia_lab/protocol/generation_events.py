@@ -62,28 +62,33 @@ class Event(WireEvent):
 
     family = "generation"
     generation_id: str
-    """Which generation."""
+    """The generation's id."""
     seq: Count = 0
-    """That of the last lifecycle event."""
+    """The number of the last lifecycle event."""
 
     @property
     def channel(self) -> Channel:
-        """Where its `seq` counts."""
+        """The channel whose lifecycle events `seq` counts."""
         return Channel("generation", self.generation_id)
 
     @property
     def ends(self) -> bool:
-        """Whether nothing follows it in its family, unless the generation is tried again."""
+        """Whether it is the last event of its family, unless the generation is tried again."""
         return False
 
     def for_job(self, job: Job, metadata: SongMetadata | None) -> list[JobEvent]:
-        """Return what the event means for `job`, as events without `seq`. metadata: what stage 1 wrote or was given."""
+        """Return what the event means for `job`, as events without `seq`.
+
+        metadata: the song's, if stage 1 has written it or the request has given it.
+        """
         del metadata
         started = self.delivery == "lifecycle" and job.status == "pending"
         return [JobStatusEvent(id=job.id, status="processing", emitted_at=self.emitted_at)] if started else []
 
 
 class LifecycleEvent(Event):
+    """An event that is journalled and never lost."""
+
     seq: Count = 0
     """1, 2, 3 … within one generation, without gaps."""
 
@@ -91,20 +96,22 @@ class LifecycleEvent(Event):
 
 
 class ProgressEvent(Event):
+    """How far a stage is."""
+
     delivery = "progress"
     tick: Count = 0
-    """Only grows within one generation."""
+    """Grows with each progress event of the generation; an event with a lower tick is out of date."""
     progress: Percentage
     """Percentage of the stage."""
     status: str
-    """What is being done."""
+    """What the stage is doing, for people to read."""
     overall_progress: Percentage
     """Percentage of the whole generation; never goes back within one attempt."""
     eta_seconds: Annotated[float, Field(ge=0)] | None = None
     """Estimated seconds until the song is done."""
 
     def for_job(self, job: Job, metadata: SongMetadata | None) -> list[JobEvent]:
-        """`job:progress`, which never goes back."""
+        """Return `job:progress`, whose percentage never goes back."""
         del metadata
         percentage = max(job.progress.percentage, self.overall_progress)
         progress = JobProgress(current=int(percentage), percentage=percentage, message=self.status)
@@ -116,7 +123,7 @@ class MetadataGenerationStarted(LifecycleEvent):
 
     name = "metadata-generation-started"
     user_id: str
-    """The owner."""
+    """The user who started the generation."""
     narrative: str
     """The story, as given."""
     timestamp: Timestamp = Field(default_factory=utc_now)
@@ -126,28 +133,28 @@ class MetadataGenerationStarted(LifecycleEvent):
 
 
 class PartialMetadata(WireModel):
-    """What stage 1 has written so far."""
+    """What stage 1 has written so far; a field is absent until its text is complete."""
 
     title: str | None = None
-    """Absent until they are known."""
+    """Plain text."""
     lyrics: str | None = None
-    """Absent until they are known."""
+    """Sections as in `SongMetadata`."""
     genre: str | None = None
-    """Absent until they are known."""
+    """Plain text."""
     mood: list[str] | None = None
-    """Absent until they are known."""
+    """One to five words."""
 
 
 class MetadataGenerationProgress(ProgressEvent):
-    """Stage 1 goes on."""
+    """Progress of stage 1."""
 
     name = "metadata-generation-progress"
     current_step: Literal["analysis", "title", "lyrics", "genre", "mood"]
-    """What is being written."""
+    """What the language model is writing."""
     tokens_generated: Count | None = None
-    """So far."""
+    """Tokens that the language model has generated so far."""
     partial: PartialMetadata | None = None
-    """What is written."""
+    """The metadata as far as it is written."""
 
 
 class MetadataGenerationComplete(LifecycleEvent):
@@ -155,9 +162,9 @@ class MetadataGenerationComplete(LifecycleEvent):
 
     name = "metadata-generation-complete"
     metadata: SongMetadata
-    """What it wrote."""
+    """What stage 1 wrote."""
     duration: Annotated[float, Field(ge=0)]
-    """Milliseconds that it took (the guide's unit here)."""
+    """Milliseconds that stage 1 took (the guide's unit here)."""
 
 
 class AudioGenerationStarted(LifecycleEvent):
@@ -165,7 +172,7 @@ class AudioGenerationStarted(LifecycleEvent):
 
     name = "audio-generation-started"
     song_id: str
-    """The song's name from here on."""
+    """The song's id."""
     instruments: list[Instrument]
     """In the order of rendering."""
     duration: Annotated[float, Field(gt=0)]
@@ -175,15 +182,15 @@ class AudioGenerationStarted(LifecycleEvent):
 
 
 class AudioGenerationProgress(ProgressEvent):
-    """Stage 2 goes on."""
+    """Progress of stage 2."""
 
     name = "audio-generation-progress"
     current_instrument: str | None = None
-    """The one being rendered; absent while loading, mixing and writing."""
+    """The instrument that is being rendered; absent while the engine loads, mixes or writes."""
     instruments_completed: Count
-    """How many."""
+    """Instruments that are rendered."""
     total_instruments: Count
-    """How many."""
+    """Instruments of the song."""
 
 
 class AudioGenerationComplete(LifecycleEvent):
@@ -191,15 +198,15 @@ class AudioGenerationComplete(LifecycleEvent):
 
     name = "audio-generation-complete"
     song_id: str
-    """As when stage 2 began."""
+    """The song's id, as in `audio-generation-started`."""
     audio_url: str
-    """Where it can be fetched, for a while: it is made anew each time the event is sent."""
+    """A URL from which the song can be fetched for a while; each time the event is sent, it is signed anew."""
     duration: Annotated[float, Field(gt=0)]
     """Seconds of audio (the guide's unit here)."""
     file_size: Count
-    """Bytes."""
+    """Size of the song's file in bytes."""
     checksum: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """SHA-256 in hex."""
+    """SHA-256 of the song's file, in hex."""
 
     @property
     def ends(self) -> bool:
@@ -210,25 +217,27 @@ class AudioGenerationComplete(LifecycleEvent):
         progress = JobProgress(current=100, percentage=100.0, message="Done")
         done = job.ended("completed", self.emitted_at, result).model_copy(update={"progress": progress})
         return [
-            # The result comes first: a listener that stops at the status must have had it.
+            # The result comes first: a client that stops listening at the status must have it by then.
             JobCompletedEvent(job=done, emitted_at=self.emitted_at),
             JobStatusEvent(id=job.id, status="completed", emitted_at=self.emitted_at),
         ]
 
 
 class ErrorInfo(WireModel):
+    """Why something failed."""
+
     code: str
     """One of the error codes."""
     message: str
-    """What happened, and what to do next."""
+    """What happened and what to do, for people to read."""
     details: dict[str, Any] | None = None
-    """What helps a program go on."""
+    """Facts about the error, for a program."""
     recoverable: bool
-    """Whether a retry, unchanged, can succeed."""
+    """Whether the same request can succeed if it is tried again."""
 
     @classmethod
     def of(cls, error: HarmoniaError) -> Self:
-        """Files go by their names: where this machine keeps them is nothing for whoever listens."""
+        """Return what clients may know of `error`: files by name, without the folders of this machine."""
         message, details = str(error), dict(error.details)
         for place in filter(None, (details.pop("path", None), details.pop("kept", None))):
             folder = str(Path(place).parent)
@@ -237,15 +246,15 @@ class ErrorInfo(WireModel):
 
 
 class GenerationError(LifecycleEvent):
-    """Something failed."""
+    """A generation failed, or an attempt that recovery repeats."""
 
     name = "generation-error"
     error: ErrorInfo
-    """What."""
+    """Why."""
     stage: StageName
-    """Where; "unknown" where there is no such generation."""
+    """The stage that failed; "unknown" if there is no such generation."""
     final: bool
-    """False while recovery is still being tried."""
+    """Whether the generation has ended; false while the server tries again by itself."""
 
     @property
     def ends(self) -> bool:
@@ -268,13 +277,13 @@ class GenerationError(LifecycleEvent):
 
 
 class GenerationCancelled(LifecycleEvent):
-    """It was stopped, and this is its end."""
+    """The generation was cancelled, and has ended."""
 
     name = "generation-cancelled"
     reason: Literal["user_cancelled", "timeout", "system_error"]
-    """By whom or what."""
+    """Why it was cancelled."""
     cancelled_at: Timestamp = Field(default_factory=utc_now)
-    """When."""
+    """When it ended."""
 
     @property
     def ends(self) -> bool:
@@ -287,31 +296,31 @@ class GenerationCancelled(LifecycleEvent):
 
 
 class GenerationTimeout(LifecycleEvent):
-    """A stage took too long, for good. `generation-cancelled` with reason "timeout" follows at once."""
+    """A stage took too long, and is not tried again. `generation-cancelled` with reason "timeout" follows at once."""
 
     name = "generation-timeout"
     stage: StageName
-    """Which."""
+    """The stage."""
     timeout_after: Annotated[float, Field(gt=0)]
-    """Seconds."""
+    """The time limit that was exceeded, in seconds."""
 
 
 class AudioPreview(Event):
-    """Some of the audio while the rest is still being made."""
+    """A piece of the audio, while the rest is being rendered."""
 
     name = "audio-preview"
     delivery = "preview"
     instrument: str | None = None
-    """Whose it is; absent for the mix."""
+    """The instrument that it is of; absent for the mix."""
     index: Count
-    """0, 1, 2 … within one instrument."""
+    """Numbers an instrument's pieces: 0, 1, 2 …"""
     start_seconds: Annotated[float, Field(ge=0)]
-    """Where in the song it begins."""
+    """Where in the song the piece begins, in seconds."""
     mime_type: Literal["audio/wav", "audio/ogg"]
-    """Of `audio`."""
+    """The format of `audio`."""
     audio: bytes
     """One whole, playable file, as a binary attachment."""
 
     def to_wire(self) -> dict[str, Any]:
-        """`audio` stays bytes: Socket.IO sends it beside the JSON."""
+        """Return the payload with `audio` as bytes, which Socket.IO sends beside the JSON."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"audio"}) | {"audio": self.audio}

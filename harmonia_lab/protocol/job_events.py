@@ -40,19 +40,23 @@ class Channel(NamedTuple):
 
 
 class WireEvent(WireModel):
+    """What every event has."""
+
     name: ClassVar[str]
     family: ClassVar[Family | None] = None
     delivery: ClassVar[DeliveryClass] = "direct"
     emitted_at: Timestamp = Field(default_factory=utc_now)
-    """When it happened."""
+    """When the event happened."""
 
 
 class JobEvent(WireEvent):
+    """An event of the job family."""
+
     family = "job"
     delivery: ClassVar[DeliveryClass] = "lifecycle"
     seq: Count = 0
-    """1, 2, 3 … within one job, without gaps, counted apart from the generation's; progress carries that of the last
-    one before it."""
+    """1, 2, 3 … within one job, without gaps, independent of the generation's `seq`; a progress event has the number of
+    the last lifecycle event before it."""
 
     @property
     def generation_id(self) -> str:
@@ -61,18 +65,18 @@ class JobEvent(WireEvent):
 
     @property
     def channel(self) -> Channel:
-        """Where its `seq` counts."""
+        """The channel whose lifecycle events `seq` counts."""
         return Channel("job", self.generation_id)
 
     @property
     def ends(self) -> bool:
-        """Whether nothing follows it in its family, unless the generation is tried again."""
+        """Whether it is the last event of its family, unless the generation is tried again."""
         return False
 
 
 class _JobIdEvent(JobEvent):
     id: str
-    """The job's, which is the generation's."""
+    """The job's id, which is the generation's."""
 
     @property
     def generation_id(self) -> str:
@@ -84,9 +88,9 @@ class JobStatusEvent(_JobIdEvent):
 
     name = "job:status"
     status: JobStatus
-    """The new one."""
+    """The new status."""
     job: Job | None = None
-    """The whole job, where it is new, is tried again, has failed or was cancelled."""
+    """The whole job, if it is new, is tried again, has failed or was cancelled."""
     position: Count | None = None
     """How many jobs come before it in the queue."""
     eta_seconds: Annotated[float, Field(ge=0)] | None = None
@@ -98,22 +102,22 @@ class JobStatusEvent(_JobIdEvent):
 
 
 class JobProgressEvent(_JobIdEvent):
-    """The job goes on."""
+    """Progress of the job."""
 
     name = "job:progress"
     delivery = "progress"
     progress: JobProgress
-    """How far."""
+    """How far the job is."""
     tick: Count = 0
-    """Only grows within one job."""
+    """Grows with each progress event of the job; an event with a lower tick is out of date."""
 
 
 class JobCompletedEvent(JobEvent):
-    """`job:status` with "completed" follows at once."""
+    """The job is done. `job:status` with "completed" follows at once."""
 
     name = "job:completed"
     job: Job
-    """With the result."""
+    """The job with its result."""
 
     @property
     def generation_id(self) -> str:
@@ -121,12 +125,12 @@ class JobCompletedEvent(JobEvent):
 
 
 class JobFailedEvent(_JobIdEvent):
-    """`job:status` with "failed" follows at once."""
+    """The job has failed. `job:status` with "failed" follows at once."""
 
     name = "job:failed"
     error: str
     """What happened, for people to read."""
     code: str
-    """The same for programs."""
+    """The error code."""
     recoverable: bool
     """Whether `retry-generation` can help."""

@@ -1,7 +1,7 @@
 """The whole protocol as plain data: every message, its JSON Schema and its meaning, read from the models themselves.
 
-Owns that description, from which `asyncapi.py`, `typescript.py` and `markdown.py` are made, and which a test compares
-with the last one to see how the wire has changed. Field descriptions come from the docstrings: `field: text.`
+Owns that description, which `asyncapi.py`, `typescript.py` and `markdown.py` format. A test compares it with a stored
+one, to show changes of the wire. A model is described by its docstring, a field by the string under it.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Schema = dict[str, Any]
 
 
 def describe() -> dict[str, Any]:
-    """{version, events, commands, schemas, errors}, all by wire name but the schemas, which go by the model's.
+    """Return {version, events, commands, schemas, errors}: messages by wire name, schemas by the model's name.
 
-    events: {payload, delivery, family, description}. commands: {payload, bare, ack, description}; payload is None where
-    there is none, bare says that a string may stand for it. errors: {meaning, recoverable, recovery}.
+    events: {payload, delivery, family, description}. commands: {payload, bare, ack, description}; payload is None if
+    there is none; bare: a string is accepted in its place. errors: {meaning, recoverable, recovery}.
     """
     acks = {command.ack for command in COMMANDS.values()} | {ErrorAck}
     outgoing = _schemas([*EVENTS.values(), *sorted(acks, key=lambda ack: ack.__name__)], "serialization")
@@ -72,7 +72,7 @@ def describe() -> dict[str, Any]:
 
 
 def _name_of(model: type[BaseModel]) -> str:
-    """The guide's interfaces are called …Event."""
+    """Return the model's name in the schemas: the guide's interfaces are called …Event."""
     name = model.__name__
     return name if model not in EVENTS.values() or name.endswith("Event") else f"{name}Event"
 
@@ -93,7 +93,7 @@ def _schemas(models: Iterable[type[BaseModel]], mode: Literal["serialization", "
 
 
 def _plain(schema: Any) -> Any:
-    """Without pydantic's generated titles, and without defaults, which are ours and not the sender's to know."""
+    """Return the schema without pydantic's generated titles, and without defaults, which the sender needn't know."""
     if isinstance(schema, list):
         return [_plain(item) for item in schema]
     if not isinstance(schema, dict):
@@ -119,7 +119,7 @@ def _renamed(schema: Any, names: dict[str, str]) -> Any:
 
 
 def _as_sent(schema: Schema) -> None:
-    """What we send has every field that is not None: null never travels, and a default is no reason to leave out."""
+    """Make every field required that can't be None: we leave out fields that are None, and no others."""
     required = []
     for name, inner in schema.get("properties", {}).items():
         choices = [choice for choice in inner.get("anyOf", ()) if choice != {"type": "null"}]
