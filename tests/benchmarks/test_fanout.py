@@ -119,9 +119,9 @@ def test_a_turn_that_is_never_whole_is_an_error_not_a_figure():
 def test_the_light_client_is_let_in_only_with_a_token_and_hears_what_others_hear(tmp_path):
     with serving(tmp_path) as server:
         light = LightSocket(server.url, server.token("ann"))
-        assert light.until(b'42["server-hello"')
-        light.ask(7, "join-generation", "nobody-uses-it")
-        assert b'"ok":true' in light.until(b"437")[-1]
+        assert light.receive_until(b'42["server-hello"')
+        light.emit(7, "join-generation", "nobody-uses-it")
+        assert b'"ok":true' in light.receive_until(b"437")[-1]
         light.close()
         with pytest.raises(HarmoniaError, match="refuses"):
             LightSocket(server.url, "junk")
