@@ -26,7 +26,7 @@ BACKLOG = 2048
 
 
 def ours() -> None:
-    """Run the lab's server, as `lab.serve` starts it. Events are published from another thread, as generations do, and no
+    """Run the lab's server, as `lab.serve` starts it. Events are published from another thread, as generations do; no
     progress event is dropped (`progress_interval_s=0`), because the other servers drop none either.
     """
     with scratch_lab() as lab:

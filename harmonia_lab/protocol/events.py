@@ -31,7 +31,6 @@ from harmonia_lab.protocol.generation_events import (
 )
 from harmonia_lab.protocol.job_events import (
     Channel,
-    Count,
     DeliveryClass,
     Family,
     JobCompletedEvent,
@@ -51,7 +50,6 @@ __all__ = [
     "AudioGenerationStarted",
     "AudioPreview",
     "Channel",
-    "Count",
     "DeliveryClass",
     "ErrorInfo",
     "Event",

@@ -1,7 +1,8 @@
 """The generation family: the guide's nine events, and `audio-preview`.
 
 Owns their names on the wire, fields and units, what each means for the job (`for_job`), and which of them end a
-generation (`ends`). Each field is described by the string under it, which `schema.py` reads.
+generation (`ends`). Each field is described by the string under it, which `schema.py` reads. Other modules import
+the classes from `events.py`.
 """
 
 from __future__ import annotations
@@ -34,25 +35,6 @@ from harmonia_lab.protocol.models import (
     WireModel,
     utc_now,
 )
-
-__all__ = [
-    "AudioGenerationComplete",
-    "AudioGenerationProgress",
-    "AudioGenerationStarted",
-    "AudioPreview",
-    "ErrorInfo",
-    "Event",
-    "GenerationCancelled",
-    "GenerationError",
-    "GenerationTimeout",
-    "LifecycleEvent",
-    "MetadataGenerationComplete",
-    "MetadataGenerationProgress",
-    "MetadataGenerationStarted",
-    "PartialMetadata",
-    "ProgressEvent",
-    "StageName",
-]
 
 StageName = Literal["metadata", "audio", "unknown"]
 

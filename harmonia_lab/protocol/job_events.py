@@ -1,7 +1,7 @@
 """The job family's four events, and what every event has.
 
 Owns their names on the wire, fields and units, the delivery classes, and `Channel`. Each field is described by the
-string under it, which `schema.py` reads.
+string under it, which `schema.py` reads. Other modules import the classes from `events.py`.
 """
 
 from __future__ import annotations
@@ -11,19 +11,6 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 from pydantic import Field
 
 from harmonia_lab.protocol.models import ENDED, Job, JobProgress, JobStatus, Timestamp, WireModel, utc_now
-
-__all__ = [
-    "Channel",
-    "Count",
-    "DeliveryClass",
-    "Family",
-    "JobCompletedEvent",
-    "JobEvent",
-    "JobFailedEvent",
-    "JobProgressEvent",
-    "JobStatusEvent",
-    "WireEvent",
-]
 
 Count = Annotated[int, Field(ge=0)]
 Family = Literal["generation", "job"]
