@@ -9,7 +9,7 @@ STORY ?= An old lighthouse keeper spends his last night at the tower. The storm 
 # Any word: the rehearsal runs Triton's kernels by its interpreter. Empty: it goes without.
 TRITON ?= yes
 
-.PHONY: song test stress lab bench bench-gpu-rehearsal setup clean
+.PHONY: song test stress lab bench bench-fanout bench-kernel bench-gpu-rehearsal setup clean
 
 song: $(VENV)/.installed  ## make a song from a story
 	@$(BIN)/harmonia song "$(STORY)" --seconds 30 --seed 7
@@ -30,6 +30,12 @@ lab: $(VENV)/.installed-lab  ## JupyterLab on the first notebook; root, as in a 
 
 bench: $(VENV)/.installed  ## what a song costs on this machine
 	$(BIN)/harmonia bench pipeline
+
+bench-fanout: $(VENV)/.installed-test  ## the server beside python-socketio's and JavaScript's; ARGS='--subscribers 100 --rounds 3'
+	$(BIN)/python -m benchmarks.server fanout $(ARGS)
+
+bench-kernel: $(VENV)/.installed-test  ## the server in a busy kernel; ARGS='--rounds 1'
+	$(BIN)/python -m benchmarks.server kernel $(ARGS)
 
 bench-gpu-rehearsal: $(VENV)/.installed-test  ## the GPU benchmark and its kernels, on the CPU; TRITON= saves 188 MB
 	$(BIN)/python -m benchmarks.gpu rehearse $(if $(TRITON),,--without-triton)

@@ -1,10 +1,10 @@
-"""`harmonia bench fanout`: an event to a room of many; our server beside stock python-socketio and JavaScript's.
+"""`make bench-fanout`: broadcast an event to a room; our server beside python-socketio's and JavaScript's socket.io.
 
-Owns the method and the table. The same client, the same bytes, no compression; rounds in which every server has its
-turn, so that a busy moment hits all of them. A round's figures are the processor time of the server's process for each
-delivery, and the latency from the publisher's stamp to the client; a row's are medians over the rounds with their
-range, and its ratios are taken within a round. Beside the servers stands the floor: a loop that sends the finished
-bytes to one socket after the other.
+Owns the method and the table. Every server has the same client, sends the same bytes and doesn't compress. In each
+round every server has its turn, so that other load on the machine affects all of them. A round's figures are the
+processor time of the server's process for each delivery, and the latency from the publisher's time stamp to the client;
+a row's are medians over the rounds with their range, and its ratios are taken within a round. The row "floor" is a loop
+that sends the finished bytes to one socket after the other.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.server.children import Child, python_child
+from benchmarks.server.environment import allow_files, format_versions, server_versions
 from benchmarks.server.generation import FIRST_TICK, GENERATION, progress
 from benchmarks.server.javascript import installed_packages, node_command
-from harmonia_lab.bench.environment import allow_files, named, server_versions, shown, spread
-from harmonia_lab.bench.report import check_range, publish
+from harmonia_lab.bench.report import check_range, format_spread, publish, spread
 from harmonia_lab.engines.probes import host
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.protocol.codec import encode
@@ -33,18 +33,18 @@ __all__ = ["measure", "run"]
 
 SOCKET_IO = "4.8.4"
 DELIVERIES_PER_S = 5000
-"""That each server is asked for, at any number of subscribers: half of what the slowest can do on one core."""
+"""At any number of subscribers: half of what the slowest server can do on one core."""
 
 TURN_S = 1.7
 WARM_UP = (40_000, 20_000)
-"""Deliveries, and deliveries/s, before the first round: V8 compiles what it has run that often."""
+"""Deliveries, and deliveries/s, before the first round: by then V8 has compiled the code."""
 
 ATTEMPTS = 5
-"""At a turn. Ours thins progress out where two events meet because the machine does other things: no use then."""
+"""At a turn. Our server drops progress events when the machine is busy; such a turn is repeated."""
 
 PEERS = ("javascript", "stock", "floor")
 COMPRESSED = "stock, compressed"
-COMPRESSION = f"off, the client offers none; but for {COMPRESSED!r}, which is what stock makes of a browser's offer"
+COMPRESSION = f"off, the client offers none; in {COMPRESSED!r} it offers it as browsers do"
 ACCELERATOR = "none: ws without its optional bufferutil and utf-8-validate, as npm installs socket.io"
 
 
@@ -57,9 +57,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measure(*, subscribers: Sequence[int], rounds: int) -> dict[str, Any]:
-    """For each number of subscribers, `rounds` in which each server has its turn.
+    """Measure `rounds` rounds for each number of subscribers; each server has a turn in each round.
 
-    Raises HarmoniaError where a server can't be started, or loses something again and again.
+    Raises HarmoniaError if a server can't be started, or loses deliveries in every attempt.
     """
     allow_files(2 * max(subscribers) + 256)
     rows = []
@@ -96,7 +96,7 @@ def _javascript() -> Child:
     return Child("JavaScript server", [*node_command(), str(script)], environment)
 
 
-class _Contestant:
+class _MeasuredServer:
     """A server and its subscribers, both running."""
 
     def __init__(self, name: str, start: Callable[[], Child], stack: ExitStack, count: int) -> None:
@@ -107,14 +107,14 @@ class _Contestant:
         self._next_tick = FIRST_TICK
 
     def warm_up(self) -> None:
-        """Connects, and publishes until the server is as fast as it gets."""
-        address, offer = self._server.hear(), self.name == COMPRESSED
-        self._load.ask(do="connect", generation_id=GENERATION, count=self._count, compression=offer, **address)
+        """Connect the subscribers, and publish until the server is as fast as it gets."""
+        address, offer = self._server.receive(), self.name == COMPRESSED
+        self._load.request(do="connect", generation_id=GENERATION, count=self._count, compression=offer, **address)
         deliveries, per_second = WARM_UP
         self._publish(max(3, deliveries // self._count), self._count / per_second)
 
     def turn(self, seconds: float) -> dict[str, Any]:
-        """Publishes for so long; what it cost, and how it arrived."""
+        """Publish for so many seconds; return the processor time and the subscribers' report."""
         gap_s = self._count / DELIVERIES_PER_S
         before = self._server.cpu_s()
         report = self._publish(max(3, round(seconds / gap_s)), gap_s)
@@ -124,43 +124,43 @@ class _Contestant:
     def _publish(self, events: int, gap_s: float) -> dict[str, Any]:
         name, payload = encode(progress(FIRST_TICK))
         first, self._next_tick = self._next_tick, self._next_tick + events
-        self._load.ask(do="measure")
-        self._server.ask(name=name, payload=payload, first=first, count=events, gap_s=gap_s)
-        return self._load.ask(do="report", first=first, count=events)
+        self._load.request(do="measure")
+        self._server.request(name=name, payload=payload, first=first, count=events, gap_s=gap_s)
+        return self._load.request(do="report", first=first, count=events)
 
 
 def _at(count: int, rounds: int) -> list[dict[str, Any]]:
-    turns: dict[str, list[dict[str, Any]]] = {}
+    samples: dict[str, list[dict[str, Any]]] = {}
     repeated: dict[str, int] = {}
     with ExitStack() as stack:
         print(f"{count} subscribers: warming up", file=sys.stderr)
-        contestants = [_Contestant(name, start, stack, count) for name, start in _servers().items()]
-        for contestant in contestants:
-            contestant.warm_up()
+        servers = [_MeasuredServer(name, start, stack, count) for name, start in _servers().items()]
+        for server in servers:
+            server.warm_up()
         for number in range(rounds):
             print(f"{count} subscribers: round {number + 1} of {rounds}", file=sys.stderr)
-            shift = number % len(contestants)  # nobody always comes after the same one
-            for contestant in contestants[shift:] + contestants[:shift]:
-                turn, again = _whole_turn(contestant, TURN_S)
-                turns.setdefault(contestant.name, []).append(turn)
-                repeated[contestant.name] = repeated.get(contestant.name, 0) + again
-    return [_row(name, count, turns) | {"turns_repeated": repeated[name]} for name in turns]
+            shift = number % len(servers)  # no server always follows the same one
+            for server in servers[shift:] + servers[:shift]:
+                turn, again = _whole_turn(server, TURN_S)
+                samples.setdefault(server.name, []).append(turn)
+                repeated[server.name] = repeated.get(server.name, 0) + again
+    return [_row(name, count, samples) | {"turns_repeated": repeated[name]} for name in samples]
 
 
-def _whole_turn(contestant: _Contestant, turn_s: float) -> tuple[dict[str, Any], int]:
-    """A turn in which everything arrived, in order; how many there were before that did not."""
+def _whole_turn(server: _MeasuredServer, turn_s: float) -> tuple[dict[str, Any], int]:
+    """Return a turn in which everything arrived in order, and the number of turns before it in which it did not."""
     for attempt in range(ATTEMPTS):
-        turn = contestant.turn(turn_s)
+        turn = server.turn(turn_s)
         if not turn["missing"] and not turn["disordered"]:
             return turn, attempt
     raise HarmoniaError(
-        f"{contestant.name}: {turn['missing']} deliveries are missing, {turn['disordered']} out of order.",
+        f"{server.name}: {turn['missing']} deliveries are missing, {turn['disordered']} out of order.",
         hint="Measure on a machine with less to do, or with fewer subscribers.",
     )
 
 
-def _row(name: str, count: int, turns: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    own = turns[name]
+def _row(name: str, count: int, samples: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    own = samples[name]
     measured: dict[str, Callable[[dict[str, Any]], float]] = {
         "cpu_us": lambda turn: turn["cpu_us"],
         "p50_ms": lambda turn: turn["latency_ms"]["p50"],
@@ -178,7 +178,7 @@ def _row(name: str, count: int, turns: dict[str, list[dict[str, Any]]]) -> dict[
     for figure, of in measured.items():
         row[figure] = spread([of(turn) for turn in own])
         row[f"{figure}_ratio"] = {
-            peer: spread([of(turn) / of(theirs) for turn, theirs in zip(own, turns[peer], strict=True)])
+            peer: spread([of(turn) / of(theirs) for turn, theirs in zip(own, samples[peer], strict=True)])
             for peer in PEERS
             if peer != name
         }
@@ -194,9 +194,17 @@ def _table(figures: dict[str, Any]) -> str:
     lines = [head + f"{'CPU × JavaScript':>20}{'× stock':>18}{'× floor':>20}{'p99 × JavaScript':>20}"]
     for row in figures["rows"]:
         cells = f"{row['server']:<18}{row['subscribers']:>12}"
-        cells += f"{shown(row['cpu_us']):>22}{shown(row['p50_ms']):>22}{shown(row['p99_ms']):>24}"
-        cells += f"{shown(row['cpu_us_ratio'].get('javascript')):>20}{shown(row['cpu_us_ratio'].get('stock')):>18}"
-        cells += f"{shown(row['cpu_us_ratio'].get('floor')):>20}{shown(row['p99_ms_ratio'].get('javascript')):>20}"
+        cpu, p99 = row["cpu_us_ratio"], row["p99_ms_ratio"]
+        spreads = (
+            (row["cpu_us"], 22),
+            (row["p50_ms"], 22),
+            (row["p99_ms"], 24),
+            (cpu.get("javascript"), 20),
+            (cpu.get("stock"), 18),
+            (cpu.get("floor"), 20),
+            (p99.get("javascript"), 20),
+        )
+        cells += "".join(f"{format_spread(figure):>{width}}" for figure, width in spreads)
         lines.append(cells)
     rows, this = figures["rows"], figures["host"]
     counts = {
@@ -207,7 +215,7 @@ def _table(figures: dict[str, Any]) -> str:
         f"n = {figures['rounds']} interleaved rounds of {figures['deliveries_per_s']} deliveries/s;"
         f" {rows[0]['payload_bytes'][0]} bytes; {checked}; {counts['turns_repeated']} turns repeated"
     )
-    software = f"Python {this['python']}, {named(figures['versions'])}"
+    software = f"Python {this['python']}, {format_versions(figures['versions'])}"
     lines += [
         "",
         rounds,

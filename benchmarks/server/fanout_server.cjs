@@ -1,4 +1,4 @@
-// The JavaScript server of `harmonia bench fanout`: socket.io as its documentation shows it.
+// The JavaScript server of `make bench-fanout`: socket.io as its documentation shows it.
 "use strict";
 
 const { createServer } = require("node:http");
@@ -6,7 +6,7 @@ const { createInterface } = require("node:readline");
 const { Server } = require("socket.io");
 
 const ROOM = "generation-bench";
-const say = (message) => process.stdout.write(JSON.stringify(message) + "\n");
+const reply = (message) => process.stdout.write(JSON.stringify(message) + "\n");
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 const http = createServer();
@@ -30,10 +30,10 @@ async function publish({ name, payload, first, count, gap_s }) {
     });
     await pause(gap_s * 1000);
   }
-  say({ published: count });
+  reply({ published: count });
 }
 
-http.listen(0, "127.0.0.1", () => say({ url: `http://127.0.0.1:${http.address().port}`, token: "" }));
+http.listen(0, "127.0.0.1", () => reply({ url: `http://127.0.0.1:${http.address().port}`, token: "" }));
 createInterface({ input: process.stdin })
   .on("line", (line) => publish(JSON.parse(line)))
   .on("close", () => process.exit(0));

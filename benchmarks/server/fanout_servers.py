@@ -1,7 +1,7 @@
-"""The Python servers of `harmonia bench fanout`, each run as a process: ours, stock python-socketio, and the floor.
+"""The Python servers of `make bench-fanout`, each run as a process: ours, stock python-socketio, and the floor.
 
-Owns how each is set up and published to. All send the same bytes: one progress event, of which tick, time and status
-change; the status carries the publisher's stamp. What is measured of them is `fanout.py`'s.
+Owns how each is started and how events are published. All send the same bytes: one progress event, of which tick, time
+and status change; the status carries the publisher's time stamp. `fanout.py` measures.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from benchmarks.server.children import commands, say
+from benchmarks.server.children import commands, reply
 from benchmarks.server.generation import FIRST_TICK, GENERATION, begin, progress, scratch_lab, stamp
 from harmonia_lab.protocol.models import utc_now
 from harmonia_lab.server.encoding import EncodedMessage
@@ -26,23 +26,23 @@ BACKLOG = 2048
 
 
 def ours() -> None:
-    """The lab's server, as `lab.serve` starts it. Events go in where a generation hands them on, from another thread;
-    nothing is thinned out (`progress_interval_s=0`), as the other servers don't do it either.
+    """Run the lab's server, as `lab.serve` starts it. Events are published from another thread, as generations do; no
+    progress event is dropped (`progress_interval_s=0`), because the other servers drop none either.
     """
     with scratch_lab() as lab:
         begin(lab)
         server = lab.serve(port=0, progress_interval_s=0.0)
-        say(url=server.url, token=server.token())
+        reply(url=server.url, token=server.token())
         event = progress(FIRST_TICK)
-        for told in commands():
-            for tick in _ticks(told):
+        for command in commands():
+            for tick in _ticks(command):
                 lab.events(event.model_copy(update={"tick": tick, "status": stamp(), "emitted_at": utc_now()}))
-                time.sleep(told["gap_s"])
-            say(published=told["count"])
+                time.sleep(command["gap_s"])
+            reply(published=command["count"])
 
 
 async def stock() -> None:
-    """python-socketio's own room emit on aiohttp, as its documentation shows it."""
+    """Run python-socketio's own room emit on aiohttp, as its documentation shows it."""
     import socketio  # noqa: PLC0415
     from aiohttp import web  # noqa: PLC0415
 
@@ -59,33 +59,33 @@ async def stock() -> None:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=BACKLOG).start()
-    say(url=f"http://127.0.0.1:{runner.addresses[0][1]}", token="")
-    told_lines = commands()
-    while (told := await asyncio.to_thread(next, told_lines, None)) is not None:
-        for tick in _ticks(told):
-            await sio.emit(told["name"], _filled(told["payload"], tick), room=ROOM)
-            await asyncio.sleep(told["gap_s"])
-        say(published=told["count"])
+    reply(url=f"http://127.0.0.1:{runner.addresses[0][1]}", token="")
+    lines = commands()
+    while (command := await asyncio.to_thread(next, lines, None)) is not None:
+        for tick in _ticks(command):
+            await sio.emit(command["name"], _filled(command["payload"], tick), room=ROOM)
+            await asyncio.sleep(command["gap_s"])
+        reply(published=command["count"])
     await runner.cleanup()
 
 
 def floor() -> None:
-    """No server: the finished frame, sent to one socket after the other. Nobody can send in less from Python."""
+    """Send the finished frame to one socket after the other: the least that a server in Python can do."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
     sockets: list[socket.socket] = []
-    threading.Thread(target=_let_in, args=(listener, sockets), daemon=True).start()
-    say(url=f"http://127.0.0.1:{listener.getsockname()[1]}", token="")
-    for told in commands():
-        for tick in _ticks(told):
-            frame = EncodedMessage.event(told["name"], _filled(told["payload"], tick)).frames
+    threading.Thread(target=_accept, args=(listener, sockets), daemon=True).start()
+    reply(url=f"http://127.0.0.1:{listener.getsockname()[1]}", token="")
+    for command in commands():
+        for tick in _ticks(command):
+            frame = EncodedMessage.event(command["name"], _filled(command["payload"], tick)).frames
             for each in sockets:
                 each.send(frame)
-            time.sleep(told["gap_s"])
-        say(published=told["count"])
+            time.sleep(command["gap_s"])
+        reply(published=command["count"])
 
 
-def _let_in(listener: socket.socket, sockets: list[socket.socket]) -> None:
-    """Says what the client of `websocket.py`, and no other, waits for before it is in the room."""
+def _accept(listener: socket.socket, sockets: list[socket.socket]) -> None:
+    """Accept connections, and send what the client in `websocket.py` (and no other) expects when it joins a room."""
     while True:
         one, _ = listener.accept()
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -101,8 +101,8 @@ def _short_frame(text: str) -> bytes:
     return bytes((0x81, len(text))) + text.encode()
 
 
-def _ticks(told: dict[str, Any]) -> range:
-    return range(told["first"], told["first"] + told["count"])
+def _ticks(command: dict[str, Any]) -> range:
+    return range(command["first"], command["first"] + command["count"])
 
 
 def _filled(payload: dict[str, Any], tick: int) -> dict[str, Any]:

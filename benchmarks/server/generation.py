@@ -1,7 +1,7 @@
-"""A generation that is said to run: journalled, numbered and handed on as a real one, without the work of one.
+"""A generation of which only the events are real: they are journalled, numbered and sent, but no song is made.
 
-Owns the events that both server benchmarks publish. Each progress event's status carries the publisher's stamp, in
-nanoseconds of the clock that all processes of a machine share.
+Owns the events that both server benchmarks publish. Each progress event's status carries the publisher's time stamp, in
+nanoseconds of the monotonic clock, which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from harmonia_lab.protocol.events import (
 from harmonia_lab.protocol.models import Job, SongRequest, utc_now
 
 if TYPE_CHECKING:
-    from harmonia_lab.events.event_log import Outlet
+    from harmonia_lab.events.event_log import EventLog
     from harmonia_lab.lab import Lab
 
 __all__ = ["FIRST_TICK", "GENERATION", "begin", "progress", "scratch_lab", "stamp"]
 
 GENERATION = "bench"
 FIRST_TICK = 100_000
-"""So that every event has as many bytes."""
+"""Six digits, so that every event has the same number of bytes."""
 
 STORY = "A song that is never finished."
 
 
 @contextmanager
 def scratch_lab() -> Iterator[Lab]:
-    """A lab that leaves nothing behind."""
-    # A second to load, which the other servers of `bench fanout` don't need.
+    """Yield a lab in a temporary folder."""
+    # It takes a second to import, and the other servers of `make bench-fanout` don't need it.
     from harmonia_lab.lab import Lab  # noqa: PLC0415
     from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine  # noqa: PLC0415
 
@@ -48,28 +48,28 @@ def scratch_lab() -> Iterator[Lab]:
         yield lab
 
 
-def begin(lab: Lab) -> Outlet:
-    """The user "local"'s generation, in the middle of its second stage: three lifecycle events have been."""
-    from harmonia_lab.events.job_family import JobView  # noqa: PLC0415 - as above
-
-    from harmonia_lab.events.event_log import Outlet  # noqa: PLC0415
-    from harmonia_lab.testing import SONG_METADATA  # noqa: PLC0415
+def begin(lab: Lab) -> EventLog:
+    """Publish the lifecycle events that lead into stage 2, for the user "local"; return the event log."""
+    from harmonia_lab.events.event_log import EventLog  # noqa: PLC0415 - as in `scratch_lab`
+    from harmonia_lab.events.state import new_state  # noqa: PLC0415 - as above
+    from harmonia_lab.testing import SONG_METADATA  # noqa: PLC0415 - as above
 
     now = utc_now()
-    view = JobView(Job(id=GENERATION, user_id="local", created_at=now, updated_at=now))
-    lab.journal.begin(view.job, SongRequest(narrative=STORY, generation_id=GENERATION))
-    outlet = Outlet(view, lab.journal, lab.events)
-    outlet.queued()
+    job = Job(id=GENERATION, user_id="local", created_at=now, updated_at=now)
+    request = SongRequest(narrative=STORY, generation_id=GENERATION)
+    lab.journal.begin(job, request)
+    log = EventLog(new_state(job, request), lab.journal, lab.events)
+    log.queued(0, 1.0)
     same = {"generation_id": GENERATION}
-    outlet(MetadataGenerationStarted(**same, seq=1, user_id="local", narrative=STORY, model="none"))
-    outlet(MetadataGenerationComplete(**same, seq=2, metadata=SONG_METADATA, duration=1.5))
+    log(MetadataGenerationStarted(**same, user_id="local", narrative=STORY, model="none"))
+    log(MetadataGenerationComplete(**same, metadata=SONG_METADATA, duration=1.5))
     song = {"song_id": GENERATION, "instruments": SONG_METADATA.instruments, "duration": 20.0, "bpm": 96.0}
-    outlet(AudioGenerationStarted(**same, seq=3, **song))
-    return outlet
+    log(AudioGenerationStarted(**same, **song))
+    return log
 
 
 def progress(tick: int) -> AudioGenerationProgress:
-    """As a song's second stage reports it. Its numbers read the same in Python's and JavaScript's JSON."""
+    """Return a progress event of stage 2. Its numbers look the same in Python's and JavaScript's JSON."""
     return AudioGenerationProgress(
         generation_id=GENERATION,
         seq=3,

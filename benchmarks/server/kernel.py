@@ -1,10 +1,10 @@
-"""`harmonia bench kernel`: the server while the kernel idles, computes in Python, in torch, or in one long C call.
+"""`make bench-kernel`: the server while the kernel is idle, computes in Python, in torch, or in one long C call.
 
 Owns the method, the table and what it recommends. A song's worker publishes 50 progress events a second to a room, the
 server in a thread of the busy process or in a process of its own; subscribers in another process measure each event
 from the publisher's stamp, and a client joins 20 times a second and measures its answer and its replay. Rounds in which
 every kernel and every place has its turn: an event's p50 and p99 are medians over the rounds, max is the highest; a
-join's are of all joins. At last: what a shorter switch interval costs the cell.
+join's are of all joins. The last measurement is the time that a shorter switch interval costs the cell.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 from benchmarks.server.children import Child, python_child
+from benchmarks.server.environment import allow_files, format_versions, server_versions
 from benchmarks.server.generation import FIRST_TICK, GENERATION
 from benchmarks.server.probe import Probe
 from benchmarks.server.subscribers import percentiles
-from harmonia_lab.bench.environment import allow_files, named, server_versions, shown, spread
-from harmonia_lab.bench.report import check_range, publish
+from harmonia_lab.bench.report import check_range, format_spread, publish, spread
 from harmonia_lab.engines.probes import host
 from harmonia_lab.server.settings import ServerSettings
 
@@ -33,17 +33,17 @@ JOINS_PER_S = 20
 LOADS = {"idle": "idle", "python": "pure Python", "torch": "torch", "call": "one long C call"}
 QUIET_S = 0.3
 HOLD_S = 2.0
-"""Length of the long C call, about."""
+"""Approximate length of the long C call, seconds."""
 
 PYTHONS_OWN_S = 0.005
-"""CPython's switch interval where nobody sets another one."""
+"""CPython's default switch interval, seconds."""
 
 INTERVALS_S = (PYTHONS_OWN_S, 0.002, 0.001, 0.0005)
 SLICES, SLICE_S = 20, 0.25
 """Turns of each switch interval, and their seconds."""
 
 ACCEPTED = 1.05
-"""A cell's time, as a multiple of what it took before, that a prompt server may cost it."""
+"""A shorter switch interval may take this many times a cell's time, at most."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -55,11 +55,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measure(*, subscribers: int, seconds: float, rounds: int) -> dict[str, Any]:
-    """seconds: of each turn. Raises HarmoniaError."""
+    """Measure everything. seconds: of each turn. Raises HarmoniaError."""
     allow_files(2 * subscribers + 256)
     loads = [load for load in LOADS if load != "torch" or importlib.util.find_spec("torch") is not None]
     others = [interval_s for interval_s in INTERVALS_S if interval_s != ServerSettings().switch_interval_s]
-    turns: dict[tuple[str, str, float | None], list[dict[str, Any]]] = {}
+    samples: dict[tuple[str, str, float | None], list[dict[str, Any]]] = {}
     holds = {}
     with ExitStack() as stack:
         places = {name: _Place(name, stack, subscribers) for name in ("thread", "isolated")}
@@ -67,14 +67,14 @@ def measure(*, subscribers: int, seconds: float, rounds: int) -> dict[str, Any]:
         plan += [("python", "thread", interval_s) for interval_s in others]
         for name, place in places.items():
             for load in loads:
-                seen = place.kernel.ask(do="prepare", load=load, hold_s=HOLD_S)
+                seen = place.kernel.request(do="prepare", load=load, hold_s=HOLD_S)
                 if seen:
                     holds[name] = seen
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}", file=sys.stderr)
             for load, name, interval_s in plan:
                 turn = places[name].turn(load, seconds, interval_s)
-                turns.setdefault((load, name, interval_s), []).append(turn)
+                samples.setdefault((load, name, interval_s), []).append(turn)
         print("what the switch interval costs", file=sys.stderr)
         costs = places["thread"].costs()
     figures = {
@@ -83,9 +83,9 @@ def measure(*, subscribers: int, seconds: float, rounds: int) -> dict[str, Any]:
         "rounds": rounds,
         "events_per_s": EVENTS_PER_S,
         "joins_per_s": JOINS_PER_S,
-        "published_by": "a thread of the server's process, through journal, fan-out and crossing; nothing thinned out",
+        "published_by": "a thread of the server's process, through journal, fan-out and thread bridge; nothing dropped",
         "compression": "off",
-        "rows": [_row(*key, own) for key, own in turns.items()],
+        "rows": [_row(*key, own) for key, own in samples.items()],
         "without": [] if "torch" in loads else ["torch: not installed"],
         "long_c_call": holds,
         "switch_interval": costs,
@@ -98,7 +98,7 @@ def measure(*, subscribers: int, seconds: float, rounds: int) -> dict[str, Any]:
 
 
 class _Place:
-    """Where the server runs: in a thread of the kernel, or beside it, attached as `harmonia serve --attached` is."""
+    """Where the server runs: in a thread of the kernel, or in its own process, as `harmonia serve --attached` does."""
 
     def __init__(self, name: str, stack: ExitStack, subscribers: int) -> None:
         def process(what: str) -> Child:
@@ -109,28 +109,28 @@ class _Place:
         self.kernel = process("kernel")
         self._server = self.kernel if name == "thread" else process("server")
         self._load = stack.enter_context(python_child("subscribers", "benchmarks.server.subscribers"))
-        address = self._server.ask(do="serve")
-        self._load.ask(do="connect", generation_id=GENERATION, count=subscribers, **address)
+        address = self._server.request(do="serve")
+        self._load.request(do="connect", generation_id=GENERATION, count=subscribers, **address)
         self._probe = stack.enter_context(closing(Probe(**address)))
 
     def turn(self, load: str, seconds: float, switch_s: float | None) -> dict[str, Any]:
-        """switch_s: another switch interval than the server's default."""
+        """Load the kernel and measure meanwhile. switch_s: another switch interval than the default, seconds."""
         count = round(seconds * EVENTS_PER_S)
         first, self._next_tick = self._next_tick, self._next_tick + count
         publish: dict[str, Any] = {"first": first, "count": count, "gap_s": 1 / EVENTS_PER_S}
         work: dict[str, Any] = {"do": "work", "load": load, "seconds": seconds}
-        self._load.ask(do="measure")
+        self._load.request(do="measure")
         if self._server is self.kernel:
-            self.kernel.tell(**work, **publish, switch_s=switch_s)
+            self.kernel.send(**work, **publish, switch_s=switch_s)
         else:
-            self.kernel.tell(**work)
-            self._server.tell(**work | {"load": "idle"}, **publish)
+            self.kernel.send(**work)
+            self._server.send(**work | {"load": "idle"}, **publish)
         asked = self._probe.run(seconds, 1 / JOINS_PER_S)
-        done = self.kernel.hear()
+        done = self.kernel.receive()
         if self._server is not self.kernel:
-            done = self._server.hear() | {"steps": done["steps"]}
-        # What has not come by now never will: ours thins progress out, where the kernel keeps it from sending.
-        report = self._load.ask(do="report", first=first, count=count, quiet_s=QUIET_S)
+            done = self._server.receive() | {"steps": done["steps"]}
+        # What has not arrived by now was dropped: the server drops progress events while the kernel holds the lock.
+        report = self._load.request(do="report", first=first, count=count, quiet_s=QUIET_S)
         return {
             "events": count,
             "deliveries": report["deliveries"],
@@ -143,12 +143,12 @@ class _Place:
         }
 
     def costs(self) -> list[dict[str, Any]]:
-        """Time of a pure Python loop under each switch interval, as a multiple of that under Python's own."""
+        """Return the time of a pure Python loop by switch interval, as a multiple of that under Python's default."""
         events = round(SLICES * len(INTERVALS_S) * SLICE_S * EVENTS_PER_S)
         first, self._next_tick = self._next_tick, self._next_tick + events
         asked: dict[str, Any] = {"intervals_s": INTERVALS_S, "slices": SLICES, "slice_s": SLICE_S}
-        turns = self.kernel.ask(do="switching", **asked, first=first, gap_s=1 / EVENTS_PER_S)["turns"]
-        self._load.ask(do="report", first=first, count=0)
+        turns = self.kernel.request(do="switching", **asked, first=first, gap_s=1 / EVENTS_PER_S)["turns"]
+        self._load.request(do="report", first=first, count=0)
         return [
             {"interval_ms": 1e3 * interval_s, "slices": len(own)}
             | {
@@ -159,14 +159,14 @@ class _Place:
         ]
 
 
-def _row(load: str, server: str, switch_s: float | None, turns: list[dict[str, Any]]) -> dict[str, Any]:
+def _row(load: str, server: str, switch_s: float | None, samples: list[dict[str, Any]]) -> dict[str, Any]:
     row: dict[str, Any] = {
         "kernel": load,
         "server": server,
         "switch_interval_ms": None if switch_s is None else 1e3 * switch_s,
     }
-    for name, figure in turns[0].items():
-        values = [turn[name] for turn in turns]
+    for name, figure in samples[0].items():
+        values = [turn[name] for turn in samples]
         if isinstance(figure, dict):
             row[name] = _over(values)
         elif isinstance(figure, list):
@@ -177,14 +177,14 @@ def _row(load: str, server: str, switch_s: float | None, turns: list[dict[str, A
 
 
 def _over(rounds: list[dict[str, float | None]]) -> dict[str, Any]:
-    """The rounds' percentiles as one. None where nothing came, in any of them."""
+    """Combine the rounds' percentiles. None if nothing arrived in any round."""
     values = {name: [value for own in rounds if (value := own[name]) is not None] for name in ("p50", "p99", "max")}
     middle = {name: statistics.median(own) if own else None for name, own in values.items()}
     return middle | {"max": max(values["max"], default=None), "p99_of_rounds": values["p99"]}
 
 
 def _recommended(figures: dict[str, Any]) -> dict[str, Any]:
-    """The shortest switch interval that a cell does not feel."""
+    """Return the shortest switch interval that costs a cell at most `ACCEPTED` times its time."""
     costs = {cost["interval_ms"]: cost["wall"]["median"] for cost in figures["switch_interval"]}
     return {
         "switch_interval_ms": min(interval for interval, cost in costs.items() if cost <= ACCEPTED),
@@ -208,8 +208,8 @@ def _table(figures: dict[str, Any]) -> str:
     lines += ["", "event: from its publishing. published late: how long the song's own thread waited before it could."]
     lines += ["a pure Python loop's time, by switch interval, while events go out:"]
     lines += [
-        f"  {cost['interval_ms']:g} ms: {shown(cost['wall'])} × that at {1e3 * PYTHONS_OWN_S:g} ms; of processor time"
-        f" {shown(cost['cpu'])} ×; n = {cost['slices']}"
+        f"  {cost['interval_ms']:g} ms: {format_spread(cost['wall'])} × that at {1e3 * PYTHONS_OWN_S:g} ms;"
+        f" of processor time {format_spread(cost['cpu'])} ×; n = {cost['slices']}"
         for cost in figures["switch_interval"]
     ]
     lines += [
@@ -226,7 +226,7 @@ def _table(figures: dict[str, Any]) -> str:
     circumstances = (
         f"{figures['subscribers']} subscribers × {figures['events_per_s']} events/s, n = {figures['rounds']} rounds of"
         f" {figures['seconds']:g} s, compression {figures['compression']}; {this['cpu']}, {this['cores']} cores;"
-        f" Python {this['python']}, {named(figures['versions'])}; {figures['date']}"
+        f" Python {this['python']}, {format_versions(figures['versions'])}; {figures['date']}"
     )
     lines += [advice, circumstances]
     return "\n".join(lines)

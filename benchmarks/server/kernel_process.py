@@ -1,7 +1,7 @@
-"""One process of `harmonia bench kernel`: a kernel with the server in a thread of it, or one of the two when isolated.
+"""One process of `make bench-kernel`: a kernel with the server in a thread of it, or one of the two when isolated.
 
-Owns what a kernel does meanwhile: nothing, pure Python, torch, or one C call that holds the interpreter's lock for
-seconds. What is measured meanwhile is `kernel.py`'s. Run as a process, it is told {"do": "serve" | "work" | …}.
+Owns the kernel's load: nothing, pure Python, torch, or one C call that holds the interpreter's lock for
+seconds. `kernel.py` measures meanwhile. Run as a process, it reads commands {"do": "serve" | "work" | …}.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from benchmarks.server.children import commands, say
+from benchmarks.server.children import commands, reply
 from benchmarks.server.generation import begin, progress, scratch_lab
 from benchmarks.server.subscribers import percentiles
-from harmonia_lab.events.event_log import Outlet
+from harmonia_lab.events.event_log import EventLog
 
 __all__ = ["Kernel", "main"]
 
@@ -25,20 +25,20 @@ PAUSE_S = 0.25
 """After each long C call: cells that run one after the other."""
 
 PIECE = 20_000
-"""Steps of the pure Python loop between two looks at the clock: some milliseconds."""
+"""Steps of the pure Python loop between two readings of the clock: some milliseconds."""
 
 
 class Kernel:
-    """What it is told, by name."""
+    """The commands, by name."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
-        self._outlet: Outlet | None = None
+        self._event_log: EventLog | None = None
         self._call_steps = 0
 
     def serve(self) -> dict[str, Any]:
         lab = self._stack.enter_context(scratch_lab())
-        self._outlet = begin(lab)
+        self._event_log = begin(lab)
         server = lab.serve(port=0, progress_interval_s=0.0)  # nothing is thinned out
         return {"url": server.url, "token": server.token()}
 
@@ -51,7 +51,7 @@ class Kernel:
         gap_s: float = 0.0,
         switch_s: float | None = None,
     ) -> dict[str, Any]:
-        """Does `load` in the main thread, as a cell does, while another thread publishes, as a song's worker does.
+        """Run `load` in the main thread, as a cell does, while another thread publishes, as a song's worker does.
 
         count: 0 where this process has no server. switch_s: another switch interval meanwhile, seconds.
         """
@@ -67,8 +67,8 @@ class Kernel:
         return {"steps": steps, "published_late_ms": percentiles(late_ms)}
 
     def prepare(self, load: str, hold_s: float) -> dict[str, Any]:
-        """What must not count: torch is loaded; the long C call gets its length, about `hold_s` seconds, and is looked
-        at: does it really hold the lock?
+        """Do beforehand what must not count: import torch; find the number of steps for a long C call of about `hold_s`
+        seconds, and measure whether it really holds the lock.
 
         held: the share of `call_s`, seconds, during which another thread did not run.
         """
@@ -125,14 +125,14 @@ class Kernel:
         return {"turns": turns}
 
     def _publish(self, first: int, count: int, gap_s: float, late_ms: list[float]) -> None:
-        """By the clock: what is late does not delay what follows."""
+        """Publish by the clock: an event that is late does not delay the next one."""
         started = time.monotonic()
         for index in range(count):
             due = started + index * gap_s
             time.sleep(max(0.0, due - time.monotonic()))
             late_ms.append(1e3 * (time.monotonic() - due))
-            assert self._outlet is not None
-            self._outlet(progress(first + index))
+            assert self._event_log is not None
+            self._event_log(progress(first + index))
 
     def _load(self, name: str) -> Callable[[float], int]:
         return {"idle": _idle, "python": _pure_python, "torch": _torch, "call": self._long_calls}[name]
@@ -146,7 +146,7 @@ class Kernel:
         return steps
 
     def _call(self) -> None:
-        # One call into C that never comes by the interpreter's own loop, and so never lets go of its lock.
+        # One call into C that never returns to the interpreter's loop, and so never releases the lock.
         sum(itertools.repeat(1, self._call_steps))
 
 
@@ -186,7 +186,7 @@ def main() -> None:
             "switching": kernel.switching,
         }
         for command in commands():
-            say(**does[command.pop("do")](**command))
+            reply(**does[command.pop("do")](**command))
 
 
 if __name__ == "__main__":

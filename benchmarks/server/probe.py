@@ -1,6 +1,6 @@
-"""One client that keeps asking: how long until it is answered, and until it has had what it missed.
+"""A client that joins a generation again and again: the latency of the acknowledgement and of the replay.
 
-Owns the asking: at fixed times, whether or not the answers come, so that a server which stands still is seen to.
+Owns the measurement. Joins are sent at fixed times, whether or not answers arrive, so that a blocked server shows.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ __all__ = ["Probe"]
 ANSWER_S = 20.0
 
 LAST_REPLAYED = b'42["audio-generation-started"'
-"""The last of the lifecycle events that there are to replay."""
+"""The last lifecycle event of a replay."""
 
 
 class Probe:
-    """Joins the generation again and again, each time as if it had had nothing of it."""
+    """Joins the generation again and again, each time with `afterSeq` 0, so that everything is sent again."""
 
     def __init__(self, url: str, token: str) -> None:
         self._light = LightSocket(url, token)
-        self._asked = 0
+        self._joins = 0
 
     def close(self) -> None:
         self._light.close()
 
     def run(self, seconds: float, gap_s: float) -> dict[str, Any]:
-        """Milliseconds from each join to its replay's last event, and to its answer, which comes after it."""
+        """Return milliseconds from each join to its replay's last event, and to its acknowledgement after it."""
         light = self._light
         sent: dict[bytes, float] = {}
         acks: list[float] = []
@@ -42,9 +42,9 @@ class Probe:
         while sent or due < end:
             now = time.monotonic()
             if due < end and due <= now:
-                self._asked += 1
-                light.ask(self._asked, "join-generation", {"generationId": GENERATION, "afterSeq": 0})
-                sent[f"43{self._asked}[".encode()] = time.monotonic()
+                self._joins += 1
+                light.emit(self._joins, "join-generation", {"generationId": GENERATION, "afterSeq": 0})
+                sent[f"43{self._joins}[".encode()] = time.monotonic()
                 due += gap_s
             elif now > end + ANSWER_S:
                 break

@@ -1,10 +1,10 @@
-"""The load of `harmonia bench fanout` and `kernel`: some hundred subscribers in one process.
+"""The load of `make bench-fanout` and `kernel`: some hundred subscribers in one process.
 
-Owns what is checked of each delivery: that it came, once, in order, whole; and how long it took from the publisher's
-stamp to this process, on the clock that they share. So that the client is never what limits a server, nothing is looked
-into while it is measured: bytes and the time of their coming are kept, and read afterwards.
+Owns the check of each delivery (it arrived once, in order, whole) and its latency, from the publisher's time stamp to
+this process, on the clock that both share. The client must never limit the server: while it measures, it only keeps the
+bytes and the time of their arrival, and parses them afterwards.
 
-Run as a process, it is told {"do": "connect" | "measure" | "report", …}, and gives one answer to each.
+Run as a process, it reads commands {"do": "connect" | "measure" | "report", …}, and replies to each.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.server.children import say
+from benchmarks.server.children import reply
 from benchmarks.server.websocket import RECEIVED, LightSocket
 
 __all__ = ["Subscribers", "main", "percentiles"]
 
 SETTLED_S = 0.2
-"""Without news, what was sent has come."""
+"""Seconds without data after which everything that was sent has probably arrived."""
 
 QUIET_S = 2.0
-"""Without news, what has not come is missing."""
+"""Seconds without data after which a delivery that has not arrived is missing."""
 
 _STAMP = re.compile(rb'"tick":(\d+).*?@(\d+)')
 
@@ -36,48 +36,48 @@ Event = tuple[LightSocket, int, int, int]
 
 
 class Subscribers:
-    """Sockets that take what comes."""
+    """Connected sockets, and what they received."""
 
     def __init__(self) -> None:
         self._sockets: list[LightSocket] = []
         self._selector = selectors.DefaultSelector()
-        self._come: list[tuple[int, LightSocket, bytes]] = []
+        self._received: list[tuple[int, LightSocket, bytes]] = []
 
     def connect(
         self, url: str, token: str, generation_id: str, count: int, *, compression: bool = False
     ) -> dict[str, Any]:
         for _ in range(count):
             light = LightSocket(url, token, compression=compression)
-            light.ask(0, "join-generation", generation_id)
-            light.until(b"430")
+            light.emit(0, "join-generation", generation_id)
+            light.receive_until(b"430")
             light.socket.setblocking(False)
             self._selector.register(light.socket, selectors.EVENT_READ, light)
             self._sockets.append(light)
         return {"connected": len(self._sockets)}
 
-    def also(self, descriptor: int) -> None:
-        """Something else to wait for."""
+    def watch(self, descriptor: int) -> None:
+        """Let `wait` return when `descriptor` can be read, too."""
         self._selector.register(descriptor, selectors.EVENT_READ, None)
 
     def wait(self, timeout_s: float | None = None) -> tuple[bool, bool]:
-        """Takes what there is. Whether there was anything, and whether something else is ready."""
-        come, before, also = self._come, len(self._come), False
+        """Keep what has arrived. Return whether anything has, and whether a descriptor given to `watch` can be read."""
+        received, before, ready = self._received, len(self._received), False
         for key, _ in self._selector.select(timeout_s):
             light: LightSocket | None = key.data
             if light is None:
-                also = True
+                ready = True
                 continue
             data = light.socket.recv(RECEIVED)
-            come.append((time.monotonic_ns(), light, data))
+            received.append((time.monotonic_ns(), light, data))
             if not data:
                 self._selector.unregister(light.socket)
-        return len(come) > before, also
+        return len(received) > before, ready
 
     def read(self) -> list[Event]:
-        """What was taken, read. Answers pings."""
-        come, self._come = self._come, []
+        """Parse what has arrived, and answer pings."""
+        received, self._received = self._received, []
         events = []
-        for at, light, data in come:
+        for at, light, data in received:
             for payload in light.frames.feed(data):
                 if payload == b"2":
                     light.send("3")
@@ -86,8 +86,8 @@ class Subscribers:
         return events
 
     def report(self, first: int, count: int, quiet_s: float = QUIET_S) -> dict[str, Any]:
-        """On the events `first` … `first + count - 1`, once all have come to all, or nothing comes any more."""
-        while self.wait(SETTLED_S)[0]:  # first everything is taken: reading would delay what still comes
+        """Report on the events `first` … `first + count - 1`, once all have arrived or `quiet_s` seconds bring none."""
+        while self.wait(SETTLED_S)[0]:  # parsing now would delay what still arrives
             pass
         wanted = count * len(self._sockets)
         events: list[Event] = []
@@ -112,7 +112,7 @@ class Subscribers:
 
 
 def percentiles(values: list[float]) -> dict[str, float | None]:
-    """p50, p99 (nearest rank) and max; None where there are no values."""
+    """Return p50, p99 (nearest rank) and max; None if there are no values."""
     if not values:
         return {"p50": None, "p99": None, "max": None}
     ordered = sorted(values)
@@ -121,28 +121,28 @@ def percentiles(values: list[float]) -> dict[str, float | None]:
 
 
 def main() -> None:
-    gc.disable()  # nothing here is cyclic, and a collection would count as the server's latency
+    gc.disable()  # there are no cycles, and a collection would count as the server's latency
     subscribers = Subscribers()
     stdin = 0
-    subscribers.also(stdin)
+    subscribers.watch(stdin)
     does: dict[str, Callable[..., dict[str, Any]]] = {
         "connect": subscribers.connect,
         "measure": dict,
         "report": subscribers.report,
     }
-    measuring, told = False, b""
+    measuring, pending = False, b""
     while True:
         if subscribers.wait()[1]:
-            news = os.read(stdin, 65536)
-            if not news:
-                return  # so that nothing outlives whoever measures
-            told += news
-        while b"\n" in told:
-            line, _, told = told.partition(b"\n")
+            data = os.read(stdin, 65536)
+            if not data:
+                return  # the parent has ended
+            pending += data
+        while b"\n" in pending:
+            line, _, pending = pending.partition(b"\n")
             command = json.loads(line)
             name = command.pop("do")
             measuring = name == "measure"
-            say(**does[name](**command))
+            reply(**does[name](**command))
         if not measuring:
             subscribers.read()
 

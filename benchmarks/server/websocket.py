@@ -1,7 +1,7 @@
 """A Socket.IO client of the smallest kind: one websocket, no compression, and hardly any processor time.
 
-Owns the handshake and the frames (RFC 6455; Engine.IO 4, Socket.IO 5). What arrives is bytes: who measures decides when
-to look into them.
+Owns the handshake and the frames (RFC 6455; Engine.IO 4, Socket.IO 5). Received data stays bytes; the measuring module
+decides when to parse them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ __all__ = ["Frames", "LightSocket"]
 
 ANSWER_S = 30.0
 RECEIVED = 16 * 1024
-"""Bytes at once; more would be mapped and unmapped by the allocator each time."""
-_KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # any will do: nobody is kept out by it
+"""Bytes of one read; larger buffers would be mapped and unmapped by the allocator each time."""
+_KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # any value will do
 _COMPRESSED, _TAIL = 0x40, b"\x00\x00\xff\xff"  # the flag, and what RFC 7692 (7.2.1) leaves out
 _NO_MASK = bytes(4)  # the key must be there; zeros leave the payload as it is
 
@@ -53,10 +53,10 @@ class Frames:
 
 
 class LightSocket:
-    """Connected and let in, once it is made; then in the caller's hands: `socket` is what to wait for.
+    """A client that is connected and authenticated. `socket` is for the caller to select on.
 
-    compression: offered, as browsers offer it; whether it is used is the server's choice.
-    Raises HarmoniaError where the server doesn't let it in.
+    compression: offer it, as browsers do; the server decides whether it is used.
+    Raises HarmoniaError if the server refuses the connection.
     """
 
     def __init__(self, url: str, token: str, *, compression: bool = False) -> None:
@@ -68,7 +68,7 @@ class LightSocket:
         try:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._upgrade(parts.netloc, compression=compression)
-            self._enter(token)
+            self._authenticate(token)
         except BaseException:
             self.socket.close()
             raise
@@ -78,18 +78,18 @@ class LightSocket:
         size = struct.pack("!B", 0x80 | len(data)) if len(data) < 126 else struct.pack("!BH", 0xFE, len(data))
         self.socket.sendall(b"\x81" + size + _NO_MASK + data)
 
-    def ask(self, ack_id: int, name: str, payload: object) -> None:
-        """Sends a command; its answer starts with `43` and the id."""
+    def emit(self, ack_id: int, name: str, payload: object) -> None:
+        """Send a command; its acknowledgement starts with `43` and the id."""
         self.send(f"42{ack_id}" + json.dumps([name, payload]))
 
-    def until(self, prefix: bytes) -> list[bytes]:
-        """Waits for a packet that starts like this; all that came, it being the last."""
-        come = []
+    def receive_until(self, prefix: bytes) -> list[bytes]:
+        """Wait for a packet that starts with `prefix`; return all packets up to it."""
+        packets = []
         while True:
             while self._waiting:
-                come.append(self._waiting.pop(0))
-                if come[-1].startswith(prefix):
-                    return come
+                packets.append(self._waiting.pop(0))
+                if packets[-1].startswith(prefix):
+                    return packets
             self._waiting += self.frames.feed(self._receive())
 
     def close(self) -> None:
@@ -112,10 +112,10 @@ class LightSocket:
             raise HarmoniaError(f"{host} speaks no websocket: {status[:80].decode(errors='replace')}")
         self._waiting += self.frames.feed(rest)
 
-    def _enter(self, token: str) -> None:
-        self.until(b"0")
+    def _authenticate(self, token: str) -> None:
+        self.receive_until(b"0")
         self.send("40" + json.dumps({"token": token}))
-        answer = self.until(b"4")[-1]
+        answer = self.receive_until(b"4")[-1]
         if not answer.startswith(b"40"):
             raise HarmoniaError(f"The server refuses the connection: {answer[2:200].decode(errors='replace')}")
 

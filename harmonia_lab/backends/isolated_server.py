@@ -80,7 +80,7 @@ class IsolatedServer:
             exited = self._child.ended
             self._child.end(0.0)
             if exited and isinstance(error, Disconnected):
-                raise self._child.obituary() from None
+                raise self._child.exit_error() from None
             raise
         self.running = True
         self._reader.start()
@@ -103,7 +103,7 @@ class IsolatedServer:
 
     def exit_error(self) -> Disconnected:
         """Return the error that says why the process exited."""
-        return self._child.obituary()
+        return self._child.exit_error()
 
     def metrics(self) -> Readings:
         """Return the guide's metrics of the other process; the kernel is one of its connections.
@@ -157,7 +157,7 @@ class IsolatedServer:
     def _child_has_exited(self) -> None:
         expected, self.running = not self.running, False
         if not expected:
-            _log.warning("%s", self._child.obituary())
+            _log.warning("%s", self._child.exit_error())
         if self._client is not None:
             self._client.disconnect()
 

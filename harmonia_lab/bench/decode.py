@@ -35,8 +35,7 @@ from harmonia_lab.bench.decode_loops import AudiocraftLoop, DecoderLoop, Loop, S
 from harmonia_lab.bench.decode_preview import PreviewCost
 from harmonia_lab.bench.decode_quality import compare_logits, compare_tokens
 from harmonia_lab.bench.decode_table import table
-from harmonia_lab.bench.environment import spread
-from harmonia_lab.bench.report import check_range, publish
+from harmonia_lab.bench.report import check_range, publish, spread
 from harmonia_lab.engines.probes import gpu_facts, host
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.generation.artifacts import package_versions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harmonia_lab.bench.environment import shown
+from harmonia_lab.bench.report import format_spread
 
 __all__ = ["table"]
 
@@ -27,7 +27,7 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def _model(model: dict[str, Any]) -> list[str]:
-    read = shown(model["bandwidth_gb_per_s"])
+    read = format_spread(model["bandwidth_gb_per_s"])
     lines = [f"{model['model']}: {model['dtype']}, {model['steps']} steps a round, reading {read} GB/s", HEAD]
     for row in model["rows"]:
         step = row["step_ms"]
@@ -36,7 +36,7 @@ def _model(model: dict[str, Any]) -> list[str]:
             f"{row['loop']:<23}{row['batch']:>5}{row['position']:>6}{step['median']:>9.2f}{spread:>18}"
             f"{row['steps_per_s']:>9.1f}{row['real_time_factor']:>9.2f}×{row['bytes_per_step'] / 1e6:>9.1f}"
             f"{row['floor_ms']:>9.2f}{row['times_floor']:>8.2f}"
-            f"{shown(row['faster_than_audiocraft']):>21}{shown(row['faster_than_transformers']):>21}"
+            f"{format_spread(row['faster_than_audiocraft']):>21}{format_spread(row['faster_than_transformers']):>21}"
         )
     return [*lines, "", *_quality(model), ""]
 

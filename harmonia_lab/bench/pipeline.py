@@ -1,7 +1,7 @@
-"""`harmonia bench pipeline`: how long each stage of an offline song takes on this machine.
+"""`harmonia bench pipeline`: what each stage of an offline song costs on this machine.
 
-Owns the method: one warm-up song that doesn't count, then `runs` songs with different seeds in one process; medians and
-ranges. The figures are columns of the run log, which every run writes.
+Owns the method: one warm-up that does not count, then `runs` songs of different seeds in one process, medians with
+their range. The figures come from the log rows, as every run writes them.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from harmonia_lab.bench.environment import spread
-from harmonia_lab.bench.report import check_range, publish
+from harmonia_lab.bench.report import check_range, publish, spread
 from harmonia_lab.engines.probes import host
 from harmonia_lab.generation.artifacts import package_versions
 from harmonia_lab.lab import Lab
 from harmonia_lab.store.run_log import COLUMNS
 
-__all__ = ["STORY", "measure", "run"]
+__all__ = ["measure", "run"]
 
 STORY = "Two friends row out at night to see the comet, and one of them tells the other that she is leaving."
 
@@ -37,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measure(*, runs: int, seconds: float) -> dict[str, Any]:
-    """Make `runs` + 1 songs in a temporary folder. Return {column: {median, min, max}}, the host and versions."""
+    """Makes `runs` + 1 songs in a scratch folder. Returns {column: {median, min, max}} with the circumstances."""
     with (
         tempfile.TemporaryDirectory(prefix="harmonia-bench-") as scratch,
         Lab(metadata="embedded", audio="sketch", songs=Path(scratch) / "songs", home=scratch) as lab,
@@ -46,7 +45,9 @@ def measure(*, runs: int, seconds: float) -> dict[str, Any]:
             print(f"song {seed} of {runs}{' (warm-up, not counted)' if seed == 0 else ''}", file=sys.stderr)
             lab.compose(STORY, seconds=seconds, seed=seed, progress=False)
         rows = lab.log.rows()[1:]
-    columns = {name: spread([row[name] for row in rows if row[name] is not None]) for name in MEASURED}
+    columns = {}
+    for name in MEASURED:
+        columns[name] = spread([row[name] for row in rows if row[name] is not None])
     return {"runs": runs, "seconds": seconds, "columns": columns, "host": host(), "versions": package_versions()}
 
 

@@ -1,30 +1,39 @@
-"""The parts of a benchmark's command that all subjects share: checks of options, and the output of the results.
+"""What the benchmarks share of a command: ranges of options, the file that `--json` names, medians with their range.
 
-Owns neither the measurements nor the tables: each subject has its own.
+Owns no measurement and no table: those are in each benchmark's own module (`bench/pipeline.py`, `bench/cancel.py`,
+`bench/decode.py`, and the repository's `benchmarks/`).
 """
 
 from __future__ import annotations
 
 import json
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.storage import storage_errors
 
-__all__ = ["check_range", "publish"]
+__all__ = ["check_file", "check_range", "format_spread", "publish", "spread"]
 
 
 def check_range(option: str, value: float, most: int) -> None:
-    """Raise InvalidRequest if `value`, the value of `--option`, is not in 1…most."""
+    """Raise InvalidRequest if `value`, given as `--option`, is not in 1…most."""
     if not 1 <= value <= most:
         raise InvalidRequest(f"--{option} {value:g} is out of range.", hint=f"Choose 1 to {most}.")
 
 
-def publish(figures: dict[str, Any], table: str, file: str | None) -> int:
-    """Print `table`, write the figures to `file` as JSON if there is one, and return the exit status.
+def check_file(file: str | None) -> None:
+    """Raise InvalidRequest if `--json FILE` lies in no existing folder: known before minutes of measuring."""
+    if file and not Path(file).absolute().parent.is_dir():
+        raise InvalidRequest(f"--json {file}: there is no folder {Path(file).absolute().parent}.")
 
-    Raise StorageError if the file can't be written.
+
+def publish(figures: dict[str, Any], table: str, file: str | None) -> int:
+    """Print `table`, write the figures to `file` as JSON if one is given, and return the exit status.
+
+    Raises StorageError.
     """
     print(table)
     if file:
@@ -32,3 +41,13 @@ def publish(figures: dict[str, Any], table: str, file: str | None) -> int:
         with storage_errors(path):
             path.write_text(json.dumps(figures, indent=1) + "\n")
     return 0
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return {median, min, max}."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def format_spread(figure: Mapping[str, float] | None) -> str:
+    """Return a spread as a table prints it; an empty string for None."""
+    return f"{figure['median']:.2f} ({figure['min']:.2f}–{figure['max']:.2f})" if figure else ""

@@ -241,14 +241,7 @@ def _add_bench(commands: _Commands) -> None:
     cancel = subjects.add_parser("cancel", help="from a client's cancel to the end that it hears of, in both stages")
     cancel.add_argument("--runs", type=int, default=50, help="cancels in each stage (default 50)")
     cancel.add_argument("--seconds", type=float, default=60.0, help="length of each song (default 60)")
-    fanout = subjects.add_parser("fanout", help="the server's room broadcast: ours, python-socketio's, JavaScript's")
-    fanout.add_argument("--subscribers", type=_numbers, default=[100, 1000], metavar="N,N", help="default 100,1000")
-    fanout.add_argument("--rounds", type=int, default=5, help="that count, after one that does not (default 5)")
-    kernel = subjects.add_parser("kernel", help="the server in a kernel that is busy, in a thread and isolated")
-    kernel.add_argument("--subscribers", type=int, default=100, metavar="N", help="default 100")
-    kernel.add_argument("--rounds", type=int, default=3, help="turns of each kernel and place (default 3)")
-    kernel.add_argument("--seconds", type=float, default=3.0, help="of each turn (default 3)")
-    for subject in (pipeline, decode, cancel, fanout, kernel):
+    for subject in (pipeline, decode, cancel):
         subject.add_argument("--json", metavar="FILE", help="also write the figures, with the machine and the versions")
 
 

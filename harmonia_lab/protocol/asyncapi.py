@@ -1,7 +1,7 @@
 """The protocol as an AsyncAPI 3 document.
 
-Owns how Socket.IO's rooms, messages and acknowledgements are said in AsyncAPI's words: a room is a channel, an
-acknowledgement is a reply. What the messages are comes from `schema.py`.
+Owns how Socket.IO's rooms, messages and acknowledgements are expressed in AsyncAPI: a room is a channel, an
+acknowledgement is a reply. The messages come from `schema.py`.
 
 Source: AsyncAPI 3.0.0 specification, https://www.asyncapi.com/docs/reference/specification/v3.0.0
 """
@@ -16,10 +16,10 @@ from harmonia_lab.protocol.schema import REF, describe
 __all__ = ["asyncapi_document"]
 
 _CLASSES: dict[DeliveryClass, str] = {
-    "lifecycle": "Kept, numbered by `seq`, never dropped, replayed after a gap.",
-    "progress": "Latest wins: a slow client misses some. `tick` only grows.",
-    "preview": "Not kept: a slow client misses some.",
-    "direct": "To one connection, about itself.",
+    "lifecycle": "Journalled, numbered by `seq`, never dropped, sent again after a gap.",
+    "progress": "Only the latest matters: a slow client misses some. `tick` only grows.",
+    "preview": "Not journalled: a slow client misses some.",
+    "direct": "Sent to one connection, about that connection.",
 }
 
 _PARAMETERS = {
@@ -36,7 +36,7 @@ _ABOUT = (
 
 
 def asyncapi_document() -> dict[str, Any]:
-    """The document as plain JSON values."""
+    """Return the document as plain JSON values."""
     protocol = describe()
     events, commands = protocol["events"], protocol["commands"]
     acks = sorted({command["ack"] for command in commands.values()} | {"ErrorAck"})
@@ -155,5 +155,5 @@ def _command_message(name: str, command: dict[str, Any]) -> dict[str, Any]:
 
 
 def _key(name: str) -> str:
-    """AsyncAPI's keys take letters, digits, dots, dashes and underscores."""
+    """Return `name` as a key: AsyncAPI allows letters, digits, dots, dashes and underscores."""
     return name.replace(":", ".").replace("{", "").replace("}", "")

@@ -1,7 +1,7 @@
-"""Between a message on the wire (a name and plain JSON values) and its model.
+"""Convert between a message on the wire (a name and plain JSON values) and its model.
 
-Owns the reading of what can't be trusted: whatever a client sends ends as a `Command` or as `InvalidRequest`, never as
-another error. Framing and sending are Socket.IO's.
+Owns the validation of untrusted input: whatever a client sends becomes a `Command` or raises `InvalidRequest`, never
+another error. Framing and sending are left to Socket.IO.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ __all__ = ["decode", "decode_event", "encode", "error_ack"]
 
 
 def encode(event: WireEvent) -> tuple[str, dict[str, Any]]:
-    """(wire name, payload). The payload is plain JSON values, but for `audio-preview`'s bytes."""
+    """Return (wire name, payload). The payload is plain JSON values, but for `audio-preview`'s bytes."""
     return event.name, event.to_wire()
 
 
 def decode(name: str, *arguments: object) -> Command:
-    """What a client asks. arguments: what came after the name, without the acknowledgement callback.
+    """Return a client's command. arguments: those after the name, without the acknowledgement callback.
 
-    Raises InvalidRequest that names the field and its fault, without repeating what was sent.
+    Raises InvalidRequest, which names the field and its fault, and does not repeat the input.
     """
     model = COMMANDS.get(name)
     if model is None:
@@ -45,7 +45,7 @@ def decode(name: str, *arguments: object) -> Command:
 
 
 def decode_event(name: str, payload: object) -> ServerEvent:
-    """What a server says, for the clients among us. Raises InvalidRequest, also for an event that is newer than we."""
+    """Return a server's event, for a client. Raises InvalidRequest, also for an event of a newer protocol."""
     model = EVENTS.get(name)
     if model is None:
         raise InvalidRequest(f"There is no event {name[:80]!r} in this version of the protocol.")
@@ -56,5 +56,5 @@ def decode_event(name: str, payload: object) -> ServerEvent:
 
 
 def error_ack(error: HarmoniaError) -> dict[str, Any]:
-    """The answer to a command that failed, as plain values."""
+    """Return the acknowledgement of a command that failed, as plain JSON values."""
     return ErrorAck(error=ErrorInfo.of(error)).to_wire()

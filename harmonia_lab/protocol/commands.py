@@ -1,9 +1,10 @@
-"""Client → server: everything that a client may ask, as one closed union (`Command`), and how each is answered.
+"""Client → server: every command that a client may send, as one closed union (`Command`), and its acknowledgement.
 
-Owns the wire names, the shape of the payloads and of the acknowledgements, and the protocol's version. Who may ask
-what, and what is done about it, is the server's business.
+Owns the names on the wire, the payloads, the acknowledgements, and the protocol's version. Which client may send which
+command is decided in `server/auth.py` and `server/rooms.py`; `server/gateway.py` carries the commands out.
 
-A command may come with an acknowledgement callback; the answer is the command's `ack`, or `ErrorAck`.
+A command may come with an acknowledgement callback; the answer is the command's `ack`, or `ErrorAck`. Each field is
+described by the string under it, which `schema.py` reads.
 """
 
 from __future__ import annotations
@@ -50,86 +51,104 @@ __all__ = [
 ]
 
 PROTOCOL_VERSION = "1.0"
-"""major.minor. An addition that old clients can overlook moves the minor number; anything else, the major."""
+"""major.minor. An addition that old clients can ignore increments the minor number, any other change the major."""
 
 Seq = Annotated[int, Field(ge=0, le=2**53 - 1, strict=True)]
-"""As far as a JavaScript number counts exactly."""
+"""Up to the largest integer that a JavaScript number holds exactly."""
 
 
 class LastProgress(WireModel):
-    """The latest progress event. event: the name of the progress event. data: what it carried."""
+    """The latest progress event."""
 
     event: Literal["metadata-generation-progress", "audio-generation-progress"]
+    """The event's name."""
     data: MetadataGenerationProgress | AudioGenerationProgress
+    """The event's payload."""
 
 
 class Snapshot(WireModel):
-    """Where a generation stands. generation_id: which. status, stage, job: now. seq, job_seq: those of the last
-    lifecycle event of either family. progress: the latest progress event, absent before the first."""
+    """The state of a generation."""
 
     generation_id: str
+    """The generation's id."""
     status: JobStatus
+    """The current status."""
     stage: StageName
+    """The current stage."""
     seq: int
+    """The number of the last lifecycle event of the generation family."""
     job_seq: int
+    """The number of the last lifecycle event of the job family."""
     job: Job
+    """The job as it is now."""
     progress: LastProgress | None = None
+    """The latest progress event; absent before the first."""
 
 
 class Ack(WireModel):
-    """Done. ok: says so."""
+    """The command was carried out."""
 
     ok: Literal[True] = True
+    """Always true."""
 
 
 class ErrorAck(WireModel):
-    """Not done. ok: says so. error: why not."""
+    """The command was refused."""
 
     ok: Literal[False] = False
+    """Always false."""
     error: ErrorInfo
+    """Why."""
 
 
 class GenerationAck(Ack):
-    """Done, for one generation. generation_id: which."""
+    """The command was carried out for one generation."""
 
     generation_id: str
+    """The generation's id."""
 
 
 class JoinAck(GenerationAck):
-    """Joined. snapshot: where the generation stands; absent while nobody has started it. replayed: how many lifecycle
-    events were sent again before this answer."""
+    """The client has joined the generation's room."""
 
     snapshot: Snapshot | None = None
+    """The generation's state; absent until somebody has started it."""
     replayed: Annotated[int, Field(ge=0)]
+    """Number of lifecycle events that were sent again before this answer."""
 
 
 class StartAck(GenerationAck):
-    """Queued. job_id: the same as generation_id."""
+    """The generation is queued."""
 
     job_id: str
+    """The job's id, which is the generation's."""
 
 
 class JobAck(Ack):
-    """Done, for one job. job_id: which. job: as it stands; absent while nobody has started it."""
+    """The command was carried out for one job."""
 
     job_id: str
+    """The job's id, which is the generation's."""
     job: Job | None = None
+    """The job as it is now; absent until somebody has started it."""
 
 
 class JobsAck(Ack):
-    """Done, for many jobs. jobs: newest first."""
+    """The command was carried out for all jobs that it is about."""
 
     jobs: list[Job]
+    """The jobs, newest first."""
 
 
 class RefreshAck(Ack):
-    """The new token holds. expires_at: when it ends."""
+    """The new token is accepted."""
 
     expires_at: Timestamp
+    """When the new token expires."""
 
 
 class WireCommand(WireModel):
-    """A message from a client. payload: whether it carries one."""
+    """A message from a client. payload: whether it has one."""
 
     name: ClassVar[str]
     ack: ClassVar[type[Ack]]
@@ -137,14 +156,13 @@ class WireCommand(WireModel):
 
 
 class _OfGeneration(WireCommand):
-    """generation_id: which generation."""
-
     ack: ClassVar[type[Ack]] = GenerationAck
     generation_id: GenerationId
+    """The generation's id."""
 
 
-class _Room(_OfGeneration):
-    """The guide's client sends the bare id, the guide's server reads an object."""
+class _RoomCommand(_OfGeneration):
+    """The payload is an object or the bare id: the guide's client sends the id, the guide's server reads an object."""
 
     bare: ClassVar[bool] = True
 
@@ -154,24 +172,24 @@ class _Room(_OfGeneration):
         return {"generationId": value} if isinstance(value, str) else value
 
 
-class JoinGeneration(_Room):
-    """Hear of one generation. after_seq: the last lifecycle event that the client has; what came after it is sent
-    again. Without it, everything is sent that this socket has not had yet."""
+class JoinGeneration(_RoomCommand):
+    """Receive the events of one generation."""
 
     name = "join-generation"
     ack = JoinAck
     after_seq: Seq | None = None
+    """`seq` of the last lifecycle event that the client has: later ones are sent again. If it is absent, all are sent
+    that this socket has not had yet."""
 
 
-class LeaveGeneration(_Room):
-    """Hear no more of one generation. Leaving a room that one is not in is fine."""
+class LeaveGeneration(_RoomCommand):
+    """Receive the events of one generation no longer. It is no error if the client has not joined."""
 
     name = "leave-generation"
 
 
 class StartGeneration(SongRequest, WireCommand):
-    """Make a song; the caller hears of it from the first event on. generation_id: chosen by the client, or left to the
-    server. model, audio_model: the language model and the audio model, by a name that the server offers."""
+    """Make a song. The client that starts it receives its events from the first one on."""
 
     name = "start-generation"
     ack = StartAck
@@ -184,72 +202,73 @@ class StartGeneration(SongRequest, WireCommand):
 
 
 class CancelGeneration(_OfGeneration):
-    """Stop one generation. Asking twice is fine."""
+    """Cancel one generation. A second time is no error."""
 
     name = "cancel-generation"
 
 
 class RetryGeneration(_OfGeneration):
-    """Try again after a recoverable failure. Finished work is kept."""
+    """Try a generation again after a recoverable failure. Finished work is kept."""
 
     name = "retry-generation"
 
 
 class _JobCommand(WireCommand):
-    """job_id: the generation's id."""
-
     ack: ClassVar[type[Ack]] = JobAck
     job_id: GenerationId
+    """The generation's id."""
 
 
 class SubscribeJob(_JobCommand):
-    """Hear of one job. after_seq: as for `join-generation`, in the job's own numbering."""
+    """Receive the events of one job."""
 
     name = "job:subscribe"
     after_seq: Seq | None = None
+    """As for `join-generation`, but `seq` of the job's own events."""
 
 
 class UnsubscribeJob(_JobCommand):
-    """Hear no more of one job."""
+    """Receive the events of one job no longer."""
 
     name = "job:unsubscribe"
 
 
-class _Jobs(WireCommand):
+class _JobsCommand(WireCommand):
     ack: ClassVar[type[Ack]] = JobsAck
     payload = False
 
 
-class SubscribeUserJobs(_Jobs):
-    """Hear of all of one's own jobs."""
+class SubscribeUserJobs(_JobsCommand):
+    """Receive the events of all jobs of the token's user."""
 
     name = "jobs:subscribe:user"
 
 
-class UnsubscribeUserJobs(_Jobs):
-    """Hear no more of them, but for those subscribed one by one."""
+class UnsubscribeUserJobs(_JobsCommand):
+    """Receive the events of the user's jobs no longer, but for jobs that are subscribed one by one."""
 
     name = "jobs:unsubscribe:user"
 
 
-class SubscribeAdminJobs(_Jobs):
-    """Hear of everybody's jobs, without what their stories turned into. For the role "admin" only."""
+class SubscribeAdminJobs(_JobsCommand):
+    """Receive the events of all users' jobs, without titles and lyrics. For the role "admin" only."""
 
     name = "jobs:subscribe:admin"
 
 
-class UnsubscribeAdminJobs(_Jobs):
-    """Hear no more of them."""
+class UnsubscribeAdminJobs(_JobsCommand):
+    """Receive the events of all users' jobs no longer."""
 
     name = "jobs:unsubscribe:admin"
 
 
 class RefreshToken(WireCommand):
-    """Stay connected beyond the token's end. token: a newer one of the same user."""
+    """Stay connected when the token expires."""
 
     name = "refresh-token"
     ack = RefreshAck
     token: Annotated[str, Field(min_length=1, max_length=8192)]
+    """A newer token of the same user."""
 
 
 Command = (
@@ -266,7 +285,7 @@ Command = (
     | UnsubscribeAdminJobs
     | RefreshToken
 )
-"""All that a client may ask."""
+"""Every command that a client may send."""
 
 COMMANDS: dict[str, type[WireCommand]] = {cls.name: cls for cls in get_args(Command)}
 """Wire name → model, for every member of the union."""

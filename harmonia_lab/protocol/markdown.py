@@ -1,6 +1,6 @@
 """The protocol as a page to read: every message with its fields, units and class, and the table of error codes.
 
-Owns the layout. What it says comes from `schema.py`.
+Owns the layout. The content comes from `schema.py`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ Socket.IO, protocol 5 (clients 3 and 4), websocket or polling. The token goes in
 `io(url, {{auth: {{token}}}})`. Field names are camelCase; dates are ISO 8601 in UTC; fields that a client does not know
 are to be ignored. Made by `harmonia protocol markdown`.
 
-- **lifecycle** events are kept and numbered by `seq`, 1, 2, 3 … for each generation and family, and never dropped.
-  After a gap, `join-generation {{generationId, afterSeq}}` sends what was missed.
-- **progress** events: the latest wins, a slow client misses some; `tick` only grows.
-- **preview** events are not kept; a slow client misses some.
-- **direct** events go to one connection and are about it.
+- **lifecycle** events are journalled, numbered by `seq` (1, 2, 3 … for each generation and family), and never dropped.
+  After a gap, `join-generation {{generationId, afterSeq}}` sends the missing ones.
+- **progress** events: only the latest matters, a slow client misses some; `tick` only grows.
+- **preview** events are not journalled; a slow client misses some.
+- **direct** events go to one connection and are about that connection.
 """
 
 
 def markdown_page() -> str:
-    """The page, ending with a line end."""
+    """Return the page, ending with a line end."""
     protocol = describe()
     schemas = protocol["schemas"]
     parts = [_HEAD.format(version=protocol["version"]), "## Server → client\n"]
@@ -39,10 +39,10 @@ def markdown_page() -> str:
         parts.append(_table(schemas[event["payload"]], used))
     refused = _link("ErrorAck", used)
     parts.append(
-        f"## Client → server\n\nEach takes an acknowledgement callback, answered as said here or with {refused}.\n"
+        f"## Client → server\n\nEach takes an acknowledgement callback, which gets the named answer or {refused}.\n"
     )
     for name, command in protocol["commands"].items():
-        bare = " The bare id, as a string, will do too." if command["bare"] else ""
+        bare = " The bare id, as a string, is accepted too." if command["bare"] else ""
         parts.append(f"### `{name}`\n\n{command['description']}{bare} Answer: {_link(command['ack'], used)}.\n")
         if command["payload"]:
             parts.append(_table(schemas[command["payload"]], used))
@@ -54,7 +54,7 @@ def markdown_page() -> str:
             about = schemas[name].get("description", "")
             parts.append(f"### {name}\n\n{about}\n\n{_table(schemas[name], used)}")
     parts.append(
-        "## Error codes\n\n| code | meaning | can a retry help? | what is tried by itself |\n|---|---|---|---|"
+        "## Error codes\n\n| code | meaning | can a retry help? | what the server tries by itself |\n|---|---|---|---|"
     )
     for code, row in protocol["errors"].items():
         parts.append(f"| `{code}` | {row['meaning']} | {'yes' if row['recoverable'] else 'no'} | {row['recovery']} |")

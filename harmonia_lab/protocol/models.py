@@ -1,8 +1,9 @@
-"""The nouns of the protocol: what is asked for (`SongRequest`), what stage 1 writes (`SongMetadata`), what comes out
-(`Song`), and how a generation looks from outside (`Job`).
+"""The protocol's data: the request (`SongRequest`), stage 1's result (`SongMetadata`), the finished song (`Song`), and
+the job (`Job`).
 
-Owns ranges, units and the wire names (camelCase; Python attributes are snake_case). It validates and normalises, and
-does nothing else.
+Owns ranges, units, names on the wire (camelCase; Python attributes are snake_case), validation and normalisation.
+Events are in `events.py`, commands in `commands.py`. Each field is described by the string under it, which `schema.py`
+reads.
 """
 
 from __future__ import annotations
@@ -53,10 +54,10 @@ __all__ = [
 ]
 
 MAX_NARRATIVE = 20_000
-"""Characters. A short story fits; more than that no model reads with attention, and a megabyte is a mistake."""
+"""Characters. A short story fits; language models lose track of longer texts."""
 
 MAX_FINDINGS = 5
-"""Faults that one answer names: who mends five at once reads no more."""
+"""Faults that one error message names, at most."""
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Percentage = Annotated[float, Field(ge=0, le=100)]
@@ -67,7 +68,7 @@ ENDED: tuple[JobStatus, ...] = ("completed", "failed", "cancelled")
 
 
 def utc_now() -> datetime:
-    """The current time, UTC, cut to the milliseconds that the wire carries."""
+    """Return the current time in UTC, truncated to milliseconds, as the wire carries it."""
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
@@ -81,36 +82,38 @@ Timestamp = Annotated[
     PlainSerializer(_iso, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
-"""UTC on the wire as a JavaScript `Date` prints itself: 2026-01-31T09:30:00.000Z."""
+"""On the wire UTC, in the format of JavaScript's `Date.toISOString`: 2026-01-31T09:30:00.000Z."""
 
 
 class WireModel(BaseModel):
-    """camelCase on the wire, snake_case in Python, unknown fields ignored."""
+    """The base of all models: camelCase on the wire, snake_case in Python; unknown fields are ignored."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", allow_inf_nan=False
     )
 
     def to_wire(self) -> dict[str, Any]:
-        """Plain JSON values under wire names; fields that are None are left out, as the guide's optional fields are."""
+        """Return plain JSON values by wire name, without the fields that are None."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     def to_json(self) -> str:
-        """`to_wire` as JSON text, in one step."""
+        """Return `to_wire` as JSON text, which pydantic makes in one step."""
         return self.model_dump_json(by_alias=True, exclude_none=True)
 
 
 class EditedModel(WireModel):
-    """What people change by `model_copy(update=…)`, which checks nothing: checked where it is put to use."""
+    """A model that users change by `model_copy(update=…)`, which validates nothing: it is validated when it is used."""
 
     model_config = ConfigDict(revalidate_instances="always")
 
 
 class Instrument(EditedModel):
-    """One voice of the arrangement. name: one of `vocabulary.INSTRUMENTS`. role: what it plays."""
+    """One instrument of the arrangement."""
 
     name: str
+    """One of `vocabulary.INSTRUMENTS`."""
     role: Role
+    """The part that it plays."""
 
     @field_validator("name")
     @classmethod
@@ -129,20 +132,22 @@ class LyricSection(NamedTuple):
 
 
 class SongMetadata(EditedModel):
-    """Stage 1's result, and everything that stage 2 needs to know.
-
-    title, genre: plain text. lyrics: sections start with a line such as `[Verse 1]`, lines follow; sections are parted
-    by a blank line. mood: one to five words. bpm: quarter notes a minute. key: as "A minor". instruments: in the order
-    of rendering.
-    """
+    """Stage 1's result, from which stage 2 makes the song."""
 
     title: Annotated[str, Field(min_length=1, max_length=120)]
+    """Plain text."""
     lyrics: Annotated[str, Field(max_length=MAX_NARRATIVE)]
+    """Sections start with a line such as `[Verse 1]`, lines follow; sections are parted by a blank line."""
     genre: Annotated[str, Field(min_length=1, max_length=40)]
+    """Plain text."""
     mood: Annotated[list[str], Field(min_length=1, max_length=5)]
+    """One to five words."""
     bpm: Annotated[int, Field(ge=40, le=220)]
+    """Quarter notes a minute."""
     key: str
+    """As "A minor"."""
     instruments: Annotated[list[Instrument], Field(min_length=1, max_length=8)]
+    """In the order of rendering."""
 
     @field_validator("key")
     @classmethod
@@ -181,25 +186,30 @@ class SongMetadata(EditedModel):
 
 
 class SongRequest(WireModel):
-    """What a researcher asks for. What is None is decided by stage 1 (bpm, key, genre, instruments) or drawn (seed).
-
-    narrative: the story. generation_id: a name of one's own. seconds: length of the song, 1…600 s. bpm: 40…220 quarter
-    notes a minute. key: as "A minor". genre: as "folk". instruments: a bare name plays its usual role. seed: 0…2³²−1;
-    the same seed gives the same bytes with the offline engines. model: the language model's name on its server.
-    audio_model: the audio model. metadata: given, stage 1 is skipped.
-    """
+    """A song to be made. If they are None, stage 1 chooses bpm, key, genre and instruments; seed is drawn at random."""
 
     narrative: Annotated[str, Field(max_length=MAX_NARRATIVE)] = ""
+    """The story."""
     generation_id: GenerationId | None = None
+    """The generation's id, if the caller chooses it; if not, the server does."""
     model: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    """The language model, by its name on its server."""
     audio_model: Annotated[str | None, Field(min_length=1, max_length=400)] = None
+    """The audio model, by a name that the server offers, or, in this process, a checkpoint's folder."""
     seconds: Annotated[float, Field(ge=1, le=600)] = 20.0
+    """Length of the song, 1…600 s."""
     bpm: Annotated[int | None, Field(ge=40, le=220)] = None
+    """40…220 quarter notes a minute."""
     key: str | None = None
+    """Such as "A minor"."""
     genre: Annotated[str | None, Field(min_length=1, max_length=40)] = None
+    """Such as "folk"."""
     instruments: Annotated[list[Instrument] | None, Field(min_length=1, max_length=8)] = None
+    """Names or instruments; a bare name gets its usual role."""
     seed: Seed | None = None
+    """0…2³²−1; the same seed gives the same bytes with the offline engines."""
     metadata: SongMetadata | None = None
+    """If it is given, stage 1 is skipped."""
 
     @field_validator("narrative", mode="before")
     @classmethod
@@ -207,9 +217,7 @@ class SongRequest(WireModel):
         if not isinstance(value, str):
             return value
         if len(value) > MAX_NARRATIVE:
-            raise ValueError(
-                f"has {len(value):,} characters; at most {MAX_NARRATIVE:,} are read. Shorten it to its heart"
-            )
+            raise ValueError(f"has {len(value):,} characters; at most {MAX_NARRATIVE:,} are read. Shorten it")
         if any((ord(c) < 32 and c not in "\t\n\r\f\v") or 0xD800 <= ord(c) <= 0xDFFF or c == "\ufffd" for c in value):
             raise ValueError("holds control characters or undecodable bytes: it is no text. Give it as UTF-8 text")
         return value.strip()
@@ -222,7 +230,7 @@ class SongRequest(WireModel):
     @field_validator("instruments", mode="before", json_schema_input_type=InstrumentNames | None)
     @classmethod
     def _names(cls, value: Any) -> Any:
-        """A bare name stands for the instrument in its usual role."""
+        """Replace each bare name by the instrument in its usual role."""
         if isinstance(value, list):
             return [
                 {"name": v, "role": INSTRUMENTS[_instrument_name(v)].role} if isinstance(v, str) else v for v in value
@@ -231,19 +239,18 @@ class SongRequest(WireModel):
 
 
 class StemFile(WireModel):
-    """One rendered instrument on disk. path: absolute. sample_rate: Hz."""
+    """One rendered instrument on disk."""
 
     name: str
     role: Role
     path: str
+    """Absolute."""
     sample_rate: int
+    """Hz."""
 
 
 class Song(WireModel):
-    """A finished song on disk. Paths are absolute; duration in seconds, file_size in bytes, checksum a SHA-256 in hex.
-
-    timings: seconds by stage and step. engines: {"metadata": name, "audio": name}.
-    """
+    """A finished song on disk. Paths are absolute; duration is in seconds, file_size in bytes, checksum is SHA-256."""
 
     generation_id: str
     song_id: str
@@ -255,44 +262,58 @@ class Song(WireModel):
     checksum: str
     stems: list[StemFile]
     engines: dict[str, str]
+    """{"metadata": name, "audio": name}."""
     timings: dict[str, float]
+    """Seconds by stage and step."""
     seed: Seed
 
 
 class JobProgress(WireModel):
-    """How far a job is. percentage: 0…100 over both stages; never goes back within one attempt. current, total: the
-    same in percent points, so that a client which divides one by the other agrees. message: what is being done."""
+    """How far a job is."""
 
     current: Annotated[int, Field(ge=0)] = 0
+    """The percentage, rounded down: a client may divide it by `total`."""
     total: Annotated[int, Field(ge=1)] = 100
+    """Always 100."""
     percentage: Percentage = 0.0
+    """0…100 over both stages; never goes back within one attempt."""
     message: str = ""
+    """What the job is doing, for people to read."""
 
 
 class JobResult(WireModel):
-    """How a job ended. output_path: where the song can be fetched, for a while. metadata: of the finished song.
-    error: why there is none."""
+    """The result of a job that has ended."""
 
     output_path: str | None = None
+    """A URL from which the song can be fetched for a while."""
     metadata: SongMetadata | None = None
+    """The finished song's metadata."""
     error: str | None = None
+    """Why there is no song."""
 
 
 class Job(WireModel):
-    """A generation as seen from outside. id: the generation's. user_id: who started it and may see it. job_type: always
-    this. status, progress: now. created_at, updated_at: when. result: once it has ended."""
+    """A generation as clients see it."""
 
     id: GenerationId
+    """The generation's id."""
     user_id: str
+    """The user who started the generation. Others, but for admins, may not see it."""
     job_type: Literal["song-generation"] = "song-generation"
+    """The only type."""
     status: JobStatus = "pending"
+    """The current status."""
     progress: JobProgress = JobProgress()
+    """The current progress."""
     created_at: Timestamp
+    """When the job was created."""
     updated_at: Timestamp
+    """When the job last changed."""
     result: JobResult | None = None
+    """Present once the job has ended."""
 
     def linked(self, url: str) -> Self:
-        """With `url` as the place of its song, if it has one."""
+        """Return the job with `url` in place of its song's URL, if it has one."""
         if self.result is None or self.result.output_path is None:
             return self
         return self.model_copy(update={"result": self.result.model_copy(update={"output_path": url})})
@@ -302,16 +323,16 @@ class Job(WireModel):
         return self.model_copy(update={"status": status, "updated_at": moment, "result": result})
 
     def for_admin(self) -> Self:
-        """Without the words that its owner's story turned into."""
+        """Return the job without the song's title and lyrics, which only its owner may read."""
         if self.result is None or self.result.metadata is None:
             return self
         return self.model_copy(update={"result": self.result.model_copy(update={"metadata": None})})
 
 
 def parse_request(**fields: Any) -> SongRequest:
-    """A `SongRequest` from untrusted fields.
+    """Return a `SongRequest` made of untrusted fields.
 
-    Raises InvalidRequest that names the field, the value's fault and the range, instead of pydantic's report.
+    Raises InvalidRequest, which names the field, its fault and the range, instead of pydantic's ValidationError.
     """
     try:
         request = SongRequest.model_validate(fields)
@@ -327,24 +348,24 @@ def parse_request(**fields: Any) -> SongRequest:
 
 
 def check_contradictions(request: SongRequest) -> SongRequest:
-    """The same. Raises InvalidRequest for what stage 1 alone would read, where metadata is given and skips it."""
+    """Return `request`. Raise InvalidRequest if it has both `metadata` and bpm, key, genre or instruments."""
     twice = [name for name in ("bpm", "key", "genre", "instruments") if getattr(request, name) is not None]
     if request.metadata is not None and twice:
         raise InvalidRequest(
-            f"{', '.join(twice)}: the metadata that is given says that already.",
-            hint="Change it there.",
+            f"{', '.join(twice)}: the given metadata has that already.",
+            hint="Change it in the metadata.",
             details={"fields": twice},
         )
     return request
 
 
 def explain(error: ValidationError) -> str:
-    """Pydantic's findings as one line a person can act on, without echoing long or private input."""
+    """Return pydantic's findings as one line for users, without repeating long or private input."""
     parts = []
     found = error.errors(include_url=False)
     for item in found[:MAX_FINDINGS]:
         where = ".".join(str(p) for p in item["loc"]) or "request"
-        # Python's names for it mean nothing to who wrote JavaScript.
+        # Pydantic names Python's types, which tell the author of a JavaScript client nothing.
         no_object = item["type"] in ("model_type", "model_attributes_type", "dataclass_type", "dict_type")
         message = "should be an object" if no_object else item["msg"].removeprefix("Value error, ")
         given = repr(item["input"])

@@ -1,6 +1,6 @@
 """The protocol as TypeScript: an interface for each payload, and the two event maps that type `socket.io-client`.
 
-Owns the translation of JSON Schema, as far as `schema.py` uses it, into types. Dates are strings: that is what arrives.
+Owns the translation of JSON Schema, as far as `schema.py` uses it, into types. Dates are strings, as they arrive.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HEAD = """\
 
 
 def typescript_module() -> str:
-    """The source of a module without imports."""
+    """Return the source of a module without imports."""
     protocol = describe()
     parts = [_HEAD.format(version=protocol["version"])]
     parts.append(f"export const PROTOCOL_VERSION = {json.dumps(protocol['version'])};\n")

@@ -1,6 +1,6 @@
-"""The musical words that requests and metadata share: keys, instruments with their roles, genres, moods.
+"""The names that requests and metadata may use: keys, instruments with their roles, genres, moods.
 
-Owns names only. What a mood or a genre does to the music is decided in `engines/moods.py`.
+Owns names only. What a mood or a genre does to the music is decided in `music/moods.py` and `music/genres.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = [
 Role = Literal["lead", "chords", "bass", "drums", "pad", "mix"]
 
 TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
-"""The twelve tonics by pitch class 0…11, in the spelling that we print."""
+"""The twelve tonics by pitch class 0…11, as they are printed."""
 
 PITCH_CLASSES = {name: pc for pc, name in enumerate(TONICS)} | {
     "Db": 1,
@@ -50,7 +50,7 @@ MOODS = (
 
 class InstrumentInfo(NamedTuple):
     """program: General MIDI program 0…127 (General MIDI 1 sound set); for drums, the kit number.
-    role: what it plays unless somebody asks otherwise."""
+    role: the part that it plays unless the request says otherwise."""
 
     program: int
     role: Role
@@ -110,7 +110,7 @@ _ALIASES = {
 
 
 def find_instrument(name: str) -> str | None:
-    """The name in `INSTRUMENTS` that `name` means (case, plural and common aliases forgiven), or None."""
+    """Return the name in `INSTRUMENTS` that `name` means, in any case, plural or common alias, or None."""
     word = " ".join(name.lower().replace("-", " ").replace("_", " ").split())
     for candidate in (word, word.removesuffix("s")):
         if candidate in INSTRUMENTS:
@@ -124,7 +124,7 @@ _KEY = re.compile(r"^\s*([A-Ga-g])\s*([#♯b♭]?)\s*-?\s*(major|maj|minor|min|m
 
 
 def normalise_key(text: str) -> str | None:
-    """`"a min"` → `"A minor"`, `"Db"` → `"C# major"`, `"F♯m"` → `"F# minor"`; None for what is no such key."""
+    """Return `"A minor"` for `"a min"`, `"C# major"` for `"Db"`, `"F# minor"` for `"F♯m"`; None if `text` is no key."""
     match = _KEY.match(text)
     if not match:
         return None

@@ -2,6 +2,9 @@
 
 Owns the registry, what the notebook reads (`readings`), what Prometheus reads (`text`), and the way from there back to
 readings. Who may read is the server's business.
+
+Not prometheus_client: its `Histogram.observe` counts one message at a time, `Metrics.sent` all copies of an event. An
+event to one socket takes 2.1 µs against 1.1 µs, one to 100 sockets 179 µs against 1.1 µs (medians of 9 rounds).
 """
 
 from __future__ import annotations

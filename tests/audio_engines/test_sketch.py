@@ -39,7 +39,7 @@ def render(engine, plan, progress=lambda _: None, cancel=None):
 
 
 def children():
-    return [child for child in psutil.Process().children() if "sketch_renderer" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process().children() if "sketch.renderer" in " ".join(child.cmdline())]
 
 
 def test_each_part_becomes_a_stem_of_the_songs_exact_length(engine):

@@ -1,4 +1,4 @@
-"""`harmonia bench fanout`, small: every server takes part, every delivery is checked, and the figures are all there."""
+"""`make bench-fanout`, small: every server takes part, every delivery is checked, and the figures are all there."""
 
 import json
 import socket
@@ -7,11 +7,11 @@ import threading
 import pytest
 
 from benchmarks.server import fanout
+from benchmarks.server.__main__ import main
 from benchmarks.server.children import Child, python_child
 from benchmarks.server.generation import FIRST_TICK, GENERATION
 from benchmarks.server.subscribers import percentiles
 from benchmarks.server.websocket import Frames, LightSocket
-from harmonia_lab.cli import main
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.server.encoding import EncodedMessage
 from tests.server.conftest import serving
@@ -28,7 +28,7 @@ def little(monkeypatch):
 
 def test_all_servers_are_measured_and_nothing_is_lost(little, tmp_path, capsys):
     file = tmp_path / "figures.json"
-    assert main(["bench", "fanout", "--subscribers", "5", "--rounds", "1", "--json", str(file)]) == 0
+    assert main(["fanout", "--subscribers", "5", "--rounds", "1", "--json", str(file)]) == 0
     figures = json.loads(file.read_text())
     rows = {row["server"]: row for row in figures["rows"]}
     assert set(rows) == {"ours", "javascript", "stock", "stock on uvloop", "stock, compressed", "floor"}
@@ -50,9 +50,18 @@ def test_all_servers_are_measured_and_nothing_is_lost(little, tmp_path, capsys):
     assert "90 deliveries checked, 0 missing, 0 out of order" in table
 
 
-@pytest.mark.parametrize("option", [["--rounds", "0"], ["--subscribers", "0"], ["--subscribers", "100000"]])
-def test_what_cannot_be_measured_is_bad_usage(option):
-    assert main(["bench", "fanout", *option]) == 2
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rounds", "0"], "--rounds 0 is out of range"),
+        (["--subscribers", "0"], "--subscribers 0 is out of range"),
+        (["--subscribers", "10,4001"], "--subscribers 4001 is out of range"),
+        (["--json", "nowhere/figures.json"], "there is no folder"),
+    ],
+)
+def test_what_cannot_be_measured_is_bad_usage(options, message, capsys):
+    assert main(["fanout", *options]) == 2
+    assert message in capsys.readouterr().err
 
 
 class Careless:
@@ -89,10 +98,10 @@ def event(tick):
 def test_what_is_lost_doubled_or_out_of_order_is_seen(ticks, missing, disordered):
     server = Careless(*(event(FIRST_TICK + tick) for tick in ticks))
     with python_child("subscribers", "benchmarks.server.subscribers") as load:
-        load.ask(do="connect", url=server.url, token="", generation_id=GENERATION, count=1)
-        load.ask(do="measure")
+        load.request(do="connect", url=server.url, token="", generation_id=GENERATION, count=1)
+        load.request(do="measure")
         server.go.set()
-        report = load.ask(do="report", first=FIRST_TICK, count=3)
+        report = load.request(do="report", first=FIRST_TICK, count=3)
     assert (report["missing"], report["disordered"], report["deliveries"]) == (missing, disordered, len(ticks))
 
 
@@ -110,9 +119,9 @@ def test_a_turn_that_is_never_whole_is_an_error_not_a_figure():
 def test_the_light_client_is_let_in_only_with_a_token_and_hears_what_others_hear(tmp_path):
     with serving(tmp_path) as server:
         light = LightSocket(server.url, server.token("ann"))
-        assert light.until(b'42["server-hello"')
-        light.ask(7, "join-generation", "nobody-uses-it")
-        assert b'"ok":true' in light.until(b"437")[-1]
+        assert light.receive_until(b'42["server-hello"')
+        light.emit(7, "join-generation", "nobody-uses-it")
+        assert b'"ok":true' in light.receive_until(b"437")[-1]
         light.close()
         with pytest.raises(HarmoniaError, match="refuses"):
             LightSocket(server.url, "junk")
@@ -136,6 +145,6 @@ def test_percentiles_are_values_that_occurred():
 
 def test_a_child_that_ends_or_is_silent_is_told_of_plainly():
     with Child("thing", ["sh", "-c", "echo it broke >&2"]) as child, pytest.raises(HarmoniaError, match="it broke"):
-        child.hear()
+        child.receive()
     with Child("thing", ["sh", "-c", "read line"]) as child, pytest.raises(HarmoniaError, match="did not answer"):
-        child.hear(0.1)
+        child.receive(0.1)

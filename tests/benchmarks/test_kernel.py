@@ -1,12 +1,12 @@
-"""`harmonia bench kernel`, short: every load, both places, all figures; and that the long C call is one."""
+"""`make bench-kernel`, short: every load, both places, all figures; and that the long C call is one."""
 
 import json
 
 import pytest
 
 from benchmarks.server import kernel
+from benchmarks.server.__main__ import main
 from benchmarks.server.kernel_process import Kernel
-from harmonia_lab.cli import main
 
 
 def test_every_load_is_measured_in_both_places(tmp_path, capsys, monkeypatch):
@@ -16,7 +16,7 @@ def test_every_load_is_measured_in_both_places(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(kernel, "HOLD_S", 0.3)
     monkeypatch.setattr(kernel, "INTERVALS_S", (0.005, 0.0005))
     file = tmp_path / "figures.json"
-    assert main(["bench", "kernel", "--subscribers", "3", "--rounds", "1", "--seconds", "1", "--json", str(file)]) == 0
+    assert main(["kernel", "--subscribers", "3", "--rounds", "1", "--seconds", "1", "--json", str(file)]) == 0
     figures = json.loads(file.read_text())
     by_default = [row for row in figures["rows"] if row["switch_interval_ms"] is None]
     assert {(row["kernel"], row["server"]) for row in by_default} == {
@@ -57,4 +57,4 @@ def test_the_long_c_call_lets_no_other_thread_run():
 
 @pytest.mark.parametrize("option", [["--subscribers", "0"], ["--seconds", "0"], ["--rounds", "0"]])
 def test_what_cannot_be_measured_is_bad_usage(option):
-    assert main(["bench", "kernel", *option]) == 2
+    assert main(["kernel", *option]) == 2

@@ -62,7 +62,7 @@ def test_what_metadata_says_is_not_said_again_beside_it():
     """Stage 1 alone reads these: beside metadata, nobody would."""
     request = parse_request(narrative="A story.", metadata=METADATA)
     assert check_contradictions(request) is request
-    with pytest.raises(InvalidRequest, match="bpm, genre: the metadata that is given") as caught:
+    with pytest.raises(InvalidRequest, match="bpm, genre: the given metadata") as caught:
         check_contradictions(parse_request(metadata=METADATA, bpm=60, genre="jazz"))
     assert caught.value.details == {"fields": ["bpm", "genre"]}
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.gpu.bench import four_instruments
-from harmonia_lab.bench.environment import spread
+from harmonia_lab.bench.report import spread
 
 if TYPE_CHECKING:
     from benchmarks.gpu.bench import Bench

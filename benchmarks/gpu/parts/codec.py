@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from harmonia_lab.bench.environment import spread
+from harmonia_lab.bench.report import spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harmonia_lab.bench.environment import spread
+from harmonia_lab.bench.report import spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,13 +6,11 @@ come from the plan; mixing is `mixing.py`'s.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
 import os
 import struct
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harmonia_lab.child_process import ChildProcess, python_command
 from harmonia_lab.engines.base import AudioProgress, CancelToken, Stem
 from harmonia_lab.errors import AudioError, ErrorCode
 from harmonia_lab.music.midi import part_to_midi
@@ -173,20 +172,13 @@ class _Renderer:
     """The child process. Frames are described in `renderer.py`."""
 
     def __init__(self, bank: Path) -> None:
-        # By path, with -P: no package is imported before the loop, and no file of the working folder shadows a module.
-        script = Path(__file__).with_name("renderer.py")
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", str(script), str(bank)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        self._process = ChildProcess(python_command("harmonia_lab.audio_engines.sketch.renderer", str(bank)))
         self._talking = threading.Lock()
         self._loaded = False
 
     @property
     def ended(self) -> bool:
-        return self._process.poll() is not None
+        return not self._process.running
 
     def wait_until_loaded(self) -> None:
         with self._talking:
@@ -211,36 +203,30 @@ class _Renderer:
         length = struct.unpack("<I", head[:4])[0] - 1 if len(head) == 5 else -1
         payload = answers.read(length) if length >= 0 else b""
         if len(payload) != length:
-            raise _RendererError(self._last_words())
+            raise _RendererError(self._exit_reason())
         if head[4:] != b"+":
             raise _RendererError(payload.decode(errors="replace"))
         return payload
 
-    def _last_words(self) -> str:
-        """Why the child ended, from its standard error. It has ended, so this doesn't block."""
+    def _exit_reason(self) -> str:
         self._process.kill()
-        words = _open(self._process.stderr).read().decode(errors="replace").strip()
-        return words.splitlines()[-1] if words else f"it ended with status {self._process.wait()}"
+        return self._process.last_lines(1) or f"it ended with status {self._process.wait()}"
 
     def kill(self) -> None:
         """From any thread, any number of times. A thread that waits for an answer gets an error at once.
 
-        Pipes are closed by whoever comes last: closing one that another thread reads would block or raise.
+        The last thread closes the pipes: to close one that another thread reads would block or raise.
         """
         self._process.kill()
-        self._process.wait()
         if self._talking.acquire(blocking=False):
             try:
-                for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-                    if pipe:
-                        with contextlib.suppress(OSError):  # bytes that the dead child can't take any more
-                            pipe.close()
+                self._process.close()
             finally:
                 self._talking.release()
 
 
-def _open(pipe: IO[bytes] | None) -> IO[bytes]:
-    if pipe is None or pipe.closed:
+def _open(pipe: IO[bytes]) -> IO[bytes]:
+    if pipe.closed:
         raise _RendererError("it was stopped")
     return pipe
 

@@ -9,21 +9,17 @@ said to the model is not decided here.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import importlib.util
-import json
 import os
 import secrets
-import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from harmonia_lab.child_process import ChildProcess, python_command
 from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.metadata_engines.embedded.gguf import file_digest, read_header
 from harmonia_lab.storage import package_environment
@@ -115,8 +111,7 @@ class EmbeddedServer:
         self.threads = threads or default_threads()
         self.model, self._path = find_model()
         self._lock = threading.Lock()
-        self._child: subprocess.Popen[bytes] | None = None
-        self._log: IO[bytes] | None = None
+        self._child: ChildProcess | None = None
         self._token = secrets.token_urlsafe(32)
         self._port = 0
 
@@ -132,7 +127,7 @@ class EmbeddedServer:
 
     @property
     def running(self) -> bool:
-        return self._child is not None and self._child.poll() is None
+        return self._child is not None and self._child.running
 
     def start(self) -> None:
         """Start the child unless it runs; one that died is replaced. Raises MetadataError (OLLAMA_UNAVAILABLE).
@@ -147,30 +142,22 @@ class EmbeddedServer:
             try:
                 self._child = self._begin()
             except OSError as error:
-                self._end()
                 raise MetadataError(
                     f"The embedded language model could not be started: {error}.", code=ErrorCode.OLLAMA_UNAVAILABLE
                 ) from error
 
-    def _begin(self) -> subprocess.Popen[bytes]:
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+    def _begin(self) -> ChildProcess:
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-            child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "harmonia_lab.metadata_engines.embedded.server"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=self._log,
+            child = ChildProcess(
+                python_command("harmonia_lab.metadata_engines.embedded.server"),
+                environment=_environment(),
+                new_session=True,  # `kill` ends the model's process too; interrupts at the terminal come here only
                 pass_fds=[listener.fileno()],
-                env=_environment(),
-                start_new_session=True,  # an interrupt at the terminal is ours to handle
+                output=False,
             )
             self._port = listener.getsockname()[1]
             settings = {"token": self._token, "socket": listener.fileno(), "name": self.model}
-            settings |= {"path": str(self._path), "threads": self.threads}
-        assert child.stdin
-        with contextlib.suppress(BrokenPipeError):  # `check` tells why it died
-            child.stdin.write(json.dumps(settings).encode() + b"\n")
-            child.stdin.flush()
+            child.send(settings | {"path": str(self._path), "threads": self.threads})
         return child
 
     def check(self) -> None:
@@ -178,14 +165,11 @@ class EmbeddedServer:
         with self._lock:
             if self._child is None:
                 raise MetadataError("The embedded language model is not running.", code=ErrorCode.OLLAMA_UNAVAILABLE)
-            try:
-                status = self._child.wait(DYING_S)
-            except subprocess.TimeoutExpired:
+            if self._child.wait(DYING_S) is None:
                 return
-            words = self._last_words()
+            reason = self._child.exit_text()
         raise MetadataError(
-            f"The embedded language model's server ended with status {status}."
-            + (f" It said:\n{words}" if words else ""),
+            f"The embedded language model's server {reason}",
             code=ErrorCode.OLLAMA_UNAVAILABLE,
             hint="Try again: it is started anew.",
         )
@@ -212,20 +196,8 @@ class EmbeddedServer:
 
     def _end(self) -> None:
         if self._child:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._child.pid, signal.SIGKILL)  # the model's process is in the same group
-            assert self._child.stdin
-            with contextlib.suppress(OSError):
-                self._child.stdin.close()
-            self._child.wait()
-        if self._log:
-            self._log.close()
-        self._child = self._log = None
-
-    def _last_words(self, lines: int = 8) -> str:
-        assert self._log
-        self._log.seek(0)
-        return "\n".join(self._log.read().decode("utf-8", "replace").splitlines()[-lines:])
+            self._child.close()
+        self._child = None
 
 
 def _environment() -> dict[str, str]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import sys
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
+
+from harmonia_lab.child_process import python_command
 
 __all__ = ["LanguageModel", "ModelFailed"]
 
@@ -61,7 +62,7 @@ class LanguageModel:
         """Start to load, without waiting for the end of it. No num_ctx: the last one."""
         self.num_ctx = num_ctx or self.num_ctx
         self._loaded = False
-        command = [sys.executable, "-P", "-m", "harmonia_lab.metadata_engines.embedded.llama"]
+        command = python_command("harmonia_lab.metadata_engines.embedded.llama")
         self._process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=LINE_LIMIT)
         _send(self._process, {"path": str(self.path), "threads": self.threads, "num_ctx": self.num_ctx})
         return self._process

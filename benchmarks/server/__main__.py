@@ -1,0 +1,53 @@
+"""`python -m benchmarks.server fanout | kernel`: our server beside other programs' servers, and in a busy kernel.
+
+Owns the options of both benchmarks, how errors are printed, and the exit status: 0 done, 1 failed, 2 bad usage, 130
+interrupted. What is measured is in `fanout.py` and `kernel.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+
+from benchmarks.server import fanout, kernel
+from harmonia_lab.bench.report import check_file
+from harmonia_lab.errors import HarmoniaError, InvalidRequest
+
+
+def main(given: Sequence[str]) -> int:
+    """Run one benchmark and return its exit status."""
+    options = _parser().parse_args(given)
+    try:
+        check_file(options.json)
+        return fanout.run(options) if options.what == "fanout" else kernel.run(options)
+    except HarmoniaError as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, InvalidRequest) else 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.server", description="Measures the Socket.IO server.")
+    benchmarks = parser.add_subparsers(dest="what", required=True, metavar="fanout|kernel")
+    rooms = benchmarks.add_parser("fanout", help="a room's broadcast: ours, python-socketio's, JavaScript's")
+    rooms.add_argument("--subscribers", type=_numbers, default=[100, 1000], metavar="N,N", help="default 100,1000")
+    rooms.add_argument("--rounds", type=int, default=5, help="rounds that count, after a warm-up (default 5)")
+    busy = benchmarks.add_parser("kernel", help="a busy kernel's server: in a thread, and in a process of its own")
+    busy.add_argument("--subscribers", type=int, default=100, metavar="N", help="default 100")
+    busy.add_argument("--rounds", type=int, default=3, help="turns of each kernel and place (default 3)")
+    busy.add_argument("--seconds", type=float, default=3.0, help="of each turn (default 3)")
+    for each in (rooms, busy):
+        each.add_argument("--json", metavar="FILE", help="also write the figures, with the machine and the versions")
+    return parser
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a time limit ends it as an interrupt does: cleanly
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,156 @@
+"""Start a Python module as a child process, hand it lines of JSON, and end it. The package never forks.
+
+Owns the command line, the environment, the pipes, the file that takes the child's standard error, and the end. What
+parent and child say to each other is described in the child's own module. `metadata_engines/embedded/model.py` needs an
+asyncio process, and takes only the command line from here.
+
+Each child's standard input is a pipe from its parent. A child must end when that pipe closes: the operating system
+closes it however the parent ends, `kill -9` included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+from harmonia_lab.storage import package_environment
+
+__all__ = ["ChildProcess", "python_command"]
+
+LAST_LINES = 8
+"""Lines of standard error that an error message quotes."""
+
+_TAIL_BYTES = 16 * 1024
+
+
+def python_command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs `module` with this interpreter."""
+    # -P: no file of the working folder shadows a module.
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+class ChildProcess:
+    """A running child. `stdin` and `stdout` are its pipes, in bytes. Methods may be called from any thread.
+
+    environment: None is this process's, in which the child finds this package. new_session: an interrupt at the
+    terminal does not reach the child, and `kill` also kills what the child started. pass_fds: file descriptors that the
+    child inherits. output: False discards its standard output. Raises OSError if it can't be started.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        new_session: bool = False,
+        pass_fds: Sequence[int] = (),
+        output: bool = True,
+    ) -> None:
+        self._new_session = new_session
+        self._closing = threading.Lock()
+        self._tail: list[str] | None = None
+        # A file, not a pipe: nobody reads it while the child runs, and a full pipe would block the child.
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE if output else subprocess.DEVNULL,
+                stderr=self._stderr,
+                env=package_environment() if environment is None else environment,
+                start_new_session=new_session,
+                pass_fds=pass_fds,
+            )
+        except OSError:
+            self._stderr.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def stdin(self) -> IO[bytes]:
+        assert self._process.stdin is not None
+        return self._process.stdin
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Write one line of JSON."""
+        self.send_line(json.dumps(message))
+
+    def send_line(self, text: str) -> None:
+        """Write one line. A child that has ended is no error here: the thread that reads its answer notices."""
+        with contextlib.suppress(BrokenPipeError):
+            self.stdin.write(text.encode() + b"\n")
+            self.stdin.flush()
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Return the exit status, or None if the child still runs after `timeout_s` seconds."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout_s)
+        return None
+
+    def kill(self) -> None:
+        """Kill the child, in a new session with everything that it started; return once it has ended."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS has the latter for a group of the dead
+            if self._new_session:
+                os.killpg(self.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
+        self._process.wait()
+
+    def close_stdin(self) -> None:
+        """Ask the child to end."""
+        with contextlib.suppress(OSError):  # bytes that a dead child can't take any more
+            self.stdin.close()
+
+    def terminate(self, grace_s: float) -> None:
+        """Ask the child to end, kill it after `grace_s` seconds, and return once it has ended."""
+        self.close_stdin()
+        if self.wait(grace_s) is None:
+            self.kill()
+
+    def close(self) -> None:
+        """Kill the child and close the files; idempotent. No other thread may use `stdin` or `stdout` meanwhile."""
+        self.kill()
+        with self._closing:
+            self.close_stdin()
+            if self._process.stdout is not None:
+                self._process.stdout.close()
+            if self._tail is None:
+                self._tail = self._read_tail()
+                self._stderr.close()
+
+    def last_lines(self, count: int = LAST_LINES) -> str:
+        """Return the last lines of standard error, also after `close`; an empty string if there are none."""
+        with self._closing:
+            lines = self._read_tail() if self._tail is None else self._tail
+        return "\n".join(lines[-count:])
+
+    def exit_text(self) -> str:
+        """Return "ended with status 1.", and the last lines of standard error if there are any."""
+        status, lines = self._process.poll(), self.last_lines()
+        return f"ended with status {status}." + (f" It said:\n{lines}" if lines else "")
+
+    def _read_tail(self) -> list[str]:
+        # pread: the child writes at the offset that a seek here would move.
+        size = os.fstat(self._stderr.fileno()).st_size
+        tail = os.pread(self._stderr.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+        return tail.decode("utf-8", "replace").strip().splitlines()[-LAST_LINES:]

@@ -1,0 +1,123 @@
+"""The job family's four events, and what every event has.
+
+Owns their names on the wire, fields and units, the delivery classes, and `Channel`. Each field is described by the
+string under it, which `schema.py` reads. Other modules import the classes from `events.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+from pydantic import Field
+
+from harmonia_lab.protocol.models import ENDED, Job, JobProgress, JobStatus, Timestamp, WireModel, utc_now
+
+Count = Annotated[int, Field(ge=0)]
+Family = Literal["generation", "job"]
+DeliveryClass = Literal["lifecycle", "progress", "preview", "direct"]
+"""lifecycle: written to the journal before it is sent, never dropped, sent again after a gap. progress: only the latest
+matters. preview: not journalled, and dropped for a slow client. direct: to one socket, about its own connection."""
+
+
+class Channel(NamedTuple):
+    """One family of one generation. Its lifecycle events are numbered by `seq`."""
+
+    family: Family
+    generation_id: str
+
+
+class WireEvent(WireModel):
+    """What every event has."""
+
+    name: ClassVar[str]
+    family: ClassVar[Family | None] = None
+    delivery: ClassVar[DeliveryClass] = "direct"
+    emitted_at: Timestamp = Field(default_factory=utc_now)
+    """When the event happened."""
+
+
+class JobEvent(WireEvent):
+    """An event of the job family."""
+
+    family = "job"
+    delivery: ClassVar[DeliveryClass] = "lifecycle"
+    seq: Count = 0
+    """1, 2, 3 … within one job, without gaps, independent of the generation's `seq`; a progress event has the number of
+    the last lifecycle event before it."""
+
+    @property
+    def generation_id(self) -> str:
+        """The job's id, which is the generation's."""
+        raise NotImplementedError
+
+    @property
+    def channel(self) -> Channel:
+        """The channel whose lifecycle events `seq` counts."""
+        return Channel("job", self.generation_id)
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is the last event of its family, unless the generation is tried again."""
+        return False
+
+
+class _JobIdEvent(JobEvent):
+    id: str
+    """The job's id, which is the generation's."""
+
+    @property
+    def generation_id(self) -> str:
+        return self.id
+
+
+class JobStatusEvent(_JobIdEvent):
+    """The job's status, or its place in the queue, changed."""
+
+    name = "job:status"
+    status: JobStatus
+    """The new status."""
+    job: Job | None = None
+    """The whole job, if it is new, is tried again, has failed or was cancelled."""
+    position: Count | None = None
+    """How many jobs come before it in the queue."""
+    eta_seconds: Annotated[float, Field(ge=0)] | None = None
+    """Estimated seconds until the song is done."""
+
+    @property
+    def ends(self) -> bool:
+        return self.status in ENDED
+
+
+class JobProgressEvent(_JobIdEvent):
+    """Progress of the job."""
+
+    name = "job:progress"
+    delivery = "progress"
+    progress: JobProgress
+    """How far the job is."""
+    tick: Count = 0
+    """Grows with each progress event of the job; an event with a lower tick is out of date."""
+
+
+class JobCompletedEvent(JobEvent):
+    """The job is done. `job:status` with "completed" follows at once."""
+
+    name = "job:completed"
+    job: Job
+    """The job with its result."""
+
+    @property
+    def generation_id(self) -> str:
+        return self.job.id
+
+
+class JobFailedEvent(_JobIdEvent):
+    """The job has failed. `job:status` with "failed" follows at once."""
+
+    name = "job:failed"
+    error: str
+    """What happened, for people to read."""
+    code: str
+    """The error code."""
+    recoverable: bool
+    """Whether `retry-generation` can help."""
