@@ -8,7 +8,7 @@ from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, GeneratedToken
 from harmonia_lab.metadata_engines.prompting.lyrics import REPAIRS, LyricWriter, as_text, predicts_pause
 from harmonia_lab.metadata_engines.prompting.story import read_story
-from tests.metadata_engines.prompting.test_lines import STORY, one_line, context
+from tests.metadata_engines.prompting.test_lines import STORY, context, one_line
 
 FORM = [("verse", 2), ("chorus", 2)]
 GOOD = (

@@ -4,7 +4,7 @@ import pytest
 
 from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, GeneratedToken
 from harmonia_lab.metadata_engines.prompting.titles import phrases, rank, rank_attempt, title_of
-from tests.metadata_engines.prompting.test_lines import one_line, context
+from tests.metadata_engines.prompting.test_lines import context, one_line
 
 
 @pytest.mark.parametrize(
