@@ -213,10 +213,8 @@ class OllamaDialogue:
 
 def _tokens(part: ollama.ChatResponse) -> list[GeneratedToken]:
     return [
-        GeneratedToken(
-            entry.token, entry.logprob, tuple((other.token, other.logprob) for other in entry.top_logprobs or ())
-        )
-        for entry in part.logprobs or ()
+        GeneratedToken(token.token, token.logprob, tuple((top.token, top.logprob) for top in token.top_logprobs or ()))
+        for token in part.logprobs or ()
     ]
 
 

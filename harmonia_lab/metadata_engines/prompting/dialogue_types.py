@@ -1,4 +1,4 @@
-"""The types that a prompting strategy and the engine exchange: questions, answers and the dialogue itself.
+"""The types between a prompting strategy and the engine: questions, answers and the dialogue itself.
 
 Owns types only. `ollama/dialogue.py` implements `Dialogue`; the strategies (`stepwise.py`, `structured.py`) use it.
 """

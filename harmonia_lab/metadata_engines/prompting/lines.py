@@ -260,6 +260,7 @@ def _repeats_or_is_empty(line: CandidateLine, _story: StoryContext) -> bool:
     return repeats or len(stems) < 2 or len(set(stems)) < len(stems)
 
 
+# Transcripts and error messages contain these reasons.
 _REFUSALS: tuple[tuple[str, Callable[[CandidateLine, StoryContext], bool]], ...] = (
     ("not in the dictionary", lambda line, _story: not all(map(in_dictionary, line.words))),
     ("not plain text", _is_not_plain_text),

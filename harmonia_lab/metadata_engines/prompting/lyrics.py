@@ -27,7 +27,7 @@ from harmonia_lab.metadata_engines.prompting.story import Story, excerpt, passag
 from harmonia_lab.metadata_engines.prompting.verses import best_couplets
 from harmonia_lab.metadata_engines.prompting.words import content_stems
 
-__all__ = ["POET", "PROMPTS", "SAMPLING", "LyricSection", "LyricWriter", "as_text", "predicts_pause"]
+__all__ = ["POET", "PROMPTS", "SAMPLING", "LyricWriter", "SectionLines", "as_text", "predicts_pause"]
 
 BUDGET = 900
 """Characters of the story in a prompt, some 220 tokens: reading one takes as long as writing one."""
@@ -59,7 +59,7 @@ SAMPLING: Mapping[str, Any] = {
     "repeat_last_n": 64,
 }
 
-LyricSection = tuple[str, list[CandidateLine]]
+SectionLines = tuple[str, list[CandidateLine]]
 """Its kind (verse, chorus, bridge) and its lines."""
 
 _PAUSE = re.compile(r"\s*[.,;:!?…—\n]|\s+(?:and|but|or|as|where|when|while|until)$|$")
@@ -79,7 +79,7 @@ class LyricWriter:
         self._rejected: set[tuple[str, ...]] = set()  # lines whose replaced last word the model judged bad
         self._accepted: set[tuple[str, ...]] = set()
 
-    async def write(self, form: Sequence[tuple[str, int]], report: Callable[[float, str], None]) -> list[LyricSection]:
+    async def write(self, form: Sequence[tuple[str, int]], report: Callable[[float, str], None]) -> list[SectionLines]:
         """Return the sections of a form, shorter if the model wrote too few usable lines. Raises MetadataError if none.
 
         report: called with the part that is done, 0…1, and the best lines so far.
@@ -144,7 +144,7 @@ class LyricWriter:
         best = sorted(self._all_lines(), key=lambda line: -line.value)
         return "\n".join(line.text for line in best[: 4 * parts])
 
-    async def _choose(self, form: Sequence[tuple[str, int]]) -> list[LyricSection]:
+    async def _choose(self, form: Sequence[tuple[str, int]]) -> list[SectionLines]:
         """Choose lines, let the model judge their replaced last words, and choose again while it rejects some."""
         for _ in range(ROUNDS):
             sections = self._pick(form, lambda line, word: (*line.words[:-1], word) not in self._rejected)
@@ -169,7 +169,7 @@ class LyricWriter:
 
     def _pick(
         self, form: Sequence[tuple[str, int]], allow_ending: Callable[[CandidateLine, str], bool]
-    ) -> list[LyricSection]:
+    ) -> list[SectionLines]:
         """Return the sections: first the chorus, from all lines; then each verse, from the lines about its passage."""
         used: list[CandidateLine] = []
 
@@ -188,7 +188,7 @@ class LyricWriter:
 
         counts = dict(form)
         chorus = take(self._all_lines(), counts["chorus"], bonus=0.5) if "chorus" in counts else []
-        sections: list[LyricSection] = []
+        sections: list[SectionLines] = []
         passage = 0
         for kind, count in form:
             lines = chorus
@@ -210,7 +210,7 @@ def predicts_pause(answer: Answer) -> bool:
     return sum(math.exp(logprob) for text, logprob in alternatives if _PAUSE.match(text)) > PAUSE_PROBABILITY
 
 
-def as_text(sections: Sequence[LyricSection]) -> str:
+def as_text(sections: Sequence[SectionLines]) -> str:
     """Return the lyrics in the form of `SongMetadata.lyrics`."""
     blocks = []
     verse = 0

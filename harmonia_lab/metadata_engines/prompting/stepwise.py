@@ -130,7 +130,7 @@ async def _title_attempts(dialogue: Dialogue, story: Story, context: StoryContex
 def _title(
     dialogue: Dialogue,
     attempts: Sequence[tuple[float, str]],
-    sections: Sequence[lyrics.LyricSection],
+    sections: Sequence[lyrics.SectionLines],
     context: StoryContext,
 ) -> str:
     """Return the best of the attempts and of the lyrics' phrases; words of the chorus and of all lyrics add rank."""
@@ -153,7 +153,7 @@ def _context(story: Story, moods: Sequence[str]) -> StoryContext:
     """Return the story's features; cue words of moods with the opposite valence conflict, unless the story has them."""
     valence = MOOD_AFFECT[moods[0]].valence
     opposite = {mood for mood, affect in MOOD_AFFECT.items() if abs(affect.valence - valence) > CONFLICT}
-    theirs = frozenset[str]().union(*(MOOD_CUES[mood] for mood in opposite))
-    ours = frozenset[str]().union(*(MOOD_CUES[mood] for mood in moods))
+    opposite_cues = frozenset[str]().union(*(MOOD_CUES[mood] for mood in opposite))
+    own_cues = frozenset[str]().union(*(MOOD_CUES[mood] for mood in moods))
     plain_text = " ".join(plain(word) for word in words_of(story.prompt_text))
-    return StoryContext(story.stems, story.names, plain_text, story.persons, theirs - ours - story.stems)
+    return StoryContext(story.stems, story.names, plain_text, story.persons, opposite_cues - own_cues - story.stems)

@@ -35,9 +35,9 @@ _LOWER_CASE = word_set("a an the of and or but in on at by for to with from into
 _NO_BEGINNING = word_set("of and or but at by for to with from into as is are was that before after until")
 _NO_END = FUNCTION_WORDS - word_set("you me again now here there nobody everything nothing")
 _OPENING = word_set("a an the my your his her our their no every under")
-_SEPARATORS = word_set("""
-    and or but in on at by with from of for into under over through where when as that who is are was were
-""")
+_SEPARATORS = word_set(
+    "and or but in on at by with from of for into under over through where when as that who is are was were"
+)
 _PRONOUNS = word_set("he she they it his her their its i my we our")
 _CLICHES = word_set("lament tale symphony tapestry journey whispers echoes")
 
