@@ -1,14 +1,14 @@
 """A fake Ollama, over real HTTP.
 
-`FakeOllama` is a real HTTP server on a free loopback port, which speaks Ollama's API and says what it is told to say:
+`FakeOllama` is an HTTP server on a free loopback port. It has Ollama's API and sends scripted answers:
 
     with FakeOllama(["Hello", Reply("half a sentence", fault="reset")]) as server:
         client = ollama.Client(server.url)
         client.chat(server.model, [{"role": "user", "content": "Hi"}]).message.content  # "Hello"
-        server.chats[0]["messages"]  # what was asked
+        server.chats[0]["messages"]  # the request
 
-A function instead of a list answers by what is asked: `FakeOllama(lambda body: body["messages"][-1]["content"])`.
-A model that ignores `format` is one whose answer is prose, or JSON between Markdown fences.
+A function instead of a list answers by the request: `FakeOllama(lambda body: body["messages"][-1]["content"])`.
+For a model that ignores `format`, script prose, or JSON between Markdown fences.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import struct
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from aiohttp import web
@@ -30,24 +29,24 @@ from aiohttp import web
 __all__ = ["FakeModel", "FakeOllama", "Fault", "Reply"]
 
 Fault = Literal["hang", "stall", "reset", "cut", "error", "junk", "html", "html_502"]
-"""What goes wrong in an answer.
+"""A failure of an answer.
 
-hang: nothing ever comes. html: a web page with status 200, as from a captive portal; html_502: with status 502, as from
-a proxy. The others let half of a streamed answer through. stall: then nothing comes. reset: then the connection is
-reset; cut: it is closed, as when the server is killed. error: then comes an error line. junk: a line that is no JSON.
+hang: the server never answers. html: a web page with status 200, as from a captive portal; html_502: with status 502,
+as from a proxy. The others come after half of a streamed answer. stall: the server sends nothing more. reset: it resets
+the connection. cut: it closes the connection, as if it was killed. error: an error line. junk: a line that isn't JSON.
 """
 
 _PAGE = "<!DOCTYPE html><html><body><h1>Please sign in</h1></body></html>"
-_WHEN = "2026-01-01T00:00:00Z"
+_TIMESTAMP = "2026-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True)
 class Reply:
     """One answer to a chat.
 
-    text: all of it (streamed word by word; chunks are not tokens), or the chunks that it comes in. thinking: comes
-    before it, as `message.thinking`. load_s: seconds before anything comes, told as `load_duration`. done_reason:
-    `length` for a truncated answer. logprobs: of the whole answer, in Ollama's form; they come with the first chunk.
+    text: streamed word by word (chunks are not tokens), or the list of its chunks. thinking: comes before it, as
+    `message.thinking`. load_s: seconds until the first line, sent as `load_duration`. done_reason: `length` for a
+    truncated answer. logprobs: of the whole answer, in Ollama's form; sent with the first chunk.
     """
 
     text: str | list[str] = ""
@@ -58,7 +57,7 @@ class Reply:
     fault: Fault | None = None
 
     def messages(self) -> list[dict[str, str]]:
-        """As they are streamed."""
+        """Return the messages of a stream."""
         pieces = re.findall(r"\S+\s*|\s+", self.text) if isinstance(self.text, str) else self.text
         thoughts = [{"role": "assistant", "content": "", "thinking": self.thinking}] if self.thinking else []
         return thoughts + [{"role": "assistant", "content": piece} for piece in pieces]
@@ -66,7 +65,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class FakeModel:
-    """What `show` and `list` tell of a model. context_length: tokens."""
+    """A model in the answers to `show` and `list`. context_length: tokens."""
 
     parameter_size: str = "3.2B"
     quantization: str = "Q4_K_M"
@@ -78,9 +77,9 @@ class FakeModel:
 class FakeOllama:
     """A context manager; inside, `stop` and `start` take the server down and up again on the same port.
 
-    answers: one per chat, in order, or a function of the request's body (called in the server's thread). An answer that
-    isn't there is an HTTP 500 that says so. models: those that are installed. pullable: those that `pull` can add; any
-    other pull fails as Ollama's does. pull_error: an error line in the middle of every pull.
+    answers: one per chat, in order, or a function of the request's body (called in the server's thread). A chat without
+    an answer gets an HTTP 500. models: the installed ones. pullable: those that `pull` can add; any other pull fails as
+    Ollama's does. pull_error: an error line in the middle of every pull.
 
     requests: (path, body) of all requests so far. loaded: names of the models in memory.
     """
@@ -118,7 +117,7 @@ class FakeOllama:
 
     @property
     def chats(self) -> list[dict[str, Any]]:
-        """The bodies of the chats so far, without those that only load or unload a model."""
+        """The bodies of the chat requests so far, without those that only load or unload a model."""
         return [body for path, body in self.requests if path == "/api/chat" and body.get("messages")]
 
     def __enter__(self) -> Self:
@@ -126,9 +125,7 @@ class FakeOllama:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.stop()
         if self._socket:
             self._socket.close()
@@ -141,7 +138,7 @@ class FakeOllama:
         ready.wait()
 
     def stop(self) -> None:
-        """Break off every answer; from now on connections are refused."""
+        """End every answer; connections are refused until `start`."""
         if self._thread and self._loop:
             self._loop.call_soon_threadsafe(self._end.set)
             self._thread.join()
@@ -149,7 +146,7 @@ class FakeOllama:
             self._reserve()
 
     def _reserve(self) -> None:
-        """Bound but not listening: nobody else gets the port, and connecting is refused."""
+        """Bind the port without listening: no other program gets it, and connections are refused."""
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind(("127.0.0.1", self._port))
@@ -159,16 +156,12 @@ class FakeOllama:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
         app = web.Application()
-        app.add_routes(
-            [
-                web.get("/api/version", self._version),
-                web.get("/api/tags", self._tags),
-                web.get("/api/ps", self._ps),
-                web.post("/api/show", self._show),
-                web.post("/api/pull", self._pull),
-                web.post("/api/chat", self._chat),
-            ]
-        )
+        app.router.add_get("/api/version", self._version)
+        app.router.add_get("/api/tags", self._tags)
+        app.router.add_get("/api/ps", self._ps)
+        app.router.add_post("/api/show", self._show)
+        app.router.add_post("/api/pull", self._pull)
+        app.router.add_post("/api/chat", self._chat)
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.01)
         await runner.setup()
         assert self._socket
@@ -178,78 +171,73 @@ class FakeOllama:
         await runner.cleanup()
 
     async def _version(self, request: web.Request) -> web.Response:
-        await self._note(request)
+        await self._record(request)
         return web.json_response({"version": self.version})
 
     async def _tags(self, request: web.Request) -> web.Response:
-        await self._note(request)
+        await self._record(request)
         return web.json_response({"models": [self._entry(name) for name in self.models]})
 
     async def _ps(self, request: web.Request) -> web.Response:
-        await self._note(request)
+        await self._record(request)
         return web.json_response({"models": [self._entry(name) | {"size_vram": 0} for name in sorted(self.loaded)]})
 
     async def _show(self, request: web.Request) -> web.Response:
-        name = (await self._note(request)).get("model", "")
+        name = (await self._record(request)).get("model", "")
         if name not in self.models:
             return _error(404, f"model '{name}' not found")
         model = self.models[name]
         info = {"general.architecture": model.family, f"{model.family}.context_length": model.context_length}
-        capabilities = list(model.capabilities)
-        details = self._entry(name)["details"]
         return web.json_response(
-            {"modified_at": _WHEN, "details": details, "model_info": info, "capabilities": capabilities}
+            {
+                "modified_at": _TIMESTAMP,
+                "details": self._entry(name)["details"],
+                "model_info": info,
+                "capabilities": list(model.capabilities),
+            }
         )
 
     async def _pull(self, request: web.Request) -> web.StreamResponse:
-        body = await self._note(request)
+        body = await self._record(request)
         name = body.get("model", "")
         lines: list[dict[str, Any]] = [{"status": "pulling manifest"}]
         if name not in self.models | self.pullable:
             lines.append({"error": "pull model manifest: file does not exist"})
         else:
             digest = _digest(name)
-            lines += [
-                {
-                    "status": f"pulling {digest[:12]}",
-                    "digest": f"sha256:{digest}",
-                    "total": 1000,
-                    "completed": completed,
-                }
-                for completed in (0, 500, 1000)
-            ]
-            lines += [{"status": "verifying sha256 digest"}, {"status": "success"}]
+            part = {"status": f"pulling {digest[:12]}", "digest": f"sha256:{digest}", "total": 1000}
+            lines += [part | {"completed": completed} for completed in (0, 500, 1000)]
             if self.pull_error:
                 lines[3:] = [{"error": self.pull_error}]
             else:
+                lines += [{"status": "verifying sha256 digest"}, {"status": "success"}]
                 self.models[name] = self.models.get(name) or self.pullable[name]
         if body.get("stream") is False:
             return web.json_response(lines[-1], status=500 if "error" in lines[-1] else 200)
         return await _stream(request, lines)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        body = await self._note(request)
+        body = await self._record(request)
         name = body.get("model", "")
         if name not in self.models:
             return _error(404, f"model '{name}' not found")
-        base = {"model": name, "created_at": _WHEN}
+        base = {"model": name, "created_at": _TIMESTAMP, "message": {"role": "assistant", "content": ""}}
         if not body.get("messages"):
             reason = "unload" if body.get("keep_alive") == 0 else "load"
-            self._keep(body)
-            message = {"role": "assistant", "content": ""}
-            return web.json_response(base | {"message": message, "done": True, "done_reason": reason})
+            self._load_or_unload(body)
+            return web.json_response(base | {"done": True, "done_reason": reason})
         try:
             answer = self._answer(body)
         except StopIteration:
             return _error(500, "FakeOllama has no answer left for this chat")
         reply = Reply(answer) if isinstance(answer, str) else answer
         await asyncio.sleep(reply.load_s)
-        self._keep(body)
-        if reply.fault in {"html", "html_502"}:
-            return web.Response(text=_PAGE, content_type="text/html", status=200 if reply.fault == "html" else 502)
-        lines: list[dict[str, Any]] = [base | {"message": message, "done": False} for message in reply.messages()]
+        self._load_or_unload(body)
+        messages, streamed = reply.messages(), body.get("stream", True)
+        lines: list[dict[str, Any]] = [base | {"message": message, "done": False} for message in messages]
+        if reply.fault:
+            return await _fail(request, lines[: max(1, len(lines) // 2)] if streamed else [], reply.fault)
         last = base | {
-            "message": {"role": "assistant", "content": ""},
             "done": True,
             "done_reason": reply.done_reason,
             "total_duration": int(reply.load_s * 1e9) + 20_000_000,
@@ -259,38 +247,43 @@ class FakeOllama:
             "eval_count": len(lines),
             "eval_duration": 10_000_000,
         }
-        streamed = body.get("stream", True)
-        if reply.fault:
-            return await _go_wrong(request, lines[: max(1, len(lines) // 2)] if streamed else [], reply.fault)
-        lines = [*lines, last] if streamed else [last | {"message": _joined(reply)}]
+        lines = [*lines, last] if streamed else [last | {"message": _joined(messages)}]
         if reply.logprobs and body.get("logprobs"):
             lines[0]["logprobs"] = reply.logprobs
         return await _stream(request, lines) if streamed else web.json_response(lines[0])
 
-    async def _note(self, request: web.Request) -> dict[str, Any]:
+    async def _record(self, request: web.Request) -> dict[str, Any]:
+        """Add the request to `requests`. Return its body."""
         body = json.loads(await request.read() or b"{}")
         self.requests.append((request.path, body))
         return body if isinstance(body, dict) else {}
 
-    def _keep(self, body: dict[str, Any]) -> None:
+    def _load_or_unload(self, body: dict[str, Any]) -> None:
         (self.loaded.discard if body.get("keep_alive") == 0 else self.loaded.add)(body["model"])
 
     def _entry(self, name: str) -> dict[str, Any]:
         model = self.models[name]
-        details = {
-            "parent_model": "",
-            "format": "gguf",
-            "family": model.family,
-            "families": [model.family],
-            "parameter_size": model.parameter_size,
-            "quantization_level": model.quantization,
+        return {
+            "name": name,
+            "model": name,
+            "modified_at": _TIMESTAMP,
+            "size": 2_000_000_000,
+            "digest": _digest(name),
+            "details": {
+                "parent_model": "",
+                "format": "gguf",
+                "family": model.family,
+                "families": [model.family],
+                "parameter_size": model.parameter_size,
+                "quantization_level": model.quantization,
+            },
         }
-        size = 2_000_000_000
-        digest = _digest(name)
-        return {"name": name, "model": name, "modified_at": _WHEN, "size": size, "digest": digest, "details": details}
 
 
-async def _go_wrong(request: web.Request, half: list[dict[str, Any]], fault: Fault) -> web.StreamResponse:
+async def _fail(request: web.Request, half: list[dict[str, Any]], fault: Fault) -> web.StreamResponse:
+    """Send half of an answer, and then the fault."""
+    if fault in {"html", "html_502"}:
+        return web.Response(text=_PAGE, content_type="text/html", status=200 if fault == "html" else 502)
     if fault == "hang":
         await asyncio.Event().wait()
     if fault == "error" and not half:
@@ -298,15 +291,15 @@ async def _go_wrong(request: web.Request, half: list[dict[str, Any]], fault: Fau
     response = await _stream(request, half)
     if fault == "stall":
         await asyncio.Event().wait()
-    if fault in {"reset", "cut"} and request.transport:
-        if fault == "reset":
-            linger = struct.pack("ii", 1, 0)
-            request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    assert request.transport
+    if fault == "reset":
+        linger = struct.pack("ii", 1, 0)  # on, 0 s: close sends a RST
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    if fault in {"reset", "cut"}:
         request.transport.abort()
-    elif fault == "error":
-        await response.write(b'{"error": "the model\'s runner has stopped"}\n')
-    elif fault == "junk":
-        await response.write(b"%!PS this is not JSON\n")
+    else:
+        lines = {"error": b'{"error": "the model\'s runner has stopped"}\n', "junk": b"%!PS this is not JSON\n"}
+        await response.write(lines[fault])
     return response
 
 
@@ -318,10 +311,11 @@ async def _stream(request: web.Request, lines: list[dict[str, Any]]) -> web.Stre
     return response
 
 
-def _joined(reply: Reply) -> dict[str, str]:
-    text = reply.text if isinstance(reply.text, str) else "".join(reply.text)
-    message = {"role": "assistant", "content": text}
-    return message | {"thinking": reply.thinking} if reply.thinking else message
+def _joined(messages: list[dict[str, str]]) -> dict[str, str]:
+    """Return one message with the text and the thinking of all."""
+    thinking = "".join(message.get("thinking", "") for message in messages)
+    whole = {"role": "assistant", "content": "".join(message["content"] for message in messages)}
+    return whole | {"thinking": thinking} if thinking else whole
 
 
 def _error(status: int, message: str) -> web.Response:

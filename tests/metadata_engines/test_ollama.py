@@ -1,4 +1,4 @@
-"""The engine against a server that does what it should, and against one that does everything else."""
+"""The engine against a server that works, and against servers that fail in every way."""
 
 import asyncio
 import contextlib
@@ -11,18 +11,18 @@ import pytest
 
 from harmonia_lab.engines.base import CancelToken
 from harmonia_lab.errors import Cancelled, ErrorCode, MetadataError
-from harmonia_lab.metadata_engines.ollama.engine import OllamaEngine, Waits, billions, installed_models, match_name
+from harmonia_lab.metadata_engines.ollama.engine import OllamaEngine, Timeouts, billions, installed_models, match_name
 from harmonia_lab.protocol.models import parse_request
 from harmonia_lab.testing import FakeModel, FakeOllama, Reply
 from tests.metadata_engines.prompting.test_structured import SONG
 
 REQUEST = parse_request(narrative="An old keeper watches the storm from her lighthouse.", seconds=20)
 ANSWER = json.dumps(SONG)
-QUICK = Waits(connect=60.0, load=0.3, stall=0.3)
-"""For what is meant to hang."""
+QUICK = Timeouts(connect=60.0, load=0.3, stall=0.3)
+"""For a server that hangs."""
 
-PATIENT = Waits(connect=60.0, load=60.0, stall=60.0)
-"""For what is meant to answer."""
+PATIENT = Timeouts(connect=60.0, load=60.0, stall=60.0)
+"""For a server that answers."""
 
 
 class Run:
@@ -46,7 +46,7 @@ def free_address():
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-# --- what it does
+# --- songs
 
 
 def test_a_large_model_writes_a_song_in_one_reply():
@@ -77,7 +77,7 @@ def test_the_reports_tell_of_loading_and_of_every_step_and_never_go_back():
     assert run.result.model_load_s == pytest.approx(0.01, abs=0.005)
 
 
-def test_the_transcript_has_every_exchange_as_it_was():
+def test_the_transcript_has_every_request_and_answer():
     with FakeOllama(["nonsense", ANSWER]) as server:
         run = Run(server)
     first, note, second = run.result.transcript
@@ -90,7 +90,7 @@ def test_the_transcript_has_every_exchange_as_it_was():
     json.dumps(run.result.transcript)
 
 
-def test_the_record_says_what_reproducing_needs():
+def test_the_record_has_the_facts_for_reproducing():
     with FakeOllama([ANSWER], version="0.12.11") as server:
         record = Run(server, options={"temperature": 0.1}).result.record
     assert record["host"] == server.url
@@ -101,7 +101,7 @@ def test_the_record_says_what_reproducing_needs():
     assert record["options"]["temperature"] == 0.1
 
 
-def test_the_same_seed_asks_the_same_and_another_asks_otherwise():
+def test_the_same_seed_sends_the_same_seed_and_another_sends_another():
     with FakeOllama([ANSWER] * 3) as server:
         for seed in (7, 7, 8):
             Run(server, seed=seed)
@@ -110,7 +110,7 @@ def test_the_same_seed_asks_the_same_and_another_asks_otherwise():
 
 
 def small_model():
-    """A server with a small model that has a few words to say about a lighthouse."""
+    """A server with a small model that writes about a lighthouse."""
     lyric = "The lighthouse keeper walks along the stairs, the storm is rising from the sea. "
     words = itertools.cycle(["The lamp is burning through the night, ", "A lonely ship is sailing home, "])
 
@@ -147,9 +147,9 @@ def test_a_small_model_is_shown_the_beginning_and_the_end_of_a_long_story():
     long = " ".join(f"On day {n} the keeper climbs stair {n} and looks at the sea." for n in range(300))
     with small_model() as server:
         Run(server, request=parse_request(narrative=long, seconds=20))
-    told = [message["content"] for chat in server.chats for message in chat["messages"]]
-    assert max(map(len, told)) < 2500
-    assert any("On day 0 " in text and "stair 299" in text for text in told)
+    prompts = [message["content"] for chat in server.chats for message in chat["messages"]]
+    assert max(map(len, prompts)) < 2500
+    assert any("On day 0 " in text and "stair 299" in text for text in prompts)
 
 
 def test_a_small_model_that_writes_nothing_that_can_be_sung_is_invalid_metadata():
@@ -205,11 +205,11 @@ def test_the_requests_model_wins_over_the_engines():
         ("gemma", None),
     ],
 )
-def test_names_mean_what_they_mean_to_ollama(wanted, found):
+def test_names_are_matched_as_ollama_does(wanted, found):
     assert match_name(wanted, ["llama:latest", "llama-guard:8b", "ministral-3:8b"]) == found
 
 
-def test_a_missing_model_is_an_error_that_says_what_there_is_and_how_to_get_it():
+def test_a_missing_model_is_an_error_that_names_the_installed_ones_and_the_command():
     with FakeOllama(models={"one:7b": FakeModel("7B")}) as server:
         error = failure(server, model="minstral3")
     assert error.code == ErrorCode.OLLAMA_MODEL_MISSING
@@ -245,7 +245,7 @@ def test_a_download_that_fails_says_why(options):
 # --- thinking, format, truncation
 
 
-def test_a_thinking_model_is_told_not_to_and_its_thoughts_are_no_answer():
+def test_thinking_is_switched_off_and_thoughts_are_not_in_the_answer():
     model = {"thinker:8b": FakeModel("8B", capabilities=("completion", "thinking"))}
     thoughts = Reply(f"<think>Well… {{}} </think>\n{ANSWER}", thinking="Let me see.")
     with FakeOllama([thoughts], models=model) as server:
@@ -256,7 +256,7 @@ def test_a_thinking_model_is_told_not_to_and_its_thoughts_are_no_answer():
     assert not any("Well" in str(r.partial) for r in run.reports)
 
 
-def test_a_server_that_forgets_the_format_when_told_not_to_think_may_think():
+def test_thinking_is_allowed_after_a_server_ignored_the_format_without_it():
     model = {"thinker:8b": FakeModel("8B", capabilities=("completion", "thinking"))}
     with FakeOllama(["Here is a song about a lamp.", ANSWER], models=model) as server:
         Run(server)
@@ -296,9 +296,9 @@ def test_a_server_that_is_down_is_named():
 
 
 @pytest.mark.parametrize(
-    ("fault", "code", "told"),
+    ("fault", "code", "message"),
     [
-        ("reset", ErrorCode.OLLAMA_UNAVAILABLE, "went away"),
+        ("reset", ErrorCode.OLLAMA_UNAVAILABLE, "closed the connection"),
         ("cut", ErrorCode.OLLAMA_UNAVAILABLE, "in the middle"),
         ("error", ErrorCode.OLLAMA_UNAVAILABLE, "runner has stopped"),
         ("junk", ErrorCode.OLLAMA_UNAVAILABLE, "not Ollama"),
@@ -308,15 +308,15 @@ def test_a_server_that_is_down_is_named():
         ("stall", ErrorCode.OLLAMA_TIMEOUT, "stopped answering"),
     ],
 )
-def test_every_way_to_fail_has_a_code_and_names_the_server(fault, code, told):
+def test_every_way_to_fail_has_a_code_and_names_the_server(fault, code, message):
     with FakeOllama([Reply(ANSWER, fault=fault)]) as server:
-        error = failure(server, waits=QUICK if code == ErrorCode.OLLAMA_TIMEOUT else PATIENT)
+        error = failure(server, timeouts=QUICK if code == ErrorCode.OLLAMA_TIMEOUT else PATIENT)
     assert error.code == code
-    assert told in error.message
+    assert message in error.message
     assert server.url in error.message
 
 
-def test_a_server_that_is_killed_in_the_middle_of_an_answer_went_away():
+def test_a_server_that_is_killed_in_the_middle_of_an_answer_is_unavailable():
     started = threading.Event()
     with FakeOllama([Reply(ANSWER, fault="stall")]) as server:
 
@@ -334,8 +334,8 @@ def test_a_server_that_is_killed_in_the_middle_of_an_answer_went_away():
     assert caught.value.recoverable
 
 
-class Silent:
-    """Listens, accepts, and says what it is given, or nothing."""
+class RawServer:
+    """A TCP server that sends `reply`, or nothing, on each connection."""
 
     def __init__(self, reply=b""):
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -353,7 +353,7 @@ class Silent:
             except OSError:
                 return
             self._open.append(connection)
-            with contextlib.suppress(OSError):  # who asked has gone already
+            with contextlib.suppress(OSError):  # the client has closed the connection already
                 connection.recv(1 << 16)
                 connection.sendall(self._reply)
             self.reached.set()
@@ -385,22 +385,22 @@ def http(body, kind="application/json", status="200 OK"):
     ],
     ids=["page", "bad-gateway", "list", "string", "bytes", "ssh"],
 )
-def test_what_is_not_ollama_is_told_from_ollama(reply):
-    with Silent(reply) as server:
-        error = failure(server, waits=PATIENT)
+def test_a_server_that_is_not_ollama_is_named_as_such(reply):
+    with RawServer(reply) as server:
+        error = failure(server, timeouts=PATIENT)
     assert error.code == ErrorCode.OLLAMA_UNAVAILABLE
     assert server.url in error.message
 
 
-def test_a_server_that_says_nothing_at_all_is_a_timeout():
-    with Silent() as server:
-        error = failure(server, waits=QUICK)
+def test_a_server_that_never_answers_is_a_timeout():
+    with RawServer() as server:
+        error = failure(server, timeouts=QUICK)
     assert error.code == ErrorCode.OLLAMA_TIMEOUT
 
 
 def test_a_server_that_wants_a_key_says_so():
-    with Silent(http(b'{"error": "unauthorized"}', status="401 Unauthorized")) as server:
-        error = failure(server, waits=PATIENT)
+    with RawServer(http(b'{"error": "unauthorized"}', status="401 Unauthorized")) as server:
+        error = failure(server, timeouts=PATIENT)
     assert "key" in error.message
     assert "OLLAMA_API_KEY" in error.hint
 
@@ -408,7 +408,7 @@ def test_a_server_that_wants_a_key_says_so():
 # --- stopping
 
 
-def test_a_cancel_before_the_start_asks_nobody():
+def test_a_cancel_before_the_start_sends_no_request():
     cancel = CancelToken()
     cancel.cancel()
     with FakeOllama([ANSWER]) as server:
@@ -417,9 +417,9 @@ def test_a_cancel_before_the_start_asks_nobody():
         assert server.requests == []
 
 
-def test_a_cancel_ends_the_wait_for_a_server_that_says_nothing():
+def test_a_cancel_ends_the_wait_for_a_server_that_never_answers():
     cancel = CancelToken()
-    with Silent() as server:
+    with RawServer() as server:
         stopper = threading.Thread(target=lambda: (server.reached.wait(), cancel.cancel("timeout")))
         stopper.start()
         with pytest.raises(Cancelled) as caught:
@@ -456,7 +456,7 @@ def test_a_release_frees_the_models_memory():
         assert server.loaded == set()
 
 
-def test_a_release_never_fails_and_asks_nobody_where_nothing_was_used():
+def test_a_release_never_fails_and_sends_no_request_for_an_unused_model():
     with FakeOllama([ANSWER]) as server:
         OllamaEngine(host=server.url).release()
         assert server.requests == []
@@ -466,7 +466,7 @@ def test_a_release_never_fails_and_asks_nobody_where_nothing_was_used():
         run.engine.close()
 
 
-def test_installed_models_are_listed_or_the_server_is_missed():
+def test_installed_models_are_listed_or_the_error_says_that_no_server_answers():
     with FakeOllama(models={"a:1b": FakeModel(), "b:2b": FakeModel()}) as server:
         assert installed_models(server.url) == ["a:1b", "b:2b"]
     with pytest.raises(MetadataError):
@@ -482,6 +482,6 @@ def test_a_notebooks_cell_may_ask_for_models_while_its_loop_runs():
 
 
 def test_a_server_that_does_not_list_its_models_in_time_is_a_timeout():
-    with Silent() as server, pytest.raises(MetadataError) as caught:
+    with RawServer() as server, pytest.raises(MetadataError) as caught:
         installed_models(server.url, 0.2)
     assert caught.value.code == ErrorCode.OLLAMA_TIMEOUT

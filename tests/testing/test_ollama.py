@@ -1,4 +1,4 @@
-"""The fake is held to what the official client makes of it; `engines/test_embedded.py` does so with a real server."""
+"""The fake works with the official client; `metadata_engines/embedded/test_launch.py` compares it with a server."""
 
 import json
 import threading
@@ -16,7 +16,7 @@ def client_of(server, **settings):
     return ollama.Client(server.url, trust_env=False, **settings)
 
 
-def test_answers_come_in_order_and_what_was_asked_is_kept():
+def test_answers_come_in_order_and_requests_are_kept():
     with FakeOllama(["Once upon a time", Reply("half", done_reason="length")]) as server, client_of(server) as client:
         first = client.chat(server.model, ASK, options={"seed": 7})
         second = client.chat(server.model, ASK)
@@ -28,7 +28,7 @@ def test_answers_come_in_order_and_what_was_asked_is_kept():
     assert [chat.get("options") for chat in server.chats] == [{"seed": 7}, None]
 
 
-def test_a_function_answers_by_what_is_asked():
+def test_a_function_answers_by_the_request():
     with FakeOllama(lambda body: body["messages"][-1]["content"].upper()) as server, client_of(server) as client:
         assert client.chat(server.model, ASK).message.content == "TELL ME A STORY"
 
@@ -95,7 +95,7 @@ def test_a_missing_model_is_not_found_until_it_is_pulled():
     assert progress[-1].status == "success"
 
 
-def test_a_pull_fails_for_an_unknown_model_and_where_it_is_told_to():
+def test_a_pull_fails_for_an_unknown_model_and_where_the_test_wants_it():
     with FakeOllama() as server, client_of(server) as client:
         with pytest.raises(ollama.ResponseError, match="does not exist"):
             list(client.pull("nowhere", stream=True))
@@ -118,14 +118,14 @@ def test_a_pull_fails_for_an_unknown_model_and_where_it_is_told_to():
     ],
 )
 def test_half_an_answer_comes_before_it_goes_wrong(fault, error):
-    heard = []
+    received = []
     with (
         FakeOllama([Reply("one two three four", fault=fault)]) as server,
         client_of(server, timeout=3 if fault == "stall" else 60) as client,
         pytest.raises(error),
     ):
-        heard.extend(chunk.message.content for chunk in client.chat(server.model, ASK, stream=True))
-    assert heard == ["one ", "two "]
+        received.extend(chunk.message.content for chunk in client.chat(server.model, ASK, stream=True))
+    assert received == ["one ", "two "]
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -152,7 +152,7 @@ def test_an_answer_in_one_piece_goes_wrong_too(fault):
         client.chat(server.model, ASK)
 
 
-def test_a_slow_load_is_told_as_load_duration():
+def test_a_slow_load_is_sent_as_load_duration():
     with FakeOllama([Reply("ready", load_s=0.05)]) as server, client_of(server) as client:
         assert client.chat(server.model, ASK).load_duration == 50_000_000
 
@@ -168,7 +168,7 @@ def test_a_server_that_is_down_refuses_and_answers_again_when_it_is_up():
         assert client.chat(server.model, ASK).message.content == "back"
 
 
-def test_stopping_breaks_off_an_answer_that_hangs():
+def test_stopping_ends_an_answer_that_hangs():
     with FakeOllama([Reply("x", fault="hang")]) as server, client_of(server) as client:
         stopper = threading.Timer(0.05, server.stop)
         stopper.start()
@@ -177,7 +177,7 @@ def test_stopping_breaks_off_an_answer_that_hangs():
         stopper.join()
 
 
-def test_an_answer_that_was_not_scripted_is_an_error_that_says_so():
+def test_an_answer_that_was_not_scripted_is_an_error():
     with (
         FakeOllama() as server,
         client_of(server) as client,

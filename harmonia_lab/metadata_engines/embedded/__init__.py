@@ -1,9 +1,8 @@
-"""The embedded language model: a small model behind Ollama's API, in child processes of its own.
+"""The embedded language model: a small model behind Ollama's API, in two child processes.
 
-`launch.py` is this program's side. The server process is `process.py`, with `api.py` (routes), `ollama_options.py` (Ollama's
-terms in llama.cpp's) and `model.py` (the process that holds the model, as the server sees it); that process is
-`llama.py`.
-`gguf.py` reads model files.
+`launch.py` starts the server process from the program that uses it. The server process runs `server.py`, `api.py`
+(routes), `ollama_options.py` (Ollama's requests → llama.cpp's) and `model.py`, which starts the model's process, that
+is `llama.py`. `gguf.py` reads model files.
 """
 
 from harmonia_lab.metadata_engines.embedded.launch import (

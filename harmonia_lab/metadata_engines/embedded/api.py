@@ -1,13 +1,12 @@
-"""Ollama's HTTP API over the embedded model: what the official `ollama` client needs to chat, to list and to load.
+"""Ollama's HTTP API for the embedded model: the part that the official `ollama` client needs to chat, list and load.
 
-Owns the routes, the form of the answers, and who may ask. Requests are translated in `ollama_options.py`; how the model
-is held is the business of `model.py`. Written from https://github.com/ollama/ollama/blob/main/docs/api.md;
-where it differs from Ollama:
+Owns the routes, the form of the answers, and access control (not the translation of requests: `ollama_options.py`, nor
+the model's process: `model.py`). Written from https://github.com/ollama/ollama/blob/main/docs/api.md. Differences from
+Ollama:
 
 - `top_logprobs` goes up to the size of the vocabulary, where Ollama stops at 20.
 - A prompt longer than the context is refused (400); Ollama drops the oldest messages.
-- There is one model. `pull` of another one fails.
-- `/api/version` and `model_info` in `/api/show` also tell the threads, the versions and the file's SHA-256.
+- There is one model, and no `pull`.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ import asyncio
 import contextlib
 import datetime as dt
 import hmac
-import importlib.metadata
 import json
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 from aiohttp import web
@@ -29,7 +28,7 @@ from harmonia_lab.metadata_engines.embedded.gguf import file_digest, read_header
 from harmonia_lab.metadata_engines.embedded.model import LanguageModel, ModelFailed
 from harmonia_lab.metadata_engines.embedded.ollama_options import (
     KEEP_ALIVE_S,
-    Refused,
+    ApiError,
     keep_alive_seconds,
     known_options,
     logprob_entry,
@@ -44,19 +43,14 @@ MAX_BODY = 2**20
 
 
 def application(model: LanguageModel, name: str, token: str) -> web.Application:
-    """The routes for one model called `name`, for whoever shows the `token`."""
+    """Return the application that serves one model, called `name`, to clients that send the `token`."""
     api = _Api(model, name)
     app = web.Application(client_max_size=MAX_BODY, middlewares=[_errors, _guard(token)])
-    app.add_routes(
-        [
-            web.get("/api/version", api.version),
-            web.get("/api/tags", api.tags),
-            web.get("/api/ps", api.ps),
-            web.post("/api/show", api.show),
-            web.post("/api/pull", api.pull),
-            web.post("/api/chat", api.chat),
-        ]
-    )
+    app.router.add_get("/api/version", api.version)
+    app.router.add_get("/api/tags", api.tags)
+    app.router.add_get("/api/ps", api.ps)
+    app.router.add_post("/api/show", api.show)
+    app.router.add_post("/api/chat", api.chat)
     return app
 
 
@@ -64,7 +58,7 @@ def application(model: LanguageModel, name: str, token: str) -> web.Application:
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except (Refused, ModelFailed) as error:
+    except ApiError as error:
         return web.json_response({"error": str(error)}, status=error.status)
     except web.HTTPException as error:
         return web.json_response({"error": error.reason}, status=error.status)
@@ -75,78 +69,49 @@ def _guard(token: str) -> Middleware:
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        """A web page could reach a loopback port, under its own name after rebinding DNS: it fails on each of these."""
+        """Refuse web pages, which can reach a loopback port, also by DNS rebinding, and clients without the token."""
         if request.url.host not in {"127.0.0.1", "localhost"} or "Origin" in request.headers:
-            raise Refused(403, "this server answers programs on this machine only")
+            raise ApiError(403, "this server answers programs on this machine only")
         if not hmac.compare_digest(request.headers.get("Authorization", "").encode(errors="replace"), expected):
-            raise Refused(401, "unauthorized")
+            raise ApiError(401, "unauthorized")
         return await handler(request)
 
     return guard
 
 
 class _Api:
+    """The routes. One chat runs at a time: `LanguageModel.lock`."""
+
     def __init__(self, model: LanguageModel, name: str) -> None:
         self.model = model
         self.name = name
         self.header = read_header(model.path)
-        self._expires = dt.datetime.max.replace(tzinfo=dt.UTC)
         self._timer: asyncio.TimerHandle | None = None
-        self._keep(KEEP_ALIVE_S)
+        self._schedule_unload(KEEP_ALIVE_S)
 
     async def version(self, _request: web.Request) -> web.Response:
-        return web.json_response(
-            {
-                "version": f"{harmonia_lab.__version__}-embedded",
-                "xllamacpp": importlib.metadata.version("xllamacpp"),
-                "threads": self.model.threads,
-            }
-        )
+        return web.json_response({"version": f"{harmonia_lab.__version__}-embedded"})
 
     async def tags(self, _request: web.Request) -> web.Response:
         return web.json_response({"models": [await self._entry()]})
 
     async def ps(self, _request: web.Request) -> web.Response:
-        if not self.model.running:
-            return web.json_response({"models": []})
-        loaded = {"size_vram": 0, "context_length": self.model.num_ctx, "expires_at": self._expires.isoformat()}
-        return web.json_response({"models": [await self._entry() | loaded]})
+        loaded = {"size_vram": 0, "context_length": self.model.num_ctx}
+        return web.json_response({"models": [await self._entry() | loaded] if self.model.running else []})
 
     async def show(self, request: web.Request) -> web.Response:
-        body = parse_body(await request.read())
-        self._check_name(body)
+        self._check_name(parse_body(await request.read()))
         entry = await self._entry()
-        extra = {
-            "general.parameter_count": self.header.parameters,
-            "harmonia.sha256": entry["digest"],
-            "harmonia.threads": self.model.threads,
-            "harmonia.xllamacpp": importlib.metadata.version("xllamacpp"),
-        }
         return web.json_response(
             {
                 "license": self.header.licence or "",
                 "template": self.header.metadata.get("tokenizer.chat_template", ""),
                 "modified_at": entry["modified_at"],
                 "details": entry["details"],
-                "model_info": self.header.metadata | extra,
+                "model_info": self.header.metadata | {"general.parameter_count": self.header.parameters},
                 "capabilities": ["completion"],
             }
         )
-
-    async def pull(self, request: web.Request) -> web.StreamResponse:
-        body = parse_body(await request.read())
-        known = self._named(body) == self.name
-        lines = [
-            {"status": "pulling manifest"},
-            {"status": "success"} if known else {"error": "pull model manifest: file does not exist"},
-        ]
-        if body.get("stream") is False:
-            return web.json_response(lines[-1], status=200 if known else 500)
-        response = _ndjson()
-        await response.prepare(request)
-        for line in lines:
-            await _write(response, line)
-        return response
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         started = time.perf_counter_ns()
@@ -159,48 +124,44 @@ class _Api:
             return await self._load_or_unload(num_ctx, keep_alive)
         question = to_llama(body, options)
         answer = _Answer(self.name, request if body.get("stream", True) else None, body.get("top_logprobs") or 0)
-        async with self.model.lock:
-            self._hold()
+        async with self._model_in_use(keep_alive):
             try:
                 load_ns = await self.model.load(num_ctx)
                 async with contextlib.aclosing(self.model.chat(question)) as chunks:
                     async for chunk in chunks:
                         await answer.add(chunk)
             except ModelFailed as error:
-                if not answer.begun:
+                if not answer.response:
                     raise
-                return await answer.fail(error)
-            finally:
-                self._keep(keep_alive)
+                return await answer.send({"error": str(error)})  # the status line has been sent already
         return await answer.finish(load_ns, time.perf_counter_ns() - started)
 
     async def _load_or_unload(self, num_ctx: int | None, keep_alive: float) -> web.Response:
-        async with self.model.lock:
-            self._hold()
-            try:
-                if keep_alive:
-                    await self.model.load(num_ctx)
-            finally:
-                self._keep(keep_alive)
-        message = {"role": "assistant", "content": ""}
-        reason = "load" if keep_alive else "unload"
-        line = {"model": self.name, "created_at": _now(), "message": message, "done": True, "done_reason": reason}
-        return web.json_response(line)
+        async with self._model_in_use(keep_alive):
+            if keep_alive:
+                await self.model.load(num_ctx)
+        return web.json_response(_line(self.name) | {"done": True, "done_reason": "load" if keep_alive else "unload"})
 
-    def _hold(self) -> None:
+    @contextlib.asynccontextmanager
+    async def _model_in_use(self, keep_alive: float) -> AsyncIterator[None]:
+        async with self.model.lock:
+            self._cancel_unload()
+            try:
+                yield
+            finally:
+                self._schedule_unload(keep_alive)
+
+    def _cancel_unload(self) -> None:
         if self._timer:
             self._timer.cancel()
 
-    def _keep(self, seconds: float) -> None:
-        """Unload after so many seconds; never, when negative."""
-        self._hold()
+    def _schedule_unload(self, seconds: float) -> None:
+        """Unload the model after so many seconds; never, if negative."""
+        self._cancel_unload()
         if seconds == 0:
             self.model.unload()
         elif seconds > 0:
-            self._expires = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)
             self._timer = asyncio.get_running_loop().call_later(seconds, self.model.unload)
-        else:
-            self._expires = dt.datetime.max.replace(tzinfo=dt.UTC)
 
     async def _entry(self) -> dict[str, Any]:
         stat = self.model.path.stat()
@@ -220,61 +181,44 @@ class _Api:
             },
         }
 
-    def _named(self, body: dict[str, Any]) -> Any:
-        return body.get("model") or body.get("name")
-
     def _check_name(self, body: dict[str, Any]) -> None:
-        name = self._named(body)
+        name = body.get("model") or body.get("name")
         if not name or not isinstance(name, str):
-            raise Refused(400, "model is required")
+            raise ApiError(400, "model is required")
         if name != self.name:
-            raise Refused(404, f"model '{name}' not found")
+            raise ApiError(404, f"model '{name}' not found")
 
 
 class _Answer:
-    """One chat's answer, in lines as it comes (a request given) or in one piece."""
+    """The answer to one chat: streamed in lines to `request`, or, if that is None, in one piece.
 
-    def __init__(self, name: str, request: web.Request | None, top: int) -> None:
+    response: the stream, once its status line has been sent.
+    """
+
+    def __init__(self, name: str, request: web.Request | None, top_logprobs: int) -> None:
         self._name = name
         self._request = request
-        self._top = top
-        self._response: web.StreamResponse | None = None
-        self._text: list[str] = []
+        self._top_logprobs = top_logprobs
+        self.response: web.StreamResponse | None = None
+        self._text = ""
         self._logprobs: list[dict[str, Any]] = []
         self._timings: dict[str, Any] = {}
         self._reason = "stop"
 
-    @property
-    def begun(self) -> bool:
-        """Whether the status line is already out, so that an error must be a line."""
-        return self._response is not None
-
     async def add(self, chunk: dict[str, Any]) -> None:
-        """One chunk of llama.cpp's."""
+        """Add a chunk of llama.cpp's answer."""
         self._timings = chunk.get("timings") or self._timings
         choice = (chunk.get("choices") or [{}])[0]
         self._reason = choice.get("finish_reason") or self._reason
-        text = (choice.get("delta") or {}).get("content") or ""
-        logprobs = [logprob_entry(entry, self._top) for entry in (choice.get("logprobs") or {}).get("content") or ()]
-        if not text and not logprobs:
-            return
-        if self._request is None:
-            self._text.append(text)
-            self._logprobs += logprobs
-            return
-        if self._response is None:
-            self._response = _ndjson()
-            await self._response.prepare(self._request)
-        await _write(self._response, self._line(text, logprobs) | {"done": False})
-
-    async def fail(self, error: ModelFailed) -> web.StreamResponse:
-        assert self._response
-        await _write(self._response, {"error": str(error)})
-        return self._response
+        self._text += (choice.get("delta") or {}).get("content") or ""
+        entries = (choice.get("logprobs") or {}).get("content") or ()
+        self._logprobs += [logprob_entry(entry, self._top_logprobs) for entry in entries]
+        if self._request and (self._text or self._logprobs):
+            await self.send(self._take() | {"done": False})
 
     async def finish(self, load_ns: int, total_ns: int) -> web.StreamResponse:
         timings = self._timings
-        last = self._line("".join(self._text), self._logprobs) | {
+        last = self._take() | {
             "done": True,
             "done_reason": self._reason,
             "total_duration": total_ns,
@@ -284,26 +228,24 @@ class _Answer:
             "eval_count": timings.get("predicted_n", 0),
             "eval_duration": int(timings.get("predicted_ms", 0) * 1e6),
         }
-        if self._request is None:
-            return web.json_response(last)
-        if self._response is None:
-            self._response = _ndjson()
-            await self._response.prepare(self._request)
-        await _write(self._response, last)
-        return self._response
+        return await self.send(last) if self._request else web.json_response(last)
 
-    def _line(self, text: str, logprobs: list[dict[str, Any]]) -> dict[str, Any]:
-        line = {"model": self._name, "created_at": _now(), "message": {"role": "assistant", "content": text}}
-        return line | {"logprobs": logprobs} if logprobs else line
+    async def send(self, line: dict[str, Any]) -> web.StreamResponse:
+        """Send a line of the stream. Return the response."""
+        if self.response is None:
+            assert self._request
+            self.response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+            await self.response.prepare(self._request)
+        await self.response.write(json.dumps(line).encode() + b"\n")
+        return self.response
 
-
-def _now() -> str:
-    return dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")
-
-
-def _ndjson() -> web.StreamResponse:
-    return web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    def _take(self) -> dict[str, Any]:
+        """Return a line with the text and log-probabilities that have not been sent."""
+        line = _line(self._name, self._text) | ({"logprobs": self._logprobs} if self._logprobs else {})
+        self._text, self._logprobs = "", []
+        return line
 
 
-async def _write(response: web.StreamResponse, line: dict[str, Any]) -> None:
-    await response.write(json.dumps(line).encode() + b"\n")
+def _line(name: str, content: str = "") -> dict[str, Any]:
+    now = dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")
+    return {"model": name, "created_at": now, "message": {"role": "assistant", "content": content}}

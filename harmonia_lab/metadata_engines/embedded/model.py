@@ -1,6 +1,6 @@
-"""The process that holds the embedded model, as the server sees it: start it, hand it one request at a time, stop it.
+"""The server's side of the process that holds the embedded model: start it, send it one request at a time, stop it.
 
-What runs in that process is `llama.py`; what the outside world says to the server is `api.py`.
+Owns the process and its two pipes (not what runs in it: `llama.py`, nor HTTP: `api.py`).
 """
 
 from __future__ import annotations
@@ -15,32 +15,29 @@ from pathlib import Path
 from typing import Any
 
 from harmonia_lab.child_process import python_command
+from harmonia_lab.metadata_engines.embedded.ollama_options import ApiError
 
 __all__ = ["LanguageModel", "ModelFailed"]
 
 DEFAULT_CONTEXT = 2048
-"""Tokens. The cache takes 23 KB of memory a token for SmolLM2-135M."""
+"""Tokens. For SmolLM2-135M, the KV cache takes 23 KB of memory per token."""
 
 STOP_WITHIN_S = 0.2
-"""How long a cancelled request may take to stop by itself. Then its process is killed, and the next one loads anew."""
+"""Seconds that a cancelled request may take to stop; then its process is killed, and the next request loads anew."""
 
 LINE_LIMIT = 64 * 2**20
-"""Bytes of one line from the model's process: a whole vocabulary with its log-probabilities takes 5 MB."""
+"""Most bytes of a line from the model's process: log-probabilities of a whole vocabulary take 5 MB."""
 
 
-class ModelFailed(Exception):
-    """The model refused a request, or its process died. status: the HTTP status that says so."""
-
-    def __init__(self, message: str, status: int = 500) -> None:
-        super().__init__(message)
-        self.status = status
+class ModelFailed(ApiError):
+    """The model refused a request, or its process died."""
 
 
 class LanguageModel:
-    """The model's process, at most one at a time. `begin`, `load` and `chat` need the `lock`; the others don't.
+    """The model's process, at most one at a time. Callers of `begin`, `load` and `chat` hold the `lock`.
 
-    A caller that is cancelled never waits and leaves nothing half-done behind: in a load the process is killed; in a
-    chat it is told to stop, and killed if it doesn't.
+    A caller can be cancelled at any time and never waits: `load` then kills the process; `chat` tells it to stop, and
+    kills it if it doesn't.
     """
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -55,11 +52,11 @@ class LanguageModel:
 
     @property
     def running(self) -> bool:
-        """Whether a process holds the model, or is about to."""
+        """Whether a process holds the model or loads it."""
         return self._process is not None and self._process.returncode is None
 
     async def begin(self, num_ctx: int | None = None) -> Process:
-        """Start to load, without waiting for the end of it. No num_ctx: the last one."""
+        """Start to load the model, and return before it is loaded. num_ctx: None for the last one."""
         self.num_ctx = num_ctx or self.num_ctx
         self._loaded = False
         command = python_command("harmonia_lab.metadata_engines.embedded.llama")
@@ -68,7 +65,7 @@ class LanguageModel:
         return self._process
 
     async def load(self, num_ctx: int | None = None) -> int:
-        """Nanoseconds that it took; next to none when the model is there with that context. Raises ModelFailed."""
+        """Load the model, unless it is loaded with that context. Return the nanoseconds spent. Raises ModelFailed."""
         started = time.perf_counter_ns()
         if self._stopping:
             await asyncio.shield(self._stopping)
@@ -86,9 +83,9 @@ class LanguageModel:
         return time.perf_counter_ns() - started
 
     async def chat(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
-        """llama.cpp's chunks for a request in llama.cpp's terms. Close the iterator to stop. Raises ModelFailed.
+        """Yield llama.cpp's chunks for a request in llama.cpp's form. Close the iterator to stop. Raises ModelFailed.
 
-        The model has to be loaded.
+        The model must be loaded.
         """
         assert self._process
         process = self._process
@@ -108,7 +105,7 @@ class LanguageModel:
                 self._stopping = asyncio.create_task(self._stop(process, number))
 
     def unload(self) -> None:
-        """End the model's process, whatever it is doing."""
+        """Kill the model's process, whatever it is doing."""
         if self._process:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
@@ -132,12 +129,12 @@ def _ends(message: dict[str, Any], number: int) -> bool:
 
 def _checked(message: dict[str, Any]) -> None:
     if "error" in message:
-        raise ModelFailed(message["error"]["message"], message["error"]["code"])
+        raise ModelFailed(message["error"]["code"], message["error"]["message"])
 
 
 def _send(process: Process, message: dict[str, Any]) -> None:
     assert process.stdin
-    with contextlib.suppress(ConnectionError):  # a process that died is noticed by reading
+    with contextlib.suppress(ConnectionError):  # `_receive` notices a process that died
         process.stdin.write(json.dumps(message).encode() + b"\n")
 
 
@@ -146,6 +143,6 @@ async def _receive(process: Process) -> dict[str, Any]:
     line = await process.stdout.readline()
     if not line.endswith(b"\n"):
         status = await process.wait()
-        raise ModelFailed(f"the model's process ended with status {status}")
+        raise ModelFailed(500, f"the model's process ended with status {status}")
     message: dict[str, Any] = json.loads(line)
     return message

@@ -1,9 +1,9 @@
-"""The embedded language model's server: `python -P -m harmonia_lab.metadata_engines.embedded.server`, started by `launch.py`.
+"""The server process of the embedded language model, started by `launch.py` with `python -P -m` and this module's name.
 
-Owns the order in which things start, and how they end. Its HTTP side is `api.py`, its model is
-`model.py`. The settings come as one JSON line on standard input, never as arguments, which other users could
-read: {token, socket, name, path, threads}, `socket` being the number of an inherited, listening socket. When standard
-input closes, the parent is gone, and this process ends with its process group: it is started in a session of its own.
+Owns its start and its end (not the HTTP side: `api.py`, nor the model: `model.py`). The settings come as one JSON line
+on standard input, because other users could read arguments: {token, socket, name, path, threads}; `socket` is the
+number of an inherited, listening socket. When standard input closes, the parent has ended, and this process kills its
+process group: it runs in a session of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from harmonia_lab.metadata_engines.embedded.model import LanguageModel
 
 
 async def serve(settings: dict[str, Any]) -> None:
-    """Never returns. The model loads in its process while this one imports the web server."""
+    """Serve for ever. The model loads in its process while this process imports the web server."""
     model = LanguageModel(Path(settings["path"]), settings["threads"])
     await model.begin()
     from aiohttp import web  # noqa: PLC0415 - 0.12 s, in parallel with the load
@@ -42,7 +42,7 @@ def main() -> None:
 
     def end_with_the_parent() -> None:
         sys.stdin.buffer.read()
-        os.killpg(0, signal.SIGKILL)  # us and the model's process, which may be deep in native code
+        os.killpg(0, signal.SIGKILL)  # also the model's process, which may be in native code
 
     threading.Thread(target=end_with_the_parent, daemon=True).start()
     asyncio.run(serve(settings))

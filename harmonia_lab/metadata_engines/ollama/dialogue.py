@@ -1,7 +1,7 @@
-"""A conversation with a model through the official Ollama client: streamed, timed, seeded, written down.
+"""One song's chat requests to one model, through the official Ollama client.
 
-Owns one song's exchanges: how an answer is read as it comes, when waiting ends, what every failure is called. Which
-questions are asked is the strategies' business.
+Owns how an answer is streamed, timed, seeded and recorded, the timeouts, and the translation of the client's errors
+(not what is asked: `prompting/`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -19,18 +19,18 @@ import ollama
 from harmonia_lab.engines.base import MetadataProgress, Step
 from harmonia_lab.errors import ErrorCode, HarmoniaError, MetadataError
 from harmonia_lab.metadata_engines.prompting.answers import without_thoughts
-from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, Question, Token
+from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, GeneratedToken, Question
 from harmonia_lab.music.seeds import derive_seed
 
-__all__ = ["Dialogue", "ModelFacts", "Waits", "failures"]
+__all__ = ["ModelFacts", "OllamaDialogue", "Timeouts", "translated_errors"]
 
 LOADING = 0.08
-"""The part of stage 1's progress that loading the model stands for."""
+"""The part of stage 1's progress for loading the model."""
 
 
 @dataclass(frozen=True)
-class Waits:
-    """Seconds. connect: to reach the server. load: to load the model. stall: between two pieces of an answer."""
+class Timeouts:
+    """Seconds. connect: to the server. load: of the model. stall: between two pieces of an answer."""
 
     connect: float = 5.0
     load: float = 300.0
@@ -39,7 +39,7 @@ class Waits:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the server says of the model. context: tokens, None where it doesn't say. billions: of parameters."""
+    """The server's description of a model. context: tokens. billions: of parameters. None: not in the description."""
 
     name: str
     digest: str | None
@@ -51,10 +51,10 @@ class ModelFacts:
 
 
 @contextmanager
-def failures(url: str, during: str) -> Iterator[None]:
-    """Every way in which a server fails, as a MetadataError that names it.
+def translated_errors(url: str, during: str) -> Iterator[None]:
+    """Raise every error of the client or the server as a MetadataError that names the server.
 
-    `during`: what was being done, as "in the middle of its answer".
+    during: the operation, for the message, such as "in the middle of its answer".
     """
     try:
         yield
@@ -64,7 +64,7 @@ def failures(url: str, during: str) -> Iterator[None]:
         raise MetadataError(
             f"No Ollama server answers at {url}.",
             code=ErrorCode.OLLAMA_UNAVAILABLE,
-            hint="Start it with `ollama serve`, or set OLLAMA_HOST to where it runs.",
+            hint="Start it with `ollama serve`, or set OLLAMA_HOST to its address.",
         ) from error
     except (TimeoutError, httpx.TimeoutException) as error:
         raise MetadataError(
@@ -74,87 +74,84 @@ def failures(url: str, during: str) -> Iterator[None]:
         ) from error
     except httpx.HTTPError as error:
         raise MetadataError(
-            f"The Ollama server at {url} went away {during}.",
+            f"The Ollama server at {url} closed the connection {during}.",
             code=ErrorCode.OLLAMA_UNAVAILABLE,
             hint="Look at the server's log; it may have run out of memory.",
         ) from error
     except ollama.ResponseError as error:
-        raise _refused(error, url, during) from error
+        raise _response_error(error, url, during) from error
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, httpx.InvalidURL) as error:
-        # Not JSON, JSON of another shape (pydantic's error is a ValueError), or bytes that are no text.
-        raise _no_ollama(url) from error
+        # The answer is not JSON, JSON of another shape (pydantic's error is a ValueError), or no text.
+        raise _not_ollama(url) from error
 
 
-def _refused(error: ollama.ResponseError, url: str, during: str) -> MetadataError:
-    told = " ".join(str(error.error).split())
-    if told.lstrip().startswith("<"):
-        return _no_ollama(url)
-    if error.status_code in {401, 403}:
+def _response_error(error: ollama.ResponseError, url: str, during: str) -> MetadataError:
+    text, status = " ".join(str(error.error).split())[:300], error.status_code
+    if text.startswith("<"):
+        return _not_ollama(url)
+    if status in {401, 403}:
         return MetadataError(
-            f"The server at {url} lets nobody in without a key ({error.status_code}).",
+            f"The server at {url} requires an API key (HTTP {status}).",
             code=ErrorCode.OLLAMA_UNAVAILABLE,
             hint="Set OLLAMA_API_KEY, or use another server.",
         )
-    if error.status_code == 404:
-        return MetadataError(f"The Ollama server at {url} says: {told[:300]}.", code=ErrorCode.OLLAMA_MODEL_MISSING)
-    if 400 <= error.status_code < 500:
-        return MetadataError(
-            f"The Ollama server at {url} refuses the request: {told[:300]}.", code=ErrorCode.METADATA_INVALID
-        )
+    if status == 404:
+        return MetadataError(f"The Ollama server at {url} answers: {text}.", code=ErrorCode.OLLAMA_MODEL_MISSING)
+    if 400 <= status < 500:
+        message = f"The Ollama server at {url} refuses the request: {text}."
+        return MetadataError(message, code=ErrorCode.METADATA_INVALID)
     return MetadataError(
-        f"The Ollama server at {url} failed {during}: {told[:300]}.",
+        f"The Ollama server at {url} failed {during}: {text}.",
         code=ErrorCode.OLLAMA_UNAVAILABLE,
         hint="Look at the server's log.",
     )
 
 
-def _no_ollama(url: str) -> MetadataError:
+def _not_ollama(url: str) -> MetadataError:
     return MetadataError(
-        f"What answers at {url} is not Ollama: it sends something else than Ollama's JSON.",
+        f"The server at {url} is not Ollama: its answer is not Ollama's JSON.",
         code=ErrorCode.OLLAMA_UNAVAILABLE,
-        hint="Check OLLAMA_HOST, and whether a proxy or a sign-in page stands in between.",
+        hint="Check OLLAMA_HOST, and whether a proxy or a sign-in page answers instead.",
     )
 
 
 @dataclass
-class Dialogue:
-    """One song's exchanges with one model. `transcript` and the counts grow with each of them."""
+class OllamaDialogue:
+    """The `Dialogue` of one song with one model. transcript, tokens, *_s (seconds): grow with each answer."""
 
     client: ollama.AsyncClient
     url: str
     model: ModelFacts
     seed: int
-    tell: Callable[[MetadataProgress], None]
-    most_alternatives: int
-    most_characters: int
-    waits: Waits
-    options: Mapping[str, Any] = field(default_factory=dict)
+    on_progress: Callable[[MetadataProgress], None]
+    max_top_logprobs: int
+    max_story_characters: int
+    timeouts: Timeouts
+    options: Mapping[str, Any]
     transcript: list[dict[str, Any]] = field(default_factory=list)
     tokens: int = 0
     generating_s: float = 0.0
     load_s: float = 0.0
     first_token_s: float | None = None
     _started: float = field(default_factory=time.perf_counter)
-    _streaming: int = 0
+    _pieces: int = 0
     _last: MetadataProgress = field(default_factory=lambda: MetadataProgress(0.0, "analysis", ""))
 
     async def load(self) -> None:
-        """The model into memory, before anything is asked of it. Raises MetadataError."""
-        self._tell(MetadataProgress(0.0, "analysis", f"Loading {self.model.name}…"))
-        with failures(self.url, f"while it loaded {self.model.name}"):
-            async with asyncio.timeout(self.waits.load):
+        """Load the model before the first question. Raises MetadataError."""
+        self._publish(MetadataProgress(0.0, "analysis", f"Loading {self.model.name}…"))
+        with translated_errors(self.url, f"while it loaded {self.model.name}"):
+            async with asyncio.timeout(self.timeouts.load):
                 loaded = await self.client.chat(self.model.name, messages=[], options=dict(self.options))
-        self.load_s += (loaded.load_duration or 0) / 1e9
+        self.load_s += _seconds(loaded.load_duration)
 
     async def ask(self, question: Question, on_text: Callable[[str], None] | None = None) -> Answer:
-        """The model's answer. `on_text` gets it as far as it is written, with each piece. Raises MetadataError."""
         options = {**self.options, **question.options, "seed": derive_seed(self.seed, question.purpose)}
-        think = False if self.model.thinks and not question.think_freely else None
-        top = question.alternatives or None
+        think = False if self.model.thinks and not question.may_think else None
         text, thoughts, tokens = "", "", []
         last = None
-        with failures(self.url, "in the middle of its answer"):
-            async with asyncio.timeout(self.waits.stall) as limit:
+        with translated_errors(self.url, "in the middle of its answer"):
+            async with asyncio.timeout(self.timeouts.stall) as limit:
                 parts = await self.client.chat(
                     self.model.name,
                     [message._asdict() for message in question.messages],
@@ -162,18 +159,18 @@ class Dialogue:
                     think=think,
                     format=dict(question.schema) if question.schema else None,
                     options=options,
-                    logprobs=bool(top) or None,
-                    top_logprobs=top,
+                    logprobs=bool(question.top_logprobs) or None,
+                    top_logprobs=question.top_logprobs or None,
                 )
                 async for part in parts:
-                    limit.reschedule(asyncio.get_running_loop().time() + self.waits.stall)
+                    limit.reschedule(asyncio.get_running_loop().time() + self.timeouts.stall)
                     text += part.message.content or ""
                     thoughts += part.message.thinking or ""
                     tokens += _tokens(part)
                     if part.done:
                         last = part
                     elif part.message.content or part.message.thinking:
-                        self._heard(without_thoughts(text), on_text)
+                        self._add_piece(without_thoughts(text), on_text)
         if last is None:
             raise MetadataError(
                 f"The Ollama server at {self.url} ended its answer in the middle.",
@@ -182,48 +179,47 @@ class Dialogue:
             )
         self._count(last)
         self.transcript.append(_entry(question, options, think, text, thoughts, last))
-        spoken = without_thoughts(text)
-        return Answer(spoken, last.done_reason != "length", tokens if spoken == text else ())
-
-    def _heard(self, text: str, on_text: Callable[[str], None] | None) -> None:
-        if self.first_token_s is None:
-            self.first_token_s = time.perf_counter() - self._started
-        self._streaming += 1
-        self._tell(self._last)
-        if on_text:
-            on_text(text)
+        answer = without_thoughts(text)
+        return Answer(answer, last.done_reason != "length", tokens if answer == text else ())
 
     def report(self, fraction: float, step: Step, status: str, **partial: Any) -> None:
         known = {**self._last.partial, **partial}
-        self._tell(MetadataProgress(LOADING + (1 - LOADING) * fraction, step, status, partial=known))
+        self._publish(MetadataProgress(LOADING + (1 - LOADING) * fraction, step, status, partial=known))
 
     def note(self, **facts: Any) -> None:
         self.transcript.append(facts)
 
-    def _tell(self, progress: MetadataProgress) -> None:
-        """On with it, with the tokens so far and a fraction that never goes back."""
-        self._last = MetadataProgress(
-            max(self._last.fraction, min(1.0, progress.fraction)),
-            progress.step,
-            progress.status,
-            self.tokens + self._streaming,
-            progress.partial,
-        )
-        self.tell(self._last)
+    def _add_piece(self, text: str, on_text: Callable[[str], None] | None) -> None:
+        if self.first_token_s is None:
+            self.first_token_s = time.perf_counter() - self._started
+        self._pieces += 1
+        self._publish(self._last)
+        if on_text:
+            on_text(text)
+
+    def _publish(self, progress: MetadataProgress) -> None:
+        """Pass the progress on, with the tokens so far and a fraction that never decreases."""
+        fraction = max(self._last.fraction, min(1.0, progress.fraction))
+        self._last = replace(progress, fraction=fraction, tokens=self.tokens + self._pieces)
+        self.on_progress(self._last)
 
     def _count(self, last: ollama.ChatResponse) -> None:
-        """Pieces are not tokens: the server's own count replaces ours."""
-        self.tokens += last.eval_count or self._streaming
-        self._streaming = 0
-        self.generating_s += (last.eval_duration or 0) / 1e9
-        self.load_s += (last.load_duration or 0) / 1e9
+        """Replace the number of pieces by the server's count: a piece may hold several tokens."""
+        self.tokens += last.eval_count or self._pieces
+        self._pieces = 0
+        self.generating_s += _seconds(last.eval_duration)
+        self.load_s += _seconds(last.load_duration)
 
 
-def _tokens(part: ollama.ChatResponse) -> list[Token]:
+def _tokens(part: ollama.ChatResponse) -> list[GeneratedToken]:
     return [
-        Token(entry.token, entry.logprob, tuple((other.token, other.logprob) for other in entry.top_logprobs or ()))
-        for entry in part.logprobs or ()
+        GeneratedToken(token.token, token.logprob, tuple((top.token, top.logprob) for top in token.top_logprobs or ()))
+        for token in part.logprobs or ()
     ]
+
+
+def _seconds(nanoseconds: int | None) -> float:
+    return (nanoseconds or 0) / 1e9
 
 
 def _entry(
@@ -234,21 +230,21 @@ def _entry(
     thoughts: str,
     last: ollama.ChatResponse,
 ) -> dict[str, Any]:
-    """One line of the transcript. Counts in tokens, durations in seconds."""
+    """Return the transcript's entry for a request. Counts in tokens, durations in seconds."""
     return {
         "purpose": question.purpose,
         "messages": [message._asdict() for message in question.messages],
         "options": dict(options),
         "format": question.schema and dict(question.schema),
         "think": think,
-        "topLogprobs": question.alternatives or None,
+        "topLogprobs": question.top_logprobs or None,
         "answer": text,
         "thinking": thoughts or None,
         "doneReason": last.done_reason,
         "promptTokens": last.prompt_eval_count,
         "tokens": last.eval_count,
-        "loadS": (last.load_duration or 0) / 1e9,
-        "promptS": (last.prompt_eval_duration or 0) / 1e9,
-        "generatingS": (last.eval_duration or 0) / 1e9,
-        "totalS": (last.total_duration or 0) / 1e9,
+        "loadS": _seconds(last.load_duration),
+        "promptS": _seconds(last.prompt_eval_duration),
+        "generatingS": _seconds(last.eval_duration),
+        "totalS": _seconds(last.total_duration),
     }

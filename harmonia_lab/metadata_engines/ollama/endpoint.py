@@ -1,6 +1,6 @@
-"""Where a language model is served: an Ollama server that somebody runs, or a server of our own.
+"""The address of a language model: of an Ollama server, or of a server that the engine starts itself.
 
-Owns addresses, and what a server of our own must offer. What is said to the model is the same for both.
+Owns the reading of OLLAMA_HOST, and the interface of a server that the engine starts (not requests: `dialogue.py`).
 """
 
 from __future__ import annotations
@@ -16,47 +16,43 @@ DEFAULT_HOST = "http://127.0.0.1:11434"
 
 
 class Endpoint(Protocol):
-    """A server that the engine starts and ends, such as `embedded.EmbeddedServer`. model: the one that it serves."""
+    """A server that the engine starts and ends, such as `EmbeddedServer` of `embedded/launch.py`.
+
+    model: the one that it serves. url: its address, which may change with each start. headers: of each request.
+    """
 
     @property
     def model(self) -> str: ...
 
     @property
-    def url(self) -> str:
-        """Its address, which may change with each start."""
-        ...
+    def url(self) -> str: ...
 
     @property
-    def headers(self) -> Mapping[str, str]:
-        """What each request must carry."""
-        ...
+    def headers(self) -> Mapping[str, str]: ...
 
     def start(self) -> None:
-        """Start it unless it runs; quick. Raises MetadataError."""
+        """Start the server unless it runs; returns quickly. Raises MetadataError."""
         ...
 
     def check(self) -> None:
-        """After it didn't answer as it should: raises MetadataError if it knows why."""
+        """Raise MetadataError with the reason if the server has failed. The engine calls it after a failed request."""
         ...
 
     def record(self) -> dict[str, Any]:
-        """What reproducing needs to know beyond what the server says of itself."""
+        """Return the facts for reproducing a song that the server's own API doesn't give."""
         ...
 
     def close(self) -> None:
-        """End it. Idempotent; `start` works again afterwards."""
+        """End the server. Idempotent; `start` works again afterwards."""
         ...
 
 
 def server_address(host: str | None = None) -> str:
-    """The URL of an Ollama server, as the official client reads `host` or OLLAMA_HOST: "10.0.0.5", ":11500", "http://…"."""
+    """Return the URL of an Ollama server, as the official client reads `host` or OLLAMA_HOST: ":11500", "http://…"."""
     text = (host or os.environ.get("OLLAMA_HOST") or DEFAULT_HOST).strip().rstrip("/")
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        scheme, rest = "http", text
-    parts = urllib.parse.urlsplit(f"{scheme}://{rest}")
+    scheme, separator, rest = text.rpartition("://")
+    parts = urllib.parse.urlsplit(f"{scheme or 'http'}://{rest}")
     name = parts.hostname or "127.0.0.1"
-    name = "127.0.0.1" if name == "0.0.0.0" else name  # noqa: S104 - where a server listens is not where it is reached
+    name = "127.0.0.1" if name == "0.0.0.0" else name  # noqa: S104 - a server listens there, a client can't connect there
     port = parts.port or (11434 if not separator else {"https": 443}.get(scheme, 80))
-    shown = f"[{name}]" if ":" in name else name
-    return f"{scheme}://{shown}:{port}{parts.path}"
+    return f"{parts.scheme}://{f'[{name}]' if ':' in name else name}:{port}{parts.path}"

@@ -1,7 +1,7 @@
-"""Stage 1 through Ollama: narrative → metadata, with a model on an Ollama server or on the embedded one.
+"""Stage 1 through Ollama: narrative → metadata, with a model on an Ollama server or on the embedded server.
 
-Owns the engine: which model, which prompting strategy, loading and releasing, cancelling, the record. The exchanges are
-`dialogue.py`, addresses `endpoint.py`, what is asked `prompting/`.
+Owns the engine: the choice of model and prompting strategy, loading and releasing, cancelling, and the record (not
+requests: `dialogue.py`, nor addresses: `endpoint.py`, nor prompts: `prompting/`).
 """
 
 from __future__ import annotations
@@ -19,46 +19,39 @@ import ollama
 
 from harmonia_lab.engines.base import CancelToken, MetadataProgress, MetadataResult
 from harmonia_lab.errors import Cancelled, ErrorCode, HarmoniaError, MetadataError
-from harmonia_lab.metadata_engines.ollama.dialogue import Dialogue, ModelFacts, Waits, failures
+from harmonia_lab.metadata_engines.ollama.dialogue import ModelFacts, OllamaDialogue, Timeouts, translated_errors
 from harmonia_lab.metadata_engines.ollama.endpoint import Endpoint, server_address
 from harmonia_lab.metadata_engines.prompting import stepwise, structured
 from harmonia_lab.protocol.models import SongRequest
 
-__all__ = [
-    "Endpoint",
-    "OllamaEngine",
-    "Strategy",
-    "Waits",
-    "installed_models",
-    "server_address",
-]
+__all__ = ["OllamaEngine", "Strategy", "Timeouts", "installed_models", "server_address"]
 
 Strategy = Literal["auto", "structured", "stepwise"]
 
 _STRATEGIES = {"structured": structured, "stepwise": stepwise}
 
 SMALL = 3.0
-"""Billions of parameters below which a model is asked step by step."""
+"""Billions of parameters; smaller models get the stepwise strategy."""
 
 CONTEXT = 8192
-"""Tokens of context asked for with a large model, where it has as many: prompt, story, answer and repairs fit."""
+"""Tokens of context for a large model, if it has as many: prompt, story, answer and repairs fit."""
 
 ALIASES = {"minstral3": "ministral-3"}
-"""Names that are written otherwise than their models are called."""
+"""Accepted misspellings of model names."""
 
 RELEASE_S = 5.0
-"""How long a release waits for the server to say that the model is gone."""
+"""Seconds that a release waits until the server has unloaded the model."""
 
-OLLAMA_ALTERNATIVES, OUR_ALTERNATIVES = 20, 3000
-"""Tokens of which a server tells the log-probability: Ollama refuses more."""
+OLLAMA_TOP_LOGPROBS, EMBEDDED_TOP_LOGPROBS = 20, 3000
+"""Largest `top_logprobs` of a request: Ollama refuses more."""
 
 T = TypeVar("T")
 
 
 class OllamaEngine:
-    """Writes metadata with a language model, on an Ollama server ("ollama") or on a server of our own ("embedded").
+    """Writes metadata with a language model, on an Ollama server ("ollama") or on the embedded server ("embedded").
 
-    Blocking, one song at a time; `write` runs an event loop of its own in the caller's thread.
+    Blocking, one song at a time; `write` runs its own event loop in the caller's thread.
     """
 
     def __init__(
@@ -70,13 +63,13 @@ class OllamaEngine:
         headers: Mapping[str, str] | None = None,
         strategy: Strategy = "auto",
         options: Mapping[str, Any] | None = None,
-        waits: Waits | None = None,
+        timeouts: Timeouts | None = None,
         pull: bool = False,
     ) -> None:
-        """model: as its server calls it; None takes the endpoint's own, or the first installed one that can write.
-        host: as OLLAMA_HOST has it, which is the default. headers: of each request to it. endpoint: a server of our own
-        instead. strategy: auto goes by the model's size. options: Ollama's, for every exchange. pull: whether a missing
-        model may be downloaded."""
+        """model: its name on the server; None for the endpoint's, or the first installed one that generates text.
+        host: in the form of OLLAMA_HOST, which is the default. headers: of each request to it. endpoint: a server that
+        the engine starts, instead of `host`. strategy: auto chooses by the model's size. options: Ollama's, for every
+        request. pull: whether to download a missing model."""
         self.name = "embedded" if endpoint else "ollama"
         self._endpoint = endpoint
         self._url = server_address(host)
@@ -84,88 +77,87 @@ class OllamaEngine:
         self._wanted = model or (endpoint.model if endpoint else None)
         self._strategy = strategy
         self._options = dict(options or {})
-        self._waits = waits or Waits()
+        self._timeouts = timeouts or Timeouts()
         self._pull = pull
         self._used: str | None = None
 
     @property
     def model(self) -> str:
-        """The model that was used last or will be; "auto" while the server still has to be asked."""
+        """The model that was used last or will be used; "auto" until the engine has asked the server."""
         return self._used or self._wanted or "auto"
 
     def write(
         self, request: SongRequest, seed: int, report: Callable[[MetadataProgress], None], cancel: CancelToken
     ) -> MetadataResult:
-        """Raises MetadataError, or Cancelled, which takes effect at once, whatever is being waited for."""
+        """Write the song's metadata. Raises MetadataError, or Cancelled as soon as `cancel` is set."""
         cancel.raise_if_cancelled()
         try:
             return _run(self._write(request, seed, report), cancel)
         except MetadataError as error:
             if error.code in (ErrorCode.OLLAMA_UNAVAILABLE, ErrorCode.OLLAMA_TIMEOUT):
-                self._failed()
+                self._discard_server()
             raise
 
     def release(self) -> None:
         """Free the model's memory on a server that may share the device with stage 2. Never raises.
 
-        A server of our own runs on the processor and keeps its 0.2 GB: the next song starts sooner.
+        An endpoint's model stays: it takes 0.2 GB of main memory, and the next song starts sooner.
         """
-        if self._used and not self._endpoint:
-            with contextlib.suppress(HarmoniaError), failures(self._url, "when it was asked to free the model"):
-                self._release(self._used)
-
-    def _release(self, model: str) -> None:
-        with _plain_client(self._url, self._headers, RELEASE_S) as client:
-            client.chat(model, messages=[], keep_alive=0)
+        if not self._used or self._endpoint:
+            return
+        with (
+            contextlib.suppress(HarmoniaError),
+            translated_errors(self._url, "while it unloaded the model"),
+            _blocking_client(self._url, self._headers, RELEASE_S) as client,
+        ):
+            client.chat(self._used, messages=[], keep_alive=0)
             deadline = time.monotonic() + RELEASE_S
-            while any(entry.model == model for entry in client.ps().models) and time.monotonic() < deadline:
+            while any(entry.model == self._used for entry in client.ps().models) and time.monotonic() < deadline:
                 time.sleep(0.05)
 
     def close(self) -> None:
-        """End the server, where it is ours. Idempotent."""
+        """End the endpoint's server. Idempotent."""
         if self._endpoint:
             self._endpoint.close()
 
-    def _failed(self) -> None:
-        """Whatever state our own server is in, the next song starts a new one. Raises MetadataError if it knows why."""
+    def _discard_server(self) -> None:
+        """End the endpoint's server after a failure: the next song starts a new one. Raises what `check` raises."""
         if self._endpoint:
             try:
                 self._endpoint.check()
             finally:
                 self._endpoint.close()
 
-    def _reach(self) -> tuple[str, Mapping[str, str]]:
-        """The server's address and what each request must carry. Raises MetadataError."""
-        if not self._endpoint:
-            return self._url, self._headers
-        self._endpoint.start()
-        return self._endpoint.url, self._endpoint.headers
-
     async def _write(
         self, request: SongRequest, seed: int, report: Callable[[MetadataProgress], None]
     ) -> MetadataResult:
         begun = time.perf_counter()
-        url, headers = self._reach()
-        async with _client(url, headers, self._waits) as client:
-            with failures(url, "before it began"):
-                async with asyncio.timeout(self._waits.stall):
+        url, headers = self._url, self._headers
+        if self._endpoint:
+            self._endpoint.start()
+            url, headers = self._endpoint.url, dict(self._endpoint.headers)
+        timeout = httpx.Timeout(None, connect=self._timeouts.connect)
+        async with ollama.AsyncClient(url, headers=headers, timeout=timeout, trust_env=False) as client:
+            with translated_errors(url, "before it began"):
+                async with asyncio.timeout(self._timeouts.stall):
                     version = await _version(client)
-                # A server of our own loads its model while it starts: waiting for its first answer is loading.
+                # The embedded server loads its model while it starts: the wait for its first answer is load time.
                 started_s = time.perf_counter() - begun if self._endpoint else 0.0
                 model = await self._find_model(client, url, request.model or self._wanted, report)
             self._used = model.name
             strategy = self._choose_strategy(model)
-            options = self._options | ({"num_ctx": _context(model)} if strategy == "structured" else {})
-            dialogue = Dialogue(
+            context = {"num_ctx": min(CONTEXT, model.context or CONTEXT)} if strategy == "structured" else {}
+            options = self._options | context
+            dialogue = OllamaDialogue(
                 client,
                 url,
                 model,
                 seed,
                 report,
-                most_alternatives=OUR_ALTERNATIVES if self._endpoint else OLLAMA_ALTERNATIVES,
+                max_top_logprobs=EMBEDDED_TOP_LOGPROBS if self._endpoint else OLLAMA_TOP_LOGPROBS,
                 # Three characters a token are safe for most languages; half of the context is for prompt and answer.
-                most_characters=int(options.get("num_ctx", 2048)) * 3 // 2,
-                waits=self._waits,
+                max_story_characters=int(options.get("num_ctx", 2048)) * 3 // 2,
+                timeouts=self._timeouts,
                 options=options,
             )
             before_s = time.perf_counter() - begun
@@ -184,41 +176,34 @@ class OllamaEngine:
     async def _find_model(
         self, client: ollama.AsyncClient, url: str, wanted: str | None, report: Callable[[MetadataProgress], None]
     ) -> ModelFacts:
-        """The model that is meant, downloaded if need be and allowed. Raises MetadataError (OLLAMA_MODEL_MISSING)."""
-        async with asyncio.timeout(self._waits.stall):
-            listed = {entry.model: entry.digest for entry in (await client.list()).models if entry.model}
-        names = [wanted] if wanted else list(listed)
-        found = [name for name in (match_name(name, list(listed)) for name in names) if name]
-        if not found and wanted and self._pull:
-            found = [await self._download(client, wanted, report)]
-        if not found and wanted:
-            raise MetadataError(
-                f"The model {wanted} is not installed at {url}. Installed: {', '.join(listed) or 'none'}.",
-                code=ErrorCode.OLLAMA_MODEL_MISSING,
-                hint=f"run: ollama pull {ALIASES.get(wanted, wanted)}",
-                details={"model": wanted, "installed": list(listed)},
-            )
+        """Return the wanted model, downloaded if necessary and allowed, or the first one that generates text.
+
+        Raises MetadataError (OLLAMA_MODEL_MISSING).
+        """
+        async with asyncio.timeout(self._timeouts.stall):
+            digests = {entry.model: entry.digest for entry in (await client.list()).models if entry.model}
+        names = list(digests)
+        if wanted:
+            name = match_name(wanted, names)
+            if not name and not self._pull:
+                raise _missing_model(f"The model {wanted} is not installed at {url}.", names, wanted)
+            names = [name or await self._download(client, wanted, report)]
         candidates = []
-        for name in found:
-            async with asyncio.timeout(self._waits.stall):
+        for name in names:
+            async with asyncio.timeout(self._timeouts.stall):
                 shown = await client.show(name)
             if wanted or shown.capabilities is None or "completion" in shown.capabilities:
-                candidates.append(_facts(name, listed.get(name), shown))
+                candidates.append(_facts(name, digests.get(name), shown))
         if not candidates:
-            raise MetadataError(
-                f"The Ollama server at {url} has no model that writes text. Installed: {', '.join(listed) or 'none'}.",
-                code=ErrorCode.OLLAMA_MODEL_MISSING,
-                hint="run: ollama pull ministral-3",
-                details={"installed": list(listed)},
-            )
+            raise _missing_model(f"The Ollama server at {url} has no model that generates text.", names)
         large = [facts for facts in candidates if facts.billions is None or facts.billions >= SMALL]
         return (large or candidates)[0]
 
     async def _download(self, client: ollama.AsyncClient, name: str, report: Callable[[MetadataProgress], None]) -> str:
         name = ALIASES.get(name, name)
-        async with asyncio.timeout(self._waits.stall) as limit:
+        async with asyncio.timeout(self._timeouts.stall) as limit:
             async for part in await client.pull(name, stream=True):
-                limit.reschedule(asyncio.get_running_loop().time() + self._waits.stall)
+                limit.reschedule(asyncio.get_running_loop().time() + self._timeouts.stall)
                 share = f" {100 * (part.completed or 0) // part.total} %" if part.total else ""
                 report(MetadataProgress(0.0, "analysis", f"Downloading {name}: {part.status or ''}{share}"))
         return name
@@ -246,17 +231,17 @@ class OllamaEngine:
 
 
 def installed_models(host: str | None = None, timeout_s: float = 3.0) -> list[str]:
-    """Names of the models on an Ollama server, most recently changed first. Raises MetadataError where none answers.
+    """Return the names of the models on an Ollama server, last changed first. Raises MetadataError if none answers.
 
-    No event loop: a notebook's cell, from which this may be called, has one running already.
+    Blocking and without an event loop, so that a notebook's cell can call it: its kernel runs a loop already.
     """
     url = server_address(host)
-    with failures(url, "when it was asked for its models"), _plain_client(url, {}, timeout_s) as client:
+    with translated_errors(url, "while it listed its models"), _blocking_client(url, {}, timeout_s) as client:
         return [entry.model for entry in client.list().models if entry.model]
 
 
 def match_name(wanted: str, installed: Sequence[str]) -> str | None:
-    """The installed name that `wanted` means: itself, with the tag `latest`, or, without a tag, any of its tags."""
+    """Return the installed name of `wanted`: itself, with the tag `latest`, or, if it has no tag, with any tag."""
     name = ALIASES.get(wanted, wanted)
     for candidate in (name, f"{name}:latest"):
         if candidate in installed:
@@ -264,32 +249,35 @@ def match_name(wanted: str, installed: Sequence[str]) -> str | None:
     return next((other for other in installed if ":" not in name and other.startswith(f"{name}:")), None)
 
 
-def _client(url: str, headers: Mapping[str, str], waits: Waits) -> ollama.AsyncClient:
-    return ollama.AsyncClient(
-        url, headers=dict(headers), timeout=httpx.Timeout(None, connect=waits.connect), trust_env=False
+def _missing_model(message: str, installed: Sequence[str], wanted: str | None = None) -> MetadataError:
+    return MetadataError(
+        f"{message} Installed: {', '.join(installed) or 'none'}.",
+        code=ErrorCode.OLLAMA_MODEL_MISSING,
+        hint=f"run: ollama pull {ALIASES.get(wanted, wanted) if wanted else 'ministral-3'}",
+        details={"installed": list(installed)} | ({"model": wanted} if wanted else {}),
     )
 
 
-def _plain_client(url: str, headers: Mapping[str, str], timeout_s: float) -> ollama.Client:
+def _blocking_client(url: str, headers: Mapping[str, str], timeout_s: float) -> ollama.Client:
     return ollama.Client(url, headers=dict(headers), timeout=timeout_s, trust_env=False)
 
 
 async def _version(client: ollama.AsyncClient) -> str | None:
-    # The client has no call for it, and types none of what lies below its calls.
+    # The client has no public call for it, and its private methods are not typed.
     response: httpx.Response = await client._request_raw("GET", "/api/version")  # type: ignore[no-untyped-call]  # noqa: SLF001
     version = response.json().get("version")
     return str(version) if version else None
 
 
 def _facts(name: str, digest: str | None, shown: ollama.ShowResponse) -> ModelFacts:
-    info = dict(shown.modelinfo or {})
-    size = shown.details.parameter_size if shown.details else None
+    details, info = shown.details, dict(shown.modelinfo or {})
+    size = details.parameter_size if details else None
     count = info.get("general.parameter_count")
     context = next((value for key, value in info.items() if key.endswith(".context_length")), None)
     return ModelFacts(
         name,
         digest,
-        shown.details.quantization_level if shown.details else None,
+        details.quantization_level if details else None,
         size,
         count / 1e9 if isinstance(count, int | float) and count > 0 else billions(size),
         int(context) if isinstance(context, int | float) else None,
@@ -298,28 +286,24 @@ def _facts(name: str, digest: str | None, shown: ollama.ShowResponse) -> ModelFa
 
 
 def billions(size: str | None) -> float | None:
-    """Of parameters, from a size as servers print it: "135M", "3.2B", "8x7B"; None where it says nothing."""
+    """Return the billions of parameters of a size such as "135M", "3.2B" or "8x7B"; None for another text."""
     match = re.fullmatch(r"(?:(\d+)x)?(\d+(?:\.\d+)?)\s*([KMBT])", (size or "").strip(), re.IGNORECASE)
     if not match:
         return None
     return int(match[1] or 1) * float(match[2]) * {"K": 1e-6, "M": 1e-3, "B": 1.0, "T": 1e3}[match[3].upper()]
 
 
-def _context(model: ModelFacts) -> int:
-    return min(CONTEXT, model.context or CONTEXT)
-
-
 def _run(work: Awaitable[T], cancel: CancelToken) -> T:
-    """Runs a coroutine in an event loop of its own. A cancel ends it wherever it waits: raises Cancelled.
+    """Run a coroutine in a new event loop. Raises Cancelled as soon as `cancel` is set, wherever the coroutine waits.
 
-    Not `asyncio.run`: that would wait for a name server that doesn't answer, in its executor's threads.
+    Not `asyncio.run`, which would wait for the executor's threads: a name lookup in one may take long.
     """
     loop = asyncio.new_event_loop()
     try:
         task = asyncio.ensure_future(work, loop=loop)
 
         def stop() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: it is over anyway
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the coroutine has ended
                 loop.call_soon_threadsafe(task.cancel)
 
         with cancel.on_cancel(stop):

@@ -1,6 +1,6 @@
-"""Reading what a model answered: thoughts taken out, JSON found in prose, half of a JSON object read as it comes.
+"""Parsers for a model's answers: remove thinking, find JSON in prose, read an incomplete JSON object.
 
-Owns the tolerance. What the values must be is decided by who asked. Pure functions.
+Owns the tolerance for malformed answers (not what the values must be: `structured.py`, `titles.py`). Pure functions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 import unicodedata
 from typing import Any
 
-__all__ = ["find_object", "parse_partial", "sung_text", "without_thoughts"]
+__all__ = ["find_object", "parse_partial", "plain_line", "without_thoughts"]
 
 _THOUGHT = re.compile(r"<(think|thinking|thought)>.*?(?:</\1>|$)", re.DOTALL | re.IGNORECASE)
 _MARKUP = re.compile(r"<[^<>]*>|[*_#`~|<>{}\\]+")
@@ -18,41 +18,36 @@ _LIST_MARK = re.compile(r"^\s*(?:[-•–—]\s+|\d{1,2}[.)]\s+)")
 
 
 def without_thoughts(text: str) -> str:
-    """The answer proper: `<think>` blocks out, also one that never ends, or whose beginning is not shown."""
-    answer = _THOUGHT.sub("", text)
-    _, end, rest = answer.rpartition("</think>")
-    answer = rest if end else answer
+    """Remove `<think>` blocks, including one without an end or without a beginning."""
+    answer = _THOUGHT.sub("", text).rpartition("</think>")[2]
     return answer if answer == text else answer.lstrip()
 
 
 def find_object(text: str) -> dict[str, Any] | None:
-    """The longest JSON object in a text, in prose or between Markdown fences; None where there is none."""
-    decoder = json.JSONDecoder()
+    """Return the longest JSON object in a text of prose or Markdown; None if there is none."""
     found: list[tuple[int, dict[str, Any]]] = []
     place = text.find("{")
     while place >= 0:
+        end = place + 1
         try:
-            value, end = decoder.raw_decode(text, place)
-        except (ValueError, RecursionError):
-            place = text.find("{", place + 1)
-            continue
-        if isinstance(value, dict):
+            value, end = json.JSONDecoder().raw_decode(text, place)
             found.append((end - place, value))
+        except (ValueError, RecursionError):
+            pass
         place = text.find("{", end)
     return max(found, key=lambda item: item[0])[1] if found else None
 
 
 def parse_partial(text: str) -> dict[str, Any]:
-    """What is known of a JSON object whose end is missing; strings may be cut. Empty where nothing is."""
-    start = text.find("{")
-    scan = _Scan()
-    for place in range(max(start, 0), len(text)):
+    """Return the part of a JSON object that has been written so far; its last string may be cut. Empty if none."""
+    start = max(text.find("{"), 0)
+    scan = _JsonScan()
+    for place in range(start, len(text)):
         scan.take(text[place], place)
         if not scan.closers:
             break
-    body = text[start : len(text) - scan.escaped] if start >= 0 else ""
-    whole = f'{body}"' if scan.in_string else body
-    for attempt, closers in ((whole, scan.closers), (text[max(start, 0) : scan.safe], scan.safe_closers)):
+    body = text[start : len(text) - scan.escaped] + '"' * scan.in_string
+    for attempt, closers in ((body, scan.closers), (text[start : scan.safe], scan.safe_closers)):
         try:
             value = json.loads(attempt + "".join(reversed(closers)), strict=False)
         except (ValueError, RecursionError):
@@ -62,8 +57,8 @@ def parse_partial(text: str) -> dict[str, Any]:
     return {}
 
 
-class _Scan:
-    """What is open at a place of a JSON text; `safe` is the last place after which closing it gives JSON."""
+class _JsonScan:
+    """The open brackets and string at a place of a JSON text; cut at `safe` and closed, the text is valid JSON."""
 
     def __init__(self) -> None:
         self.closers: list[str] = []
@@ -90,12 +85,11 @@ class _Scan:
         self.safe, self.safe_closers = place, list(self.closers)
 
 
-def sung_text(text: str) -> str:
-    """One line of words: no markup, no list marks, no control characters, no brackets around it."""
-    text = unicodedata.normalize("NFC", text)
+def plain_line(text: str) -> str:
+    """Return the text as one line without markup, list marks, control characters and enclosing quotes."""
     text = "".join(
         " " if c.isspace() else c
-        for c in text
+        for c in unicodedata.normalize("NFC", text)
         if c.isspace() or unicodedata.category(c) not in {"Cc", "Cf", "Co", "Cs", "Cn"}
     )
     text = _LIST_MARK.sub("", _MARKUP.sub("", text))

@@ -1,7 +1,7 @@
-"""Words of a story that point to a genre or a mood: a small, readable lexicon beside the language model's judgement.
+"""A lexicon of cue words: words of a story that point to a genre or a mood.
 
-Owns the lists (`cues.txt`). How much they count against the model's scores is decided, and measured, in `labels.py`.
-The words are ours, chosen for settings, instruments and feelings.
+Owns the word lists (`cues.txt`), written by us for settings, instruments and feelings. `labels.py` weighs them against
+the model's scores.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ def _read(kind: str) -> dict[str, list[str]]:
     return {label.strip(): words.split() for found, label, words in rows if found.strip() == kind}
 
 
-GENRE_CUES: Mapping[str, frozenset[str]] = {
-    genre: frozenset(map(stem, words)) for genre, words in _read("genre").items()
-}
-MOOD_CUES: Mapping[str, frozenset[str]] = {mood: frozenset(map(stem, words)) for mood, words in _read("mood").items()}
+def _stems(kind: str) -> dict[str, frozenset[str]]:
+    return {label: frozenset(map(stem, words)) for label, words in _read(kind).items()}
+
+
+GENRE_CUES: Mapping[str, frozenset[str]] = _stems("genre")
+MOOD_CUES: Mapping[str, frozenset[str]] = _stems("mood")
 
 MOODS_OF_GENRE: Mapping[str, frozenset[str]] = {genre: frozenset(moods) for genre, moods in _read("home").items()}
-"""Which moods a genre is at home in: it tips the balance between genres that the story leaves open."""
+"""Moods that are typical of a genre: they decide between genres when the story has no cue word."""

@@ -1,21 +1,21 @@
-"""What a prompting strategy and the engine say to each other: questions, answers, and what is reported meanwhile.
+"""The types between a prompting strategy and the engine: questions, answers and the dialogue itself.
 
-Owns types only. Strategies know nothing of connections, and the engine nothing of songs.
+Owns types only. `ollama/dialogue.py` implements `Dialogue`; the strategies (`stepwise.py`, `structured.py`) use it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from harmonia_lab.engines.base import Step
 
-__all__ = ["Answer", "Dialogue", "Message", "Question", "Token"]
+__all__ = ["Answer", "ChatMessage", "Dialogue", "GeneratedToken", "Question"]
 
 
-class Message(NamedTuple):
-    """role: system, user or assistant. A last message by the assistant is the beginning of its answer."""
+class ChatMessage(NamedTuple):
+    """role: system, user or assistant. The model continues a last message of role assistant."""
 
     role: str
     content: str
@@ -23,58 +23,56 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True)
 class Question:
-    """One exchange. purpose: a short name, from which the seed is derived; each purpose is asked once a song.
+    """One chat request. purpose: a name, unique within a song, from which the request's seed is derived.
 
-    options: Ollama's, without the seed. schema: JSON schema of the answer. alternatives: how many other tokens to tell
-    for each token; 0 for none. The server may tell fewer, or nothing. think_freely: a thinking model is told to answer
-    at once unless this is set; some servers ignore the schema when they are told so.
+    options: Ollama's, without the seed. schema: JSON schema of the answer. top_logprobs: alternatives to return for
+    each token, with log-probabilities; 0 for none. A server may return fewer, or none. may_think: False tells a
+    thinking model to answer at once; some servers then ignore the schema.
     """
 
     purpose: str
-    messages: Sequence[Message]
+    messages: Sequence[ChatMessage]
     options: Mapping[str, Any]
     schema: Mapping[str, Any] | None = None
-    alternatives: int = 0
-    think_freely: bool = False
+    top_logprobs: int = 0
+    may_think: bool = False
 
 
-class Token(NamedTuple):
-    """A token of an answer. others: what could have stood in its place, likely ones first, with log-probabilities."""
+class GeneratedToken(NamedTuple):
+    """A token of an answer. alternatives: tokens with their log-probabilities at its place, most likely first."""
 
     text: str
     logprob: float
-    others: tuple[tuple[str, float], ...] = ()
+    alternatives: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class Answer:
-    """text: without thinking. complete: False when a limit cut it off. tokens: empty where the server tells none."""
+    """text: without thinking. complete: False if a token limit cut it off. tokens: empty without log-probabilities."""
 
     text: str
     complete: bool
-    tokens: Sequence[Token] = field(default=())
+    tokens: Sequence[GeneratedToken] = ()
 
 
 class Dialogue(Protocol):
-    """What the engine offers a strategy."""
+    """One song's requests to one model.
 
-    most_alternatives: int
-    """How many alternatives a question may ask for on this server."""
+    max_top_logprobs: the server's limit for `Question.top_logprobs`. max_story_characters: length of a story that fits
+    into the model's context beside the prompt and the answer.
+    """
 
-    most_characters: int
-    """How much of a story fits into the model's context beside prompt and answer."""
-
-    context_length: int
-    """Tokens that the model can read and write in one exchange."""
+    max_top_logprobs: int
+    max_story_characters: int
 
     async def ask(self, question: Question, on_text: Callable[[str], None] | None = None) -> Answer:
-        """`on_text` gets the text so far, with each piece. Raises MetadataError."""
+        """Return the model's answer. `on_text` gets the text so far with each piece. Raises MetadataError."""
         ...
 
     def report(self, fraction: float, step: Step, status: str, **partial: Any) -> None:
-        """fraction: 0…1 of the writing; partial: what is known already, remembered from report to report."""
+        """Report progress. fraction: 0…1 of the writing. partial: known metadata, kept for the later reports."""
         ...
 
     def note(self, **facts: Any) -> None:
-        """An entry of the transcript that is no exchange: what was chosen, and from what."""
+        """Add an entry to the transcript that is not a request, such as a choice and its candidates."""
         ...

@@ -1,15 +1,16 @@
 """Genre and mood of a story, from a small model's scores for the labels and from cue words.
 
-Owns the few-shot prompts, the calibration and the way both sources are weighed. The cue words are in `cues.py`.
+Owns the few-shot prompts, the calibration and the weights of both sources (not the cue words: `cues.py`).
 
-A model of 135 M parameters can't be asked for a mood in words, but the log-probability of each label as the next token
-says something, once the same for a story that says nothing is subtracted (T. Zhao et al., "Calibrate Before Use", ICML
-2021; half of it here, which measured best).
+A model of 135 M parameters gives no useful answer when it is asked for a mood in words. The log-probability of each
+label as the next token is informative, once the same score for neutral stories is subtracted (T. Zhao et al.,
+"Calibrate Before Use", ICML 2021; we subtract half of it, which measured best).
 
-Measured on 40 labelled stories (`tests/metadata_engines/prompting/labelled.json`; acceptable labels were written down before, by
-the same person as the cue words, so the cue words' figures flatter): first mood acceptable with the model alone in 30,
-cue words alone in 33, both in 35; genre with the model alone in 21, cue words and mood in 35, all three in 35. So the
-mood takes both, and the genre asks the model only where the story has no cue word.
+Measured on 40 labelled stories (`tests/metadata_engines/prompting/labelled.json`; the author of the cue words wrote
+the acceptable labels beforehand, so the cue words' figures are optimistic): the first mood was acceptable in 30 with
+the model alone, in 33 with cue words alone, in 35 with both; the genre in 21 with the model alone, in 35 with cue words
+and mood, in 35 with all three. So the mood uses both sources, and the genre uses the model only if the story has no
+cue word for a genre.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from harmonia_lab.metadata_engines.prompting.cues import GENRE_CUES, MOOD_CUES, MOODS_OF_GENRE
-from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, Message, Question
+from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, ChatMessage, Question
 from harmonia_lab.metadata_engines.prompting.words import content_stems
 from harmonia_lab.music.moods import MOOD_AFFECT
 from harmonia_lab.protocol.vocabulary import GENRES, MOODS
@@ -47,93 +48,82 @@ SHOTS: Mapping[str, Sequence[tuple[str, str]]] = {
 NEUTRAL_STORIES = ("A person does something.", "Someone somewhere thinks about things.", "There is a story.")
 
 CALIBRATION = 0.5
-"""How much of the neutral stories' mean score is subtracted."""
+"""The part of the neutral stories' mean score that is subtracted."""
 
-CUE = {"Genre": 2.0, "Mood": 1.0}
-"""What a cue word is worth, in nats."""
+CUE_WEIGHT = {"Genre": 2.0, "Mood": 1.0}
+"""Weight of one cue word, in nats."""
 
-ALTERNATIVES = 3000
-"""Tokens whose log-probabilities are wanted; the rarest label needs that many. Servers give what they can."""
+TOP_LOGPROBS = 3000
+"""Log-probabilities to ask for; the rarest label needs that many. A server may return fewer."""
 
 
-def label_question(head: str, story: str, purpose: str, alternatives: int) -> Question:
-    """Asks for the first token of the label. head: Genre or Mood."""
+def label_question(head: str, story: str, purpose: str, max_top_logprobs: int) -> Question:
+    """Return the question whose answer is the first token of the label. head: Genre or Mood."""
     shots = "".join(f"Story: {text}\n{head}: {label}\n\n" for text, label in SHOTS[head])
     return Question(
         purpose,
         (
-            Message("user", f"Write the {head.lower()} of the song for each story."),
-            Message("assistant", f"{shots}Story: {story}\n{head}:"),
+            ChatMessage("user", f"Write the {head.lower()} of the song for each story."),
+            ChatMessage("assistant", f"{shots}Story: {story}\n{head}:"),
         ),
         {"temperature": 0.0, "repeat_penalty": 1.0, "num_predict": 1},
-        alternatives=min(ALTERNATIVES, alternatives),
+        top_logprobs=min(TOP_LOGPROBS, max_top_logprobs),
     )
 
 
 def label_scores(answer: Answer, labels: Sequence[str]) -> dict[str, float]:
-    """Log-probability of each label's beginning; the least one listed for those that are not.
+    """Return the log-probability of each label's longest listed prefix; for other labels, the lowest listed one.
 
-    Where the server tells no alternatives, the label that the answer begins with gets 0 and the others −3.
+    If the server returns no alternatives, the label that the answer begins with gets 0 and the others −3.
     """
     listed: dict[str, float] = {}
-    for text, logprob in answer.tokens[0].others if answer.tokens else ():
+    for text, logprob in answer.tokens[0].alternatives if answer.tokens else ():
         listed.setdefault(text, logprob)
     if not listed:
         word = answer.text.strip().lower()
         return {label: 0.0 if len(word) > 1 and label.startswith(word) else -3.0 for label in labels}
     least = min(listed.values())
-    return {
-        label: next((listed[start] for start in _beginnings(f" {label}") if start in listed), least) for label in labels
-    }
+    prefixes = {label: [f" {label}"[:length] for length in range(len(label) + 1, 1, -1)] for label in labels}
+    return {label: next((listed[start] for start in prefixes[label] if start in listed), least) for label in labels}
 
 
-def _beginnings(text: str) -> Sequence[str]:
-    return [text[:length] for length in range(len(text), 1, -1)]
-
-
-def choose_moods(told: str, scores: Mapping[str, float], neutral: Sequence[Mapping[str, float]]) -> list[str]:
-    """Two moods, the stronger first, that one song can have: the second is the best one not far from the first."""
-    values = _combine("Mood", told, MOOD_CUES, scores, neutral)
+def choose_moods(story: str, scores: Mapping[str, float], neutral: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return two moods, the stronger one first; the second is the best one whose affect is near the first's."""
+    values = _combine("Mood", story, MOOD_CUES, scores, neutral)
     first = max(MOODS, key=lambda mood: values[mood])
-    rest = [mood for mood in MOODS if mood != first]
-    return [first, max(rest, key=lambda mood: values[mood] - 2.0 * max(0.0, _distance(first, mood) - 0.5))]
+
+    def near_first(mood: str) -> float:
+        # Distance on the plane of valence and arousal, each −1…1.
+        return values[mood] - 2.0 * max(0.0, math.dist(MOOD_AFFECT[first], MOOD_AFFECT[mood]) - 0.5)
+
+    return [first, max((mood for mood in MOODS if mood != first), key=near_first)]
 
 
-def has_genre_cue(told: str) -> bool:
-    """Whether a word of the story points to a genre."""
-    return any(_hits(told, GENRE_CUES).values())
+def has_genre_cue(story: str) -> bool:
+    """Return whether a word of the story points to a genre."""
+    return not frozenset(content_stems(story)).isdisjoint(frozenset[str]().union(*GENRE_CUES.values()))
 
 
 def choose_genre(
-    told: str, moods: Sequence[str], scores: Mapping[str, float], neutral: Sequence[Mapping[str, float]]
+    story: str, moods: Sequence[str], scores: Mapping[str, float], neutral: Sequence[Mapping[str, float]]
 ) -> str:
-    """The genre by cue words and moods, and by the model's scores where they are given (empty: it was not asked)."""
-    values = _combine("Genre", told, GENRE_CUES, scores, neutral)
-    for genre, at_home in MOODS_OF_GENRE.items():
-        values[genre] += sum(weight for mood, weight in zip(moods, (1.0, 0.5), strict=False) if mood in at_home)
+    """Return the genre by cue words, moods and the model's scores; empty scores if the model was not asked."""
+    values = _combine("Genre", story, GENRE_CUES, scores, neutral)
+    for genre, typical in MOODS_OF_GENRE.items():
+        values[genre] += sum(weight for mood, weight in zip(moods, (1.0, 0.5), strict=False) if mood in typical)
     return max(GENRES, key=lambda genre: values[genre])
 
 
 def _combine(
     head: str,
-    told: str,
+    story: str,
     cues: Mapping[str, frozenset[str]],
     scores: Mapping[str, float],
     neutral: Sequence[Mapping[str, float]],
 ) -> dict[str, float]:
-    hits = _hits(told, cues)
+    stems = frozenset(content_stems(story))
     values = {}
-    for label, found in hits.items():
+    for label, words in cues.items():
         usual = sum(other[label] for other in neutral) / len(neutral) if neutral else 0.0
-        values[label] = scores.get(label, 0.0) - CALIBRATION * usual + CUE[head] * found
+        values[label] = scores.get(label, 0.0) - CALIBRATION * usual + CUE_WEIGHT[head] * len(stems & words)
     return values
-
-
-def _hits(told: str, cues: Mapping[str, frozenset[str]]) -> dict[str, int]:
-    stems = set(content_stems(told))
-    return {label: len(stems & words) for label, words in cues.items()}
-
-
-def _distance(one: str, other: str) -> float:
-    """On the plane of valence and arousal, each −1…1."""
-    return math.dist(MOOD_AFFECT[one], MOOD_AFFECT[other])

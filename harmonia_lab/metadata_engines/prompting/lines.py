@@ -1,10 +1,10 @@
-"""From a small model's free text to lines that can be sung.
+"""Candidate lines of lyrics, cut from the free text of a small model.
 
-Owns the cutting of text into clauses, the reasons to refuse a line, and a line's own score. Which lines go together is
-decided in `verses.py`. Pure functions of text.
+Owns the cutting of text into clauses, the reasons to refuse a line, and the score of a single line (not which lines go
+together: `verses.py`). Pure functions.
 
-A model of 135 M parameters writes good clauses and poor verses. So it is let write freely, and its text is cut where a
-singer would breathe: at punctuation, and before a preposition or a conjunction.
+A model of 135 M parameters writes good clauses and poor verses. So the model writes freely, and its text is cut at
+punctuation, and before a preposition or a conjunction, where a singer can breathe.
 """
 
 from __future__ import annotations
@@ -15,43 +15,45 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from harmonia_lab.metadata_engines.prompting.dialogue_types import Token
-from harmonia_lab.metadata_engines.prompting.words import (
-    FUNCTION_WORDS,
-    content_stems,
-    persons,
-    plain,
-    stem,
-    word_set,
-)
+from harmonia_lab.metadata_engines.prompting.dialogue_types import GeneratedToken
+from harmonia_lab.metadata_engines.prompting.words import FUNCTION_WORDS, content_stems, persons, plain, stem, word_set
 from harmonia_lab.syllables import count_syllables, in_dictionary, words_of
 
-__all__ = ["DANGLING", "Line", "Setting", "cut_into_lines", "is_meta", "meta_stems", "refusal", "score", "with_ending"]
+__all__ = [
+    "META_STEMS",
+    "CandidateLine",
+    "StoryContext",
+    "cut_into_lines",
+    "is_meta",
+    "refusal",
+    "score",
+    "with_ending",
+]
 
 WORDS = range(4, 10)
 SYLLABLES = range(5, 12)
-"""What a singer takes in one breath at a usual tempo."""
+"""The length of a line that a singer takes in one breath at a usual tempo."""
 
 TARGET_SYLLABLES = 8
 LONGEST_RUN = 4
-"""Clauses that one line may join."""
+"""Most clauses in one line."""
 
 UNLIKELY = -6.0
-"""Log-probability below which a word is no alternative to the one that was written."""
+"""Log-probability below which an alternative last word is ignored."""
 
 _SENTENCE = re.compile(r"[^.!?;:\n…—\"“”()\[\]*_#<>|{}]+")
-_BREATH = re.compile(
+_CLAUSE_BREAK = re.compile(
     r",|\s-\s|\s(?=(?:and|but|or|with|in|on|at|by|from|for|as|where|when|while|that|who|until|like|into|through|under"
     r"|over|beneath|beside|between|across|behind|beyond|before|after|because|if|upon|within|without)\s)"
 )
-_JOINERS = word_set("and but or as where when while that who until because if so which than")
-DANGLING = FUNCTION_WORDS - word_set("""
+_CONJUNCTIONS = word_set("and but or as where when while that who until because if so which than")
+_DANGLING = FUNCTION_WORDS - word_set("""
     me you him her it us them mine yours hers ours theirs myself yourself himself herself itself themselves again now
     here there once ever never always too up down out over off through along around behind before below beneath above
     all done gone known seen more one two nothing everything something anything nobody somebody everyone someone own go
     come goes comes went came know
 """)
-"""A line that ends in one of these hangs in the air. Lower case."""
+"""Words that leave a line incomplete when it ends in them. Lower case."""
 
 _META = word_set("""
     verse verses chorus lyric lyrics stanza stanzas refrain rhyme rhymes rhyming poem poems poet poets poetry songwriter
@@ -59,31 +61,37 @@ _META = word_set("""
     essay author reader readers write writes writing written wrote sure response task symbolism symbol symbolizes
     metaphor imagery creative explores evoke evokes conveys conveyed poignant language
 """)
-_META_UNLESS_TOLD = word_set("story stories tale tales song songs line lines word words page pages")
-_STALE = word_set("""
+_META_NOUNS = word_set("story stories tale tales song songs line lines word words page pages")
+META_STEMS = frozenset(map(stem, _META_NOUNS))
+"""A title that shares only these stems with a story is not about the story."""
+
+_CLICHES = word_set("""
     tapestry testament canvas hue hues etched realm symphony embrace expanse beauty whispers fleeting amidst hush ode
     nigh thee thy doth behold
 """)
-"""Words that language models reach for. Allowed, at a price."""
+"""Words that language models overuse. They lower the score."""
+
+_NO_ENDING = _DANGLING | _CLICHES | _META
+"""Words that never replace a line's last word."""
 
 _OPENERS = word_set("tonight today tomorrow yesterday outside inside somewhere sometimes together oh yes love darling")
-"""Single words that may stand before a comma at a line's beginning, where a small model likes to put invented names."""
+"""Words that may start a line before a comma, where a small model often puts an invented name."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """One candidate. words: lower case. stems: of those that carry meaning. people: who it speaks of.
+class CandidateLine:
+    """A candidate for a line of lyrics.
 
-    fluency: mean log-probability of its tokens, None where unknown. opens, closes: whether there was punctuation.
-    sample, start, end: which text it was cut from, and the clauses of it that it covers, so that neighbours are known.
-    endings: other last words that the model thought of, and how much less likely they were (in log-probability).
-    swapped: it has one of those. value: see `score`.
+    words: lower case. stems: see `content_stems`. persons: of its pronouns. fluency: mean log-probability of its
+    tokens, None if unknown. opens, closes: whether punctuation stands before and after it. sample: number of the text
+    that it was cut from; start, end: its first and last clause there. endings: alternative last words, with how much
+    less likely they were (difference of log-probabilities). swapped: its last word is one of those. value: see `score`.
     """
 
     text: str
     words: tuple[str, ...]
     stems: frozenset[str]
-    people: frozenset[str]
+    persons: frozenset[str]
     syllables: int
     fluency: float | None = None
     opens: bool = True
@@ -97,32 +105,35 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What lines are measured against. stems: of the story. names: its capitalised words. told: the story, plain.
+class StoryContext:
+    """The story that lines and titles are compared with.
 
-    people: who it speaks of. clash: stems that contradict the song's mood.
+    stems: of its words. names: its capitalised words. plain_text: its words in lower case, joined by spaces. persons:
+    of its pronouns. mood_conflicts: stems that contradict the song's moods.
     """
 
     stems: frozenset[str]
     names: frozenset[str]
-    told: str
-    people: frozenset[str]
-    clash: frozenset[str] = frozenset()
+    plain_text: str
+    persons: frozenset[str]
+    mood_conflicts: frozenset[str] = frozenset()
 
-    def place(self, *lines: Line) -> float:
-        """Where in the story the lines belong, 0…1: the mean place of the words they share; 0.5 for none."""
-        order = content_stems(self.told)
+    def place(self, *lines: CandidateLine) -> float:
+        """Return the mean position in the story, 0…1, of the words that it shares with the lines; 0.5 for none."""
+        order = content_stems(self.plain_text)
         found = [order.index(word) for line in lines for word in line.stems if word in order]
         return sum(found) / len(found) / len(order) if found else 0.5
 
 
-def cut_into_lines(text: str, sample: int, *, complete: bool, tokens: Sequence[Token] = ()) -> list[Line]:
-    """Every run of clauses within a sentence that has a line's length.
+def cut_into_lines(
+    text: str, sample: int, *, complete: bool, tokens: Sequence[GeneratedToken] = ()
+) -> list[CandidateLine]:
+    """Return every run of clauses within a sentence that has the length of a line.
 
-    complete: False when the text was cut off, so that its last clause is not to be trusted.
-    tokens: the text's tokens in order; empty where the server tells nothing of them.
+    complete: False if a token limit cut the text off; its last clause is then left out. tokens: the text's tokens in
+    order; empty without log-probabilities.
     """
-    spans = _Spans(tokens)
+    spans = _TokenSpans(tokens)
     sentences = [(m.start(), m.group()) for m in _SENTENCE.finditer(text) if m.group().strip()]
     lines = []
     number = 0
@@ -139,8 +150,8 @@ def cut_into_lines(text: str, sample: int, *, complete: bool, tokens: Sequence[T
     return lines
 
 
-def with_ending(line: Line, word: str) -> Line:
-    """The line with another last word."""
+def with_ending(line: CandidateLine, word: str) -> CandidateLine:
+    """Return the line with another last word."""
     if word == line.words[-1]:
         return line
     text = line.text[: len(line.text) - len(line.words[-1])] + word
@@ -152,7 +163,7 @@ def with_ending(line: Line, word: str) -> Line:
 
 
 class _Clause(NamedTuple):
-    """begin, end: in the text. opens, closes: whether there was punctuation."""
+    """begin, end: in the text. opens, closes: whether punctuation stands before and after it."""
 
     begin: int
     end: int
@@ -162,7 +173,7 @@ class _Clause(NamedTuple):
 
 def _clauses(sentence: str, offset: int) -> Iterator[_Clause]:
     begin, opens = 0, True
-    for match in [*_BREATH.finditer(sentence), None]:
+    for match in [*_CLAUSE_BREAK.finditer(sentence), None]:
         end = match.start() if match else len(sentence)
         closes = match is None or bool(match.group().strip())
         if sentence[begin:end].strip():
@@ -170,8 +181,8 @@ def _clauses(sentence: str, offset: int) -> Iterator[_Clause]:
         begin, opens = match.end() if match else end, closes
 
 
-def _line(text: str, first: _Clause, last: _Clause, spans: _Spans) -> Line | None:
-    """The line from one clause to another; None where it is too short or too long."""
+def _line(text: str, first: _Clause, last: _Clause, spans: _TokenSpans) -> CandidateLine | None:
+    """Return the line from the first to the last clause; None if it is too short or too long."""
     raw = text[first.begin : last.end]
     piece = " ".join(raw.replace("’", "'").split()).strip(" ,-'")
     words = tuple(plain(word) for word in words_of(piece))
@@ -179,11 +190,11 @@ def _line(text: str, first: _Clause, last: _Clause, spans: _Spans) -> Line | Non
     if len(words) not in WORDS or syllables not in SYLLABLES:
         return None
     end = first.begin + len(raw.rstrip(" ,-'’"))
-    return Line(
+    return CandidateLine(
         text=piece[0].upper() + piece[1:],
         words=words,
         stems=frozenset(content_stems(piece)),
-        people=persons(piece),
+        persons=persons(piece),
         syllables=syllables,
         fluency=spans.fluency(first.begin, end),
         opens=first.opens,
@@ -192,111 +203,102 @@ def _line(text: str, first: _Clause, last: _Clause, spans: _Spans) -> Line | Non
     )
 
 
-class _Spans:
-    """What is known of the tokens that overlap a span of the text."""
+class _TokenSpans:
+    """The tokens of a text, each with its start and end there."""
 
-    def __init__(self, tokens: Sequence[Token]) -> None:
-        self._tokens: list[tuple[int, int, Token]] = []
-        position = 0
-        for token in tokens:
-            self._tokens.append((position, position + len(token.text), token))
-            position += len(token.text)
+    def __init__(self, tokens: Sequence[GeneratedToken]) -> None:
+        ends = list(itertools.accumulate(len(token.text) for token in tokens))
+        self._tokens = list(zip([0, *ends], ends, tokens, strict=False))
 
     def fluency(self, begin: int, end: int) -> float | None:
         inside = [max(token.logprob, -8.0) for first, last, token in self._tokens if last > begin and first < end]
         return sum(inside) / len(inside) if inside else None
 
     def endings(self, end: int, word: str) -> tuple[tuple[str, float], ...]:
-        """Other words in place of the one that ends here, where that one is a single token; likely ones first."""
+        """Return the alternatives to the word that ends here, if it is a single token; most likely ones first."""
         token = next((token for _, last, token in self._tokens if last == end and token.text == f" {word}"), None)
-        others = token.others if token else ()
+        if token is None:
+            return ()
         return tuple(
             (text[1:], token.logprob - logprob)
-            for text, logprob in others
-            if token and logprob > UNLIKELY and text[:1] == " " and text[1:] != word and _can_end(text[1:])
+            for text, logprob in token.alternatives
+            if logprob > UNLIKELY and text[:1] == " " and text[1:] != word and _can_end(text[1:])
         )
 
 
 def _can_end(word: str) -> bool:
-    if not (word.isalpha() and word.islower() and len(word) > 2):
-        return False
-    return word not in DANGLING and word not in _STALE and word not in _META and in_dictionary(word)
+    return word.isalpha() and word.islower() and len(word) > 2 and word not in _NO_ENDING and in_dictionary(word)
 
 
-def refusal(line: Line, setting: Setting) -> str | None:
-    """Why the line can't be sung, or None."""
-    return next((reason for reason, holds in _REFUSALS if holds(line, setting)), None)
+def refusal(line: CandidateLine, story: StoryContext) -> str | None:
+    """Return why the line can't be used, or None."""
+    return next((reason for reason, holds in _REFUSALS if holds(line, story)), None)
 
 
-def _is_no_plain_text(line: Line, _setting: Setting) -> bool:
-    shouted = any(len(word) > 1 and word.isupper() for word in words_of(line.text))
-    return shouted or bool(re.search(r"[^\w\s,'’-]|[\d_]", line.text))
+def _is_not_plain_text(line: CandidateLine, _story: StoryContext) -> bool:
+    all_capitals = any(len(word) > 1 and word.isupper() for word in words_of(line.text))
+    return all_capitals or bool(re.search(r"[^\w\s,'’-]|[\d_]", line.text))
 
 
-def _names_a_stranger(line: Line, setting: Setting) -> bool:
-    """A capital inside the line, or a single word before a comma at its beginning, that the story doesn't have."""
-    shown = words_of(line.text)
-    inner = any(word[0].isupper() and not re.match(r"I\b", word) and word not in setting.names for word in shown[1:])
+def _has_unknown_name(line: CandidateLine, story: StoryContext) -> bool:
+    """Return whether a capitalised word, or a first word with a comma behind it, is missing in the story."""
+    written = words_of(line.text)
+    inner = any(word[0].isupper() and not re.match(r"I\b", word) and word not in story.names for word in written[1:])
     first = line.words[0]
-    called = line.text.split(",")[0] == shown[0] and "," in line.text
-    return inner or (called and first not in FUNCTION_WORDS | _OPENERS and stem(first) not in setting.stems)
+    addressed = line.text.split(",")[0] == written[0] and "," in line.text
+    return inner or (addressed and first not in FUNCTION_WORDS | _OPENERS and stem(first) not in story.stems)
 
 
-def _hangs_in_the_air(line: Line, _setting: Setting) -> bool:
-    return line.words[-1] in DANGLING or line.words[-1].endswith("'") or line.words[0] in {"of", "than", "'s"}
+def _is_incomplete(line: CandidateLine, _story: StoryContext) -> bool:
+    return line.words[-1] in _DANGLING or line.words[-1].endswith("'") or line.words[0] in {"of", "than", "'s"}
 
 
-def _repeats_or_says_nothing(line: Line, _setting: Setting) -> bool:
-    meant = [stem(word) for word in line.words if word not in FUNCTION_WORDS]
+def _repeats_or_is_empty(line: CandidateLine, _story: StoryContext) -> bool:
+    stems = [stem(word) for word in line.words if word not in FUNCTION_WORDS]
     pairs = list(itertools.pairwise(line.words))
-    stammers = len(set(pairs)) < len(pairs) or any(one == other for one, other in pairs)
-    return stammers or len(meant) < 2 or len(set(meant)) < len(meant)
+    repeats = len(set(pairs)) < len(pairs) or any(one == other for one, other in pairs)
+    return repeats or len(stems) < 2 or len(set(stems)) < len(stems)
 
 
-_REFUSALS: tuple[tuple[str, Callable[[Line, Setting], bool]], ...] = (
-    ("not in the dictionary", lambda line, _setting: not all(map(in_dictionary, line.words))),
-    ("not plain text", _is_no_plain_text),
-    ("a name that the story lacks", _names_a_stranger),
-    ("talks about the task", lambda line, setting: is_meta(line.words, setting)),
-    ("hangs in the air", _hangs_in_the_air),
-    ("repeats or says nothing", _repeats_or_says_nothing),
-    ("a list", lambda line, _setting: line.text.count(",") >= min(3, len(line.words) // 2)),
+# Transcripts and error messages contain these reasons.
+_REFUSALS: tuple[tuple[str, Callable[[CandidateLine, StoryContext], bool]], ...] = (
+    ("not in the dictionary", lambda line, _story: not all(map(in_dictionary, line.words))),
+    ("not plain text", _is_not_plain_text),
+    ("a name that the story lacks", _has_unknown_name),
+    ("talks about the task", lambda line, story: is_meta(line.words, story)),
+    ("hangs in the air", _is_incomplete),
+    ("repeats or says nothing", _repeats_or_is_empty),
+    ("a list", lambda line, _story: line.text.count(",") >= min(3, len(line.words) // 2)),
     (
         "copied from the story",
-        lambda line, setting: len(line.words) >= WORDS[-1] and " ".join(line.words) in setting.told,
+        lambda line, story: len(line.words) >= WORDS[-1] and " ".join(line.words) in story.plain_text,
     ),
 )
 
 
-def is_meta(words: Iterable[str], setting: Setting) -> bool:
-    """Whether words, in lower case, talk about writing instead of the story."""
+def is_meta(words: Iterable[str], story: StoryContext) -> bool:
+    """Return whether words, in lower case, are about writing; nouns such as "song" are fine if the story has them."""
     bare = [word.removesuffix("'s") for word in words]
-    return any(word in _META or (word in _META_UNLESS_TOLD and stem(word) not in setting.stems) for word in bare)
+    return any(word in _META or (word in _META_NOUNS and stem(word) not in story.stems) for word in bare)
 
 
-def meta_stems() -> frozenset[str]:
-    """Stems of words about songs and stories: a title that has only those in common with a story is not about it."""
-    return frozenset(stem(word) for word in _META_UNLESS_TOLD)
-
-
-def score(line: Line, setting: Setting) -> Line:
-    """The line with its value: relation to the story, fluency, shape, who speaks, worn words. About −2…3."""
-    value = min(1.2, 0.6 * len(line.stems & setting.stems))
+def score(line: CandidateLine, story: StoryContext) -> CandidateLine:
+    """Return the line with its value, about −2…3: relation to the story, fluency, shape, persons and clichés."""
+    value = min(1.2, 0.6 * len(line.stems & story.stems))
     if line.fluency is not None:
         value += max(-1.0, min(0.4, 1.2 + line.fluency))
     value += 0.5 * line.opens + 0.4 * line.closes
     value -= 0.15 * max(0, abs(line.syllables - TARGET_SYLLABLES) - 1)
-    value -= 0.5 * len(line.people - setting.people - {"they"})
-    value -= 0.5 * len(_STALE.intersection(line.words))
-    value -= 0.7 * len(line.stems & setting.clash)
-    value -= 0.25 * max(0, _copied(line.words, setting.told) - 4)
-    if line.words[0] in _JOINERS:
+    value -= 0.5 * len(line.persons - story.persons - {"they"})
+    value -= 0.5 * len(_CLICHES.intersection(line.words))
+    value -= 0.7 * len(line.stems & story.mood_conflicts)
+    value -= 0.25 * max(0, _copied(line.words, story.plain_text) - 4)
+    if line.words[0] in _CONJUNCTIONS:
         value -= 0.3
     return replace(line, value=value)
 
 
-def _copied(words: Sequence[str], told: str) -> int:
-    """Length in words of the longest run that stands in the story as well."""
-    padded = f" {told} "
+def _copied(words: Sequence[str], text: str) -> int:
+    """Return the length, in words, of the longest run that `text` contains."""
     spans = itertools.combinations(range(len(words) + 1), 2)
-    return max((j - i for i, j in spans if f" {' '.join(words[i:j])} " in padded), default=0)
+    return max((j - i for i, j in spans if f" {' '.join(words[i:j])} " in f" {text} "), default=0)

@@ -1,6 +1,7 @@
-"""Small models, step by step: mood and genre by scores, title by choice among several, lyrics by cutting and choosing.
+"""The strategy for small models: mood, genre, title and lyrics, each by questions of its own.
 
-Owns the order of the steps and the prompt for titles. What makes a good label, title or line is decided next door.
+Owns the order of the steps and the prompt for titles (not what makes a good label, title or line: `labels.py`,
+`titles.py`, `lyrics.py`).
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from harmonia_lab.metadata_engines.prompting import labels, lyrics, titles
 from harmonia_lab.metadata_engines.prompting.cues import MOOD_CUES
-from harmonia_lab.metadata_engines.prompting.dialogue_types import Dialogue, Message, Question
-from harmonia_lab.metadata_engines.prompting.lines import Setting
-from harmonia_lab.metadata_engines.prompting.story import Story, excerpt, read_story
+from harmonia_lab.metadata_engines.prompting.dialogue_types import ChatMessage, Dialogue, Question
+from harmonia_lab.metadata_engines.prompting.lines import StoryContext
+from harmonia_lab.metadata_engines.prompting.story import Story, excerpt, excerpt_note, read_story
 from harmonia_lab.metadata_engines.prompting.verses import form_for
 from harmonia_lab.metadata_engines.prompting.words import content_stems, plain
 from harmonia_lab.music.moods import MOOD_AFFECT, suggest_features
@@ -24,45 +25,45 @@ from harmonia_lab.syllables import words_of
 __all__ = ["template_version", "write_song"]
 
 BUDGET = 600
-"""Characters of the story that are shown for labels and titles, some 150 tokens."""
+"""Characters of the story in a prompt for labels and titles, some 150 tokens."""
 
 TITLE_ATTEMPTS = 8
 _TITLE_PROMPT = "Write a short title for a song about this story."
 
-CONTRARY = 0.9
-"""Difference of valence (−1…1) from which on two moods contradict each other."""
+CONFLICT = 0.9
+"""Two moods contradict each other if their valences (−1…1) differ by more."""
 
 
 def template_version() -> str:
-    """Changes when a prompt or a sampling option changes."""
+    """Return a version that changes when a prompt or a sampling option changes."""
     prompts = (lyrics.POET, lyrics.PROMPTS, lyrics.SAMPLING, _TITLE_PROMPT, titles.EXAMPLES)
     text = repr((prompts, labels.SHOTS, labels.NEUTRAL_STORIES))
     return f"stepwise-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> SongMetadata:
-    """The song's metadata. Raises MetadataError, METADATA_INVALID where the model's text holds nothing to be sung."""
+    """Return the song's metadata. Raises MetadataError; METADATA_INVALID if the model writes no usable line."""
     dialogue.report(0.0, "analysis", "Analyzing narrative...")
     story = read_story(request.narrative)
-    for note in story.notes:
-        dialogue.note(note=note)
-    if len(story.told) > BUDGET:
-        dialogue.note(note=f"Of {len(story.told)} characters, the model was shown the first and the last sentences.")
+    if story.note:
+        dialogue.note(note=story.note)
+    if len(story.prompt_text) > BUDGET:
+        dialogue.note(note=excerpt_note(story.prompt_text))
     moods = await _moods(dialogue, story)
     genre = request.genre or await _genre(dialogue, story, moods)
     dialogue.report(0.22, "title", "Generating title...", genre=genre, mood=moods)
-    setting = _setting(story, moods)
-    attempts = await _title_attempts(dialogue, story, setting)
+    context = _context(story, moods)
+    attempts = await _title_attempts(dialogue, story, context)
     draft = max(attempts)[1] if attempts else ""
-    writer = lyrics.LyricWriter(dialogue, story, setting, draft)
+    writer = lyrics.LyricWriter(dialogue, story, context, draft)
     sections = await writer.write(
         form_for(request.seconds),
         lambda done, lines: dialogue.report(0.35 + 0.6 * done, "lyrics", "Creating lyrics...", lyrics=lines),
     )
-    title = _title(dialogue, attempts, sections, setting)
+    title = _title(dialogue, attempts, sections, context)
     text = lyrics.as_text(sections)
     dialogue.report(1.0, "lyrics", "Metadata complete", title=title, lyrics=text)
-    suggestion = suggest_features(genre, moods, derive_seed(seed, "style"), narrative=story.told)
+    suggestion = suggest_features(genre, moods, derive_seed(seed, "style"), narrative=story.prompt_text)
     return SongMetadata(
         title=title,
         lyrics=text,
@@ -77,7 +78,7 @@ async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> Son
 async def _moods(dialogue: Dialogue, story: Story) -> list[str]:
     dialogue.report(0.02, "mood", "Finding the mood...")
     scores, neutral = await _scores(dialogue, "Mood", MOODS, story)
-    moods = labels.choose_moods(story.told, scores, neutral)
+    moods = labels.choose_moods(story.prompt_text, scores, neutral)
     dialogue.note(chosen="mood", value=moods, scores=_rounded(scores))
     return moods
 
@@ -86,9 +87,9 @@ async def _genre(dialogue: Dialogue, story: Story, moods: Sequence[str]) -> str:
     dialogue.report(0.14, "genre", "Finding the genre...", mood=moods)
     scores: Mapping[str, float] = {}
     neutral: Sequence[Mapping[str, float]] = ()
-    if not labels.has_genre_cue(story.told):
+    if not labels.has_genre_cue(story.prompt_text):
         scores, neutral = await _scores(dialogue, "Genre", GENRES, story)
-    genre = labels.choose_genre(story.told, moods, scores, neutral)
+    genre = labels.choose_genre(story.prompt_text, moods, scores, neutral)
     dialogue.note(chosen="genre", value=genre, scores=_rounded(scores))
     return genre
 
@@ -96,10 +97,10 @@ async def _genre(dialogue: Dialogue, story: Story, moods: Sequence[str]) -> str:
 async def _scores(
     dialogue: Dialogue, head: str, choices: Sequence[str], story: Story
 ) -> tuple[dict[str, float], list[dict[str, float]]]:
-    """The labels' scores for the story, and for each of the neutral ones."""
+    """Return the labels' scores for the story, and for each of the neutral stories."""
     found = []
-    for number, told in enumerate((*labels.NEUTRAL_STORIES, excerpt(story.told, BUDGET))):
-        question = labels.label_question(head, told, f"{head.lower()}-{number}", dialogue.most_alternatives)
+    for number, text in enumerate((*labels.NEUTRAL_STORIES, excerpt(story.prompt_text, BUDGET))):
+        question = labels.label_question(head, text, f"{head.lower()}-{number}", dialogue.max_top_logprobs)
         found.append(labels.label_scores(await dialogue.ask(question), choices))
     return found[-1], found[:-1]
 
@@ -108,49 +109,51 @@ def _rounded(scores: Mapping[str, float]) -> dict[str, float]:
     return {label: round(value, 3) for label, value in scores.items()}
 
 
-async def _title_attempts(dialogue: Dialogue, story: Story, setting: Setting) -> list[tuple[float, str]]:
-    """Titles that the model thought of, with their ranks; those that can't be one are left out."""
-    messages = [Message("system", lyrics.POET)]
+async def _title_attempts(dialogue: Dialogue, story: Story, context: StoryContext) -> list[tuple[float, str]]:
+    """Return the titles that the model wrote, with their ranks, without the refused ones."""
+    messages = [ChatMessage("system", lyrics.POET)]
     for example, title in titles.EXAMPLES:
-        messages += [Message("user", f"The story: {example}\n\n{_TITLE_PROMPT}"), Message("assistant", title)]
-    messages.append(Message("user", f"The story: {excerpt(story.told, BUDGET)}\n\n{_TITLE_PROMPT}"))
-    # The penalty for repetition counts the prompt's words, too: a title would have to avoid its story's.
+        messages += [ChatMessage("user", f"The story: {example}\n\n{_TITLE_PROMPT}"), ChatMessage("assistant", title)]
+    messages.append(ChatMessage("user", f"The story: {excerpt(story.prompt_text, BUDGET)}\n\n{_TITLE_PROMPT}"))
+    # No repeat_penalty: it would count the prompt's words, so that a title had to avoid its story's.
     options = {**lyrics.SAMPLING, "temperature": 0.8, "repeat_penalty": 1.0, "num_predict": 12, "stop": ["\n"]}
     found: list[tuple[float, str]] = []
     for number in range(TITLE_ATTEMPTS):
-        answer = await dialogue.ask(Question(f"title-{number}", messages, options, alternatives=1))
-        attempt = titles.rank_attempt(answer, setting)
+        answer = await dialogue.ask(Question(f"title-{number}", messages, options, top_logprobs=1))
+        attempt = titles.rank_attempt(answer, context)
         found += [attempt] if attempt else []
-        done = (number + 1) / TITLE_ATTEMPTS
-        shown = {"title": max(found)[1]} if found else {}
-        dialogue.report(0.22 + 0.13 * done, "title", "Generating title...", **shown)
+        best = {"title": max(found)[1]} if found else {}
+        dialogue.report(0.22 + 0.13 * ((number + 1) / TITLE_ATTEMPTS), "title", "Generating title...", **best)
     return found
 
 
 def _title(
-    dialogue: Dialogue, attempts: Sequence[tuple[float, str]], sections: Sequence[lyrics.Section], setting: Setting
+    dialogue: Dialogue,
+    attempts: Sequence[tuple[float, str]],
+    sections: Sequence[lyrics.SectionLines],
+    context: StoryContext,
 ) -> str:
-    """The best among the attempts and the phrases of the lyrics; what the chorus sings is preferred."""
+    """Return the best of the attempts and of the lyrics' phrases; words of the chorus and of all lyrics add rank."""
     chorus = [line for kind, lines in sections if kind == "chorus" for line in lines]
     every = [line for _, lines in sections for line in lines]
     sung = [frozenset[str]().union(*(line.stems for line in lines)) for lines in (chorus, every)]
-    ranked = list(attempts)
-    for phrase in titles.phrases(every):
-        value = titles.rank(phrase, setting)
-        ranked += [(value, phrase)] if value is not None else []
+    found = [(titles.rank(phrase, context), phrase) for phrase in titles.phrases(every)]
     ranked = [
-        (value + 0.3 * sum(len(words & set(content_stems(title))) for words in sung), title) for value, title in ranked
+        (value + 0.3 * sum(len(words & set(content_stems(title))) for words in sung), title)
+        for value, title in [*attempts, *found]
+        if value is not None
     ]
     title = max(ranked)[1] if ranked else titles.title_of(every[0].text)
-    dialogue.note(chosen="title", value=title, among=[shown for _, shown in sorted(set(ranked), reverse=True)[:12]])
+    among = [candidate for _, candidate in sorted(set(ranked), reverse=True)[:12]]
+    dialogue.note(chosen="title", value=title, among=among)
     return title
 
 
-def _setting(story: Story, moods: Sequence[str]) -> Setting:
-    """Words that belong to moods of the opposite sign are not wanted, unless the story has them."""
-    side = MOOD_AFFECT[moods[0]].valence
-    against = {mood for mood, affect in MOOD_AFFECT.items() if abs(affect.valence - side) > CONTRARY}
-    theirs = frozenset[str]().union(*(MOOD_CUES[mood] for mood in against))
-    ours = frozenset[str]().union(*(MOOD_CUES[mood] for mood in moods))
-    told = " ".join(plain(word) for word in words_of(story.told))
-    return Setting(story.stems, story.names, told, story.people, theirs - ours - story.stems)
+def _context(story: Story, moods: Sequence[str]) -> StoryContext:
+    """Return the story's features; cue words of moods with the opposite valence conflict, unless the story has them."""
+    valence = MOOD_AFFECT[moods[0]].valence
+    opposite = {mood for mood, affect in MOOD_AFFECT.items() if abs(affect.valence - valence) > CONFLICT}
+    opposite_cues = frozenset[str]().union(*(MOOD_CUES[mood] for mood in opposite))
+    own_cues = frozenset[str]().union(*(MOOD_CUES[mood] for mood in moods))
+    plain_text = " ".join(plain(word) for word in words_of(story.prompt_text))
+    return StoryContext(story.stems, story.names, plain_text, story.persons, opposite_cues - own_cues - story.stems)

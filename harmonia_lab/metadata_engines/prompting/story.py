@@ -1,7 +1,7 @@
-"""The narrative as a model is shown it: clean, clipped, and, for a model that reads only English, glossed.
+"""The narrative as a prompt has it: cleaned, shortened, and, if it is not in English, reduced to English key words.
 
-Owns what of a narrative is told to a model and what is left out, and says so (`Story.notes`). The prompts around it are
-the strategies' business.
+Owns which text of a narrative the model gets, and the note that says what was left out (not the prompts around it:
+`structured.py`, `stepwise.py`, `lyrics.py`).
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 
 from harmonia_lab.metadata_engines.prompting.words import FUNCTION_WORDS, content_stems, persons, plain
 from harmonia_lab.syllables import in_dictionary, words_of
 
-__all__ = ["Story", "clean", "excerpt", "passages", "read_story"]
+__all__ = ["Story", "clean", "excerpt", "excerpt_note", "passages", "read_story"]
 
 LANGUAGES = ("Spanish", "German", "French", "Italian", "Portuguese")
 """The columns of `glosses.txt`, after English."""
 
 MOST_WORDS = 40
-"""Of a story that is told word by word."""
+"""Most key words in the prompt of a story that is not in English."""
 
 LATIN_END = 0x250
 """The code point after the Latin letters."""
@@ -33,36 +34,36 @@ _ARTICLES = {
     "Italian": "il lo la gli le di che e un una in mi io non è con del della dei mia suo sua si per",
     "Portuguese": "o a os as de do da que e um uma em no na me meu minha não com dos das seu sua por",
 }
-_SPECIAL = re.compile(
+_TEMPLATE_MARK = re.compile(
     r"<\|[^|<>]{0,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<\|?/?(?:im_start|im_end)\|?>"
 )
-"""How chat templates mark turns: in a narrative they could end ours."""
+"""Marks that chat templates put between messages: in a narrative, one could end the prompt's message."""
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"”’»)]*\s+|\n+")
+_EMOJI_FILLERS = {"sign", "symbol", "black", "white", "heavy", "face", "emoji"}
 
 
 @dataclass(frozen=True)
 class Story:
-    """text: cleaned, one line. english: whether it is. told: what a model that reads English is shown.
+    """A narrative for a model that reads only English.
 
-    stems, names, people: what lines and titles are compared with; see `wording`. notes: what was left out or changed.
+    prompt_text: what prompts contain of it. stems, names, persons: of `prompt_text`, for `lines.StoryContext`. note:
+    what was left out or changed; empty for an English story.
     """
 
-    text: str
-    english: bool
-    told: str
+    prompt_text: str
     stems: frozenset[str]
     names: frozenset[str]
-    people: frozenset[str]
-    notes: tuple[str, ...] = ()
+    persons: frozenset[str]
+    note: str
 
 
 def clean(text: str) -> str:
-    """One line without control characters, text-direction marks and turn marks of chat templates."""
+    """Return one line without control characters, text-direction marks and marks of chat templates."""
     text = unicodedata.normalize("NFC", text)
     previous = None
     while previous != text:  # a mark may be hidden inside another
-        previous, text = text, _SPECIAL.sub(" ", text)
+        previous, text = text, _TEMPLATE_MARK.sub(" ", text)
     kept = (
         " " if c.isspace() else "" if unicodedata.category(c) in {"Cc", "Cf", "Co", "Cs"} and c != "\u200d" else c
         for c in text
@@ -71,63 +72,66 @@ def clean(text: str) -> str:
 
 
 def read_story(narrative: str) -> Story:
-    """What an English-reading model is told of a narrative in any language."""
-    sentences = [clean(part) for part in _SENTENCE_END.split(narrative)]
-    text = " ".join(part for part in sentences if part)
+    """Return the story of a narrative in any language."""
+    text = " ".join(filter(None, map(clean, _SENTENCE_END.split(narrative))))
     words = words_of(text)
     language = _language(words)
+    english = language == "English"
     glosses = _gloss(words, language) if language in LANGUAGES else []
-    pictures = _pictures(text)
-    if language == "English" and words:
-        told, note = _readable(text) + (f" ({', '.join(pictures)})" if pictures else ""), ""
-    elif glosses or pictures:
-        told = f"It is about {', '.join([*glosses, *pictures][:MOST_WORDS])}."
+    emoji = _emoji_names(text)
+    note = ""
+    if english and words:
+        prompt_text = _without_other_scripts(text) + (f" ({', '.join(emoji)})" if emoji else "")
+    elif glosses or emoji:
+        prompt_text = f"It is about {', '.join([*glosses, *emoji][:MOST_WORDS])}."
         note = f"The narrative seems to be {language}: the model was told the {len(glosses)} words that a list knows."
     else:
-        told = "Somebody far away tells an old story, in words that nobody here knows."
+        prompt_text = "Somebody far away tells an old story, in words that nobody here knows."
         note = "The narrative is in a language that this model does not read: the song cannot be about it."
-    known = language == "English" or glosses or pictures
     return Story(
-        text=text,
-        english=language == "English",
-        told=told,
-        stems=frozenset(content_stems(told)) if known else frozenset(),
-        names=frozenset(word for word in words_of(told) if word[0].isupper() and plain(word) not in FUNCTION_WORDS),
-        people=persons(told) if language == "English" else frozenset({"first", "she", "he"}),
-        notes=(note,) if note else (),
+        prompt_text,
+        stems=frozenset(content_stems(prompt_text)) if english or glosses or emoji else frozenset(),
+        names=frozenset(w for w in words_of(prompt_text) if w[0].isupper() and plain(w) not in FUNCTION_WORDS),
+        persons=persons(prompt_text) if english else frozenset({"first", "she", "he"}),
+        note=note,
     )
 
 
-def _readable(text: str) -> str:
-    """Without the scripts that a model of English words spells out byte by byte."""
+def _without_other_scripts(text: str) -> str:
+    """Remove symbols and letters that are not Latin, which an English model tokenizes byte by byte."""
     kept = "".join(c if ord(c) < LATIN_END or not c.isalpha() else " " for c in text)
     return " ".join("".join(c for c in kept if unicodedata.category(c) != "So").split())
 
 
 def excerpt(text: str, budget: int) -> str:
-    """At most about `budget` characters: all of it, or the first and the last sentences that fit, three to two."""
+    """Return the text, or its first and last sentences with at most `budget` characters, in a ratio of three to two."""
     if len(text) <= budget:
         return text
     sentences = _sentences(text, budget // 4)
-    head: list[str] = []
-    tail: list[str] = []
-    room = budget * 3 // 5
+    head = _fitting(sentences, budget * 3 // 5)
+    spare = budget - sum(len(sentence) + 1 for sentence in head)
+    tail = _fitting(reversed(sentences[len(head) :]), spare)
+    return " ".join([*head, *reversed(tail)])
+
+
+def _fitting(sentences: Iterable[str], budget: int) -> list[str]:
+    """Return the first sentences that fit into `budget` characters, with a space after each."""
+    found: list[str] = []
     for sentence in sentences:
-        if len(sentence) > room:
+        if len(sentence) > budget:
             break
-        head.append(sentence)
-        room -= len(sentence) + 1
-    room += budget - budget * 3 // 5
-    for sentence in reversed(sentences[len(head) :]):
-        if len(sentence) > room:
-            break
-        tail.insert(0, sentence)
-        room -= len(sentence) + 1
-    return " ".join([*head, *tail])
+        found.append(sentence)
+        budget -= len(sentence) + 1
+    return found
+
+
+def excerpt_note(text: str) -> str:
+    """Return the transcript's note on a text of which the prompts contain an excerpt."""
+    return f"Of {len(text)} characters, the model was shown the first and the last sentences."
 
 
 def passages(text: str, count: int, budget: int) -> list[str]:
-    """The text in `count` parts of consecutive sentences, each an `excerpt`; if it is short, the same each time."""
+    """Return `count` excerpts of consecutive parts of the text; of a short text, the same excerpt each time."""
     sentences = _sentences(text, budget)
     if len(text) < budget * 2 // 3 or len(sentences) < 2 * count:
         return [excerpt(text, budget)] * count
@@ -136,11 +140,11 @@ def passages(text: str, count: int, budget: int) -> list[str]:
     for sentence in sentences:
         parts[min(count - 1, position * count // len(text))].append(sentence)
         position += len(sentence) + 1
-    return [excerpt(" ".join(part), budget) if part else excerpt(text, budget) for part in parts]
+    return [excerpt(" ".join(part) or text, budget) for part in parts]
 
 
 def _sentences(text: str, longest: int) -> list[str]:
-    """Sentences; one that is longer than `longest` characters is cut between words, or anywhere if it has no spaces."""
+    """Return the sentences; one longer than `longest` characters is cut between words, or anywhere without spaces."""
     found = []
     for sentence in _SENTENCE_END.split(text):
         rest = sentence
@@ -155,13 +159,11 @@ def _sentences(text: str, longest: int) -> list[str]:
 
 
 def _language(words: list[str]) -> str:
-    """English, one of `LANGUAGES`, or "unknown". No words at all (emoji alone) read like English."""
+    """Return English, one of `LANGUAGES`, or "unknown". A text without words (emoji alone) counts as English."""
     if not words:
         return "English"
     lower = [plain(word) for word in words]
-    shares = {
-        name: sum(word in articles.split() for word in lower) / len(lower) for name, articles in _ARTICLES.items()
-    }
+    shares = {name: sum(w in articles.split() for w in lower) / len(lower) for name, articles in _ARTICLES.items()}
     english = sum(word in FUNCTION_WORDS for word in lower) / len(lower)
     best = max(shares, key=lambda name: shares[name])
     if shares[best] > max(0.15, english):
@@ -171,24 +173,20 @@ def _language(words: list[str]) -> str:
     return best if shares[best] > 0.1 else "unknown"
 
 
-def _pictures(text: str) -> list[str]:
-    """What emoji show, by their Unicode names."""
-    shown = []
+def _emoji_names(text: str) -> list[str]:
+    """Return the names of up to 12 emoji, from their Unicode names."""
+    found: list[str] = []
     for character in text:
         if unicodedata.category(character) == "So":
             name = unicodedata.name(character, "").lower().split(" with ")[0].split(" face")[0].replace("-", " ")
-            words = [
-                word
-                for word in name.split()
-                if word not in {"sign", "symbol", "black", "white", "heavy", "face", "emoji"}
-            ]
-            if words and all(map(in_dictionary, words)) and " ".join(words) not in shown:
-                shown.append(" ".join(words))
-    return shown[:12]
+            words = [word for word in name.split() if word not in _EMOJI_FILLERS]
+            if words and all(map(in_dictionary, words)) and " ".join(words) not in found:
+                found.append(" ".join(words))
+    return found[:12]
 
 
 def _gloss(words: list[str], language: str) -> list[str]:
-    """English words for those that the list knows, in the story's order."""
+    """Return the English words for the words that `glosses.txt` has, in the story's order."""
     found: list[str] = []
     table = _glosses(language)
     for word in words:
@@ -206,7 +204,7 @@ def _gloss(words: list[str], language: str) -> list[str]:
 
 @functools.lru_cache(maxsize=len(LANGUAGES))
 def _glosses(language: str) -> dict[str, list[tuple[str, str]]]:
-    """Beginnings of the language's words with their English meaning, by their first two letters."""
+    """Return prefixes of the language's words with their English meanings, by their first two letters."""
     table: dict[str, list[tuple[str, str]]] = {}
     text = resources.files(__package__).joinpath("glosses.txt").read_text(encoding="utf-8")
     for row in text.splitlines():

@@ -1,6 +1,6 @@
-"""From a small model's attempts at a title, and the phrases of its lyrics, to titles with a rank.
+"""Titles from a small model's attempts and from phrases of its lyrics, with their ranks.
 
-Owns the cleaning, the refusals and the ranking of titles. Pure functions.
+Owns the cleaning, the refusals and the ranking of titles (not the prompt: `stepwise.py`). Pure functions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer
-from harmonia_lab.metadata_engines.prompting.lines import Line, Setting, is_meta, meta_stems
+from harmonia_lab.metadata_engines.prompting.lines import META_STEMS, CandidateLine, StoryContext, is_meta
 from harmonia_lab.metadata_engines.prompting.words import FUNCTION_WORDS, plain, stem, word_set
 from harmonia_lab.syllables import in_dictionary, words_of
 
@@ -23,76 +23,76 @@ EXAMPLES = (
 )
 
 UNKNOWN = -2.0
-"""Log-probability a token of a title whose tokens are not known."""
+"""Log-probability per token, for a title without log-probabilities."""
 
-INTENDED = 0.8
-"""What it is worth that the model meant it as a title."""
+ATTEMPT_BONUS = 0.8
+"""Added to a title that the model wrote as a title."""
 
 _LENGTHS = {1: -0.5, 2: 0.1, 3: 0.4, 4: 0.5, 5: 0.4, 6: -0.4}
-"""What a number of words is worth."""
+"""Value of a title by its number of words; other numbers are refused."""
 
-_SMALL = word_set("a an the of and or but in on at by for to with from into as is")
+_LOWER_CASE = word_set("a an the of and or but in on at by for to with from into as is")
 _NO_BEGINNING = word_set("of and or but at by for to with from into as is are was that before after until")
 _NO_END = FUNCTION_WORDS - word_set("you me again now here there nobody everything nothing")
 _OPENING = word_set("a an the my your his her our their no every under")
-_PARTING = word_set("""
-    and or but in on at by with from of for into under over through where when as that who is are was were
-""")
+_SEPARATORS = word_set(
+    "and or but in on at by with from of for into under over through where when as that who is are was were"
+)
 _PRONOUNS = word_set("he she they it his her their its i my we our")
-_TIRED = word_set("lament tale symphony tapestry journey whispers echoes")
+_CLICHES = word_set("lament tale symphony tapestry journey whispers echoes")
 
 
 def title_of(text: str) -> str:
-    """The title in an answer: its first line, up to a colon, a full stop or a bracket, in title case; may be empty."""
+    """Return the title in an answer: its first line up to punctuation, in title case; may be empty."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     first = re.sub(r"^\W*(?:title|song)\s*:", "", first.strip(), flags=re.IGNORECASE)
     quoted = re.match(r"\W*[\"“]([^\"”]+)[\"”]", first)
     first = re.split(r"[:.;!?(\[{|/…—–]|\s-\s|,\s+(?:a|an|the|by)\s", quoted[1] if quoted else first)[0]
     words = re.findall(r"[^\W\d_]+(?:['’-][^\W\d_]+)*|,", first)
-    shown = ""
+    title = ""
     for index, word in enumerate(words):
-        small = 0 < index < len(words) - 1 and plain(word) in _SMALL
-        shown += "," if word == "," else f" {word.lower() if small else word[0].upper() + word[1:]}"
-    return shown.strip(" ,")
+        small = 0 < index < len(words) - 1 and plain(word) in _LOWER_CASE
+        title += "," if word == "," else f" {word.lower() if small else word[0].upper() + word[1:]}"
+    return title.strip(" ,")
 
 
-def rank(title: str, setting: Setting, *, likelihood: float = UNKNOWN) -> float | None:
-    """How good a title is, about −1…4; None where it can't be one. likelihood: mean log-probability of its tokens."""
+def rank(title: str, story: StoryContext, *, likelihood: float = UNKNOWN) -> float | None:
+    """Return a title's rank, about −1…4; None if it is refused. likelihood: mean log-probability of its tokens."""
     words = [plain(word) for word in words_of(title)]
     stems = [stem(word) for word in words if word not in FUNCTION_WORDS and len(word) > 2]
-    related = len(set(stems) & setting.stems - meta_stems())
-    if not _can_be_title(title, words, stems, setting) or (setting.stems and not related):
+    related = len(set(stems) & story.stems - META_STEMS)
+    if not _can_be_title(title, words, stems, story) or (story.stems and not related):
         return None
-    value = min(2.0, 1.2 * related) - 0.5 * max(0, len(set(stems) - setting.stems) - 1) + _LENGTHS[len(words)]
+    value = min(2.0, 1.2 * related) - 0.5 * max(0, len(set(stems) - story.stems) - 1) + _LENGTHS[len(words)]
     value -= 0.3 * (words[0] in _NO_BEGINNING) + 0.5 * (words[0] in _PRONOUNS)
-    value -= 0.5 * sum(word in _TIRED for word in words)
-    if len(words) > 4 and " ".join(words) in setting.told:
+    value -= 0.5 * sum(word in _CLICHES for word in words)
+    if len(words) > 4 and " ".join(words) in story.plain_text:
         value -= 0.5
     return value + max(-1.0, min(0.5, 1.5 + likelihood)) * 0.6
 
 
-def _can_be_title(title: str, words: Sequence[str], stems: Sequence[str], setting: Setting) -> bool:
-    known = all(in_dictionary(word) or word.capitalize() in setting.names for word in words)
-    stammers = len(set(stems)) < len(stems) or any(one == other for one, other in itertools.pairwise(words))
+def _can_be_title(title: str, words: Sequence[str], stems: Sequence[str], story: StoryContext) -> bool:
+    known = all(in_dictionary(word) or word.capitalize() in story.names for word in words)
+    repeats = len(set(stems)) < len(stems) or any(one == other for one, other in itertools.pairwise(words))
     return (
         len(words) in _LENGTHS
         and bool(stems)
         and known
         and title.count(",") < 2
-        and not (stammers or words[-1] in _NO_END or is_meta(words, setting))
+        and not (repeats or words[-1] in _NO_END or is_meta(words, story))
     )
 
 
-def rank_attempt(answer: Answer, setting: Setting) -> tuple[float, str] | None:
-    """The title in an answer with its rank; None where there is none."""
+def rank_attempt(answer: Answer, story: StoryContext) -> tuple[float, str] | None:
+    """Return the title in an answer with its rank; None if it is refused."""
     title = title_of(answer.text)
     tokens = [token.logprob for token in answer.tokens][: max(1, len(title.split()) + 1)]
-    value = rank(title, setting, likelihood=sum(tokens) / len(tokens) if tokens else UNKNOWN)
-    return None if value is None else (value + INTENDED, title)
+    value = rank(title, story, likelihood=sum(tokens) / len(tokens) if tokens else UNKNOWN)
+    return None if value is None else (value + ATTEMPT_BONUS, title)
 
 
-def phrases(lines: Sequence[Line]) -> list[str]:
-    """Phrases of lyrics that could be a title: two to five words from a natural beginning to a natural end."""
+def phrases(lines: Sequence[CandidateLine]) -> list[str]:
+    """Return phrases of two to five words that begin and end where a clause of the lyrics may."""
     clauses = [words_of(clause) for line in lines for clause in line.text.split(",")]
     return [title_of(" ".join(run)) for words in clauses for run in _runs(words)]
 
@@ -100,7 +100,7 @@ def phrases(lines: Sequence[Line]) -> list[str]:
 def _runs(words: Sequence[str]) -> Iterator[Sequence[str]]:
     plains = [plain(word) for word in words]
     for start, end in itertools.combinations(range(len(words) + 1), 2):
-        begins = not start or plains[start] in _OPENING or plains[start - 1] in _PARTING
-        ends = end == len(words) or plains[end] in _PARTING
+        begins = not start or plains[start] in _OPENING or plains[start - 1] in _SEPARATORS
+        ends = end == len(words) or plains[end] in _SEPARATORS
         if begins and ends and 2 <= end - start <= 5 and plains[start] not in _NO_BEGINNING:
             yield words[start:end]

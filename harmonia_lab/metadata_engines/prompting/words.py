@@ -1,6 +1,6 @@
-"""Words as a lyricist sees them: which carry meaning, which belong together, who is speaking.
+"""English word lists, stems and grammatical persons, for comparing a story with lyrics and titles.
 
-Owns the small word lists and the stemmer behind every comparison of texts. It knows nothing of songs.
+Owns the function words and the stemmer (not how a comparison counts: `lines.py`, `titles.py`, `labels.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["FUNCTION_WORDS", "content_stems", "persons", "plain", "stem", "word_
 
 
 def word_set(text: str) -> frozenset[str]:
-    """The words of a list written as running text."""
+    """Return the words of a list that is written as running text."""
     return frozenset(text.split())
 
 
@@ -30,7 +30,7 @@ FUNCTION_WORDS = word_set("""
     got go goes going went come comes came say says said make makes made take takes took know knows known see seen saw
     let lets put seem seems something nothing everything anything someone everyone anyone nobody somebody
 """)
-"""Words that say little about what a text is about. Lower case."""
+"""Words that say little about the topic of a text. Lower case."""
 
 _PERSONS = {
     "first": word_set("i me my mine myself i'm i've i'll i'd we us our ours we're we've we'll"),
@@ -42,12 +42,12 @@ _PERSONS = {
 
 
 def plain(word: str) -> str:
-    """Lower case, with a straight apostrophe."""
+    """Return the word in lower case, with a straight apostrophe."""
     return word.lower().replace("’", "'")
 
 
 def stem(word: str) -> str:
-    """A crude stem: plurals, possessives and verb endings off, so that "dances", "dancing" and "danced" meet."""
+    """Return a crude stem: "dances", "dancing" and "danced" give the same one, and so do plurals and possessives."""
     word = plain(word).removesuffix("'s").removesuffix("'")
     for ending, instead in (("ies", "y"), ("ied", "y"), ("ing", ""), ("ed", ""), ("es", ""), ("s", ""), ("ly", "")):
         if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
@@ -58,11 +58,11 @@ def stem(word: str) -> str:
 
 
 def content_stems(text: str) -> list[str]:
-    """Stems of the words that carry meaning, in order, repetitions kept."""
+    """Return the stems of all words but function words and short ones, in order, with repetitions."""
     return [stem(word) for word in words_of(text) if plain(word) not in FUNCTION_WORDS and len(word) > 2]
 
 
 def persons(text: str) -> frozenset[str]:
-    """Who is spoken of by pronoun: first, second, she, he, they."""
+    """Return the persons of the text's pronouns: first, second, she, he, they."""
     words = {plain(word) for word in words_of(text)}
     return frozenset(person for person, pronouns in _PERSONS.items() if words & pronouns)

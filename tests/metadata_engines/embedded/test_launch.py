@@ -175,13 +175,13 @@ def test_the_model_is_described(server, client):
     assert shown.details.quantization_level == record["quantization"] == "Q4_1"
     assert shown.details.family == "llama"
     assert shown.details.parameter_size == "134.52M"
-    assert shown.modelinfo["harmonia.sha256"] == client.list().models[0].digest == record["sha256"]
-    assert shown.modelinfo["harmonia.threads"] == record["threads"] == 1
-    assert shown.modelinfo["harmonia.xllamacpp"] == record["xllamacpp"]
+    assert client.list().models[0].digest == record["sha256"]
+    assert shown.modelinfo["general.parameter_count"] == record["parameters"]
+    assert record["threads"] == 1
     assert record["licence"] == "Apache-2.0"
     assert record["bytes"] == client.list().models[0].size
     version = httpx.get(f"{server.url}/api/version", headers=server.headers, trust_env=False).json()
-    assert version["threads"] == 1
+    assert version["version"].endswith("-embedded")
 
 
 def fields(answer):
@@ -200,14 +200,9 @@ def test_the_fake_server_answers_in_the_same_form(server, client):
             lambda it: it.chat(DEFAULT_MODEL, []),
             lambda it: it.list(),
             lambda it: it.show(DEFAULT_MODEL).details,
-            lambda it: it.pull(DEFAULT_MODEL),
         ):
             assert fields(ask(other).model_dump()) == fields(ask(client).model_dump())
-        for ask in (
-            lambda it: it.chat("nobody", ASK),
-            lambda it: it.show("nobody"),
-            lambda it: it.pull("nobody"),
-        ):
+        for ask in (lambda it: it.chat("nobody", ASK), lambda it: it.show("nobody")):
             with pytest.raises(ollama.ResponseError) as real:
                 ask(client)
             with pytest.raises(ollama.ResponseError) as faked:
@@ -215,7 +210,7 @@ def test_the_fake_server_answers_in_the_same_form(server, client):
             assert (real.value.error, real.value.status_code) == (faked.value.error, faked.value.status_code)
 
 
-# --- who may ask
+# --- access
 
 
 @pytest.mark.parametrize(
@@ -229,7 +224,7 @@ def test_the_fake_server_answers_in_the_same_form(server, client):
     ],
     ids=["no token", "wrong token", "token of odd bytes", "rebound name", "web page"],
 )
-def test_strangers_are_turned_away(server, headers, status):
+def test_web_pages_and_clients_without_the_token_are_refused(server, headers, status):
     answer = httpx.get(f"{server.url}/api/tags", headers=server.headers | headers, trust_env=False)
     assert answer.status_code == status
     assert answer.json()["error"]
@@ -259,7 +254,7 @@ def test_the_token_is_nowhere_that_other_users_can_read(server):
         assert token not in " ".join(process.environ().values())
 
 
-def test_the_native_librarys_own_port_answers_nobody(server, client):
+def test_the_native_librarys_own_port_refuses_every_client(server, client):
     client.chat(server.model, [])
     listening = [c.laddr for c in model_process(server).net_connections() if c.status == psutil.CONN_LISTEN]
     for address in listening:
@@ -352,7 +347,7 @@ def test_a_model_process_that_dies_in_an_answer_is_an_error_and_is_replaced(serv
     assert write(client, server.model).eval_count == 12
 
 
-def test_a_server_that_died_is_told_apart_and_started_again():
+def test_a_server_that_died_is_reported_and_started_again():
     server = EmbeddedServer(threads=1)
     try:
         with pytest.raises(MetadataError, match="not running"):
@@ -401,7 +396,7 @@ def test_closing_ends_every_process_and_can_be_repeated():
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["loading", "writing"])
-def test_the_server_dies_with_its_parent_and_says_nothing_on_its_terminal(busy):
+def test_the_server_dies_with_its_parent_and_prints_nothing_on_its_terminal(busy):
     script = """
 import sys, time
 import ollama
@@ -470,7 +465,7 @@ def test_another_model_file_goes_by_its_own_name(monkeypatch, tmp_path):
         server.close()
 
 
-def test_a_model_file_that_is_damaged_behind_its_header_fails_to_load_with_the_librarys_words(monkeypatch, tmp_path):
+def test_a_model_file_that_is_damaged_behind_its_header_fails_to_load_with_the_librarys_message(monkeypatch, tmp_path):
     _, path = launch.find_model()
     own = tmp_path / "half.gguf"
     own.write_bytes(path.read_bytes()[:20_000_000])

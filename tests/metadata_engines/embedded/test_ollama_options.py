@@ -3,7 +3,7 @@ import json
 import pytest
 
 from harmonia_lab.metadata_engines.embedded.ollama_options import (
-    Refused,
+    ApiError,
     keep_alive_seconds,
     known_options,
     logprob_entry,
@@ -86,7 +86,7 @@ def test_keep_alive_has_an_end():
     ],
 )
 def test_a_request_that_cannot_be_answered_is_refused(change, complaint):
-    with pytest.raises(Refused, match=complaint) as caught:
+    with pytest.raises(ApiError, match=complaint) as caught:
         translate(**change)
     assert caught.value.status == 400
 
@@ -95,17 +95,17 @@ def test_a_request_that_cannot_be_answered_is_refused(change, complaint):
     "options", [["seed"], {"temperature": "hot"}, {"seed": 1.5}, {"num_predict": True}, {"stop": 3}]
 )
 def test_options_of_the_wrong_kind_are_refused(options):
-    with pytest.raises(Refused, match="option"):
+    with pytest.raises(ApiError, match="option"):
         known_options(options)
 
 
 @pytest.mark.parametrize("value", ["soon", "5 minutes", "1x", ""])
 def test_a_duration_that_is_none_is_refused(value):
-    with pytest.raises(Refused, match="duration"):
+    with pytest.raises(ApiError, match="duration"):
         keep_alive_seconds(value)
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b"\xff", b'{"a": NaN}', b"[" * 100_000])
 def test_a_body_that_is_no_json_object_is_refused(data):
-    with pytest.raises(Refused, match="JSON object"):
+    with pytest.raises(ApiError, match="JSON object"):
         parse_body(data)

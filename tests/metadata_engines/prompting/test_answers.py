@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from harmonia_lab.metadata_engines.prompting.answers import (
     find_object,
     parse_partial,
-    sung_text,
+    plain_line,
     without_thoughts,
 )
 
@@ -26,7 +26,7 @@ SONG = {"title": 'The "Lamp"', "lyrics": [{"section": "Verse 1", "lines": ["one,
         (" a plain answer", " a plain answer"),
     ],
 )
-def test_thoughts_are_taken_out(text, answer):
+def test_thoughts_are_removed(text, answer):
     assert without_thoughts(text) == answer
 
 
@@ -39,7 +39,7 @@ def test_thoughts_are_taken_out(text, answer):
         "{broken " + json.dumps(SONG),
     ],
 )
-def test_an_object_is_found_in_what_stands_around_it(text):
+def test_an_object_is_found_in_the_text_around_it(text):
     assert find_object(text) == SONG
 
 
@@ -87,4 +87,4 @@ def test_half_of_any_object_never_fails_and_the_whole_is_exact(value, data):
     ],
 )
 def test_no_markup_and_no_control_character_reaches_a_line(text, line):
-    assert sung_text(text) == line
+    assert plain_line(text) == line

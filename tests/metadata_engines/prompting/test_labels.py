@@ -1,4 +1,4 @@
-"""Genre and mood: what the model's scores and the cue words come to, on stories that were labelled by hand."""
+"""Genre and mood: from the model's scores and the cue words, on stories that were labelled by hand."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from harmonia_lab.metadata_engines.prompting import labels
 from harmonia_lab.metadata_engines.prompting.cues import GENRE_CUES, MOOD_CUES, MOODS_OF_GENRE
-from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, Token
+from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, GeneratedToken
 from harmonia_lab.protocol.vocabulary import GENRES, MOODS
 
 LABELLED = json.loads((Path(__file__).parent / "labelled.json").read_text())
@@ -28,7 +28,7 @@ def test_cue_words_alone_name_a_fitting_mood_and_genre_for_most_labelled_stories
     assert len({m[0] for m in moods}) >= 10
 
 
-def test_the_second_mood_can_live_with_the_first():
+def test_the_second_mood_fits_the_first():
     scores = dict.fromkeys(MOODS, -9.0) | {"joyful": 0.0, "angry": -0.5, "playful": -1.0}
     assert labels.choose_moods("", scores, []) == ["joyful", "playful"]
 
@@ -57,18 +57,18 @@ def test_the_moods_tip_the_balance_where_the_story_points_to_no_genre():
 
 def test_labels_are_scored_by_the_tokens_that_begin_them():
     answer = Answer(
-        " joy", complete=False, tokens=[Token(" joy", -1.0, ((" joy", -1.0), (" s", -2.0), (" sad", -3.0)))]
+        " joy", complete=False, tokens=[GeneratedToken(" joy", -1.0, ((" joy", -1.0), (" s", -2.0), (" sad", -3.0)))]
     )
     scores = labels.label_scores(answer, ["joyful", "sad", "epic"])
     assert scores == {"joyful": -1.0, "sad": -3.0, "epic": -3.0}
 
 
 @pytest.mark.parametrize(("text", "best"), [(" joyful", "joyful"), ("Joy", "joyful"), (" nothing", None), ("", None)])
-def test_a_server_without_log_probabilities_is_taken_at_its_word(text, best):
+def test_a_server_without_log_probabilities_gives_the_label_that_it_answers(text, best):
     scores = labels.label_scores(Answer(text, complete=False), MOODS)
     assert [mood for mood, value in scores.items() if value == 0.0] == ([best] if best else [])
 
 
-def test_a_server_is_not_asked_for_more_than_it_tells():
-    assert labels.label_question("Mood", "A story.", "mood", 20).alternatives == 20
-    assert labels.label_question("Mood", "A story.", "mood", 50_000).alternatives == labels.ALTERNATIVES
+def test_a_question_stays_within_the_servers_limit_of_log_probabilities():
+    assert labels.label_question("Mood", "A story.", "mood", 20).top_logprobs == 20
+    assert labels.label_question("Mood", "A story.", "mood", 50_000).top_logprobs == labels.TOP_LOGPROBS

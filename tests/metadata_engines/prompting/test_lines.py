@@ -1,19 +1,19 @@
-"""Text is cut where one breathes, and what can't be sung is refused for a reason."""
+"""Text is cut where a singer breathes, and a line that can't be sung is refused for a reason."""
 
 import pytest
 
-from harmonia_lab.metadata_engines.prompting.dialogue_types import Token
-from harmonia_lab.metadata_engines.prompting.lines import Setting, cut_into_lines, refusal, score, with_ending
+from harmonia_lab.metadata_engines.prompting.dialogue_types import GeneratedToken
+from harmonia_lab.metadata_engines.prompting.lines import StoryContext, cut_into_lines, refusal, score, with_ending
 from harmonia_lab.metadata_engines.prompting.words import content_stems, persons, plain
 from harmonia_lab.syllables import words_of
 
 STORY = "An old keeper named Anna watches the storm from her lighthouse and keeps the lamp burning for a lost ship."
 
 
-def setting(story=STORY, clash=frozenset()):
+def context(story=STORY, mood_conflicts=frozenset()):
     names = frozenset(word for word in words_of(story) if word[0].isupper())
-    told = " ".join(map(plain, words_of(story)))
-    return Setting(frozenset(content_stems(story)), names, told, persons(story), clash)
+    plain_text = " ".join(map(plain, words_of(story)))
+    return StoryContext(frozenset(content_stems(story)), names, plain_text, persons(story), mood_conflicts)
 
 
 def lines_of(text, *, complete=True, tokens=()):
@@ -52,7 +52,7 @@ def test_the_last_clause_of_a_text_that_was_cut_off_is_left_out():
     assert not any("ship" in one for one in texts(text, complete=False))
 
 
-def test_neighbours_know_that_they_are_neighbours():
+def test_neighbouring_lines_have_neighbouring_clauses():
     first, second = [
         line
         for line in lines_of("The lamp is burning through the night, the ship is coming home.")
@@ -62,10 +62,14 @@ def test_neighbours_know_that_they_are_neighbours():
     assert (first.opens, first.closes, second.opens, second.closes) == (True, True, True, True)
 
 
-def test_other_last_words_come_from_what_the_model_thought_of():
+def test_other_last_words_come_from_the_models_alternatives():
     others = ((" night", -0.5), (" light", -1.5), ("ness", -1.0), (" of", -1.2), (" Xqzt", -2.0), (" sight", -9.0))
     words = ["The", " lamp", " is", " burning", " through", " the"]
-    tokens = [*(Token(word, -1.0) for word in words), Token(" night", -0.5, others), Token(".", -0.1)]
+    tokens = [
+        *(GeneratedToken(word, -1.0) for word in words),
+        GeneratedToken(" night", -0.5, others),
+        GeneratedToken(".", -0.1),
+    ]
     (line,) = [
         line for line in lines_of("The lamp is burning through the night.", tokens=tokens) if line.opens and line.closes
     ]
@@ -95,18 +99,18 @@ def test_other_last_words_come_from_what_the_model_thought_of():
     ],
 )
 def test_a_line_is_refused_for_a_reason(text, reason):
-    assert refusal(one_line(text), setting()) == reason
+    assert refusal(one_line(text), context()) == reason
 
 
 def test_a_word_for_texts_is_fine_in_a_story_that_has_it():
     line = one_line("The sailor sings a song at night")
-    assert refusal(line, setting()) == "talks about the task"
-    assert refusal(line, setting("A sailor sings his song.")) is None
+    assert refusal(line, context()) == "talks about the task"
+    assert refusal(line, context("A sailor sings his song.")) is None
 
 
-def test_what_belongs_to_the_story_is_worth_more():
+def test_a_line_about_the_story_scores_higher():
     about, other = one_line("The storm is coming to the lamp"), one_line("The garden opens to the sun")
-    assert score(about, setting()).value > score(other, setting()).value
+    assert score(about, context()).value > score(other, context()).value
 
 
 @pytest.mark.parametrize(
@@ -117,15 +121,15 @@ def test_what_belongs_to_the_story_is_worth_more():
         ("She walks into the burning storm", "And walks into the burning storm"),
     ],
 )
-def test_worn_words_strangers_and_joined_beginnings_cost(better, worse):
-    assert score(one_line(better), setting()).value > score(one_line(worse), setting()).value
+def test_cliches_other_persons_and_conjunctions_at_the_beginning_lower_the_score(better, worse):
+    assert score(one_line(better), context()).value > score(one_line(worse), context()).value
 
 
-def test_words_that_contradict_the_mood_cost():
+def test_words_that_contradict_the_mood_lower_the_score():
     line = one_line("The children laugh beside the lamp")
-    assert score(line, setting(clash=frozenset({"laugh"}))).value < score(line, setting()).value
+    assert score(line, context(mood_conflicts=frozenset({"laugh"}))).value < score(line, context()).value
 
 
-def test_lines_know_their_place_in_the_story():
+def test_a_line_has_a_place_in_the_story():
     early, late = one_line("The keeper walks along the wall"), one_line("A ship is sailing on the sea")
-    assert setting().place(early) < 0.5 < setting().place(late)
+    assert context().place(early) < 0.5 < context().place(late)

@@ -1,14 +1,14 @@
-"""Lyrics from a model that says what a test makes it say."""
+"""Lyrics from a scripted model."""
 
 import asyncio
 
 import pytest
 
 from harmonia_lab.errors import ErrorCode, MetadataError
-from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, Token
-from harmonia_lab.metadata_engines.prompting.lyrics import REPAIRS, LyricWriter, as_text, ends_well
+from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, GeneratedToken
+from harmonia_lab.metadata_engines.prompting.lyrics import REPAIRS, LyricWriter, as_text, predicts_pause
 from harmonia_lab.metadata_engines.prompting.story import read_story
-from tests.metadata_engines.prompting.test_lines import STORY, one_line, setting
+from tests.metadata_engines.prompting.test_lines import STORY, context, one_line
 
 FORM = [("verse", 2), ("chorus", 2)]
 GOOD = (
@@ -21,27 +21,27 @@ MORE = (
 )
 
 
-def told(text, others=()):
+def answer(text, others=()):
     """An answer whose last word might have been another one."""
     *words, last = text.split(" ")
-    tokens = [Token(word if not i else f" {word}", -1.0) for i, word in enumerate(words)]
-    tokens += [Token(f" {last.rstrip('.')}", -0.5, tuple(others)), Token(".", -0.1)]
+    tokens = [GeneratedToken(word if not i else f" {word}", -1.0) for i, word in enumerate(words)]
+    tokens += [GeneratedToken(f" {last.rstrip('.')}", -0.5, tuple(others)), GeneratedToken(".", -0.1)]
     return Answer(text, complete=True, tokens=tokens)
 
 
 class Script:
-    """Says each text in turn, then the last one for ever; judges a last word by what comes after it."""
+    """A dialogue that answers with each text in turn, then always with the last one; `after` follows every line."""
 
-    most_alternatives = 20
+    max_top_logprobs = 20
 
     def __init__(self, *texts, after=","):
         self.texts, self.after = list(texts), after
-        self.asked, self.notes = [], []
+        self.questions, self.notes = [], []
 
     async def ask(self, question, on_text=None):
-        self.asked.append(question)
+        self.questions.append(question)
         if question.purpose.startswith("ending"):
-            return Answer(self.after, complete=False, tokens=[Token(self.after, -0.1, ((self.after, -0.1),))])
+            return Answer(self.after, complete=False, tokens=[GeneratedToken(self.after, -0.1, ((self.after, -0.1),))])
         text = self.texts.pop(0) if len(self.texts) > 1 else self.texts[0]
         return text if isinstance(text, Answer) else Answer(text, complete=True)
 
@@ -51,7 +51,7 @@ class Script:
 
 def write(script, form=FORM, title=""):
     reports = []
-    writer = LyricWriter(script, read_story(STORY), setting(), title)
+    writer = LyricWriter(script, read_story(STORY), context(), title)
     sections = asyncio.run(writer.write(form, lambda done, lines: reports.append((done, lines))))
     return sections, reports
 
@@ -72,19 +72,19 @@ def test_the_chorus_is_written_once_and_sung_again():
     assert sections[0] != sections[2]
 
 
-def test_the_chorus_prefers_what_the_title_says():
+def test_the_chorus_prefers_words_of_the_title():
     sections, _ = write(Script(GOOD), title="A Ship Tonight")
     assert any("ship" in line.words for line in sections[1][1])
 
 
 @pytest.mark.parametrize(("after", "sung"), [(",", "light"), ("house", "dark")])
-def test_a_last_word_is_exchanged_for_a_rhyme_only_if_the_model_would_pause_there(after, sung):
+def test_a_last_word_is_replaced_by_a_rhyme_only_if_the_model_would_pause_there(after, sung):
     script = Script(
-        told("The lamp is burning in the dark.", [(" light", -1.0)]), "The keeper watches in the night.", after=after
+        answer("The lamp is burning in the dark.", [(" light", -1.0)]), "The keeper watches in the night.", after=after
     )
     sections, _ = write(script, [("verse", 2)])
     assert {line.words[-1] for line in sections[0][1]} == {sung, "night"}
-    assert sum(question.purpose.startswith("ending") for question in script.asked) == 1
+    assert sum(question.purpose.startswith("ending") for question in script.questions) == 1
 
 
 def test_too_few_lines_are_repaired_twice_and_then_the_song_is_shorter():
@@ -102,9 +102,9 @@ def test_no_line_at_all_is_an_error_with_the_reasons():
 
 
 def test_every_exchange_has_a_purpose_of_its_own():
-    script = Script(told("The lamp is burning in the dark.", [(" light", -1.0)]), "The keeper watches in the night.")
+    script = Script(answer("The lamp is burning in the dark.", [(" light", -1.0)]), "The keeper watches in the night.")
     write(script)
-    purposes = [question.purpose for question in script.asked]
+    purposes = [question.purpose for question in script.questions]
     assert len(set(purposes)) == len(purposes)
 
 
@@ -118,11 +118,11 @@ def test_every_exchange_has_a_purpose_of_its_own():
     ],
 )
 def test_a_pause_is_punctuation_a_line_end_or_a_conjunction(others, pauses):
-    assert ends_well(Answer("x", complete=False, tokens=[Token(others[0][0], -0.1, others)])) is pauses
+    assert predicts_pause(Answer("x", complete=False, tokens=[GeneratedToken(others[0][0], -0.1, others)])) is pauses
 
 
-def test_a_server_that_tells_nothing_is_trusted():
-    assert ends_well(Answer("", complete=True))
+def test_a_server_without_log_probabilities_is_trusted():
+    assert predicts_pause(Answer("", complete=True))
 
 
 def test_sections_are_printed_with_their_names():

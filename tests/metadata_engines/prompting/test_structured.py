@@ -1,4 +1,4 @@
-"""One structured reply: what is asked for, what is forgiven, what is repaired, and what the request decides."""
+"""One structured reply: the prompt, the accepted forms, the repairs, and the fields that the request gives."""
 
 import asyncio
 import json
@@ -25,10 +25,10 @@ SONG = {
 
 
 class Script:
-    """A dialogue that answers from a list, and remembers what it was asked and told."""
+    """A dialogue that answers from a list, and remembers its questions, reports and notes."""
 
-    most_alternatives = 20
-    most_characters = 400
+    max_top_logprobs = 20
+    max_story_characters = 400
 
     def __init__(self, *answers):
         self.answers = [Answer(a, complete=True) if isinstance(a, str) else a for a in answers]
@@ -103,7 +103,7 @@ def test_progress_follows_the_fields_as_they_are_written():
         {"instruments": [{"name": "acoustic guitar", "role": "chords"}, {"name": "cello", "role": "lead"}]},
     ],
 )
-def test_what_is_said_in_another_form_but_clear_is_taken(fields):
+def test_clear_values_in_another_form_are_accepted(fields):
     song, script = write(changed(**fields))
     assert len(script.questions) == 1
     assert song.key == "D minor"
@@ -116,7 +116,7 @@ def test_what_is_said_in_another_form_but_clear_is_taken(fields):
 
 
 @pytest.mark.parametrize(
-    ("broken", "told"),
+    ("broken", "problem"),
     [
         ("I am sorry, I can only talk about ships.", "no JSON object"),
         ("", "empty"),
@@ -129,13 +129,13 @@ def test_what_is_said_in_another_form_but_clear_is_taken(fields):
         (Answer(json.dumps(SONG)[:200], complete=False), "cut off"),
     ],
 )
-def test_what_is_wrong_is_said_and_repaired(broken, told):
+def test_a_wrong_answer_is_repaired_with_its_problem_in_the_question(broken, problem):
     song, script = write(broken, json.dumps(SONG))
     assert song.title == SONG["title"]
     first, repair = script.questions
-    assert told in repair.messages[-1].content
+    assert problem in repair.messages[-1].content
     assert repair.purpose != first.purpose
-    assert (first.think_freely, repair.think_freely) == (False, True)
+    assert (first.may_think, repair.may_think) == (False, True)
 
 
 def test_a_truncated_answer_gets_more_room():
@@ -151,7 +151,7 @@ def test_after_two_repairs_the_song_is_given_up_with_the_reason():
     assert caught.value.details["problems"]
 
 
-def test_what_the_request_gives_wins_and_is_told_to_the_model():
+def test_what_the_request_gives_wins_and_is_in_the_prompt():
     song, script = write(json.dumps(SONG), bpm=120, key="C major", genre="jazz", instruments=["piano", "drums"])
     assert (song.bpm, song.key, song.genre) == (120, "C major", "jazz")
     assert [i.name for i in song.instruments] == ["piano", "drums"]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, Token
+from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, GeneratedToken
 from harmonia_lab.metadata_engines.prompting.titles import phrases, rank, rank_attempt, title_of
-from tests.metadata_engines.prompting.test_lines import one_line, setting
+from tests.metadata_engines.prompting.test_lines import context, one_line
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_a_title_is_taken_out_of_an_answer(answer, title):
 
 @pytest.mark.parametrize("title", ["The Keeper's Lamp", "Storm", "Anna and the Storm", "A Ship in the Storm"])
 def test_titles_about_the_story_have_a_rank(title):
-    assert rank(title, setting()) is not None
+    assert rank(title, context()) is not None
 
 
 @pytest.mark.parametrize(
@@ -45,25 +45,26 @@ def test_titles_about_the_story_have_a_rank(title):
     ],
 )
 def test_other_titles_have_none(title):
-    assert rank(title, setting()) is None
+    assert rank(title, context()) is None
 
 
-def test_without_a_story_to_compare_with_any_good_title_will_do():
-    unknown = setting("")
+def test_without_a_story_to_compare_with_any_good_title_has_a_rank():
+    unknown = context("")
     assert rank("The Garden of Love", unknown) is not None
 
 
-def test_more_of_the_story_and_fewer_worn_words_rank_higher():
-    assert rank("The Keeper's Lamp", setting()) > rank("The Garden Lamp", setting())
-    assert rank("The Storm Ship", setting()) > rank("The Storm Symphony", setting())
+def test_more_of_the_story_and_fewer_cliches_rank_higher():
+    assert rank("The Keeper's Lamp", context()) > rank("The Garden Lamp", context())
+    assert rank("The Storm Ship", context()) > rank("The Storm Symphony", context())
 
 
 def test_likely_attempts_rank_higher():
     likely, unlikely = (
-        Answer("Storm Lamp", complete=True, tokens=[Token("Storm", p), Token(" Lamp", p)]) for p in (-0.5, -3.0)
+        Answer("Storm Lamp", complete=True, tokens=[GeneratedToken("Storm", p), GeneratedToken(" Lamp", p)])
+        for p in (-0.5, -3.0)
     )
-    assert rank_attempt(likely, setting())[0] > rank_attempt(unlikely, setting())[0]
-    assert rank_attempt(Answer("", complete=True), setting()) is None
+    assert rank_attempt(likely, context())[0] > rank_attempt(unlikely, context())[0]
+    assert rank_attempt(Answer("", complete=True), context()) is None
 
 
 def test_lyrics_hold_phrases_that_could_be_titles():

@@ -1,8 +1,8 @@
-"""Couplets rhyme where they can, say different things, and a song has as much text as its length can hold."""
+"""Couplets rhyme where they can, have different words, and a song has as much text as its length can hold."""
 
 import pytest
 
-from harmonia_lab.metadata_engines.prompting.lines import Line
+from harmonia_lab.metadata_engines.prompting.lines import CandidateLine
 from harmonia_lab.metadata_engines.prompting.verses import best_couplets, form_for
 from harmonia_lab.metadata_engines.prompting.words import content_stems, persons, plain
 from harmonia_lab.syllables import count_syllables, rhyme, words_of
@@ -10,7 +10,7 @@ from harmonia_lab.syllables import count_syllables, rhyme, words_of
 
 def line(text, *, sample, value=1.0, endings=(), place=0):
     words = tuple(map(plain, words_of(text)))
-    return Line(
+    return CandidateLine(
         text,
         words,
         frozenset(content_stems(text)),
@@ -53,7 +53,7 @@ def test_a_line_takes_another_last_word_to_rhyme():
     assert couplet.first.swapped != couplet.second.swapped
 
 
-def test_an_unlikely_word_is_too_high_a_price_for_a_rhyme():
+def test_a_very_unlikely_word_is_not_used_for_a_rhyme():
     lines = [
         line("The lamp is burning in the dark", sample=0, endings=[("night", 12.0)]),
         line("A sailor dreams of golden light", sample=1),
@@ -62,12 +62,12 @@ def test_an_unlikely_word_is_too_high_a_price_for_a_rhyme():
     assert not any(one.swapped for one in couplet[:2])
 
 
-def test_a_last_word_that_may_not_be_sung_is_not():
+def test_a_last_word_that_is_not_allowed_is_not_used():
     lines = [
         line("The lamp is burning in the dark", sample=0, endings=[("night", 0.5)]),
         line("A sailor dreams of golden light", sample=1),
     ]
-    (couplet,) = best_couplets(lines, 1, may_sing=lambda _line, word: word != "night")
+    (couplet,) = best_couplets(lines, 1, allow_ending=lambda _line, word: word != "night")
     assert not any(one.swapped for one in couplet[:2])
 
 
@@ -80,8 +80,8 @@ def test_lines_from_the_same_place_or_with_the_same_words_are_never_sung_togethe
     assert best_couplets(lines, 1) == []
 
 
-def test_what_is_taken_is_not_sung_again():
-    couplets = best_couplets(POOL, 3, taken=POOL[:2])
+def test_lines_in_use_are_not_chosen_again():
+    couplets = best_couplets(POOL, 3, used=POOL[:2])
     sung = {text for c in couplets for text in (c.first.text, c.second.text)}
     assert sung == {one.text for one in POOL[2:]}
 
