@@ -23,7 +23,7 @@ from harmonia_lab.engines.base import AudioEngine, MetadataEngine
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.events.fanout import Fanout
 from harmonia_lab.generation.artifacts import read_record
-from harmonia_lab.generation.generation import Limits
+from harmonia_lab.generation.generation import TimeLimits
 from harmonia_lab.generation.handle import JobHandle, QueueLimits
 from harmonia_lab.generation.recovery import fail_interrupted
 from harmonia_lab.generation.verify import Verification, check_folder, compare_records
@@ -77,7 +77,7 @@ class Lab:
         audio_settings: Mapping[str, Any] | None = None,
         songs: Path | str = "songs",
         home: Path | str | None = None,
-        limits: Limits | None = None,
+        limits: TimeLimits | None = None,
     ) -> None:
         """metadata: "auto" (Ollama where a server answers and has a model, else the embedded model), "ollama", "embedded",
         or an engine of your own. model: the language model's name. audio: "auto" (MusicGen
@@ -92,7 +92,7 @@ class Lab:
         self.songs = Path(songs)
         self.home = Path(home) if home is not None else home_folder()
         self.log = BenchmarkLog(self.home / "runs.jsonl")
-        self.limits = limits or Limits()
+        self.limits = limits or TimeLimits()
         self.events = Fanout()
         """`lab.events.subscribe(callback)` hands every event of every generation to `callback`."""
         self.metrics = Metrics()

@@ -12,7 +12,6 @@ import logging
 import secrets
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -31,6 +30,7 @@ from harmonia_lab.server.auth import KEY_BYTES
 from harmonia_lab.server.server_thread import new_tokens
 from harmonia_lab.server.settings import ServerSettings
 from harmonia_lab.store.metrics import Readings
+from harmonia_lab.waiting import join
 
 __all__ = ["IsolatedServer"]
 
@@ -135,9 +135,7 @@ class IsolatedServer:
         reader = self._reader
         # A listener that calls this from the reading thread can't wait for that thread.
         if reader is not None and reader is not threading.current_thread():
-            deadline = time.monotonic() + STOP_S
-            while reader.is_alive() and time.monotonic() < deadline:
-                reader.join(0.05)
+            join(reader, STOP_S)
 
     def __repr__(self) -> str:
         return f"IsolatedServer({self.url if self.running else 'stopped'})"

@@ -21,7 +21,7 @@ from harmonia_lab.errors import ErrorCode, HarmoniaError, Refused
 from harmonia_lab.events.event_log import EventLog
 from harmonia_lab.events.state import GenerationState, new_state
 from harmonia_lab.generation.artifacts import SongFolder
-from harmonia_lab.generation.generation import Generation, Limits
+from harmonia_lab.generation.generation import Generation, TimeLimits
 from harmonia_lab.generation.handle import JobHandle, QueueLimits
 from harmonia_lab.protocol.events import FamilyEvent
 from harmonia_lab.protocol.models import ENDED, Job, Song, SongRequest, utc_now
@@ -41,7 +41,7 @@ class LocalBackend:
         publish: Callable[[FamilyEvent], None],
         run_log: RunLog,
         songs: Path,
-        limits: Limits,
+        limits: TimeLimits,
         metadata_engine: MetadataEngine,
         audio_engines: AudioEngines,
         panel: Callable[[str], Any] | None = None,

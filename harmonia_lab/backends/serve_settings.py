@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harmonia_lab.audio_engines.musicgen.settings import Settings
 from harmonia_lab.errors import InvalidRequest
-from harmonia_lab.generation.generation import Limits
+from harmonia_lab.generation.generation import TimeLimits
 from harmonia_lab.protocol.models import explain
 from harmonia_lab.server.settings import ServerSettings
 
@@ -33,7 +33,7 @@ class LabSettings:
     audio_settings: dict[str, Any] = field(default_factory=dict)
     songs: str = "songs"
     home: str | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: TimeLimits = field(default_factory=Limits)
 
 
 class ServeSettings(BaseModel):

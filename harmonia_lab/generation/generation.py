@@ -39,13 +39,13 @@ from harmonia_lab.protocol.events import (
 )
 from harmonia_lab.protocol.models import JobStatus, Song, SongMetadata, SongRequest, StemFile
 
-__all__ = ["Generation", "Limits"]
+__all__ = ["Generation", "TimeLimits"]
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Limits:
+class TimeLimits:
     """Seconds that a stage may take before it is stopped with reason "timeout"."""
 
     metadata_s: float = 600.0
@@ -66,7 +66,7 @@ class Generation:
         emit: Callable[[Event], None],
         log_row: Callable[[dict[str, Any]], None],
         history: Sequence[dict[str, Any]] = (),
-        limits: Limits | None = None,
+        limits: TimeLimits | None = None,
         user_id: str = "local",
     ) -> None:
         """request: with its generation id and seed. emit: gets each event, in order, in the thread that calls `run` (or
@@ -84,7 +84,7 @@ class Generation:
         self._folder = folder
         self._draw = draw
         self._log_row = log_row
-        self._limits = limits or Limits()
+        self._limits = limits or TimeLimits()
         self._user_id = user_id
         self._emit = emit
         self._lock = threading.Lock()

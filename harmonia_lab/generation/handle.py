@@ -18,14 +18,11 @@ from harmonia_lab.errors import HarmoniaError, Refused
 from harmonia_lab.events.state import GenerationState, apply
 from harmonia_lab.protocol.events import FamilyEvent, LifecycleEvent, ProgressEvent
 from harmonia_lab.protocol.models import JobStatus, Song
+from harmonia_lab.waiting import POLL_S, wait_for
 
 __all__ = ["JobBackend", "JobHandle", "QueueLimits"]
 
 _log = logging.getLogger(__name__)
-
-POLL_S = 0.05
-"""How often a wait looks up, so that an interrupt is noticed: a bare `Event.wait()` would sit through it on Windows,
-and `Thread.join()` interrupted on Python 3.11 makes `is_alive()` lie."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +108,7 @@ class JobHandle:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the job has ended, and return whether it has. timeout: seconds; None: no limit. An interrupt is raised."""
-        remaining = timeout
-        while not self._done.is_set() and (remaining is None or remaining > 0):
-            step = POLL_S if remaining is None else min(POLL_S, remaining)
-            self._done.wait(step)
-            remaining = None if remaining is None else remaining - step
-        return self._done.is_set()
+        return wait_for(self._done, timeout)
 
     def result(self, timeout: float | None = None) -> Song:
         """Return the song. Raises the HarmoniaError that ended it (Cancelled included), or TimeoutError after `timeout` s."""

@@ -11,7 +11,7 @@ import logging
 import secrets
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,13 +22,12 @@ from harmonia_lab.server.gateway import ServedLab
 from harmonia_lab.server.settings import ServerSettings
 from harmonia_lab.server.signed_urls import SignedUrls
 from harmonia_lab.store.metrics import Readings
+from harmonia_lab.waiting import join, wait_for
 
 __all__ = ["KEY_FILE", "Server", "ServerSettings", "new_tokens"]
 
 KEY_FILE = "token.key"
 START_S = STOP_S = 15.0
-POLL_S = 0.05
-"""Seconds between two checks of a wait, so that an interrupt gets through."""
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -123,7 +122,7 @@ class Server:
         done = threading.Event()
         outcome = asyncio.run_coroutine_threadsafe(work, self._loop)
         outcome.add_done_callback(lambda _: done.set())
-        _wait(done.is_set, done.wait, timeout_s)
+        wait_for(done, timeout_s)
         if not outcome.done():
             outcome.cancel()
             raise HarmoniaError(f"The server did not answer within {timeout_s:g} s.", hint="Restart the kernel.")
@@ -131,7 +130,7 @@ class Server:
 
     def _end_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
-        _wait(lambda: not self._thread.is_alive(), self._thread.join, STOP_S)
+        join(self._thread, STOP_S)
 
 
 async def _finish() -> None:
@@ -141,13 +140,6 @@ async def _finish() -> None:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
     await asyncio.get_running_loop().shutdown_default_executor()
-
-
-def _wait(over: Callable[[], bool], wait: Callable[[float], Any], timeout_s: float) -> None:
-    remaining = timeout_s
-    while not over() and remaining > 0:
-        wait(POLL_S)
-        remaining -= POLL_S
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -15,7 +15,7 @@ from harmonia_lab.engine_registry import AudioEngines
 from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError
 from harmonia_lab.events.fanout import Fanout
 from harmonia_lab.generation.artifacts import load_song
-from harmonia_lab.generation.generation import Limits
+from harmonia_lab.generation.generation import TimeLimits
 from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.store.journal import Journal
 from harmonia_lab.store.run_log import RunLog
@@ -30,7 +30,7 @@ def backend(tmp_path):
         publish=Fanout(),
         run_log=RunLog(tmp_path / "runs.jsonl"),
         songs=tmp_path / "songs",
-        limits=Limits(),
+        limits=TimeLimits(),
         metadata_engine=FakeMetadataEngine(),
         audio_engines=AudioEngines(FakeAudioEngine(), None, {}),
     )

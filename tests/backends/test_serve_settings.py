@@ -8,7 +8,7 @@ import pytest
 from harmonia_lab.audio_engines.musicgen.settings import Settings
 from harmonia_lab.backends.serve_settings import LabSettings, ServeSettings, tellable
 from harmonia_lab.errors import InvalidRequest
-from harmonia_lab.generation.generation import Limits
+from harmonia_lab.generation.generation import TimeLimits
 from harmonia_lab.generation.handle import QueueLimits
 from harmonia_lab.server.settings import RateLimits, ServerSettings
 from harmonia_lab.testing import FakeAudioEngine
@@ -48,7 +48,7 @@ GIVEN = {
     "audio_settings": {"melody": Path("a.wav"), "top_k": 7},
     "songs": "songs",
     "home": Path("home"),
-    "limits": Limits(metadata_s=1.0, audio_s=2.0),
+    "limits": TimeLimits(metadata_s=1.0, audio_s=2.0),
 }
 
 

@@ -11,7 +11,7 @@ from harmonia_lab.errors import AudioError, HarmoniaError, StorageError
 from harmonia_lab.events.event_log import TICKS_BEYOND_A_CRASH, EventLog
 from harmonia_lab.events.state import apply, new_state
 from harmonia_lab.generation.artifacts import SongFolder
-from harmonia_lab.generation.generation import Generation, Limits
+from harmonia_lab.generation.generation import Generation, TimeLimits
 from harmonia_lab.protocol import events as e
 from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.store.journal import Journal
@@ -105,7 +105,7 @@ def test_what_the_pipeline_tells_goes_through_and_adds_up(kind, journal, tmp_pat
         draw=lambda path, **_: path.write_bytes(b"picture"),
         emit=log,
         log_row=lambda row: None,
-        limits=Limits(audio_s=0.2 if kind == "timeout" else 60),
+        limits=TimeLimits(audio_s=0.2 if kind == "timeout" else 60),
     )
     with contextlib.suppress(HarmoniaError):
         generation.run()

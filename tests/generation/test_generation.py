@@ -10,7 +10,7 @@ from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError,
 from harmonia_lab.events.event_log import EventLog
 from harmonia_lab.events.state import new_state
 from harmonia_lab.generation.artifacts import SongFolder, read_record
-from harmonia_lab.generation.generation import Generation, Limits
+from harmonia_lab.generation.generation import Generation, TimeLimits
 from harmonia_lab.generation.verify import check_folder
 from harmonia_lab.protocol.events import LifecycleEvent, ProgressEvent
 from harmonia_lab.protocol.models import SongRequest
@@ -201,8 +201,8 @@ def test_an_abandoned_worker_neither_speaks_nor_writes_afterwards(tmp_path):
 @pytest.mark.parametrize(
     ("limits", "stage", "code"),
     [
-        (Limits(metadata_s=0.05), "metadata", ErrorCode.OLLAMA_TIMEOUT),
-        (Limits(audio_s=0.05), "audio", ErrorCode.AUDIO_TIMEOUT),
+        (TimeLimits(metadata_s=0.05), "metadata", ErrorCode.OLLAMA_TIMEOUT),
+        (TimeLimits(audio_s=0.05), "audio", ErrorCode.AUDIO_TIMEOUT),
     ],
 )
 def test_a_stage_that_takes_too_long_times_out_and_then_counts_as_cancelled(tmp_path, limits, stage, code):
