@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from harmonia_lab.analysis.frames import BenchmarkLog
 from harmonia_lab.backends.local import Workshop
-from harmonia_lab.engine_registry import AUDIO_ENGINES, AudioEngines, audio_again, choose_metadata
+from harmonia_lab.engine_registry import AudioEngines, audio_engine_names, choose_metadata, is_repeatable
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.events.fanout import Fanout
@@ -78,9 +78,10 @@ class Lab:
         limits: Limits | None = None,
     ) -> None:
         """metadata: "auto" (Ollama where one answers and has a model, else the embedded model), "ollama", "embedded",
-        or an engine of your own. model: the language model's name. audio: "auto" (MusicGen
-        where audio_model or audio_settings is given, else the sketch), "sketch", "musicgen", or an engine of your own.
-        audio_model: a MusicGen model's name or folder. audio_settings: MusicGen's, by the names in
+        the name of an installed package's engine, or an engine of your own. model: the language model's name. audio:
+        "auto" (MusicGen where audio_model or audio_settings is given, else the sketch), "sketch", "musicgen", the name
+        of an installed package's engine, or an engine of your own. audio_model: one of that engine's models; for
+        MusicGen a name or a folder. audio_settings: of that engine, by name; for MusicGen those of
         `audio_engines.musicgen.settings.Settings` (arrangement, decoder, top_k, …).
         songs: the folder that songs go to. home: where the run log lives (default: HARMONIA_HOME, or the per-user state
         folder).
@@ -236,15 +237,15 @@ class Lab:
         Raises InvalidRequest for an unknown engine, the engine's error where it can't be had.
         """
         engine = self._audio_engines.get(audio, request.audio_model)
-        record = engine.record()
+        identity = engine.identity()
         own = self.metadata_engine.model if self.metadata_reason == "given" else None
         stage_1 = {"engine": self.metadata_engine.name, "model": request.model or self._given["model"] or own}
-        stage_2 = {"engine": engine.name, "model": record.get("model"), "settings": record.get("settings")}
+        stage_2 = {"engine": engine.name, "model": identity.get("model"), "settings": identity.get("settings")}
         return {"metadata": None if request.metadata else stage_1, "audio": stage_2}
 
     def offers(self) -> tuple[str, str]:
         """Names of the language model and of the audio model that songs are made with."""
-        return self.metadata_engine.model, str(self.audio_engine.record().get("model") or self.audio_engine.name)
+        return self.metadata_engine.model, str(self.audio_engine.identity().get("model") or self.audio_engine.name)
 
     def serve(
         self, settings: ServerSettings | None = None, *, isolated: bool = False, **options: Any
@@ -276,12 +277,12 @@ class Lab:
 
     def _isolated(self, settings: ServerSettings) -> IsolatedServer:
         from harmonia_lab.backends.process import IsolatedServer  # noqa: PLC0415 - as above
-        from harmonia_lab.backends.serve_settings import tellable  # noqa: PLC0415 - as above
+        from harmonia_lab.backends.serve_settings import LabSettings  # noqa: PLC0415 - as above
 
         given = self._given | {"songs": self.songs, "home": self.home, "limits": self.limits}
         if given["metadata"] == "auto":  # what this lab says that it uses
             given["metadata"] = self.metadata_engine.name
-        told = tellable(given)
+        told = LabSettings.of(given)
         self._elsewhere = server = IsolatedServer(
             told, settings, journal=self.journal, hand_on=self.events, panel=self.panel
         )
@@ -319,7 +320,7 @@ class Lab:
         """A form for a request, for a notebook."""
         from harmonia_lab.widgets.compose import ComposeForm  # noqa: PLC0415 - as above
 
-        return ComposeForm(self, AUDIO_ENGINES)
+        return ComposeForm(self, audio_engine_names())
 
     def compose(self, narrative: str = "", *, progress: bool = True, **options: Any) -> Song:
         """Makes a song and waits for it, with a progress bar. `options` are those of `submit`.
@@ -383,22 +384,16 @@ class Lab:
         record = read_record(folder)
         request = SongRequest.model_validate(record["request"] | {"generationId": None})
         recorded = record["engines"]["metadata"]["engine"]
-        if recorded != self.metadata_engine.name or recorded not in REPEATABLE_ENGINES:
+        if recorded != self.metadata_engine.name or not is_repeatable(recorded):
             metadata = SongMetadata.model_validate_json((folder / "metadata.json").read_bytes())
             request = request.model_copy(update={"metadata": metadata})
             if recorded != "given":
                 notes.append(f"Stage 1 ran on {recorded}, which can't be repeated to the byte; its metadata was taken.")
         with tempfile.TemporaryDirectory(prefix="harmonia-verify-") as scratch:
             again = Path(scratch) / "song"
-            engine = audio_again(record["engines"]["audio"])
+            engine = self._audio_engines.from_record(record["engines"]["audio"])
             try:
                 self.workshop.submit(request, audio=engine, out=again).result()
             finally:
-                if not isinstance(engine, str):
-                    self._audio_engines.forget(engine)  # set as the record says: not what this lab's users asked for
+                self._audio_engines.forget(engine)
             return compare_records(record, read_record(again), folder)
-
-
-REPEATABLE_ENGINES = ("embedded",)
-"""Metadata engines that write the same bytes again on the same machine. A remote Ollama batches, updates and rounds as
-it likes."""

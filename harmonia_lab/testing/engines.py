@@ -142,8 +142,11 @@ class FakeAudioEngine:
         progress(AudioProgress(1.0, "Rendering instruments...", None, len(parts)))
         return stems
 
-    def record(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         return {"model": "tones", "licence": "none needed"}
+
+    def record(self) -> dict[str, Any]:
+        return self.identity()
 
     def close(self) -> None:
         self.closed = True

@@ -102,10 +102,8 @@ class MusicGenEngine:
         song.report("Rendered", figures=song.figures())
         return [song.stems[take.name] for take in takes]
 
-    def record(self) -> dict[str, Any]:
-        """Model, licence, whether the weights are random, settings; once loaded, digests, device and versions; and of
-        the latest song the prompts, the guidance and what was tried when memory ran out."""
-        model = MODELS.peek(self._ran)
+    def identity(self) -> dict[str, Any]:
+        """Return model, source, licence, whether the weights are random, and settings. No file is read."""
         return {
             "engine": self.name,
             "model": self.checkpoint.name,
@@ -114,9 +112,13 @@ class MusicGenEngine:
             "weights": "random" if self.checkpoint.random else "trained",
             **({"randomWeights": self.checkpoint.random} if self.checkpoint.random else {}),
             "settings": self.settings.to_json(),
-            **(model.record() if model is not None else {}),
-            **self._song,
         }
+
+    def record(self) -> dict[str, Any]:
+        """Return `identity`; of the loaded model its digests, device and versions; and of the latest song the prompts,
+        the guidance and what was tried when memory ran out."""
+        model = MODELS.peek(self._ran)
+        return {**self.identity(), **(model.record() if model is not None else {}), **self._song}
 
     def unload(self) -> None:
         """Gives the model's memory back, unless a song is using it."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from harmonia_lab.audio_engines.musicgen.prompts import ARRANGEMENTS, Arrangement, check_prompt
+from harmonia_lab.audio_engines.musicgen.spec import DECODERS
 from harmonia_lab.errors import InvalidRequest
 
 __all__ = ["DECODERS", "DTYPES", "GUIDANCES", "Dtype", "Guidance", "Settings", "check_device"]
@@ -18,7 +19,6 @@ Guidance = Literal["auto", "plan", "none"]
 GUIDANCES: tuple[Guidance, ...] = get_args(Guidance)
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
-DECODERS = ("auto", "reference", "fast", "int8")
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,19 @@ class Settings:
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Settings:
         """From names and values, as a record or a command line has them. Raises InvalidRequest for an unknown name."""
-        names = [each.name for each in fields(cls)]
         for name in options:
-            if name not in names:
+            if name not in cls.names():
                 raise InvalidRequest(
-                    f"MusicGen has no setting {name!r}.", hint=f"Known: {', '.join(names)}.", details={"fields": [name]}
+                    f"MusicGen has no setting {name!r}.",
+                    hint=f"Known: {', '.join(cls.names())}.",
+                    details={"fields": [name]},
                 )
         paths = {name: Path(options[name]) for name in ("melody", "continue_from") if options.get(name) is not None}
         return cls(**{**options, **paths})
+
+    @classmethod
+    def names(cls) -> list[str]:
+        return [each.name for each in fields(cls)]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: what `of` reads."""

@@ -7,7 +7,6 @@ come from the plan; mixing is `mixing.py`'s.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -26,6 +25,7 @@ from harmonia_lab.engines.base import AudioProgress, CancelToken, Stem
 from harmonia_lab.errors import AudioError, ErrorCode
 from harmonia_lab.music.midi import part_to_midi
 from harmonia_lab.music.plan import Part, Plan
+from harmonia_lab.storage import cached_digest
 
 __all__ = ["SAMPLE_RATE", "SketchEngine"]
 
@@ -91,16 +91,20 @@ class SketchEngine:
         progress(AudioProgress(1.0, "Rendered", None, len(parts)))
         return stems
 
-    def record(self) -> dict[str, Any]:
-        """engine, renderer and its version, and the bank: name, size, SHA-256, licence."""
+    def identity(self) -> dict[str, Any]:
+        """Return engine, renderer and its version, and the bank: name, size in bytes, SHA-256, licence."""
         return {
             "engine": self.name,
             "renderer": f"midirenderer {importlib.metadata.version('midirenderer')}",
             "model": self._bank.name,
             "bytes": self._bank.stat().st_size,
-            "sha256": hashlib.sha256(self._bank.read_bytes()).hexdigest(),
+            "sha256": cached_digest(self._bank),
             "licence": self._licence,
         }
+
+    def record(self) -> dict[str, Any]:
+        """Return `identity`: a sound bank leaves nothing to a song."""
+        return self.identity()
 
     def close(self) -> None:
         self._stop()

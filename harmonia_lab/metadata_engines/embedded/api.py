@@ -25,7 +25,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 import harmonia_lab
-from harmonia_lab.metadata_engines.embedded.gguf import file_digest, read_header
+from harmonia_lab.metadata_engines.embedded.gguf import read_header
 from harmonia_lab.metadata_engines.embedded.model import LanguageModel, ModelFailed
 from harmonia_lab.metadata_engines.embedded.ollama_options import (
     KEEP_ALIVE_S,
@@ -36,6 +36,7 @@ from harmonia_lab.metadata_engines.embedded.ollama_options import (
     parse_body,
     to_llama,
 )
+from harmonia_lab.storage import cached_digest
 
 __all__ = ["application"]
 
@@ -209,7 +210,7 @@ class _Api:
             "model": self.name,
             "modified_at": dt.datetime.fromtimestamp(stat.st_mtime, dt.UTC).isoformat(),
             "size": stat.st_size,
-            "digest": await asyncio.to_thread(file_digest, self.model.path),
+            "digest": await asyncio.to_thread(cached_digest, self.model.path),
             "details": {
                 "parent_model": "",
                 "format": "gguf",

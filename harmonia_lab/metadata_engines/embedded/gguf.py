@@ -6,14 +6,13 @@ https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; the quantisation name
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["GgufHeader", "file_digest", "read_header"]
+__all__ = ["GgufHeader", "read_header"]
 
 _MAGIC = b"GGUF"
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -87,18 +86,6 @@ def read_header(path: Path) -> GgufHeader:
             parameters += size
             _exactly(file, 12)
     return GgufHeader(metadata, parameters)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 in hexadecimal; a file is read again only when its size or time has changed. Raises OSError."""
-    stat = path.stat()
-    return _digest(path, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _digest(path: Path, _size: int, _mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _exactly(file: BinaryIO, count: int) -> bytes:
