@@ -1,6 +1,6 @@
 """The settings that `harmonia serve --settings` reads, and that a kernel passes to its isolated server.
 
-Owns their form: one JSON object, {"lab": …, "server": …}, with the names of the parameters of `Lab` and of the fields of
+Owns their form: one JSON object, {"lab": …, "server": …}, named as the parameters of `Lab` and the fields of
 `ServerSettings`. An engine that is an object can't be passed to another process.
 """
 

@@ -109,7 +109,10 @@ class BatchReport:
         return frame[frame["generation_id"].isin([outcome.song["generationId"] for outcome in self.songs])]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values. rows: each as `Outcome.to_json`. songs, errors, made, kept, waiting: how many rows. codes: errors by code."""
+        """Return plain JSON values.
+
+        rows: each as `Outcome.to_json`. songs, errors, made, kept, waiting: how many rows. codes: errors by code.
+        """
         statuses = Counter(outcome.status for outcome in self.outcomes)
         return {
             "out": str(self.out),
@@ -151,7 +154,7 @@ def _song_or_error(outcome: Outcome) -> str:
 
 
 def printable(text: str) -> str:
-    """Return the text without characters that move a terminal's cursor or reverse the line. A model may have written it."""
+    """Return the text, which a model may have written, without characters that move a cursor or reverse the line."""
     return "".join(
         c if c.isprintable() and unicodedata.bidirectional(c) not in _BIDIRECTIONAL_CONTROLS else " " for c in text
     )

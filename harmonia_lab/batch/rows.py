@@ -178,7 +178,7 @@ def _absent(value: Any) -> bool:
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    """Return the file's JSON object, whose values `parse_request` checks with the other fields. Raises InvalidRequest."""
+    """Return the file's JSON object; `parse_request` checks its values later. Raises InvalidRequest."""
     try:
         found = json.loads(path.read_bytes())
     except OSError as error:

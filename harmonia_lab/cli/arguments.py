@@ -219,8 +219,10 @@ _COMMANDS: dict[str, tuple[Callable[[Parser], None], str, str]] = {
     "batch": (
         _batch,
         "make the songs of a table",
-        "Makes the songs of a table. Run again, it goes on where it was stopped: what is made is kept. "
-        "Columns: narrative, seconds, seed, bpm, key, genre, instruments, model, metadata (a file), audio, audio_model",
+        (
+            "Makes the songs of a table. Run again, it goes on where it was stopped: what is made is kept. Columns: "
+            "narrative, seconds, seed, bpm, key, genre, instruments, model, metadata (a file), audio, audio_model"
+        ),
     ),
     "serve": (_serve, "let clients make songs", "Serves Socket.IO and HTTP, until it is stopped."),
     "token": (_token, "let somebody connect", "Prints a token with which a client connects as USER."),

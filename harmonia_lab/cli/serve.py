@@ -80,8 +80,8 @@ def _wait(*, attached: bool) -> None:
 
 
 def _leave() -> NoReturn:
-    """End the process at once. Songs in the making are not cancelled, since no user asked for that: the next start of the
-    server marks them as interrupted, and they can be tried again."""
+    """End the process at once. Songs in the making are not cancelled, since no user asked for that: the next start of
+    the server marks them as interrupted, and they can be tried again."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -39,7 +39,7 @@ Step = Literal["analysis", "title", "lyrics", "genre", "mood"]
 
 
 class CancelToken:
-    """A request to stop, set once, from any thread. Loops poll it; code that blocks registers a callback by `on_cancel`."""
+    """A request to stop, set once, from any thread. Loops poll it; blocking code registers an `on_cancel`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -80,7 +80,7 @@ class CancelToken:
 
     @contextmanager
     def on_cancel(self, callback: Callable[[], None]) -> Iterator[None]:
-        """Have a cancel call `callback` inside the block, at once if it came before. It must be quick and must not raise."""
+        """Call `callback` on a cancel inside the block, or at once if it came before. It must be quick and not raise."""
         with self._lock:
             late = self._event.is_set()
             key = max(self._callbacks, default=0) + 1
@@ -185,8 +185,8 @@ class AudioProgress:
 
     fraction: 0…1 of the rendering. instrument: the one being rendered (several, if they are rendered together), or None
     while loading. completed of total: stems; total None means one per part. failure: an error after which the engine
-    tries another way, as `status` says. figures: columns of the run log. preview: more audio. finished: a stem that took
-    long enough to be kept for another attempt, should the rest fail.
+    tries another way, as `status` says. figures: columns of the run log. preview: more audio. finished: a stem that
+    took long enough to be kept for another attempt, should the rest fail.
     """
 
     fraction: float
@@ -223,7 +223,7 @@ class AudioEngine(Protocol):
         cancel: CancelToken,
         finished: Mapping[str, Stem],
     ) -> list[Stem]:
-        """Return one stem per part, in the parts' order, or a single one of role "mix" from an engine that renders the mix.
+        """Return one stem per part, in the parts' order, or one of role "mix" from an engine that renders the mix.
 
         seeds: by part name. Each stem is as long as the song. finished: stems by name, which this engine reported as
         finished when it rendered the same plan before; it returns them as they are.
@@ -241,7 +241,7 @@ class AudioEngine(Protocol):
         ...
 
     def record(self) -> dict[str, Any]:
-        """Return `identity`, and what belongs to the latest song, such as the decoder that ran; for the song's record."""
+        """Return `identity` and what belongs to the latest song, such as the decoder that ran, for its record."""
         ...
 
     def close(self) -> None:

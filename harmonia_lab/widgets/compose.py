@@ -162,7 +162,7 @@ class ComposeForm:
         panel.observe(self._changed)
 
     def _changed(self, state: State) -> None:
-        """Called in the thread that brought the state. No job runs stage 1 alone: after it, the form cancels the job."""
+        """Called in the thread that brought the state. No job runs stage 1 alone, so the form cancels it afterwards."""
         panel = self._panel
         if panel is None or panel.metadata is None:
             return
