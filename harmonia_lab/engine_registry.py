@@ -11,10 +11,9 @@ import importlib.metadata
 import logging
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harmonia_lab.engines.spec import AudioEngineSpec, EngineOption, EngineSpec, Installation, MetadataEngineSpec
+from harmonia_lab.engines.spec import AudioEngineSpec, EngineSpec, Installation, MetadataEngineSpec
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ __all__ = [
     "METADATA_GROUP",
     "AudioEngines",
     "audio_engine_names",
-    "audio_options",
     "audio_specs",
     "broken_engines",
     "choose_metadata",
@@ -53,7 +51,7 @@ _OURS: dict[str, tuple[str, ...]] = {
 _KINDS: dict[str, type[EngineSpec]] = {AUDIO_GROUP: AudioEngineSpec, METADATA_GROUP: MetadataEngineSpec}
 
 _log = logging.getLogger(__name__)
-Engine = TypeVar("Engine")
+Engine = TypeVar("Engine", "AudioEngine", "MetadataEngine")
 
 
 def audio_specs() -> Mapping[str, AudioEngineSpec]:
@@ -77,17 +75,6 @@ def audio_engine_names() -> list[str]:
 
 def metadata_engine_names() -> list[str]:
     return [*metadata_specs(), *_search(METADATA_GROUP)[1]]
-
-
-def audio_options() -> list[EngineOption]:
-    """Return the settings that the command line offers. One that several engines have by the same name comes once."""
-    options: dict[str, EngineOption] = {}
-    for option in (option for spec in audio_specs().values() for option in spec.options):
-        if (other := options.get(option.name)) is not None:
-            # The engine that is chosen checks the value.
-            option = replace(other, help=f"{other.help}; {option.help}", choices=None)  # noqa: PLW2901 - one of the two
-        options[option.name] = option
-    return list(options.values())
 
 
 def installations() -> dict[str, Installation]:
@@ -114,17 +101,8 @@ def choose_metadata(choice: str | MetadataEngine, model: str | None) -> tuple[Me
     """
     if not isinstance(choice, str):
         return choice, "given"
-    if choice != "auto":
-        spec = _named(metadata_specs(), METADATA_GROUP, choice)
-        return _made(spec, lambda: spec.make(model)), spec.asked_for()
-    declined = []
-    for spec in metadata_specs().values():
-        claims, reason = spec.claims_auto(model)
-        if claims:
-            return _made(spec, lambda: spec.make(model)), reason  # noqa: B023 - called at once
-        declined.append(reason)
-    fallback = next(spec for spec in metadata_specs().values() if spec.fallback)
-    return _made(fallback, lambda: fallback.make(model)), "; ".join(filter(None, declined))
+    spec, reason = _metadata_spec(choice, model)
+    return _made(spec, lambda: spec.make(model)), reason
 
 
 class AudioEngines:
@@ -151,13 +129,13 @@ class AudioEngines:
 
         Raises InvalidRequest for an unknown name, or a model that the engine hasn't; AudioError where it can't be had.
         """
-        own = choice is None or choice == "auto"
-        engine = self.chosen if choice is None or own else self._get(choice)
+        choice = None if choice == "auto" else choice
+        engine = self.chosen if choice is None else self._get(choice)
         if model is None or model in (engine.name, engine.identity().get("model")):
             return engine
         spec = audio_specs().get(engine.name)
         if spec is None or not spec.models:
-            if not own:
+            if choice is not None:
                 raise InvalidRequest(
                     f"The engine {engine.name} has no model {model!r}.", details={"fields": ["audio", "audio_model"]}
                 )
@@ -193,13 +171,7 @@ class AudioEngines:
 
     def _get(self, choice: str | AudioEngine) -> AudioEngine:
         if not isinstance(choice, str):
-            if not hasattr(choice, "identity"):
-                raise InvalidRequest(
-                    f"The audio engine {choice!r} has no method identity().",
-                    hint="See `AudioEngine` in harmonia_lab/engines/base.py.",
-                    details={"fields": ["audio"]},
-                )
-            self._engines.setdefault(choice.name, choice)
+            self._engines.setdefault(choice.name, _with_identity(choice))
             return choice
         if choice not in self._engines:
             spec = _named(audio_specs(), AUDIO_GROUP, choice)
@@ -230,23 +202,19 @@ def _search(group: str) -> tuple[dict[str, Any], dict[str, str]]:
             try:
                 theirs[name] = _load(point, _KINDS[group])
             except Exception as error:  # noqa: BLE001 - whatever another package raises must not break our engines
-                said = str(error) if isinstance(error, _WrongSpecError) else f"{type(error).__name__}: {error}"
-                broken[name] = f"the package {package} can't be used ({said})"
+                broken[name] = f"the package {package} can't be used ({type(error).__name__}: {error})"
     for name, reason in broken.items():
         _log.warning("There is no engine %s: %s.", name, reason)
     return ours | theirs, broken
 
 
-class _WrongSpecError(Exception):
-    """An entry point leads to something else than a description of that name."""
-
-
 def _load(point: importlib.metadata.EntryPoint, kind: type[EngineSpec]) -> EngineSpec:
+    """Raises TypeError or ValueError for an object that is no description of that name, and what the import raises."""
     spec = point.load()
     if not isinstance(spec, kind):
-        raise _WrongSpecError(f"{point.value} is of type {type(spec).__name__}, not {kind.__name__}")
+        raise TypeError(f"{point.value} is of type {type(spec).__name__}, not {kind.__name__}")
     if spec.name != point.name:
-        raise _WrongSpecError(f"{point.value} is called {spec.name!r}, and its entry point {point.name!r}")
+        raise ValueError(f"{point.value} is called {spec.name!r}, and its entry point {point.name!r}")
     return spec
 
 
@@ -264,6 +232,27 @@ def _named(specs: Mapping[str, Spec], group: str, name: str) -> Spec:
         hint=f"Known: auto, {', '.join(specs)}.",
         details={"fields": [field]},
     )
+
+
+def _metadata_spec(choice: str, model: str | None) -> tuple[MetadataEngineSpec, str]:
+    """Return the description by this name, or for "auto" the first that claims `model`, and why it is that one.
+
+    Raises InvalidRequest.
+    """
+    specs = metadata_specs()
+    if choice != "auto":
+        spec = _named(specs, METADATA_GROUP, choice)
+        return spec, spec.asked_for()
+    declined = []
+    for spec in specs.values():
+        try:
+            claims, reason = spec.claims_auto(model)
+        except Exception as error:  # noqa: BLE001 - as in `_search`
+            claims, reason = False, f"{spec.name} failed: {type(error).__name__}: {error}"
+        if claims:
+            return spec, reason
+        declined.append(reason)
+    return next(spec for spec in specs.values() if spec.fallback), "; ".join(filter(None, declined))
 
 
 def _audio_spec(choice: str, model: str | None, settings: Mapping[str, Any]) -> AudioEngineSpec:
@@ -300,14 +289,28 @@ def _make(spec: AudioEngineSpec, model: str | None, settings: Mapping[str, Any])
             hint=f"Engines that have: {', '.join(_with_settings())}.",
             details={"fields": ["audio", *(field for field, _ in wrong)]},
         )
-    return _made(spec, lambda: spec.make(model, settings))
+    return _with_identity(_made(spec, lambda: spec.make(model, settings)))
+
+
+def _with_identity(engine: AudioEngine) -> AudioEngine:
+    """Return the engine. Raises InvalidRequest for an object that can't say what it is."""
+    if not hasattr(engine, "identity"):
+        raise InvalidRequest(
+            f"The audio engine {engine!r} has no method identity().",
+            hint="See `AudioEngine` in harmonia_lab/engines/base.py.",
+            details={"fields": ["audio"]},
+        )
+    return engine
 
 
 def _made(spec: EngineSpec, make: Callable[[], Engine]) -> Engine:
-    """Return what `make` makes. Raises its HarmoniaError, or InvalidRequest for any other error."""
+    """Return what `make` makes. Raises its HarmoniaError, or InvalidRequest for any other error or another name."""
     try:
-        return make()
+        engine = make()
     except HarmoniaError:
         raise
     except Exception as error:
         raise InvalidRequest(f"The engine {spec.name} can't be made: {type(error).__name__}: {error}.") from error
+    if engine.name != spec.name:
+        raise InvalidRequest(f"The engine {spec.name} calls itself {engine.name!r}, so no record could name it.")
+    return engine

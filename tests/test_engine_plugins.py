@@ -179,6 +179,20 @@ def test_what_it_cannot_be_made_with_is_an_error_that_names_it(install):
         AudioEngines("sketch", None, {}).get("beeps", "small")
 
 
+def test_an_engine_that_calls_itself_otherwise_is_refused(install):
+    install(source=PLUGIN.replace('name = "beeps"', 'name = "other"'))
+    with pytest.raises(InvalidRequest, match="beeps calls itself 'other'"):
+        AudioEngines("beeps", None, {})
+
+
+def test_a_rule_for_auto_that_fails_leaves_auto_as_it_is(install, monkeypatch):
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+    install(source=PLUGIN.replace("make=lambda model: Haiku()", "make=Haiku, claims_auto=lambda model: 1 / 0"))
+    engine, reason = choose_metadata("auto", None)
+    assert engine.name == "embedded"
+    assert reason == "no Ollama answers at http://127.0.0.1:9; haiku failed: ZeroDivisionError: division by zero"
+
+
 def test_an_isolated_server_gets_its_name_and_settings_and_clients_its_name_alone(install, lab_of):
     install()
     given = {"metadata": "haiku", "model": None, "audio": "beeps", "audio_model": None, "songs": "a", "home": "b"}

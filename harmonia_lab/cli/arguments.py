@@ -192,9 +192,9 @@ def _add_engines(command: Parser, default: str | None) -> None:
 
 def _add_settings(command: Parser) -> None:
     """Add the engines' settings. An engine of another package can't replace an option of ours by its own."""
-    from harmonia_lab.engine_registry import audio_options  # noqa: PLC0415 - as in `_add_engines`
+    from harmonia_lab.engine_registry import audio_specs  # noqa: PLC0415 - as in `_add_engines`
 
-    for option in audio_options():
+    for option in (option for spec in audio_specs().values() for option in spec.options):
         with contextlib.suppress(argparse.ArgumentError):
             command.add_argument(
                 f"--{option.name.replace('_', '-')}",

@@ -127,6 +127,13 @@ def _unwritable(folder: Path) -> str:
         return os.strerror(error.errno or 0)
 
 
+def _engine(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001 - an engine of another package must not end the other checks
+        return _broken(name, f"its check failed: {type(error).__name__}: {error}")
+
+
 def _broken(name: str, reason: str) -> Check:
     return Check(f"engine {name}", "optional", reason, "update or uninstall the package that it comes from")
 
@@ -135,6 +142,6 @@ def _checks() -> Iterator[Callable[[], Check]]:
     yield from (_version, _python, _packages, _machine)
     for spec in (*metadata_specs().values(), *audio_specs().values()):
         if spec.check is not None:
-            yield spec.check
+            yield functools.partial(_engine, spec.name, spec.check)
     yield from (functools.partial(_broken, name, reason) for name, reason in broken_engines().items())
     yield from (_gpu, _home, _songs)

@@ -80,7 +80,7 @@ class CancelToken:
 
     @contextmanager
     def on_cancel(self, callback: Callable[[], None]) -> Iterator[None]:
-        """Call `callback` on a cancel inside the block, or at once if it came before. It must be quick and not raise."""
+        """Call `callback` on a cancel inside the block, at once if it came before. It must be quick and not raise."""
         with self._lock:
             late = self._event.is_set()
             key = max(self._callbacks, default=0) + 1

@@ -40,7 +40,8 @@ class Check:
 class EngineOption:
     """A setting that the command line offers as `--name`.
 
-    type: makes the value from the option's text. choices: the values that are allowed; None for any.
+    type: makes the value from the option's text. choices: the values that are allowed; None for any. Where two engines
+    have an option of one name, the first one's is offered, and sets either engine.
     """
 
     name: str
@@ -83,22 +84,6 @@ class EngineSpec:
     installation: Installation | None = None
 
 
-def _claim_nothing(_model: str | None, _settings: Mapping[str, Any]) -> bool:
-    return False
-
-
-def _decline(_model: str | None) -> tuple[bool, str]:
-    return False, ""
-
-
-def _no_models(_timeout_s: float) -> Sequence[str]:
-    return ()
-
-
-def _asked_for() -> str:
-    return "asked for"
-
-
 @dataclass(frozen=True, kw_only=True)
 class AudioEngineSpec(EngineSpec):
     """An engine for stage 2. The entry-point group `harmonia_lab.audio_engines` holds objects of this class.
@@ -114,7 +99,7 @@ class AudioEngineSpec(EngineSpec):
     make: Callable[[str | None, Mapping[str, Any]], AudioEngine]
     models: str = ""
     options: tuple[EngineOption, ...] = ()
-    claims_auto: Callable[[str | None, Mapping[str, Any]], bool] = _claim_nothing
+    claims_auto: Callable[[str | None, Mapping[str, Any]], bool] = lambda _model, _settings: False
     settings_to_json: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     note: Callable[[Mapping[str, Any]], str] | None = None
 
@@ -135,8 +120,8 @@ class MetadataEngineSpec(EngineSpec):
     """
 
     make: Callable[[str | None], MetadataEngine]
-    claims_auto: Callable[[str | None], tuple[bool, str]] = _decline
-    asked_for: Callable[[], str] = _asked_for
-    models: Callable[[float], Sequence[str]] = _no_models
+    claims_auto: Callable[[str | None], tuple[bool, str]] = lambda _model: (False, "")
+    asked_for: Callable[[], str] = lambda: "asked for"
+    models: Callable[[float], Sequence[str]] = lambda _timeout_s: ()
     repeatable: bool = False
     note: Callable[[str, str], str] | None = None

@@ -1,7 +1,7 @@
 """The sketch engine: renders a plan offline with a General MIDI sound bank, one instrument after another.
 
-Owns the choice of the bank and the child process that renders (`renderer.py`, which says why it is one). Notes
-come from the plan; mixing is `mixing.py`'s.
+Owns the choice of the sound bank, and the child process that renders (`renderer.py` says why it is a process). The
+notes come from the plan (`music/plan.py`); mixing is in `audio_engines/mixing/`.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ from harmonia_lab.storage import cached_digest
 __all__ = ["SAMPLE_RATE", "SketchEngine"]
 
 SAMPLE_RATE = 48_000
-"""Hz. The renderer has no other."""
+"""Hz. The renderer has no other rate."""
 
 _BUNDLED = ("TimGM6mb.sf2", "GPL-2.0 (TimGM6mb by Tim Brechbill, as shipped inside pretty_midi)")
 
 
 class SketchEngine:
-    """An `AudioEngine`. soundfont: an SF2 file; else the environment's HARMONIA_SOUNDFONT, else TimGM6mb.
+    """An `AudioEngine` that plays the plan's notes with a sound bank.
 
-    Raises AudioError (AUDIO_UNAVAILABLE) where the renderer or the sound bank is missing or is no SF2 file. One thread
-    renders at a time; `close` and a cancel may come from any.
+    soundfont: an SF2 file; by default the one that HARMONIA_SOUNDFONT names, or else TimGM6mb. Raises AudioError
+    (AUDIO_UNAVAILABLE) where the renderer or the sound bank is missing, or the bank is no SF2 file. One thread renders
+    at a time; `close` and a cancel may come from any thread.
     """
 
     name = "sketch"
@@ -53,19 +54,19 @@ class SketchEngine:
         self._lock = threading.Lock()
 
     def prepare(self) -> None:
-        """Start the child now, so that it loads the bank while something else runs. Returns at once."""
-        self._running()
+        """Start the child, which loads the bank while stage 1 runs. Return at once."""
+        self._started()
 
     def render(
         self,
         parts: Sequence[Part],
         plan: Plan,
-        seeds: Mapping[str, int],  # noqa: ARG002 - a sound bank has no dice; the plan's seed made the notes
+        seeds: Mapping[str, int],  # noqa: ARG002 - the notes are chosen; rendering them draws no random numbers
         progress: Callable[[AudioProgress], None],
         cancel: CancelToken,
-        finished: Mapping[str, Stem],  # noqa: ARG002 - a part takes a fifth of a second: none is reported
+        finished: Mapping[str, Stem],  # noqa: ARG002 - a part takes 0.2 s, so none is kept for another attempt
     ) -> list[Stem]:
-        """One stem per part, float32 [2, round(plan.seconds * 48000)].
+        """Return one stem per part, float32 [2, round(plan.seconds * 48000)].
 
         Raises AudioError (AUDIO_UNAVAILABLE where the bank can't be read, else AUDIO_ERROR), or Cancelled.
         """
@@ -74,7 +75,7 @@ class SketchEngine:
         with cancel.on_cancel(self._stop):
             progress(AudioProgress(0.0, "Loading the sound bank"))
             cancel.raise_if_cancelled()
-            child = self._running()
+            child = self._started()
             try:
                 child.wait_until_loaded()
                 for index, part in enumerate(parts):
@@ -109,7 +110,8 @@ class SketchEngine:
     def close(self) -> None:
         self._stop()
 
-    def _running(self) -> _Renderer:
+    def _started(self) -> _Renderer:
+        """Return the child, after starting it if it does not run."""
         with self._lock:
             if self._child is not None and self._child.ended:
                 self._child.kill()
@@ -144,7 +146,7 @@ def _unavailable(message: str, package: str) -> AudioError:
 
 
 def _find_bank(soundfont: Path | None) -> tuple[Path, str]:
-    """The bank and its licence. Only its head is read."""
+    """Return the bank and its licence. Only the head of the file is read. Raises AudioError (AUDIO_UNAVAILABLE)."""
     chosen = soundfont or (Path(os.environ["HARMONIA_SOUNDFONT"]) if os.environ.get("HARMONIA_SOUNDFONT") else None)
     if chosen is None:
         name, licence = _BUNDLED
@@ -174,10 +176,10 @@ class _BankError(_RendererError):
 
 
 class _Renderer:
-    """The child process. Frames are described in `renderer.py`."""
+    """The child process. `renderer.py` describes the frames that it reads and writes."""
 
     def __init__(self, bank: Path) -> None:
-        # By path, with -P: no package is imported before the loop, and no file of the working folder shadows a module.
+        # By path, with -P: the child imports no package, and no file of the working folder shadows a module.
         script = Path(__file__).with_name("renderer.py")
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(script), str(bank)],
@@ -185,7 +187,7 @@ class _Renderer:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        self._talking = threading.Lock()
+        self._pipes_lock = threading.Lock()
         self._loaded = False
 
     @property
@@ -193,7 +195,7 @@ class _Renderer:
         return self._process.poll() is not None
 
     def wait_until_loaded(self) -> None:
-        with self._talking:
+        with self._pipes_lock:
             if not self._loaded:
                 try:
                     self._answer()
@@ -202,8 +204,8 @@ class _Renderer:
                 self._loaded = True
 
     def render(self, midi: bytes) -> bytes:
-        """WAV bytes: 48 kHz, stereo, 16 bit."""
-        with self._talking:
+        """Return WAV bytes: 48 kHz, stereo, 16 bit. Raises OSError, _RendererError."""
+        with self._pipes_lock:
             requests = _open(self._process.stdin)
             requests.write(struct.pack("<I", len(midi)) + midi)
             requests.flush()
@@ -215,32 +217,32 @@ class _Renderer:
         length = struct.unpack("<I", head[:4])[0] - 1 if len(head) == 5 else -1
         payload = answers.read(length) if length >= 0 else b""
         if len(payload) != length:
-            raise _RendererError(self._last_words())
+            raise _RendererError(self._exit_reason())
         if head[4:] != b"+":
             raise _RendererError(payload.decode(errors="replace"))
         return payload
 
-    def _last_words(self) -> str:
-        """Why the child ended, from its standard error. It has ended, so this doesn't block."""
+    def _exit_reason(self) -> str:
+        """Return why the child ended: the last line of its standard error, or its exit status."""
         self._process.kill()
-        words = _open(self._process.stderr).read().decode(errors="replace").strip()
-        return words.splitlines()[-1] if words else f"it ended with status {self._process.wait()}"
+        said = _open(self._process.stderr).read().decode(errors="replace").strip()
+        return said.splitlines()[-1] if said else f"it ended with status {self._process.wait()}"
 
     def kill(self) -> None:
-        """From any thread, any number of times. A thread that waits for an answer gets an error at once.
+        """Kill the process, from any thread, any number of times. A thread that waits for an answer gets an error.
 
-        Pipes are closed by whoever comes last: closing one that another thread reads would block or raise.
+        If another thread uses the pipes, they stay open: closing a pipe that another thread reads would block or raise.
         """
         self._process.kill()
         self._process.wait()
-        if self._talking.acquire(blocking=False):
+        if self._pipes_lock.acquire(blocking=False):
             try:
                 for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
                     if pipe:
-                        with contextlib.suppress(OSError):  # bytes that the dead child can't take any more
+                        with contextlib.suppress(OSError):  # buffered bytes that the dead child can't read
                             pipe.close()
             finally:
-                self._talking.release()
+                self._pipes_lock.release()
 
 
 def _open(pipe: IO[bytes] | None) -> IO[bytes]:
@@ -250,17 +252,17 @@ def _open(pipe: IO[bytes] | None) -> IO[bytes]:
 
 
 def _decode(wav: bytes, samples: int) -> NDArray[np.float32]:
-    """16-bit stereo WAV bytes to float32 [2, samples]; a shorter file is followed by silence, a longer one is cut."""
+    """Return 16-bit stereo WAV bytes as float32 [2, samples]; a shorter file is padded with silence, a longer one cut."""
     audio = np.zeros((2, samples), np.float32)
     pcm = np.frombuffer(_wav_data(wav), np.int16).reshape(-1, 2)[:samples]
-    for channel in range(2):  # channel by channel: eight times as fast as one transposed copy
+    for channel in range(2):  # one channel at a time is eight times as fast as a transposed copy
         audio[channel, : len(pcm)] = pcm[:, channel]
     audio *= np.float32(1 / 32768)
     return audio
 
 
 def _wav_data(wav: bytes) -> memoryview:
-    """The sample bytes of a WAV file."""
+    """Return the sample bytes of a WAV file. Raises _RendererError for another format."""
     view = memoryview(wav)
     at = 12
     while at + 8 <= len(view):

@@ -1,7 +1,7 @@
 """Stage 1 through Ollama: narrative → metadata, with a model on an Ollama server or on the embedded one.
 
-Owns the engine: which model, which prompting strategy, loading and releasing, cancelling, the record. The exchanges are
-`dialogue.py`, addresses `endpoint.py`, what is asked `prompting/`.
+Owns the engine: choice of model and prompting strategy, loading and releasing, cancelling, the record. Exchanges with
+the model are in `dialogue.py`, addresses in `endpoint.py`, prompts in `metadata_engines/prompting/`.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ Strategy = Literal["auto", "structured", "stepwise"]
 _STRATEGIES = {"structured": structured, "stepwise": stepwise}
 
 SMALL = 3.0
-"""Billions of parameters below which a model is asked step by step."""
+"""Billions of parameters. A smaller model is prompted step by step."""
 
 CONTEXT = 8192
-"""Tokens of context asked for with a large model, where it has as many: prompt, story, answer and repairs fit."""
+"""Tokens of context for a large model that has as many. Prompt, story, answer and repairs fit."""
 
 ALIASES = {"minstral3": "ministral-3"}
-"""Names that are written otherwise than their models are called."""
+"""Misspelt name → the model's name."""
 
 RELEASE_S = 5.0
-"""How long a release waits for the server to say that the model is gone."""
+"""Seconds that `release` waits for the server to unload the model."""
 
 OLLAMA_ALTERNATIVES, OUR_ALTERNATIVES = 20, 3000
-"""Tokens of which a server tells the log-probability: Ollama refuses more."""
+"""How many alternatives to a token a server gives log-probabilities of. Ollama refuses more."""
 
 T = TypeVar("T")
 
@@ -73,10 +73,10 @@ class OllamaEngine:
         waits: Waits | None = None,
         pull: bool = False,
     ) -> None:
-        """model: as its server calls it; None takes the endpoint's own, or the first installed one that can write.
-        host: as OLLAMA_HOST has it, which is the default. headers: of each request to it. endpoint: a server of our own
-        instead. strategy: auto goes by the model's size. options: Ollama's, for every exchange. pull: whether a missing
-        model may be downloaded."""
+        """model: its name on the server; None takes the endpoint's own, or the first installed one that writes text.
+        host: in the form of OLLAMA_HOST, which is the default. headers: of each request. endpoint: a server of our own,
+        instead of host. strategy: auto depends on the model's size. options: Ollama's, for every exchange. pull:
+        whether to download a missing model."""
         self.name = "embedded" if endpoint else "ollama"
         self._endpoint = endpoint
         self._url = server_address(host)
@@ -90,25 +90,25 @@ class OllamaEngine:
 
     @property
     def model(self) -> str:
-        """The model that was used last or will be; "auto" while the server still has to be asked."""
+        """The model that was used last, or will be; "auto" before the server has been asked for its models."""
         return self._used or self._wanted or "auto"
 
     def write(
         self, request: SongRequest, seed: int, report: Callable[[MetadataProgress], None], cancel: CancelToken
     ) -> MetadataResult:
-        """Raises MetadataError, or Cancelled, which takes effect at once, whatever is being waited for."""
+        """Return the song's metadata. Raises MetadataError, or Cancelled at once, also while it waits for a server."""
         cancel.raise_if_cancelled()
         try:
             return _run(self._write(request, seed, report), cancel)
         except MetadataError as error:
             if error.code in (ErrorCode.OLLAMA_UNAVAILABLE, ErrorCode.OLLAMA_TIMEOUT):
-                self._failed()
+                self._restart()
             raise
 
     def release(self) -> None:
         """Free the model's memory on a server that may share the device with stage 2. Never raises.
 
-        A server of our own runs on the processor and keeps its 0.2 GB: the next song starts sooner.
+        A server of our own runs on the CPU and keeps its 0.2 GB, so that the next song starts sooner.
         """
         if self._used and not self._endpoint:
             with contextlib.suppress(HarmoniaError), failures(self._url, "when it was asked to free the model"):
@@ -122,12 +122,12 @@ class OllamaEngine:
                 time.sleep(0.05)
 
     def close(self) -> None:
-        """End the server, where it is ours. Idempotent."""
+        """End the server if it is ours. Idempotent."""
         if self._endpoint:
             self._endpoint.close()
 
-    def _failed(self) -> None:
-        """Whatever state our own server is in, the next song starts a new one. Raises MetadataError if it knows why."""
+    def _restart(self) -> None:
+        """End our own server, so that the next song starts a new one. Raises MetadataError if it knows why it failed."""
         if self._endpoint:
             try:
                 self._endpoint.check()
@@ -135,7 +135,7 @@ class OllamaEngine:
                 self._endpoint.close()
 
     def _reach(self) -> tuple[str, Mapping[str, str]]:
-        """The server's address and what each request must carry. Raises MetadataError."""
+        """Return the server's address and each request's headers, after starting our own. Raises MetadataError."""
         if not self._endpoint:
             return self._url, self._headers
         self._endpoint.start()
@@ -150,7 +150,7 @@ class OllamaEngine:
             with failures(url, "before it began"):
                 async with asyncio.timeout(self._waits.stall):
                     version = await _version(client)
-                # A server of our own loads its model while it starts: waiting for its first answer is loading.
+                # A server of our own loads its model while it starts, so the wait for its first answer is load time.
                 started_s = time.perf_counter() - begun if self._endpoint else 0.0
                 model = await self._find_model(client, url, request.model or self._wanted, report)
             self._used = model.name
@@ -163,7 +163,7 @@ class OllamaEngine:
                 seed,
                 report,
                 most_alternatives=OUR_ALTERNATIVES if self._endpoint else OLLAMA_ALTERNATIVES,
-                # Three characters a token are safe for most languages; half of the context is for prompt and answer.
+                # A token has three characters or more in most languages; prompt and answer get the other half.
                 most_characters=int(options.get("num_ctx", 2048)) * 3 // 2,
                 waits=self._waits,
                 options=options,
@@ -184,7 +184,7 @@ class OllamaEngine:
     async def _find_model(
         self, client: ollama.AsyncClient, url: str, wanted: str | None, report: Callable[[MetadataProgress], None]
     ) -> ModelFacts:
-        """The model that is meant, downloaded if need be and allowed. Raises MetadataError (OLLAMA_MODEL_MISSING)."""
+        """Return the wanted model, after a download if allowed. Raises MetadataError (OLLAMA_MODEL_MISSING)."""
         async with asyncio.timeout(self._waits.stall):
             listed = {entry.model: entry.digest for entry in (await client.list()).models if entry.model}
         names = [wanted] if wanted else list(listed)
@@ -246,9 +246,9 @@ class OllamaEngine:
 
 
 def installed_models(host: str | None = None, timeout_s: float = 3.0) -> list[str]:
-    """Names of the models on an Ollama server, most recently changed first. Raises MetadataError where none answers.
+    """Return the models of an Ollama server, most recently changed first. Raises MetadataError where none answers.
 
-    No event loop: a notebook's cell, from which this may be called, has one running already.
+    It is synchronous, since a notebook's cell, which may call it, runs in an event loop already.
     """
     url = server_address(host)
     with failures(url, "when it was asked for its models"), _plain_client(url, {}, timeout_s) as client:
@@ -256,7 +256,7 @@ def installed_models(host: str | None = None, timeout_s: float = 3.0) -> list[st
 
 
 def match_name(wanted: str, installed: Sequence[str]) -> str | None:
-    """The installed name that `wanted` means: itself, with the tag `latest`, or, without a tag, any of its tags."""
+    """Return the installed name for `wanted`: the same, with the tag `latest`, or, without a tag, with any tag."""
     name = ALIASES.get(wanted, wanted)
     for candidate in (name, f"{name}:latest"):
         if candidate in installed:
@@ -275,7 +275,7 @@ def _plain_client(url: str, headers: Mapping[str, str], timeout_s: float) -> oll
 
 
 async def _version(client: ollama.AsyncClient) -> str | None:
-    # The client has no call for it, and types none of what lies below its calls.
+    # The client has no method for this, and its private methods have no types.
     response: httpx.Response = await client._request_raw("GET", "/api/version")  # type: ignore[no-untyped-call]  # noqa: SLF001
     version = response.json().get("version")
     return str(version) if version else None
@@ -298,7 +298,7 @@ def _facts(name: str, digest: str | None, shown: ollama.ShowResponse) -> ModelFa
 
 
 def billions(size: str | None) -> float | None:
-    """Of parameters, from a size as servers print it: "135M", "3.2B", "8x7B"; None where it says nothing."""
+    """Return billions of parameters from a size as servers print it: "135M", "3.2B", "8x7B"; None for other texts."""
     match = re.fullmatch(r"(?:(\d+)x)?(\d+(?:\.\d+)?)\s*([KMBT])", (size or "").strip(), re.IGNORECASE)
     if not match:
         return None
@@ -310,16 +310,16 @@ def _context(model: ModelFacts) -> int:
 
 
 def _run(work: Awaitable[T], cancel: CancelToken) -> T:
-    """Runs a coroutine in an event loop of its own. A cancel ends it wherever it waits: raises Cancelled.
+    """Run a coroutine in an event loop of its own. A cancel ends it wherever it waits. Raises Cancelled.
 
-    Not `asyncio.run`: that would wait for a name server that doesn't answer, in its executor's threads.
+    `asyncio.run` would wait, in its executor's threads, for a name server that doesn't answer.
     """
     loop = asyncio.new_event_loop()
     try:
         task = asyncio.ensure_future(work, loop=loop)
 
         def stop() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: it is over anyway
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so the task has ended
                 loop.call_soon_threadsafe(task.cancel)
 
         with cancel.on_cancel(stop):
