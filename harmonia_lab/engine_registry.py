@@ -23,13 +23,12 @@ __all__ = [
     "AUDIO_GROUP",
     "METADATA_GROUP",
     "AudioEngines",
-    "audio_engine_names",
     "audio_specs",
     "broken_engines",
     "choose_metadata",
+    "engine_names",
     "installations",
     "is_repeatable",
-    "metadata_engine_names",
     "metadata_specs",
     "settings_to_json",
 ]
@@ -48,7 +47,6 @@ _OURS: dict[str, tuple[str, ...]] = {
         "harmonia_lab.metadata_engines.embedded.spec:ENGINE",
     ),
 }
-_KINDS: dict[str, type[EngineSpec]] = {AUDIO_GROUP: AudioEngineSpec, METADATA_GROUP: MetadataEngineSpec}
 
 _log = logging.getLogger(__name__)
 Engine = TypeVar("Engine", "AudioEngine", "MetadataEngine")
@@ -69,12 +67,9 @@ def broken_engines() -> dict[str, str]:
     return _search(AUDIO_GROUP)[1] | _search(METADATA_GROUP)[1]
 
 
-def audio_engine_names() -> list[str]:
-    return [*audio_specs(), *_search(AUDIO_GROUP)[1]]
-
-
-def metadata_engine_names() -> list[str]:
-    return [*metadata_specs(), *_search(METADATA_GROUP)[1]]
+def engine_names(group: str) -> list[str]:
+    """Return the names of one kind of engine, broken ones included, which raise an error when they are chosen."""
+    return [name for names in _search(group) for name in names]
 
 
 def installations() -> dict[str, Installation]:
@@ -186,6 +181,7 @@ class AudioEngines:
 @functools.cache
 def _search(group: str) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the group's descriptions by name, and why others can't be used. Warn of the latter once a process."""
+    kind: type[EngineSpec] = AudioEngineSpec if group == AUDIO_GROUP else MetadataEngineSpec
     ours = {spec.name: spec for spec in map(pkgutil.resolve_name, _OURS[group])}
     theirs: dict[str, Any] = {}
     broken: dict[str, str] = {}
@@ -200,7 +196,7 @@ def _search(group: str) -> tuple[dict[str, Any], dict[str, str]]:
         else:
             packages[name] = package
             try:
-                theirs[name] = _load(point, _KINDS[group])
+                theirs[name] = _load(point, kind)
             except Exception as error:  # noqa: BLE001 - whatever another package raises must not break our engines
                 broken[name] = f"the package {package} can't be used ({type(error).__name__}: {error})"
     for name, reason in broken.items():

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from harmonia_lab.analysis.frames import BenchmarkLog
 from harmonia_lab.backends.local import Workshop
-from harmonia_lab.engine_registry import AudioEngines, audio_engine_names, choose_metadata, is_repeatable
+from harmonia_lab.engine_registry import AUDIO_GROUP, AudioEngines, choose_metadata, engine_names, is_repeatable
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.events.fanout import Fanout
@@ -320,7 +320,7 @@ class Lab:
         """A form for a request, for a notebook."""
         from harmonia_lab.widgets.compose import ComposeForm  # noqa: PLC0415 - as above
 
-        return ComposeForm(self, audio_engine_names())
+        return ComposeForm(self, engine_names(AUDIO_GROUP))
 
     def compose(self, narrative: str = "", *, progress: bool = True, **options: Any) -> Song:
         """Makes a song and waits for it, with a progress bar. `options` are those of `submit`.

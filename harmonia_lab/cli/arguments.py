@@ -178,13 +178,13 @@ def _add_json(command: Parser, what: str = "print one JSON object") -> None:
 
 def _add_engines(command: Parser, default: str | None) -> None:
     # Looking for other packages' engines takes 50 ms, which commands without engines need not wait.
-    from harmonia_lab.engine_registry import audio_engine_names, audio_specs, metadata_engine_names  # noqa: PLC0415
+    from harmonia_lab.engine_registry import AUDIO_GROUP, METADATA_GROUP, audio_specs, engine_names  # noqa: PLC0415
 
     described = "" if default else " (default auto)"
-    names = ("auto", *metadata_engine_names())
+    names = ("auto", *engine_names(METADATA_GROUP))
     command.add_argument("--metadata", choices=names, default=default, help=f"who writes the lyrics{described}")
     command.add_argument("--metadata-model", metavar="NAME", help="the language model, as its server names it")
-    names = ("auto", *audio_engine_names())
+    names = ("auto", *engine_names(AUDIO_GROUP))
     command.add_argument("--audio", choices=names, default=default, help=f"who renders the music{described}")
     models = "; ".join(spec.models for spec in audio_specs().values() if spec.models)
     command.add_argument("--audio-model", metavar="NAME|FOLDER", help=models.replace("%", "%%"))

@@ -40,9 +40,9 @@ STAGE_1_BYTES = 8 * 2**30
 class MusicGenEngine:
     """An `AudioEngine` that generates with MusicGen.
 
-    model: a name ("small", "melody", "stereo-medium", …), a hub id, or a checkpoint folder. Raises InvalidRequest for an
-    unknown name or setting, AudioError (MUSICGEN_UNAVAILABLE) where the folder lacks files or MusicGen is not
-    installed. `prepare` and `render` load the model.
+    model: a name ("small", "melody", "stereo-medium", …), a hub id, or a checkpoint folder. `prepare` and `render` load
+    the model. Raises InvalidRequest for an unknown name or setting, AudioError (MUSICGEN_UNAVAILABLE) where the folder
+    lacks files or MusicGen is not installed.
     """
 
     name = "musicgen"

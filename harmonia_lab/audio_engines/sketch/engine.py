@@ -252,7 +252,7 @@ def _open(pipe: IO[bytes] | None) -> IO[bytes]:
 
 
 def _decode(wav: bytes, samples: int) -> NDArray[np.float32]:
-    """Return 16-bit stereo WAV bytes as float32 [2, samples]; a shorter file is padded with silence, a longer one cut."""
+    """Return 16-bit stereo WAV bytes as float32 [2, samples]: padded with silence if shorter, cut if longer."""
     audio = np.zeros((2, samples), np.float32)
     pcm = np.frombuffer(_wav_data(wav), np.int16).reshape(-1, 2)[:samples]
     for channel in range(2):  # one channel at a time is eight times as fast as a transposed copy

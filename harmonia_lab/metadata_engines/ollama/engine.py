@@ -24,14 +24,7 @@ from harmonia_lab.metadata_engines.ollama.endpoint import Endpoint, server_addre
 from harmonia_lab.metadata_engines.prompting import stepwise, structured
 from harmonia_lab.protocol.models import SongRequest
 
-__all__ = [
-    "Endpoint",
-    "OllamaEngine",
-    "Strategy",
-    "Waits",
-    "installed_models",
-    "server_address",
-]
+__all__ = ["OllamaEngine", "Strategy", "Waits", "installed_models"]
 
 Strategy = Literal["auto", "structured", "stepwise"]
 
@@ -127,7 +120,7 @@ class OllamaEngine:
             self._endpoint.close()
 
     def _restart(self) -> None:
-        """End our own server, so that the next song starts a new one. Raises MetadataError if it knows why it failed."""
+        """End our own server, so that the next song starts a new one. Raises MetadataError if it knows the cause."""
         if self._endpoint:
             try:
                 self._endpoint.check()
