@@ -266,7 +266,7 @@ def _audio_spec(choice: str, model: str | None, settings: Mapping[str, Any]) -> 
             return spec
     raise InvalidRequest(
         f"No audio engine has the settings {', '.join(settings)}.",
-        hint=f"Name the engine, and it says which it has: {', '.join(_with_settings())}.",
+        hint=f"Name the engine, and the error lists its settings: {', '.join(_with_settings())}.",
         details={"fields": list(settings)},
     )
 
@@ -289,7 +289,7 @@ def _make(spec: AudioEngineSpec, model: str | None, settings: Mapping[str, Any])
 
 
 def _with_identity(engine: AudioEngine) -> AudioEngine:
-    """Return the engine. Raises InvalidRequest for an object that can't say what it is."""
+    """Return the engine. Raises InvalidRequest for an object that has no method `identity`."""
     if not hasattr(engine, "identity"):
         raise InvalidRequest(
             f"The audio engine {engine!r} has no method identity().",

@@ -224,8 +224,8 @@ def test_the_command_line_has_its_name_its_option_and_its_note(install, tmp_path
     assert made["engines"] == {"metadata": "haiku", "audio": "beeps"}
     again = harmonia("verify", made["directory"], "--rerun", "--json")
     assert json.loads(again.stdout)["ok"] is True, again.stderr.decode()
-    told = harmonia(*story).stdout.decode()
-    assert told.endswith("Stage 1: a poet.\nStage 2: a beep of 440 Hz.\n")
+    printed = harmonia(*story).stdout.decode()
+    assert printed.endswith("Stage 1: a poet.\nStage 2: a beep of 440 Hz.\n")
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,9 @@ def _bench(command: Parser) -> None:
     decode.add_argument("--positions", type=_numbers, default=[0, 1000], metavar="N,N", help="frames (default 0,1000)")
     decode.add_argument("--batches", type=_numbers, default=[1, 4], metavar="N,N", help="prompts at once (default 1,4)")
     decode.add_argument("--steps", type=int, help="steps that count in each run (default 12; on a GPU 192)")
-    cancel = subjects.add_parser("cancel", help="from a client's cancel to the end that it hears of, in both stages")
+    cancel = subjects.add_parser(
+        "cancel", help="the time from a client's cancel to the event that ends the song, in both stages"
+    )
     cancel.add_argument("--runs", type=int, default=50, help="cancels in each stage (default 50)")
     cancel.add_argument("--seconds", type=float, default=60.0, help="length of each song (default 60)")
     fanout = subjects.add_parser("fanout", help="the server's room broadcast: ours, python-socketio's, JavaScript's")
@@ -145,8 +147,8 @@ def _bench(command: Parser) -> None:
     fanout.add_argument("--rounds", type=int, default=5, help="that count, after one that does not (default 5)")
     kernel = subjects.add_parser("kernel", help="the server in a kernel that is busy, in a thread and isolated")
     kernel.add_argument("--subscribers", type=int, default=100, metavar="N", help="default 100")
-    kernel.add_argument("--rounds", type=int, default=3, help="turns of each kernel and place (default 3)")
-    kernel.add_argument("--seconds", type=float, default=3.0, help="of each turn (default 3)")
+    kernel.add_argument("--rounds", type=int, default=3, help="runs of each kernel and place (default 3)")
+    kernel.add_argument("--seconds", type=float, default=3.0, help="length of each run (default 3)")
     for subject in (pipeline, decode, cancel, fanout, kernel):
         subject.add_argument("--json", metavar="FILE", help="also write the figures, with the machine and the versions")
 
@@ -225,11 +227,15 @@ _COMMANDS: dict[str, tuple[Callable[[Parser], None], str, str]] = {
         ),
     ),
     "serve": (_serve, "let clients make songs", "Serves Socket.IO and HTTP, until it is stopped."),
-    "token": (_token, "let somebody connect", "Prints a token with which a client connects as USER."),
+    "token": (_token, "let a client connect", "Prints a token with which a client connects as USER."),
     "verify": (_verify, "check a song's files against its record", "Checks a song's files against its record."),
-    "doctor": (_add_json, "say what is there and what is missing", "Says what is there, and what mends the rest."),
+    "doctor": (
+        _add_json,
+        "list what is installed and what is missing",
+        "Lists what is installed, and how to install the rest.",
+    ),
     "bench": (_bench, "measure this machine", "Measures this machine."),
     "protocol": (_protocol, "print the wire protocol", "Prints the wire protocol, for other people's tools."),
-    "setup": (_setup, "install what package metadata can't express", "Installs what pip can't be told to."),
+    "setup": (_setup, "install what package metadata can't express", "Installs what package metadata can't express."),
 }
 """Name → what adds its arguments, its line in the list of commands, its description."""

@@ -1,4 +1,4 @@
-"""`harmonia batch`: a table of stories in, a folder of songs out."""
+"""`harmonia batch`: make the songs of a table in one folder."""
 
 from __future__ import annotations
 

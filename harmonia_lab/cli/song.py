@@ -1,4 +1,4 @@
-"""`harmonia song`: a story in, a song's folder out."""
+"""`harmonia song`: make a song from a story, and print where its folder is."""
 
 from __future__ import annotations
 
@@ -115,18 +115,16 @@ def _text(song: Song, lab: Lab) -> str:
 
 
 def _notes(song: Song, lab: Lab) -> list[str]:
-    """Return a line for each engine that ran, with how to get another one where it was the fallback."""
-    recorded = read_record(Path(song.directory))["engines"]["audio"]
+    """Return a line for each engine that ran. After a fallback, it ends with how to get the other engines."""
     notes = []
-    writers, players = metadata_specs(), audio_specs()
-    if (writer := writers.get(song.engines["metadata"])) is not None:
-        said = writer.note(lab.metadata_engine.model, lab.metadata_reason) if writer.note else writer.help
-        notes.append(_note(1, writer, said, writers))
-    if (player := players.get(song.engines["audio"])) is not None:
-        notes.append(_note(2, player, player.note(recorded) if player.note else player.help, players))
+    if (writer := metadata_specs().get(song.engines["metadata"])) is not None:
+        text = writer.note(lab.metadata_engine.model, lab.metadata_reason) if writer.note else writer.help
+        notes.append(f"Stage 1: {text}.{_invitations(writer, metadata_specs())}")
+    if (player := audio_specs().get(song.engines["audio"])) is not None:
+        text = player.note(read_record(Path(song.directory))["engines"]["audio"]) if player.note else player.help
+        notes.append(f"Stage 2: {text}.{_invitations(player, audio_specs())}")
     return notes
 
 
-def _note(stage: int, used: EngineSpec, said: str, specs: Mapping[str, EngineSpec]) -> str:
-    invitations = [spec.invitation for spec in specs.values() if used.fallback and spec.invitation]
-    return " ".join([f"Stage {stage}: {said}.", *invitations])
+def _invitations(used: EngineSpec, specs: Mapping[str, EngineSpec]) -> str:
+    return "".join(f" {spec.invitation}" for spec in specs.values() if used.fallback and spec.invitation)

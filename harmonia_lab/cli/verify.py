@@ -1,4 +1,4 @@
-"""`harmonia verify`: do a song's files still match its record, and can it be made again?"""
+"""`harmonia verify`: compare a song's files with its record, or with the same song made again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an engine tells the rest of the package before it is made: its name, its options, and how it is made.
+"""The description of an engine: its name and options, how it is made, checked and installed.
 
 Owns the two descriptions that `engine_registry.py` collects, those of our engines and those of other packages. What a
 made engine does is in `base.py`. Imports nothing heavy, since `harmonia song --help` reads the descriptions: a module
@@ -68,7 +68,7 @@ class Installation:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSpec:
-    """What both kinds of engine tell.
+    """What the descriptions of both kinds of engine have in common.
 
     name: what a person chooses it by; a made engine has the same name. help: what it is, in a few words.
     fallback: whether "auto" takes it where no other engine claims the song. At most one engine of a kind is one.

@@ -1,6 +1,6 @@
-"""MusicGen as the registry knows it: options, installation, `harmonia doctor`'s check, and what is said after a song.
+"""MusicGen's description for the registry: options, installation, `harmonia doctor`'s check, the note after a song.
 
-Owns its description. What the settings mean is in `settings.py`. Imports nothing heavy.
+Owns that description. What the settings mean is in `settings.py`. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _note(record: Mapping[str, Any]) -> str:
 def _random_model(size: str, folder: str) -> Path:
     from harmonia_lab.audio_engines.musicgen.random_checkpoint import make_checkpoint  # noqa: PLC0415 - brings torch
 
-    return make_checkpoint(folder, size)  # type: ignore[arg-type] # it checks the size itself
+    return make_checkpoint(folder, size)  # type: ignore[arg-type] # `make_checkpoint` checks the size
 
 
 def _check() -> Check:

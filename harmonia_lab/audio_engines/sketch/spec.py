@@ -1,4 +1,4 @@
-"""The sketch engine as the registry knows it. Owns its description. Imports nothing heavy."""
+"""The sketch engine's description for `engine_registry.py`. Owns nothing else. Imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded language model as the registry knows it. Owns the engine's description. Imports nothing heavy."""
+"""The `embedded` engine's description for `engine_registry.py`. Owns nothing else. Imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Where a language model is served: an Ollama server that somebody runs, or a server of our own.
+"""The server of a language model: an Ollama server on some machine, or a server that the engine starts itself.
 
-Owns addresses, and what a server of our own must offer. What is said to the model is the same for both.
+Owns addresses, and the protocol of a server that the engine starts. Prompts are the same for both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DEFAULT_HOST = "http://127.0.0.1:11434"
 
 
 class Endpoint(Protocol):
-    """A server that the engine starts and ends, such as `embedded.EmbeddedServer`. model: the one that it serves."""
+    """A server that the engine starts and ends, such as `embedded.EmbeddedServer`. model: its model's name."""
 
     @property
     def model(self) -> str: ...

@@ -1,4 +1,4 @@
-"""Ollama's servers as the registry knows them. Owns the engine's description. Imports nothing heavy."""
+"""The `ollama` engine's description for `engine_registry.py`. Owns nothing else. Imports nothing heavy."""
 
 from __future__ import annotations
 
