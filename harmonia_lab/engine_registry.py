@@ -1,145 +1,312 @@
-"""Which engines a lab works with: what a name stands for, and what "auto" means on this machine.
+"""Engines by name: ours, those of other installed packages, and what "auto" means on this machine.
 
-Owns nothing that runs but the audio engines that it made or was given, until `AudioEngines.close`.
+Owns the search for descriptions (`engines/spec.py`), and the audio engines that one lab made or was given, until
+`AudioEngines.close`. What an engine is called, and which options it has, is in its own package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import functools
+import importlib.metadata
+import logging
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from harmonia_lab.engines.base import AudioEngine, MetadataEngine
-from harmonia_lab.errors import ErrorCode, InvalidRequest, MetadataError
+from harmonia_lab.engines.spec import AudioEngineSpec, EngineSpec, Installation, MetadataEngineSpec
+from harmonia_lab.errors import HarmoniaError, InvalidRequest
 
-__all__ = ["AUDIO_ENGINES", "AudioEngines", "audio_again", "choose_metadata"]
+if TYPE_CHECKING:
+    from harmonia_lab.engines.base import AudioEngine, MetadataEngine
 
-PROBE_S = 0.5
-"""How long "auto" waits for an Ollama to answer."""
+__all__ = [
+    "AUDIO_GROUP",
+    "METADATA_GROUP",
+    "AudioEngines",
+    "audio_specs",
+    "broken_engines",
+    "choose_metadata",
+    "engine_names",
+    "installations",
+    "is_repeatable",
+    "metadata_specs",
+    "settings_to_json",
+]
 
-AUDIO_ENGINES = ("sketch", "musicgen")
-"""Those that a name stands for."""
+AUDIO_GROUP, METADATA_GROUP = "harmonia_lab.audio_engines", "harmonia_lab.metadata_engines"
+"""Entry-point groups in which another package names its engines. An entry point has the engine's name."""
+
+# Ours have no entry points, so that they also work from a checkout that is not installed.
+_OURS: dict[str, tuple[str, ...]] = {
+    AUDIO_GROUP: (
+        "harmonia_lab.audio_engines.sketch.spec:ENGINE",
+        "harmonia_lab.audio_engines.musicgen.spec:ENGINE",
+    ),
+    METADATA_GROUP: (
+        "harmonia_lab.metadata_engines.ollama.spec:ENGINE",
+        "harmonia_lab.metadata_engines.embedded.spec:ENGINE",
+    ),
+}
+
+_log = logging.getLogger(__name__)
+Engine = TypeVar("Engine", "AudioEngine", "MetadataEngine")
+
+
+def audio_specs() -> Mapping[str, AudioEngineSpec]:
+    """Return the descriptions of the audio engines, by name: ours, then other packages'."""
+    return _search(AUDIO_GROUP)[0]
+
+
+def metadata_specs() -> Mapping[str, MetadataEngineSpec]:
+    """Return the descriptions of the metadata engines, by name: ours, then other packages'."""
+    return _search(METADATA_GROUP)[0]
+
+
+def broken_engines() -> dict[str, str]:
+    """Return why an engine of another package can't be used, by the engine's name."""
+    return _search(AUDIO_GROUP)[1] | _search(METADATA_GROUP)[1]
+
+
+def engine_names(group: str) -> list[str]:
+    """Return the names of one kind of engine, broken ones included, which raise an error when they are chosen."""
+    return [name for names in _search(group) for name in names]
+
+
+def installations() -> dict[str, Installation]:
+    """Return what `harmonia setup` can install, by the engine's name."""
+    specs: list[EngineSpec] = [*metadata_specs().values(), *audio_specs().values()]
+    return {spec.name: spec.installation for spec in specs if spec.installation is not None}
+
+
+def is_repeatable(metadata_engine: str) -> bool:
+    """Return whether this engine writes the same bytes again, on the same machine."""
+    spec = metadata_specs().get(metadata_engine)
+    return spec is not None and spec.repeatable
+
+
+def settings_to_json(audio: str, model: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of an audio engine, chosen as `AudioEngines` chooses it, as plain JSON values."""
+    return _audio_spec(audio, model, settings).settings_to_json(settings)
 
 
 def choose_metadata(choice: str | MetadataEngine, model: str | None) -> tuple[MetadataEngine, str]:
-    """The engine for stage 1, and why it is that one.
+    """Return the engine for stage 1, and why it is that one.
 
-    Raises InvalidRequest for an unknown name, MetadataError where the embedded model is needed and not installed, or is
-    another than `model`.
+    Raises InvalidRequest for an unknown name, MetadataError where the engine can't be had.
     """
     if not isinstance(choice, str):
         return choice, "given"
-    # The clients take a third of a second to load: not before an engine is wanted.
-    from harmonia_lab.metadata_engines.ollama.engine import OllamaEngine, installed_models, server_address  # noqa: PLC0415
-
-    address = server_address()
-    if choice == "ollama":
-        return OllamaEngine(model), f"asked for, at {address}"
-    if choice == "embedded":
-        return _embedded(model, "asked for")
-    if choice != "auto":
-        raise InvalidRequest(
-            f"There is no metadata engine {choice!r}.",
-            hint="Known: auto, ollama, embedded.",
-            details={"fields": ["metadata"]},
-        )
-    try:
-        models = installed_models(address, PROBE_S)
-    except MetadataError:
-        return _embedded(model, f"no Ollama answers at {address}")
-    if not models and model is None:
-        return _embedded(model, f"Ollama at {address} has no model")
-    return OllamaEngine(model), f"Ollama answers at {address}"
-
-
-def _embedded(model: str | None, why: str) -> tuple[MetadataEngine, str]:
-    from harmonia_lab.metadata_engines.embedded import EmbeddedServer  # noqa: PLC0415 - as in `choose_metadata`
-    from harmonia_lab.metadata_engines.ollama.engine import OllamaEngine  # noqa: PLC0415 - as above
-
-    server = EmbeddedServer()
-    if model not in (None, server.model):
-        raise MetadataError(
-            f"The embedded engine ({why}) has {server.model}, not {model}.",
-            code=ErrorCode.OLLAMA_MODEL_MISSING,
-            hint=f"Start Ollama, and `ollama pull {model}`; or name no model.",
-            details={"installed": [server.model]},
-        )
-    return OllamaEngine(endpoint=server), why
+    spec, reason = _metadata_spec(choice, model)
+    return _made(spec, lambda: spec.make(model)), reason
 
 
 class AudioEngines:
-    """The audio engines of one lab, by name, made when they are first asked for. chosen: the one that a song gets."""
+    """The audio engines of one lab, by name, each made when it is first asked for. chosen: the lab's own."""
 
     def __init__(self, choice: str | AudioEngine, model: str | None, settings: Mapping[str, Any]) -> None:
-        """choice, model, settings: as `Lab` takes them. Raises InvalidRequest, AudioError (MUSICGEN_UNAVAILABLE)."""
-        self._model, self._settings = model, dict(settings)
+        """choice, model, settings: as `Lab` takes them.
+
+        Raises InvalidRequest for an unknown name, model or setting, AudioError where the engine can't be had.
+        """
         self._engines: dict[str, AudioEngine] = {}
-        if choice == "auto":
-            choice = "musicgen" if model is not None or settings else "sketch"
-        if choice == "sketch" and (model is not None or settings):
-            raise InvalidRequest(
-                "The sketch engine has no models and no settings.",
-                hint="Choose audio=musicgen for them.",
-                details={"fields": ["audio", "audio_model" if model is not None else "audio_settings"]},
-            )
-        self.chosen = self._named(choice)
+        self._model, self._settings = model, dict(settings)
+        self._meant_for: str | None = None
+        """Name of the engine that has the model and the settings; None where the lab's own engine is an object."""
+        if isinstance(choice, str):
+            spec = _audio_spec(choice, model, settings)
+            self._meant_for = spec.name
+            self._engines[spec.name] = self.chosen = _make(spec, model, settings)
+        else:
+            self.chosen = self._get(choice)
 
     def get(self, choice: str | AudioEngine | None = None, model: str | None = None) -> AudioEngine:
-        """The engine of one song. choice: None is the lab's own. model: MusicGen's, unless it is what the engine has.
+        """Return the engine of one song. choice: None is the lab's own. model: another one than the engine has.
 
-        Raises InvalidRequest for an unknown name, or a model that the engine hasn't; AudioError (MUSICGEN_UNAVAILABLE).
+        Raises InvalidRequest for an unknown name, or a model that the engine hasn't; AudioError where it can't be had.
         """
-        engine = self.chosen if choice in (None, "auto") else self._named(choice)
-        if model is None or model in (engine.name, engine.record().get("model")):
+        choice = None if choice == "auto" else choice
+        engine = self.chosen if choice is None else self._get(choice)
+        if model is None or model in (engine.name, engine.identity().get("model")):
             return engine
-        if choice not in (None, "auto") and engine.name != "musicgen":
-            raise InvalidRequest(
-                f"The engine {engine.name} has no model {model!r}.", details={"fields": ["audio", "audio_model"]}
-            )
-        name = f"musicgen {model}"
-        if name not in self._engines:
-            self._engines[name] = self._make("musicgen", model)
-        return self._engines[name]
+        spec = audio_specs().get(engine.name)
+        if spec is None or not spec.models:
+            if choice is not None:
+                raise InvalidRequest(
+                    f"The engine {engine.name} has no model {model!r}.", details={"fields": ["audio", "audio_model"]}
+                )
+            spec = _audio_spec("auto", model, {})
+        key = f"{spec.name} {model}"
+        if key not in self._engines:
+            self._engines[key] = _make(spec, model, self._settings if self._is_meant_for(spec) else {})
+        return self._engines[key]
+
+    def from_record(self, recorded: Mapping[str, Any]) -> AudioEngine:
+        """Return the engine that a song's record describes: one that is here, or else a new one, for `forget`.
+
+        Raises as `get`.
+        """
+        name = str(recorded["engine"])
+        if (engine := self._engines.get(name)) is not None:
+            identity = engine.identity()
+            if all(identity.get(part) == recorded.get(part) for part in ("model", "settings")):
+                return engine
+        spec = audio_specs().get(name)
+        return self.get(name) if spec is None else _made(spec, lambda: spec.from_record(recorded))
 
     def forget(self, engine: AudioEngine) -> None:
-        """Closes an engine that was given, and that no name must stand for."""
-        if self._engines.get(engine.name) is engine:
-            del self._engines[engine.name]
+        """Close an engine that one song needed. The lab's own stays."""
+        if engine is not self.chosen:
+            if self._engines.get(engine.name) is engine:
+                del self._engines[engine.name]
             engine.close()
 
     def close(self) -> None:
         for engine in self._engines.values():
             engine.close()
 
-    def _named(self, choice: str | AudioEngine) -> AudioEngine:
+    def _get(self, choice: str | AudioEngine) -> AudioEngine:
         if not isinstance(choice, str):
-            self._engines.setdefault(choice.name, choice)
+            self._engines.setdefault(choice.name, _with_identity(choice))
             return choice
-        if choice not in AUDIO_ENGINES and choice not in self._engines:
-            raise InvalidRequest(
-                f"There is no audio engine {choice!r}.",
-                hint=f"Known: auto, {', '.join(AUDIO_ENGINES)}.",
-                details={"fields": ["audio"]},
-            )
         if choice not in self._engines:
-            self._engines[choice] = self._make(choice, self._model)
+            spec = _named(audio_specs(), AUDIO_GROUP, choice)
+            given = (self._model, self._settings) if self._is_meant_for(spec) else (None, {})
+            self._engines[choice] = _make(spec, *given)
         return self._engines[choice]
 
-    def _make(self, name: str, model: str | None) -> AudioEngine:
-        if name == "sketch":
-            from harmonia_lab.audio_engines.sketch.engine import SketchEngine  # noqa: PLC0415 - numpy loads with the first engine
-
-            return SketchEngine()
-        from harmonia_lab.audio_engines.musicgen.engine import MusicGenEngine  # noqa: PLC0415 - as above
-        from harmonia_lab.audio_engines.musicgen.settings import Settings  # noqa: PLC0415
-
-        return MusicGenEngine(model or "small", Settings.of(self._settings))
+    def _is_meant_for(self, spec: AudioEngineSpec) -> bool:
+        return self._meant_for in (None, spec.name) and bool(spec.models or spec.options)
 
 
-def audio_again(recorded: Mapping[str, Any]) -> str | AudioEngine:
-    """The audio engine that a song's record names, set as it was."""
-    if recorded["engine"] != "musicgen":
-        return str(recorded["engine"])
-    from harmonia_lab.audio_engines.musicgen.engine import MusicGenEngine  # noqa: PLC0415
-    from harmonia_lab.audio_engines.musicgen.settings import Settings  # noqa: PLC0415
+@functools.cache
+def _search(group: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the group's descriptions by name, and why others can't be used. Warn of the latter once a process."""
+    kind: type[EngineSpec] = AudioEngineSpec if group == AUDIO_GROUP else MetadataEngineSpec
+    ours = {spec.name: spec for spec in map(pkgutil.resolve_name, _OURS[group])}
+    theirs: dict[str, Any] = {}
+    broken: dict[str, str] = {}
+    packages: dict[str, str] = {}
+    for point in importlib.metadata.entry_points(group=group):
+        name, package = point.name, point.dist.name if point.dist else point.value
+        if name in ours or name == "auto":
+            _log.warning("The engine %s of the package %s is left out: Harmonia Lab has that name.", name, package)
+        elif name in packages:
+            broken[name] = f"the packages {packages[name]} and {package} both have an engine of this name"
+            theirs.pop(name, None)
+        else:
+            packages[name] = package
+            try:
+                theirs[name] = _load(point, kind)
+            except Exception as error:  # noqa: BLE001 - whatever another package raises must not break our engines
+                broken[name] = f"the package {package} can't be used ({type(error).__name__}: {error})"
+    for name, reason in broken.items():
+        _log.warning("There is no engine %s: %s.", name, reason)
+    return ours | theirs, broken
 
-    return MusicGenEngine(recorded["model"], Settings.of(recorded["settings"]))
+
+def _load(point: importlib.metadata.EntryPoint, kind: type[EngineSpec]) -> EngineSpec:
+    """Raises TypeError or ValueError for an object that is no description of that name, and what the import raises."""
+    spec = point.load()
+    if not isinstance(spec, kind):
+        raise TypeError(f"{point.value} is of type {type(spec).__name__}, not {kind.__name__}")
+    if spec.name != point.name:
+        raise ValueError(f"{point.value} is called {spec.name!r}, and its entry point {point.name!r}")
+    return spec
+
+
+Spec = TypeVar("Spec", bound=EngineSpec)
+
+
+def _named(specs: Mapping[str, Spec], group: str, name: str) -> Spec:
+    """Return the description by this name. Raises InvalidRequest."""
+    if name in specs:
+        return specs[name]
+    field = "audio" if group == AUDIO_GROUP else "metadata"
+    broken = _search(group)[1].get(name)
+    raise InvalidRequest(
+        f"There is no {field} engine {name!r}{f': {broken}' if broken else ''}.",
+        hint=f"Known: auto, {', '.join(specs)}.",
+        details={"fields": [field]},
+    )
+
+
+def _metadata_spec(choice: str, model: str | None) -> tuple[MetadataEngineSpec, str]:
+    """Return the description by this name, or for "auto" the first that claims `model`, and why it is that one.
+
+    Raises InvalidRequest.
+    """
+    specs = metadata_specs()
+    if choice != "auto":
+        spec = _named(specs, METADATA_GROUP, choice)
+        return spec, spec.asked_for()
+    declined = []
+    for spec in specs.values():
+        try:
+            claims, reason = spec.claims_auto(model)
+        except Exception as error:  # noqa: BLE001 - as in `_search`
+            claims, reason = False, f"{spec.name} failed: {type(error).__name__}: {error}"
+        if claims:
+            return spec, reason
+        declined.append(reason)
+    return next(spec for spec in specs.values() if spec.fallback), "; ".join(filter(None, declined))
+
+
+def _audio_spec(choice: str, model: str | None, settings: Mapping[str, Any]) -> AudioEngineSpec:
+    """Return the description by this name, or for "auto" that of the engine that claims `model` and `settings`.
+
+    Raises InvalidRequest.
+    """
+    specs = audio_specs()
+    if choice != "auto":
+        return _named(specs, AUDIO_GROUP, choice)
+    if model is None and not settings:
+        return next(spec for spec in specs.values() if spec.fallback)
+    for spec in specs.values():
+        if spec.claims_auto(model, settings):
+            return spec
+    raise InvalidRequest(
+        f"No audio engine has the settings {', '.join(settings)}.",
+        hint=f"Name the engine, and the error lists its settings: {', '.join(_with_settings())}.",
+        details={"fields": list(settings)},
+    )
+
+
+def _with_settings() -> Iterator[str]:
+    return (spec.name for spec in audio_specs().values() if spec.models or spec.options)
+
+
+def _make(spec: AudioEngineSpec, model: str | None, settings: Mapping[str, Any]) -> AudioEngine:
+    """Raises InvalidRequest, AudioError."""
+    wrong = [("audio_model", "models")] if model is not None and not spec.models else []
+    wrong += [("audio_settings", "settings")] if settings and not spec.options else []
+    if wrong:
+        raise InvalidRequest(
+            f"The {spec.name} engine has no {' and no '.join(what for _, what in wrong)}.",
+            hint=f"Engines that have: {', '.join(_with_settings())}.",
+            details={"fields": ["audio", *(field for field, _ in wrong)]},
+        )
+    return _with_identity(_made(spec, lambda: spec.make(model, settings)))
+
+
+def _with_identity(engine: AudioEngine) -> AudioEngine:
+    """Return the engine. Raises InvalidRequest for an object that has no method `identity`."""
+    if not hasattr(engine, "identity"):
+        raise InvalidRequest(
+            f"The audio engine {engine!r} has no method identity().",
+            hint="See `AudioEngine` in harmonia_lab/engines/base.py.",
+            details={"fields": ["audio"]},
+        )
+    return engine
+
+
+def _made(spec: EngineSpec, make: Callable[[], Engine]) -> Engine:
+    """Return what `make` makes. Raises its HarmoniaError, or InvalidRequest for any other error or another name."""
+    try:
+        engine = make()
+    except HarmoniaError:
+        raise
+    except Exception as error:
+        raise InvalidRequest(f"The engine {spec.name} can't be made: {type(error).__name__}: {error}.") from error
+    if engine.name != spec.name:
+        raise InvalidRequest(f"The engine {spec.name} calls itself {engine.name!r}, so no record could name it.")
+    return engine

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 from harmonia_lab.analysis.frames import BenchmarkLog
 from harmonia_lab.backends.base import LOCAL_USER, Backend, check_options
 from harmonia_lab.backends.local import LocalBackend
-from harmonia_lab.engine_registry import AUDIO_ENGINES, AudioEngines, audio_again, choose_metadata
+from harmonia_lab.engine_registry import AUDIO_GROUP, AudioEngines, choose_metadata, engine_names, is_repeatable
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.events.fanout import Fanout
@@ -80,9 +80,10 @@ class Lab:
         limits: TimeLimits | None = None,
     ) -> None:
         """metadata: "auto" (Ollama where a server answers and has a model, else the embedded model), "ollama", "embedded",
-        or an engine of your own. model: the language model's name. audio: "auto" (MusicGen
-        where audio_model or audio_settings is given, else the sketch), "sketch", "musicgen", or an engine of your own.
-        audio_model: a MusicGen model's name or folder. audio_settings: MusicGen's, by the names in
+        the name of an installed package's engine, or an engine of your own. model: the language model's name. audio:
+        "auto" (MusicGen where audio_model or audio_settings is given, else the sketch), "sketch", "musicgen", the name
+        of an installed package's engine, or an engine of your own. audio_model: one of that engine's models; for
+        MusicGen a name or a folder. audio_settings: of that engine, by name; for MusicGen those of
         `audio_engines.musicgen.settings.Settings` (arrangement, decoder, top_k, …).
         songs: the folder that songs go to. home: where the run log lives (default: HARMONIA_HOME, or the per-user state
         folder).
@@ -264,15 +265,15 @@ class Lab:
         Raises InvalidRequest for an unknown engine, the engine's error where it isn't available.
         """
         engine = self._audio_engines.get(audio, request.audio_model)
-        record = engine.record()
+        identity = engine.identity()
         own = self.metadata_engine.model if self.metadata_reason == "given" else None
         stage_1 = {"engine": self.metadata_engine.name, "model": request.model or self._arguments["model"] or own}
-        stage_2 = {"engine": engine.name, "model": record.get("model"), "settings": record.get("settings")}
+        stage_2 = {"engine": engine.name, "model": identity.get("model"), "settings": identity.get("settings")}
         return {"metadata": None if request.metadata else stage_1, "audio": stage_2}
 
     def offers(self) -> tuple[str, str]:
         """Return the names of the language model and of the audio model that songs are made with."""
-        return self.metadata_engine.model, str(self.audio_engine.record().get("model") or self.audio_engine.name)
+        return self.metadata_engine.model, str(self.audio_engine.identity().get("model") or self.audio_engine.name)
 
     def serve(
         self, settings: ServerSettings | None = None, *, isolated: bool = False, **options: Any
@@ -304,13 +305,13 @@ class Lab:
 
     def _isolated(self, settings: ServerSettings) -> IsolatedServer:
         from harmonia_lab.backends.process import ProcessBackend  # noqa: PLC0415 - as above
-        from harmonia_lab.backends.serve_settings import lab_settings  # noqa: PLC0415 - as above
+        from harmonia_lab.backends.serve_settings import LabSettings  # noqa: PLC0415 - as above
 
         arguments = self._arguments | {"songs": self.songs, "home": self.home, "limits": self.limits}
         if arguments["metadata"] == "auto":  # the server uses the engine that this lab says it uses
             arguments["metadata"] = self.metadata_engine.name
         backend = ProcessBackend(
-            lab_settings(arguments), settings, journal=self.journal, publish=self.events, panel=self.panel
+            LabSettings.of(arguments), settings, journal=self.journal, publish=self.events, panel=self.panel
         )
         self._backends.append(backend)
         if not self._local.busy:  # models load in the server's process from now on; a later song here loads them again
@@ -342,7 +343,7 @@ class Lab:
         """Return a form for a request, for a notebook."""
         from harmonia_lab.widgets.compose import ComposeForm  # noqa: PLC0415 - as above
 
-        return ComposeForm(self, AUDIO_ENGINES)
+        return ComposeForm(self, engine_names(AUDIO_GROUP))
 
     def compose(self, narrative: str = "", *, progress: bool = True, **options: Any) -> Song:
         """Make a song and wait for it, with a progress bar. `options` are those of `submit`.
@@ -407,22 +408,16 @@ class Lab:
         record = read_record(folder)
         request = SongRequest.model_validate(record["request"] | {"generationId": None})
         recorded = record["engines"]["metadata"]["engine"]
-        if recorded != self.metadata_engine.name or recorded not in REPEATABLE_ENGINES:
+        if recorded != self.metadata_engine.name or not is_repeatable(recorded):
             metadata = SongMetadata.model_validate_json((folder / "metadata.json").read_bytes())
             request = request.model_copy(update={"metadata": metadata})
             if recorded != "given":
                 notes.append(f"Stage 1 ran on {recorded}, which can't be repeated to the byte; its metadata was taken.")
         with tempfile.TemporaryDirectory(prefix="harmonia-verify-") as scratch:
             again = Path(scratch) / "song"
-            engine = audio_again(record["engines"]["audio"])
+            engine = self._audio_engines.from_record(record["engines"]["audio"])
             try:
                 self.submit_request(request, audio=engine, out=again, here=True).result()
             finally:
-                if not isinstance(engine, str):
-                    self._audio_engines.forget(engine)  # it has the record's settings, not this lab's
+                self._audio_engines.forget(engine)  # it has the record's settings, not this lab's
             return compare_records(record, read_record(again), folder)
-
-
-REPEATABLE_ENGINES = ("embedded",)
-"""Metadata engines that write the same bytes again on the same machine. An Ollama server may batch, update and round
-otherwise."""

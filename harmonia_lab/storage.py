@@ -8,6 +8,8 @@ the business of whoever calls.
 from __future__ import annotations
 
 import errno
+import functools
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from pathlib import Path
 
 from harmonia_lab.errors import ErrorCode, StorageError
 
-__all__ = ["home_folder", "package_environment", "storage_error", "storage_errors", "write_bytes"]
+__all__ = ["cached_digest", "home_folder", "package_environment", "storage_error", "storage_errors", "write_bytes"]
 
 
 def home_folder() -> Path:
@@ -50,6 +52,21 @@ def write_bytes(path: Path, data: bytes | bytearray | memoryview) -> None:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
+
+
+def cached_digest(path: Path) -> str:
+    """Return the file's SHA-256, hex. It is read again only when its size or time has changed. Raises OSError.
+
+    For files that engines read (sound banks, models), not for those that a song's record is checked against.
+    """
+    stat = path.stat()
+    return _digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=32)
+def _digest(path: Path, _size: int, _mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

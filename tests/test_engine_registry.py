@@ -26,7 +26,7 @@ def test_a_model_without_an_engine_is_musicgens(engines, checkpoint, choice):
     folder = str(checkpoint("tiny"))
     engine = lab.get(choice, folder)
     assert lab.chosen.name == "sketch"
-    assert (engine.name, engine.record()["model"]) == ("musicgen", folder)
+    assert (engine.name, engine.identity()["model"]) == ("musicgen", folder)
     assert lab.get(choice, folder) is engine
 
 
@@ -49,7 +49,7 @@ def test_auto_is_musicgen_where_a_model_or_a_setting_is_given(engines, checkpoin
 
 
 def test_settings_for_the_sketch_engine_and_unknown_names_are_refused(engines):
-    with pytest.raises(InvalidRequest, match="no models and no settings"):
+    with pytest.raises(InvalidRequest, match="sketch engine has no settings"):
         engines("sketch", arrangement="stems")
     with pytest.raises(InvalidRequest, match="There is no audio engine"):
         engines("organ")

@@ -1,7 +1,7 @@
-"""`listen.html`: the variants of one narrative side by side, switched at the same moment of the song.
+"""`listen.html`: a page that plays the variants of one narrative, and switches between them at the same second.
 
-Owns the page's data and its loudness matching; how it looks and plays is `listen.html` beside this file. The page is
-one file that asks no network, and plays the songs from the folders beside it. Words reach it as JSON and are shown as
+Owns the page's data and its loudness matching; look and playback are in `listen.html` beside this file. The page is one
+file that uses no network, and plays the songs from the folders beside it. Texts reach it as JSON, and it shows them as
 text, never as markup.
 """
 
@@ -18,19 +18,19 @@ from harmonia_lab.storage import write_bytes
 __all__ = ["write_page"]
 
 FULL_VOLUME_LUFS = -14.0
-"""What the mixer masters to, and what is assumed of a song whose loudness is not known (silence)."""
+"""The loudness that the mixer masters to, and that a song without a measured loudness (silence) is taken to have."""
 
 
 def write_page(report: BatchReport) -> None:
-    """`listen.html` in the batch's folder. Raises StorageError."""
+    """Write `listen.html` in the batch's folder. Raises StorageError."""
     page = importlib.resources.files("harmonia_lab.batch").joinpath("listen.html").read_text("utf-8")
-    # Inside a script element only "<" can end it, or open a comment.
+    # Inside a script element, only "<" can end the element or open a comment.
     data = json.dumps(_groups(report), ensure_ascii=True).replace("<", "\\u003c")
     write_bytes(report.out / "listen.html", page.replace("/*GROUPS*/[]", data).encode())
 
 
 def _groups(report: BatchReport) -> list[dict[str, Any]]:
-    """One a narrative: {narrative, variants, errors}. Each song once, however many rows ask for it."""
+    """Return {narrative, variants} for each narrative. Each song comes once, however many rows ask for it."""
     groups: dict[str, list[Outcome]] = {}
     for outcome in report.outcomes:
         if outcome.same_as is None and outcome.row.request is not None:
@@ -43,7 +43,7 @@ def _groups(report: BatchReport) -> list[dict[str, Any]]:
 
 
 def _variants(songs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """volume: 0…1, which brings each to the loudness of the softest: a player can only turn down, and never clips."""
+    """Return the page's data of each song. volume: 0…1, which turns each song down to the loudness of the softest."""
     levels = [FULL_VOLUME_LUFS if song["loudness"] is None else song["loudness"] for song in songs]
     return [
         {

@@ -1,6 +1,6 @@
-"""How each row of a batch ended: the report that a person reads, a script parses and a notebook tabulates.
+"""How each row of a batch ended: a report to be printed, parsed, or read as a table in a notebook.
 
-Owns `report.json`. What was measured while a song was made is the run log's; `BatchReport.frame` finds those rows.
+Owns `report.json`. Measurements of each song are in the run log (`store/run_log.py`); `BatchReport.frame` selects them.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchReport", "Outcome", "printable", "song_of"]
 
-Status = Literal["made", "kept", "failed", "waiting"]
+RowStatus = Literal["made", "kept", "failed", "waiting"]
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How one row ended. status: made now, kept from an earlier run, failed, or waiting when the batch was stopped.
 
-    same_as: the number of the earlier row that asks for the same song, which was made once. song: what `song_of` says,
-    for a row that has one. error: why it has none.
+    same_as: the number of an earlier row that asks for the same song, which was made once. song: what `song_of`
+    returned; empty for a row without a song. error: why the row has no song.
     """
 
     row: Row
-    status: Status = "waiting"
+    status: RowStatus = "waiting"
     same_as: int | None = None
     song: dict[str, Any] = field(default_factory=dict)
     error: HarmoniaError | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values under camelCase names; what does not apply is absent."""
+        """Return plain JSON values under camelCase names, without those that are None."""
         request = self.row.request
         plain: dict[str, Any] = {"row": self.row.number, "line": self.row.line, "status": self.status}
         if request is not None:
@@ -54,10 +54,10 @@ class Outcome:
 
 
 def song_of(folder: Path, out: Path) -> dict[str, Any] | None:
-    """What a finished song's folder says of itself; None where it is no whole song.
+    """Return the figures of the finished song in `folder`; None where there is no whole song.
 
-    Sizes of files are compared with the record's, their digests are not: `harmonia verify` does that. directory:
-    relative to `out`. seconds: as asked for. totalSeconds: that making it took. loudness: LUFS, None for silence.
+    The sizes of files are compared with the record, their digests are not: `harmonia verify` does that. directory:
+    relative to `out`. seconds: as requested. totalSeconds: the time it took to make. loudness: LUFS, None for silence.
     """
     try:
         record = read_record(folder)
@@ -80,13 +80,13 @@ def song_of(folder: Path, out: Path) -> dict[str, Any] | None:
 
 
 def _engine(record: dict[str, Any]) -> str:
-    """The engine's name, and its model's where it has one."""
+    """Return the engine's name, with its model's if it has one."""
     model = record.get("model")
     return f"{record['engine']} ({model})" if model else str(record["engine"])
 
 
 class BatchReport:
-    """All outcomes, in the table's order. It prints as a table; `to_json` is what `report.json` holds."""
+    """All outcomes, in the table's order. It prints as a table; `to_json` makes the content of `report.json`."""
 
     def __init__(self, out: Path, outcomes: list[Outcome], log: BenchmarkLog) -> None:
         self.out, self.outcomes, self._log = out, outcomes, log
@@ -101,15 +101,18 @@ class BatchReport:
         return [outcome for outcome in self.outcomes if outcome.status == "failed"]
 
     def frame(self) -> pd.DataFrame:
-        """The run log's rows of these songs, as `lab.log.frame()` gives them, each once.
+        """Return the run log's rows of these songs, as `lab.log.frame()` does, each once.
 
-        A song that was made under another HARMONIA_HOME has none.
+        A song that was made under another HARMONIA_HOME has no row.
         """
         frame = self._log.frame()
         return frame[frame["generation_id"].isin([outcome.song["generationId"] for outcome in self.songs])]
 
     def to_json(self) -> dict[str, Any]:
-        """rows: each as `Outcome.to_json`. songs, errors, made, kept, waiting: how many rows. codes: errors by code."""
+        """Return plain JSON values.
+
+        rows: each as `Outcome.to_json`. songs, errors, made, kept, waiting: how many rows. codes: errors by code.
+        """
         statuses = Counter(outcome.status for outcome in self.outcomes)
         return {
             "out": str(self.out),
@@ -121,7 +124,7 @@ class BatchReport:
         }
 
     def write(self) -> None:
-        """`report.json`. Raises StorageError."""
+        """Write `report.json`. Raises StorageError."""
         text = json.dumps(self.to_json(), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
         write_bytes(self.out / "report.json", text.encode())
 
@@ -129,7 +132,7 @@ class BatchReport:
         lines = [f"{'row':>4}  {'status':<8}{'seed':>11}  song or error"]
         for outcome in self.outcomes:
             seed = outcome.song.get("seed", "")
-            lines.append(f"{outcome.row.number:>4}  {outcome.status:<8}{seed:>11}  {_said(outcome)}")
+            lines.append(f"{outcome.row.number:>4}  {outcome.status:<8}{seed:>11}  {_song_or_error(outcome)}")
         statuses = Counter(outcome.status for outcome in self.outcomes)
         waiting = f", {statuses['waiting']} not begun" if statuses["waiting"] else ""
         made = f"{_counted(len(self.songs), 'song')} ({statuses['made']} made now, {statuses['kept']} kept)"
@@ -142,7 +145,7 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _said(outcome: Outcome) -> str:
+def _song_or_error(outcome: Outcome) -> str:
     if outcome.error is not None:
         where = f"line {outcome.row.line}: " if outcome.row.line else ""
         return f"[{outcome.error.code}] {where}{printable(outcome.error.message)}"
@@ -151,8 +154,10 @@ def _said(outcome: Outcome) -> str:
 
 
 def printable(text: str) -> str:
-    """Without what would move a terminal's cursor or turn the line around: a model may have written it."""
-    return "".join(c if c.isprintable() and unicodedata.bidirectional(c) not in _TURNS else " " for c in text)
+    """Return the text, which a model may have written, without characters that move a cursor or reverse the line."""
+    return "".join(
+        c if c.isprintable() and unicodedata.bidirectional(c) not in _BIDIRECTIONAL_CONTROLS else " " for c in text
+    )
 
 
-_TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+_BIDIRECTIONAL_CONTROLS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")

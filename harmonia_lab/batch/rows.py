@@ -1,8 +1,8 @@
 """Tables of songs to make: CSV and JSON Lines files, or mappings that a notebook builds.
 
-Owns the columns and what is wrong with a table. A table that can't be read (a line that is no JSON, a cell too many, a
-column nobody knows) is refused as a whole, before any work; a row whose values can't be used is one `Row` with its
-error, and stops nobody else.
+Owns the columns and the checks of a table. A table that can't be read (a line that is no JSON, a cell too many, an
+unknown column) is refused as a whole, before any song is made; a row whose values can't be used becomes a `Row` with an
+error, and the other rows are made.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ COLUMNS = (
 """Fields of `SongRequest`, and `audio`, the engine. An empty cell leaves the choice to the engines.
 
 instruments: a list, or names with commas between them. metadata: an object, or the path of a song's `metadata.json`
-(beside the table, where it is relative); it skips stage 1. model: the language model. audio: auto, sketch or musicgen.
-audio_model: MusicGen's, a name or a folder; with it, auto is musicgen.
+(relative to the table's folder); stage 1 is skipped. model: the language model. audio: auto, or an engine's name.
+audio_model: one of the engine's models; with it, auto is the engine that has such models.
 """
 
 MAX_TABLE_BYTES = 64 * 2**20
-"""A thousand of the longest narratives three times over: more is another file, given by mistake."""
+"""Room for a thousand of the longest narratives three times over. A larger file was given by mistake."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One song to make. number: 1, 2, 3 … in the table. line: where it begins in its file, if it came from one.
+    """One song to make: a request and the audio engine that the row names, or the error that the row's values raised.
 
-    Either request, with audio as the row's own choice of engine, or the error that says why there is none.
+    number: 1, 2, 3 … in the table. line: the first line of the row in its file; None for a mapping.
     """
 
     number: int
@@ -60,9 +60,9 @@ class Row:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a `.csv` (with a header) or a `.jsonl` file, UTF-8.
+    """Return the rows of a `.csv` (with a header) or a `.jsonl` file, UTF-8.
 
-    Raises InvalidRequest that names the file, and the line where one is at fault.
+    Raises InvalidRequest that names the file, and the line if one line is wrong.
     """
     parse = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines}.get(path.suffix.lower())
     if parse is None:
@@ -82,9 +82,9 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def rows_of(given: Iterable[Mapping[str, Any] | SongRequest]) -> list[Row]:
-    """Rows from mappings, whole requests, or a DataFrame.
+    """Return rows from mappings, requests, or a DataFrame.
 
-    Raises InvalidRequest for what is neither, and for a column that there is not.
+    Raises InvalidRequest for an item of another type, and for an unknown column.
     """
     rows = []
     if hasattr(given, "to_dict"):  # a DataFrame, which would iterate over its columns
@@ -173,12 +173,12 @@ def _row(number: int, line: int | None, fields: Mapping[str, Any], folder: Path)
 
 
 def _absent(value: Any) -> bool:
-    """None, an empty cell, or the NaN that a DataFrame has for one."""
+    """Return whether it is None, an empty cell, or the NaN that a DataFrame has for one."""
     return value is None or (isinstance(value, str) and not value.strip()) or value != value  # noqa: PLR0124 - NaN
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    """Checked with the other fields, against the same rules."""
+    """Return the file's JSON object; `parse_request` checks its values later. Raises InvalidRequest."""
     try:
         found = json.loads(path.read_bytes())
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`harmonia batch`: a table of stories in, a folder of songs out."""
+"""`harmonia batch`: make the songs of a table in one folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from harmonia_lab.batch import read_rows
+from harmonia_lab.cli.arguments import lab_parameters
 from harmonia_lab.lab import Lab
 
 __all__ = ["run"]
@@ -15,17 +16,9 @@ __all__ = ["run"]
 
 def run(options: argparse.Namespace) -> int:
     table = Path(options.table)
-    read_rows(table)  # a table that can't be read must not wait for a language model
-    chosen = {name: getattr(options, name) for name in ("arrangement", "device", "decoder")}
-    lab = Lab(
-        metadata=options.metadata,
-        model=options.metadata_model,
-        audio=options.audio,
-        audio_model=options.audio_model,
-        audio_settings={name: value for name, value in chosen.items() if value is not None},
-    )
+    read_rows(table)  # so that the error for a table that can't be read comes at once
     try:
-        with lab:
+        with Lab(**lab_parameters(options)) as lab:
             report = lab.batch(table, options.out)
     except KeyboardInterrupt:
         print(f"What is made is kept in {options.out}; the same command goes on from there.", file=sys.stderr)

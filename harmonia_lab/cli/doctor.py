@@ -1,11 +1,13 @@
-"""`harmonia doctor`: what is there, what is missing, and the command that mends it.
+"""`harmonia doctor`: what is installed, what is missing, and the command that mends it.
 
-Owns the list of checks. Each is a small function that looks and never changes anything.
+Owns the list of checks, and those of the machine and its folders. Each engine's check is in its `spec.py`. A check
+changes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -14,33 +16,22 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
+from harmonia_lab.engine_registry import audio_specs, broken_engines, metadata_specs
 from harmonia_lab.engines.probes import git_commit, host
-from harmonia_lab.errors import HarmoniaError
+from harmonia_lab.engines.spec import Check, Verdict
 from harmonia_lab.storage import home_folder
 
-__all__ = ["CHECKS", "Check", "run"]
+__all__ = ["run"]
 
-Verdict = Literal["ok", "missing", "optional"]
 MARKS: dict[Verdict, str] = {"ok": "✓", "missing": "✗", "optional": "–"}
 
 
-@dataclass(frozen=True)
-class Check:
-    """verdict: ok; missing (songs can't be made); optional (they can). mend: a command, or what to do; "" when ok."""
-
-    name: str
-    verdict: Verdict
-    found: str
-    mend: str = ""
-
-
 def run(options: argparse.Namespace) -> int:
-    checks = [check() for check in CHECKS]
+    checks = [check() for check in _checks()]
     if options.json:
         print(json.dumps({"ok": _ok(checks), "checks": [asdict(check) for check in checks]}))
     else:
@@ -80,7 +71,7 @@ def _version() -> Check:
 
 
 def _packages() -> Check:
-    """The package's own requirements, extras left out."""
+    """Check the package's own requirements, without its extras."""
     missing = []
     for requirement in importlib.metadata.requires("harmonia-lab") or []:
         match = re.match(r"[A-Za-z0-9._-]+", requirement)
@@ -95,81 +86,11 @@ def _packages() -> Check:
     return Check("packages", "ok", "all installed")
 
 
-def _embedded() -> Check:
-    from harmonia_lab.metadata_engines import embedded  # noqa: PLC0415
-
-    if embedded.is_installed():
-        return Check("embedded model", "ok", embedded.DEFAULT_MODEL)
-    return Check("embedded model", "optional", "not installed: songs need an Ollama server", "harmonia setup embedded")
-
-
-def _ollama() -> Check:
-    from harmonia_lab.metadata_engines.ollama.engine import installed_models, server_address  # noqa: PLC0415
-
-    address = server_address()
-    try:
-        models = installed_models(address)
-    except HarmoniaError:
-        hint = "install and start Ollama, then: ollama pull MODEL"
-        return Check("Ollama", "optional", f"nothing answers at {address}", hint)
-    if not models:
-        return Check("Ollama", "optional", f"at {address}, without a model", "ollama pull MODEL")
-    return Check("Ollama", "ok", f"at {address}: {', '.join(models[:5])}{' …' if len(models) > 5 else ''}")
-
-
-def _sketch() -> Check:
-    from harmonia_lab.audio_engines.sketch.engine import SketchEngine  # noqa: PLC0415
-
-    try:
-        record = SketchEngine().record()
-    except HarmoniaError as error:
-        return Check("sketch engine", "missing", error.message, error.hint)
-    return Check("sketch engine", "ok", f"sound bank {record['model']}")
-
-
-def _musicgen() -> Check:
-    """A second of audio from a model of debug size, through every part that a real one goes through."""
-    from harmonia_lab.audio_engines.musicgen.install import missing  # noqa: PLC0415
-
-    absent = missing()
-    if absent:
-        return Check("MusicGen", "optional", f"not installed: {', '.join(absent)}", "harmonia setup musicgen")
-    from harmonia_lab.audio_engines.musicgen.engine import MusicGenEngine  # noqa: PLC0415
-    from harmonia_lab.audio_engines.musicgen.random_checkpoint import make_checkpoint  # noqa: PLC0415
-    from harmonia_lab.engines.base import CancelToken  # noqa: PLC0415
-    from harmonia_lab.music.composing import compose  # noqa: PLC0415
-    from harmonia_lab.protocol.models import SongMetadata  # noqa: PLC0415
-
-    metadata = SongMetadata.model_validate(
-        {
-            "title": "A check-up",
-            "lyrics": "",
-            "genre": "ambient",
-            "mood": ["calm"],
-            "bpm": 60,
-            "key": "C major",
-            "instruments": [{"name": "piano", "role": "chords"}],
-        }
-    )
-    plan = replace(compose(metadata, 1.0, seed=0), metadata=metadata)
-    try:
-        with tempfile.TemporaryDirectory(prefix="harmonia-doctor-") as scratch:
-            engine = MusicGenEngine(str(make_checkpoint(Path(scratch) / "tiny", "tiny")))
-            (stem,) = engine.render(plan.parts, plan, {"piano": 0}, lambda _: None, CancelToken(), {})
-            record = engine.record()
-            engine.close()
-    except HarmoniaError as error:
-        return Check("MusicGen", "optional", error.message, error.hint)
-    seconds = stem.audio.shape[1] / stem.sample_rate
-    found = f"audiocraft {record['audiocraft']}, torch {record['torch']} on {record['ranOn']}: {seconds:g} s generated"
-    return Check("MusicGen", "ok", found)
-
-
 def _gpu() -> Check:
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return Check("GPU", "optional", "none found; MusicGen's bigger models want one")
-    measure = "what it gives MusicGen, in a checkout of Harmonia Lab: python -m benchmarks.gpu measure --out DIR"
+        return Check("GPU", "optional", "none found; bigger models want one")
+    measure = "what it gives, in a checkout of Harmonia Lab: python -m benchmarks.gpu measure --out DIR"
     return Check("GPU", "ok", f"NVIDIA driver present ({tool}); {measure}")
 
 
@@ -195,7 +116,7 @@ def _songs() -> Check:
 
 
 def _unwritable(folder: Path) -> str:
-    """Why nothing can be written in `folder` (or where it would be made); empty when something can."""
+    """Return why nothing can be written in `folder` (or where it would be made); empty when something can."""
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     if not existing.is_dir():
         return f"{existing} is a file"
@@ -206,16 +127,21 @@ def _unwritable(folder: Path) -> str:
         return os.strerror(error.errno or 0)
 
 
-CHECKS: tuple[Callable[[], Check], ...] = (
-    _version,
-    _python,
-    _packages,
-    _machine,
-    _embedded,
-    _ollama,
-    _sketch,
-    _musicgen,
-    _gpu,
-    _home,
-    _songs,
-)
+def _engine(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001 - an engine of another package must not end the other checks
+        return _broken(name, f"its check failed: {type(error).__name__}: {error}")
+
+
+def _broken(name: str, reason: str) -> Check:
+    return Check(f"engine {name}", "optional", reason, "update or uninstall the package that it comes from")
+
+
+def _checks() -> Iterator[Callable[[], Check]]:
+    yield from (_version, _python, _packages, _machine)
+    for spec in (*metadata_specs().values(), *audio_specs().values()):
+        if spec.check is not None:
+            yield functools.partial(_engine, spec.name, spec.check)
+    yield from (functools.partial(_broken, name, reason) for name, reason in broken_engines().items())
+    yield from (_gpu, _home, _songs)

@@ -1,6 +1,7 @@
 """Signals as interrupts that are not lost.
 
-Owns that a KeyboardInterrupt which nobody has heard is raised again. What an interrupt ends is the command's business.
+Owns the handler that raises KeyboardInterrupt until the command has acknowledged it. What the command then ends is its
+own affair.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ AGAIN_S = 1.0
 
 
 class Interrupts:
-    """Callable: a signal handler. Raises KeyboardInterrupt, and a second later again, unless it was `heard`: Python
-    swallows what is raised inside a finaliser or a native callback."""
+    """A signal handler. It raises KeyboardInterrupt, and again a second later, unless the command called `acknowledge`:
+    Python swallows an exception that is raised inside a finaliser or a native callback."""
 
     def __init__(self) -> None:
-        self._heard = threading.Event()
+        self._acknowledged = threading.Event()
 
     def __call__(self, signum: int, frame: object) -> NoReturn:
         del signum, frame
@@ -29,10 +30,10 @@ class Interrupts:
         again.start()
         raise KeyboardInterrupt
 
-    def heard(self) -> None:
-        """It has arrived: what ends now may take its time."""
-        self._heard.set()
+    def acknowledge(self) -> None:
+        """Raise it no more: the command is ending, however long that takes."""
+        self._acknowledged.set()
 
     def _again(self) -> None:
-        if not self._heard.is_set():
+        if not self._acknowledged.is_set():
             os.kill(os.getpid(), signal.SIGINT)

@@ -1,4 +1,4 @@
-"""`harmonia protocol`: the wire protocol, in the form that somebody else's tools read."""
+"""`harmonia protocol`: print the wire protocol in a form that other tools read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["run"]
 
 def run(options: argparse.Namespace) -> int:
     if options.what == "asyncapi":
-        from harmonia_lab.protocol.asyncapi import asyncapi_document  # noqa: PLC0415 - one of three
+        from harmonia_lab.protocol.asyncapi import asyncapi_document  # noqa: PLC0415 - only one of the three is needed
 
         print(json.dumps(asyncapi_document(), indent=2, ensure_ascii=False))
     elif options.what == "typescript":

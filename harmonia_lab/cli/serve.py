@@ -1,4 +1,4 @@
-"""`harmonia serve`: the server by itself, until it is stopped."""
+"""`harmonia serve`: run the server without a notebook, until it is stopped."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    lab, settings = _made_of(options)
+    lab, settings = _lab_and_settings(options)
     server = lab.serve(settings)
-    with contextlib.suppress(KeyboardInterrupt):  # as soon as its address is told, it may be asked to end
+    with contextlib.suppress(KeyboardInterrupt):  # once its address is printed, it may be interrupted
         if options.json:
             print(json.dumps({"url": server.url, "localUrl": server.local_url, "pid": os.getpid()}), flush=True)
         else:
@@ -36,8 +36,8 @@ def run(options: argparse.Namespace) -> int:
     _leave()
 
 
-def _made_of(options: argparse.Namespace) -> tuple[Lab, ServerSettings]:
-    """What the command line says counts before what the settings say. Raises InvalidRequest."""
+def _lab_and_settings(options: argparse.Namespace) -> tuple[Lab, ServerSettings]:
+    """Return both, made from the settings file and the options, which take precedence. Raises InvalidRequest."""
     given = ServeSettings.parse(_text(options.settings)) if options.settings is not None else ServeSettings()
     settings = given.with_server(
         {
@@ -62,7 +62,7 @@ def _made_of(options: argparse.Namespace) -> tuple[Lab, ServerSettings]:
 
 
 def _text(source: str) -> str:
-    """One line of standard input, or a file."""
+    """Return one line of standard input for `-`, or else the content of a file. Raises InvalidRequest."""
     if source == "-":
         return sys.stdin.readline()
     try:
@@ -72,7 +72,7 @@ def _text(source: str) -> str:
 
 
 def _wait(*, attached: bool) -> None:
-    """Until an interrupt; where it is attached, until whoever started it is gone."""
+    """Wait for an interrupt, or if attached for the end of standard input, which the parent process holds open."""
     if attached:
         sys.stdin.read()
     else:
@@ -80,8 +80,8 @@ def _wait(*, attached: bool) -> None:
 
 
 def _leave() -> NoReturn:
-    """Ends at once. Songs that are being made are not cancelled, which nobody asked for: at the next start they end as
-    interrupted, and can be tried again."""
+    """End the process at once. Songs in the making are not cancelled, since no user asked for that: the next start of
+    the server marks them as interrupted, and they can be tried again."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

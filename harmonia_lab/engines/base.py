@@ -1,7 +1,7 @@
-"""What every engine is to the pipeline: the two protocols, what they report, and how they are stopped.
+"""What an engine is: the protocols of both stages, what engines report while they work, and how they are cancelled.
 
-Owns no engine and no policy. Engines import from here and never from each other; the pipeline knows them only by these
-types.
+Owns no engine. Engines import from here and not from each other, except that both Ollama engines share one class;
+`generation/` knows engines only by these types. How a name leads to an engine is in `spec.py`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Step = Literal["analysis", "title", "lyrics", "genre", "mood"]
 
 
 class CancelToken:
-    """Set once, from any thread. Loops poll it; what blocks registers a callback with `on_cancel`."""
+    """A request to stop, set once, from any thread. Loops poll it; blocking code registers an `on_cancel`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -48,7 +48,7 @@ class CancelToken:
         self._callbacks: dict[int, Callable[[], None]] = {}
 
     def cancel(self, reason: str = "user_cancelled") -> bool:
-        """True for the first call, which alone counts. Callbacks run in the caller's thread, each once."""
+        """Set it. Return True for the first call; later ones do nothing. Callbacks run in this thread, each once."""
         with self._lock:
             if self._event.is_set():
                 return False
@@ -66,21 +66,21 @@ class CancelToken:
 
     @property
     def reason(self) -> str:
-        """The guide's reason: user_cancelled, timeout or system_error; empty while not cancelled."""
+        """The wire's reason: user_cancelled, timeout or system_error; empty while not cancelled."""
         return self._reason
 
     def wait(self, timeout_s: float) -> bool:
-        """Sleeps up to `timeout_s` seconds; True as soon as it is cancelled."""
+        """Sleep up to `timeout_s` seconds. Return True as soon as it is cancelled."""
         return self._event.wait(timeout_s)
 
     def raise_if_cancelled(self) -> None:
-        """Raises Cancelled."""
+        """Raise Cancelled if it is set."""
         if self._event.is_set():
             raise Cancelled(self._reason)
 
     @contextmanager
     def on_cancel(self, callback: Callable[[], None]) -> Iterator[None]:
-        """While inside, a cancel calls `callback`, at once when it came before. It must be quick and must not raise."""
+        """Call `callback` on a cancel inside the block, at once if it came before. It must be quick and not raise."""
         with self._lock:
             late = self._event.is_set()
             key = max(self._callbacks, default=0) + 1
@@ -97,7 +97,10 @@ class CancelToken:
 
 @dataclass(frozen=True)
 class MetadataProgress:
-    """fraction: 0…1 of stage 1. tokens: generated so far. partial: what is known already (title, lyrics, …)."""
+    """One report of stage 1.
+
+    fraction: 0…1 of the stage. tokens: generated so far. partial: the metadata known so far (title, lyrics, …).
+    """
 
     fraction: float
     step: Step
@@ -108,13 +111,13 @@ class MetadataProgress:
 
 @dataclass(frozen=True)
 class MetadataResult:
-    """What stage 1 hands on.
+    """What stage 1 returns.
 
     transcript: one JSON-able entry per exchange with the model (messages, options, answer, counts), in order.
-    record: what reproducing needs: engine, model, digest, quantisation, server version, strategy, template version.
-    model_load_s: seconds spent loading the model. time_to_first_token_s: from the call to the first token, with the
-    load; None where nothing was generated. tokens: generated in all. tokens_per_second: over the time that the model
-    itself spent on them.
+    record: what a reader needs to reproduce it: model, digest, quantisation, server version, strategy, template
+    version. model_load_s: seconds spent loading the model. time_to_first_token_s: from the call to the first token,
+    load included; None where nothing was generated. tokens: all that were generated. tokens_per_second: over the time
+    that the model itself spent on them.
     """
 
     metadata: SongMetadata
@@ -127,7 +130,10 @@ class MetadataResult:
 
 
 class MetadataEngine(Protocol):
-    """Stage 1. Blocking; called from a worker thread. model: the language model's name on its server."""
+    """Stage 1. Blocking; called from a worker thread.
+
+    name: as in its `MetadataEngineSpec`, if it has one. model: the language model's name on its server.
+    """
 
     name: str
 
@@ -137,15 +143,15 @@ class MetadataEngine(Protocol):
     def write(
         self, request: SongRequest, seed: int, report: Callable[[MetadataProgress], None], cancel: CancelToken
     ) -> MetadataResult:
-        """Raises MetadataError, or Cancelled within 0.2 s of a cancel."""
+        """Return the song's metadata. Raises MetadataError, or Cancelled within 0.2 s of a cancel."""
         ...
 
     def release(self) -> None:
-        """Free the model's memory, before stage 2 takes the same device. Never raises."""
+        """Free the model's memory before stage 2 uses the same device. Never raises."""
         ...
 
     def close(self) -> None:
-        """End what the engine started. Idempotent."""
+        """End the processes and free the memory that the engine took. Idempotent; the engine can be used again."""
         ...
 
 
@@ -161,9 +167,10 @@ class Stem:
 
 @dataclass(frozen=True)
 class Preview:
-    """What can be heard of a stem while the rest is made; all of them together are the stem.
+    """A piece of a stem, reported while the rest is generated. All pieces of a stem together are the stem.
 
-    stem: its name; "mix" for a whole arrangement. start: sample. audio: float32 [channels, samples]. sample_rate: Hz.
+    stem: its name; "mix" for a whole arrangement. start: first sample. audio: float32 [channels, samples]. sample_rate:
+    Hz.
     """
 
     stem: str
@@ -174,11 +181,12 @@ class Preview:
 
 @dataclass(frozen=True)
 class AudioProgress:
-    """fraction: 0…1 of the rendering. instrument: the one at work (several, if they are made together), or None while
-    loading. completed of total: stems; total None stands for one per part.
+    """One report of stage 2.
 
-    failure: what went wrong and is being tried again in another way, as `status` says. figures: columns of the log.
-    preview: some more audio. finished: a stem that took long enough to be worth keeping, should the rest fail.
+    fraction: 0…1 of the rendering. instrument: the one being rendered (several, if they are rendered together), or None
+    while loading. completed of total: stems; total None means one per part. failure: an error after which the engine
+    tries another way, as `status` says. figures: columns of the run log. preview: more audio. finished: a stem that
+    took long enough to be kept for another attempt, should the rest fail.
     """
 
     fraction: float
@@ -195,14 +203,15 @@ class AudioProgress:
 class AudioEngine(Protocol):
     """Stage 2's renderer. Blocking; called from a worker thread.
 
-    uses_gpu: whether it wants memory that a language model on the same machine may hold.
+    name: as in its `AudioEngineSpec`, if it has one. uses_gpu: whether it needs GPU memory, which a language model on
+    the same machine may hold.
     """
 
     name: str
     uses_gpu: bool
 
     def prepare(self) -> None:
-        """Start loading in the background, while stage 1 is at work. Returns at once; what fails, fails in `render`."""
+        """Start loading in the background, while stage 1 runs. Return at once; `render` raises what goes wrong."""
         ...
 
     def render(
@@ -214,19 +223,27 @@ class AudioEngine(Protocol):
         cancel: CancelToken,
         finished: Mapping[str, Stem],
     ) -> list[Stem]:
-        """One stem per part, in the parts' order, or a single one of role "mix" from an engine that renders the mix.
+        """Return one stem per part, in the parts' order, or one of role "mix" from an engine that renders the mix.
 
-        `seeds` maps part names to seeds. Each stem covers the whole song. `finished`: stems by name that this engine
-        reported as such when it rendered the same plan before; they are taken as they are.
+        seeds: by part name. Each stem is as long as the song. finished: stems by name, which this engine reported as
+        finished when it rendered the same plan before; it returns them as they are.
 
         Raises AudioError, or Cancelled within 0.2 s of a cancel.
         """
         ...
 
+    def identity(self) -> dict[str, Any]:
+        """Return what the engine is, as plain JSON values; constant, quick, and known before anything is loaded.
+
+        model: the model's name, where it has models. settings: by name, where it has settings. These two decide whether
+        two songs of a batch are the same, and remake the engine from a record. Others: versions, digests, licences.
+        """
+        ...
+
     def record(self) -> dict[str, Any]:
-        """What reproducing needs: engine, versions, digests and licences of models and sound banks."""
+        """Return `identity` and what belongs to the latest song, such as the decoder that ran, for its record."""
         ...
 
     def close(self) -> None:
-        """End what the engine started. Idempotent."""
+        """End the processes and free the memory that the engine took. Idempotent; the engine can be used again."""
         ...

@@ -1,7 +1,7 @@
-"""What NVIDIA's driver says of a whole device: its name, its driver, and the memory that everybody on it holds.
+"""A whole NVIDIA device as its driver reports it: name, driver version, and the memory that all processes hold.
 
-Owns the only use of `pynvml` (the package nvidia-ml-py). torch knows what this process took; a language model in
-Ollama's process shows here alone.
+Owns the only use of `pynvml` (the package nvidia-ml-py). torch reports this process's memory only; a language model in
+Ollama's process is seen only here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Device:
     _handle: Any
 
     def used_bytes(self) -> int | None:
-        """Memory in use by all processes, now; None where the driver does not say (any longer)."""
+        """Return the memory in use by all processes; None where the driver does not report it (any longer)."""
         try:
             return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used)
         except self._nvml.NVMLError:
@@ -36,16 +36,16 @@ class Device:
 
 
 def device(uuid: str | None = None) -> Device | str:
-    """The GPU that is measured, or why there is none, in words for a log.
+    """Return the GPU to measure, or a reason, for the log, why there is none.
 
-    uuid: which, where an engine uses one (with or without the prefix "GPU-"). Otherwise the first of
+    uuid: of the GPU that an engine uses (with or without the prefix "GPU-"). Without it, the first GPU of
     CUDA_VISIBLE_DEVICES, or of the machine.
     """
     try:
-        import pynvml  # noqa: PLC0415 - only where something is measured
+        import pynvml  # noqa: PLC0415 - only for measurements
     except ImportError:
         return "nvidia-ml-py is not installed"
-    global _started  # noqa: PLW0603 - the library is started once a process
+    global _started  # noqa: PLW0603 - NVML is initialised once a process
     try:
         with _lock:
             if not _started:

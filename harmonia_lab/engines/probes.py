@@ -1,6 +1,6 @@
-"""Readings of this machine: what it is, and how much memory a stage took.
+"""Measurements of this machine: its facts, and the memory that a stage took.
 
-Owns no thresholds and draws no conclusions. Where a figure can't be had it is None and a reason stands beside it.
+Owns the measuring, not the conclusions. A figure that can't be measured is None, with a reason beside it.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ __all__ = [
 
 SAMPLE_INTERVAL_S = 0.1
 MAX_SAMPLES = 200
-"""A stage's memory over time as far as an eye can tell, and 5 KB of a song's record."""
+"""Enough for a curve of a stage's memory, in 5 KB of a song's record."""
 
 
 @functools.lru_cache(maxsize=1)
 def host() -> dict[str, Any]:
-    """Name, operating system, processor, cores and memory (bytes)."""
+    """Return name, operating system, processor, cores and memory (bytes)."""
     return {
         "host": platform.node(),
         "platform": platform.platform(),
@@ -54,7 +54,7 @@ def host() -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=1)
 def git_commit() -> str | None:
-    """The commit that this package's sources are at, `+` added where tracked files differ; None outside a checkout."""
+    """Return the commit of this package's checkout, with `+` where tracked files differ; None outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
@@ -70,21 +70,24 @@ def git_commit() -> str | None:
 
 
 def cpu_seconds() -> float:
-    """User and system time of this process and of its children, ended ones included, in seconds."""
+    """Return user and system time of this process and its children, ended ones included, in seconds."""
     times = os.times()
     total = times.user + times.system + times.children_user + times.children_system
     for child in psutil.Process().children(recursive=True):
         try:
             spent = child.cpu_times()
         except psutil.Error:
-            continue  # it ended in between, and is counted among the ended from now on
+            continue  # it has ended meanwhile; from now on, `os.times` counts it
         total += spent.user + spent.system + spent.children_user + spent.children_system
     return total
 
 
 class MemorySample(NamedTuple):
-    """second: since the start of the reading. rss: bytes, this process and its children. gpu: bytes in use on the whole
-    device, by everybody; None where there is none."""
+    """Memory at one moment.
+
+    second: since the start of the reading. rss: bytes of this process and its children. gpu: bytes in use on the whole
+    device, by all processes; None without a device.
+    """
 
     second: float
     rss: int
@@ -93,12 +96,12 @@ class MemorySample(NamedTuple):
 
 @dataclass
 class MemoryReading:
-    """Filled while the measured block runs. Bytes.
+    """The memory that a block took, in bytes; filled while the block runs.
 
     rss_peak: the highest sum over this process and its children, sampled every 0.1 s.
     gpu_allocated_peak, gpu_reserved_peak: torch's own peaks, reset at the start; gpu_used_peak: the highest use of the
-    whole device that NVML saw, sampled as often. Each None, with gpu_reason, where there is none.
-    samples: over time, at most `MAX_SAMPLES`: when there are more, every second one goes.
+    whole device that NVML reported, sampled as often. Without a GPU they are None, and gpu_reason says why.
+    samples: over time, at most `MAX_SAMPLES`; when there are more, every second one is dropped.
     """
 
     rss_peak: int = 0
@@ -112,7 +115,7 @@ class MemoryReading:
     _count: int = 0
 
     def take(self, rss: int, gpu: int | None) -> None:
-        """Notes one sample."""
+        """Add one sample."""
         self.rss_peak = max(self.rss_peak, rss)
         if gpu is not None:
             self.gpu_used_peak = max(self.gpu_used_peak or 0, gpu)
@@ -126,7 +129,7 @@ class MemoryReading:
 
 @contextmanager
 def measure_memory() -> Iterator[MemoryReading]:
-    """Measures the block. GPU work is synchronised at its end, so that what was launched inside counts inside."""
+    """Measure the block. At its end the GPU is synchronised, so that work launched inside the block counts for it."""
     reading = MemoryReading()
     cuda = _cuda()
     if cuda is not None:
@@ -149,8 +152,8 @@ def measure_memory() -> Iterator[MemoryReading]:
         yield reading
     finally:
         stop.set()
-        sampler.join()  # at most one sample long; what follows must not be sampled twice at once
-        cuda = cuda or _cuda(in_use=True)  # the block may have been the first to load it
+        sampler.join()  # it takes one sample at most; two threads must not sample at once
+        cuda = cuda or _cuda(in_use=True)  # the block may have loaded torch
         if cuda is not None:
             cuda.synchronize()
             reading.gpu_allocated_peak = cuda.max_memory_allocated()
@@ -161,7 +164,7 @@ def measure_memory() -> Iterator[MemoryReading]:
 
 
 def measured_gpu() -> gpu_memory.Device | str:
-    """The device whose use is sampled: torch's current one, where torch uses one. A string says why there is none."""
+    """Return the device to sample: torch's current one, if torch uses one. Return a reason where there is none."""
     cuda = _cuda(in_use=True)
     if cuda is None:
         return gpu_memory.device()
@@ -170,7 +173,7 @@ def measured_gpu() -> gpu_memory.Device | str:
 
 
 def gpu_facts() -> dict[str, str | None]:
-    """Gpu (its name), gpu_driver, and torch (its version where it is loaded); None where there is none."""
+    """Return gpu (its name), gpu_driver, and torch (its version if it is loaded), each None where there is none."""
     torch, gpu = loaded_torch(), measured_gpu()
     named = (None, None) if isinstance(gpu, str) else (gpu.name, gpu.driver)
     return {"gpu": named[0], "gpu_driver": named[1], "torch": None if torch is None else str(torch.__version__)}
@@ -182,12 +185,15 @@ def _rss(process: psutil.Process) -> int:
         try:
             total += int(child.memory_info().rss)
         except psutil.Error:
-            continue  # it ended in between
+            continue  # it has ended meanwhile
     return total
 
 
 def _cuda(*, in_use: bool = False) -> Any | None:
-    """in_use: only where something has been put on the device, since asking torch more would begin to use it."""
+    """Return `torch.cuda`, if torch is loaded and sees a device.
+
+    in_use: only if torch has a CUDA context already. Other questions to torch would create one.
+    """
     torch = loaded_torch()
     if torch is None or not torch.cuda.is_available() or (in_use and not torch.cuda.is_initialized()):
         return None
@@ -195,8 +201,8 @@ def _cuda(*, in_use: bool = False) -> Any | None:
 
 
 def loaded_torch() -> Any | None:
-    """The module torch where it is imported already, and wholly: a reading must not load gigabytes of libraries, and
-    must not look into what another thread is just importing."""
+    """Return the module torch if its import is complete. A measurement must not load gigabytes of libraries, nor use a
+    module that another thread is still importing."""
     torch = sys.modules.get("torch")
     return None if torch is None or getattr(torch.__spec__, "_initializing", False) else torch
 

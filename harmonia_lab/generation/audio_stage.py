@@ -123,7 +123,7 @@ class _AudioStage:
             plan = self._compose()
         attempt.cancel.raise_if_cancelled()
         seeds = {part.name: derive_seed(attempt.seed, "stem", part.name) for part in plan.parts}
-        finished = StemCache(self._folder.finished, stems_key(plan, seeds, self._engine.record()))
+        finished = StemCache(self._folder.finished, stems_key(plan, seeds, self._engine.identity()))
         stems = self._render(plan, seeds, finished)
         with attempt.timed("mix_s"):
             mixed = self._mix(plan, stems)

@@ -94,13 +94,12 @@ class Generation:
         self._written: MetadataResult | None = None
         self._clock = time.perf_counter()
         self._cpu = cpu_seconds()
-        audio_record = audio_engine.record()
         self._overall = OverallProgress(
             learn(
                 history,
                 metadata_model=None if request.metadata else metadata_engine.model,
                 audio_engine=audio_engine.name,
-                audio_model=audio_record.get("model"),
+                audio_model=audio_engine.identity().get("model"),
                 seconds=request.seconds,
             )
         )
@@ -309,7 +308,6 @@ class Generation:
         return "given" if self.request.metadata is not None else self._metadata_engine.name
 
     def _new_attempt(self) -> Attempt:
-        audio = self._audio_engine.record()
         row: dict[str, Any] = {
             "run_id": f"{self.id}-{self._attempt_number}",
             "generation_id": self.id,
@@ -321,7 +319,7 @@ class Generation:
             "metadata_engine": self._metadata_name(),
             "metadata_model": None if self.request.metadata else self._model,
             "audio_engine": self._audio_engine.name,
-            "audio_model": audio.get("model"),
+            "audio_model": self._audio_engine.identity().get("model"),
             "seed": self.seed,
             "narrative_characters": len(self.request.narrative),
             "seconds_requested": self.request.seconds,

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["StemCache", "stems_key"]
 
 _MADE_BY = ("engine", "model", "source", "randomWeights", "settings")
-"""What of an engine's record is known before it has loaded its model, and changes what comes out."""
+"""What of an engine's identity changes what comes out."""
 
 
 def stems_key(plan: Plan, seeds: Mapping[str, int], engine: Mapping[str, Any]) -> str:
-    """SHA-256, hex, of all that a stem depends on. engine: its record."""
+    """SHA-256, hex, of all that a stem depends on. engine: its identity."""
     made_by = {name: engine.get(name) for name in _MADE_BY}
     inputs = [__version__, plan.to_json(), dict(seeds), made_by]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()

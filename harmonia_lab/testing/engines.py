@@ -1,7 +1,7 @@
-"""Engines that need no model and no instrument: they do as they are told, and fail as they are told.
+"""Fake engines for tests, without a model or a sound bank, which fail when a test wants it.
 
-Owns `FakeMetadataEngine` and `FakeAudioEngine`, and the metadata that they give. Both fit the protocols in
-`engines/base.py` as the real ones do.
+Owns `FakeMetadataEngine` and `FakeAudioEngine`, and the metadata that the first returns. Both implement the protocols
+in `engines/base.py`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ SONG_METADATA = SongMetadata(
 
 
 class FakeMetadataEngine:
-    """Stage 1 without a model: reports every step, and gives `metadata` or raises `error`.
+    """Stage 1 without a model: reports every step, and returns `metadata` or raises an error.
 
-    steps: how often it looks whether it was cancelled, `step_s` seconds apart. errors: raised by the first calls, in
-    order; the calls after them succeed.
+    steps: how often it checks for a cancel, `step_s` seconds apart. errors: the first calls raise these, in order;
+    later calls succeed.
     """
 
     name = "fake"
@@ -78,9 +78,9 @@ class FakeMetadataEngine:
 
 
 class FakeAudioEngine:
-    """Stage 2 without an instrument: every part is a quiet tone of its own pitch. Cancels and fails as told.
+    """Stage 2 without a sound bank: every part is a quiet tone of its own pitch.
 
-    rendered: the parts that were, in order; those of an earlier attempt are taken over.
+    rendered: names of the parts rendered so far, in order, without those that an earlier attempt had finished.
     """
 
     name = "fake"
@@ -94,9 +94,9 @@ class FakeAudioEngine:
         sample_rate: int = 32_000,
         uses_gpu: bool = False,
     ) -> None:
-        """errors: raised by the first renderings, after the first part of each.
+        """errors: the first renderings raise these, each after its first part.
 
-        deaf: sleeps through a cancel, like a call into a library that can't be interrupted.
+        deaf: whether it ignores a cancel while it sleeps, like a call into a library that can't be interrupted.
         """
         self.rendered: list[str] = []
         self.errors = list(errors)
@@ -142,8 +142,11 @@ class FakeAudioEngine:
         progress(AudioProgress(1.0, "Rendering instruments...", None, len(parts)))
         return stems
 
-    def record(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         return {"model": "tones", "licence": "none needed"}
+
+    def record(self) -> dict[str, Any]:
+        return self.identity()
 
     def close(self) -> None:
         self.closed = True

@@ -1,7 +1,7 @@
-"""`ComposeForm`: a request filled in by hand, its song on a panel below, and its words to be edited and sung again.
+"""`ComposeForm`: a form for a request, with a panel for the song below, and an editor for the song's metadata.
 
-Owns the fields and their arrangement, in stock ipywidgets: they are labelled, and the keyboard reaches them. What a
-value may be is said by `SongRequest` and `SongMetadata`; the form only shows their words.
+Owns the fields and their arrangement, in stock ipywidgets: they are labelled, and the keyboard reaches them. Values are
+checked by `SongRequest` and `SongMetadata` in `protocol/models.py`; the form shows their error messages.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from IPython.display import display
 from pydantic import ValidationError
 
 from harmonia_lab.client.store import State
+from harmonia_lab.engine_registry import metadata_specs
 from harmonia_lab.engines.base import MetadataEngine
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.protocol.models import SongMetadata, SongRequest, explain, parse_request
@@ -25,10 +26,10 @@ from harmonia_lab.widgets.panel import Panel
 __all__ = ["ComposeForm", "FormLab"]
 
 MODELS_S = 1.0
-"""How long the form waits for the list of models."""
+"""Seconds that the form waits for the list of models."""
 
 OPEN = ""
-"""A field left open: stage 1 decides."""
+"""The value of a field that the user leaves open: stage 1 decides."""
 
 
 class FormLab(PanelLab, Protocol):
@@ -42,16 +43,16 @@ class FormLab(PanelLab, Protocol):
 
 
 class ComposeForm:
-    """At the end of a cell it shows itself."""
+    """The form. Jupyter displays it when it is a cell's last value."""
 
-    def __init__(self, studio: FormLab, audio_engines: Sequence[str]) -> None:
+    def __init__(self, lab: FormLab, audio_engines: Sequence[str]) -> None:
         """audio_engines: names to choose from."""
-        self._studio = studio
+        self._lab = lab
         self._panel: Panel | None = None
         self._lyrics_only = ""
         wide, wraps = {"width": "auto"}, {"flex_flow": "row wrap"}
         self.narrative = ipywidgets.Textarea(description="Story", rows=4, layout=wide)
-        self.model = ipywidgets.Dropdown(description="Words by", options=_models(studio.metadata_engine))
+        self.model = ipywidgets.Dropdown(description="Words by", options=_models(lab.metadata_engine))
         self.audio = ipywidgets.Dropdown(description="Music by", options=_choices("the lab's own", audio_engines))
         self.seconds = ipywidgets.BoundedFloatText(description="Seconds", value=20, min=1, max=600)
         self.bpm = ipywidgets.Text(description="Tempo", placeholder="40…220, or open")
@@ -84,7 +85,7 @@ class ComposeForm:
         )
 
     def request(self, metadata: SongMetadata | None = None) -> SongRequest:
-        """What is filled in. Raises InvalidRequest."""
+        """Return the request that the fields make. Raises InvalidRequest."""
         return parse_request(
             narrative=self.narrative.value,
             model=self.model.value or None,
@@ -98,7 +99,7 @@ class ComposeForm:
         )
 
     def metadata(self) -> SongMetadata:
-        """The words as they were edited. Raises pydantic's ValidationError."""
+        """Return the metadata as edited. Raises pydantic's ValidationError."""
         fields = {name: field.value for name, field in self._fields.items()}
         mood = [word.strip() for word in fields["mood"].split(",") if word.strip()]
         names = [name.strip() for name in fields["instruments"].split(",") if name.strip()]
@@ -148,8 +149,8 @@ class ComposeForm:
 
     def _start(self, request: SongRequest, *, words_only: bool) -> None:
         try:
-            job = self._studio.submit_request(request, audio=self.audio.value or None)
-            panel = self._studio.panel(job.id)
+            job = self._lab.submit_request(request, audio=self.audio.value or None)
+            panel = self._lab.panel(job.id)
         except HarmoniaError as error:
             self.problem.value = str(error)
             return
@@ -161,7 +162,7 @@ class ComposeForm:
         panel.observe(self._changed)
 
     def _changed(self, state: State) -> None:
-        """In the thread that brought it. There is no stage 1 by itself: who wants the words only, stops after them."""
+        """Called in the thread that brought the state. No job runs stage 1 alone, so the form cancels it afterwards."""
         panel = self._panel
         if panel is None or panel.metadata is None:
             return
@@ -169,11 +170,11 @@ class ComposeForm:
         wanted = self._lyrics_only
         if wanted and wanted in state.active_generations:
             self._lyrics_only = ""
-            self._studio.cancel(wanted)
+            self._lab.cancel(wanted)
             self._fill()
 
     def _fill(self) -> None:
-        """The editor, with what stage 1 wrote."""
+        """Show the editor with the metadata that stage 1 wrote."""
         if self._panel is None or self._panel.metadata is None:
             return
         self._written = written = self._panel.metadata
@@ -189,13 +190,10 @@ def _choices(left_open: str, names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _models(engine: MetadataEngine) -> list[tuple[str, str]]:
-    """What stage 1 can be written by: the models of the Ollama server that answers, or the engine's own."""
+    """Return the models that stage 1 can use: the engine's own, then those that its server has, if it answers."""
     own = f"{engine.name}: {engine.model}" if engine.model else engine.name
-    if engine.name != "ollama":
-        return _choices(own, [])
-    from harmonia_lab.metadata_engines.ollama.engine import installed_models  # noqa: PLC0415 - its client takes time to load
-
+    spec = metadata_specs().get(engine.name)
     try:
-        return _choices(own, installed_models(timeout_s=MODELS_S))
+        return _choices(own, spec.models(MODELS_S) if spec else [])
     except HarmoniaError:
         return _choices(own, [])

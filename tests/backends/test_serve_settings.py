@@ -1,4 +1,4 @@
-"""What one process tells another about the lab and the server to be."""
+"""The settings of a lab and a server that one process passes to another."""
 
 import dataclasses
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harmonia_lab.audio_engines.musicgen.settings import Settings
-from harmonia_lab.backends.serve_settings import LabSettings, ServeSettings, tellable
+from harmonia_lab.backends.serve_settings import LabSettings, ServeSettings
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.generation.generation import TimeLimits
 from harmonia_lab.generation.handle import QueueLimits
@@ -55,24 +55,24 @@ GIVEN = {
 def test_every_setting_of_a_server_and_a_lab_arrives():
     unset = {f.name for f in dataclasses.fields(SERVER) if getattr(SERVER, f.name) == getattr(ServerSettings(), f.name)}
     assert unset == set()
-    told = ServeSettings(lab=tellable(GIVEN), server=SERVER)
-    heard = ServeSettings.parse(told.model_dump_json())
-    assert heard == told
-    assert heard.server.owner_key == SERVER.owner_key  # it does not count for equality
-    assert heard.lab.limits == GIVEN["limits"]
+    sent = ServeSettings(lab=LabSettings.of(GIVEN), server=SERVER)
+    read = ServeSettings.parse(sent.model_dump_json())
+    assert read == sent
+    assert read.server.owner_key == SERVER.owner_key  # it does not count for equality
+    assert read.lab.limits == GIVEN["limits"]
 
 
-def test_paths_are_told_as_absolute_ones_and_engines_settings_as_musicgen_reads_them():
-    told = tellable(GIVEN)
-    assert (told.songs, told.home) == (str(Path("songs").absolute()), str(Path("home").absolute()))
-    assert told.audio_settings == {"melody": str(Path("a.wav").absolute()), "top_k": 7}
-    assert Settings.of(told.audio_settings).melody == Path("a.wav").absolute()
+def test_paths_become_absolute_and_engines_settings_what_musicgen_reads():
+    made = LabSettings.of(GIVEN)
+    assert (made.songs, made.home) == (str(Path("songs").absolute()), str(Path("home").absolute()))
+    assert made.audio_settings == {"melody": str(Path("a.wav").absolute()), "top_k": 7}
+    assert Settings.of(made.audio_settings).melody == Path("a.wav").absolute()
 
 
 @pytest.mark.parametrize("name", ["metadata", "audio"])
 def test_an_engine_that_is_an_object_is_refused_and_named(name):
     with pytest.raises(InvalidRequest, match=name) as caught:
-        tellable(GIVEN | {name: FakeAudioEngine()})
+        LabSettings.of(GIVEN | {name: FakeAudioEngine()})
     assert caught.value.details == {"fields": [name]}
 
 
@@ -93,7 +93,7 @@ def test_settings_that_cannot_be_used_are_named(text, fault):
         ServeSettings.parse(text)
 
 
-def test_what_is_said_beside_them_counts():
+def test_options_take_precedence_over_the_file():
     settings = ServeSettings.parse('{"server": {"port": 1, "host": "::1"}, "lab": {"audio": "sketch", "songs": "a"}}')
     server = settings.with_server({"port": 2, "host": None})
     assert (server.port, server.host) == (2, "::1")

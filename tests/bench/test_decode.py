@@ -6,14 +6,15 @@ import pytest
 
 from harmonia_lab.bench.decode import run
 from harmonia_lab.bench.decode_table import table
-from harmonia_lab.cli import _parser
+from harmonia_lab.cli.arguments import make_parser
 from harmonia_lab.errors import InvalidRequest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def bench(*args):
-    return run(_parser().parse_args(["bench", "decode", "--device", "cpu", "--runs", "1", "--steps", "2", *args]))
+    given = ["bench", "decode", "--device", "cpu", "--runs", "1", "--steps", "2", *args]
+    return run(make_parser(given).parse_args(given))
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,6 @@ def test_whoever_has_heard_it_is_left_alone_however_long_the_end_takes(sent):
     mine, before = Interrupts(), set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt):
         mine(signal.SIGINT, None)
-    mine.heard()
+    mine.acknowledge()
     until(lambda: not set(threading.enumerate()) - before, "the end of the timer")
     assert sent == []

@@ -9,7 +9,7 @@ import pytest
 
 from harmonia_lab.engines.base import CancelToken
 from harmonia_lab.errors import Cancelled, ErrorCode, MetadataError
-from harmonia_lab.metadata_engines.embedded import EmbeddedServer
+from harmonia_lab.metadata_engines.embedded.launch import EmbeddedServer
 from harmonia_lab.metadata_engines.ollama.engine import OllamaEngine
 from harmonia_lab.metadata_engines.prompting.words import content_stems
 from harmonia_lab.protocol.models import parse_request

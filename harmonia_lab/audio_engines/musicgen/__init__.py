@@ -1,9 +1,11 @@
-"""MusicGen through audiocraft: the engine, what it loads, and the decode loop. `engine.py` is the way in.
+"""MusicGen through audiocraft: the engine, its models, and our decode loop. `engine.py` holds the engine.
 
-engine, rendering, settings, prompts    a song: attempts, batches, progress; what can be set; what the model is told
-models, checkpoints, memory, install    what is loaded, from where, whether it fits; how audiocraft gets here
-decoder, decoding, windows, sampling, kv_cache, lm_weights, packed_weights    tokens
-gpu_step, step_keeper, triton_kernels, triton_sources, plain_kernels, kernel_plans    tokens on a GPU
-encodec_stream    sound          melody_guidance, chroma, plan_chroma, recordings    what it follows
-audiocraft_standins, random_checkpoint    what can't be had: packages that are never called, trained weights
+spec    what `engine_registry.py` knows of it
+engine, rendering, settings, prompts    one song: attempts, batches, progress; settings; text prompts
+models, checkpoints, memory, install    loading, files and licences, memory needed, installation of audiocraft
+decoder, decoding, windows, sampling, kv_cache, lm_weights, packed_weights    generating tokens
+gpu_step, step_keeper, triton_kernels, triton_sources, plain_kernels, kernel_plans    generating tokens on a GPU
+encodec_stream    tokens to audio
+melody_guidance, chroma, plan_chroma, recordings    conditioning on the plan or on a recording
+audiocraft_standins, random_checkpoint    stand-ins for packages that inference never calls; random weights for tests
 """

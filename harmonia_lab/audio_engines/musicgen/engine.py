@@ -1,8 +1,7 @@
-"""MusicGen through audiocraft: an `AudioEngine` that renders from words, with the plan as a guide.
+"""MusicGen through audiocraft: an `AudioEngine` that renders from a text prompt, with the plan as a guide.
 
-Owns the prompts, the seeds, and the attempts when memory runs out. A song's course is in `rendering.py`, what
-can be set in `settings.py`; models are in `checkpoints.py` and `models.py`, what memory
-needs in `memory.py`.
+Owns the prompt and the seed of each stem, and the attempts when memory runs out. `rendering.py` renders one song,
+`settings.py` has the settings, `checkpoints.py` and `models.py` the models, `memory.py` the estimates of memory.
 """
 
 from __future__ import annotations
@@ -34,15 +33,16 @@ from harmonia_lab.music.seeds import derive_seed
 
 __all__ = ["MusicGenEngine"]
 
-LLM_ROOM_BYTES = 8 * 2**30
-"""Left free on a GPU for stage 1: a language model of 8 G parameters in 4 bits, and its context."""
+STAGE_1_BYTES = 8 * 2**30
+"""GPU memory for stage 1: a language model of 8 G parameters in 4 bits, and its context."""
 
 
 class MusicGenEngine:
-    """An `AudioEngine`. model: a name ("small", "melody", "stereo-medium", …), a hub id, or a checkpoint folder.
+    """An `AudioEngine` that generates with MusicGen.
 
-    Raises InvalidRequest for an unknown name or setting, AudioError (MUSICGEN_UNAVAILABLE) where the folder lacks files
-    or MusicGen is not installed. Nothing is loaded before `prepare` or `render`.
+    model: a name ("small", "melody", "stereo-medium", …), a hub id, or a checkpoint folder. `prepare` and `render` load
+    the model. Raises InvalidRequest for an unknown name or setting, AudioError (MUSICGEN_UNAVAILABLE) where the folder
+    lacks files or MusicGen is not installed.
     """
 
     name = "musicgen"
@@ -61,15 +61,15 @@ class MusicGenEngine:
             self.settings.device == "auto" and _driver_is_there()
         )
         self._choice = Choice(self.checkpoint, self.settings.device, self.settings.dtype, self.settings.decoder)
-        self._ran = self._choice  # another one where only the CPU had the memory
+        self._ran = self._choice  # or its twin on the CPU, where only that had the memory
         self._lock = threading.Lock()
         self._song: dict[str, Any] = {}
 
     def prepare(self) -> None:
-        """Load in the background while stage 1 is at work. Returns at once; what fails, fails in `render`.
+        """Load in the background while stage 1 runs. Return at once; `render` raises what goes wrong.
 
-        On a GPU only the program is loaded, since stage 1 may need the memory; a model that is there already is given
-        up when less than 8 GiB are left beside it.
+        On a GPU only the libraries are loaded, since stage 1 may need the memory; a model that is loaded already is
+        unloaded if it leaves less than 8 GiB.
         """
         threading.Thread(target=self._prepare, name="harmonia-prepare", daemon=True).start()
 
@@ -82,13 +82,13 @@ class MusicGenEngine:
         cancel: CancelToken,
         finished: Mapping[str, Stem],
     ) -> list[Stem]:
-        """One stem per part with arrangement "stems", one of role "mix" with "full"; at the model's own sample rate.
+        """Return one stem per part with arrangement "stems", one of role "mix" with "full", at the model's sample rate.
 
-        Reports a preview for every half second of sound, and each stem as it is finished.
+        It reports a preview for every half second of sound, and each stem when it is finished.
 
-        Raises InvalidRequest, AudioError (MUSICGEN_UNAVAILABLE, MUSICGEN_ERROR, MUSICGEN_MEMORY), Cancelled (within a
-        step of the decode loop; on a GPU within those that are launched, and once a first step is compiled and
-        recorded). Where memory runs out, the attempts of `memory.efforts` are made first.
+        Raises InvalidRequest, AudioError (MUSICGEN_UNAVAILABLE, MUSICGEN_ERROR, MUSICGEN_MEMORY), or Cancelled:
+        within a step of the decode loop, on a GPU after the steps that are launched already, or after the first step's
+        compilation and recording. Where memory runs out, it makes the attempts of `memory.efforts` before it raises.
         """
         takes = self._takes(parts, plan, seeds)
         song = Rendering(takes, plan, self.settings, progress=progress, cancel=cancel, finished=finished)
@@ -96,16 +96,14 @@ class MusicGenEngine:
             self._song = song.record
             ended = self._try_hard(song)
         if ended is not None:
-            # What is raised from here holds no tensors: a handle may keep it for long.
+            # It has no frames, and so no tensors: a job's handle may hold the error for long.
             raise ended
         cancel.raise_if_cancelled()
         song.report("Rendered", figures=song.figures())
         return [song.stems[take.name] for take in takes]
 
-    def record(self) -> dict[str, Any]:
-        """Model, licence, whether the weights are random, settings; once loaded, digests, device and versions; and of
-        the latest song the prompts, the guidance and what was tried when memory ran out."""
-        model = MODELS.peek(self._ran)
+    def identity(self) -> dict[str, Any]:
+        """Return model, source, licence, whether the weights are random, and settings. No file is read."""
         return {
             "engine": self.name,
             "model": self.checkpoint.name,
@@ -114,16 +112,20 @@ class MusicGenEngine:
             "weights": "random" if self.checkpoint.random else "trained",
             **({"randomWeights": self.checkpoint.random} if self.checkpoint.random else {}),
             "settings": self.settings.to_json(),
-            **(model.record() if model is not None else {}),
-            **self._song,
         }
 
+    def record(self) -> dict[str, Any]:
+        """Return `identity`; of the loaded model its digests, device and versions; and of the latest song the prompts,
+        the guidance and what was tried when memory ran out."""
+        model = MODELS.peek(self._ran)
+        return {**self.identity(), **(model.record() if model is not None else {}), **self._song}
+
     def unload(self) -> None:
-        """Gives the model's memory back, unless a song is using it."""
+        """Free the model's memory, unless a song is using it."""
         MODELS.unload(self._choice)
 
     def close(self) -> None:
-        """Ends nothing, since nothing runs between songs; the model is unloaded."""
+        """Unload the model. Nothing runs between songs."""
         self.unload()
 
     def _prepare(self) -> None:
@@ -135,10 +137,10 @@ class MusicGenEngine:
 
             load_audiocraft()
             MODELS.unload(keep=self._choice)
-            if MODELS.loaded() and available_bytes(resolve_device(self.settings.device)) < LLM_ROOM_BYTES:
+            if MODELS.loaded() and available_bytes(resolve_device(self.settings.device)) < STAGE_1_BYTES:
                 MODELS.unload()
         except (HarmoniaError, ImportError, OSError):
-            return  # `render` will say it
+            return  # `render` raises it
 
     def _runs_on_gpu(self) -> bool:
         return bool(resolve_device(self.settings.device).type == "cuda")
@@ -162,7 +164,7 @@ class MusicGenEngine:
         ]
 
     def _try_hard(self, song: Rendering) -> BaseException | None:
-        """Makes all attempts. Returns what ended the song, stripped of the frames (and tensors) that it came from."""
+        """Make all attempts. Return the error that ended the song, without the frames (and tensors) that raised it."""
         failure: HarmoniaError | None = None
         freed = False
         for effort in efforts(len(song.takes), WINDOW_S, on_gpu=self.settings.device != "cpu"):
@@ -171,14 +173,14 @@ class MusicGenEngine:
                 if effort.on_cpu and not self._runs_on_gpu():
                     continue
                 if failure is not None and freed and not effort.on_cpu and MODELS.peek(self._choice) is None:
-                    continue  # the model itself does not fit: batches and windows are not to blame
+                    continue  # the model itself does not fit: smaller batches or windows are no help
                 if failure is not None:
                     MODELS.unload(keep=None if effort.on_cpu else self._choice)
                     freed = True
                     song.try_again(effort, failure)
                 self._attempt(song, effort)
-                return None  # noqa: TRY300 - the loop's one good end
-            except BaseException as error:  # noqa: BLE001 - it goes on in `render`, without its frames
+                return None  # noqa: TRY300 - success
+            except BaseException as error:  # noqa: BLE001 - `render` raises it again, without its frames
                 ended = _explained(error)
             if not isinstance(ended, HarmoniaError) or ended.code != ErrorCode.MUSICGEN_MEMORY:
                 return ended
@@ -199,12 +201,12 @@ class MusicGenEngine:
 
 
 def _driver_is_there() -> bool:
-    """Whether a CUDA device is likely, found out without loading torch."""
+    """Return whether a CUDA device is likely, without loading torch."""
     return Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
 
 
 def _explained(error: BaseException) -> BaseException:
-    """What to raise instead, without the frames that `error` came through."""
+    """Return the error to raise instead of `error`, without its frames."""
     if is_out_of_memory(error):
         return out_of_memory("There was not enough memory for MusicGen to generate this.")
     if isinstance(error, HarmoniaError) or not isinstance(error, Exception):

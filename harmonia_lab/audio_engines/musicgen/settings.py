@@ -1,4 +1,4 @@
-"""What a researcher can set about MusicGen. Owns names, ranges and their errors. Imports nothing heavy."""
+"""The settings of MusicGen. Owns their names, ranges and errors. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from harmonia_lab.audio_engines.musicgen.prompts import ARRANGEMENTS, Arrangement, check_prompt
+from harmonia_lab.audio_engines.musicgen.spec import DECODERS
 from harmonia_lab.errors import InvalidRequest
 
 __all__ = ["DECODERS", "DTYPES", "GUIDANCES", "Dtype", "Guidance", "Settings", "check_device"]
@@ -18,12 +19,12 @@ Guidance = Literal["auto", "plan", "none"]
 GUIDANCES: tuple[Guidance, ...] = get_args(Guidance)
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
-DECODERS = ("auto", "reference", "fast", "int8")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The second group has audiocraft's names, meanings and defaults (`MusicGen.set_generation_params`).
+    """The engine's settings. The second group has audiocraft's names, meanings and defaults
+    (`MusicGen.set_generation_params`).
 
     arrangement: "full" renders one prompt for the whole mix, "stems" one prompt per instrument, mixed afterwards.
     guidance: "plan" gives the plan's melody and chords to a melody model, so that stems share harmony and bars; "auto"
@@ -34,7 +35,7 @@ class Settings:
 
     top_k: 0 for all tokens. top_p: 0…1; 0 leaves it to top_k. temperature: 0 (the likeliest token) … 10.
     cfg_coef: 0…30, how closely the prompt is followed. extend_stride: seconds by which each window beyond the first
-    goes on; the rest of the window is what it hears of the past.
+    advances; the rest of the window repeats the end of the one before.
     """
 
     arrangement: Arrangement = "full"
@@ -89,25 +90,30 @@ class Settings:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Settings:
-        """From names and values, as a record or a command line has them. Raises InvalidRequest for an unknown name."""
-        names = [each.name for each in fields(cls)]
+        """Make settings from a record's or a command line's values. Raises InvalidRequest for an unknown name."""
         for name in options:
-            if name not in names:
+            if name not in cls.names():
                 raise InvalidRequest(
-                    f"MusicGen has no setting {name!r}.", hint=f"Known: {', '.join(names)}.", details={"fields": [name]}
+                    f"MusicGen has no setting {name!r}.",
+                    hint=f"Known: {', '.join(cls.names())}.",
+                    details={"fields": [name]},
                 )
         paths = {name: Path(options[name]) for name in ("melody", "continue_from") if options.get(name) is not None}
         return cls(**{**options, **paths})
 
+    @classmethod
+    def names(cls) -> list[str]:
+        return [each.name for each in fields(cls)]
+
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values: what `of` reads."""
+        """Return plain JSON values, which `of` reads."""
         return {
             name: str(value.absolute()) if isinstance(value, Path) else value for name, value in asdict(self).items()
         }
 
 
 def check_device(name: str) -> None:
-    """Whether it is there, torch knows. Raises InvalidRequest for what is no device's name."""
+    """Raise InvalidRequest for a text that is no device's name. Whether there is such a device, only torch knows."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d\d?)?", str(name)):
         raise InvalidRequest(
             f"There is no device {str(name)[:40]!r}.",

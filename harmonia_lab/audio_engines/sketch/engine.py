@@ -1,12 +1,11 @@
 """The sketch engine: renders a plan offline with a General MIDI sound bank, one instrument after another.
 
-Owns the choice of the bank and the child process that renders (`renderer.py`, which says why it is one). Notes
-come from the plan; mixing is `mixing.py`'s.
+Owns the choice of the sound bank, and the child process that renders (`renderer.py` says why it is a process). The
+notes come from the plan (`music/plan.py`); mixing is in `audio_engines/mixing/`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -25,20 +24,22 @@ from harmonia_lab.engines.base import AudioProgress, CancelToken, Stem
 from harmonia_lab.errors import AudioError, ErrorCode
 from harmonia_lab.music.midi import part_to_midi
 from harmonia_lab.music.plan import Part, Plan
+from harmonia_lab.storage import cached_digest
 
 __all__ = ["SAMPLE_RATE", "SketchEngine"]
 
 SAMPLE_RATE = 48_000
-"""Hz. The renderer has no other."""
+"""Hz. The renderer has no other rate."""
 
 _BUNDLED = ("TimGM6mb.sf2", "GPL-2.0 (TimGM6mb by Tim Brechbill, as shipped inside pretty_midi)")
 
 
 class SketchEngine:
-    """An `AudioEngine`. soundfont: an SF2 file; else the environment's HARMONIA_SOUNDFONT, else TimGM6mb.
+    """An `AudioEngine` that plays the plan's notes with a sound bank.
 
-    Raises AudioError (AUDIO_UNAVAILABLE) where the renderer or the sound bank is missing or is no SF2 file. One thread
-    renders at a time; `close` and a cancel may come from any.
+    soundfont: an SF2 file; by default the one that HARMONIA_SOUNDFONT names, or else TimGM6mb. Raises AudioError
+    (AUDIO_UNAVAILABLE) where the renderer or the sound bank is missing, or the bank is no SF2 file. One thread renders
+    at a time; `close` and a cancel may come from any thread.
     """
 
     name = "sketch"
@@ -52,19 +53,19 @@ class SketchEngine:
         self._lock = threading.Lock()
 
     def prepare(self) -> None:
-        """Start the child now, so that it loads the bank while something else runs. Returns at once."""
-        self._running()
+        """Start the child, which loads the bank while stage 1 runs. Return at once."""
+        self._started()
 
     def render(
         self,
         parts: Sequence[Part],
         plan: Plan,
-        seeds: Mapping[str, int],  # noqa: ARG002 - a sound bank has no dice; the plan's seed made the notes
+        seeds: Mapping[str, int],  # noqa: ARG002 - the notes are chosen; rendering them draws no random numbers
         progress: Callable[[AudioProgress], None],
         cancel: CancelToken,
-        finished: Mapping[str, Stem],  # noqa: ARG002 - a part takes a fifth of a second: none is reported
+        finished: Mapping[str, Stem],  # noqa: ARG002 - a part takes 0.2 s, so none is kept for another attempt
     ) -> list[Stem]:
-        """One stem per part, float32 [2, round(plan.seconds * 48000)].
+        """Return one stem per part, float32 [2, round(plan.seconds * 48000)].
 
         Raises AudioError (AUDIO_UNAVAILABLE where the bank can't be read, else AUDIO_ERROR), or Cancelled.
         """
@@ -73,7 +74,7 @@ class SketchEngine:
         with cancel.on_cancel(self._stop):
             progress(AudioProgress(0.0, "Loading the sound bank"))
             cancel.raise_if_cancelled()
-            child = self._running()
+            child = self._started()
             try:
                 child.wait_until_loaded()
                 for index, part in enumerate(parts):
@@ -90,21 +91,26 @@ class SketchEngine:
         progress(AudioProgress(1.0, "Rendered", None, len(parts)))
         return stems
 
-    def record(self) -> dict[str, Any]:
-        """engine, renderer and its version, and the bank: name, size, SHA-256, licence."""
+    def identity(self) -> dict[str, Any]:
+        """Return engine, renderer and its version, and the bank: name, size in bytes, SHA-256, licence."""
         return {
             "engine": self.name,
             "renderer": f"midirenderer {importlib.metadata.version('midirenderer')}",
             "model": self._bank.name,
             "bytes": self._bank.stat().st_size,
-            "sha256": hashlib.sha256(self._bank.read_bytes()).hexdigest(),
+            "sha256": cached_digest(self._bank),
             "licence": self._licence,
         }
+
+    def record(self) -> dict[str, Any]:
+        """Return `identity`: a sound bank leaves nothing to a song."""
+        return self.identity()
 
     def close(self) -> None:
         self._stop()
 
-    def _running(self) -> _Renderer:
+    def _started(self) -> _Renderer:
+        """Return the child, after starting it if it does not run."""
         with self._lock:
             if self._child is not None and self._child.ended:
                 self._child.kill()
@@ -139,7 +145,7 @@ def _unavailable(message: str, package: str) -> AudioError:
 
 
 def _find_bank(soundfont: Path | None) -> tuple[Path, str]:
-    """The bank and its licence. Only its head is read."""
+    """Return the bank and its licence. Only the head of the file is read. Raises AudioError (AUDIO_UNAVAILABLE)."""
     chosen = soundfont or (Path(os.environ["HARMONIA_SOUNDFONT"]) if os.environ.get("HARMONIA_SOUNDFONT") else None)
     if chosen is None:
         name, licence = _BUNDLED
@@ -169,11 +175,11 @@ class _BankError(_RendererError):
 
 
 class _Renderer:
-    """The child process. Frames are described in `renderer.py`."""
+    """The child process. `renderer.py` describes the frames that it reads and writes."""
 
     def __init__(self, bank: Path) -> None:
         self._process = ChildProcess(python_command("harmonia_lab.audio_engines.sketch.renderer", str(bank)))
-        self._talking = threading.Lock()
+        self._pipes_lock = threading.Lock()
         self._loaded = False
 
     @property
@@ -181,7 +187,7 @@ class _Renderer:
         return not self._process.running
 
     def wait_until_loaded(self) -> None:
-        with self._talking:
+        with self._pipes_lock:
             if not self._loaded:
                 try:
                     self._answer()
@@ -190,8 +196,8 @@ class _Renderer:
                 self._loaded = True
 
     def render(self, midi: bytes) -> bytes:
-        """WAV bytes: 48 kHz, stereo, 16 bit."""
-        with self._talking:
+        """Return WAV bytes: 48 kHz, stereo, 16 bit. Raises OSError, _RendererError."""
+        with self._pipes_lock:
             requests = _open(self._process.stdin)
             requests.write(struct.pack("<I", len(midi)) + midi)
             requests.flush()
@@ -213,16 +219,16 @@ class _Renderer:
         return self._process.last_lines(1) or f"it ended with status {self._process.wait()}"
 
     def kill(self) -> None:
-        """From any thread, any number of times. A thread that waits for an answer gets an error at once.
+        """Kill the process, from any thread, any number of times. A thread that waits for an answer gets an error.
 
         The last thread closes the pipes: to close one that another thread reads would block or raise.
         """
         self._process.kill()
-        if self._talking.acquire(blocking=False):
+        if self._pipes_lock.acquire(blocking=False):
             try:
                 self._process.close()
             finally:
-                self._talking.release()
+                self._pipes_lock.release()
 
 
 def _open(pipe: IO[bytes]) -> IO[bytes]:
@@ -232,17 +238,17 @@ def _open(pipe: IO[bytes]) -> IO[bytes]:
 
 
 def _decode(wav: bytes, samples: int) -> NDArray[np.float32]:
-    """16-bit stereo WAV bytes to float32 [2, samples]; a shorter file is followed by silence, a longer one is cut."""
+    """Return 16-bit stereo WAV bytes as float32 [2, samples]: padded with silence if shorter, cut if longer."""
     audio = np.zeros((2, samples), np.float32)
     pcm = np.frombuffer(_wav_data(wav), np.int16).reshape(-1, 2)[:samples]
-    for channel in range(2):  # channel by channel: eight times as fast as one transposed copy
+    for channel in range(2):  # one channel at a time is eight times as fast as a transposed copy
         audio[channel, : len(pcm)] = pcm[:, channel]
     audio *= np.float32(1 / 32768)
     return audio
 
 
 def _wav_data(wav: bytes) -> memoryview:
-    """The sample bytes of a WAV file."""
+    """Return the sample bytes of a WAV file. Raises _RendererError for another format."""
     view = memoryview(wav)
     at = 12
     while at + 8 <= len(view):

@@ -23,8 +23,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-import harmonia_lab
-from harmonia_lab.metadata_engines.embedded.gguf import file_digest, read_header
+from harmonia_lab._version import __version__
+from harmonia_lab.metadata_engines.embedded.gguf import read_header
 from harmonia_lab.metadata_engines.embedded.model import LanguageModel, ModelFailed
 from harmonia_lab.metadata_engines.embedded.ollama_options import (
     KEEP_ALIVE_S,
@@ -35,6 +35,7 @@ from harmonia_lab.metadata_engines.embedded.ollama_options import (
     parse_body,
     to_llama,
 )
+from harmonia_lab.storage import cached_digest
 
 __all__ = ["application"]
 
@@ -90,7 +91,7 @@ class _Api:
         self._schedule_unload(KEEP_ALIVE_S)
 
     async def version(self, _request: web.Request) -> web.Response:
-        return web.json_response({"version": f"{harmonia_lab.__version__}-embedded"})
+        return web.json_response({"version": f"{__version__}-embedded"})
 
     async def tags(self, _request: web.Request) -> web.Response:
         return web.json_response({"models": [await self._entry()]})
@@ -170,7 +171,7 @@ class _Api:
             "model": self.name,
             "modified_at": dt.datetime.fromtimestamp(stat.st_mtime, dt.UTC).isoformat(),
             "size": stat.st_size,
-            "digest": await asyncio.to_thread(file_digest, self.model.path),
+            "digest": await asyncio.to_thread(cached_digest, self.model.path),
             "details": {
                 "parent_model": "",
                 "format": "gguf",

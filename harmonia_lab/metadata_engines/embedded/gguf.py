@@ -6,7 +6,6 @@ https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; the quantisation name
 
 from __future__ import annotations
 
-import hashlib
 import math
 import struct
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["GgufHeader", "file_digest", "read_header"]
+__all__ = ["GgufHeader", "read_header"]
 
 _MAGIC = b"GGUF"
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -85,18 +84,6 @@ def read_header(path: Path) -> GgufHeader:
             parameters += math.prod(_unpack(file, f"{dimensions}Q"))
             _exactly(file, 12)  # type and offset of the tensor
     return GgufHeader(metadata, parameters)
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 in hexadecimal, cached while the file's size and time don't change. Raises OSError."""
-    stat = path.stat()
-    return _digest(path, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _digest(path: Path, _size: int, _mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _exactly(file: BinaryIO, count: int) -> bytes:

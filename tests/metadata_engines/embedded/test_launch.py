@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from harmonia_lab.errors import ErrorCode, MetadataError
-from harmonia_lab.metadata_engines.embedded import DEFAULT_MODEL, EmbeddedServer, launch
+from harmonia_lab.metadata_engines.embedded import launch
+from harmonia_lab.metadata_engines.embedded.launch import DEFAULT_MODEL, EmbeddedServer
 from harmonia_lab.testing import FakeModel, FakeOllama
 
 ASK = [{"role": "user", "content": "Write a short story about a lighthouse."}]
@@ -400,7 +401,7 @@ def test_the_server_dies_with_its_parent_and_prints_nothing_on_its_terminal(busy
     script = """
 import sys, time
 import ollama
-from harmonia_lab.metadata_engines.embedded import EmbeddedServer
+from harmonia_lab.metadata_engines.embedded.launch import EmbeddedServer
 server = EmbeddedServer(threads=1)
 server.start()
 print(server._child.pid, flush=True)

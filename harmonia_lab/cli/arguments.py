@@ -1,0 +1,234 @@
+"""The arguments of every command of `harmonia`.
+
+Owns names, help texts and defaults. The engines' names and options come from `engine_registry.py`. Imports nothing
+heavy, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from harmonia_lab._version import __version__
+
+__all__ = ["Parser", "UsageError", "lab_parameters", "make_parser"]
+
+_SETTING = "audio_settings."
+"""Begins the name, in the namespace of the options, of an engine's setting."""
+
+
+class UsageError(Exception):
+    """Arguments that `parser` can't read."""
+
+    def __init__(self, parser: argparse.ArgumentParser, message: str) -> None:
+        super().__init__(message)
+        self.parser = parser
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that raises UsageError, where argparse's own prints a message and ends the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(self, message)
+
+
+def make_parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of the arguments `given`. Its `parse_args` raises UsageError."""
+    parser = Parser(prog="harmonia", description="Songs from stories, and the study of how they are made.")
+    parser.add_argument("--version", action="version", version=f"harmonia {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (add_arguments, summary, description) in _COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=description)
+        if name in given:  # other commands' arguments need not be looked up
+            add_arguments(command)
+    return parser
+
+
+def lab_parameters(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the parameters of `Lab` that `song` and `batch` were given."""
+    settings = {
+        name.removeprefix(_SETTING): value
+        for name, value in vars(options).items()
+        if name.startswith(_SETTING) and value is not None
+    }
+    return {
+        "metadata": options.metadata,
+        "model": options.metadata_model,
+        "audio": options.audio,
+        "audio_model": options.audio_model,
+        "audio_settings": settings,
+    }
+
+
+def _song(command: Parser) -> None:
+    command.add_argument("narrative", nargs="?", metavar="NARRATIVE", help="the story; - reads it from standard input")
+    command.add_argument("--seconds", type=float, default=20.0, help="length of the song, 1 to 600 (default 20)")
+    command.add_argument("--seed", type=int, help="0 to 4294967295; the same seed makes the same song (default: drawn)")
+    command.add_argument(
+        "--bpm", type=int, help="quarter notes a minute, 40 to 220 (default: chosen to suit the story)"
+    )
+    command.add_argument("--key", help="such as 'A minor' or 'F# major'")
+    command.add_argument("--genre", help="such as folk, jazz or ambient")
+    command.add_argument("--instruments", type=_names, metavar="NAME,NAME", help="such as 'piano,cello,drums'")
+    command.add_argument("--from", dest="source", metavar="FILE", help="a metadata.json: skips the language model")
+    command.add_argument("--out", metavar="DIR", help="the song's own folder (default: songs/<title>-<id>)")
+    _add_json(command)
+    _add_engines(command, default="auto")
+    _add_settings(command)
+
+
+def _batch(command: Parser) -> None:
+    command.add_argument("table", metavar="FILE", help="a .csv with a header, or a .jsonl")
+    command.add_argument("--out", metavar="DIR", required=True, help="the folder of songs, report.json and listen.html")
+    _add_json(command)
+    _add_engines(command, default="auto")
+    _add_settings(command)
+
+
+def _serve(command: Parser) -> None:
+    command.add_argument("--host", help="where it listens (default 127.0.0.1: this machine alone)")
+    command.add_argument("--port", type=int, help="0 lets the system choose (default 3333)")
+    command.add_argument("--public-url", metavar="URL", help="how clients reach it, where that is another address")
+    command.add_argument("--certificate", metavar="FILE", help="PEM; with --private-key, it speaks TLS")
+    command.add_argument("--private-key", metavar="FILE", help="PEM")
+    command.add_argument("--public-keys", metavar="FILE", help="PEM or JWKS: tokens are RS256, and come from elsewhere")
+    command.add_argument("--songs", metavar="DIR", help="the folder that songs go to (default songs)")
+    _add_engines(command, default=None)
+    command.add_argument(
+        "--settings", metavar="FILE", help='JSON, {"lab": …, "server": …}: all else that can be set; - reads a line'
+    )
+    command.add_argument("--attached", action="store_true", help="end when standard input closes")
+    _add_json(command, "print one JSON object with its URL")
+
+
+def _token(command: Parser) -> None:
+    command.add_argument("user", metavar="USER", help="whose songs the client makes and sees")
+    command.add_argument("--role", action="append", default=[], help="admin sees everybody's jobs")
+    command.add_argument(
+        "--ttl", type=float, default=3600.0, metavar="SECONDS", help="how long it works (default 3600)"
+    )
+
+
+def _verify(command: Parser) -> None:
+    command.add_argument("folder", metavar="DIR", help="a song's folder")
+    command.add_argument("--rerun", action="store_true", help="make the song again, and compare byte by byte")
+    _add_json(command)
+
+
+def _bench(command: Parser) -> None:
+    subjects = command.add_subparsers(dest="what", required=True, metavar="WHAT")
+    pipeline = subjects.add_parser("pipeline", help="both stages, with the embedded model and the sketch engine")
+    pipeline.add_argument("--runs", type=int, default=5, help="songs that count, after one that does not (default 5)")
+    pipeline.add_argument("--seconds", type=float, default=30.0, help="length of each song (default 30)")
+    decode = subjects.add_parser(
+        "decode",
+        help="MusicGen's decode loops: audiocraft's, transformers', ours",
+        description="MusicGen's decode loops side by side. On a GPU (float16, CUDA graphs): "
+        "harmonia bench decode --device cuda --size small,medium,large --json FILE",
+    )
+    decode.add_argument("--runs", type=int, default=5, help="rounds that count, after one that does not (default 5)")
+    decode.add_argument(
+        "--size", default="small", metavar="NAME,NAME", help="shapes of models with random weights (default small)"
+    )
+    decode.add_argument("--model", metavar="FOLDER", help="a checkpoint folder instead")
+    decode.add_argument("--device", default="auto", help="auto (default: a GPU if there is one), cpu, cuda or cuda:N")
+    decode.add_argument("--positions", type=_numbers, default=[0, 1000], metavar="N,N", help="frames (default 0,1000)")
+    decode.add_argument("--batches", type=_numbers, default=[1, 4], metavar="N,N", help="prompts at once (default 1,4)")
+    decode.add_argument("--steps", type=int, help="steps that count in each run (default 12; on a GPU 192)")
+    cancel = subjects.add_parser(
+        "cancel", help="the time from a client's cancel to the event that ends the song, in both stages"
+    )
+    cancel.add_argument("--runs", type=int, default=50, help="cancels in each stage (default 50)")
+    cancel.add_argument("--seconds", type=float, default=60.0, help="length of each song (default 60)")
+    for subject in (pipeline, decode, cancel):
+        subject.add_argument("--json", metavar="FILE", help="also write the figures, with the machine and the versions")
+
+
+def _protocol(command: Parser) -> None:
+    command.add_argument(
+        "what", choices=("asyncapi", "typescript", "markdown"), help="AsyncAPI 3 (JSON), types, a page"
+    )
+
+
+def _setup(command: Parser) -> None:
+    from harmonia_lab.engine_registry import installations  # noqa: PLC0415 - as in `_add_engines`
+
+    found = installations()
+    helps = "; ".join(f"{name}: {each.help}" for name, each in found.items())
+    command.add_argument("what", choices=tuple(found), help=helps.replace("%", "%%"))
+    random = "; ".join(name for name, each in found.items() if each.random_model)
+    command.add_argument(
+        "--random",
+        nargs=2,
+        metavar=("SIZE", "DIR"),
+        help=f"{random}: make a model with random weights instead, to try it",
+    )
+
+
+def _add_json(command: Parser, what: str = "print one JSON object") -> None:
+    command.add_argument("--json", action="store_true", help=what)
+
+
+def _add_engines(command: Parser, default: str | None) -> None:
+    # Looking for other packages' engines takes 50 ms, which commands without engines need not wait.
+    from harmonia_lab.engine_registry import AUDIO_GROUP, METADATA_GROUP, audio_specs, engine_names  # noqa: PLC0415
+
+    described = "" if default else " (default auto)"
+    names = ("auto", *engine_names(METADATA_GROUP))
+    command.add_argument("--metadata", choices=names, default=default, help=f"who writes the lyrics{described}")
+    command.add_argument("--metadata-model", metavar="NAME", help="the language model, as its server names it")
+    names = ("auto", *engine_names(AUDIO_GROUP))
+    command.add_argument("--audio", choices=names, default=default, help=f"who renders the music{described}")
+    models = "; ".join(spec.models for spec in audio_specs().values() if spec.models)
+    command.add_argument("--audio-model", metavar="NAME|FOLDER", help=models.replace("%", "%%"))
+
+
+def _add_settings(command: Parser) -> None:
+    """Add the engines' settings. An engine of another package can't replace an option of ours by its own."""
+    from harmonia_lab.engine_registry import audio_specs  # noqa: PLC0415 - as in `_add_engines`
+
+    for option in (option for spec in audio_specs().values() for option in spec.options):
+        with contextlib.suppress(argparse.ArgumentError):
+            command.add_argument(
+                f"--{option.name.replace('_', '-')}",
+                dest=_SETTING + option.name,
+                metavar=None if option.choices else option.name.upper(),
+                type=option.type,
+                choices=option.choices,
+                help=option.help.replace("%", "%%"),
+            )
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+_COMMANDS: dict[str, tuple[Callable[[Parser], None], str, str]] = {
+    "song": (_song, "make a song from a story", "Makes a song from a story, and prints where it is."),
+    "batch": (
+        _batch,
+        "make the songs of a table",
+        (
+            "Makes the songs of a table. Run again, it goes on where it was stopped: what is made is kept. Columns: "
+            "narrative, seconds, seed, bpm, key, genre, instruments, model, metadata (a file), audio, audio_model"
+        ),
+    ),
+    "serve": (_serve, "let clients make songs", "Serves Socket.IO and HTTP, until it is stopped."),
+    "token": (_token, "let a client connect", "Prints a token with which a client connects as USER."),
+    "verify": (_verify, "check a song's files against its record", "Checks a song's files against its record."),
+    "doctor": (
+        _add_json,
+        "list what is installed and what is missing",
+        "Lists what is installed, and how to install the rest.",
+    ),
+    "bench": (_bench, "measure this machine", "Measures this machine."),
+    "protocol": (_protocol, "print the wire protocol", "Prints the wire protocol, for other people's tools."),
+    "setup": (_setup, "install what package metadata can't express", "Installs what package metadata can't express."),
+}
+"""Name → what adds its arguments, its line in the list of commands, its description."""

@@ -1,0 +1,127 @@
+"""The description of an engine: its name and options, how it is made, checked and installed.
+
+Owns the two descriptions that `engine_registry.py` collects, those of our engines and those of other packages. What a
+made engine does is in `base.py`. Imports nothing heavy, since `harmonia song --help` reads the descriptions: a module
+that holds one imports its engine inside the functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from harmonia_lab.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harmonia_lab.engines.base import AudioEngine, MetadataEngine
+
+__all__ = ["AudioEngineSpec", "Check", "EngineOption", "EngineSpec", "Installation", "MetadataEngineSpec", "Verdict"]
+
+Verdict = Literal["ok", "missing", "optional"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of `harmonia doctor`.
+
+    verdict: ok; missing (songs can't be made); optional (they can). mend: a command, or what to do; "" when ok.
+    """
+
+    name: str
+    verdict: Verdict
+    found: str
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class EngineOption:
+    """A setting that the command line offers as `--name`.
+
+    type: makes the value from the option's text. choices: the values that are allowed; None for any. Where two engines
+    have an option of one name, the first one's is offered, and sets either engine.
+    """
+
+    name: str
+    help: str
+    choices: tuple[str, ...] | None = None
+    type: Callable[[str], Any] = str
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What `harmonia setup NAME` does. title: what it installs, for messages. code: of the error when a command fails.
+
+    is_installed: whether there is nothing to do. commands: argument lists, to be run in this order. random_model: makes
+    a model with random weights, from a size and a folder, and returns the folder; None where the engine has no such.
+    """
+
+    title: str
+    help: str
+    code: ErrorCode
+    is_installed: Callable[[], bool]
+    commands: Callable[[], Sequence[Sequence[str]]]
+    random_model: Callable[[str, str], Path] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSpec:
+    """What the descriptions of both kinds of engine have in common.
+
+    name: what a person chooses it by; a made engine has the same name. help: what it is, in a few words.
+    fallback: whether "auto" takes it where no other engine claims the song. At most one engine of a kind is one.
+    invitation: how a person who got the fallback gets this engine instead. check: the engine's line of `harmonia
+    doctor`. installation: None where pip alone installs all that the engine needs.
+    """
+
+    name: str
+    help: str
+    fallback: bool = False
+    invitation: str = ""
+    check: Callable[[], Check] | None = None
+    installation: Installation | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioEngineSpec(EngineSpec):
+    """An engine for stage 2. The entry-point group `harmonia_lab.audio_engines` holds objects of this class.
+
+    make: from a model's name (None: the default) and settings by name; raises InvalidRequest for what it doesn't know,
+    AudioError where the engine can't be had. models: what `--audio-model` may name, as a help text; empty where the
+    engine has no models. options: the settings that the command line offers; empty where the engine has no settings.
+    claims_auto: whether "auto" means this engine, given a model or settings; not asked when neither is given.
+    settings_to_json: the settings as plain JSON values, for another process. note: what a person reads after a song,
+    from the engine's part of the song's record.
+    """
+
+    make: Callable[[str | None, Mapping[str, Any]], AudioEngine]
+    models: str = ""
+    options: tuple[EngineOption, ...] = ()
+    claims_auto: Callable[[str | None, Mapping[str, Any]], bool] = lambda _model, _settings: False
+    settings_to_json: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+    note: Callable[[Mapping[str, Any]], str] | None = None
+
+    def from_record(self, record: Mapping[str, Any]) -> AudioEngine:
+        """Make the engine that a song's record describes, by its keys `model` and `settings`. Raises as `make`."""
+        return self.make(record.get("model") if self.models else None, record.get("settings") or {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetadataEngineSpec(EngineSpec):
+    """An engine for stage 1. The entry-point group `harmonia_lab.metadata_engines` holds objects of this class.
+
+    make: from a language model's name (None: the default); raises MetadataError where it can't be had.
+    claims_auto: whether "auto" means this engine, given a model's name, and why, or why not. asked_for: the reason to
+    show where a person named the engine. models: names of models to choose from, asked for at most so many seconds;
+    raises MetadataError. repeatable: whether it writes the same bytes again, on the same machine. note: what a person
+    reads after a song, from the model's name and the reason for the engine.
+    """
+
+    make: Callable[[str | None], MetadataEngine]
+    claims_auto: Callable[[str | None], tuple[bool, str]] = lambda _model: (False, "")
+    asked_for: Callable[[], str] = lambda: "asked for"
+    models: Callable[[float], Sequence[str]] = lambda _timeout_s: ()
+    repeatable: bool = False
+    note: Callable[[str, str], str] | None = None
