@@ -329,7 +329,7 @@ class Lab:
 
         panel = self._panels.get(generation_id)
         if panel is None or panel.closed or plain:
-            panel = self._panels[generation_id] = Panel.over(LabEvents(self, generation_id), plain=plain)
+            panel = self._panels[generation_id] = Panel.from_source(LabEvents(self, generation_id), plain=plain)
         return panel
 
     def monitor(self, user: str | None = "local") -> Monitor:

@@ -24,12 +24,12 @@ from harmonia_lab.errors import InvalidRequest
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COMPARED", "FEWEST", "SAME", "Comparison", "compare", "ratio_interval"]
+__all__ = ["DEFAULT_COLUMNS", "MIN_RUNS", "EXPECTED_EQUAL", "Comparison", "compare", "ratio_interval"]
 
-FEWEST = 5
+MIN_RUNS = 5
 """Runs on each side below which no interval is given: their resamples are too few to say anything."""
 
-COMPARED = (
+DEFAULT_COLUMNS = (
     "total_work_s", "metadata_work_s", "tokens_per_second", "audio_work_s", "audio_work_real_time_factor", "plan_s",
     "render_s", "mix_s", "write_s", "steps_per_second", "audio_cpu_s", "cpu_s", "time_to_first_token_s",
     "time_to_first_audio_s", "metadata_load_s", "audio_load_s", "metadata_rss_peak_bytes", "audio_rss_peak_bytes",
@@ -38,7 +38,7 @@ COMPARED = (
 )  # fmt: skip
 """What is compared where nothing else is asked for: work without loading first, then loading and memory."""
 
-SAME = (
+EXPECTED_EQUAL = (
     "host", "platform", "cpu", "cores", "memory_bytes", "gpu", "gpu_driver", "python", "torch", "version",
     "git_commit", "seconds_requested",
 )  # fmt: skip
@@ -86,7 +86,7 @@ def compare(
     that don't count. level: of the intervals. seed: of the resampling; the same rows give the same intervals.
 
     The table has for each column its unit, the geometric means of A and B, ratio (B/A), low and high (the interval;
-    missing below `FEWEST` runs a side), n_a, n_b, and differs: whether the interval leaves out 1. Runs are taken
+    missing below `MIN_RUNS` runs a side), n_a, n_b, and differs: whether the interval leaves out 1. Runs are taken
     as independent. A column with values of zero or less on a side has no ratio.
 
     Raises InvalidRequest for a column that there is not.
@@ -94,7 +94,7 @@ def compare(
     import pandas as pd  # noqa: PLC0415 - a third of a second that only who compares should wait for
 
     sides = {"A": work_frame(a), "B": work_frame(b)}
-    asked = columns if columns is not None else [name for name in COMPARED if name in sides["A"] and name in sides["B"]]
+    asked = columns if columns is not None else [name for name in DEFAULT_COLUMNS if name in sides["A"] and name in sides["B"]]
     unknown = [name for name in asked if name not in sides["A"] or name not in sides["B"]]
     if unknown:
         raise InvalidRequest(f"There is no column {unknown[0]!r} in both.", hint="See `frame.columns`.")
@@ -157,7 +157,7 @@ def _ratio(a: NDArray[np.float64], b: NDArray[np.float64], level: float, seed: i
     found |= means
     if len(means) == 2:
         found["ratio"] = means["b"] / means["a"]
-        if min(len(a), len(b)) >= FEWEST:
+        if min(len(a), len(b)) >= MIN_RUNS:
             low, high = ratio_interval(a, b, level=level, seed=seed)
             found |= {"low": float(low), "high": float(high), "differs": bool(low > 1 or high < 1)}
     return found
@@ -165,13 +165,13 @@ def _ratio(a: NDArray[np.float64], b: NDArray[np.float64], level: float, seed: i
 
 def _warnings(a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
     found = []
-    for name in SAME:
+    for name in EXPECTED_EQUAL:
         if name not in a or name not in b:
             continue
         left, right = (sorted(frame[name].astype("string").fillna("none").unique()) for frame in (a, b))
         if len({*left, *right}) > 1:
             found.append(f"{name} differs: A {', '.join(left) or 'none'}; B {', '.join(right) or 'none'}.")
     for side, frame in (("A", a), ("B", b)):
-        if len(frame) < FEWEST:
-            found.append(f"{side} has {len(frame)} completed runs; below {FEWEST} there are no intervals.")
+        if len(frame) < MIN_RUNS:
+            found.append(f"{side} has {len(frame)} completed runs; below {MIN_RUNS} there are no intervals.")
     return found

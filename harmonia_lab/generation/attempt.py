@@ -43,7 +43,7 @@ class Attempt:
     memory: dict[str, Any] = field(default_factory=dict)
     _memory_began: float | None = None
 
-    def time(self, column: str, seconds: float) -> None:
+    def record_duration(self, column: str, seconds: float) -> None:
         """Notes a duration in the row, and under the same name without its unit in the timings."""
         self.row[column] = round(seconds, 6)
         self.timings[column.removesuffix("_s")] = round(seconds, 6)
@@ -53,7 +53,7 @@ class Attempt:
         """Notes how long the block took, where it ends well."""
         began = time.perf_counter()
         yield
-        self.time(column, time.perf_counter() - began)
+        self.record_duration(column, time.perf_counter() - began)
 
     @contextmanager
     def measured(self, stage: StageName) -> Iterator[None]:

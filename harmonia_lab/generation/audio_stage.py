@@ -88,7 +88,7 @@ def run_audio(
     with attempt.measured("audio"):
         result = _AudioStage(attempt, engine, metadata, folder, draw).run()
     seconds = time.perf_counter() - started
-    attempt.time("audio_s", seconds)
+    attempt.record_duration("audio_s", seconds)
     attempt.row["audio_cpu_s"] = round(cpu_seconds() - cpu, 3)
     attempt.row["audio_seconds"] = result.seconds
     attempt.row["real_time_factor"] = round(seconds / result.seconds, 6)
@@ -183,8 +183,8 @@ class _AudioStage:
             self._report("render", progress.fraction, progress.status, progress.instrument, progress.completed)
 
         stems = self._engine.render(plan.parts, plan, seeds, on_render, attempt.cancel, finished.load())
-        attempt.time("render_s", stopwatch.stop())
-        attempt.time("audio_load_s", stopwatch.load_s)
+        attempt.record_duration("render_s", stopwatch.stop())
+        attempt.record_duration("audio_load_s", stopwatch.load_s)
         attempt.row["instrument_s"] = stopwatch.by_instrument
         attempt.row["audio_batch"] = self._engine.record().get("batch")
         return stems

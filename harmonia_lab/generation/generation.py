@@ -23,7 +23,7 @@ from harmonia_lab.generation.artifacts import SongFolder, file_digest
 from harmonia_lab.generation.attempt import Attempt, time_limit
 from harmonia_lab.generation.audio_stage import AudioResult, DrawOverview, run_audio
 from harmonia_lab.generation.metadata_stage import run_metadata
-from harmonia_lab.generation.progress import OverallProgress, learn
+from harmonia_lab.generation.progress import OverallProgress, expected_durations
 from harmonia_lab.generation.record import run_record
 from harmonia_lab.generation.recovery import recovery_for
 from harmonia_lab.protocol.events import (
@@ -96,7 +96,7 @@ class Generation:
         self._cpu = cpu_seconds()
         audio_record = audio_engine.record()
         self._overall = OverallProgress(
-            learn(
+            expected_durations(
                 history,
                 metadata_model=None if request.metadata else metadata_engine.model,
                 audio_engine=audio_engine.name,
@@ -200,7 +200,7 @@ class Generation:
             self._folder.write_text("transcript.jsonl", "".join(lines))
         with time_limit(self.cancel_token, self._limits.audio_s):
             audio = run_audio(self._attempt, self._audio_engine, metadata, self._folder, self._draw)
-        self._attempt.time("total_s", time.perf_counter() - self._clock)
+        self._attempt.record_duration("total_s", time.perf_counter() - self._clock)
         engines = {
             "metadata": {"engine": self._metadata_name(), **(written.record if written else {})},
             "audio": {"engine": self._audio_engine.name, **self._audio_engine.record()},

@@ -37,8 +37,8 @@ def run_metadata(attempt: Attempt, engine: MetadataEngine) -> MetadataResult:
     with attempt.measured("metadata"):
         result = engine.write(attempt.request, derive_seed(attempt.seed, "metadata"), report, attempt.cancel)
     seconds = time.perf_counter() - started
-    attempt.time("metadata_s", seconds)
-    attempt.time("metadata_load_s", result.model_load_s)
+    attempt.record_duration("metadata_s", seconds)
+    attempt.record_duration("metadata_load_s", result.model_load_s)
     attempt.row |= {
         "time_to_first_token_s": result.time_to_first_token_s,
         "tokens": result.tokens,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Expectation", "OverallProgress", "Phase", "ProgressEstimate", "learn"]
+__all__ = ["Expectation", "OverallProgress", "Phase", "ProgressEstimate", "expected_durations"]
 
 Phase = Literal["metadata", "render", "mix", "write"]
 PHASES: tuple[Phase, ...] = ("metadata", "render", "mix", "write")
@@ -33,7 +33,7 @@ class Expectation:
         return float(getattr(self, phase))
 
 
-def learn(
+def expected_durations(
     rows: Sequence[dict[str, Any]],
     *,
     metadata_model: str | None,

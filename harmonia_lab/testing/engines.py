@@ -90,17 +90,17 @@ class FakeAudioEngine:
         *,
         errors: Sequence[Exception] = (),
         step_s: float = 0.0,
-        deaf: bool = False,
+        ignores_cancel: bool = False,
         sample_rate: int = 32_000,
         uses_gpu: bool = False,
     ) -> None:
         """errors: raised by the first renderings, after the first part of each.
 
-        deaf: sleeps through a cancel, like a call into a library that can't be interrupted.
+        ignores_cancel: sleeps through a cancel, like a call into a library that can't be interrupted.
         """
         self.rendered: list[str] = []
         self.errors = list(errors)
-        self.step_s, self.deaf, self.sample_rate = step_s, deaf, sample_rate
+        self.step_s, self.ignores_cancel, self.sample_rate = step_s, ignores_cancel, sample_rate
         self.uses_gpu = uses_gpu
         self.closed = False
 
@@ -123,7 +123,7 @@ class FakeAudioEngine:
                 stems.append(finished[part.name])
                 continue
             progress(AudioProgress(index / len(parts), "Rendering instruments...", part.name, index))
-            if self.deaf:
+            if self.ignores_cancel:
                 time.sleep(self.step_s)
             else:
                 cancel.wait(self.step_s)

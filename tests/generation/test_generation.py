@@ -173,7 +173,7 @@ def test_an_abandoned_worker_neither_speaks_nor_writes_afterwards(tmp_path):
         def render(self, *args, **more):
             rendering.set()
             assert go_on.wait(60)
-            return FakeAudioEngine(deaf=True).render(*args, **more)
+            return FakeAudioEngine(ignores_cancel=True).render(*args, **more)
 
     run = Run(tmp_path, audio=Deaf())
     outcome = []
