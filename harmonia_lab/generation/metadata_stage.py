@@ -1,6 +1,7 @@
-"""Stage 1: runs the metadata engine, and turns what it reports into events and log columns.
+"""Stage 1: runs the metadata engine.
 
-How a generation starts, is retried and ends is `generation.py`'s. It knows no sink and no socket.
+Owns how the engine's reports become events and log columns. How a generation starts, is retried and ends is decided in
+`generation.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ __all__ = ["run_metadata"]
 
 
 def run_metadata(attempt: Attempt, engine: MetadataEngine) -> MetadataResult:
-    """Stage 1: narrative → metadata. Raises MetadataError or Cancelled."""
+    """Have the engine write the metadata of the attempt's request. Raises MetadataError or Cancelled."""
 
     def report(progress: MetadataProgress) -> None:
         estimate = attempt.overall.at("metadata", progress.fraction)

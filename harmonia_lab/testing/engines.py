@@ -1,7 +1,7 @@
-"""Engines that need no model and no instrument: they do as they are told, and fail as they are told.
+"""Engines for tests, which need no model and no sound bank, and fail as their arguments say.
 
-Owns `FakeMetadataEngine` and `FakeAudioEngine`, and the metadata that they give. Both fit the protocols in
-`engines/base.py` as the real ones do.
+Owns `FakeMetadataEngine`, `FakeAudioEngine` and their default metadata. Both implement the protocols of
+`engines/base.py`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ SONG_METADATA = SongMetadata(
 
 
 class FakeMetadataEngine:
-    """Stage 1 without a model: reports every step, and gives `metadata` or raises `error`.
+    """Stage 1 without a model: reports every step, and returns `metadata`.
 
-    steps: how often it looks whether it was cancelled, `step_s` seconds apart. errors: raised by the first calls, in
-    order; the calls after them succeed.
+    steps: how often it checks for a cancel, `step_s` seconds apart. errors: raised by the first calls, in order; the
+    calls after them succeed.
     """
 
     name = "fake"
@@ -78,9 +78,9 @@ class FakeMetadataEngine:
 
 
 class FakeAudioEngine:
-    """Stage 2 without an instrument: every part is a quiet tone of its own pitch. Cancels and fails as told.
+    """Stage 2 without a sound bank: renders every part as a quiet tone of its own pitch.
 
-    rendered: the parts that were, in order; those of an earlier attempt are taken over.
+    rendered: names of the parts rendered so far, in order; finished stems of an earlier attempt are not rendered again.
     """
 
     name = "fake"
@@ -94,9 +94,9 @@ class FakeAudioEngine:
         sample_rate: int = 32_000,
         uses_gpu: bool = False,
     ) -> None:
-        """errors: raised by the first renderings, after the first part of each.
+        """errors: raised by the first calls of `render`, after the first part of each. step_s: seconds for each part.
 
-        ignores_cancel: sleeps through a cancel, like a call into a library that can't be interrupted.
+        ignores_cancel: sleep through a cancel, like a call into a library that can't be interrupted.
         """
         self.rendered: list[str] = []
         self.errors = list(errors)

@@ -1,11 +1,11 @@
 """Where the kernel handles a message that a page sends to one of our widgets: in the subshell that the page names.
 
-Owns a correction of ipykernel 7.4. For each comm, ipykernel remembers the subshell of the request during which something
-was last published on it, and handles the page's next message there, not where the page asked. A panel publishes from a
-thread, which belongs to no request: ipykernel then takes the kernel's last request of any kind. After a page was
-reloaded, that often was the widget manager's own, which asks for all states in a subshell and then deletes the subshell;
-ipykernel refused every click ("Unknown subshell_id") until another request came. And a widget that a cell had shown,
-such as a form, got no click while another cell ran.
+Owns a correction of ipykernel 7.4. For each comm, ipykernel remembers the subshell of the request during which
+something was last published on it, and handles the page's next message there, not where the page asked. A panel
+publishes from a thread, which belongs to no request: ipykernel then takes the kernel's last request of any kind. After
+a page was reloaded, that often was the widget manager's own, which asks for all states in a subshell and then deletes
+the subshell; ipykernel refused every click ("Unknown subshell_id") until another request came. And a widget that a cell
+had shown, such as a form, got no click while another cell ran.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ BLOCK = 1 << 16
 
 @dataclass(frozen=True)
 class FinishedSong:
-    """files: those that can be downloaded. picture: PNG. small_picture: the same, smaller, for a notebook's file. audio:
-    MP3. Each is empty where it isn't available."""
+    """files: those that can be downloaded. picture: PNG. small_picture: the same, smaller, for a notebook's file.
+    audio: MP3. Each is empty where it isn't available."""
 
     files: Files = field(default_factory=dict)
     picture: bytes = b""

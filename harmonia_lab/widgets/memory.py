@@ -1,4 +1,4 @@
-"""How much memory this process uses now, in words. Owns no peaks: `engines/probes.py` measures those for the run log."""
+"""How much memory this process uses now, in words. Owns no peaks: `engines/probes.py` measures them."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ __all__ = ["Panel", "PanelFrontend"]
 POLL_S = 0.1
 
 KEPT_SONGS = 3
-"""How many panels hold their song's sound and picture, the latest; the cell of an older one shows its summary instead."""
+"""How many panels hold their song's sound and picture: the latest. An older one's cell shows its summary instead."""
 
 REMOTE_MEMORY = "memory: that of another process, not seen from here"
 """Shown in place of this machine's memory where another process makes the song."""
