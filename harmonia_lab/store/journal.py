@@ -325,7 +325,7 @@ class Journal:
                 ) from error
             raise StorageError(
                 f"The journal {self.path} cannot be used: {error}.",
-                hint="Set HARMONIA_HOME to another folder; or move the file away: the list of past songs is then empty.",
+                hint="Set HARMONIA_HOME to another folder; or move the file away, and lose the list of past songs.",
             ) from error
 
 

@@ -140,7 +140,9 @@ class RunLog:
         """Return all complete rows, oldest first.
 
         A row that a crash cut off or that has a newer schema is left out; so is a value that isn't of its column's
-        type, so that a faulty edit of the file costs no other value. Raises StorageError if the log exists and can't be read.
+        type, so that a faulty edit of the file costs no other value.
+
+        Raises StorageError if the log exists and can't be read.
         """
         try:
             lines = self.path.read_bytes().splitlines()

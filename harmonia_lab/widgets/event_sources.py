@@ -1,4 +1,4 @@
-"""Where a panel's events come from, and where its clicks go: this kernel's lab, or a server.
+"""The sources of a panel's events, which also take its commands: this kernel's lab, or a server.
 
 Owns the two event sources, which offer a panel the same: a store that follows one generation, two commands, and the
 files of the finished song. What a panel shows of them is decided by `view_model.py`.

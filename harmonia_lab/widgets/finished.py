@@ -41,7 +41,10 @@ class FinishedSong:
 
 
 def load(files: Files) -> FinishedSong:
-    """Read picture and sound. Raises what reading the sound raises; a picture that can't be read is left out."""
+    """Read picture and sound. A picture that can't be read is left out.
+
+    Raises HarmoniaError, OSError or soundfile.LibsndfileError if the sound can't be read.
+    """
     picture = small_picture = b""
     if "overview.png" in files:
         with contextlib.suppress(HarmoniaError, OSError):

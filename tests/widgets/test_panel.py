@@ -131,7 +131,7 @@ def test_a_panel_that_settles_again_pushes_no_other_out(lab, gate):
     assert all(each.widget.audio for each in panels)
 
 
-def test_older_panels_let_go_of_sound_and_picture_and_have_them_again_when_shown(lab, gate, monkeypatch):
+def test_older_panels_free_sound_and_picture_and_load_them_again_when_shown(lab, gate, monkeypatch):
     gate.set()
     panels = []
     for _ in range(KEPT_SONGS + 1):
