@@ -7,6 +7,7 @@ count. `docs/architecture.md` quotes the output, and `tests/test_walks.py` holds
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 import threading
@@ -20,6 +21,7 @@ from unittest.mock import patch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from harmonia_lab import BlockingClient, Lab
+from harmonia_lab.errors import HarmoniaError  # noqa: E402
 from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine, FakeOllama
 
 PACKAGE = str(Path(__file__).parents[1] / "harmonia_lab")
@@ -56,10 +58,9 @@ def watched(owner: Any, name: str, walk: Walk, place: str, first: str = "") -> I
 
 
 def narrative_to_prompt(folder: Path) -> Walk:
-    """From `lab.compose` to the language model's client."""
-    import ollama
-
+    """From `lab.compose` to the function that has made the narrative into a prompt."""
     from harmonia_lab.backends.job_queue import JobQueue
+    from harmonia_lab.metadata_engines.ollama.dialogue import OllamaDialogue
 
     walk: Walk = {}
     with (
@@ -67,23 +68,24 @@ def narrative_to_prompt(folder: Path) -> Walk:
         patch.dict("os.environ", {"OLLAMA_HOST": server.url}),
         Lab(metadata="ollama", audio=FakeAudioEngine(), songs=folder / "songs", home=folder / "home") as lab,
         watched(JobQueue, "submit", walk, "to the queue"),
-        watched(ollama.AsyncClient, "chat", walk, "to the model"),
+        watched(OllamaDialogue, "ask", walk, "to the prompt"),
+        contextlib.suppress(HarmoniaError),  # the server has no answer: the prompt is all that is looked at
     ):
         lab.compose("A lighthouse keeper's last night.", seconds=1, seed=7, progress=False)
-    walk["to the model"].pop()  # the client's own method
+    walk["to the prompt"].pop()  # what asks the finished prompt
     return walk
 
 
 def event_to_socket(folder: Path) -> Walk:
     """From the stage that emits an event to the socket of a client."""
-    from harmonia_lab.server.broadcast import FramedWire, QueueWire
+    from harmonia_lab.server.broadcast import Wire
     from harmonia_lab.server.thread_bridge import ThreadBridge
 
     walk: Walk = {}
     with (
         watched(ThreadBridge, "__call__", walk, "to the server's thread", "EventLog.__call__"),
-        watched(FramedWire, "send", walk, "to the socket", "ThreadBridge._deliver_ready"),
-        watched(QueueWire, "write", walk, "progress, to the socket", "ThreadBridge._deliver_ready"),
+        watched(Wire, "send", walk, "to the socket", "ThreadBridge._deliver_ready"),
+        watched(Wire, "write", walk, "progress, to the socket", "ThreadBridge._deliver_ready"),
         Lab(metadata=FakeMetadataEngine(), audio=FakeAudioEngine(), songs=folder / "songs", home=folder) as lab,
     ):
         server = lab.serve(port=0)

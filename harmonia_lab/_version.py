@@ -1,3 +1,3 @@
-"""The version of the package. Owns that one value; `pyproject.toml` reads it, and no module below `__init__` needs more."""
+"""The version of the package. Owns that one value, which `pyproject.toml` reads too."""
 
 __version__ = "0.1.0"

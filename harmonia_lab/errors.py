@@ -1,16 +1,15 @@
-"""The error tree and the table of codes: what may go wrong, whether a retry can help, what is tried without asking.
+"""The error tree and the table of codes: what may fail, whether a retry can help, which recovery is automatic.
 
-Owns every code that a user, a log row or a client can see. Raising happens elsewhere; showing an error to a person
-happens in `cli/`.
+Owns every code that a user, a log row or a client can see. `cli/` shows errors to people.
 
     HarmoniaError
-    ├── InvalidRequest       the caller can mend it: a value out of range, an unknown key or instrument, a taken folder
+    ├── InvalidRequest       the caller can correct it: a value out of range, an unknown instrument, a taken folder
     ├── MetadataError        stage 1: no Ollama, no model, an answer that could not be repaired
     ├── AudioError           stage 2: a renderer is missing or failed
     ├── StorageError         a file could not be written or read
-    ├── Refused              a server won't do it for this user, now: no right, no such id, too much at once
+    ├── Refused              a server refuses the command: no right, no such id, too many songs or messages
     ├── Disconnected         a client can't reach its server
-    └── Cancelled            somebody stopped the generation (a person, or a time limit)
+    └── Cancelled            a user or a time limit stopped the generation
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ __all__ = [
 
 
 class ErrorCode(StrEnum):
-    """Stable names. They travel on the wire, in log rows and in the command line's `--json` output."""
+    """Stable names, used on the wire, in rows of the run log, and in the command line's `--json` output."""
 
     OLLAMA_UNAVAILABLE = "OLLAMA_UNAVAILABLE"
     OLLAMA_TIMEOUT = "OLLAMA_TIMEOUT"
@@ -67,9 +66,9 @@ class ErrorCode(StrEnum):
 class Code:
     """One row of the table.
 
-    meaning: what happened, in words a researcher understands.
-    recoverable: whether the same request can succeed later without being changed.
-    recovery: what is tried before the error is final; empty when nothing is.
+    meaning: what happened, in words for researchers.
+    recoverable: whether the same request can succeed later, unchanged.
+    recovery: what is tried automatically before the error is final; empty if nothing is.
     """
 
     meaning: str
@@ -123,10 +122,10 @@ CODES: dict[ErrorCode, Code] = {
 
 
 class HarmoniaError(Exception):
-    """What happened (`message`), and what to do next (`hint`).
+    """An error that tells what happened (`message`) and what to do next (`hint`).
 
-    code: the row of `CODES`.
-    details: plain JSON values that help a program go on (the offending field, the names that would work, …).
+    code: a key of `CODES`.
+    details: JSON values for programs (the field at fault, the names that would work, …).
     """
 
     default_code = ErrorCode.INTERNAL
@@ -174,7 +173,7 @@ class Disconnected(HarmoniaError):
 
 
 class Cancelled(HarmoniaError):
-    """Raised by `CancelToken.raise_if_cancelled`. `reason` is the guide's: user_cancelled, timeout or system_error."""
+    """Raised by `CancelToken.raise_if_cancelled`. reason: user_cancelled, timeout or system_error, as in the guide."""
 
     default_code = ErrorCode.CANCELLED
 
@@ -185,7 +184,7 @@ class Cancelled(HarmoniaError):
         self.reason = reason
 
 
-_KINDS: dict[type[HarmoniaError], tuple[str, ...]] = {
+_CODE_PREFIXES: dict[type[HarmoniaError], tuple[str, ...]] = {
     InvalidRequest: ("INVALID_PAYLOAD",),
     MetadataError: ("OLLAMA_", "METADATA_"),
     AudioError: ("AUDIO_", "MUSICGEN_"),
@@ -195,7 +194,7 @@ _KINDS: dict[type[HarmoniaError], tuple[str, ...]] = {
 
 
 def error_of(code: str, message: str, *, hint: str = "", details: dict[str, Any] | None = None) -> HarmoniaError:
-    """What another process could not do, as if it had happened here. A code that is not in the table is INTERNAL."""
+    """Return the error of another process as an instance of its class here. An unknown code becomes INTERNAL."""
     known = ErrorCode(code) if code in CODES else ErrorCode.INTERNAL
-    kind = next((kind for kind, starts in _KINDS.items() if known.startswith(starts)), HarmoniaError)
+    kind = next((kind for kind, prefixes in _CODE_PREFIXES.items() if known.startswith(prefixes)), HarmoniaError)
     return kind(message, code=known, hint=hint, details=details)

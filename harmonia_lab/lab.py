@@ -79,7 +79,7 @@ class Lab:
         home: Path | str | None = None,
         limits: TimeLimits | None = None,
     ) -> None:
-        """metadata: "auto" (Ollama where a server answers and has a model, else the embedded model), "ollama", "embedded",
+        """metadata: "auto" (Ollama if a server answers and has a model, else the embedded model), "ollama", "embedded",
         the name of an installed package's engine, or an engine of your own. model: the language model's name. audio:
         "auto" (MusicGen where audio_model or audio_settings is given, else the sketch), "sketch", "musicgen", the name
         of an installed package's engine, or an engine of your own. audio_model: one of that engine's models; for
@@ -228,7 +228,7 @@ class Lab:
         return next((backend for backend in self._backends if backend.owns(generation_id)), self._current)
 
     def batch(self, rows: Rows, out: Path | str, *, say: Callable[[str], None] | None = None) -> BatchReport:
-        """Make the songs of a table, one after the other, in `out`. Songs that `out` has already are kept, and a song that
+        """Make the songs of a table in `out`, one after the other. Songs that `out` has already are kept; a song that
         fails stops no other. `out` gets `report.json`, and `listen.html` to compare variants by ear.
 
         rows: a .csv or .jsonl file, or mappings; columns as `harmonia_lab.batch.COLUMNS`. say: gets one line for each
@@ -251,9 +251,9 @@ class Lab:
         say: Callable[[str], None] | None = None,
         **fields: Any,
     ) -> BatchReport:
-        """Make a batch of every narrative with every seed and audio engine. fields: the other columns, the same for all.
+        """Make a batch of every narrative with every seed and audio engine. fields: the other columns, equal for all.
 
-        out: by default a folder in `songs` named after the digest of the table, so that a cell that runs again continues.
+        out: by default a folder in `songs` named after the table's digest, so that a cell that runs again continues.
         """
         from harmonia_lab.batch import run_sweep  # noqa: PLC0415 - as above
 
@@ -320,8 +320,8 @@ class Lab:
         return backend.server
 
     def panel(self, generation_id: str, *, plain: bool = False) -> Panel:
-        """Return a live view of a generation in the journal, for a notebook: one that runs, has ended, or is from before a
-        restart of the kernel. plain: for a front end without anywidget.
+        """Return a live view of a generation in the journal, for a notebook: one that runs, has ended, or is from
+        before a restart of the kernel. plain: for a front end without anywidget.
 
         Raises Refused (NOT_FOUND) for an unknown id.
         """
@@ -330,7 +330,7 @@ class Lab:
 
         panel = self._panels.get(generation_id)
         if panel is None or panel.closed or plain:
-            panel = self._panels[generation_id] = Panel.over(LabEvents(self, generation_id), plain=plain)
+            panel = self._panels[generation_id] = Panel.from_source(LabEvents(self, generation_id), plain=plain)
         return panel
 
     def monitor(self, user: str | None = "local") -> Monitor:

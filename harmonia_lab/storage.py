@@ -1,8 +1,7 @@
-"""Bytes on a disk, for good or with an error that says what to do; and the folder where state lives.
+"""Writes files durably or raises an error that says what to do; finds the folder of the package's state.
 
-Owns the one way in which the package writes whole files, what the operating system's refusals are called, the place of
-`HARMONIA_HOME`, and where a child process finds the package. Which files there are, and in which order they appear, is
-the business of whoever calls.
+Owns how the package writes whole files, how it reports the operating system's errors, the default of `HARMONIA_HOME`,
+and the environment in which a child process finds the package. Callers own file names and the order of writes.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ __all__ = ["cached_digest", "home_folder", "package_environment", "storage_error
 
 
 def home_folder() -> Path:
-    """Where the run log and learnt state live: `HARMONIA_HOME`, or the per-user state folder of the platform."""
+    """Return the folder of the run log and other state: `HARMONIA_HOME`, or the platform's per-user state folder."""
     given = os.environ.get("HARMONIA_HOME")
     if given:
         return Path(given).expanduser().absolute()
-    import platformdirs  # noqa: PLC0415 - only needed where nothing is set
+    import platformdirs  # noqa: PLC0415 - needed only without HARMONIA_HOME
 
     return platformdirs.user_state_path("harmonia-lab", appauthor=False)
 
 
 def package_environment() -> dict[str, str]:
-    """The environment in which a child process finds this very package, also where it is not installed (a checkout)."""
+    """Return the environment in which a child process imports this very package, also from a checkout."""
     environment = dict(os.environ)
     root = Path(__file__).parent.parent
     if root.name not in {"site-packages", "dist-packages"}:
@@ -40,7 +39,7 @@ def package_environment() -> dict[str, str]:
 
 
 def write_bytes(path: Path, data: bytes | bytearray | memoryview) -> None:
-    """Write a file and wait until it is on the disk; where that fails, nothing half-written stays.
+    """Write a file and wait until it is on the disk; if that fails, delete the part that was written.
 
     Raises StorageError: STORAGE_FULL, STORAGE_UNWRITABLE.
     """
@@ -71,7 +70,7 @@ def _digest(path: Path, _size: int, _mtime_ns: int) -> str:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turns an OSError from writing at `path` into the StorageError that says what to do."""
+    """Turn an OSError from writing at `path` into a StorageError that says what to do."""
     try:
         yield
     except OSError as error:
@@ -79,7 +78,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def storage_error(error: OSError, path: Path) -> StorageError:
-    """The StorageError for what the operating system said about `path`."""
+    """Return the StorageError for an operating system's error at `path`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(
             f"The disk is full: {path} could not be written.",

@@ -1,6 +1,6 @@
-"""A song's progress on a terminal or in a notebook cell: a bar where there is one, plain lines where output is piped.
+"""A job's progress as a bar on a terminal or in a notebook cell, and as plain lines where output is piped.
 
-Owns the look. It reads the job's latest event and never draws from another thread.
+Owns the looks. It draws in the thread that waits for the job, from the job's latest progress event.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ REDRAW_S = 0.1
 
 
 def watch(job: JobHandle) -> None:
-    """Shows `job` until it has ended; raises nothing of its own. Everything goes to standard error."""
+    """Show the progress of `job` on standard error until the job has ended."""
     console = Console(stderr=True)
     if console.is_terminal or console.is_jupyter:
         _bar(job, console)
@@ -64,7 +64,10 @@ def _stage(event: ProgressEvent) -> str:
 
 
 def _status(event: ProgressEvent) -> str:
-    """A model may have written some of it: control characters go; `markup=False` above keeps rich from reading it."""
+    """Return the event's status, without control characters, since a model may have written parts of it.
+
+    For the same reason `_bar` shows it with `markup=False`.
+    """
     status = event.status
     if isinstance(event, AudioGenerationProgress) and event.current_instrument:
         status = f"{status} ({event.instruments_completed + 1} of {event.total_instruments})"

@@ -1,4 +1,4 @@
-"""One name, one meaning: no two classes or aliases share a name, no retired name comes back, no modules import in a circle."""
+"""No two classes or aliases share a name, no retired name comes back, no modules import each other in a circle."""
 
 import ast
 import graphlib

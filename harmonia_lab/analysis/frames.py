@@ -1,4 +1,4 @@
-"""The benchmark log as a DataFrame. Owns the conversion; the columns are `sinks/run_log.py`'s."""
+"""The run log as a DataFrame. Owns the conversion; `store/run_log.py` owns the columns."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class BenchmarkLog(RunLog):
     """The run log, readable as one DataFrame."""
 
     def frame(self) -> pd.DataFrame:
-        """One row per attempt, oldest first; the columns of `runlog.COLUMNS`, whose units stand in `attrs["units"]`."""
+        """Return one row for each attempt, oldest first. Columns: `run_log.COLUMNS`; their units: `attrs["units"]`."""
         return frame_of(self.rows())
 
 
 def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Typed columns; what is missing is `<NA>`, so that a mean never counts it."""
-    import pandas as pd  # noqa: PLC0415 - a third of a second that a song should not wait for
+    """Return the rows with typed columns. Missing values are `<NA>`, so that a mean never counts them."""
+    import pandas as pd  # noqa: PLC0415 - takes a third of a second, which a song need not wait for
 
     frame = pd.DataFrame(
         {name: pd.Series([row.get(name) for row in rows], dtype=column.dtype) for name, column in COLUMNS.items()}
@@ -32,10 +32,10 @@ def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def work_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """A copy with what a stage took once its model was there: `metadata_work_s`, `audio_work_s`, `total_work_s` (each
-    without the loading), and `audio_work_real_time_factor`, `audio_work_s` over the length of the song.
+    """Return a copy with durations that leave out the loading of models.
 
-    frame: rows of the run log. Loading alone stays in `metadata_load_s` and `audio_load_s`.
+    These are `metadata_work_s`, `audio_work_s`, `total_work_s`, and `audio_work_real_time_factor`: `audio_work_s` over
+    the length of the song. frame: rows of the run log, whose `metadata_load_s` and `audio_load_s` hold the loading.
     """
     found = frame.copy()
     metadata_load, audio_load = (frame[f"{stage}_load_s"].fillna(0.0) for stage in ("metadata", "audio"))

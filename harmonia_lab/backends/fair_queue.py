@@ -45,7 +45,7 @@ class FairQueue(Generic[T]):
                 return
 
     def order(self, *extra: tuple[str, T]) -> list[T]:
-        """Return all waiting items in the order in which they will be taken, with `extra` (user, item) as if it waited."""
+        """Return all waiting items, and `extra` (user, item) among them, in the order in which they will be taken."""
         waiting = {user: deque(items) for user, items in self._waiting.items()}
         for user, item in extra:
             waiting.setdefault(user, deque()).append(item)
@@ -62,7 +62,7 @@ class FairQueue(Generic[T]):
         return sum(map(len, found))
 
     def _next(self, waiting: dict[str, deque[T]], served: dict[str, int]) -> str | None:
-        """Return the user who was served longest ago; of users not served yet, the first to come (dicts keep that order)."""
+        """Return the user served longest ago; of users not served yet, the first to come (dicts keep that order)."""
         return min((user for user, items in waiting.items() if items), key=lambda u: served.get(u, 0), default=None)
 
     def _drop_empty(self, user: str) -> None:

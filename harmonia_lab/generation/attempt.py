@@ -1,7 +1,7 @@
-"""One attempt at a song: what its two stages share, and what they note of themselves.
+"""One attempt at a song: what its two stages share, and what they measure.
 
-Owns the log row and the record while they are filled: durations and memory by stage, and a stage's time limit. How a
-generation starts, is retried and ends is `generation.py`'s.
+Owns the log row and the song's timings while they are filled, memory by stage, and a stage's time limit. How a
+generation starts, is retried and ends is decided in `generation.py`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ __all__ = ["Attempt", "time_limit"]
 
 @dataclass
 class Attempt:
-    """What both stages share.
+    """Data that both stages share.
 
-    row: the log row as filled so far. timings: seconds by step, for the song's record. memory: by stage, over time:
+    row: the run log's row as filled so far. timings: seconds by step, for the song's record. memory: stage →
     {"began": seconds since the first stage's start, "samples": [[second since then, bytes of this process and its
     children, bytes in use on the GPU or null], …]}.
     """
@@ -43,30 +43,30 @@ class Attempt:
     memory: dict[str, Any] = field(default_factory=dict)
     _memory_began: float | None = None
 
-    def time(self, column: str, seconds: float) -> None:
-        """Notes a duration in the row, and under the same name without its unit in the timings."""
+    def record_duration(self, column: str, seconds: float) -> None:
+        """Write a duration into the row, and under the same name without its unit into the timings."""
         self.row[column] = round(seconds, 6)
         self.timings[column.removesuffix("_s")] = round(seconds, 6)
 
     @contextmanager
     def timed(self, column: str) -> Iterator[None]:
-        """Notes how long the block took, where it ends well."""
+        """Record how long the block took, unless it raises."""
         began = time.perf_counter()
         yield
-        self.time(column, time.perf_counter() - began)
+        self.record_duration(column, time.perf_counter() - began)
 
     @contextmanager
     def measured(self, stage: StageName) -> Iterator[None]:
-        """Notes a stage's memory, however it ends: peaks in the row, samples over time."""
+        """Record a stage's memory, also if it raises: peaks in `row`, samples in `memory`."""
         reading: MemoryReading | None = None
         try:
             with measure_memory() as reading:
                 yield
         finally:
             if reading is not None:
-                self._note_memory(stage, reading)
+                self._record_memory(stage, reading)
 
-    def _note_memory(self, stage: StageName, reading: MemoryReading) -> None:
+    def _record_memory(self, stage: StageName, reading: MemoryReading) -> None:
         self._memory_began = self._memory_began or reading.began
         self.memory[stage] = {"began": round(reading.began - self._memory_began, 3), "samples": reading.samples}
         self.row |= {
@@ -80,7 +80,7 @@ class Attempt:
 
 @contextmanager
 def time_limit(cancel: CancelToken, seconds: float) -> Iterator[None]:
-    """Cancels with reason "timeout" when the block takes longer."""
+    """Cancel with reason "timeout" if the block takes longer than `seconds`."""
     timer = threading.Timer(seconds, cancel.cancel, ("timeout",))
     timer.daemon = True
     timer.start()

@@ -1,7 +1,7 @@
 """Stage 2: composes, has the audio engine render, mixes, and writes the song's files; with events and log columns.
 
-Owns the order of these steps. How a generation starts, is retried and ends is `generation.py`'s; files and their names are
-`artifacts.py`'s. It knows no sink and no socket.
+Owns the order of these steps. How a generation starts, is retried and ends is decided in `generation.py`; the folder's
+layout is in `artifacts.py`. It passes events to `Attempt.emit`, and knows no listener.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from harmonia_lab.audio_engines.audiofile import Tag
     from harmonia_lab.audio_engines.mixing import Mix
 
-# numpy and the encoders load where they are used, not when the command starts.
+# numpy and the encoders are imported where they are used: they would slow down the start of every command.
 
 __all__ = ["AudioResult", "DrawOverview", "run_audio"]
 
@@ -50,7 +50,7 @@ LICENCE_NOTE = (
 
 
 class DrawOverview(Protocol):
-    """Draws a song's picture; passed in, since drawing lives on a higher floor."""
+    """Draws a song's picture. Passed in, because `analysis/` is a layer above this one."""
 
     def __call__(
         self,
@@ -67,9 +67,10 @@ class DrawOverview(Protocol):
 
 @dataclass(frozen=True)
 class AudioResult:
-    """What stage 2 leaves, beside the files in the song's folder.
+    """The result of stage 2, beside the files in the song's folder.
 
-    seeds: part name → seed. second_digests: file name → SHA-256 of each second of its audio. seconds: of the song.
+    seeds: part name → seed. second_digests: file name → SHA-256 of each second of its audio. seconds: length of the
+    song.
     """
 
     plan: Plan
@@ -83,12 +84,12 @@ class AudioResult:
 def run_audio(
     attempt: Attempt, engine: AudioEngine, metadata: SongMetadata, folder: SongFolder, draw: DrawOverview
 ) -> AudioResult:
-    """Stage 2: metadata → plan → stems → mix → files in `folder`. Raises AudioError, StorageError or Cancelled."""
+    """Make the song from its metadata, with its files in `folder`. Raises AudioError, StorageError or Cancelled."""
     started, cpu = time.perf_counter(), cpu_seconds()
     with attempt.measured("audio"):
         result = _AudioStage(attempt, engine, metadata, folder, draw).run()
     seconds = time.perf_counter() - started
-    attempt.time("audio_s", seconds)
+    attempt.record_duration("audio_s", seconds)
     attempt.row["audio_cpu_s"] = round(cpu_seconds() - cpu, 3)
     attempt.row["audio_seconds"] = result.seconds
     attempt.row["real_time_factor"] = round(seconds / result.seconds, 6)
@@ -96,14 +97,14 @@ def run_audio(
 
 
 class _AudioStage:
-    """One song's way through stage 2; runs once."""
+    """Stage 2 of one song; runs once."""
 
     def __init__(
         self, attempt: Attempt, engine: AudioEngine, metadata: SongMetadata, folder: SongFolder, draw: DrawOverview
     ) -> None:
         self._attempt, self._engine, self._metadata = attempt, engine, metadata
         self._folder, self._draw = folder, draw
-        # Until the engine says that it renders otherwise: the mix as one, say.
+        # Until the engine reports another number: it may render the mix as one stem.
         self._stem_count = len(metadata.instruments)
 
     def run(self) -> AudioResult:
@@ -160,9 +161,9 @@ class _AudioStage:
         return plan
 
     def _render(self, plan: Plan, seeds: Mapping[str, int], finished: StemCache) -> list[Stem]:
-        """The engine's work, with figures, previews, and an event for each failure that it recovers from by itself."""
+        """Have the engine render; emit its progress, its previews, and each failure that it recovers from by itself."""
         attempt = self._attempt
-        stopwatch = _InstrumentClock()
+        timer = _InstrumentTimer()
         previews: Counter[str] = Counter()
 
         def on_render(progress: AudioProgress) -> None:
@@ -171,7 +172,7 @@ class _AudioStage:
                 return
             if progress.finished is not None:
                 finished.keep(progress.finished)
-            stopwatch.at(progress.instrument)
+            timer.switch_to(progress.instrument)
             attempt.row |= progress.figures
             if progress.failure is not None:
                 attempt.row["audio_recoveries"] = attempt.row.get("audio_recoveries", 0) + 1
@@ -183,9 +184,9 @@ class _AudioStage:
             self._report("render", progress.fraction, progress.status, progress.instrument, progress.completed)
 
         stems = self._engine.render(plan.parts, plan, seeds, on_render, attempt.cancel, finished.load())
-        attempt.time("render_s", stopwatch.stop())
-        attempt.time("audio_load_s", stopwatch.load_s)
-        attempt.row["instrument_s"] = stopwatch.by_instrument
+        attempt.record_duration("render_s", timer.stop())
+        attempt.record_duration("audio_load_s", timer.load_s)
+        attempt.row["instrument_s"] = timer.by_instrument
         attempt.row["audio_batch"] = self._engine.record().get("batch")
         return stems
 
@@ -201,7 +202,7 @@ class _AudioStage:
         )
 
     def _write(self, plan: Plan, mixed: Mix, stem_files: Sequence[tuple[Stem, str]]) -> dict[str, list[str]]:
-        """Everything but `run.json`. Returns each audio file's digests, second by second."""
+        """Write every file but `run.json`. Return each audio file's SHA-256 digests, one for each second."""
         from harmonia_lab.audio_engines.audiofile import write_flac  # noqa: PLC0415
         from harmonia_lab.music.midi import song_to_midi  # noqa: PLC0415
 
@@ -246,6 +247,7 @@ class _AudioStage:
 
 
 def _preview_event(generation_id: str, preview: Preview, counted: Counter[str]) -> AudioPreview:
+    """counted: previews so far by stem, to which this one is added."""
     from harmonia_lab.audio_engines.audiofile import wav  # noqa: PLC0415
 
     index = counted[preview.stem]
@@ -260,8 +262,8 @@ def _preview_event(generation_id: str, preview: Preview, counted: Counter[str]) 
     )
 
 
-class _InstrumentClock:
-    """Splits rendering time by the instrument that the engine says it is at; before the first one, it is loading."""
+class _InstrumentTimer:
+    """Splits rendering time by the instrument that the engine reports; time before the first one is loading."""
 
     def __init__(self) -> None:
         self._begun = self._last = time.perf_counter()
@@ -269,7 +271,8 @@ class _InstrumentClock:
         self.load_s = 0.0
         self.by_instrument: dict[str, float] = {}
 
-    def at(self, instrument: str | None) -> None:
+    def switch_to(self, instrument: str | None) -> None:
+        """Begin to count time for `instrument`; None: for no instrument."""
         now = time.perf_counter()
         spent = now - self._last
         if self._current is not None:
@@ -279,5 +282,6 @@ class _InstrumentClock:
         self._last, self._current = now, instrument
 
     def stop(self) -> float:
-        self.at(None)
+        """Return the seconds since the timer was made."""
+        self.switch_to(None)
         return self._last - self._begun

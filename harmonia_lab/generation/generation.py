@@ -1,7 +1,7 @@
 """One generation: narrative → metadata → audio → song on disk, or exactly one other end.
 
-Owns the decision how it ends (made once), retries, and what a row of the run log says. The stages do the work
-(`metadata_stage.py`, `audio_stage.py`); numbering and keeping events is `events/event_log.py`'s.
+Owns the decision how it ends (made once), retries, and the content of a run log row. The stages do the work
+(`metadata_stage.py`, `audio_stage.py`); `events/event_log.py` numbers and journals the events.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harmonia_lab._version import __version__
 from harmonia_lab.engines.base import AudioEngine, CancelToken, MetadataEngine, MetadataResult
 from harmonia_lab.engines.probes import cpu_seconds, git_commit, gpu_facts, host
 from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError, MetadataError, StorageError
-from harmonia_lab.generation.artifacts import SongFolder, file_digest
+from harmonia_lab.generation.artifacts import SongFolder, load_song
 from harmonia_lab.generation.attempt import Attempt, time_limit
-from harmonia_lab.generation.audio_stage import AudioResult, DrawOverview, run_audio
+from harmonia_lab.generation.audio_stage import DrawOverview, run_audio
 from harmonia_lab.generation.metadata_stage import run_metadata
-from harmonia_lab.generation.progress import OverallProgress, learn
+from harmonia_lab.generation.progress import OverallProgress, expected_durations
 from harmonia_lab.generation.record import run_record
 from harmonia_lab.generation.recovery import recovery_for
 from harmonia_lab.protocol.events import (
@@ -37,7 +38,7 @@ from harmonia_lab.protocol.events import (
     StageName,
     utc_now,
 )
-from harmonia_lab.protocol.models import JobStatus, Song, SongMetadata, SongRequest, StemFile
+from harmonia_lab.protocol.models import JobStatus, Song, SongRequest
 
 __all__ = ["Generation", "TimeLimits"]
 
@@ -69,8 +70,9 @@ class Generation:
         limits: TimeLimits | None = None,
         user_id: str = "local",
     ) -> None:
-        """request: with its generation id and seed. emit: gets each event, in order, in the thread that calls `run` (or
-        `abandon`). log_row: keeps a row of the run log. history: rows of the run log, to estimate times from."""
+        """request: must have a generation id and a seed. emit: called with each event, in order, in the thread that
+        calls `run` (or `abandon`). log_row: writes a row to the run log. history: rows of the run log, to estimate
+        times from."""
         assert request.generation_id is not None
         assert request.seed is not None
         self.request = request
@@ -95,7 +97,7 @@ class Generation:
         self._clock = time.perf_counter()
         self._cpu = cpu_seconds()
         self._overall = OverallProgress(
-            learn(
+            expected_durations(
                 history,
                 metadata_model=None if request.metadata else metadata_engine.model,
                 audio_engine=audio_engine.name,
@@ -119,17 +121,17 @@ class Generation:
         return self._status in ("pending", "processing") and self.cancel_token.cancel("user_cancelled")
 
     def run(self) -> Song:
-        """Block until the end, and return the song. Raises Cancelled, or the HarmoniaError that ended the generation."""
+        """Block until the end; return the song. Raises Cancelled, or the HarmoniaError that ended the generation."""
         with self._lock:
             if self._status == "pending":
                 self._status = "processing"
-        self._clock, self._cpu = time.perf_counter(), cpu_seconds()  # waiting for its turn counts for nothing
+        self._clock, self._cpu = time.perf_counter(), cpu_seconds()  # the wait in the queue doesn't count
         self._overall.start()
         try:
             self.cancel_token.raise_if_cancelled()
             self._folder.create()
             if self.request.metadata is None:
-                self._audio_engine.prepare()  # with metadata it renders at once, and makes no room for stage 1
+                self._audio_engine.prepare()  # it loads beside stage 1; with given metadata, `render` loads it at once
                 self._emit(
                     MetadataGenerationStarted(
                         generation_id=self.id,
@@ -171,7 +173,7 @@ class Generation:
             raise wrapped from error
         finally:
             if self._status == "cancelled":
-                self._folder.discard()  # once more: `abandon` may have come while a stage was writing a file
+                self._folder.discard()  # again, because `abandon` may have run while a stage wrote a file
 
     def abandon(self) -> bool:
         """End the generation as cancelled without waiting for the worker, which may be in a call that can't be stopped.
@@ -199,39 +201,22 @@ class Generation:
             self._folder.write_text("transcript.jsonl", "".join(lines))
         with time_limit(self.cancel_token, self._limits.audio_s):
             audio = run_audio(self._attempt, self._audio_engine, metadata, self._folder, self._draw)
-        self._attempt.time("total_s", time.perf_counter() - self._clock)
+        self._attempt.record_duration("total_s", time.perf_counter() - self._clock)
         engines = {
             "metadata": {"engine": self._metadata_name(), **(written.record if written else {})},
             "audio": {"engine": self._audio_engine.name, **self._audio_engine.record()},
         }
         self._folder.write_json("run.json", run_record(self._attempt, engines, audio, self._folder))
-        return self._complete(metadata, audio)
+        return self._complete(metadata.title, audio.seconds)
 
-    def _complete(self, metadata: SongMetadata, audio: AudioResult) -> Song:
+    def _complete(self, title: str, seconds: float) -> Song:
         with self._lock:
             self.cancel_token.raise_if_cancelled()  # under the lock: a cancel that comes later finds a finished song
             if self._status != "processing":
                 raise Cancelled
-            directory = self._folder.publish(metadata.title)
+            directory = self._folder.publish(title)
             self._status = "completed"
-        path = directory / "song.flac"
-        song = Song(
-            generation_id=self.id,
-            song_id=self.song_id,
-            metadata=metadata,
-            directory=str(directory),
-            audio_path=str(path),
-            duration=audio.seconds,
-            file_size=path.stat().st_size,
-            checksum=file_digest(path),
-            stems=[
-                StemFile(name=stem.name, role=stem.role, path=str(directory / name), sample_rate=stem.sample_rate)
-                for stem, name in audio.stem_files
-            ],
-            engines={"metadata": self._metadata_name(), "audio": self._audio_engine.name},
-            timings=self._attempt.timings,
-            seed=self.seed,
-        )
+        song = load_song(directory, duration=seconds)
         self._stage = "unknown"
         self._attempt.row |= {"directory": song.directory, "checksum": song.checksum}
         self._write_row("completed")
@@ -240,7 +225,7 @@ class Generation:
             AudioGenerationComplete(
                 generation_id=self.id,
                 song_id=self.song_id,
-                audio_url=path.as_uri(),
+                audio_url=Path(song.audio_path).as_uri(),
                 duration=song.duration,
                 file_size=song.file_size,
                 checksum=song.checksum,
@@ -262,7 +247,7 @@ class Generation:
 
     def _end_failed(self, error: HarmoniaError) -> None:
         if not self._decide("failed"):
-            if self._status == "cancelled":  # abandoned: its folder was taken from under it
+            if self._status == "cancelled":  # abandoned: its folder was deleted while it ran
                 raise Cancelled from None
             return
         kept = self._folder.keep(metadata_given=self.request.metadata is not None)

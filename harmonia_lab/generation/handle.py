@@ -1,7 +1,7 @@
-"""`JobHandle`: what a caller keeps of a song that is being made, wherever it is made.
+"""`JobHandle`: a caller's handle of a song that is being made, wherever it is made.
 
-Owns how a job's events become its status, its song or its error, and how callers wait for that. Who makes the song is
-the backend's (`backends/`).
+Owns how a job's events become its status, its song or its error, and how callers wait for that. The backends
+(`backends/`) make the songs.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class QueueLimits:
 
 
 class JobBackend(Protocol):
-    """What a handle asks of the backend that makes its song. See `backends.base.Backend`."""
+    """The part of a backend that a handle uses. See `backends.base.Backend`."""
 
     def cancel(self, generation_id: str) -> bool:
         """Ask the generation to stop. Return False if it is being cancelled already; raise Refused if it has ended."""
         ...
 
     def abandon(self, generation_id: str) -> bool:
-        """End the generation as cancelled without waiting for its worker. Return False if that can't be decided here."""
+        """End the generation as cancelled, without its worker. Return False if that can't be decided here."""
         ...
 
     def outcome(self, state: GenerationState) -> Song:
@@ -107,11 +107,17 @@ class JobHandle:
             return False
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the job has ended, and return whether it has. timeout: seconds; None: no limit. An interrupt is raised."""
+        """Wait until the job has ended, and return whether it has. An interrupt is raised.
+
+        timeout: seconds; None: no limit.
+        """
         return wait_for(self._done, timeout)
 
     def result(self, timeout: float | None = None) -> Song:
-        """Return the song. Raises the HarmoniaError that ended it (Cancelled included), or TimeoutError after `timeout` s."""
+        """Return the song. Raises the HarmoniaError that ended it (Cancelled included), or TimeoutError.
+
+        timeout: seconds; None: no limit.
+        """
         if not self.wait(timeout):
             raise TimeoutError(f"Generation {self.id} has not ended within {timeout:g} s.")
         if self._error is not None:
@@ -132,7 +138,7 @@ class JobHandle:
 
         self.when_done(wake)
         while not ended.is_set():
-            # A kernel raises the interrupt of a waiting cell when its loop turns, and not before.
+            # A kernel raises the interrupt of a waiting cell only when its event loop runs a callback.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), POLL_S)
         return self.result()
@@ -194,5 +200,5 @@ class JobHandle:
         for callback in callbacks:
             try:
                 callback()
-            except Exception:  # noqa: BLE001 - one callback's defect must keep neither the others nor the next song
+            except Exception:  # noqa: BLE001 - a defect in one callback must not stop the others
                 _log.exception("A callback failed at the end of generation %s.", self.id)

@@ -1,6 +1,7 @@
-"""Stage 1: runs the metadata engine, and turns what it reports into events and log columns.
+"""Stage 1: runs the metadata engine.
 
-How a generation starts, is retried and ends is `generation.py`'s. It knows no sink and no socket.
+Owns how the engine's reports become events and log columns. How a generation starts, is retried and ends is decided in
+`generation.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ __all__ = ["run_metadata"]
 
 
 def run_metadata(attempt: Attempt, engine: MetadataEngine) -> MetadataResult:
-    """Stage 1: narrative → metadata. Raises MetadataError or Cancelled."""
+    """Have the engine write the metadata of the attempt's request. Raises MetadataError or Cancelled."""
 
     def report(progress: MetadataProgress) -> None:
         estimate = attempt.overall.at("metadata", progress.fraction)
@@ -37,8 +38,8 @@ def run_metadata(attempt: Attempt, engine: MetadataEngine) -> MetadataResult:
     with attempt.measured("metadata"):
         result = engine.write(attempt.request, derive_seed(attempt.seed, "metadata"), report, attempt.cancel)
     seconds = time.perf_counter() - started
-    attempt.time("metadata_s", seconds)
-    attempt.time("metadata_load_s", result.model_load_s)
+    attempt.record_duration("metadata_s", seconds)
+    attempt.record_duration("metadata_load_s", result.model_load_s)
     attempt.row |= {
         "time_to_first_token_s": result.time_to_first_token_s,
         "tokens": result.tokens,

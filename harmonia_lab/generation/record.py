@@ -1,6 +1,6 @@
-"""`run.json`, the reproducibility record: all that one needs to make a song again, and to know that it is the same.
+"""`run.json`, the record: all that is needed to make a song again, and to check that the result is the same.
 
-Owns what it says. `verify.py` reads it; files and their names are `artifacts.py`'s.
+Owns its content. `artifacts.py` reads it and names the files; `verify.py` compares records.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["run_record"]
 
 
 def run_record(attempt: Attempt, engines: dict[str, Any], audio: AudioResult, folder: SongFolder) -> dict[str, Any]:
-    """Of a song whose files are all in `folder.work`. engines: what each says of itself, by stage."""
+    """Return the record of a song whose files are all in `folder.work`. engines: stage → the engine's own record."""
     files = sorted(path for pattern in (*REPEATABLE, "transcript.jsonl") for path in folder.work.glob(pattern))
     return {
         "recordVersion": RECORD_VERSION,

@@ -1,6 +1,6 @@
-"""Which failures are tried again, after how long, and how often; and the end of what an exited process left.
+"""Which failures are retried, after how long, and how often; and how generations of an exited process end.
 
-Owns the policy; `generation.py` does the retrying.
+Owns these rules. `generation.py` carries out the retries.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Recovery", "fail_interrupted", "interrupted_error", "recovery_for"]
 
 @dataclass(frozen=True)
 class Recovery:
-    """delay_s: seconds to wait first. action: what is tried, as a status that a person reads."""
+    """delay_s: seconds to wait before the retry. action: what is tried, as a status for people."""
 
     delay_s: float
     action: str
@@ -44,9 +44,9 @@ def interrupted_error() -> HarmoniaError:
 
 
 def fail_interrupted(journal: Journal) -> list[str]:
-    """End as INTERRUPTED what exited processes left pending or running; return the ids.
+    """Fail with INTERRUPTED the generations that exited processes left pending or running; return their ids.
 
-    To be called when a process opens the journal, and when one that it started has exited.
+    To be called when a process opens the journal, and when a process that it started has exited.
     """
     ended = []
     for state in journal.interrupted():

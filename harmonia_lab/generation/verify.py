@@ -1,6 +1,6 @@
-"""Does a song's folder still hold what its record says, and did a second run make the same?
+"""Checks a song's folder against its record, and the record of a second run against that of the first.
 
-Owns the comparison. Making the song again is `lab.py`'s.
+Owns the comparison. `lab.py` makes the song again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Finding", "Verification", "check_folder", "compare_records"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One file that is not as recorded. second: the first second of audio that differs, from 0; None where unknown."""
+    """One file that differs from the record. second: first second of audio that differs, from 0; None if unknown."""
 
     file: str
     what: str
@@ -30,7 +30,7 @@ class Finding:
 
 @dataclass
 class Verification:
-    """checked: names of the files compared. notes: what explains or limits the verdict."""
+    """checked: names of the files compared. notes: sentences that explain or limit the result."""
 
     folder: Path
     checked: list[str] = field(default_factory=list)
@@ -43,9 +43,9 @@ class Verification:
 
 
 def check_folder(folder: Path) -> Verification:
-    """Compares every file with its SHA-256 in `run.json`, and altered audio second by second.
+    """Compare every file with its SHA-256 in `run.json`, and altered audio second by second.
 
-    Raises HarmoniaError (NOT_FOUND) where the folder has no readable record.
+    Raises HarmoniaError (NOT_FOUND) if the folder has no readable record.
     """
     record = read_record(folder)
     report = Verification(folder)
@@ -66,12 +66,11 @@ def check_folder(folder: Path) -> Verification:
 
 
 def compare_records(first: dict[str, Any], second: dict[str, Any], folder: Path) -> Verification:
-    """What a second run made differently. The files that hold times (transcript, record) are left out."""
+    """Return which files a second run made differently; those that hold times (transcript, record) are left out."""
     report = Verification(folder)
-    names = [
-        n for n in sorted({*first["files"], *second["files"]}) if any(PurePosixPath(n).match(p) for p in REPEATABLE)
-    ]
-    for name in names:
+    for name in sorted({*first["files"], *second["files"]}):
+        if not any(PurePosixPath(name).match(pattern) for pattern in REPEATABLE):
+            continue
         report.checked.append(name)
         before, after = first["files"].get(name), second["files"].get(name)
         if before is None or after is None:
@@ -101,20 +100,12 @@ def _first_difference(first: list[str] | None, second: list[str] | None) -> int 
 
 
 def _differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """What may explain a different result: versions, machine, models."""
-    notes: list[str] = []
-    for area in ("versions", "host"):
-        before, after = first.get(area, {}), second.get(area, {})
-        notes.extend(
-            f"{name}: {before.get(name, 'none')} then, {after.get(name, 'none')} now."
-            for name in sorted({*before, *after})
-            if before.get(name) != after.get(name)
-        )
-    for stage in ("metadata", "audio"):
-        before, after = first["engines"][stage], second["engines"][stage]
-        notes.extend(
-            f"{stage} engine's {name}: {before.get(name)} then, {after.get(name)} now."
-            for name in sorted({*before, *after})
-            if before.get(name) != after.get(name)
-        )
-    return notes
+    """Return notes on versions, machine and engines that may explain a different result."""
+    pairs = [("", first.get(area, {}), second.get(area, {})) for area in ("versions", "host")]
+    pairs += [(f"{stage} engine's ", first["engines"][stage], second["engines"][stage]) for stage in first["engines"]]
+    return [
+        f"{owner}{name}: {before.get(name, 'none')} then, {after.get(name, 'none')} now."
+        for owner, before, after in pairs
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
+    ]

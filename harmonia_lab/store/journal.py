@@ -1,8 +1,8 @@
 """The journal: every lifecycle event with its `seq`, and one row for each generation, in a SQLite file.
 
 Owns that file (WAL), which several processes may share. A generation's state is computed from its row and its events;
-only the latest progress is kept, in the row. The journal keeps no URL: `audioUrl` and `outputPath` come back as the
-song's file URI, and the server makes a link at each send (`protocol.events.linked`).
+of its progress, only the latest is stored, in the row. The journal stores no URL: it returns `audioUrl` and
+`outputPath` as the song's file URI, and the server signs a URL at each send (`protocol.events.linked`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, StorageError
 from harmonia_lab.events.state import GenerationState, apply, new_state
@@ -31,8 +31,10 @@ __all__ = ["KEPT_GENERATIONS", "Journal"]
 
 SCHEMA_VERSION = 1
 KEPT_GENERATIONS = 10_000
-"""Ended generations that are kept, the newest; older ones go when the journal is opened. About 10 kB each."""
+"""How many ended generations are kept, about 10 kB each; older ones are deleted when the journal is opened."""
+
 PROGRESS_SAVE_S = 1.0
+"""Seconds between two writes of one generation's progress, at least."""
 
 _TABLES = """
 CREATE TABLE generations (
@@ -49,17 +51,18 @@ CREATE TABLE events (
 ) WITHOUT ROWID;
 """
 
+_FAMILIES: tuple[Family, ...] = get_args(Family)
 
 _log = logging.getLogger(__name__)
 
 
 class Journal:
-    """Safe to call from any thread. Writes take turns; reads don't wait for them."""
+    """Every method may be called from any thread. Reads don't wait for writes."""
 
     def __init__(self, path: Path) -> None:
-        """Opens the journal at `path`, or makes it, readable by this user alone.
+        """Open the journal at `path`, or make it, readable by this user alone.
 
-        Raises StorageError where it can't be opened, or was written by a newer version.
+        Raises StorageError if it can't be opened, or was written by a newer version.
         """
         self.path = path
         with storage_errors(path):
@@ -72,7 +75,7 @@ class Journal:
         with ExitStack() as undo:
             self._liveness = LivenessLock(path.with_name(f"{path.name}.processes"))
             undo.callback(self._liveness.close)
-            with self._errors():
+            with self._sqlite_errors():
                 self._writer = undo.enter_context(closing(_connect(path)))
                 self._reader = undo.enter_context(closing(_connect(path)))
                 self._make_tables()
@@ -80,7 +83,7 @@ class Journal:
             undo.pop_all()
 
     def begin(self, job: Job, request: SongRequest) -> None:
-        """Add a generation that waits for its turn. Raises InvalidRequest where its id is taken."""
+        """Add a pending generation. Raises InvalidRequest if its id is taken."""
         state = new_state(job, request)
         with self._write_lock, self._transaction() as database:
             try:
@@ -99,10 +102,10 @@ class Journal:
         self._live[job.id] = state
 
     def record(self, *events: FamilyEvent) -> None:
-        """Keep events of one generation on disk, all at once, before this returns.
+        """Write events of one generation to disk, in one transaction, before this returns.
 
-        Progress is written once a second at most. Raises StorageError where events can't be kept, ValueError for a
-        lifecycle event that isn't the next in its family: nobody could fill that gap.
+        Progress is written once a second at most. Raises StorageError if the disk refuses, ValueError for a lifecycle
+        event that isn't the next of its family: readers could never fill that gap.
         """
         with self._write_lock:
             generation_id = events[0].generation_id
@@ -126,43 +129,44 @@ class Journal:
                 self._saved_at.pop(generation_id, None)
 
     def replay(self, generation_id: str, family: Family, after_seq: int = 0) -> list[FamilyEvent]:
-        """The lifecycle events of one family that came after `after_seq`, in order; [] for an unknown id.
+        """Return the lifecycle events of one family after `after_seq`, in order; [] for an unknown id.
 
-        Raises StorageError, as everything that reads, where what is kept of it can't be understood.
+        Raises StorageError, as every method that reads, if the generation's rows are damaged.
         """
         rows = self._read(
             "SELECT name, payload, song FROM events JOIN generations ON id = generation"
             " WHERE generation = ? AND family = ? AND events.seq > ? ORDER BY events.seq",
             (generation_id, family, after_seq),
         )
-        with self._understood(generation_id):
+        with self._damage_as_storage_error(generation_id):
             return [_event_of(name, payload, song) for name, payload, song in rows]
 
     def history(self, generation_id: str) -> list[FamilyEvent]:
-        """All that is left of one generation: the lifecycle events of both families, and the latest progress of each in
-        its place. A store that reads it knows what one knows that heard everything live."""
+        """Return the lifecycle events of both families, and the latest progress of each in its place.
+
+        A store that gets these events ends in the same state as one that got every event live.
+        """
         state = self.state(generation_id)
         latest = [] if state is None else state.latest_progress()
-        families: tuple[Family, ...] = ("generation", "job")
-        events = [event for family in families for event in self.replay(generation_id, family)]
-        # Progress carries the `seq` of the lifecycle event before it, so a stable sort puts it behind that.
+        events = [event for family in _FAMILIES for event in self.replay(generation_id, family)]
+        # Progress has the `seq` of the lifecycle event before it, so a stable sort puts it behind that event.
         return sorted([*events, *latest], key=lambda event: (event.family != "generation", event.seq))
 
     def state(self, generation_id: str) -> GenerationState | None:
-        """Return what the generation's events add up to; None for an id that nobody has used."""
+        """Return what the generation's events add up to; None for an unknown id."""
         return self._live.get(generation_id) or self._load(generation_id)
 
     def request(self, generation_id: str) -> SongRequest:
-        """Return what was asked for. Raises KeyError for an id that nobody has used."""
+        """Return the generation's request. Raises KeyError for an unknown id."""
         for (request,) in self._read("SELECT request FROM generations WHERE id = ?", (generation_id,)):
-            with self._understood(generation_id):
+            with self._damage_as_storage_error(generation_id):
                 return SongRequest.model_validate_json(request)
         raise KeyError(generation_id)
 
     def jobs(self, owner: str | None = None, limit: int = 100) -> list[Job]:
-        """Return the newest `limit` jobs of `owner`, newest first; of all users where it is None.
+        """Return the newest `limit` jobs of `owner`, newest first; of all users if `owner` is None.
 
-        A job that can't be understood is logged and left out, and hides no other.
+        A damaged job is logged and left out.
         """
         where, values = ("WHERE owner = ?", (owner,)) if owner is not None else ("", ())
         rows = self._read(
@@ -173,7 +177,7 @@ class Journal:
         for generation_id, job, song in rows:
             live = self._live.get(generation_id)
             try:
-                with self._understood(generation_id):
+                with self._damage_as_storage_error(generation_id):
                     found.append(live.kept_job if live else _job_of(job, song))
             except StorageError as error:
                 _log.warning("%s", error)
@@ -182,9 +186,8 @@ class Journal:
     def interrupted(self) -> Iterator[GenerationState]:
         """Yield each generation that an exited process left pending or running, process by process.
 
-        While a generation is yielded, no other process gets it: the caller ends it before it asks for the next. What a
-        living process works at, this one included, is left alone; so is a row that can't be understood, which is
-        logged.
+        No other process gets a generation while it is yielded here: the caller must end it before it takes the next.
+        Generations of living processes, this one included, are left out; so are damaged rows, which are logged.
         """
         unfinished = self._read(
             "SELECT id, process FROM generations WHERE status IN ('pending', 'processing') ORDER BY created_at", ()
@@ -195,7 +198,7 @@ class Journal:
                     yield from self._unfinished(generation_id for generation_id, name in unfinished if name == process)
 
     def close(self) -> None:
-        """Save the latest progress of unfinished generations, and close the file. Idempotent."""
+        """Write the latest progress of unfinished generations, and close the file. Idempotent."""
         with self._write_lock, self._read_lock:
             live, self._live = self._live, {}
             with suppress(StorageError):
@@ -223,7 +226,7 @@ class Journal:
             if version > SCHEMA_VERSION:
                 raise StorageError(
                     f"{self.path} was written by a newer version of Harmonia Lab.",
-                    hint="Upgrade this one, or set HARMONIA_HOME to another folder.",
+                    hint="Upgrade Harmonia Lab, or set HARMONIA_HOME to another folder.",
                 )
             if version == 0:
                 for statement in _TABLES.split(";"):
@@ -264,14 +267,13 @@ class Journal:
         if not rows:
             return None
         request, job, song, progress, tick, job_tick = rows[0]
-        families: tuple[Family, ...] = ("generation", "job")
-        events = [event for family in families for event in self.replay(generation_id, family)]
-        with self._understood(generation_id):
+        events = [event for family in _FAMILIES for event in self.replay(generation_id, family)]
+        with self._damage_as_storage_error(generation_id):
             stored = _job_of(job, song)
             state = new_state(stored, SongRequest.model_validate_json(request))
             for event in events:
                 state = apply(state, event)
-            changes: dict[str, Any] = {"job": stored}  # with its progress, which no lifecycle event keeps
+            changes: dict[str, Any] = {"job": stored}  # with its progress, which no lifecycle event holds
             if progress is not None:
                 latest = decode_event(*json.loads(progress))
                 changes["writing" if isinstance(latest, MetadataGenerationProgress) else "rendering"] = latest
@@ -283,22 +285,23 @@ class Journal:
             )
 
     def _read(self, query: str, values: tuple[Any, ...]) -> list[Any]:
-        with self._read_lock, self._errors():
+        with self._read_lock, self._sqlite_errors():
             return self._reader.execute(query, values).fetchall()
 
     @contextmanager
-    def _understood(self, generation_id: str) -> Iterator[None]:
+    def _damage_as_storage_error(self, generation_id: str) -> Iterator[None]:
+        """Turn any error of decoding a generation's rows into a StorageError."""
         try:
             yield
         except (ValueError, LookupError, TypeError, HarmoniaError) as error:
             raise StorageError(
-                f"What {self.path} keeps of generation {generation_id} is damaged ({type(error).__name__}).",
-                hint="The other generations are not touched by it. What the song's folder holds is there still.",
+                f"In {self.path}, the record of generation {generation_id} is damaged ({type(error).__name__}).",
+                hint="Other generations are not affected, and neither is the song's folder.",
             ) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._errors():
+        with self._sqlite_errors():
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
@@ -309,7 +312,8 @@ class Journal:
                 raise
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _sqlite_errors(self) -> Iterator[None]:
+        """Turn an SQLite error into a StorageError that says what to do."""
         try:
             yield
         except sqlite3.DatabaseError as error:
@@ -321,12 +325,12 @@ class Journal:
                 ) from error
             raise StorageError(
                 f"The journal {self.path} cannot be used: {error}.",
-                hint="Set HARMONIA_HOME to another folder; or move the file away, and past songs are forgotten.",
+                hint="Set HARMONIA_HOME to another folder; or move the file away, and lose the list of past songs.",
             ) from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # isolation_level None: transactions are begun by hand. Threads take turns by the journal's own locks.
+    # isolation_level None: `_transaction` begins transactions. check_same_thread: the journal's locks do that.
     database = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")

@@ -1,7 +1,7 @@
-"""The guide's metrics, and a few more that an operator asks for: counts and seconds, never an id, a user or a word.
+"""The guide's metrics, and a few more for operators: counts and seconds, never an id, a user or a text.
 
-Owns the registry, what the notebook reads (`readings`), what Prometheus reads (`text`), and the way from there back to
-readings. Who may read is the server's business.
+Owns the counters, `Readings` for notebooks, Prometheus's text format, and the parser that turns that text back into
+`Readings`. `server/http.py` decides who may read them.
 
 Not prometheus_client: its `Histogram.observe` counts one message at a time, `Metrics.sent` all copies of an event. An
 event to one socket takes 2.1 µs against 1.1 µs, one to 100 sockets 179 µs against 1.1 µs (medians of 9 rounds).
@@ -24,17 +24,18 @@ from harmonia_lab.protocol.events import FamilyEvent, GenerationError, JobStatus
 __all__ = ["CONTENT_TYPE", "LATENCY_BUCKETS_S", "Metrics", "Readings"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-"""Of `Metrics.text`: Prometheus's text format 0.0.4."""
+"""The type of `Metrics.text`: Prometheus's text format 0.0.4."""
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 @dataclass(frozen=True)
 class Readings:
-    """connections, rooms, active_generations: now. The rest: since the start.
+    """connections, rooms, active_generations: at this moment. All others: since the process started.
 
-    average_latency_s: seconds from an event to its handing over to a socket, over all messages; 0 before the first.
-    generations: by how they ended. errors: by code, those that recovery mended and refused commands included.
+    average_latency_s: mean seconds from an event to its write to a socket, over all messages; 0 before the first.
+    generations: ended ones, by status. errors_by_code: recovered errors and refused commands included.
+    generation_seconds: sum over ended generations.
     """
 
     connections: int
@@ -51,7 +52,7 @@ class Readings:
 
     @classmethod
     def of_text(cls, text: str) -> Self:
-        """What another process reads, from its `Metrics.text`. Raises KeyError where that is something else."""
+        """Parse another process's `Metrics.text`. Raises KeyError for any other text."""
         values: dict[str, float] = {}
         labelled: dict[str, dict[str, int]] = {"generations_total": {}, "errors_total": {}}
         for name, label, value in _SAMPLE.findall(text):
@@ -75,11 +76,11 @@ class Readings:
 
 
 _SAMPLE = re.compile(r'^harmonia_(\w+)(?:\{\w+="([^"]*)"\})? (\S+)$', re.MULTILINE)
-"""name, label's value, value: one line of the text format, as `Metrics.text` writes it."""
+"""Matches one line that `Metrics.text` writes. Groups: name, value of the label, value."""
 
 
 class Metrics:
-    """Safe to call from any thread. Also a sink: `metrics(event)` counts generations and their errors."""
+    """Counters that any thread may use. `metrics(event)` counts generations and their errors, as a fan-out listener."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -105,18 +106,18 @@ class Metrics:
             self._rooms = count
 
     def sent(self, messages: int, latency_s: float) -> None:
-        """messages: copies of one event that were handed to sockets. latency_s: seconds since the event."""
+        """Count copies of one event that were written to sockets, `latency_s` seconds after the event."""
         with self._lock:
             self._latencies[bisect.bisect_left(LATENCY_BUCKETS_S, latency_s)] += messages
             self._latency_sum += messages * max(0.0, latency_s)
 
     def dropped(self, messages: int = 1) -> None:
-        """Progress that a slow client did not get."""
+        """Count progress events that a slow client did not get."""
         with self._lock:
             self._dropped += messages
 
     def failed(self, code: str) -> None:
-        """A command was answered with this code."""
+        """Count an error of a generation or a command."""
         with self._lock:
             self._errors[code if code in CODES else "INTERNAL"] += 1
 
@@ -150,29 +151,29 @@ class Metrics:
             )
 
     def text(self) -> str:
-        """All of it in Prometheus's text format."""
+        """Return all metrics in Prometheus's text format."""
         now = self.readings()
         with self._lock:
             latencies, latency_sum = list(self._latencies), self._latency_sum
+        bounds = [*(str(bound) for bound in LATENCY_BUCKETS_S), "+Inf"]
+        buckets = zip(bounds, itertools.accumulate(latencies), strict=True)
         lines = [
             *_metric("connections", "gauge", "Sockets that are connected.", now.connections),
             *_metric("connections_opened_total", "counter", "Sockets that have connected.", now.connections_opened),
-            *_metric("rooms", "gauge", "Rooms with somebody in them.", now.rooms),
-            *_metric("active_generations", "gauge", "Generations at work.", now.active_generations),
+            *_metric("rooms", "gauge", "Rooms with at least one member.", now.rooms),
+            *_metric("active_generations", "gauge", "Generations that are running.", now.active_generations),
             *_metric("messages_dropped_total", "counter", "Progress that slow clients missed.", now.messages_dropped),
             *_by_label("generations_total", "Generations that ended.", "status", now.generations),
             *_by_label("errors_total", "Errors of generations and commands.", "code", now.errors_by_code),
             *_head("generation_seconds", "summary", "From the start of a generation to its end."),
             f"harmonia_generation_seconds_sum {now.generation_seconds}",
             f"harmonia_generation_seconds_count {sum(now.generations.values())}",
-            *_head("message_latency_seconds", "histogram", "From an event to its handing over to a socket."),
+            *_head("message_latency_seconds", "histogram", "From an event to its write to a socket."),
+            *(f'harmonia_message_latency_seconds_bucket{{le="{bound}"}} {count}' for bound, count in buckets),
+            f"harmonia_message_latency_seconds_sum {latency_sum}",
+            f"harmonia_message_latency_seconds_count {sum(latencies)}",
+            *_metric("messages_sent_total", "counter", "Messages written to sockets.", sum(latencies)),
         ]
-        bounds = [*(str(bound) for bound in LATENCY_BUCKETS_S), "+Inf"]
-        for bound, count in zip(bounds, itertools.accumulate(latencies), strict=True):
-            lines.append(f'harmonia_message_latency_seconds_bucket{{le="{bound}"}} {count}')
-        lines.append(f"harmonia_message_latency_seconds_sum {latency_sum}")
-        lines.append(f"harmonia_message_latency_seconds_count {sum(latencies)}")
-        lines += _metric("messages_sent_total", "counter", "Messages handed to sockets.", sum(latencies))
         return "\n".join(lines) + "\n"
 
 
@@ -185,5 +186,5 @@ def _metric(name: str, kind: str, meaning: str, value: float) -> list[str]:
 
 
 def _by_label(name: str, meaning: str, label: str, values: dict[str, int]) -> list[str]:
-    # Labels are our own words (statuses, error codes), so none needs escaping.
+    # The values of labels are statuses and error codes, so none needs escaping.
     return [*_head(name, "counter", meaning), *(f'harmonia_{name}{{{label}="{k}"}} {v}' for k, v in values.items())]

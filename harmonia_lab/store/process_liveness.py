@@ -1,7 +1,7 @@
-"""Which processes that share a journal are alive, however the others exited.
+"""Which processes that share a journal are alive.
 
-Owns a folder with one locked file for each process. The operating system drops the lock with the process, also at
-`kill -9`; process numbers, which come back, are not used.
+Owns a folder with one locked file for each process. The operating system releases the lock when the process exits, also
+after `kill -9`. Process ids are not used, because the system gives them out again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["LivenessLock"]
 
 
 class LivenessLock:
-    """A file that stays locked for as long as this process lives, however it exits."""
+    """A file that is locked while this process lives."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -34,13 +34,13 @@ class LivenessLock:
                 os.close(self._fd)  # another process reaped the file before it was locked
 
     def known(self) -> list[str]:
-        """Return the names of the processes that have not been reaped, the living included."""
+        """Return the names of all processes that have not been reaped, living ones included."""
         with storage_errors(self._folder):
             return sorted(file.name for file in self._folder.iterdir())
 
     @contextmanager
     def reap(self, name: str) -> Iterator[bool]:
-        """Yield whether the process `name` has exited. If so, no other process finds that out before the block ends."""
+        """Yield whether the process `name` has exited. If so, other processes see it as alive until the block ends."""
         file = self._folder / name
         with storage_errors(file):
             fd = os.open(file, os.O_CREAT | os.O_RDWR, 0o600)
@@ -57,7 +57,7 @@ class LivenessLock:
             os.close(fd)
 
     def close(self) -> None:
-        """Idempotent."""
+        """Release the lock, and delete the file. Idempotent."""
         if self._fd >= 0:
             (self._folder / self.name).unlink(missing_ok=True)
             os.close(self._fd)

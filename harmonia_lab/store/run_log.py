@@ -1,7 +1,7 @@
-"""The benchmark log: one row per attempt, finished or not, appended to a JSONL file and never changed.
+"""The run log: one row for each attempt, successful or not, appended to a JSONL file and never changed.
 
-Owns the columns (names, units, meaning) and the file. Filling a row is the pipeline's work; a DataFrame
-of them is `analysis/frames.py`.
+Owns the columns (names, units, meaning) and the file. `generation/` fills the rows; `analysis/frames.py` makes a
+DataFrame of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Column:
-    """unit: "" for names and counts. dtype: a pandas extension dtype, so that missing values stay missing."""
+    """unit: "" for names, counts and ratios. dtype: a pandas extension dtype, which can hold missing values."""
 
     unit: str
     dtype: str
@@ -105,16 +105,15 @@ COLUMNS: dict[str, Column] = {
 
 
 class RunLog:
-    """Append-only rows in `path`. Several processes may append at once."""
+    """Rows in the file `path`. Several processes may append at once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def append(self, row: dict[str, Any]) -> None:
-        """Writes one row in one piece, on disk before it returns.
+        """Write one row in one piece, and wait until it is on disk.
 
-        Raises StorageError when the disk is full or the file can't be written, KeyError for a column that the table
-        lacks.
+        Raises StorageError if the disk is full or the file can't be written, KeyError for an unknown column.
         """
         unknown = row.keys() - COLUMNS.keys()
         if unknown:
@@ -128,7 +127,7 @@ class RunLog:
                 fcntl.flock(fd, fcntl.LOCK_EX)
                 size = os.fstat(fd).st_size
                 if size and os.pread(fd, 1, size - 1) != b"\n":
-                    line = b"\n" + line  # a writer was killed in mid-row: its fragment must not swallow this row
+                    line = b"\n" + line  # a writer was killed in mid-row: keep this row apart
                 written = os.write(fd, line)
                 if written != len(line):
                     os.ftruncate(fd, size)
@@ -138,10 +137,12 @@ class RunLog:
                 os.close(fd)
 
     def rows(self) -> list[dict[str, Any]]:
-        """All whole rows, oldest first. A row cut off by a crash or written by a newer schema is left out, and so is a
-        value that is not of its column's type: one that was edited badly must not cost the others.
+        """Return all complete rows, oldest first.
 
-        Raises StorageError where the log exists and can't be read.
+        A row that a crash cut off or that has a newer schema is left out; so is a value that isn't of its column's
+        type, so that a faulty edit of the file costs no other value.
+
+        Raises StorageError if the log exists and can't be read.
         """
         try:
             lines = self.path.read_bytes().splitlines()
@@ -164,7 +165,7 @@ class RunLog:
 
 
 def _fitting(dtype: str, value: Any) -> Any:
-    """value, or None where a column of type `dtype` can't hold it."""
+    """Return `value`, or None if a column of type `dtype` can't hold it."""
     if dtype == _TEXT:
         return value if isinstance(value, str) else None
     if dtype in (_INT, _FLOAT):

@@ -1,7 +1,7 @@
-"""Fake engines for tests, without a model or a sound bank, which fail when a test wants it.
+"""Engines for tests, which need no model and no sound bank, and fail as their arguments say.
 
-Owns `FakeMetadataEngine` and `FakeAudioEngine`, and the metadata that the first returns. Both implement the protocols
-in `engines/base.py`.
+Owns `FakeMetadataEngine`, `FakeAudioEngine` and their default metadata. Both implement the protocols of
+`engines/base.py`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ SONG_METADATA = SongMetadata(
 
 
 class FakeMetadataEngine:
-    """Stage 1 without a model: reports every step, and returns `metadata` or raises an error.
+    """Stage 1 without a model: reports every step, and returns `metadata`.
 
-    steps: how often it checks for a cancel, `step_s` seconds apart. errors: the first calls raise these, in order;
-    later calls succeed.
+    steps: how often it checks for a cancel, `step_s` seconds apart. errors: raised by the first calls, in order; the
+    calls after them succeed.
     """
 
     name = "fake"
@@ -78,9 +78,9 @@ class FakeMetadataEngine:
 
 
 class FakeAudioEngine:
-    """Stage 2 without a sound bank: every part is a quiet tone of its own pitch.
+    """Stage 2 without a sound bank: renders every part as a quiet tone of its own pitch.
 
-    rendered: names of the parts rendered so far, in order, without those that an earlier attempt had finished.
+    rendered: names of the parts rendered so far, in order; finished stems of an earlier attempt are not rendered again.
     """
 
     name = "fake"
@@ -90,17 +90,17 @@ class FakeAudioEngine:
         *,
         errors: Sequence[Exception] = (),
         step_s: float = 0.0,
-        deaf: bool = False,
+        ignores_cancel: bool = False,
         sample_rate: int = 32_000,
         uses_gpu: bool = False,
     ) -> None:
-        """errors: the first renderings raise these, each after its first part.
+        """errors: raised by the first calls of `render`, after the first part of each. step_s: seconds for each part.
 
-        deaf: whether it ignores a cancel while it sleeps, like a call into a library that can't be interrupted.
+        ignores_cancel: sleep through a cancel, like a call into a library that can't be interrupted.
         """
         self.rendered: list[str] = []
         self.errors = list(errors)
-        self.step_s, self.deaf, self.sample_rate = step_s, deaf, sample_rate
+        self.step_s, self.ignores_cancel, self.sample_rate = step_s, ignores_cancel, sample_rate
         self.uses_gpu = uses_gpu
         self.closed = False
 
@@ -123,7 +123,7 @@ class FakeAudioEngine:
                 stems.append(finished[part.name])
                 continue
             progress(AudioProgress(index / len(parts), "Rendering instruments...", part.name, index))
-            if self.deaf:
+            if self.ignores_cancel:
                 time.sleep(self.step_s)
             else:
                 cancel.wait(self.step_s)

@@ -19,7 +19,7 @@ from harmonia_lab.engines.base import MetadataEngine
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.protocol.models import SongMetadata, SongRequest, explain, parse_request
 from harmonia_lab.protocol.vocabulary import GENRES, INSTRUMENTS, TONICS
-from harmonia_lab.widgets.comm_routing import handle_where_asked
+from harmonia_lab.widgets.comm_routing import use_requested_subshell
 from harmonia_lab.widgets.event_sources import PanelLab
 from harmonia_lab.widgets.panel import Panel
 
@@ -71,8 +71,8 @@ class ComposeForm:
         self.again.on_click(lambda _: self._again())
         self.edit.on_click(lambda _: self._fill())
         choices = [self.model, self.audio, self.seconds, self.bpm, self.key, self.genre, self.seed]
-        handle_where_asked(self.narrative, *choices, self.instruments, *self._fields.values())
-        handle_where_asked(self.submit, self.write, self.edit, self.again)
+        use_requested_subshell(self.narrative, *choices, self.instruments, *self._fields.values())
+        use_requested_subshell(self.submit, self.write, self.edit, self.again)
         self.widget = ipywidgets.VBox(
             [
                 self.narrative,

@@ -1,7 +1,7 @@
-"""Where a panel's events come from, and where its clicks go: this kernel's lab, or a server.
+"""The sources of a panel's events, which also take its commands: this kernel's lab, or a server.
 
-Owns the two event sources, alike to the panel: a store that follows one generation, three commands, and the files of
-the finished song. What a panel looks like is `view_model.py`'s.
+Owns the two event sources, which offer a panel the same: a store that follows one generation, two commands, and the
+files of the finished song. What a panel shows of them is decided by `view_model.py`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -30,11 +31,11 @@ __all__ = ["EventSource", "Files", "LabEvents", "PanelLab", "ServerEvents"]
 DOWNLOAD_S = 30.0
 
 Files = dict[str, Callable[[], bytes]]
-"""The finished song's files by name, `song.flac` first; each is read when it is called (StorageError, OSError)."""
+"""Name → function that reads the file (raises StorageError or OSError), `song.flac` first."""
 
 
 class PanelLab(Protocol):
-    """What a panel needs of `lab.Lab`."""
+    """The part of `lab.Lab` that a panel uses."""
 
     events: Fanout
 
@@ -47,7 +48,7 @@ class PanelLab(Protocol):
 
 
 class EventSource(Protocol):
-    """The events of one generation, in order. local: whether this process makes it."""
+    """The events of one generation, in order. local: whether this process makes the song."""
 
     generation_id: str
     local: bool
@@ -56,22 +57,24 @@ class EventSource(Protocol):
     def store(self) -> Store: ...
 
     def start(self, changed: Callable[[State], None], preview: Callable[[AudioPreview], None]) -> None:
-        """Begin to call `changed` with every new state, in order, and `preview` with audio that is being made, in any
-        thread. Raises HarmoniaError where there is no such generation, or no server."""
+        """Call `changed` with every new state from now on, in order, and `preview` with audio previews, in any thread.
+
+        Raises HarmoniaError if there is no such generation, or no server.
+        """
 
     def cancel(self) -> None: ...
 
     def retry(self) -> None: ...
 
     def files(self) -> Files:
-        """Return the finished song's files. May wait for a disk or a network; raises HarmoniaError or OSError."""
+        """Return the finished song's files. Waits for a disk or a network. Raises HarmoniaError or OSError."""
 
     def stop(self) -> None:
-        """Idempotent."""
+        """End the calls. Idempotent."""
 
 
 class LabEvents:
-    """A generation of a lab in this process: the events that the journal kept, then the live ones."""
+    """The events of a lab in this process: first those in the journal, then live ones."""
 
     local = True
 
@@ -88,7 +91,7 @@ class LabEvents:
             raise Refused(f"There is no generation {self.generation_id}.", code=ErrorCode.NOT_FOUND)
         self.store.observe(changed)
         self._preview = preview
-        # Live events wait for the journal's: the store drops an event that comes before its turn.
+        # The lock makes live events wait for the journal's: the store drops an event that isn't the next.
         with self._lock:
             self._unsubscribe = self._lab.events.subscribe(self._observe)
             for event in self._lab.journal.history(self.generation_id):
@@ -113,14 +116,14 @@ class LabEvents:
         if state is None or state.song_path is None:
             raise Refused("The song is not done.", code=ErrorCode.NOT_FOUND)
         folder = state.song_path.parent
-        return {name: (folder / name).read_bytes for name in sorted(read_record(folder)["files"], key=_order)}
+        return {name: (folder / name).read_bytes for name in sorted(read_record(folder)["files"], key=_song_first)}
 
     def stop(self) -> None:
         self._unsubscribe()
 
 
 class ServerEvents:
-    """A generation of any server, this kernel's or another machine's, through one connection of its own."""
+    """The events of a server, this kernel's or another machine's, over a connection of their own."""
 
     local = False
 
@@ -128,11 +131,7 @@ class ServerEvents:
         self.generation_id = generation_id
         self._token = token
         self._client = BlockingClient(url)
-        self._stopped = False
-
-    @property
-    def store(self) -> Store:
-        return self._client.store
+        self.store: Store = self._client.store
 
     def start(self, changed: Callable[[State], None], preview: Callable[[AudioPreview], None]) -> None:
         self._client.connect(self._token)
@@ -146,7 +145,7 @@ class ServerEvents:
         threading.Thread(target=self._previews, args=(preview,), name="harmonia-previews", daemon=True).start()
 
     def _previews(self, preview: Callable[[AudioPreview], None]) -> None:
-        with contextlib.suppress(HarmoniaError):  # the store says why the connection has ended
+        with contextlib.suppress(HarmoniaError):  # the store knows why the connection ended
             for event in self._client.events():
                 if isinstance(event, AudioPreview) and event.generation_id == self.generation_id:
                     preview(event)
@@ -161,37 +160,31 @@ class ServerEvents:
         result = self.store.state.completed_generations.get(self.generation_id)
         if result is None:
             raise Refused("The song is not done.", code=ErrorCode.NOT_FOUND)
-        files: Files = {"song.flac": lambda: _fetch(result.audio_url)}
-        if isinstance(self._token, str):  # the link opens the song alone; every other file is served for a token
-            place = urlsplit(result.audio_url)._replace(query="")
-            beside = place._replace(path=place.path.removesuffix("audio")).geturl()
-            for stem in json.loads(_fetch(f"{beside}stems", self._token))["stems"]:
-                files[f"stems/{stem['name']}"] = _fetcher(stem["url"])
-            files["song.mid"] = _fetcher(f"{beside}midi", self._token)
-            files["overview.png"] = _fetcher(f"{beside}overview", self._token)
+        files: Files = {"song.flac": partial(_fetch, result.audio_url)}
+        if isinstance(self._token, str):  # the signed URL opens the song alone; the other files need the token
+            song_url = urlsplit(result.audio_url)._replace(query="")
+            folder_url = song_url._replace(path=song_url.path.removesuffix("audio")).geturl()
+            for stem in json.loads(_fetch(f"{folder_url}stems", self._token))["stems"]:
+                files[f"stems/{stem['name']}"] = partial(_fetch, stem["url"])
+            files["song.mid"] = partial(_fetch, f"{folder_url}midi", self._token)
+            files["overview.png"] = partial(_fetch, f"{folder_url}overview", self._token)
         return files
 
     def stop(self) -> None:
-        if not self._stopped:
-            self._stopped = True
-            self._client.disconnect()
-
-
-def _fetcher(url: str, token: str | None = None) -> Callable[[], bytes]:
-    return lambda: _fetch(url, token)
+        self._client.disconnect()
 
 
 def _fetch(url: str, token: str | None = None) -> bytes:
-    """Raises Disconnected."""
+    """Return what the server sends for `url`. Raises Disconnected."""
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the address is our own server's
     try:
-        with urllib.request.urlopen(request, timeout=DOWNLOAD_S) as answer:  # noqa: S310 - as above
-            data: bytes = answer.read()
+        with urllib.request.urlopen(request, timeout=DOWNLOAD_S) as response:  # noqa: S310 - as above
+            data: bytes = response.read()
             return data
     except (urllib.error.URLError, TimeoutError) as error:
         raise Disconnected(f"{Path(urlsplit(url).path).name} cannot be fetched: {error}.") from error
 
 
-def _order(name: str) -> tuple[bool, bool, str]:
+def _song_first(name: str) -> tuple[bool, bool, str]:
     return name != "song.flac", not name.startswith("stems/"), name

@@ -1,6 +1,7 @@
-"""Whether somebody can see a widget: the front end does not introduce itself, so its traces are read.
+"""Whether a notebook page shows this kernel's widgets live.
 
-Owns that guess. `HARMONIA_PANEL=live` or `=lines` settles it.
+Owns that guess, made from environment variables, since a front end doesn't announce itself. `HARMONIA_PANEL=live` or
+`=lines` overrules it.
 """
 
 from __future__ import annotations
@@ -8,23 +9,23 @@ from __future__ import annotations
 import os
 import sys
 
-__all__ = ["front_end", "in_kernel"]
+__all__ = ["has_live_frontend", "in_kernel"]
 
-TRACES = ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD", "COLAB_RELEASE_TAG")
-"""Set for kernels that a page started. Jupyter Server sets the first for each session; papermill and nbconvert start
-their kernels without."""
+FRONTEND_VARIABLES = ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD", "COLAB_RELEASE_TAG")
+"""Set in kernels that a page started. Jupyter Server sets the first for each session; papermill and nbconvert set none
+of them."""
 
 
 def in_kernel() -> bool:
-    """Whether this is a Jupyter kernel. Loads nothing."""
+    """Return whether this is a Jupyter kernel. Imports nothing."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
 
 
-def front_end() -> bool:
-    """Whether a page is likely to show what this kernel displays, live."""
+def has_live_frontend() -> bool:
+    """Return whether this is a kernel whose widgets a page is likely to show live."""
     choice = os.environ.get("HARMONIA_PANEL", "")
     if choice in ("live", "lines"):
         return choice == "live" and in_kernel()
-    return in_kernel() and any(name in os.environ for name in TRACES)
+    return in_kernel() and any(name in os.environ for name in FRONTEND_VARIABLES)

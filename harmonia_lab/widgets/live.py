@@ -1,6 +1,7 @@
-"""The main face of a panel: one anywidget, one message of one small view for each drawing.
+"""The main front end of a panel: one anywidget, which gets one small JSON view at each drawing.
 
-Owns the traits that travel. The look is `panel.js` and `panel.css`; what is shown is `view_model.py`'s.
+Owns the traits that are synchronised with the page. The looks are in `panel.js` and `panel.css`; what is shown is
+decided by `view_model.py`.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ import anywidget
 import traitlets
 
 from harmonia_lab.protocol.events import AudioPreview
-from harmonia_lab.widgets.comm_routing import handle_where_asked
+from harmonia_lab.widgets.comm_routing import use_requested_subshell
 from harmonia_lab.widgets.finished import FinishedSong
 from harmonia_lab.widgets.view_model import View
 
-__all__ = ["LiveFace"]
+__all__ = ["LiveFrontend"]
 
 
 class _Live(anywidget.AnyWidget):
-    """view: as `scene.view`. audio: MP3. picture: PNG. files: names that may be asked for."""
+    """view: what `view_model.view` returns. audio: MP3. picture: PNG. files: names of files that can be downloaded."""
 
     _esm = Path(__file__).with_name("panel.js")
     _css = Path(__file__).with_name("panel.css")
@@ -31,20 +32,20 @@ class _Live(anywidget.AnyWidget):
     files = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
     def __repr__(self) -> str:
-        """What a page without a kernel shows in the place of the panel."""
+        """Return what a page without a kernel shows in place of the panel."""
         return f"Song {self.view.get('id', '')}"
 
 
-class LiveFace:
+class LiveFrontend:
     def __init__(self, clicked: Callable[[str, str], None]) -> None:
-        """clicked: gets "cancel", "retry" or "file", and the file's name."""
+        """clicked: called with "cancel", "retry" or "file", and the file's name."""
         self.widget = _Live()
-        handle_where_asked(self.widget)
+        use_requested_subshell(self.widget)
 
-        def heard(_widget: object, content: Any, _buffers: object) -> None:
+        def on_message(_widget: object, content: Any, _buffers: object) -> None:
             clicked(str(content.get("ask", "")), str(content.get("name", "")))
 
-        self.widget.on_msg(heard)
+        self.widget.on_msg(on_message)
 
     def show(self, view: View) -> None:
         self.widget.view = view
@@ -53,10 +54,10 @@ class LiveFace:
         with self.widget.hold_sync():
             self.widget.audio, self.widget.picture = song.audio, song.picture
             self.widget.files = list(song.files)
-        # The page keeps what a trait held before the last message as well: bytes that were shed go with another one.
+        # The page also keeps each trait's value before the last message: one more message lets it free the old bytes.
         self.widget.send_state("files")
 
-    def hand_over(self, name: str, data: bytes) -> None:
+    def send_file(self, name: str, data: bytes) -> None:
         self.widget.send({"file": name}, [data])
 
     def preview(self, event: AudioPreview) -> None:

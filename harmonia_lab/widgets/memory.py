@@ -1,4 +1,4 @@
-"""How much memory this process uses now, in words. Owns no peaks: those are `engines/probes.py`'s, and the log's."""
+"""How much memory this process uses now, in words. Owns no peaks: `engines/probes.py` measures them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ __all__ = ["memory_now"]
 
 
 def memory_now() -> str:
-    """Used by this process with its children, of all there is; and of the GPU, by everybody, where torch uses one."""
+    """Return the memory that this process and its children use, and the machine's; the GPU's too where torch uses one.
+
+    The GPU's figure is the use of the whole device by all processes.
+    """
     me = psutil.Process()
     used = me.memory_info().rss
     for child in me.children(recursive=True):
         try:
             used += child.memory_info().rss
         except psutil.Error:
-            continue  # it ended in between
+            continue  # the child exited in between
     words = f"memory {_gigabytes(used)} of {_gigabytes(psutil.virtual_memory().total)}"
     torch = loaded_torch()
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():

@@ -2,7 +2,7 @@
 
 const cell = (row, index, tag = "td") => row.children[index] || row.appendChild(document.createElement(tag));
 
-const say = (node, text) => {
+const setText = (node, text) => {
   if (node.textContent !== text) node.textContent = text;
 };
 
@@ -32,14 +32,14 @@ function render({ model, el }) {
 
   const drawRow = (row, job) => {
     row.dataset.status = job.status;
-    say(cell(row, 0, "th"), job.title);
+    setText(cell(row, 0, "th"), job.title);
     row.children[0].scope = "row";
-    say(cell(row, 1), job.status);
+    setText(cell(row, 1), job.status);
     const progress = cell(row, 2).querySelector("progress") || cell(row, 2).appendChild(document.createElement("progress"));
     progress.max = 100;
     progress.value = job.percent;
     progress.setAttribute("aria-label", `Progress of ${job.title}`);
-    [job.step, job.began, job.took].forEach((text, index) => say(cell(row, 3 + index), text));
+    [job.step, job.began, job.took].forEach((text, index) => setText(cell(row, 3 + index), text));
     button(cell(row, 6), "cancel", job.id, job.title, job.canCancel);
     button(cell(row, 6), "retry", job.id, job.title, job.canRetry);
   };
@@ -47,8 +47,8 @@ function render({ model, el }) {
   const draw = () => {
     const view = model.get("view");
     const jobs = view.rows || [];
-    say(caption, view.notice || (jobs.length ? "" : "No songs yet"));
-    [...(view.columns || []), ""].forEach((name, index) => say(cell(head, index, "th"), name));
+    setText(caption, view.notice || (jobs.length ? "" : "No songs yet"));
+    [...(view.columns || []), ""].forEach((name, index) => setText(cell(head, index, "th"), name));
     while (body.rows.length > jobs.length) body.deleteRow(-1);
     jobs.forEach((job, index) => drawRow(body.rows[index] || body.insertRow(), job));
   };

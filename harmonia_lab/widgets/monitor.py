@@ -1,13 +1,13 @@
 """`Monitor`: the jobs of one user in one live table.
 
-Owns which columns it has. What the jobs are is read from the journal at each drawing, so that songs of another process
-that shares it are there as well, and nothing is kept twice.
+Owns the table's columns. The jobs are read from the journal at each drawing, so that the table also shows those of
+another process that shares the journal, and nothing is stored twice.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from IPython.display import display
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.protocol.events import FamilyEvent
 from harmonia_lab.protocol.models import ENDED, Job
-from harmonia_lab.widgets.comm_routing import handle_where_asked
+from harmonia_lab.widgets.comm_routing import use_requested_subshell
 from harmonia_lab.widgets.event_sources import PanelLab
-from harmonia_lab.widgets.frontend import front_end, in_kernel
-from harmonia_lab.widgets.panel import PACER
+from harmonia_lab.widgets.frontend import has_live_frontend
+from harmonia_lab.widgets.throttle import THROTTLE
 
 __all__ = ["COLUMNS", "Monitor", "rows"]
 
@@ -31,7 +31,7 @@ JobRow = dict[str, Any]
 
 
 def rows(jobs: Sequence[Job]) -> list[JobRow]:
-    """As JSON values, in the order given. Words are to be shown as text."""
+    """Return the jobs as JSON values, in the order given. The page must show the words as text, not as HTML."""
     return [_row(job) for job in jobs]
 
 
@@ -64,20 +64,20 @@ class _Table(anywidget.AnyWidget):
 
 
 class Monitor:
-    """At the end of a cell it shows itself. Clicks cancel and retry."""
+    """A live table with buttons that cancel and retry. Jupyter shows it where it is a cell's last expression."""
 
     def __init__(self, lab: PanelLab, user: str | None = "local", limit: int = 20) -> None:
-        """user: whose jobs; None: everybody's that this journal knows. limit: the newest so many."""
+        """user: whose jobs are shown; None: all users'. limit: how many are shown, the newest."""
         self._lab, self._user, self._limit = lab, user, limit
         self._notice = ""
         self._lock = threading.Lock()
         self.live = True
         self.widget = _Table()
-        handle_where_asked(self.widget)
+        use_requested_subshell(self.widget)
         self.widget.on_msg(self._clicked)
         self._unsubscribe = lab.events.subscribe(self._observe)
         self.paint()
-        PACER.mark(self)
+        THROTTLE.mark(self)
 
     def paint(self) -> None:
         with self._lock:
@@ -93,26 +93,25 @@ class Monitor:
             self.widget.close()
 
     def _ipython_display_(self) -> None:
-        if in_kernel() and front_end():
+        if has_live_frontend():
             display(self.widget)  # type: ignore[no-untyped-call]  # IPython has no types here
         else:
             for row in self.widget.view["rows"]:
-                print(row["began"], row["status"], row["title"], row["took"], sep="  ")  # noqa: T201 - it is shown so
+                print(row["began"], row["status"], row["title"], row["took"], sep="  ")  # noqa: T201 - the table without a front end
 
     def _observe(self, event: FamilyEvent) -> None:
         if event.family == "job":
-            PACER.mark(self)
+            THROTTLE.mark(self)
 
     def _clicked(self, _widget: object, content: Any, _buffers: object) -> None:
         command = {"cancel": self._lab.cancel, "retry": self._lab.retry}.get(content.get("ask"))
         if command is not None:
-            threading.Thread(target=self._obey, args=(command, str(content.get("id"))), daemon=True).start()
+            threading.Thread(target=self._run_command, args=(command, str(content.get("id"))), daemon=True).start()
 
-    def _obey(self, command: Any, generation_id: str) -> None:
+    def _run_command(self, command: Callable[[str], object], generation_id: str) -> None:
+        self._notice = ""
         try:
             command(generation_id)
         except HarmoniaError as error:
             self._notice = str(error)
-        else:
-            self._notice = ""
-        PACER.mark(self)
+        THROTTLE.mark(self)

@@ -1,4 +1,4 @@
-// The live panel's front end: draws one small view (see scene.py) and sends what is clicked. It decides nothing, and
+// The live panel's front end: draws one small view (see view_model.py) and sends what is clicked. It decides nothing, and
 // sets every word as text: a story or a model may have written it.
 
 const PATIENCE_MS = 2000; // a kernel that has nothing else to do answers a click in a tenth of it
@@ -11,7 +11,7 @@ const make = (tag, className, attributes = {}) => {
 };
 
 // Only what differs is touched: a screen reader repeats what is set again.
-const say = (node, text) => {
+const setText = (node, text) => {
   if (node.textContent !== text) node.textContent = text;
   node.hidden = text === "";
 };
@@ -116,27 +116,27 @@ function render({ model, el }) {
   const preview = previewPlayer();
   const ask = (what, more = {}) => model.send({ ask: what, ...more });
   let waiting = 0;
-  // Older kernels hear clicks only between cells. A cancel is asked for again, ever more rarely, should a broken
-  // connection have swallowed it: cancelling twice is cancelling.
-  const insist = (node, what, after) => {
+  // Older kernels handle clicks only between cells. A cancel is sent again, at ever longer intervals, in case a broken
+  // connection lost it: a second cancel does no harm.
+  const watchForAnswer = (node, what, after) => {
     clearTimeout(waiting);
     waiting = setTimeout(() => {
       if (!node.disabled) return;
-      say(busy, "The kernel has not answered yet: it may be busy with a cell, and hear this when the cell has ended. Interrupt the kernel to stop the cell now.");
+      setText(busy, "The kernel has not answered yet: it may be busy with a cell, and hear this when the cell has ended. Interrupt the kernel to stop the cell now.");
       if (what !== "cancel") return;
       ask(what);
-      insist(node, what, 2 * after);
+      watchForAnswer(node, what, 2 * after);
     }, after);
   };
   const click = (node, what) => {
     node.disabled = true;
     ask(what);
-    insist(node, what, PATIENCE_MS);
+    watchForAnswer(node, what, PATIENCE_MS);
   };
-  const heard = (node) => {
+  const release = (node) => {
     if (!node.disabled) return;
     node.disabled = false;
-    say(busy, "");
+    setText(busy, "");
   };
   const cancel = button("Cancel", "hl-cancel", () => click(cancel, "cancel"));
   const retry = button("Retry", "hl-retry", () => click(retry, "retry"));
@@ -168,8 +168,8 @@ function render({ model, el }) {
     const view = model.get("view");
     if (!view.id) return;
     root.dataset.status = view.status;
-    say(title, view.title);
-    say(facts, view.facts);
+    setText(title, view.title);
+    setText(facts, view.facts);
     const state = { completed: "done", failed: "stopped", cancelled: "stopped", pending: "waiting" }[view.status];
     overall.set(view.overall, state || "active", view.eta || `${Math.round(view.overall)} %`);
     view.stages.forEach((stage, index) => {
@@ -177,19 +177,19 @@ function render({ model, el }) {
       stages[index].set(stage.percent, stage.state, note, stage.name);
     });
     drawChips(view.chips);
-    say(status, view.summary ? `${view.headline}: ${view.summary}` : view.headline);
-    say(numbers, [view.tokens, view.memory].filter(Boolean).join(" · "));
-    say(alert, view.code ? `${view.error} (${view.code})` : view.error);
-    say(plan, view.plan);
-    say(connection, view.connection);
-    say(notice, view.notice);
+    setText(status, view.summary ? `${view.headline}: ${view.summary}` : view.headline);
+    setText(numbers, [view.tokens, view.memory].filter(Boolean).join(" · "));
+    setText(alert, view.code ? `${view.error} (${view.code})` : view.error);
+    setText(plan, view.plan);
+    setText(connection, view.connection);
+    setText(notice, view.notice);
     const follow = lyrics.scrollTop + lyrics.clientHeight >= lyrics.scrollHeight - 4;
-    say(lyrics, view.lyrics);
+    setText(lyrics, view.lyrics);
     if (follow && view.status === "processing") lyrics.scrollTop = lyrics.scrollHeight;
     cancel.hidden = !view.canCancel;
     retry.hidden = !view.canRetry;
-    if (view.notice || !view.canCancel) heard(cancel);
-    if (view.notice || !view.canRetry) heard(retry);
+    if (view.notice || !view.canCancel) release(cancel);
+    if (view.notice || !view.canRetry) release(retry);
     if (view.status !== "processing") preview.clear();
   };
 

@@ -1,8 +1,8 @@
-"""`Panel`: one generation, live in a notebook, wherever it is made.
+"""`Panel`: one generation, live in a notebook, wherever the song is made.
 
-Owns what happens between an event source and a frontend: which state is shown when, what a click does, and the plain
-summary that each cell with a panel also carries. The words are `view_model.py`'s, the looks `live.py`'s and
-`plain.py`'s; `throttle.py` says how often it is drawn.
+Owns what happens between an event source and a front end: which state is shown when, what a click does, and the plain
+summary that each cell with a panel also holds. `view_model.py` owns the words, `live.py` and `plain.py` the looks, and
+`throttle.py` how often a panel is drawn.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import sys
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol, Self
 
 import soundfile
@@ -29,34 +29,33 @@ from harmonia_lab.protocol.events import AudioPreview
 from harmonia_lab.protocol.models import ENDED, SongMetadata
 from harmonia_lab.widgets.event_sources import EventSource, ServerEvents
 from harmonia_lab.widgets.finished import FinishedSong, load
-from harmonia_lab.widgets.frontend import front_end, in_kernel
+from harmonia_lab.widgets.frontend import has_live_frontend, in_kernel
 from harmonia_lab.widgets.memory import memory_now
 from harmonia_lab.widgets.summary import EMPTY, Bundle, bundles
-from harmonia_lab.widgets.throttle import HEARTBEAT_S, Pacer
+from harmonia_lab.widgets.throttle import HEARTBEAT_S, THROTTLE
 from harmonia_lab.widgets.view_model import TokenRate, View, view
 
-__all__ = ["PACER", "Panel"]
+__all__ = ["Panel", "PanelFrontend"]
 
 POLL_S = 0.1
 
 KEPT_SONGS = 3
-"""Panels that hold their song's sound and picture, the latest; the cell of an older one shows its summary instead."""
+"""How many panels hold their song's sound and picture: the latest. An older one's cell shows its summary instead."""
 
-ELSEWHERE = "memory: that of another process, not seen from here"
-"""What stands in the place of this machine's memory, which is not where the song is made."""
+REMOTE_MEMORY = "memory: that of another process, not seen from here"
+"""Shown in place of this machine's memory where another process makes the song."""
 
-_HOLDING: deque[weakref.ref[Panel]] = deque()
+_panels_with_media: list[weakref.ref[Panel]] = []
+"""The panels that hold a song's sound and picture, the latest last."""
 
-_READER = ThreadPoolExecutor(1, "harmonia-summary")
-"""Reads finished songs. One thread for all: a new one for each song would leave its own heap behind, 1.5 MB a song."""
+_SONG_LOADER = ThreadPoolExecutor(1, "harmonia-summary")
+"""Reads finished songs. One thread for all: each new thread would leave a heap of 1.5 MB behind."""
 
-PACER = Pacer()
-"""Of all views of this process."""
 _log = logging.getLogger(__name__)
 
 
-class Face(Protocol):
-    """What shows a panel. Any thread calls it, one at a time."""
+class PanelFrontend(Protocol):
+    """Shows a panel in a page. Called from any thread, by one at a time."""
 
     widget: Any
 
@@ -64,32 +63,33 @@ class Face(Protocol):
 
     def finish(self, song: FinishedSong) -> None: ...
 
-    def hand_over(self, name: str, data: bytes) -> None: ...
+    def send_file(self, name: str, data: bytes) -> None: ...
 
     def preview(self, event: AudioPreview) -> None: ...
 
 
 class Panel:
-    """At the end of a cell it shows itself, in as many cells as one likes.
+    """A live view of one generation. Jupyter shows it where it is a cell's last expression, in any number of cells.
 
-    >>> Panel(server.url, token, generation_id)  # of any server
-    >>> lab.panel(generation_id)  # of this kernel, no server needed
+    >>> Panel(server.url, token, generation_id)  # a generation of any server
+    >>> lab.panel(generation_id)  # a generation of this kernel; needs no server
 
-    Where no front end can show it live (papermill, nbconvert), showing it waits for the song instead, with a line for
-    each step, and leaves the summary.
+    Where no front end can show it live (papermill, nbconvert), `display` waits for the song, prints a line for each
+    step, and leaves the summary as the cell's output.
     """
 
     def __init__(self, url: str, token: Token, generation_id: str, *, plain: bool = False) -> None:
-        """token: as `Client.connect`. plain: stock ipywidgets, for a front end without anywidget.
+        """token: as for `Client.connect`. plain: use stock ipywidgets, for a page without anywidget.
 
-        Raises Disconnected where there is no server, Refused where it refuses.
+        Raises Disconnected if there is no server, Refused if the server refuses the token or the generation.
         """
         self._open(ServerEvents(url, token, generation_id), plain)
 
     @classmethod
-    def over(cls, source: EventSource, *, plain: bool = False) -> Self:
+    def from_source(cls, source: EventSource, *, plain: bool = False) -> Self:
+        """Return a panel that shows the events of `source`."""
         panel = cls.__new__(cls)
-        panel._open(source, plain)  # noqa: SLF001 - our own
+        panel._open(source, plain)  # noqa: SLF001 - a second constructor
         return panel
 
     def _open(self, source: EventSource, plain: bool) -> None:
@@ -97,23 +97,24 @@ class Panel:
         self._lock = threading.RLock()
         self._state = GenerationState(source.generation_id)
         self._rate, self._connection = TokenRate(), ""
-        self._face: Face | None = None
-        self._memory, self._memory_at = "" if source.local else ELSEWHERE, 0.0
+        self._frontend: PanelFrontend | None = None
+        self._memory, self._memory_at = "" if source.local else REMOTE_MEMORY, 0.0
         self._notice = ""
-        self._end: object = None
+        self._ended_job: object = None
+        """The ended job whose song is being loaded or is shown."""
         self._song = FinishedSong()
         self._cells: list[tuple[str, str]] = []
-        """The outputs that carry the summary, by their ids."""
+        """Display ids of the two outputs that hold the summary, for each cell."""
         self.settled = threading.Event()
-        """Set while it has ended and the summary stands in every cell."""
+        """Set while the generation has ended and every cell holds its summary."""
         self.live = True
         self.closed = False
         source.start(self._changed, self._preview)
-        PACER.mark(self)
+        THROTTLE.mark(self)
 
     @property
     def view(self) -> View:
-        """What it shows now, as one JSON value."""
+        """What the panel shows now, as one JSON value."""
         with self._lock:
             return view(
                 self._state,
@@ -125,44 +126,46 @@ class Panel:
 
     @property
     def metadata(self) -> SongMetadata | None:
-        """What stage 1 wrote, or was given, once that is known."""
+        """The song's metadata; None until stage 1 has written it."""
         return self._state.metadata
 
     def observe(self, observer: Callable[[State], None]) -> Callable[[], None]:
-        """As `Store.observe`, and at once with the present state; what the panel knows is up to date when the observer
-        is called."""
-        leave = self._source.store.observe(observer)
+        """Call `observer` with the present state, then with every new one, after the panel itself has taken it.
+
+        Return the function that ends the calls.
+        """
+        unsubscribe = self._source.store.observe(observer)
         observer(self._source.store.state)
-        return leave
+        return unsubscribe
 
     @property
     def widget(self) -> Any:
-        """The ipywidget itself, to be put into others."""
+        """The ipywidget, to be put into other widgets."""
         with self._lock:
-            if self._face is None:
-                self._face = _make_face(self._clicked, plain=self._plain)
-                self._face.show(self.view)
-                self._face.finish(self._song)
-            return self._face.widget
+            if self._frontend is None:
+                self._frontend = _make_frontend(self._clicked, plain=self._plain)
+                self._frontend.show(self.view)
+                self._frontend.finish(self._song)
+            return self._frontend.widget
 
     def display(self) -> None:
-        """Shows it in the running cell."""
+        """Show the panel in the running cell."""
         if not in_kernel():
-            print(repr(self))  # noqa: T201 - on a terminal, that is how it is shown
+            print(repr(self))  # noqa: T201 - the panel of a terminal
             return
-        if not front_end():
-            self._tell()
+        if not has_live_frontend():
+            self._print_until_settled()
             for bundle in self.summary():
                 _show(bundle)
             return
         display(self.widget)  # type: ignore[no-untyped-call]  # IPython has no types here
         with self._lock:
-            shed = self._state.status == "completed" and not self._song.audio
-            shown = self.summary() if self.settled.is_set() and not shed else (EMPTY, EMPTY)
-            self._cells.append((_show(shown[0]), _show(shown[1])))
-            if self.settled.is_set() and shed:
-                self._end = None
-                PACER.mark(self)
+            released = self._state.status == "completed" and not self._song.audio
+            outputs = self.summary() if self.settled.is_set() and not released else (EMPTY, EMPTY)
+            self._cells.append((_show(outputs[0]), _show(outputs[1])))
+            if self.settled.is_set() and released:
+                self._ended_job = None  # so that the next drawing loads the song again
+                THROTTLE.mark(self)
 
     def _ipython_display_(self) -> None:
         self.display()
@@ -172,17 +175,17 @@ class Panel:
         return f"Panel({shown['id']}, {shown['status']}, {shown['overall']:g} %)"
 
     def summary(self) -> tuple[Bundle, Bundle]:
-        """The end as plain outputs: words with sound, picture."""
+        """Return two plain outputs of the song: its words with the sound, and its picture."""
         with self._lock:
             return bundles(self.view, self._song)
 
     def close(self) -> None:
-        """Hears and shows nothing any more. Idempotent."""
+        """End the subscription, and remove the widget. Idempotent."""
         self._source.stop()
         with self._lock:
             self.live, self.closed = False, True
-            if self._face is not None:
-                self._face.widget.close()
+            if self._frontend is not None:
+                self._frontend.widget.close()
 
     # Events, in any thread
 
@@ -193,138 +196,131 @@ class Panel:
             self._connection = "" if state.connected else state.connection_error or ""
             self.live = self._state.status not in ENDED
             if self.live:
-                self._end = None
+                self._ended_job = None
                 self.settled.clear()
-        PACER.mark(self)
+        THROTTLE.mark(self)
 
     def _preview(self, event: AudioPreview) -> None:
         with self._lock:
-            if self._face is not None:
-                self._face.preview(event)
+            if self._frontend is not None:
+                self._frontend.preview(event)
 
-    # Drawing, in the pacer's thread
+    # Drawing, in the thread of `throttle.py`
 
     def paint(self) -> None:
         if self.live and self._source.local and time.monotonic() - self._memory_at >= HEARTBEAT_S:
             self._memory, self._memory_at = memory_now(), time.monotonic()
         with self._lock:
-            if self._face is not None:
-                self._face.show(self.view)
+            if self._frontend is not None:
+                self._frontend.show(self.view)
             job = self._state.job
-            if self.live or job is None or self._end is job:
+            if self.live or job is None or self._ended_job is job:
                 return
-            self._end = job
-        # Reading the song takes a while: others are drawn meanwhile.
-        _READER.submit(self._settle, job)
+            self._ended_job = job
+        # In another thread, because reading the song takes a while and this one draws all panels.
+        _SONG_LOADER.submit(self._settle, job)
 
-    def _settle(self, end: object) -> None:
-        """end: the job as it ended. Told to every cell, unless it is being tried again meanwhile."""
+    def _settle(self, job: object) -> None:
+        """Load the song of `job`, which has ended, and show it in every cell, unless a retry has begun meanwhile."""
         song = FinishedSong()
         if self._state.status == "completed":
             try:
                 song = load(self._source.files())
             except (HarmoniaError, OSError, soundfile.LibsndfileError) as error:
-                self._note(f"The song's files cannot be shown. {error}")
+                self._set_notice(f"The song's files cannot be shown. {error}")
         with self._lock:
-            if self._end is not end:
+            if self._ended_job is not job:
                 return
             self._song = song
-            if self._face is not None:
-                self._face.finish(song)
+            if self._frontend is not None:
+                self._frontend.finish(song)
             for cell in self._cells:
                 for output, bundle in zip(cell, self.summary(), strict=True):
                     _show(bundle, output)
             self.settled.set()
         if song.audio:
-            _hold(self)
+            _keep_media(self)
 
-    def shed(self) -> None:
-        """Lets go of sound and picture, until it is shown again."""
+    def release_media(self) -> None:
+        """Free sound and picture; `display` loads them again."""
         with self._lock:
             self._song = FinishedSong(self._song.files)
-            if self._face is not None:
-                self._face.finish(self._song)
+            if self._frontend is not None:
+                self._frontend.finish(self._song)
 
     # Clicks
 
     def _clicked(self, what: str, name: str) -> None:
-        threading.Thread(target=self._obey, args=(what, name), name="harmonia-click", daemon=True).start()
+        threading.Thread(target=self._run_command, args=(what, name), name="harmonia-click", daemon=True).start()
 
-    def _obey(self, what: str, name: str) -> None:
-        self._note("")
+    def _run_command(self, what: str, name: str) -> None:
+        self._set_notice("")
+        commands = {"cancel": self._source.cancel, "retry": self._source.retry, "file": partial(self._send_file, name)}
         try:
-            if what == "cancel":
-                self._source.cancel()
-            elif what == "retry":
-                self._source.retry()
-            elif what == "file":
-                self._hand_over(name)
+            commands.get(what, lambda: None)()
         except (HarmoniaError, OSError) as error:
-            self._note(str(error))
+            self._set_notice(str(error))
 
-    def _hand_over(self, name: str) -> None:
+    def _send_file(self, name: str) -> None:
         read = self._song.files.get(name)
         if read is None:
             raise Refused("There is no such file.", code=ErrorCode.NOT_FOUND)
         data = read()
         with self._lock:
-            if self._face is not None:
-                self._face.hand_over(name, data)
+            if self._frontend is not None:
+                self._frontend.send_file(name, data)
 
-    def _note(self, notice: str) -> None:
+    def _set_notice(self, notice: str) -> None:
         with self._lock:
             self._notice = notice
-        PACER.mark(self)
+        THROTTLE.mark(self)
 
     # Without a front end
 
-    def _tell(self) -> None:
-        """Waits for the end, with one line on standard error for each new step."""
-        said = ""
-        while not self.settled.wait(POLL_S):
-            said = _say(self.view, said)
-        _say(self.view, said)
+    def _print_until_settled(self) -> None:
+        """Wait for the end, and print one line on standard error for each new step."""
+        printed, settled = "", False
+        while not settled:
+            settled = self.settled.wait(POLL_S)
+            shown = self.view
+            line = "".join(c for c in shown["headline"] if c.isprintable())
+            if line != printed:
+                print(f"{shown['overall']:3.0f} %  {line}", file=sys.stderr, flush=True)  # noqa: T201 - its purpose
+                printed = line
 
 
-def _hold(panel: Panel) -> None:
-    held = [ref for ref in _HOLDING if ref() not in (None, panel)]  # once, however often it has settled
-    _HOLDING.clear()
-    _HOLDING.extend([*held, weakref.ref(panel)])
-    while len(_HOLDING) > KEPT_SONGS:
-        oldest = _HOLDING.popleft()()
-        if oldest is not None and oldest is not panel:
-            oldest.shed()
-
-
-def _say(shown: View, said: str) -> str:
-    line = "".join(c for c in shown["headline"] if c.isprintable())
-    if line != said:
-        sys.stderr.write(f"{shown['overall']:3.0f} %  {line}\n")
-        sys.stderr.flush()
-    return line
+def _keep_media(panel: Panel) -> None:
+    """Let `panel` hold its song's sound and picture, and have the oldest panels beyond `KEPT_SONGS` free theirs."""
+    others = [ref for ref in _panels_with_media if ref() not in (None, panel)]
+    panels = [*others, weakref.ref(panel)]
+    _panels_with_media[:] = panels[-KEPT_SONGS:]
+    for ref in panels[:-KEPT_SONGS]:
+        oldest = ref()
+        if oldest is not None:
+            oldest.release_media()
 
 
 def _show(bundle: Bundle, output: str | None = None) -> str:
-    """As a new output of the running cell, or in the place of `output`. Returns its id.
+    """Publish a new output of the running cell, or replace the one with the display id `output`. Return its display id.
 
-    By that id a replacement goes to its own cell, whatever thread sends it and whatever cell runs.
+    By that id a replacement reaches its own cell, whatever thread sends it and whatever cell runs.
     """
-    place = output or secrets.token_hex(8)
+    display_id = output or secrets.token_hex(8)
     publish_display_data(  # type: ignore[no-untyped-call]  # IPython has no types here
-        bundle, transient={"display_id": place}, update=output is not None
+        bundle, transient={"display_id": display_id}, update=output is not None
     )
-    return place
+    return display_id
 
 
-def _make_face(clicked: Callable[[str, str], None], *, plain: bool) -> Face:
-    """The main face where anywidget is installed, else the plain one."""
+def _make_frontend(clicked: Callable[[str, str], None], *, plain: bool) -> PanelFrontend:
+    """Return the live front end if anywidget is installed, else the plain one."""
     if not plain:
         try:
-            from harmonia_lab.widgets.live import LiveFace  # noqa: PLC0415 - it may be missing
+            from harmonia_lab.widgets.live import LiveFrontend  # noqa: PLC0415 - anywidget may be missing
         except ImportError:
             _log.info("anywidget is not installed: the panel is the plain one.")
         else:
-            return LiveFace(clicked)
-    from harmonia_lab.widgets.plain import PlainFace  # noqa: PLC0415 - only where it is shown
+            return LiveFrontend(clicked)
+    from harmonia_lab.widgets.plain import PlainFrontend  # noqa: PLC0415 - loaded only where it is used
 
-    return PlainFace(clicked)
+    return PlainFrontend(clicked)

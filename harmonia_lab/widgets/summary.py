@@ -1,7 +1,7 @@
-"""The end of a song as plain HTML and a PNG: what shows without a kernel and without JavaScript.
+"""A finished song as plain HTML and a PNG, which a page shows without a kernel and without JavaScript.
 
-Owns its markup, in which every word from a story or a model is escaped. The styles are inline: an exported page has no
-style sheet of ours.
+Owns this markup, in which every word from a story or a model is escaped. Styles are inline, because an exported page
+doesn't load our style sheet.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Bundle = dict[str, Any]
 """MIME type → data."""
 
 CLASS = "hl-summary"
-"""A live panel in the same cell hides what bears it (`panel.css`)."""
+"""A live panel hides the elements of this class that are in its cell (`panel.css`)."""
 
 EMPTY: Bundle = {"text/plain": ""}
 
 
 def bundles(view: View, song: FinishedSong) -> tuple[Bundle, Bundle]:
-    """Two outputs: the words with the sound, then the picture (an image of its own, which code hosts show)."""
+    """Return two outputs: the words with the sound, then the picture (a PNG output, which code hosts show)."""
     words: Bundle = {"text/html": _html(view, song), "text/plain": _text(view)}
     if not song.small_picture:
         return words, EMPTY

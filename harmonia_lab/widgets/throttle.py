@@ -1,6 +1,6 @@
-"""How often views are drawn: at once after a pause, then at most `RATE` times a second, however many events come.
+"""How often views are drawn: at once after a pause, then at most `RATE` times a second, however many events arrive.
 
-Owns one thread for all views of this process, asleep while nothing changes. What is drawn is each view's business.
+Owns one thread that draws all views of this process, and waits while nothing changes. Each view decides what it draws.
 """
 
 from __future__ import annotations
@@ -11,37 +11,37 @@ import time
 import weakref
 from typing import Protocol
 
-__all__ = ["HEARTBEAT_S", "RATE", "Pacer", "Painter"]
+__all__ = ["HEARTBEAT_S", "RATE", "THROTTLE", "Throttle", "ThrottledView"]
 
 RATE = 10
-"""Drawings a second. A bar that moves ten times a second looks smooth; each costs a message to the browser."""
+"""Drawings a second. A bar that moves ten times a second looks smooth; each drawing costs a message to the browser."""
 
 HEARTBEAT_S = 2.0
-"""How often a live view is drawn without news: its memory reading goes on."""
+"""Seconds between drawings of a live view that no event changes: its memory reading is kept up to date."""
 
 _log = logging.getLogger(__name__)
 
 
-class Painter(Protocol):
+class ThrottledView(Protocol):
     live: bool
-    """Whether it wants the heartbeat."""
+    """Whether the view is drawn every `HEARTBEAT_S` seconds too."""
 
     def paint(self) -> None:
-        """Draws what is known now."""
+        """Draw the present state."""
 
 
-class Pacer:
+class Throttle:
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._marked: dict[Painter, None] = {}
-        self._known: weakref.WeakSet[Painter] = weakref.WeakSet()
+        self._marked: dict[ThrottledView, None] = {}
+        self._known: weakref.WeakSet[ThrottledView] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
 
-    def mark(self, painter: Painter) -> None:
-        """It has something new. Never waits for a drawing."""
+    def mark(self, view: ThrottledView) -> None:
+        """Have `view` drawn soon. Never waits for a drawing."""
         with self._changed:
-            self._known.add(painter)
-            self._marked[painter] = None
+            self._known.add(view)
+            self._marked[view] = None
             if self._thread is None:
                 # A daemon: it must not keep a kernel from ending.
                 self._thread = threading.Thread(target=self._work, name="harmonia-panels", daemon=True)
@@ -52,14 +52,18 @@ class Pacer:
         while True:
             with self._changed:
                 if not self._marked:
-                    beats = any(painter.live for painter in self._known)
+                    beats = any(view.live for view in self._known)
                     if not self._changed.wait(HEARTBEAT_S if beats else None):
-                        self._marked.update(dict.fromkeys(p for p in self._known if p.live))
+                        self._marked.update(dict.fromkeys(view for view in self._known if view.live))
                 marked, self._marked = self._marked, {}
-            for painter in marked:
+            for view in marked:
                 try:
-                    painter.paint()
+                    view.paint()
                 except Exception:  # noqa: BLE001 - one broken view must not freeze the others
                     _log.exception("A panel could not be drawn.")
-            del marked
+            del marked  # or this thread would keep a view that nobody else refers to
             time.sleep(1 / RATE)
+
+
+THROTTLE = Throttle()
+"""Draws all views of this process."""

@@ -1,6 +1,6 @@
-"""What a panel shows of one generation: its state in, one small JSON value out.
+"""What a panel shows of one generation: turns its state into one small JSON value.
 
-Owns every word and number on a panel. It draws nothing and knows no widget.
+Owns every word and number on a panel. It draws nothing and imports no widget.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from harmonia_lab.protocol.models import ENDED, JobStatus, SongMetadata
 __all__ = ["TokenRate", "View", "view"]
 
 View = dict[str, Any]
-"""JSON values under the names that the front end reads; the words are ready to be shown, as text."""
+"""JSON values under the names that `panel.js` reads. Words are complete, and must be shown as text, not as HTML."""
 
 StageState = Literal["waiting", "active", "done", "stopped"]
 
@@ -31,10 +31,10 @@ _HEADLINES: dict[JobStatus, str] = {
 
 @dataclass(frozen=True)
 class TokenRate:
-    """How fast stage 1 writes, by the clock: the model's pauses between two answers count.
+    """How fast stage 1 writes by the wall clock, pauses between the model's answers included.
 
-    began: tokens and seconds of the first progress event with tokens. tokens: in the latest one. per_second: tokens a
-    second since `began`.
+    began: tokens and seconds at the first progress event with tokens. tokens: those of the latest one. per_second:
+    tokens a second since `began`.
     """
 
     began: tuple[int, float] | None = None
@@ -42,11 +42,11 @@ class TokenRate:
     per_second: float | None = None
 
     def after(self, state: GenerationState, now: float) -> TokenRate:
-        """Return the rate after `state`. now: seconds on a clock that only goes forward."""
+        """Return the rate after `state`. now: seconds of a monotonic clock."""
         tokens = state.writing.tokens_generated if state.writing is not None else None
         if state.status == "pending" or not tokens:
             return TokenRate()
-        if tokens == self.tokens:  # what follows the writing takes nothing from its rate
+        if tokens == self.tokens:  # time after the last token must not lower the rate
             return self
         if self.began is None or tokens < self.began[0]:
             return TokenRate((tokens, now), tokens)
@@ -58,8 +58,11 @@ class TokenRate:
 def view(
     state: GenerationState, *, connection: str = "", rate: TokenRate | None = None, memory: str = "", notice: str = ""
 ) -> View:
-    """Return what a panel shows. connection: why there is none. memory: how much is in use, in words. notice: what went
-    wrong with the last click."""
+    """Return what a panel shows.
+
+    connection: why there is none; empty if there is one. memory: use of memory, in words. notice: why the last click
+    failed.
+    """
     status, failure = state.status, _failure(state)
     ended = status in ENDED
     return {
@@ -85,13 +88,13 @@ def view(
 
 
 def _failure(state: GenerationState) -> Failure | None:
-    """Return why it failed, or what is being recovered from; a cancel that somebody asked for is no failure."""
+    """Return the failure that ended the generation or is being recovered from; None for a cancel by a user."""
     failure = state.failure
     return None if failure is None or failure.error.code == ErrorCode.CANCELLED else failure
 
 
 def _begun(state: GenerationState) -> bool:
-    """Return whether this attempt has had its turn."""
+    """Return whether this attempt has started."""
     return state.started_at is not None and state.status != "pending"
 
 
@@ -172,13 +175,13 @@ def _tokens(state: GenerationState, rate: TokenRate | None) -> str:
     tokens = state.writing.tokens_generated if state.writing is not None and _begun(state) else None
     if not tokens:
         return ""
-    # The log's `tokens_per_second` leaves the pauses out: the model's server alone knows them, and reports at the end.
+    # The run log's `tokens_per_second` leaves pauses out; the model's server reports that figure only at the end.
     speed = f" · {rate.per_second:.0f} tokens/s with pauses" if rate is not None and rate.per_second is not None else ""
     return f"{tokens} tokens{speed}"
 
 
 def _plan(state: GenerationState, failure: Failure | None) -> str:
-    """Return what is being done about the failure, or what the user can do."""
+    """Return how the failure is being recovered from, or what the user can do."""
     if failure is None or state.status in ("completed", "pending"):
         return ""
     row = CODES[ErrorCode(failure.error.code)] if failure.error.code in CODES else None
@@ -192,7 +195,7 @@ def _plan(state: GenerationState, failure: Failure | None) -> str:
 
 
 def _summary(state: GenerationState) -> str:
-    """Return one line that stands for the panel where it isn't seen."""
+    """Return one line about the finished song, which its plain outputs show too."""
     if state.status != "completed" or state.song is None or state.job is None:
         return ""
     took = (state.job.updated_at - state.job.created_at).total_seconds()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harmonia_lab import Lab
-from harmonia_lab.analysis.compare import COMPARED, FEWEST, compare, ratio_interval
+from harmonia_lab.analysis.compare import DEFAULT_COLUMNS, MIN_RUNS, compare, ratio_interval
 from harmonia_lab.analysis.frames import frame_of, work_frame
 from harmonia_lab.errors import AudioError, InvalidRequest
 from harmonia_lab.store.run_log import COLUMNS
@@ -79,7 +79,7 @@ def test_warm_up_runs_do_not_count():
 
 
 def test_too_few_runs_give_a_ratio_and_no_interval():
-    few = frame_of(rows(FEWEST - 1, audio_s=lambda i: 1.0 + i))
+    few = frame_of(rows(MIN_RUNS - 1, audio_s=lambda i: 1.0 + i))
     found = compare(few, few, ["audio_s"])
     assert found.table.loc["audio_s", "ratio"] == 1.0
     assert found.table.loc["audio_s", ["low", "high"]].isna().all()
@@ -112,7 +112,7 @@ def test_an_empty_log_compares_to_an_empty_table_and_an_unknown_column_is_refuse
 
 
 def test_what_is_compared_is_in_the_log():
-    assert set(COMPARED) <= set(work_frame(frame_of([])).columns)
+    assert set(DEFAULT_COLUMNS) <= set(work_frame(frame_of([])).columns)
     assert all(column in COLUMNS for column in ("host", "gpu"))
 
 

@@ -146,7 +146,7 @@ def test_the_outcome_is_the_very_song_that_its_folder_holds(backend):
 def test_stopping_does_not_wait_for_a_worker_that_hears_nothing(backend):
     started = threading.Event()
     backend._publish.subscribe(lambda event: event.name == "audio-generation-progress" and started.set())
-    job = submit(backend, FakeAudioEngine(deaf=True, step_s=1.0))
+    job = submit(backend, FakeAudioEngine(ignores_cancel=True, step_s=1.0))
     assert started.wait(60)
     assert job.stop(0.05) is True
     assert job.status == "cancelled"

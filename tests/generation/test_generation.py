@@ -94,7 +94,7 @@ def test_a_song_comes_out_with_all_its_files_and_a_record_that_holds(tmp_path):
 
 
 @pytest.mark.parametrize("uses_gpu", [True, False])
-def test_the_language_model_makes_room_only_for_an_engine_that_needs_it(tmp_path, uses_gpu):
+def test_the_language_model_is_released_only_for_an_engine_that_needs_its_memory(tmp_path, uses_gpu):
     run = Run(tmp_path, audio=FakeAudioEngine(uses_gpu=uses_gpu))
     run.generation.run()
     assert run.metadata_engine.released is uses_gpu
@@ -173,7 +173,7 @@ def test_an_abandoned_worker_neither_speaks_nor_writes_afterwards(tmp_path):
         def render(self, *args, **more):
             rendering.set()
             assert go_on.wait(60)
-            return FakeAudioEngine(deaf=True).render(*args, **more)
+            return FakeAudioEngine(ignores_cancel=True).render(*args, **more)
 
     run = Run(tmp_path, audio=Deaf())
     outcome = []

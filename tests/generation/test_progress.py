@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmonia_lab.generation.progress import PHASES, Expectation, OverallProgress, learn
+from harmonia_lab.generation.progress import PHASES, Expectation, OverallProgress, expected_durations
 
 ROW = {
     "status": "completed",
@@ -20,7 +20,7 @@ ROW = {
 
 
 def expect(rows, *, model="small", seconds=40.0):
-    return learn(rows, metadata_model=model, audio_engine="sketch", audio_model="bank", seconds=seconds)
+    return expected_durations(rows, metadata_model=model, audio_engine="sketch", audio_model="bank", seconds=seconds)
 
 
 def test_expectations_are_medians_of_completed_runs_scaled_to_the_length():

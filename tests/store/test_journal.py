@@ -217,7 +217,7 @@ def test_two_processes_share_one_journal(path):
 
 
 @pytest.mark.parametrize("after", [1, 7, 40])
-def test_what_was_told_before_a_kill_is_still_there_and_what_ran_is_ended(path, after):
+def test_events_published_before_a_kill_are_still_there_and_what_ran_is_ended(path, after):
     writer = write(path, "killed", 1000, "in stage 2")
     told = [json.loads(writer.stdout.readline()) for _ in range(after)]
     watching = Journal(path)
@@ -278,7 +278,7 @@ def test_the_files_of_exited_processes_do_not_pile_up(path):
     assert list(folder.iterdir()) == []
 
 
-def test_old_generations_make_room_and_unfinished_ones_stay(path, monkeypatch):
+def test_old_generations_are_deleted_and_unfinished_ones_stay(path, monkeypatch):
     monkeypatch.setattr(journal_module, "KEPT_GENERATIONS", 2)
     journal = Journal(path)
     for i in range(4):

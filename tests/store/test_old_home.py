@@ -1,7 +1,7 @@
 """A home that version 0.1.0 left, before its modules were renamed, opens as before: journal, run log and songs.
 
 `home-0.1.0` was written by that version, by fakes and the sketch engine: one song that is done, one that failed after
-its first stem, one that was cancelled, and one whose process was killed. The journal names the folder of songs "/SONGS".
+its first stem, one that was cancelled, and one whose process was killed. Its journal has the songs in "/SONGS".
 """
 
 import contextlib

@@ -170,7 +170,7 @@ def test_a_running_song_is_live_again_after_a_reload_and_a_click_cancels_it(page
 KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
 
 
-def test_a_click_is_heard_while_a_cell_runs(page, address, folder):
+def test_a_click_is_handled_while_a_cell_runs(page, address, folder):
     write(folder / "busy.ipynb", [SLOW[0], SLOW[1].replace("slow", "busy"), "import time\ntime.sleep(300)"])
     notebook = Notebook(page, address, "busy.ipynb")
     if not page.evaluate(f"() => {KERNEL}.supportsSubshells"):

@@ -8,8 +8,8 @@ import pytest
 
 from harmonia_lab.errors import Disconnected, ErrorCode, MetadataError, Refused
 from harmonia_lab.protocol.events import AudioPreview
-from harmonia_lab.widgets.event_sources import ServerRoom
-from harmonia_lab.widgets.panel import KEPT_SONGS, Panel, _hold
+from harmonia_lab.widgets.event_sources import ServerEvents
+from harmonia_lab.widgets.panel import KEPT_SONGS, Panel, _keep_media
 from tests.server.engines import METADATA, Player, Writer, make_lab
 
 WAIT_S = 60
@@ -127,11 +127,11 @@ def test_a_panel_that_settles_again_pushes_no_other_out(lab, gate):
         assert each.widget
         assert each.settled.wait(WAIT_S)
     for _ in range(KEPT_SONGS):
-        _hold(panels[1])
+        _keep_media(panels[1])
     assert all(each.widget.audio for each in panels)
 
 
-def test_older_panels_let_go_of_sound_and_picture_and_have_them_again_when_shown(lab, gate, monkeypatch):
+def test_older_panels_free_sound_and_picture_and_load_them_again_when_shown(lab, gate, monkeypatch):
     gate.set()
     panels = []
     for _ in range(KEPT_SONGS + 1):
@@ -147,7 +147,7 @@ def test_older_panels_let_go_of_sound_and_picture_and_have_them_again_when_shown
     assert all(panel.widget.audio for panel in panels[1:])
     shown = []
     monkeypatch.setattr("harmonia_lab.widgets.panel.in_kernel", lambda: True)
-    monkeypatch.setattr("harmonia_lab.widgets.panel.front_end", lambda: True)
+    monkeypatch.setattr("harmonia_lab.widgets.panel.has_live_frontend", lambda: True)
     monkeypatch.setattr("harmonia_lab.widgets.panel.display", lambda widget: None)
     monkeypatch.setattr("harmonia_lab.widgets.panel._show", lambda bundle, output=None: shown.append(bundle) or "id")
     first.display()
@@ -206,14 +206,14 @@ def test_a_panel_that_is_closed_before_it_listens_for_previews_ends_quietly(lab,
     server = lab.serve(port=0)
     token = server.token("ann")
     go_on, listening = threading.Event(), []
-    listen = ServerRoom._previews
+    listen = ServerEvents._previews
 
     def late(room, preview):
         listening.append(threading.current_thread())
         assert go_on.wait(WAIT_S)
         listen(room, preview)
 
-    monkeypatch.setattr(ServerRoom, "_previews", late)
+    monkeypatch.setattr(ServerEvents, "_previews", late)
     Panel(server.url, token, _started(server, token)).close()
     go_on.set()
     listening[0].join(WAIT_S)  # pytest would tell of an error in it

@@ -6,19 +6,17 @@ from html.parser import HTMLParser
 from harmonia_lab.client.store import State, reduce
 from harmonia_lab.widgets.finished import FinishedSong
 from harmonia_lab.widgets.summary import EMPTY, bundles
-from harmonia_lab.widgets.view_model import Scene, follow, view
+from harmonia_lab.widgets.view_model import view
 from tests.events.stories import told_live
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 
 
 def shown(ending="completed", **changes):
-    scene = Scene("g")
     state = State()
     for event in told_live(ending=ending):
         state = reduce(state, event)
-        scene = follow(scene, state, 0.0)
-    return view(scene) | changes
+    return view(state.generations["g"]) | changes
 
 
 class Tags(HTMLParser):

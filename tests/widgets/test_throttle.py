@@ -2,7 +2,7 @@
 
 import threading
 
-from harmonia_lab.widgets.throttle import Pacer
+from harmonia_lab.widgets.throttle import Throttle
 
 
 class Canvas:
@@ -19,10 +19,10 @@ class Canvas:
 
 
 def test_many_changes_are_few_drawings_and_the_last_is_drawn():
-    pacer, canvas = Pacer(), Canvas(wanted=500)
+    throttle, canvas = Throttle(), Canvas(wanted=500)
     for value in range(501):
         canvas.value = value
-        pacer.mark(canvas)
+        throttle.mark(canvas)
     assert canvas.done.wait(60)
     assert canvas.drawn[-1] == 500
     assert len(canvas.drawn) < 250
@@ -33,9 +33,9 @@ def test_a_view_that_fails_does_not_freeze_the_others(caplog):
         def paint(self):
             raise ValueError("no canvas")
 
-    pacer, broken, canvas = Pacer(), Broken(), Canvas()
-    pacer.mark(broken)
-    pacer.mark(canvas)
+    throttle, broken, canvas = Throttle(), Broken(), Canvas()
+    throttle.mark(broken)
+    throttle.mark(canvas)
     assert canvas.done.wait(60)
     assert "could not be drawn" in caplog.text
 
@@ -49,6 +49,6 @@ def test_a_live_view_is_drawn_again_without_news():
             super().paint()
 
     canvas = Living(wanted=2)
-    Pacer().mark(canvas)
+    Throttle().mark(canvas)
     assert canvas.done.wait(60)
     canvas.live = False
