@@ -131,8 +131,8 @@ def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _flat(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame with `instrument_s` as JSON text."""
-    texts = [json.dumps(value) if isinstance(value, dict) else None for value in frame["instrument_s"]]
-    return frame.assign(instrument_s=texts).astype({"instrument_s": "string"})
+    texts = frame["instrument_s"].map(lambda value: json.dumps(value) if isinstance(value, dict) else None)
+    return frame.assign(instrument_s=texts.astype("string"))
 
 
 def _import_optional(module: str, requirement: str) -> Any:

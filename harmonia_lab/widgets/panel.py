@@ -255,9 +255,12 @@ class Panel:
 
     def _run_command(self, what: str, name: str) -> None:
         self._set_notice("")
-        commands = {"cancel": self._source.cancel, "retry": self._source.retry, "file": partial(self._send_file, name)}
+        commands: dict[str, Callable[[], None]] = {
+            "cancel": self._source.cancel, "retry": self._source.retry, "file": partial(self._send_file, name)
+        }  # fmt: skip
         try:
-            commands.get(what, lambda: None)()
+            if what in commands:
+                commands[what]()
         except (HarmoniaError, OSError) as error:
             self._set_notice(str(error))
 
