@@ -21,7 +21,7 @@ from unittest.mock import patch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from harmonia_lab import BlockingClient, Lab
-from harmonia_lab.errors import HarmoniaError  # noqa: E402
+from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine, FakeOllama
 
 PACKAGE = str(Path(__file__).parents[1] / "harmonia_lab")
@@ -31,14 +31,19 @@ Walk = dict[str, list[str]]
 
 
 def functions(frame: FrameType | None, first: str = "") -> list[str]:
-    """Return the functions of ours on the stack below `frame`, outermost first. first: leave out those before it."""
+    """Return the functions of ours on the stack below `frame`, outermost first.
+
+    first: where the walk begins; functions before it don't count, and a stack without it has none.
+    """
     found: list[str] = []
     while frame is not None:
         code = frame.f_code
         if code.co_filename.startswith(PACKAGE) and "<" not in code.co_name:
             found.insert(0, code.co_qualname if sys.version_info >= (3, 11) else code.co_name)
         frame = frame.f_back
-    return found[found.index(first) :] if first in found else found
+    if not first:
+        return found
+    return found[found.index(first) :] if first in found else []
 
 
 @contextmanager
@@ -47,9 +52,9 @@ def watched(owner: Any, name: str, walk: Walk, place: str, first: str = "") -> I
     original, seen = getattr(owner, name), threading.Event()
 
     def noting(*args: Any, **options: Any) -> Any:
-        stack = [*functions(sys._getframe(1), first), original.__qualname__]
-        if len(stack) > len(walk.get(place, [])):
-            walk[place] = stack
+        before = functions(sys._getframe(1), first)
+        if (before or not first) and len(before) >= len(walk.get(place, [])):
+            walk[place] = [*before, original.__qualname__]
         seen.set()
         return original(*args, **options)
 

@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 class IsolatedServer:
-    """A server in another process, with `url`, `token(user)`, `metrics()` and `stop()` as `server_thread.Server` has."""
+    """A server in another process, with the `url`, `token()`, `metrics()` and `stop()` of `server_thread.Server`."""
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ def _session(trust: ssl.SSLContext | None) -> aiohttp.ClientSession:
 
 
 def _trust(settings: ServerSettings) -> ssl.SSLContext | None:
-    """Return a context that trusts the server's certificate alone, for any host name: the kernel connects by loopback."""
+    """Return a context that trusts the server's certificate alone, for any host name: the address is loopback."""
     if settings.certificate is None:
         return None
     try:
