@@ -6,7 +6,6 @@ Owns the looks. It draws in the thread that waits for the job, from the job's la
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -25,7 +24,7 @@ def watch(job: JobHandle) -> None:
     if console.is_terminal or console.is_jupyter:
         _bar(job, console)
     else:
-        _lines(job, lambda line: print(line, file=sys.stderr, flush=True))
+        _lines(job)
 
 
 def _bar(job: JobHandle, console: Console) -> None:
@@ -48,15 +47,14 @@ def _bar(job: JobHandle, console: Console) -> None:
             progress.refresh()
 
 
-def _lines(job: JobHandle, write: Callable[[str], None]) -> None:
-    shown = 0
-    while True:
+def _lines(job: JobHandle) -> None:
+    shown, ended = 0, False
+    while not ended:
         ended = job.wait(REDRAW_S)
         for event in job.milestones[shown:]:
-            write(f"{event.overall_progress:3.0f} %  {_stage(event)}: {_status(event)}")
+            line = f"{event.overall_progress:3.0f} %  {_stage(event)}: {_status(event)}"
+            print(line, file=sys.stderr, flush=True)
             shown += 1
-        if ended:
-            return
 
 
 def _stage(event: ProgressEvent) -> str:

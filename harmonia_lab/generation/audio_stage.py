@@ -73,7 +73,6 @@ class AudioResult:
     song.
     """
 
-    plan: Plan
     seeds: dict[str, int]
     second_digests: dict[str, list[str]]
     stem_files: list[tuple[Stem, str]]
@@ -132,9 +131,8 @@ class _AudioStage:
         with attempt.timed("write_s"):
             digests = self._write(plan, mixed, stem_files)
             finished.discard()
-        return AudioResult(
-            plan, seeds, digests, stem_files, mixed.audio.shape[1] / mixed.sample_rate, mixed.measurements.to_json()
-        )
+        seconds = mixed.audio.shape[1] / mixed.sample_rate
+        return AudioResult(seeds, digests, stem_files, seconds, mixed.measurements.to_json())
 
     def _report(self, phase: Phase, fraction: float, status: str, instrument: str | None, completed: int) -> None:
         estimate = self._attempt.overall.at(phase, fraction)
@@ -156,7 +154,7 @@ class _AudioStage:
 
         request = self._attempt.request
         plan = compose(self._metadata, request.seconds, derive_seed(self._attempt.seed, "plan"))
-        plan = replace(plan, metadata=self._metadata)
+        plan = replace(plan, metadata=self._metadata)  # for engines that are prompted with words
         self._folder.write_json("plan.json", plan.to_json())
         return plan
 

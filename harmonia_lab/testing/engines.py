@@ -1,7 +1,7 @@
-"""Engines for tests, which need no model and no sound bank, and fail as their arguments say.
+"""Fake engines for tests, without a model or a sound bank, which fail when a test wants it.
 
-Owns `FakeMetadataEngine`, `FakeAudioEngine` and their default metadata. Both implement the protocols of
-`engines/base.py`.
+Owns `FakeMetadataEngine` and `FakeAudioEngine`, and the metadata that the first returns. Both implement the protocols
+in `engines/base.py`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ SONG_METADATA = SongMetadata(
 
 
 class FakeMetadataEngine:
-    """Stage 1 without a model: reports every step, and returns `metadata`.
+    """Stage 1 without a model: reports every step, and returns `metadata` or raises an error.
 
-    steps: how often it checks for a cancel, `step_s` seconds apart. errors: raised by the first calls, in order; the
-    calls after them succeed.
+    steps: how often it checks for a cancel, `step_s` seconds apart. errors: the first calls raise these, in order;
+    later calls succeed.
     """
 
     name = "fake"
@@ -78,9 +78,9 @@ class FakeMetadataEngine:
 
 
 class FakeAudioEngine:
-    """Stage 2 without a sound bank: renders every part as a quiet tone of its own pitch.
+    """Stage 2 without a sound bank: every part is a quiet tone of its own pitch.
 
-    rendered: names of the parts rendered so far, in order; finished stems of an earlier attempt are not rendered again.
+    rendered: names of the parts rendered so far, in order, without those that an earlier attempt had finished.
     """
 
     name = "fake"
@@ -94,9 +94,10 @@ class FakeAudioEngine:
         sample_rate: int = 32_000,
         uses_gpu: bool = False,
     ) -> None:
-        """errors: raised by the first calls of `render`, after the first part of each. step_s: seconds for each part.
+        """errors: the first renderings raise these, each after its first part.
 
-        ignores_cancel: sleep through a cancel, like a call into a library that can't be interrupted.
+        ignores_cancel: whether it ignores a cancel while it sleeps, like a call into a library that can't be
+        interrupted.
         """
         self.rendered: list[str] = []
         self.errors = list(errors)

@@ -1,4 +1,4 @@
-// The table of jobs: draws the rows that it is given, sets every word as text, and sends what is clicked.
+// The table of jobs: draws the rows of the view, sets every word as text, and sends clicks.
 
 const cell = (row, index, tag = "td") => row.children[index] || row.appendChild(document.createElement(tag));
 

@@ -1,5 +1,5 @@
-// The live panel's front end: draws one small view (see view_model.py) and sends what is clicked. It decides nothing, and
-// sets every word as text: a story or a model may have written it.
+// The live panel's front end: draws one small view (see view_model.py) and sends clicks. It decides nothing, and sets
+// every word as text, because a story or a model may have written it.
 
 const PATIENCE_MS = 2000; // a kernel that has nothing else to do answers a click in a tenth of it
 
@@ -10,7 +10,7 @@ const make = (tag, className, attributes = {}) => {
   return node;
 };
 
-// Only what differs is touched: a screen reader repeats what is set again.
+// Sets only a text that differs: a screen reader reads out every text that is set.
 const setText = (node, text) => {
   if (node.textContent !== text) node.textContent = text;
   node.hidden = text === "";
@@ -53,7 +53,7 @@ const save = (name, data) => {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 };
 
-// Chunks of audio that is still being made, played one after the other as they come.
+// Plays chunks of a song that is still being made, one after the other.
 const previewPlayer = () => {
   const box = make("div", "hl-preview");
   const label = make("span", "hl-name");
@@ -149,7 +149,7 @@ function render({ model, el }) {
   words.append(title, facts, lyrics);
   song.append(picture, audio, preview.box, files);
   root.append(progress, words, song);
-  el.classList.add("hl-room");
+  el.classList.add("hl-container");
   el.append(root);
 
   const drawChips = (list) => {
@@ -229,21 +229,21 @@ function render({ model, el }) {
     if (message.preview) preview.add(message.preview, buffers[0]);
   };
 
-  const heeded = {
+  const listeners = {
     "change:view": draw,
     "change:picture": drawPicture,
     "change:audio": drawAudio,
     "change:files": drawFiles,
     "msg:custom": hear,
   };
-  for (const [news, heed] of Object.entries(heeded)) model.on(news, heed);
+  for (const [name, listener] of Object.entries(listeners)) model.on(name, listener);
   [draw, drawPicture, drawAudio, drawFiles].forEach((each) => each());
   return () => {
-    for (const [news, heed] of Object.entries(heeded)) model.off(news, heed);
+    for (const [name, listener] of Object.entries(listeners)) model.off(name, listener);
     clearTimeout(waiting);
     preview.clear();
     [picture, audio].forEach((node) => showBytes(node, null));
-    // The page keeps what it gave us to draw on; and a player, until it is told that there is nothing to play.
+    // The page keeps the element that it gave us, and a player keeps its audio until it loads another source.
     audio.load();
     root.remove();
   };

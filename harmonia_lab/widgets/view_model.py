@@ -76,8 +76,8 @@ def view(
         "tokens": _tokens(state, rate),
         "memory": memory,
         **_words(state),
-        "error": "" if failure is None or status == "completed" else failure.error.message,
-        "code": "" if failure is None or status == "completed" else failure.error.code,
+        "error": "" if failure is None else failure.error.message,
+        "code": "" if failure is None else failure.error.code,
         "plan": _plan(state, failure),
         "notice": notice,
         "connection": f"Not connected ({connection}); trying again." if connection else "",
@@ -88,12 +88,14 @@ def view(
 
 
 def _failure(state: GenerationState) -> Failure | None:
-    """Return the failure that ended the generation or is being recovered from; None for a cancel by a user."""
+    """Return the failure that ended the generation or is being recovered from; a user's cancel is none."""
     failure = state.failure
-    return None if failure is None or failure.error.code == ErrorCode.CANCELLED else failure
+    if failure is None or failure.error.code == ErrorCode.CANCELLED or state.status == "completed":
+        return None
+    return failure
 
 
-def _begun(state: GenerationState) -> bool:
+def _started(state: GenerationState) -> bool:
     """Return whether this attempt has started."""
     return state.started_at is not None and state.status != "pending"
 
@@ -101,7 +103,7 @@ def _begun(state: GenerationState) -> bool:
 def _headline(state: GenerationState) -> str:
     if state.status == "pending":
         return _HEADLINES["pending"] + (f": {state.position} before it" if state.position else "")
-    if state.status == "processing" and _begun(state):
+    if state.status == "processing" and _started(state):
         return state.stage_progress[1]
     return _HEADLINES[state.status]
 
@@ -115,7 +117,7 @@ def _overall(state: GenerationState) -> float:
 
 
 def _stages(state: GenerationState) -> list[dict[str, Any]]:
-    begun, status = _begun(state), state.status
+    begun, status = _started(state), state.status
     running: StageState = "stopped" if status in ("failed", "cancelled") else "active"
     lyrics: tuple[float, StageState] = (0.0, "waiting")
     music: tuple[float, StageState] = (0.0, "waiting")
@@ -125,23 +127,20 @@ def _stages(state: GenerationState) -> list[dict[str, Any]]:
         lyrics = (state.stage_progress[0], running)
     elif begun:
         lyrics = (100.0, "done")
-        music = (state.stage_progress[0], running) if state.stage == "audio" else (0.0, "waiting")
+        if state.stage == "audio":
+            music = (state.stage_progress[0], running)
     given = begun and state.stage == "audio" and not state.metadata_complete
     step = state.writing.current_step if state.writing is not None and lyrics[1] == "active" else None
     part = state.rendering.current_instrument if state.rendering is not None and music[1] == "active" else None
+    stages = (("Lyrics (given)" if given else "Lyrics", lyrics, step), ("Music", music, part))
     return [
-        {
-            "name": "Lyrics (given)" if given else "Lyrics",
-            "percent": round(lyrics[0], 1),
-            "state": lyrics[1],
-            "step": step or "",
-        },
-        {"name": "Music", "percent": round(music[0], 1), "state": music[1], "step": part or ""},
+        {"name": name, "percent": round(percent, 1), "state": stage_state, "step": current or ""}
+        for name, (percent, stage_state), current in stages
     ]
 
 
 def _chips(state: GenerationState) -> list[dict[str, str]]:
-    begun, rendering = _begun(state), state.rendering
+    begun, rendering = _started(state), state.rendering
     instruments = list(state.instruments) if begun else []
     if not instruments and state.metadata is not None:
         instruments = state.metadata.instruments
@@ -172,7 +171,7 @@ def _words(state: GenerationState) -> dict[str, str]:
 
 
 def _tokens(state: GenerationState, rate: TokenRate | None) -> str:
-    tokens = state.writing.tokens_generated if state.writing is not None and _begun(state) else None
+    tokens = state.writing.tokens_generated if state.writing is not None and _started(state) else None
     if not tokens:
         return ""
     # The run log's `tokens_per_second` leaves pauses out; the model's server reports that figure only at the end.
@@ -182,7 +181,7 @@ def _tokens(state: GenerationState, rate: TokenRate | None) -> str:
 
 def _plan(state: GenerationState, failure: Failure | None) -> str:
     """Return how the failure is being recovered from, or what the user can do."""
-    if failure is None or state.status in ("completed", "pending"):
+    if failure is None or state.status == "pending":
         return ""
     row = CODES[ErrorCode(failure.error.code)] if failure.error.code in CODES else None
     tried = row.recovery if row is not None else ""
