@@ -100,6 +100,7 @@ class Lab:
         self.events.subscribe(self.metrics)
         self._lock = threading.RLock()
         self._journal: Journal | None = None
+        self._journal_lock = threading.Lock()  # not `_lock`: `serve` holds that while the server's thread opens it
         self._options: dict[str, dict[str, Any]] = {}
         """What each song was submitted with beside its request, which no journal keeps: a retry needs it."""
         self._panels: WeakValueDictionary[str, Panel] = WeakValueDictionary()
@@ -212,7 +213,7 @@ class Lab:
 
         Raises StorageError where `home` can't be written.
         """
-        with self._lock:
+        with self._journal_lock:
             if self._journal is None:
                 self._journal = Journal(self.home / "journal.sqlite3")
                 for generation_id in fail_interrupted(self._journal):
