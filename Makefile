@@ -1,4 +1,4 @@
-# The front door: `make song` and `make test` work from a fresh clone, with Python >= 3.11, make and a package index.
+# `make song` and `make test` work in a fresh clone, with Python >= 3.11, make and a package index.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 STORY ?= An old lighthouse keeper spends his last night at the tower. The storm that took his wife comes back, and he keeps the lamp burning for a ship he cannot see.
 
-# Any word: the rehearsal runs Triton's kernels by its interpreter. Empty: it goes without.
+# Not empty: `make bench-gpu-rehearsal` runs Triton's kernels in Triton's interpreter. Empty: it runs without Triton.
 TRITON ?= yes
 
 .PHONY: song test stress lab bench bench-fanout bench-kernel bench-gpu-rehearsal setup clean
@@ -14,33 +14,33 @@ TRITON ?= yes
 song: $(VENV)/.installed  ## make a song from a story
 	@$(BIN)/harmonia song "$(STORY)" --seconds 30 --seed 7
 
-test: $(VENV)/.installed-test  ## everything that must hold
+test: $(VENV)/.installed-test  ## all checks and tests: format, lint, types, imports, pytest
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(PYTEST_ARGS)
 
-stress: $(VENV)/.installed-test  ## what takes longer: 200 random cuts of the connection
+stress: $(VENV)/.installed-test  ## a longer test: 200 random cuts of the connection, 20 kills of the server
 	HARMONIA_CUTS=200 $(BIN)/python -m pytest tests/client/test_cuts.py
 
-lab: $(VENV)/.installed-lab  ## JupyterLab on the first notebook; root, as in a container, may
+lab: $(VENV)/.installed-lab  ## open JupyterLab on the first notebook; works as root too, as in a container
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS) \
 		--ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/01_compose.ipynb
 
-bench: $(VENV)/.installed  ## what a song costs on this machine
+bench: $(VENV)/.installed  ## measure what a song costs on this machine
 	$(BIN)/harmonia bench pipeline
 
-bench-fanout: $(VENV)/.installed-test  ## the server beside python-socketio's and JavaScript's; ARGS='--subscribers 100 --rounds 3'
+bench-fanout: $(VENV)/.installed-test  ## compare the server with python-socketio's and JavaScript's; ARGS='--subscribers 100 --rounds 3'
 	$(BIN)/python -m benchmarks.server fanout $(ARGS)
 
-bench-kernel: $(VENV)/.installed-test  ## the server in a busy kernel; ARGS='--rounds 1'
+bench-kernel: $(VENV)/.installed-test  ## measure the server in a busy kernel; ARGS='--rounds 1'
 	$(BIN)/python -m benchmarks.server kernel $(ARGS)
 
-bench-gpu-rehearsal: $(VENV)/.installed-test  ## the GPU benchmark and its kernels, on the CPU; TRITON= saves 188 MB
+bench-gpu-rehearsal: $(VENV)/.installed-test  ## run the GPU benchmark and its kernels on the CPU; TRITON= saves a download of 188 MB
 	$(BIN)/python -m benchmarks.gpu rehearse $(if $(TRITON),,--without-triton)
 
-setup: $(VENV)/.installed-test  ## everything, without running anything
+setup: $(VENV)/.installed-test  ## install everything, and run nothing
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Harmonia Lab needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version`. Set PYTHON=…" >&2; exit 1; }
@@ -60,5 +60,5 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/harmonia setup musicgen
 	@touch $@
 
-clean:  ## remove what make made
+clean:  ## remove the environment, caches and rehearsals
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build/gpu-rehearsal* build/gpu-kit-rehearsal
