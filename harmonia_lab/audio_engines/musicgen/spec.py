@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harmonia_lab.audio_engines.musicgen.install import install_commands, is_installed, missing
+from harmonia_lab.audio_engines.musicgen.install import missing, pip_arguments
 from harmonia_lab.audio_engines.musicgen.prompts import ARRANGEMENTS
 from harmonia_lab.audio_engines.musicgen.settings import DECODERS, Settings
 from harmonia_lab.engines.spec import AudioEngineSpec, Check, EngineOption, Installation
@@ -108,8 +108,8 @@ ENGINE = AudioEngineSpec(
         title="MusicGen (audiocraft)",
         help="audiocraft and its needs",
         code=ErrorCode.MUSICGEN_UNAVAILABLE,
-        is_installed=is_installed,
-        commands=install_commands,
+        is_installed=lambda: not missing(),
+        pip_arguments=pip_arguments,
         random_model=_random_model,
     ),
 )
