@@ -42,7 +42,7 @@ class FakeNvml(types.ModuleType):
         return uuid
 
     def nvmlDeviceGetName(self, handle):  # noqa: N802
-        return f"Device {handle}".encode()
+        return f"Device {handle}"
 
     def nvmlSystemGetDriverVersion(self):  # noqa: N802
         return "575.1"
@@ -61,7 +61,6 @@ class FakeNvml(types.ModuleType):
 @pytest.fixture
 def install(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(gpu_memory, "_started", False)
     monkeypatch.setattr(probes, "SAMPLE_INTERVAL_S", 0.005)
 
     def put(module):
