@@ -103,10 +103,10 @@ class AudioEngines:
         """
         self._engines: dict[str, AudioEngine] = {}
         self._model, self._settings = model, dict(settings)
-        self._meant_for: str | None = None
-        """Name of the engine that has the model and the settings; None where the lab's own engine is an object."""
+        self._configured: str | None = None
+        """Name of the engine that the model and the settings are for; None where the lab's own engine is an object."""
         if isinstance(choice, str):
-            choice = self._meant_for = _audio_spec(choice, model, settings).name
+            choice = self._configured = _audio_spec(choice, model, settings).name
         self.chosen = self._get(choice)
 
     def get(self, choice: str | AudioEngine | None = None, model: str | None = None) -> AudioEngine:
@@ -127,7 +127,7 @@ class AudioEngines:
             spec = _audio_spec("auto", model, {})
         key = f"{spec.name} {model}"
         if key not in self._engines:
-            self._engines[key] = _make(spec, model, self._settings if self._is_meant_for(spec) else {})
+            self._engines[key] = _make(spec, model, self._settings if self._is_configured(spec) else {})
         return self._engines[key]
 
     def from_record(self, recorded: Mapping[str, Any]) -> AudioEngine:
@@ -160,12 +160,12 @@ class AudioEngines:
             return choice
         if choice not in self._engines:
             spec = _named(audio_specs(), AUDIO_GROUP, choice)
-            given = (self._model, self._settings) if self._is_meant_for(spec) else (None, {})
+            given = (self._model, self._settings) if self._is_configured(spec) else (None, {})
             self._engines[choice] = _make(spec, *given)
         return self._engines[choice]
 
-    def _is_meant_for(self, spec: AudioEngineSpec) -> bool:
-        return self._meant_for == spec.name or (self._meant_for is None and bool(spec.models or spec.options))
+    def _is_configured(self, spec: AudioEngineSpec) -> bool:
+        return self._configured == spec.name or (self._configured is None and bool(spec.models or spec.options))
 
 
 @functools.cache

@@ -74,13 +74,9 @@ def _packages() -> Check:
     """Check the package's own requirements, without its extras."""
     missing = []
     for requirement in importlib.metadata.requires("harmonia-lab") or []:
-        match = re.match(r"[A-Za-z0-9._-]+", requirement)
-        if match is None or "extra ==" in requirement:
-            continue
-        try:
-            importlib.metadata.version(match[0])
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(match[0])
+        name = re.split(r"[^A-Za-z0-9._-]", requirement)[0]
+        if "extra ==" not in requirement and not any(importlib.metadata.distributions(name=name)):
+            missing.append(name)
     if missing:
         return Check("packages", "missing", f"not installed: {', '.join(missing)}", f"pip install {' '.join(missing)}")
     return Check("packages", "ok", "all installed")

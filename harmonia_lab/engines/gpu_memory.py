@@ -35,8 +35,8 @@ class Device:
 def device(uuid: str | None = None) -> Device | str:
     """Return the GPU to measure, or a reason, for the log, why there is none.
 
-    uuid: of the GPU that an engine uses (with or without the prefix "GPU-"). Without it, the first GPU of
-    CUDA_VISIBLE_DEVICES, or of the machine.
+    uuid: of the GPU that an engine uses, as in `nvidia-smi -L`. Without it, the first GPU of CUDA_VISIBLE_DEVICES, or
+    of the machine.
     """
     try:
         import pynvml  # noqa: PLC0415 - only for measurements
@@ -60,9 +60,7 @@ def _initialise(pynvml: Any) -> None:
 
 
 def _handle(pynvml: Any, uuid: str | None) -> Any:
-    first = (os.environ.get("CUDA_VISIBLE_DEVICES") or "0").split(",")[0].strip()
-    if uuid is not None:
-        return pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
+    first = uuid or (os.environ.get("CUDA_VISIBLE_DEVICES") or "0").split(",")[0].strip()
     if first.startswith(("GPU-", "MIG-")):
         return pynvml.nvmlDeviceGetHandleByUUID(first)
     index = int(first) if first.isdigit() else 0

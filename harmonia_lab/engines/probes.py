@@ -161,8 +161,8 @@ def measured_gpu() -> gpu_memory.Device | str:
     cuda = _cuda(in_use=True)
     if cuda is None:
         return gpu_memory.device()
-    uuid = getattr(cuda.get_device_properties(cuda.current_device()), "uuid", None)  # since torch 2.4
-    return gpu_memory.device(None if uuid is None else str(uuid))
+    # torch leaves out NVML's prefix.
+    return gpu_memory.device(f"GPU-{cuda.get_device_properties(cuda.current_device()).uuid}")
 
 
 def gpu_facts() -> dict[str, str | None]:

@@ -22,7 +22,7 @@ NEEDS = ("einops", "julius", "numpy", "omegaconf", "soundfile", "transformers")
 
 def missing() -> list[str]:
     """Return the distributions that `harmonia setup musicgen` would add; none if MusicGen can be loaded."""
-    return [name for name in ("torch", *NEEDS, "audiocraft") if not _has(name)]
+    return [name for name in ("torch", *NEEDS, "audiocraft") if not any(importlib.metadata.distributions(name=name))]
 
 
 def pip_arguments() -> list[list[str]]:
@@ -41,11 +41,3 @@ def pip_arguments() -> list[list[str]]:
     if "audiocraft" in absent:
         runs.append(["--no-deps", AUDIOCRAFT])
     return runs
-
-
-def _has(distribution: str) -> bool:
-    try:
-        importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
