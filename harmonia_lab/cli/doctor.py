@@ -7,7 +7,6 @@ changes nothing.
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -31,7 +30,7 @@ MARKS: dict[Verdict, str] = {"ok": "✓", "missing": "✗", "optional": "–"}
 
 
 def run(options: argparse.Namespace) -> int:
-    checks = [check() for check in _checks()]
+    checks = list(_checks())
     if options.json:
         print(json.dumps({"ok": _ok(checks), "checks": [asdict(check) for check in checks]}))
     else:
@@ -124,6 +123,7 @@ def _unwritable(folder: Path) -> str:
 
 
 def _engine(name: str, check: Callable[[], Check]) -> Check:
+    """Return the engine's own check."""
     try:
         return check()
     except Exception as error:  # noqa: BLE001 - an engine of another package must not end the other checks
@@ -134,10 +134,10 @@ def _broken(name: str, reason: str) -> Check:
     return Check(f"engine {name}", "optional", reason, "update or uninstall the package that it comes from")
 
 
-def _checks() -> Iterator[Callable[[], Check]]:
-    yield from (_version, _python, _packages, _machine)
+def _checks() -> Iterator[Check]:
+    yield from (_version(), _python(), _packages(), _machine())
     for spec in (*metadata_specs().values(), *audio_specs().values()):
         if spec.check is not None:
-            yield functools.partial(_engine, spec.name, spec.check)
-    yield from (functools.partial(_broken, name, reason) for name, reason in broken_engines().items())
-    yield from (_gpu, _home, _songs)
+            yield _engine(spec.name, spec.check)
+    yield from (_broken(name, reason) for name, reason in broken_engines().items())
+    yield from (_gpu(), _home(), _songs())

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from harmonia_lab.cli import setup
-from harmonia_lab.cli.doctor import _checks
 from harmonia_lab.engine_registry import installations
 from harmonia_lab.errors import HarmoniaError
 
@@ -22,7 +21,8 @@ def test_the_doctor_finds_a_machine_on_which_songs_can_be_made(harmonia):
 def test_the_doctor_answers_a_script_with_one_object(harmonia):
     report = json.loads(harmonia("doctor", "--json").stdout)
     assert report["ok"] is True
-    assert len(report["checks"]) == len(list(_checks()))
+    names = {check["name"] for check in report["checks"]}
+    assert names >= {"Python", "Ollama", "embedded model", "sketch engine", "MusicGen", "state folder", "songs"}
     assert {check["verdict"] for check in report["checks"]} <= {"ok", "optional"}
 
 

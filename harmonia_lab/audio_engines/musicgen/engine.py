@@ -141,12 +141,6 @@ class MusicGenEngine:
         return bool(resolve_device(self.settings.device).type == "cuda")
 
     def _takes(self, parts: Sequence[Part], plan: Plan, seeds: Mapping[str, int]) -> list[Take]:
-        if not 0 < plan.seconds <= 600:
-            raise InvalidRequest(
-                f"MusicGen can't make a song of {plan.seconds:g} s.",
-                hint="Choose more than 0 and at most 600 s.",
-                details={"fields": ["seconds"]},
-            )
         if plan.metadata is None or not parts:
             raise InvalidRequest("MusicGen renders from words: the plan must have its metadata, and a part at least.")
         own = self.settings.prompt
