@@ -9,9 +9,9 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import NoReturn
 
 from harmonia_lab.backends.serve_settings import ServeSettings
+from harmonia_lab.cli import EXIT_DONE, exit_at_once
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.lab import Lab
 
@@ -34,7 +34,9 @@ def run(options: argparse.Namespace) -> int:
             )
         _wait(attached=options.attached)
     server.stop()
-    _leave()
+    # Songs in the making are not cancelled, since no user asked for that: the next start of the server marks them as
+    # interrupted, and they can be tried again.
+    exit_at_once(EXIT_DONE)
 
 
 def _text(source: str) -> str:
@@ -53,11 +55,3 @@ def _wait(*, attached: bool) -> None:
         sys.stdin.read()
     else:
         threading.Event().wait()
-
-
-def _leave() -> NoReturn:
-    """End the process at once. Songs in the making are not cancelled, since no user asked for that: the next start of
-    the server marks them as interrupted, and they can be tried again."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)

@@ -49,7 +49,7 @@ class SketchEngine:
 
     def __init__(self, soundfont: Path | None = None) -> None:
         if importlib.util.find_spec("midirenderer") is None:
-            raise _unavailable("The sketch engine's renderer, midirenderer, is not installed.", "midirenderer")
+            raise _unavailable("The sketch engine's renderer, midirenderer, isn't installed.", _install("midirenderer"))
         self._bank, self._licence = _find_bank(soundfont)
         self._child: _Renderer | None = None
         self._lock = threading.Lock()
@@ -128,21 +128,19 @@ class SketchEngine:
 
     def _failure(self, error: Exception) -> AudioError:
         if isinstance(error, _BankError):
-            return AudioError(
-                f"The sound bank {self._bank} cannot be read: {error}.",
-                code=ErrorCode.AUDIO_UNAVAILABLE,
-                hint=_CHOOSE_BANK,
-            )
+            return _unavailable(f"The sound bank {self._bank} cannot be read: {error}.", _CHOOSE_BANK)
         return AudioError(f"The renderer failed: {error}.", hint="Try again; `harmonia doctor` checks the engine.")
 
 
 _CHOOSE_BANK = "Set HARMONIA_SOUNDFONT to a General MIDI sound bank (an .sf2 file), or unset it to use the bundled one."
 
 
-def _unavailable(message: str, package: str) -> AudioError:
-    return AudioError(
-        message, code=ErrorCode.AUDIO_UNAVAILABLE, hint=f"Install it: {sys.executable} -m pip install {package}"
-    )
+def _install(package: str) -> str:
+    return f"Install it: {sys.executable} -m pip install {package}"
+
+
+def _unavailable(message: str, hint: str) -> AudioError:
+    return AudioError(message, code=ErrorCode.AUDIO_UNAVAILABLE, hint=hint)
 
 
 def _find_bank(soundfont: Path | None) -> tuple[Path, str]:
@@ -153,7 +151,7 @@ def _find_bank(soundfont: Path | None) -> tuple[Path, str]:
         spec = importlib.util.find_spec("pretty_midi")
         bank = Path(spec.origin).parent / name if spec and spec.origin else None
         if bank is None or not bank.is_file():
-            raise _unavailable(f"The sound bank {name} is missing; it lies inside pretty_midi.", "pretty_midi")
+            raise _unavailable(f"The sound bank {name} is missing; it comes with pretty_midi.", _install("pretty_midi"))
         return bank, licence
     bank = chosen.expanduser().absolute()
     try:
@@ -161,9 +159,9 @@ def _find_bank(soundfont: Path | None) -> tuple[Path, str]:
             head = file.read(12)
     except OSError as error:
         message = f"The sound bank {bank} cannot be opened: {error.strerror or error}."
-        raise AudioError(message, code=ErrorCode.AUDIO_UNAVAILABLE, hint=_CHOOSE_BANK) from error
+        raise _unavailable(message, _CHOOSE_BANK) from error
     if head[:4] != b"RIFF" or head[8:] != b"sfbk":
-        raise AudioError(f"{bank} is no SF2 sound bank.", code=ErrorCode.AUDIO_UNAVAILABLE, hint=_CHOOSE_BANK)
+        raise _unavailable(f"{bank} is no SF2 sound bank.", _CHOOSE_BANK)
     return bank, "the user's own sound bank, licence not known"
 
 
