@@ -178,12 +178,16 @@ def _add_engines(command: Parser, default: str | None) -> None:
 
     described = "" if default else " (default auto)"
     names = ("auto", *engine_names(METADATA_GROUP))
-    command.add_argument("--metadata", choices=names, default=default, help=f"who writes the lyrics{described}")
+    command.add_argument(
+        "--metadata", choices=names, default=default, help=f"the engine that writes the lyrics{described}"
+    )
     command.add_argument(
         "--metadata-model", dest="model", metavar="NAME", help="the language model, as its server names it"
     )
     names = ("auto", *engine_names(AUDIO_GROUP))
-    command.add_argument("--audio", choices=names, default=default, help=f"who renders the music{described}")
+    command.add_argument(
+        "--audio", choices=names, default=default, help=f"the engine that renders the music{described}"
+    )
     models = "; ".join(spec.models for spec in audio_specs().values() if spec.models)
     command.add_argument("--audio-model", metavar="NAME|FOLDER", help=models.replace("%", "%%"))
 

@@ -31,18 +31,15 @@ MARKS: dict[Verdict, str] = {"ok": "✓", "missing": "✗", "optional": "–"}
 
 def run(options: argparse.Namespace) -> int:
     checks = list(_checks())
+    ok = all(check.verdict != "missing" for check in checks)
     if options.json:
-        print(json.dumps({"ok": _ok(checks), "checks": [asdict(check) for check in checks]}))
+        print(json.dumps({"ok": ok, "checks": [asdict(check) for check in checks]}))
     else:
         for check in checks:
             mend = f"\n      → {check.mend}" if check.mend else ""
             print(f"{MARKS[check.verdict]} {check.name:<18}{check.found}{mend}")
-        print("Songs can be made." if _ok(checks) else "Songs can't be made until what is marked ✗ is mended.")
-    return 0 if _ok(checks) else 1
-
-
-def _ok(checks: list[Check]) -> bool:
-    return all(check.verdict != "missing" for check in checks)
+        print("Songs can be made." if ok else "Songs can't be made until what is marked ✗ is mended.")
+    return 0 if ok else 1
 
 
 def _python() -> Check:

@@ -29,10 +29,6 @@ def _make(model: str | None, settings: Mapping[str, Any]) -> MusicGenEngine:
     return MusicGenEngine(model or "small", Settings.of(settings))
 
 
-def _claims_auto(model: str | None, settings: Mapping[str, Any]) -> bool:
-    return model is not None or any(name in Settings.names() for name in settings)
-
-
 def _settings_to_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that are given, and no defaults. Raises InvalidRequest."""
     plain = Settings.of(settings).to_json()
@@ -99,7 +95,7 @@ ENGINE = AudioEngineSpec(
         EngineOption("device", "MusicGen's: auto (default), cpu, cuda or cuda:N"),
         EngineOption("decoder", "MusicGen's decode loop (default auto)", choices=DECODERS),
     ),
-    claims_auto=_claims_auto,
+    claims_auto=lambda model, settings: model is not None or not settings.keys().isdisjoint(Settings.names()),
     settings_to_json=_settings_to_json,
     note=_note,
     invitation="For MusicGen: `harmonia setup musicgen`, then --audio musicgen.",
