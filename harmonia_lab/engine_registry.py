@@ -10,6 +10,7 @@ import functools
 import importlib.metadata
 import logging
 import pkgutil
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,19 +35,11 @@ __all__ = [
 ]
 
 AUDIO_GROUP, METADATA_GROUP = "harmonia_lab.audio_engines", "harmonia_lab.metadata_engines"
-"""Entry-point groups in which another package names its engines. An entry point has the engine's name."""
+"""Entry-point groups in which another package names its engines. An entry point has the engine's name. Our engines are
+in the packages of these names."""
 
 # Ours have no entry points, so that they also work from a checkout that is not installed.
-_OURS: dict[str, tuple[str, ...]] = {
-    AUDIO_GROUP: (
-        "harmonia_lab.audio_engines.sketch.spec:ENGINE",
-        "harmonia_lab.audio_engines.musicgen.spec:ENGINE",
-    ),
-    METADATA_GROUP: (
-        "harmonia_lab.metadata_engines.ollama.spec:ENGINE",
-        "harmonia_lab.metadata_engines.embedded.spec:ENGINE",
-    ),
-}
+_OURS = {AUDIO_GROUP: ("sketch", "musicgen"), METADATA_GROUP: ("ollama", "embedded")}
 
 _log = logging.getLogger(__name__)
 Engine = TypeVar("Engine", "AudioEngine", "MetadataEngine")
@@ -110,14 +103,11 @@ class AudioEngines:
         """
         self._engines: dict[str, AudioEngine] = {}
         self._model, self._settings = model, dict(settings)
-        self._meant_for: str | None = None
-        """Name of the engine that has the model and the settings; None where the lab's own engine is an object."""
+        self._configured: str | None = None
+        """Name of the engine that the model and the settings are for; None where the lab's own engine is an object."""
         if isinstance(choice, str):
-            spec = _audio_spec(choice, model, settings)
-            self._meant_for = spec.name
-            self._engines[spec.name] = self.chosen = _make(spec, model, settings)
-        else:
-            self.chosen = self._get(choice)
+            choice = self._configured = _audio_spec(choice, model, settings).name
+        self.chosen = self._get(choice)
 
     def get(self, choice: str | AudioEngine | None = None, model: str | None = None) -> AudioEngine:
         """Return the engine of one song. choice: None is the lab's own. model: another one than the engine has.
@@ -137,7 +127,7 @@ class AudioEngines:
             spec = _audio_spec("auto", model, {})
         key = f"{spec.name} {model}"
         if key not in self._engines:
-            self._engines[key] = _make(spec, model, self._settings if self._is_meant_for(spec) else {})
+            self._engines[key] = _make(spec, model, self._settings if self._is_configured(spec) else {})
         return self._engines[key]
 
     def from_record(self, recorded: Mapping[str, Any]) -> AudioEngine:
@@ -170,42 +160,44 @@ class AudioEngines:
             return choice
         if choice not in self._engines:
             spec = _named(audio_specs(), AUDIO_GROUP, choice)
-            given = (self._model, self._settings) if self._is_meant_for(spec) else (None, {})
+            given = (self._model, self._settings) if self._is_configured(spec) else (None, {})
             self._engines[choice] = _make(spec, *given)
         return self._engines[choice]
 
-    def _is_meant_for(self, spec: AudioEngineSpec) -> bool:
-        return self._meant_for in (None, spec.name) and bool(spec.models or spec.options)
+    def _is_configured(self, spec: AudioEngineSpec) -> bool:
+        return self._configured == spec.name or (self._configured is None and bool(spec.models or spec.options))
 
 
 @functools.cache
 def _search(group: str) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the group's descriptions by name, and why others can't be used. Warn of the latter once a process."""
     kind: type[EngineSpec] = AudioEngineSpec if group == AUDIO_GROUP else MetadataEngineSpec
-    ours = {spec.name: spec for spec in map(pkgutil.resolve_name, _OURS[group])}
-    theirs: dict[str, Any] = {}
+    specs = {name: pkgutil.resolve_name(f"{group}.{name}.spec:ENGINE") for name in _OURS[group]}
     broken: dict[str, str] = {}
-    packages: dict[str, str] = {}
+    found: defaultdict[str, list[importlib.metadata.EntryPoint]] = defaultdict(list)
     for point in importlib.metadata.entry_points(group=group):
-        name, package = point.name, point.dist.name if point.dist else point.value
-        if name in ours or name == "auto":
-            _log.warning("The engine %s of the package %s is left out: Harmonia Lab has that name.", name, package)
-        elif name in packages:
-            broken[name] = f"the packages {packages[name]} and {package} both have an engine of this name"
-            theirs.pop(name, None)
+        found[point.name].append(point)
+    for name, points in found.items():
+        packages = " and ".join(point.dist.name if point.dist else point.value for point in points)
+        if name in specs or name == "auto":
+            _log.warning("The engine %s of the package %s is left out: Harmonia Lab has that name.", name, packages)
+        elif len(points) > 1:
+            broken[name] = f"the packages {packages} both have an engine of this name"
         else:
-            packages[name] = package
             try:
-                theirs[name] = _load(point, kind)
+                specs[name] = _load(points[0], kind)
             except Exception as error:  # noqa: BLE001 - whatever another package raises must not break our engines
-                broken[name] = f"the package {package} can't be used ({type(error).__name__}: {error})"
+                broken[name] = f"the package {packages} can't be used ({type(error).__name__}: {error})"
     for name, reason in broken.items():
         _log.warning("There is no engine %s: %s.", name, reason)
-    return ours | theirs, broken
+    return specs, broken
 
 
 def _load(point: importlib.metadata.EntryPoint, kind: type[EngineSpec]) -> EngineSpec:
-    """Raises TypeError or ValueError for an object that is no description of that name, and what the import raises."""
+    """Return the description that the entry point names.
+
+    Raises TypeError or ValueError for an object that is no description of that name, and what the import raises.
+    """
     spec = point.load()
     if not isinstance(spec, kind):
         raise TypeError(f"{point.value} is of type {type(spec).__name__}, not {kind.__name__}")

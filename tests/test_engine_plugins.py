@@ -12,7 +12,7 @@ from harmonia_lab import Lab, engine_registry
 from harmonia_lab.backends.serve_settings import LabSettings
 from harmonia_lab.engine_registry import AudioEngines, broken_engines, choose_metadata
 from harmonia_lab.errors import InvalidRequest
-from harmonia_lab.generation.generation import Limits
+from harmonia_lab.generation.generation import TimeLimits
 from harmonia_lab.testing import SONG_METADATA, FakeMetadataEngine
 from tests.cli.conftest import CommandLine
 
@@ -196,7 +196,7 @@ def test_a_rule_for_auto_that_fails_leaves_auto_as_it_is(install, monkeypatch):
 def test_an_isolated_server_gets_its_name_and_settings_and_clients_its_name_alone(install, lab_of):
     install()
     given = {"metadata": "haiku", "model": None, "audio": "beeps", "audio_model": None, "songs": "a", "home": "b"}
-    settings = LabSettings.of(given | {"audio_settings": {"pitch": 880.0}, "limits": Limits()})
+    settings = LabSettings.of(given | {"audio_settings": {"pitch": 880.0}, "limits": TimeLimits()})
     assert (settings.metadata, settings.audio, settings.audio_settings) == ("haiku", "beeps", {"pitch": 880.0})
     assert lab_of(audio="beeps").offers() == ("fake-model", "beeps")
     assert lab_of(audio="sketch").offers() == ("fake-model", "TimGM6mb.sf2")

@@ -7,9 +7,9 @@ Owns their form: one JSON object, {"lab": …, "server": …}, named as the para
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -73,14 +73,14 @@ class ServeSettings(BaseModel):
         except ValidationError as error:
             raise InvalidRequest(f"The settings can't be used: {explain(error)}") from None
 
-    def with_server(self, given: Mapping[str, Any]) -> ServerSettings:
-        """Return the server's settings, with those of `given` that are not None in their place."""
-        return replace(self.server, **_not_none(given))
-
-    def with_lab(self, given: Mapping[str, Any]) -> LabSettings:
-        """Return the lab's settings, with those of `given` that are not None in their place."""
-        return replace(self.lab, **_not_none(given))
+    def with_options(self, options: Mapping[str, Any]) -> ServeSettings:
+        """Return the settings, where an option that has a setting's name and is not None takes that setting's place."""
+        return ServeSettings(lab=_replaced(self.lab, options), server=_replaced(self.server, options))
 
 
-def _not_none(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if value is not None}
+Part = TypeVar("Part", LabSettings, ServerSettings)
+
+
+def _replaced(part: Part, options: Mapping[str, Any]) -> Part:
+    names = [each.name for each in fields(part) if options.get(each.name) is not None]
+    return replace(part, **{name: options[name] for name in names})

@@ -109,7 +109,7 @@ class _Batch:
         """Index → folder of the songs that were begun."""
 
     def make_row(self, index: int) -> Outcome:
-        """Make the row's song, unless it is there already. Errors that concern this song alone end in the outcome."""
+        """Make the row's song, unless it is there already. An error of this song alone becomes its outcome."""
         row = self.outcomes[index].row
         count = len(self.outcomes)
 

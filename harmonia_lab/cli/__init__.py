@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from harmonia_lab.errors import HarmoniaError
 
-__all__ = ["EXIT_CANCELLED", "EXIT_DONE", "EXIT_FAILED", "EXIT_USAGE", "main"]
+__all__ = ["EXIT_CANCELLED", "EXIT_DONE", "EXIT_FAILED", "EXIT_USAGE", "exit_at_once", "main"]
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_CANCELLED = 0, 1, 2, 130
 
@@ -31,13 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     try:
         # Services and batch systems stop a process by SIGTERM, which ends a song as cleanly as an interrupt.
-        signal.signal(signal.SIGTERM, _interrupt)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a terminal that lacks letters gets question marks
         status = _run_given(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except KeyboardInterrupt:
-        _leave_cancelled()
+        _exit_cancelled()
     except OSError as error:
         if not isinstance(error, BrokenPipeError):  # not when the reader has ended (`harmonia … | head`)
             print(f"harmonia: standard output cannot be written: {error.strerror}.", file=sys.stderr)
@@ -75,7 +75,7 @@ def _run(options: argparse.Namespace) -> int:
     except (Cancelled, KeyboardInterrupt):
         if as_json:
             _show_error(Cancelled(), as_json=True)
-        _leave_cancelled()
+        _exit_cancelled()
     except HarmoniaError as error:
         _show_error(error, as_json=as_json)
         return EXIT_USAGE if isinstance(error, InvalidRequest) else EXIT_FAILED
@@ -116,14 +116,13 @@ def _log_to_standard_error() -> None:
     ours.setLevel(logging.DEBUG if os.environ.get("HARMONIA_DEBUG") else logging.WARNING)
 
 
-def _interrupt(signum: int, frame: object) -> NoReturn:
-    del signum, frame
-    raise KeyboardInterrupt
-
-
-def _leave_cancelled() -> NoReturn:
-    """End the process at once. A normal exit would join the threads of libraries, and keep the user waiting."""
+def _exit_cancelled() -> NoReturn:
     print("harmonia: cancelled.", file=sys.stderr)
+    exit_at_once(EXIT_CANCELLED)
+
+
+def exit_at_once(status: int) -> NoReturn:
+    """End the process. A normal exit would join the threads of libraries, and keep the user waiting."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(EXIT_CANCELLED)
+    os._exit(status)

@@ -39,8 +39,8 @@ def make_parser(given: Sequence[str]) -> argparse.ArgumentParser:
     parser = Parser(prog="harmonia", description="Songs from stories, and the study of how they are made.")
     parser.add_argument("--version", action="version", version=f"harmonia {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (add_arguments, summary, description) in _COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=description)
+    for name, (add_arguments, summary) in _COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         if name in given:  # other commands' arguments need not be looked up
             add_arguments(command)
     return parser
@@ -53,13 +53,8 @@ def lab_parameters(options: argparse.Namespace) -> dict[str, Any]:
         for name, value in vars(options).items()
         if name.startswith(_SETTING) and value is not None
     }
-    return {
-        "metadata": options.metadata,
-        "model": options.metadata_model,
-        "audio": options.audio,
-        "audio_model": options.audio_model,
-        "audio_settings": settings,
-    }
+    chosen = {name: getattr(options, name) for name in ("metadata", "model", "audio", "audio_model")}
+    return chosen | {"audio_settings": settings}
 
 
 def _song(command: Parser) -> None:
@@ -74,17 +69,17 @@ def _song(command: Parser) -> None:
     command.add_argument("--instruments", type=_names, metavar="NAME,NAME", help="such as 'piano,cello,drums'")
     command.add_argument("--from", dest="source", metavar="FILE", help="a metadata.json: skips the language model")
     command.add_argument("--out", metavar="DIR", help="the song's own folder (default: songs/<title>-<id>)")
-    _add_json(command)
-    _add_engines(command, default="auto")
-    _add_settings(command)
+    _add_song_options(command)
 
 
 def _batch(command: Parser) -> None:
     command.add_argument("table", metavar="FILE", help="a .csv with a header, or a .jsonl")
     command.add_argument("--out", metavar="DIR", required=True, help="the folder of songs, report.json and listen.html")
-    _add_json(command)
-    _add_engines(command, default="auto")
-    _add_settings(command)
+    command.epilog = (
+        "Run again, it goes on where it was stopped: songs that are made are kept. Columns: narrative, seconds, seed, "
+        "bpm, key, genre, instruments, model, metadata (a file), audio, audio_model"
+    )
+    _add_song_options(command)
 
 
 def _serve(command: Parser) -> None:
@@ -167,6 +162,12 @@ def _setup(command: Parser) -> None:
     )
 
 
+def _add_song_options(command: Parser) -> None:
+    _add_json(command)
+    _add_engines(command, default="auto")
+    _add_settings(command)
+
+
 def _add_json(command: Parser, what: str = "print one JSON object") -> None:
     command.add_argument("--json", action="store_true", help=what)
 
@@ -177,10 +178,16 @@ def _add_engines(command: Parser, default: str | None) -> None:
 
     described = "" if default else " (default auto)"
     names = ("auto", *engine_names(METADATA_GROUP))
-    command.add_argument("--metadata", choices=names, default=default, help=f"who writes the lyrics{described}")
-    command.add_argument("--metadata-model", metavar="NAME", help="the language model, as its server names it")
+    command.add_argument(
+        "--metadata", choices=names, default=default, help=f"the engine that writes the lyrics{described}"
+    )
+    command.add_argument(
+        "--metadata-model", dest="model", metavar="NAME", help="the language model, as its server names it"
+    )
     names = ("auto", *engine_names(AUDIO_GROUP))
-    command.add_argument("--audio", choices=names, default=default, help=f"who renders the music{described}")
+    command.add_argument(
+        "--audio", choices=names, default=default, help=f"the engine that renders the music{described}"
+    )
     models = "; ".join(spec.models for spec in audio_specs().values() if spec.models)
     command.add_argument("--audio-model", metavar="NAME|FOLDER", help=models.replace("%", "%%"))
 
@@ -209,26 +216,15 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-_COMMANDS: dict[str, tuple[Callable[[Parser], None], str, str]] = {
-    "song": (_song, "make a song from a story", "Makes a song from a story, and prints where it is."),
-    "batch": (
-        _batch,
-        "make the songs of a table",
-        (
-            "Makes the songs of a table. Run again, it goes on where it was stopped: what is made is kept. Columns: "
-            "narrative, seconds, seed, bpm, key, genre, instruments, model, metadata (a file), audio, audio_model"
-        ),
-    ),
-    "serve": (_serve, "let clients make songs", "Serves Socket.IO and HTTP, until it is stopped."),
-    "token": (_token, "let a client connect", "Prints a token with which a client connects as USER."),
-    "verify": (_verify, "check a song's files against its record", "Checks a song's files against its record."),
-    "doctor": (
-        _add_json,
-        "list what is installed and what is missing",
-        "Lists what is installed, and how to install the rest.",
-    ),
-    "bench": (_bench, "measure this machine", "Measures this machine."),
-    "protocol": (_protocol, "print the wire protocol", "Prints the wire protocol, for other people's tools."),
-    "setup": (_setup, "install what package metadata can't express", "Installs what package metadata can't express."),
+_COMMANDS: dict[str, tuple[Callable[[Parser], None], str]] = {
+    "song": (_song, "make a song from a story, and print where it is"),
+    "batch": (_batch, "make the songs of a table"),
+    "serve": (_serve, "let clients make songs over Socket.IO and HTTP, until it is stopped"),
+    "token": (_token, "print a token with which a client connects as USER"),
+    "verify": (_verify, "check a song's files against its record"),
+    "doctor": (_add_json, "list what is installed, and how to install the rest"),
+    "bench": (_bench, "measure this machine"),
+    "protocol": (_protocol, "print the wire protocol, for other people's tools"),
+    "setup": (_setup, "install what package metadata can't express"),
 }
-"""Name → what adds its arguments, its line in the list of commands, its description."""
+"""Name → the function that adds its arguments, and what it does."""

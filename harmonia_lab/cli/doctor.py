@@ -7,7 +7,6 @@ changes nothing.
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -31,19 +30,16 @@ MARKS: dict[Verdict, str] = {"ok": "✓", "missing": "✗", "optional": "–"}
 
 
 def run(options: argparse.Namespace) -> int:
-    checks = [check() for check in _checks()]
+    checks = list(_checks())
+    ok = all(check.verdict != "missing" for check in checks)
     if options.json:
-        print(json.dumps({"ok": _ok(checks), "checks": [asdict(check) for check in checks]}))
+        print(json.dumps({"ok": ok, "checks": [asdict(check) for check in checks]}))
     else:
         for check in checks:
             mend = f"\n      → {check.mend}" if check.mend else ""
             print(f"{MARKS[check.verdict]} {check.name:<18}{check.found}{mend}")
-        print("Songs can be made." if _ok(checks) else "Songs can't be made until what is marked ✗ is mended.")
-    return 0 if _ok(checks) else 1
-
-
-def _ok(checks: list[Check]) -> bool:
-    return all(check.verdict != "missing" for check in checks)
+        print("Songs can be made." if ok else "Songs can't be made until what is marked ✗ is mended.")
+    return 0 if ok else 1
 
 
 def _python() -> Check:
@@ -74,13 +70,9 @@ def _packages() -> Check:
     """Check the package's own requirements, without its extras."""
     missing = []
     for requirement in importlib.metadata.requires("harmonia-lab") or []:
-        match = re.match(r"[A-Za-z0-9._-]+", requirement)
-        if match is None or "extra ==" in requirement:
-            continue
-        try:
-            importlib.metadata.version(match[0])
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(match[0])
+        name = re.split(r"[^A-Za-z0-9._-]", requirement)[0]
+        if "extra ==" not in requirement and not any(importlib.metadata.distributions(name=name)):
+            missing.append(name)
     if missing:
         return Check("packages", "missing", f"not installed: {', '.join(missing)}", f"pip install {' '.join(missing)}")
     return Check("packages", "ok", "all installed")
@@ -128,6 +120,7 @@ def _unwritable(folder: Path) -> str:
 
 
 def _engine(name: str, check: Callable[[], Check]) -> Check:
+    """Return the engine's own check."""
     try:
         return check()
     except Exception as error:  # noqa: BLE001 - an engine of another package must not end the other checks
@@ -138,10 +131,10 @@ def _broken(name: str, reason: str) -> Check:
     return Check(f"engine {name}", "optional", reason, "update or uninstall the package that it comes from")
 
 
-def _checks() -> Iterator[Callable[[], Check]]:
-    yield from (_version, _python, _packages, _machine)
+def _checks() -> Iterator[Check]:
+    yield from (_version(), _python(), _packages(), _machine())
     for spec in (*metadata_specs().values(), *audio_specs().values()):
         if spec.check is not None:
-            yield functools.partial(_engine, spec.name, spec.check)
-    yield from (functools.partial(_broken, name, reason) for name, reason in broken_engines().items())
-    yield from (_gpu, _home, _songs)
+            yield _engine(spec.name, spec.check)
+    yield from (_broken(name, reason) for name, reason in broken_engines().items())
+    yield from (_gpu(), _home(), _songs())

@@ -1,7 +1,6 @@
 """Signals as interrupts that are not lost.
 
-Owns the handler that raises KeyboardInterrupt until the command has acknowledged it. What the command then ends is its
-own affair.
+Owns the handler that raises KeyboardInterrupt until the command has acknowledged it (not how the command then ends).
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Interrupts:
         raise KeyboardInterrupt
 
     def acknowledge(self) -> None:
-        """Raise it no more: the command is ending, however long that takes."""
+        """Stop raising it. The command is ending, however long that takes."""
         self._acknowledged.set()
 
     def _again(self) -> None:

@@ -9,19 +9,20 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import NoReturn
 
 from harmonia_lab.backends.serve_settings import ServeSettings
+from harmonia_lab.cli import EXIT_DONE, exit_at_once
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.lab import Lab
-from harmonia_lab.server.settings import ServerSettings
 
 __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    lab, settings = _lab_and_settings(options)
-    server = lab.serve(settings)
+    given = ServeSettings.parse(_text(options.settings)) if options.settings is not None else ServeSettings()
+    given = given.with_options(vars(options))
+    settings = given.server
+    server = Lab(**vars(given.lab)).serve(settings)
     with contextlib.suppress(KeyboardInterrupt):  # once its address is printed, it may be interrupted
         if options.json:
             print(json.dumps({"url": server.url, "localUrl": server.local_url, "pid": os.getpid()}), flush=True)
@@ -33,32 +34,9 @@ def run(options: argparse.Namespace) -> int:
             )
         _wait(attached=options.attached)
     server.stop()
-    _leave()
-
-
-def _lab_and_settings(options: argparse.Namespace) -> tuple[Lab, ServerSettings]:
-    """Return both, made from the settings file and the options, which take precedence. Raises InvalidRequest."""
-    given = ServeSettings.parse(_text(options.settings)) if options.settings is not None else ServeSettings()
-    settings = given.with_server(
-        {
-            "host": options.host,
-            "port": options.port,
-            "public_url": options.public_url,
-            "certificate": options.certificate,
-            "private_key": options.private_key,
-            "public_keys": options.public_keys,
-        }
-    )
-    lab = given.with_lab(
-        {
-            "metadata": options.metadata,
-            "model": options.metadata_model,
-            "audio": options.audio,
-            "audio_model": options.audio_model,
-            "songs": options.songs,
-        }
-    )
-    return Lab(**vars(lab)), settings
+    # Songs in the making are not cancelled, since no user asked for that: the next start of the server marks them as
+    # interrupted, and they can be tried again.
+    exit_at_once(EXIT_DONE)
 
 
 def _text(source: str) -> str:
@@ -77,11 +55,3 @@ def _wait(*, attached: bool) -> None:
         sys.stdin.read()
     else:
         threading.Event().wait()
-
-
-def _leave() -> NoReturn:
-    """End the process at once. Songs in the making are not cancelled, since no user asked for that: the next start of
-    the server marks them as interrupted, and they can be tried again."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)

@@ -1,11 +1,12 @@
 """`harmonia setup`: the installs that package metadata can't express.
 
-Owns how the commands are run. Which they are is in each engine's `spec.py`.
+Owns how pip is run. Its arguments come from each engine's `spec.py`.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import shlex
 import subprocess
 import sys
@@ -20,7 +21,7 @@ __all__ = ["run"]
 def run(options: argparse.Namespace) -> int:
     installation = installations()[options.what]
     if options.random:
-        _make_random_model(options.what, *options.random)
+        _make_random_model(options.what, installation, *options.random)
     elif installation.is_installed():
         print(f"{installation.title} is installed.", file=sys.stderr)
     else:
@@ -29,8 +30,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _install(installation: Installation) -> None:
-    """Run the installation's commands. Raises HarmoniaError where one fails."""
-    for command in installation.commands():
+    """Run pip as the installation says. Raises HarmoniaError where there is no pip, or it fails."""
+    if importlib.util.find_spec("pip") is None:
+        raise HarmoniaError(
+            f"{sys.executable} has no pip to install {installation.title} with.",
+            code=installation.code,
+            hint=f"run: {sys.executable} -m ensurepip",
+        )
+    for arguments in installation.pip_arguments():
+        command = [sys.executable, "-m", "pip", "install", *arguments]
         shown = shlex.join(command)
         print(f"Installing {installation.title}: {shown}", file=sys.stderr)
         status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False).returncode
@@ -48,8 +56,8 @@ def _install(installation: Installation) -> None:
         )
 
 
-def _make_random_model(name: str, size: str, folder: str) -> None:
-    make = installations()[name].random_model
-    if make is None:
+def _make_random_model(name: str, installation: Installation, size: str, folder: str) -> None:
+    if installation.random_model is None:
         raise InvalidRequest(f"There are no models with random weights for {name}: leave out --random.")
-    print(f"A model of {size} shape with random weights (it makes noise): {make(size, folder)}", file=sys.stderr)
+    made = installation.random_model(size, folder)
+    print(f"A model of {size} shape with random weights (it makes noise): {made}", file=sys.stderr)

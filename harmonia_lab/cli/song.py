@@ -29,20 +29,11 @@ def run(options: argparse.Namespace) -> int:
     interrupts = Interrupts()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupts)
-    metadata = _metadata(Path(options.source)) if options.source else None
-    narrative = _narrative(options.narrative)
+    given = {name: getattr(options, name) for name in ("seconds", "seed", "bpm", "key", "genre", "instruments")}
+    given["metadata"] = _metadata(Path(options.source)) if options.source else None
+    given["narrative"] = _narrative(options.narrative)
     # Checked before any engine is looked for, so that the error for a mistyped key comes at once.
-    request = parse_request(
-        narrative=narrative,
-        seconds=options.seconds,
-        seed=options.seed,
-        bpm=options.bpm,
-        key=options.key,
-        genre=options.genre,
-        instruments=options.instruments,
-        metadata=metadata,
-    )
-    check_contradictions(request)
+    request = check_contradictions(parse_request(**given))
     with Lab(**lab_parameters(options)) as lab:
         job = lab.submit_request(request, out=options.out)
         try:
@@ -79,11 +70,9 @@ def _metadata(path: Path) -> SongMetadata:
 
 def _summary(song: Song) -> dict[str, object]:
     """Return what `--json` prints: the song's figures, with the metadata that scripts need at the top level."""
-    metadata = song.metadata.to_wire()
-    chosen = {name: metadata[name] for name in ("title", "genre", "mood", "bpm", "key", "lyrics")}
     figures = song.to_wire()
-    del figures["metadata"]
-    return {"generationId": song.generation_id, **chosen, **figures}
+    metadata = figures.pop("metadata")
+    return {name: metadata[name] for name in ("title", "genre", "mood", "bpm", "key", "lyrics")} | figures
 
 
 def _text(song: Song, lab: Lab) -> str:

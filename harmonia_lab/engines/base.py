@@ -44,7 +44,8 @@ class CancelToken:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._event = threading.Event()
-        self._reason = ""
+        self.reason = ""
+        """The wire's reason: user_cancelled, timeout or system_error; empty while not cancelled."""
         self._callbacks: dict[int, Callable[[], None]] = {}
 
     def cancel(self, reason: str = "user_cancelled") -> bool:
@@ -52,7 +53,7 @@ class CancelToken:
         with self._lock:
             if self._event.is_set():
                 return False
-            self._reason = reason
+            self.reason = reason
             self._event.set()
             callbacks = list(self._callbacks.values())
             self._callbacks.clear()
@@ -64,11 +65,6 @@ class CancelToken:
     def cancelled(self) -> bool:
         return self._event.is_set()
 
-    @property
-    def reason(self) -> str:
-        """The wire's reason: user_cancelled, timeout or system_error; empty while not cancelled."""
-        return self._reason
-
     def wait(self, timeout_s: float) -> bool:
         """Sleep up to `timeout_s` seconds. Return True as soon as it is cancelled."""
         return self._event.wait(timeout_s)
@@ -76,7 +72,7 @@ class CancelToken:
     def raise_if_cancelled(self) -> None:
         """Raise Cancelled if it is set."""
         if self._event.is_set():
-            raise Cancelled(self._reason)
+            raise Cancelled(self.reason)
 
     @contextmanager
     def on_cancel(self, callback: Callable[[], None]) -> Iterator[None]:

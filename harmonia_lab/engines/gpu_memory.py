@@ -6,15 +6,12 @@ Ollama's process is seen only here.
 
 from __future__ import annotations
 
+import functools
 import os
-import threading
 from dataclasses import dataclass
 from typing import Any
 
 __all__ = ["Device", "device"]
-
-_lock = threading.Lock()
-_started = False
 
 
 @dataclass(frozen=True)
@@ -38,42 +35,33 @@ class Device:
 def device(uuid: str | None = None) -> Device | str:
     """Return the GPU to measure, or a reason, for the log, why there is none.
 
-    uuid: of the GPU that an engine uses (with or without the prefix "GPU-"). Without it, the first GPU of
-    CUDA_VISIBLE_DEVICES, or of the machine.
+    uuid: of the GPU that an engine uses, as in `nvidia-smi -L`. Without it, the first GPU of CUDA_VISIBLE_DEVICES, or
+    of the machine.
     """
     try:
         import pynvml  # noqa: PLC0415 - only for measurements
     except ImportError:
         return "nvidia-ml-py is not installed"
-    global _started  # noqa: PLW0603 - NVML is initialised once a process
     try:
-        with _lock:
-            if not _started:
-                pynvml.nvmlInit()
-                _started = True
-            handle = _handle(pynvml, uuid)
-            if handle is None:
-                return "NVML finds no device"
-            return Device(
-                _text(pynvml.nvmlDeviceGetName(handle)),
-                _text(pynvml.nvmlSystemGetDriverVersion()),
-                _text(pynvml.nvmlDeviceGetUUID(handle)),
-                pynvml,
-                handle,
-            )
+        _initialise(pynvml)
+        handle = _handle(pynvml, uuid)
+        if handle is None:
+            return "NVML finds no device"
+        name, driver = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlSystemGetDriverVersion()
+        return Device(name, driver, pynvml.nvmlDeviceGetUUID(handle), pynvml, handle)
     except pynvml.NVMLError as error:
         return f"NVML: {error}"
 
 
+@functools.cache
+def _initialise(pynvml: Any) -> None:
+    """Initialise NVML, once a process, and again if it raised NVMLError. Two threads may do it at once: NVML counts."""
+    pynvml.nvmlInit()
+
+
 def _handle(pynvml: Any, uuid: str | None) -> Any:
-    first = (os.environ.get("CUDA_VISIBLE_DEVICES") or "0").split(",")[0].strip()
-    if uuid is not None:
-        return pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
+    first = uuid or (os.environ.get("CUDA_VISIBLE_DEVICES") or "0").split(",")[0].strip()
     if first.startswith(("GPU-", "MIG-")):
         return pynvml.nvmlDeviceGetHandleByUUID(first)
     index = int(first) if first.isdigit() else 0
     return pynvml.nvmlDeviceGetHandleByIndex(index) if index < pynvml.nvmlDeviceGetCount() else None
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

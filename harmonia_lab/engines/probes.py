@@ -12,8 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,15 +71,8 @@ def git_commit() -> str | None:
 
 def cpu_seconds() -> float:
     """Return user and system time of this process and its children, ended ones included, in seconds."""
-    times = os.times()
-    total = times.user + times.system + times.children_user + times.children_system
-    for child in psutil.Process().children(recursive=True):
-        try:
-            spent = child.cpu_times()
-        except psutil.Error:
-            continue  # it has ended meanwhile; from now on, `os.times` counts it
-        total += spent.user + spent.system + spent.children_user + spent.children_system
-    return total
+    # Both tuples begin with the user and system time of the process, and of its children that have ended.
+    return sum(os.times()[:4]) + _over_children(psutil.Process(), lambda child: sum(child.cpu_times()[:4]))
 
 
 class MemorySample(NamedTuple):
@@ -168,8 +161,8 @@ def measured_gpu() -> gpu_memory.Device | str:
     cuda = _cuda(in_use=True)
     if cuda is None:
         return gpu_memory.device()
-    uuid = getattr(cuda.get_device_properties(cuda.current_device()), "uuid", None)  # since torch 2.4
-    return gpu_memory.device(None if uuid is None else str(uuid))
+    # torch leaves out NVML's prefix.
+    return gpu_memory.device(f"GPU-{cuda.get_device_properties(cuda.current_device()).uuid}")
 
 
 def gpu_facts() -> dict[str, str | None]:
@@ -180,12 +173,15 @@ def gpu_facts() -> dict[str, str | None]:
 
 
 def _rss(process: psutil.Process) -> int:
-    total = int(process.memory_info().rss)
+    return int(process.memory_info().rss + _over_children(process, lambda child: child.memory_info().rss))
+
+
+def _over_children(process: psutil.Process, measure: Callable[[psutil.Process], float]) -> float:
+    """Return the sum of the measurement over all descendants that still run."""
+    total = 0.0
     for child in process.children(recursive=True):
-        try:
-            total += int(child.memory_info().rss)
-        except psutil.Error:
-            continue  # it has ended meanwhile
+        with suppress(psutil.Error):  # it has ended meanwhile
+            total += measure(child)
     return total
 
 

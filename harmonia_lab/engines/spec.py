@@ -54,15 +54,16 @@ class EngineOption:
 class Installation:
     """What `harmonia setup NAME` does. title: what it installs, for messages. code: of the error when a command fails.
 
-    is_installed: whether there is nothing to do. commands: argument lists, to be run in this order. random_model: makes
-    a model with random weights, from a size and a folder, and returns the folder; None where the engine has no such.
+    is_installed: whether there is nothing to do. pip_arguments: of each `pip install` to be run, in this order.
+    random_model: makes a model with random weights, from a size and a folder, and returns the folder; None where the
+    engine has no such model.
     """
 
     title: str
     help: str
     code: ErrorCode
     is_installed: Callable[[], bool]
-    commands: Callable[[], Sequence[Sequence[str]]]
+    pip_arguments: Callable[[], Sequence[Sequence[str]]]
     random_model: Callable[[str, str], Path] | None = None
 
 

@@ -66,9 +66,9 @@ class ComposeForm:
         self.problem = ipywidgets.Label()
         self.place = ipywidgets.VBox()
         self._make_editor(wide)
-        self.submit.on_click(lambda _: self._submit(words_only=False))
+        self.submit.on_click(lambda _: self._submit())
         self.write.on_click(lambda _: self._submit(words_only=True))
-        self.again.on_click(lambda _: self._again())
+        self.again.on_click(lambda _: self._submit(edited=True))
         self.edit.on_click(lambda _: self._fill())
         choices = [self.model, self.audio, self.seconds, self.bpm, self.key, self.genre, self.seed]
         use_requested_subshell(self.narrative, *choices, self.instruments, *self._fields.values())
@@ -103,9 +103,9 @@ class ComposeForm:
         fields = {name: field.value for name, field in self._fields.items()}
         mood = [word.strip() for word in fields["mood"].split(",") if word.strip()]
         names = [name.strip() for name in fields["instruments"].split(",") if name.strip()]
-        roles = {instrument.name: instrument for instrument in self._written.instruments} if self._written else {}
+        written = {instrument.name: instrument for instrument in self._written.instruments} if self._written else {}
         instruments = [
-            roles.get(name) or {"name": name, "role": INSTRUMENTS[name].role if name in INSTRUMENTS else "lead"}
+            written.get(name) or {"name": name, "role": INSTRUMENTS[name].role if name in INSTRUMENTS else "lead"}
             for name in names
         ]
         return SongMetadata.model_validate(fields | {"mood": mood, "instruments": instruments})
@@ -129,30 +129,14 @@ class ComposeForm:
         self.again.layout.align_self = "flex-start"
         self.editor = ipywidgets.VBox([*self._fields.values(), self.again], layout={"display": "none"})
 
-    def _submit(self, *, words_only: bool) -> None:
+    def _submit(self, *, words_only: bool = False, edited: bool = False) -> None:
+        """Submit the request, with the edited metadata if asked to, or show why it can't be submitted."""
         try:
-            request = self.request()
-        except HarmoniaError as error:
-            self.problem.value = str(error)
-            return
-        self._start(request, words_only=words_only)
-
-    def _again(self) -> None:
-        try:
-            request = self.request(self.metadata())
-        except ValidationError as error:
-            self.problem.value = explain(error)
-        except HarmoniaError as error:
-            self.problem.value = str(error)
-        else:
-            self._start(request, words_only=False)
-
-    def _start(self, request: SongRequest, *, words_only: bool) -> None:
-        try:
+            request = self.request(self.metadata() if edited else None)
             job = self._lab.submit_request(request, audio=self.audio.value or None)
             panel = self._lab.panel(job.id)
-        except HarmoniaError as error:
-            self.problem.value = str(error)
+        except (HarmoniaError, ValidationError) as error:
+            self.problem.value = explain(error) if isinstance(error, ValidationError) else str(error)
             return
         self.problem.value = ""
         self._panel = panel
@@ -178,10 +162,10 @@ class ComposeForm:
         if self._panel is None or self._panel.metadata is None:
             return
         self._written = written = self._panel.metadata
-        self._fields["title"].value, self._fields["lyrics"].value = written.title, written.lyrics
-        self._fields["genre"].value, self._fields["mood"].value = written.genre, ", ".join(written.mood)
-        self._fields["bpm"].value, self._fields["key"].value = written.bpm, written.key
-        self._fields["instruments"].value = ", ".join(instrument.name for instrument in written.instruments)
+        names = ", ".join(instrument.name for instrument in written.instruments)
+        shown = written.model_dump() | {"mood": ", ".join(written.mood), "instruments": names}
+        for name, field in self._fields.items():
+            field.value = shown[name]
         self.editor.layout.display = ""
 
 

@@ -95,6 +95,6 @@ def test_settings_that_cannot_be_used_are_named(text, fault):
 
 def test_options_take_precedence_over_the_file():
     settings = ServeSettings.parse('{"server": {"port": 1, "host": "::1"}, "lab": {"audio": "sketch", "songs": "a"}}')
-    server = settings.with_server({"port": 2, "host": None})
-    assert (server.port, server.host) == (2, "::1")
-    assert settings.with_lab({"songs": "b", "model": None}) == LabSettings(audio="sketch", songs="b")
+    chosen = settings.with_options({"port": 2, "host": None, "songs": "b", "model": None, "json": True})
+    assert (chosen.server.port, chosen.server.host) == (2, "::1")
+    assert chosen.lab == LabSettings(audio="sketch", songs="b")

@@ -6,7 +6,6 @@ Owns the prompt and the seed of each stem, and the attempts when memory runs out
 
 from __future__ import annotations
 
-import math
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -94,7 +93,7 @@ class MusicGenEngine:
         song = Rendering(takes, plan, self.settings, progress=progress, cancel=cancel, finished=finished)
         with self._lock:
             self._song = song.record
-            ended = self._try_hard(song)
+            ended = self._attempt_all(song)
         if ended is not None:
             # It has no frames, and so no tensors: a job's handle may hold the error for long.
             raise ended
@@ -120,13 +119,9 @@ class MusicGenEngine:
         model = MODELS.peek(self._ran)
         return {**self.identity(), **(model.record() if model is not None else {}), **self._song}
 
-    def unload(self) -> None:
-        """Free the model's memory, unless a song is using it."""
-        MODELS.unload(self._choice)
-
     def close(self) -> None:
-        """Unload the model. Nothing runs between songs."""
-        self.unload()
+        """Free the model's memory, unless a song is using it. Nothing runs between songs."""
+        MODELS.unload(self._choice)
 
     def _prepare(self) -> None:
         try:
@@ -146,12 +141,6 @@ class MusicGenEngine:
         return bool(resolve_device(self.settings.device).type == "cuda")
 
     def _takes(self, parts: Sequence[Part], plan: Plan, seeds: Mapping[str, int]) -> list[Take]:
-        if not 0 < plan.seconds <= 600 or not math.isfinite(plan.seconds):
-            raise InvalidRequest(
-                f"MusicGen can't make a song of {plan.seconds:g} s.",
-                hint="Choose more than 0 and at most 600 s.",
-                details={"fields": ["seconds"]},
-            )
         if plan.metadata is None or not parts:
             raise InvalidRequest("MusicGen renders from words: the plan must have its metadata, and a part at least.")
         own = self.settings.prompt
@@ -163,7 +152,7 @@ class MusicGenEngine:
             for part in parts
         ]
 
-    def _try_hard(self, song: Rendering) -> BaseException | None:
+    def _attempt_all(self, song: Rendering) -> BaseException | None:
         """Make all attempts. Return the error that ended the song, without the frames (and tensors) that raised it."""
         failure: HarmoniaError | None = None
         freed = False

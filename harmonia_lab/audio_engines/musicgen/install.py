@@ -1,4 +1,4 @@
-"""MusicGen's installation: what is missing, and the commands of `harmonia setup musicgen`.
+"""MusicGen's installation: what is missing, and how `harmonia setup musicgen` runs pip.
 
 Owns the list of packages. The stubs for the packages that are left out are in `audiocraft_standins.py`. Imports nothing
 heavy.
@@ -7,12 +7,8 @@ heavy.
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
-import sys
 
-from harmonia_lab.errors import AudioError, ErrorCode
-
-__all__ = ["AUDIOCRAFT", "NEEDS", "TORCH", "install_commands", "is_installed", "missing"]
+__all__ = ["AUDIOCRAFT", "NEEDS", "TORCH", "missing", "pip_arguments"]
 
 AUDIOCRAFT = "audiocraft==1.3.0"
 """Installed without its dependencies: it pins torch 2.1, and requires packages that text-to-music never calls."""
@@ -26,42 +22,22 @@ NEEDS = ("einops", "julius", "numpy", "omegaconf", "soundfile", "transformers")
 
 def missing() -> list[str]:
     """Return the distributions that `harmonia setup musicgen` would add; none if MusicGen can be loaded."""
-    return [name for name in ("torch", *NEEDS, "audiocraft") if not _has(name)]
+    return [name for name in ("torch", *NEEDS, "audiocraft") if not any(importlib.metadata.distributions(name=name))]
 
 
-def is_installed() -> bool:
-    return not missing()
-
-
-def install_commands() -> list[list[str]]:
-    """Return the commands of `harmonia setup musicgen` for this interpreter's environment, in order.
+def pip_arguments() -> list[list[str]]:
+    """Return the arguments of each `pip install` that this interpreter's environment needs, in order.
 
     The package index decides which build of torch comes (CPU, CUDA). Install the build you want first, and it is kept.
-    Raise AudioError (MUSICGEN_UNAVAILABLE) if this Python has no pip.
     """
-    if importlib.util.find_spec("pip") is None:
-        raise AudioError(
-            f"{sys.executable} has no pip to install MusicGen with.",
-            code=ErrorCode.MUSICGEN_UNAVAILABLE,
-            hint=f"run: {sys.executable} -m ensurepip, or install {', '.join(missing())} by your own installer.",
-        )
-    pip = [sys.executable, "-m", "pip", "install"]
     absent = missing()
-    commands = []
+    runs = []
     needs = [name for name in absent if name in NEEDS]
     if "torch" in absent:
-        commands.append([*pip, TORCH, *needs])
+        runs.append([TORCH, *needs])
     elif needs:
         # Naming the installed version keeps pip from replacing it with one that suits another package better.
-        commands.append([*pip, f"torch=={importlib.metadata.version('torch')}", *needs])
+        runs.append([f"torch=={importlib.metadata.version('torch')}", *needs])
     if "audiocraft" in absent:
-        commands.append([*pip, "--no-deps", AUDIOCRAFT])
-    return commands
-
-
-def _has(distribution: str) -> bool:
-    try:
-        importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        runs.append(["--no-deps", AUDIOCRAFT])
+    return runs

@@ -2,16 +2,19 @@
 
 Owns the text. MusicGen was trained on captions followed by fields, such as "bpm: 92. key: A minor" (audiocraft's
 `augment_music_info_description`; Copet et al., "Simple and Controllable Music Generation", 2023), so prompts have that
-form. They have no lyrics: MusicGen doesn't sing words, and lyrics would outweigh the description of the sound.
+form. They have no lyrics: MusicGen doesn't sing words, and lyrics would outweigh the description of the sound. Imports
+nothing heavy.
 """
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from harmonia_lab.errors import InvalidRequest
-from harmonia_lab.protocol.models import Instrument, SongMetadata
 from harmonia_lab.protocol.vocabulary import Role
+
+if TYPE_CHECKING:
+    from harmonia_lab.protocol.models import Instrument, SongMetadata
 
 __all__ = ["ARRANGEMENTS", "MAX_PROMPT", "Arrangement", "check_prompt", "prompt"]
 

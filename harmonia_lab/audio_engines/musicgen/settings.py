@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from harmonia_lab.audio_engines.musicgen.prompts import ARRANGEMENTS, Arrangement, check_prompt
-from harmonia_lab.audio_engines.musicgen.spec import DECODERS
 from harmonia_lab.errors import InvalidRequest
 
 __all__ = ["DECODERS", "DTYPES", "GUIDANCES", "Dtype", "Guidance", "Settings", "check_device"]
@@ -19,6 +18,7 @@ Guidance = Literal["auto", "plan", "none"]
 GUIDANCES: tuple[Guidance, ...] = get_args(Guidance)
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+DECODERS = ("auto", "reference", "fast", "int8")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harmonia_lab.audio_engines.musicgen.install import install_commands, is_installed, missing
+from harmonia_lab.audio_engines.musicgen.install import missing, pip_arguments
+from harmonia_lab.audio_engines.musicgen.prompts import ARRANGEMENTS
+from harmonia_lab.audio_engines.musicgen.settings import DECODERS, Settings
 from harmonia_lab.engines.spec import AudioEngineSpec, Check, EngineOption, Installation
 from harmonia_lab.errors import ErrorCode, HarmoniaError
 
@@ -18,28 +20,17 @@ if TYPE_CHECKING:
     from harmonia_lab.audio_engines.musicgen.engine import MusicGenEngine
     from harmonia_lab.music.plan import Plan
 
-__all__ = ["DECODERS", "ENGINE"]
-
-DECODERS = ("auto", "reference", "fast", "int8")
+__all__ = ["ENGINE"]
 
 
 def _make(model: str | None, settings: Mapping[str, Any]) -> MusicGenEngine:
     from harmonia_lab.audio_engines.musicgen.engine import MusicGenEngine  # noqa: PLC0415 - numpy loads with the engine
-    from harmonia_lab.audio_engines.musicgen.settings import Settings  # noqa: PLC0415 - as above
 
     return MusicGenEngine(model or "small", Settings.of(settings))
 
 
-def _claims_auto(model: str | None, settings: Mapping[str, Any]) -> bool:
-    from harmonia_lab.audio_engines.musicgen.settings import Settings  # noqa: PLC0415 - pydantic loads with it
-
-    return model is not None or any(name in Settings.names() for name in settings)
-
-
 def _settings_to_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that are given, and no defaults. Raises InvalidRequest."""
-    from harmonia_lab.audio_engines.musicgen.settings import Settings  # noqa: PLC0415 - as above
-
     plain = Settings.of(settings).to_json()
     return {name: plain[name] for name in settings}
 
@@ -100,13 +91,11 @@ ENGINE = AudioEngineSpec(
     make=_make,
     models="MusicGen's: small, medium, large, melody, stereo, or a folder",
     options=(
-        EngineOption(
-            "arrangement", "MusicGen's: the mix at once (default), or each instrument", choices=("full", "stems")
-        ),
+        EngineOption("arrangement", "MusicGen's: the mix at once (default), or each instrument", choices=ARRANGEMENTS),
         EngineOption("device", "MusicGen's: auto (default), cpu, cuda or cuda:N"),
         EngineOption("decoder", "MusicGen's decode loop (default auto)", choices=DECODERS),
     ),
-    claims_auto=_claims_auto,
+    claims_auto=lambda model, settings: model is not None or not settings.keys().isdisjoint(Settings.names()),
     settings_to_json=_settings_to_json,
     note=_note,
     invitation="For MusicGen: `harmonia setup musicgen`, then --audio musicgen.",
@@ -115,8 +104,8 @@ ENGINE = AudioEngineSpec(
         title="MusicGen (audiocraft)",
         help="audiocraft and its needs",
         code=ErrorCode.MUSICGEN_UNAVAILABLE,
-        is_installed=is_installed,
-        commands=install_commands,
+        is_installed=lambda: not missing(),
+        pip_arguments=pip_arguments,
         random_model=_random_model,
     ),
 )

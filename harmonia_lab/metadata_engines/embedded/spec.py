@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harmonia_lab.engines.spec import Check, Installation, MetadataEngineSpec
 from harmonia_lab.errors import ErrorCode, MetadataError
+from harmonia_lab.metadata_engines.embedded.launch import DEFAULT_MODEL, EmbeddedServer, is_installed, pip_arguments
 
 if TYPE_CHECKING:
     from harmonia_lab.engines.base import MetadataEngine
@@ -15,7 +15,6 @@ __all__ = ["ENGINE"]
 
 
 def _make(model: str | None) -> MetadataEngine:
-    from harmonia_lab.metadata_engines.embedded.launch import EmbeddedServer  # noqa: PLC0415 - as in `_is_installed`
     from harmonia_lab.metadata_engines.ollama.engine import OllamaEngine  # noqa: PLC0415 - its client loads in 0.3 s
 
     server = EmbeddedServer()
@@ -29,22 +28,8 @@ def _make(model: str | None) -> MetadataEngine:
     return OllamaEngine(endpoint=server)
 
 
-def _is_installed() -> bool:
-    from harmonia_lab.metadata_engines.embedded.launch import is_installed  # noqa: PLC0415 - `harmonia --help` is quick
-
-    return is_installed()
-
-
-def _commands() -> Sequence[Sequence[str]]:
-    from harmonia_lab.metadata_engines.embedded.launch import install_command  # noqa: PLC0415 - as above
-
-    return [install_command()]
-
-
 def _check() -> Check:
-    from harmonia_lab.metadata_engines.embedded.launch import DEFAULT_MODEL  # noqa: PLC0415 - as above
-
-    if _is_installed():
+    if is_installed():
         return Check("embedded model", "ok", DEFAULT_MODEL)
     return Check("embedded model", "optional", "not installed: songs need an Ollama server", "harmonia setup embedded")
 
@@ -61,7 +46,7 @@ ENGINE = MetadataEngineSpec(
         title="SmolLM2-135M",
         help="the small language model for offline songs (about 95 MB)",
         code=ErrorCode.OLLAMA_MODEL_MISSING,
-        is_installed=_is_installed,
-        commands=_commands,
+        is_installed=is_installed,
+        pip_arguments=lambda: [pip_arguments()],
     ),
 )

@@ -356,9 +356,8 @@ def test_preparing_loads_in_the_background(tiny):
     mine.prepare()
     (stem,) = render(mine)
     assert stem.audio.any()
-    mine.unload()
-    assert mine._choice not in MODELS.loaded()
     mine.close()
+    assert mine._choice not in MODELS.loaded()
 
 
 def test_sampling_parameters_matter(tiny):

