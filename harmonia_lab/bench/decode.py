@@ -35,12 +35,11 @@ from harmonia_lab.bench.decode_loops import AudiocraftLoop, DecoderLoop, Loop, S
 from harmonia_lab.bench.decode_preview import PreviewCost
 from harmonia_lab.bench.decode_quality import compare_logits, compare_tokens
 from harmonia_lab.bench.decode_table import table
-from harmonia_lab.bench.report import check_range, publish, spread
-from harmonia_lab.engines.probes import gpu_facts, host
+from harmonia_lab.bench.report import check_range, circumstances, publish, spread
+from harmonia_lab.engines.probes import gpu_facts
 from harmonia_lab.errors import InvalidRequest
-from harmonia_lab.generation.artifacts import package_versions
 
-__all__ = ["bandwidth", "cache_read", "measure", "prompts", "run"]
+__all__ = ["bandwidth", "measure", "prompts", "run"]
 
 _Case = tuple[str, int, int]
 """A loop's name, a position, a batch."""
@@ -78,8 +77,7 @@ def run(options: argparse.Namespace) -> int:
         "threads": torch.get_num_threads(),
         "rounds": options.runs,
         "date": time.strftime("%Y-%m-%d"),
-        "host": host(),
-        "versions": package_versions(),
+        **circumstances(),
         "models": models,
     }
     return publish(figures, table(figures), options.json)
@@ -114,7 +112,7 @@ def measure(
         preview.round(counts=number > 0)
 
     def row(loop: Loop, position: int, batch: int) -> dict[str, Any]:
-        bytes_read = loop.weight_bytes + cache_read(lm, 2 * batch, position + WARM_UP + steps // 2)
+        bytes_read = loop.weight_bytes + cache_bytes(lm, 2 * batch, position + WARM_UP + steps // 2)
         return {"loop": loop.name, "position": position, "batch": batch} | _figures(
             times, (loop.name, position, batch), bytes_read, reads[position, batch], musicgen.frame_rate
         )
@@ -222,12 +220,6 @@ def bandwidth(device: torch.device) -> float:
 
 def prompts(batch: int) -> list[str]:
     return [TEXTS[row % len(TEXTS)] for row in range(batch)]
-
-
-def cache_read(lm: Any, rows: int, seen: int) -> int:
-    """Return the bytes of keys and values that a step reads for `rows` rows that attend to `seen` positions."""
-    layers, dtype = len(lm.transformer.layers), compute_dtype(lm)
-    return cache_bytes(layers=layers, rows=rows, width=lm.dim, positions=seen, dtype=dtype)
 
 
 def _ratio(times: dict[_Case, list[float]], peer: str, case: _Case) -> dict[str, float] | None:

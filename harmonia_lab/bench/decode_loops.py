@@ -16,7 +16,7 @@ from torch import Tensor
 from harmonia_lab.audio_engines.musicgen.decoder import Decoder
 from harmonia_lab.audio_engines.musicgen.lm_weights import compute_dtype
 
-__all__ = ["AudiocraftLoop", "DecoderLoop", "Loop", "Stopwatch", "TransformersLoop", "random_codes"]
+__all__ = ["GUIDANCE", "AudiocraftLoop", "DecoderLoop", "Loop", "Stopwatch", "TransformersLoop", "random_codes"]
 
 GUIDANCE = 3.0
 TOP_K = 250
@@ -64,12 +64,11 @@ class Loop(Protocol):
 
 def _matrix_elements(lm: Any) -> tuple[int, int]:
     """Return the numbers of weights that a step multiplies by: in the layers, and in the heads."""
-    layer = lm.transformer.layers[0]
-    elements = sum(w.numel() for w in (layer.linear1.weight, layer.linear2.weight, layer.self_attn.out_proj.weight))
-    elements += layer.self_attn.in_proj_weight.numel()
-    if layer.cross_attention is not None:
-        elements += 2 * layer.cross_attention.out_proj.weight.numel()  # queries and out; keys and values are cached
-    return elements * len(lm.transformer.layers), sum(head.weight.numel() for head in lm.linears)
+    layers = lm.transformer.layers
+    elements = sum(weight.numel() for weight in layers.parameters() if weight.ndim == 2)
+    if layers[0].cross_attention is not None:
+        elements -= 2 * lm.dim**2 * len(layers)  # the text's keys and values are cached
+    return elements, sum(head.weight.numel() for head in lm.linears)
 
 
 def random_codes(lm: Any, rows: int, frames: int, *, seed: int) -> Tensor | None:
