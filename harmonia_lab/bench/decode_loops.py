@@ -54,8 +54,7 @@ class Loop(Protocol):
 
     name: str
 
-    @property
-    def weight_bytes(self) -> int: ...
+    weight_bytes: int
 
     def run(self, texts: list[str], position: int, steps: int, watch: Callable[..., None]) -> None:
         """Run `steps` steps from frame `position` on. Call `watch` after each."""
@@ -71,10 +70,8 @@ def _matrix_elements(lm: Any) -> tuple[int, int]:
     return elements, sum(head.weight.numel() for head in lm.linears)
 
 
-def random_codes(lm: Any, rows: int, frames: int, *, seed: int) -> Tensor | None:
-    """Return random codes [B, K, frames]; None for 0 frames."""
-    if frames == 0:
-        return None
+def random_codes(lm: Any, rows: int, frames: int, *, seed: int) -> Tensor:
+    """Return random codes [B, K, frames]."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, lm.card, (rows, lm.n_q, frames), generator=generator).to(lm.emb[0].weight.device)
 
@@ -84,15 +81,11 @@ class DecoderLoop:
 
     def __init__(self, name: str, musicgen: Any, decoder: Decoder) -> None:
         self.name, self.decoder, self._musicgen = name, decoder, musicgen
-
-    @property
-    def weight_bytes(self) -> int:
-        layers, heads = _matrix_elements(self._musicgen.lm)
-        dense: int = compute_dtype(self._musicgen.lm).itemsize
-        size = {"half": 2, "int8": 1, "onednn": 4, "dense": dense}
-        packings = self.decoder.packings
+        layers, heads = _matrix_elements(musicgen.lm)
+        size = {"half": 2, "int8": 1, "onednn": 4, "dense": compute_dtype(musicgen.lm).itemsize}
+        packings = decoder.packings
         exact = next((packing for packing in packings if packing != "int8"), "dense")
-        return layers * size["int8" if "int8" in packings else exact] + heads * size[exact]
+        self.weight_bytes = layers * size["int8" if "int8" in packings else exact] + heads * size[exact]
 
     def run(self, texts: list[str], position: int, steps: int, watch: Callable[..., None]) -> None:
         _generate(self._musicgen, self.decoder.generate, texts, position, steps, on_step=watch)
@@ -105,10 +98,7 @@ class AudiocraftLoop:
 
     def __init__(self, musicgen: Any) -> None:
         self._musicgen = musicgen
-
-    @property
-    def weight_bytes(self) -> int:
-        return sum(_matrix_elements(self._musicgen.lm)) * compute_dtype(self._musicgen.lm).itemsize
+        self.weight_bytes = sum(_matrix_elements(musicgen.lm)) * compute_dtype(musicgen.lm).itemsize
 
     def run(self, texts: list[str], position: int, steps: int, watch: Callable[..., None]) -> None:
         with self._musicgen.autocast:
@@ -189,7 +179,7 @@ class TransformersLoop:
         device = self._lm.emb[0].weight.device
         inputs = self._tokenizer(texts, return_tensors="pt", padding=True).to(device)
         prompt = random_codes(self._lm, len(texts), position, seed=0)
-        more = {"decoder_input_ids": prompt.flatten(0, 1)} if prompt is not None else {}
+        more = {"decoder_input_ids": prompt.flatten(0, 1)} if position else {}
         with torch.inference_mode():
             self._model.generate(
                 input_ids=inputs["input_ids"],

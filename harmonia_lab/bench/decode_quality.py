@@ -121,7 +121,6 @@ def compare_logits(musicgen: Any, decoder: Decoder, texts: list[str], *, frames:
     """Compare both loops' logits for the same random codes. Errors are relative to the logits' standard deviation."""
     attributes, _ = musicgen._prepare_tokens_and_attributes(texts, None)  # noqa: SLF001
     codes = random_codes(musicgen.lm, len(texts), frames, seed=2)
-    assert codes is not None
     theirs = reference_logits(musicgen, codes, attributes)  # [S - 1, B, K, card]
     ours = decoder.teacher_forced_logits(codes, attributes)
     deviation = float(theirs.std())

@@ -30,10 +30,6 @@ __all__ = ["TEXT_ENCODER_FOLDER", "load_audiocraft", "no_progress_bars", "replac
 TEXT_ENCODER_FOLDER = "t5"
 """Inside a checkpoint folder: a text encoder and its tokenizer, which are used instead of the model hub's."""
 
-INSTALL_HINT = "run: harmonia setup musicgen"
-
-_PATCHED = "patched_by_harmonia_lab"
-
 _lock = threading.Lock()
 
 
@@ -45,27 +41,30 @@ def load_audiocraft() -> types.ModuleType:
     that it calls is not installed.
     """
     with _lock:
-        loaded = sys.modules.get("audiocraft")
-        if loaded is not None and hasattr(loaded, _PATCHED):
-            return loaded
-        try:
-            import torch  # noqa: F401, PLC0415 - before the stubs, so that the error names torch if it is missing
-            import transformers  # noqa: F401, PLC0415 - before the stubs, since it looks for torchaudio
+        return _import_and_patch()
 
-            with _installed(_stubs()):
-                audiocraft = importlib.import_module("audiocraft")
-        except (ImportError, OSError) as error:
-            for name in [name for name in sys.modules if name.partition(".")[0] == "audiocraft"]:
-                del sys.modules[name]  # the next import would take a half-imported package for a complete one
-            raise AudioError(
-                f"MusicGen cannot be loaded: {error}.", code=ErrorCode.MUSICGEN_UNAVAILABLE, hint=INSTALL_HINT
-            ) from error
-        _patch_attention()
-        _patch_chroma_conditioner()
-        _patch_loading()
-        _patch_weight_norm()
-        setattr(audiocraft, _PATCHED, True)
-        return audiocraft
+
+@functools.cache  # an exception is not cached
+def _import_and_patch() -> types.ModuleType:
+    try:
+        import torch  # noqa: F401, PLC0415 - before the stubs, so that the error names torch if it is missing
+        import transformers  # noqa: F401, PLC0415 - before the stubs, since it looks for torchaudio
+
+        with _installed(_stubs()):
+            audiocraft = importlib.import_module("audiocraft")
+    except (ImportError, OSError) as error:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "audiocraft"]:
+            del sys.modules[name]  # the next import would take a half-imported package for a complete one
+        raise AudioError(
+            f"MusicGen cannot be loaded: {error}.",
+            code=ErrorCode.MUSICGEN_UNAVAILABLE,
+            hint="run: harmonia setup musicgen",
+        ) from error
+    _patch_attention()
+    _patch_chroma_conditioner()
+    _patch_loading()
+    _patch_weight_norm()
+    return audiocraft
 
 
 class _Stub(types.ModuleType):

@@ -129,14 +129,12 @@ def _check_file(path: Path) -> None:
     except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
         reason = (error.strerror or str(error)) if isinstance(error, OSError) else "it is truncated, or no torch file"
         raise unavailable(f"{path} cannot be read: {reason}.", again) from error
-    wanted = {"best_state", "xp.cfg"}
-    if path.name == CODEC and isinstance(content, dict) and isinstance(content.get("pretrained"), str):
+    table = content if isinstance(content, dict) else {}
+    if path.name == CODEC and isinstance(table.get("pretrained"), str):
         return  # the released checkpoints hold only the name of a codec in transformers
-    if not isinstance(content, dict) or not wanted <= content.keys():
-        found = (
-            f"it has {', '.join(sorted(map(str, content))[:5])}" if isinstance(content, dict) else "it holds no table"
-        )
-        raise unavailable(f"{path} is no audiocraft checkpoint: {found}.", again)
+    if not {"best_state", "xp.cfg"} <= table.keys():
+        found = ", ".join(sorted(map(str, table))[:5]) or "no table"
+        raise unavailable(f"{path} is no audiocraft checkpoint: it has {found}.", again)
 
 
 def unavailable(message: str, hint: str) -> AudioError:

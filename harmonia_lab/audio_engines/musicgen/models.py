@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,7 +44,7 @@ class Choice:
 class LoadedModel:
     """A model in memory. musicgen: audiocraft's MusicGen. decoder: a `decoder.Decoder` of its language model.
 
-    device: a torch.device. digest: of the checkpoint's files. load_s: seconds that loading took.
+    device: a torch.device. digest: of the checkpoint's files.
     """
 
     choice: Choice
@@ -54,7 +53,6 @@ class LoadedModel:
     device: Any
     dtype: str
     digest: dict[str, str]
-    load_s: float
 
     @property
     def sample_rate(self) -> int:
@@ -238,13 +236,11 @@ def set_precision(musicgen: Any, dtype: str) -> None:
     lm.transformer.to(getattr(torch, dtype))
     for parameter in [*musicgen.lm.parameters(), *musicgen.compression_model.parameters()]:
         parameter.requires_grad_(requires_grad=False)
-    enabled = dtype != "float32"
-    kinds = {"device_type": musicgen.device.type, "dtype": getattr(torch, dtype)} if enabled else {}
-    musicgen.autocast = TorchAutocast(enabled=enabled, **kinds)
+    kinds = {"device_type": musicgen.device.type, "dtype": getattr(torch, dtype)}
+    musicgen.autocast = TorchAutocast(enabled=dtype != "float32", **kinds)
 
 
 def _load(choice: Choice, report: Callable[[str], None]) -> LoadedModel:
-    started = time.perf_counter()
     report("importing audiocraft")
     from harmonia_lab.audio_engines.musicgen.audiocraft_standins import load_audiocraft  # noqa: PLC0415
 
@@ -270,8 +266,7 @@ def _load(choice: Choice, report: Callable[[str], None]) -> LoadedModel:
     set_precision(musicgen, dtype)
     report("preparing the decoder")
     decoder = Decoder(musicgen.lm, choice.decoder)
-    digest = choice.checkpoint.digest()
-    return LoadedModel(choice, musicgen, decoder, device, dtype, digest, time.perf_counter() - started)
+    return LoadedModel(choice, musicgen, decoder, device, dtype, choice.checkpoint.digest())
 
 
 def _explained(error: Exception, choice: Choice) -> HarmoniaError:

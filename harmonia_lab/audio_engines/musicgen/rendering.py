@@ -85,7 +85,6 @@ class Rendering:
         self._fraction = 0.0
         self._started = time.perf_counter()
         self._first_audio_s: float | None = None
-        self._load_s = 0.0
         self._steps, self._steps_s = 0, 0.0
         self._guide: NDArray[np.float32] | None = None
         self._reported_at = 0.0

@@ -202,10 +202,9 @@ def test_a_model_in_use_stays(checkpoint):
     assert cache.peek(mine) is None
 
 
-def test_the_record_has_digests_and_how_long_it_took(tiny):
+def test_the_record_has_digests_and_the_decoder_that_runs(tiny):
     cache = ModelCache()
     model = leased(cache, Choice(find_checkpoint(str(tiny)), decoder="reference"))[1]
-    assert model.load_s > 0
     assert model.record()["digest"] == find_checkpoint(str(tiny)).digest()
     assert all(len(digest) == 64 for digest in model.record()["digest"].values())
     assert model.record()["decoderRunning"] == "reference"
