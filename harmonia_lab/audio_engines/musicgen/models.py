@@ -273,19 +273,19 @@ def _explained(error: Exception, choice: Choice) -> HarmoniaError:
     name, folder = choice.checkpoint.name, choice.checkpoint.folder
     if is_out_of_memory(error):
         return out_of_memory(f"There is not enough memory to load MusicGen {name}.", model=name)
-    said = " ".join(str(error).split())[:300]
+    reason = " ".join(str(error).split())[:300]
     libraries = {type_.__module__.partition(".")[0] for type_ in type(error).__mro__}
     if not libraries & _HUB_LIBRARIES and not isinstance(error, OSError):
         return unavailable(
-            f"{name} can't be loaded as a MusicGen model: {type(error).__name__}: {said}",
+            f"{name} can't be loaded as a MusicGen model: {type(error).__name__}: {reason}",
             "Get the checkpoint again, or name another model.",
         )
     if folder is None:
         return unavailable(
-            f"{name} is not on this machine, and the model hub that has it can't be reached: {said}",
+            f"{name} is not on this machine, and the model hub that has it can't be reached: {reason}",
             "Check the connection, and the name; or give a folder: --audio-model FOLDER",
         )
     return unavailable(
-        f"{name} needs a text encoder that is not in it, and the model hub that has it can't be reached: {said}",
+        f"{name} needs a text encoder that is not in it, and the model hub that has it can't be reached: {reason}",
         f"Save the text encoder and its tokenizer (transformers' save_pretrained) in {folder / 't5'}.",
     )

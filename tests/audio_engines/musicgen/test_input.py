@@ -178,7 +178,7 @@ def test_a_long_recording_is_continued_from_its_end_and_beyond_a_window(checkpoi
     mine = engine(checkpoint("tiny"), continue_from=path)
     assert render(mine, plan(35.0))[0].audio.shape[1] == 35 * 32000
     assert mine.record()["continuedSeconds"] == 12
-    with pytest.raises(InvalidRequest, match="as long as the song"):
+    with pytest.raises(InvalidRequest, match="not longer than the recording"):
         render(mine, plan(5.0))
 
 
