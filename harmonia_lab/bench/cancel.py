@@ -91,8 +91,10 @@ async def _cancel(client: Client, after_s: float, story: str, request: dict[str,
     asked = time.perf_counter()
     cancelling = asyncio.create_task(client.cancel(ack.generation_id))
     async for event in events:
-        ended = isinstance(event, GenerationCancelled | AudioGenerationComplete)
-        if ended and event.generation_id == ack.generation_id:
+        if (
+            isinstance(event, GenerationCancelled | AudioGenerationComplete)
+            and event.generation_id == ack.generation_id
+        ):
             latency = (time.perf_counter() - asked) * 1000
             break
     events.close()
