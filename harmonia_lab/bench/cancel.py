@@ -16,20 +16,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 
 from harmonia_lab.bench.pipeline import STORY
-from harmonia_lab.bench.report import check_range, publish
+from harmonia_lab.bench.report import check_range, circumstances, publish
 from harmonia_lab.client import Client
-from harmonia_lab.engines.probes import host
-from harmonia_lab.generation.artifacts import package_versions
 from harmonia_lab.lab import Lab
 from harmonia_lab.protocol.events import AudioGenerationComplete, GenerationCancelled
+from harmonia_lab.protocol.models import SongMetadata
 from harmonia_lab.server.settings import RateLimits, ServerSettings
 
 __all__ = ["measure", "run"]
-
-STAGES = ("metadata", "audio")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -53,8 +51,7 @@ def measure(*, runs: int, seconds: float) -> dict[str, Any]:
         "seconds": seconds,
         "stages": stages,
         "partial_folders_left": len(left),
-        "host": host(),
-        "versions": package_versions(),
+        **circumstances(),
     }
 
 
@@ -62,40 +59,33 @@ async def _measure(url: str, token: str, lab: Lab, runs: int, seconds: float) ->
     async with Client(url) as client:
         await client.connect(token)
         song = await lab.submit(STORY, seconds=seconds, seed=0)
-        lasted = {"metadata": song.timings["metadata"], "audio": song.timings["audio"]}
-        asked: dict[str, dict[str, Any]] = {
-            "metadata": {"narrative": STORY, "seconds": seconds},
-            "audio": {"metadata": song.metadata, "seconds": seconds},
-        }
+        asked: dict[str, tuple[str, SongMetadata | None]] = {"metadata": (STORY, None), "audio": ("", song.metadata)}
         figures = {}
-        for stage in STAGES:
+        for stage, (story, metadata) in asked.items():
             moments = random.Random(0)  # noqa: S311 - not a secret
+            stage_s = song.timings[stage]
             before = _footprint()
-            latencies, too_late = [], 0
+            latencies = []
             for number in range(runs):
-                latency = await _cancel(client, moments.uniform(0, lasted[stage]), seed=number, **asked[stage])
-                if latency is None:
-                    too_late += 1
-                else:
-                    latencies.append(latency)
+                request = {"metadata": metadata, "seconds": seconds, "seed": number}
+                latencies.append(await _cancel(client, moments.uniform(0, stage_s), story, request))
                 print(f"{stage}: {number + 1} of {runs}", file=sys.stderr)
             after = _footprint()
-            latencies.sort()
+            cancelled = [latency for latency in latencies if latency is not None]
             figures[stage] = {
-                "n": len(latencies),
-                "ended_before": too_late,
-                "stage_s": lasted[stage],
-                **{f"p{p}_ms": _quantile(latencies, p / 100) for p in (50, 95, 100)},
+                "n": len(cancelled),
+                "ended_before": runs - len(cancelled),
+                "stage_s": stage_s,
+                **{f"p{p}_ms": _percentile(cancelled, p) for p in (50, 95, 100)},
                 "memory_mib": {"before": before[0], "after": after[0]},
                 "children": {"before": before[1], "after": after[1]},
             }
         return figures
 
 
-async def _cancel(client: Client, after_s: float, **request: Any) -> float | None:
+async def _cancel(client: Client, after_s: float, story: str, request: dict[str, Any]) -> float | None:
     """Return milliseconds from the command to the event; None if the song was done before the command."""
     events = client.events()
-    story = request.pop("narrative", "")
     ack = await client.start(story, **request)
     await asyncio.sleep(after_s)
     asked = time.perf_counter()
@@ -120,9 +110,9 @@ def _footprint() -> tuple[float, int]:
     return round(sum(process.memory_info().rss for process in [this, *children]) / 2**20, 1), len(children)
 
 
-def _quantile(values: list[float], share: float) -> float | None:
-    """Return the smallest value that `share` of the sorted values do not exceed; None without values."""
-    return round(values[max(0, -(-len(values) * round(share * 100) // 100) - 1)], 1) if values else None
+def _percentile(values: list[float], percent: float) -> float | None:
+    """Return the smallest of the values that `percent` % of them do not exceed; None without values."""
+    return round(float(np.percentile(values, percent, method="inverted_cdf")), 1) if values else None
 
 
 def _shown(milliseconds: float | None) -> str:

@@ -35,15 +35,14 @@ from harmonia_lab.bench.decode_loops import AudiocraftLoop, DecoderLoop, Loop, S
 from harmonia_lab.bench.decode_preview import PreviewCost
 from harmonia_lab.bench.decode_quality import compare_logits, compare_tokens
 from harmonia_lab.bench.decode_table import table
-from harmonia_lab.bench.report import check_range, publish, spread
-from harmonia_lab.engines.probes import gpu_facts, host
+from harmonia_lab.bench.report import check_range, circumstances, publish, spread
+from harmonia_lab.engines.probes import gpu_facts
 from harmonia_lab.errors import InvalidRequest
-from harmonia_lab.generation.artifacts import package_versions
 
-__all__ = ["bandwidth", "cache_read", "measure", "prompts", "run"]
+__all__ = ["bandwidth", "measure", "prompts", "run"]
 
-_Case = tuple[str, int, int]
-"""A loop's name, a position, a batch."""
+_Times = dict[tuple[str, int, int], list[float]]
+"""Seconds a step, one for each round, by the loop's name, the position and the batch."""
 
 TEXTS = ["a calm piano melody over rain", "epic strings and brass", "lofi hip hop drums", "solo violin lament"]
 MOST_PROMPTS = 16
@@ -78,8 +77,7 @@ def run(options: argparse.Namespace) -> int:
         "threads": torch.get_num_threads(),
         "rounds": options.runs,
         "date": time.strftime("%Y-%m-%d"),
-        "host": host(),
-        "versions": package_versions(),
+        **circumstances(),
         "models": models,
     }
     return publish(figures, table(figures), options.json)
@@ -97,8 +95,8 @@ def measure(
     steps = steps or (192 if device.type == "cuda" else 12)
     loops = _loops(musicgen)
     preview = PreviewCost(musicgen)
-    times: dict[_Case, list[float]] = {}  # seconds a step, one for each round
-    reads: dict[tuple[int, int], list[float]] = {}  # bytes per second, likewise
+    times: _Times = {}
+    reads: dict[tuple[int, int], list[float]] = {}  # bytes per second, one for each round
     cases = [(position, batch) for position in positions for batch in batches]
     for number in range(rounds + 1):
         print(f"round {number} of {rounds}{' (warm-up, not counted)' if number == 0 else ''}", file=sys.stderr)
@@ -113,18 +111,12 @@ def measure(
                 reads.setdefault((position, batch), []).append(read)
         preview.round(counts=number > 0)
 
-    def row(loop: Loop, position: int, batch: int) -> dict[str, Any]:
-        bytes_read = loop.weight_bytes + cache_read(lm, 2 * batch, position + WARM_UP + steps // 2)
-        return {"loop": loop.name, "position": position, "batch": batch} | _figures(
-            times, (loop.name, position, batch), bytes_read, reads[position, batch], musicgen.frame_rate
-        )
-
     return {
         "shape": {"dim": lm.dim, "layers": len(lm.transformer.layers), "codebooks": lm.n_q, "card": lm.card},
         "dtype": str(compute_dtype(lm)).removeprefix("torch."),
         "steps": steps,
         "bandwidth_gb_per_s": spread([read / 1e9 for each in reads.values() for read in each]),
-        "rows": [row(loop, position, batch) for position, batch in cases for loop in loops],
+        "rows": [_row(musicgen, loop, *case, steps, times, reads[case]) for case in cases for loop in loops],
         "preview": preview.figures(times["fast", positions[0], batches[0]], batches[0]),
         "tokens": _tokens(musicgen, loops),
         "logits": {
@@ -135,17 +127,22 @@ def measure(
     }
 
 
-def _figures(
-    times: dict[_Case, list[float]], case: _Case, bytes_read: int, reads: list[float], frame_rate: float
+def _row(
+    musicgen: Any, loop: Loop, position: int, batch: int, steps: int, times: _Times, reads: list[float]
 ) -> dict[str, Any]:
     """Return the figures of one case. Ratios to the floor and to other loops are taken round by round."""
+    case = (loop.name, position, batch)
     medians = times[case]
     step_s = statistics.median(medians)
+    bytes_read = loop.weight_bytes + cache_bytes(musicgen.lm, 2 * batch, position + WARM_UP + steps // 2)
     floors = [bytes_read / read for read in reads]
     return {
+        "loop": loop.name,
+        "position": position,
+        "batch": batch,
         "step_ms": spread([1e3 * s for s in medians]),
         "steps_per_s": 1 / step_s,
-        "real_time_factor": step_s * frame_rate,
+        "real_time_factor": step_s * musicgen.frame_rate,
         "bytes_per_step": bytes_read,
         "floor_ms": 1e3 * statistics.median(floors),
         "times_floor": statistics.median(s / floor for s, floor in zip(medians, floors, strict=True)),
@@ -224,13 +221,7 @@ def prompts(batch: int) -> list[str]:
     return [TEXTS[row % len(TEXTS)] for row in range(batch)]
 
 
-def cache_read(lm: Any, rows: int, seen: int) -> int:
-    """Return the bytes of keys and values that a step reads for `rows` rows that attend to `seen` positions."""
-    layers, dtype = len(lm.transformer.layers), compute_dtype(lm)
-    return cache_bytes(layers=layers, rows=rows, width=lm.dim, positions=seen, dtype=dtype)
-
-
-def _ratio(times: dict[_Case, list[float]], peer: str, case: _Case) -> dict[str, float] | None:
+def _ratio(times: _Times, peer: str, case: tuple[str, int, int]) -> dict[str, float] | None:
     """Return the speed relative to the peer, round by round; None for the peer itself, or if it was not run."""
     name, position, batch = case
     theirs = times.get((peer, position, batch))

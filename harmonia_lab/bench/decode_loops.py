@@ -16,7 +16,7 @@ from torch import Tensor
 from harmonia_lab.audio_engines.musicgen.decoder import Decoder
 from harmonia_lab.audio_engines.musicgen.lm_weights import compute_dtype
 
-__all__ = ["AudiocraftLoop", "DecoderLoop", "Loop", "Stopwatch", "TransformersLoop", "random_codes"]
+__all__ = ["GUIDANCE", "AudiocraftLoop", "DecoderLoop", "Loop", "Stopwatch", "TransformersLoop", "random_codes"]
 
 GUIDANCE = 3.0
 TOP_K = 250
@@ -54,8 +54,7 @@ class Loop(Protocol):
 
     name: str
 
-    @property
-    def weight_bytes(self) -> int: ...
+    weight_bytes: int
 
     def run(self, texts: list[str], position: int, steps: int, watch: Callable[..., None]) -> None:
         """Run `steps` steps from frame `position` on. Call `watch` after each."""
@@ -64,18 +63,15 @@ class Loop(Protocol):
 
 def _matrix_elements(lm: Any) -> tuple[int, int]:
     """Return the numbers of weights that a step multiplies by: in the layers, and in the heads."""
-    layer = lm.transformer.layers[0]
-    elements = sum(w.numel() for w in (layer.linear1.weight, layer.linear2.weight, layer.self_attn.out_proj.weight))
-    elements += layer.self_attn.in_proj_weight.numel()
-    if layer.cross_attention is not None:
-        elements += 2 * layer.cross_attention.out_proj.weight.numel()  # queries and out; keys and values are cached
-    return elements * len(lm.transformer.layers), sum(head.weight.numel() for head in lm.linears)
+    layers = lm.transformer.layers
+    elements = sum(weight.numel() for weight in layers.parameters() if weight.ndim == 2)
+    if layers[0].cross_attention is not None:
+        elements -= 2 * lm.dim**2 * len(layers)  # the text's keys and values are cached
+    return elements, sum(head.weight.numel() for head in lm.linears)
 
 
-def random_codes(lm: Any, rows: int, frames: int, *, seed: int) -> Tensor | None:
-    """Return random codes [B, K, frames]; None for 0 frames."""
-    if frames == 0:
-        return None
+def random_codes(lm: Any, rows: int, frames: int, *, seed: int) -> Tensor:
+    """Return random codes [B, K, frames]."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, lm.card, (rows, lm.n_q, frames), generator=generator).to(lm.emb[0].weight.device)
 
@@ -85,15 +81,11 @@ class DecoderLoop:
 
     def __init__(self, name: str, musicgen: Any, decoder: Decoder) -> None:
         self.name, self.decoder, self._musicgen = name, decoder, musicgen
-
-    @property
-    def weight_bytes(self) -> int:
-        layers, heads = _matrix_elements(self._musicgen.lm)
-        dense: int = compute_dtype(self._musicgen.lm).itemsize
-        size = {"half": 2, "int8": 1, "onednn": 4, "dense": dense}
-        packings = self.decoder.packings
+        layers, heads = _matrix_elements(musicgen.lm)
+        size = {"half": 2, "int8": 1, "onednn": 4, "dense": compute_dtype(musicgen.lm).itemsize}
+        packings = decoder.packings
         exact = next((packing for packing in packings if packing != "int8"), "dense")
-        return layers * size["int8" if "int8" in packings else exact] + heads * size[exact]
+        self.weight_bytes = layers * size["int8" if "int8" in packings else exact] + heads * size[exact]
 
     def run(self, texts: list[str], position: int, steps: int, watch: Callable[..., None]) -> None:
         _generate(self._musicgen, self.decoder.generate, texts, position, steps, on_step=watch)
@@ -106,10 +98,7 @@ class AudiocraftLoop:
 
     def __init__(self, musicgen: Any) -> None:
         self._musicgen = musicgen
-
-    @property
-    def weight_bytes(self) -> int:
-        return sum(_matrix_elements(self._musicgen.lm)) * compute_dtype(self._musicgen.lm).itemsize
+        self.weight_bytes = sum(_matrix_elements(musicgen.lm)) * compute_dtype(musicgen.lm).itemsize
 
     def run(self, texts: list[str], position: int, steps: int, watch: Callable[..., None]) -> None:
         with self._musicgen.autocast:
@@ -190,7 +179,7 @@ class TransformersLoop:
         device = self._lm.emb[0].weight.device
         inputs = self._tokenizer(texts, return_tensors="pt", padding=True).to(device)
         prompt = random_codes(self._lm, len(texts), position, seed=0)
-        more = {"decoder_input_ids": prompt.flatten(0, 1)} if prompt is not None else {}
+        more = {"decoder_input_ids": prompt.flatten(0, 1)} if position else {}
         with torch.inference_mode():
             self._model.generate(
                 input_ids=inputs["input_ids"],

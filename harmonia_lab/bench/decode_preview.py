@@ -16,6 +16,7 @@ from torch import Tensor
 
 from harmonia_lab.audio_engines.musicgen.encodec_stream import CodecStream
 from harmonia_lab.audio_engines.musicgen.rendering import PIECE
+from harmonia_lab.bench.decode_loops import random_codes
 
 __all__ = ["PreviewCost"]
 
@@ -27,10 +28,8 @@ class PreviewCost:
 
     def __init__(self, musicgen: Any) -> None:
         self._codec, self._lm = musicgen.compression_model, musicgen.lm
-        self._rate, self._device = float(musicgen.frame_rate), musicgen.device
-        shape = (1, self._lm.n_q, PIECES * PIECE)
-        codes = torch.randint(0, self._lm.card, shape, generator=torch.Generator().manual_seed(3))
-        self._codes = codes.to(self._device)  # [1, K, T]
+        self._rate = float(musicgen.frame_rate)
+        self._codes = random_codes(self._lm, 1, PIECES * PIECE, seed=3)  # [1, K, T]
         self._whole: list[float] = []
         self._pieces: list[float] = []
 

@@ -8,16 +8,17 @@ compared.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from harmonia_lab.audio_engines.musicgen.audiocraft_standins import replaced
 from harmonia_lab.audio_engines.musicgen.decoder import Decoder
 from harmonia_lab.audio_engines.musicgen.sampling import Noise, Sampling
 from harmonia_lab.audio_engines.musicgen.windows import generate_windows, plan_windows
-from harmonia_lab.bench.decode_loops import random_codes
+from harmonia_lab.bench.decode_loops import GUIDANCE, random_codes
 from harmonia_lab.bench.decode_margin import flip_margin
 
 __all__ = ["ALLOWED_MARGIN", "compare_logits", "compare_tokens", "interleaved", "reference_logits", "reference_tokens"]
@@ -33,7 +34,7 @@ def compare_tokens(
     frames: int,
     prompt_frames: int = 0,
     window: int | None = None,
-    sampling: Sampling | None = None,
+    sampling: Sampling,
     seed: int = 0,
     theirs: Tensor | None = None,
 ) -> dict[str, Any]:
@@ -47,7 +48,6 @@ def compare_tokens(
     In the result, differences: for each row, those at the first step that has one, with their margins. same: there is
     no difference, or all are within ALLOWED_MARGIN.
     """
-    sampling = sampling or Sampling(top_k=min(250, musicgen.lm.card))
     if theirs is None:
         theirs = reference_tokens(
             musicgen, texts, frames=frames, prompt_frames=prompt_frames, window=window, sampling=sampling, seed=seed
@@ -63,12 +63,10 @@ def compare_tokens(
         states[start] = torch.cuda.get_rng_state(musicgen.device) if on_gpu else torch.get_rng_state()
         return list(attributes)
 
-    with _lengths_and_sampling(musicgen, frames, window, stride, sampling):
-        torch.manual_seed(seed)
-        how = musicgen.generation_params
-        ours = generate_windows(
-            decoder, conditions_at, frames=frames, window=window, stride=stride, prompt=prompt, **how
-        )
+    torch.manual_seed(seed)
+    ours = generate_windows(
+        decoder, conditions_at, frames=frames, window=window, stride=stride, prompt=prompt, **_parameters(sampling)
+    )
     differences: list[dict[str, Any]] = []
     for part in plan_windows(frames, window=window, stride=stride, prompt=prompt_frames):
         both = [codes[..., part.start : part.start + part.length] for codes in (theirs, ours)]
@@ -97,25 +95,32 @@ def reference_tokens(
     frames: int,
     prompt_frames: int = 0,
     window: int | None = None,
-    sampling: Sampling | None = None,
+    sampling: Sampling,
     seed: int = 0,
 ) -> Tensor:
     """Return audiocraft's tokens [B, K, frames] for a piece as `compare_tokens` describes it."""
-    sampling = sampling or Sampling(top_k=min(250, musicgen.lm.card))
     attributes, _ = musicgen._prepare_tokens_and_attributes(texts, None)  # noqa: SLF001
-    window = window or round(musicgen.max_duration * musicgen.frame_rate)
+    rate = musicgen.frame_rate
+    window = window or round(musicgen.max_duration * rate)
     prompt = random_codes(musicgen.lm, len(texts), prompt_frames, seed=1)
-    with _lengths_and_sampling(musicgen, frames, window, 3 * window // 5, sampling):
+    # audiocraft truncates seconds to frames. Half a frame more makes each length exact.
+    lengths = {"max_duration": window, "duration": frames, "extend_stride": 3 * window // 5}
+    seconds = {name: (length + 0.5) / rate for name, length in lengths.items()}
+    with replaced(musicgen, generation_params=_parameters(sampling), **seconds):
         torch.manual_seed(seed)
         tokens: Tensor = musicgen._generate_tokens(attributes, prompt)  # noqa: SLF001 - what `generate` calls
     return tokens
+
+
+def _parameters(sampling: Sampling) -> dict[str, Any]:
+    """Return the parameters that both loops' `generate` gets."""
+    return {**asdict(sampling), "cfg_coef": GUIDANCE, "two_step_cfg": False}
 
 
 def compare_logits(musicgen: Any, decoder: Decoder, texts: list[str], *, frames: int) -> dict[str, float]:
     """Compare both loops' logits for the same random codes. Errors are relative to the logits' standard deviation."""
     attributes, _ = musicgen._prepare_tokens_and_attributes(texts, None)  # noqa: SLF001
     codes = random_codes(musicgen.lm, len(texts), frames, seed=2)
-    assert codes is not None
     theirs = reference_logits(musicgen, codes, attributes)  # [S - 1, B, K, card]
     ours = decoder.teacher_forced_logits(codes, attributes)
     deviation = float(theirs.std())
@@ -185,28 +190,3 @@ def interleaved(lm: Any, codes: Tensor) -> Tensor:
     pattern = lm.pattern_provider.get_pattern(codes.shape[-1])
     sequence: Tensor = pattern.build_pattern_sequence(codes.contiguous(), lm.special_token_id)[0]
     return sequence
-
-
-@contextmanager
-def _lengths_and_sampling(musicgen: Any, frames: int, window: int, stride: int, sampling: Sampling) -> Iterator[None]:
-    """Set audiocraft's lengths and sampling, and restore them afterwards.
-
-    audiocraft truncates seconds to frames. Half a frame more makes each length exact.
-    """
-    rate = musicgen.frame_rate
-    names = ("max_duration", "duration", "extend_stride", "generation_params")
-    before = {name: getattr(musicgen, name) for name in names}
-    musicgen.max_duration = (window + 0.5) / rate
-    musicgen.set_generation_params(
-        use_sampling=sampling.use_sampling,
-        temperature=sampling.temp,
-        top_k=sampling.top_k,
-        top_p=sampling.top_p,
-        duration=(frames + 0.5) / rate,
-        extend_stride=(stride + 0.5) / rate,
-    )
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(musicgen, name, value)

@@ -12,9 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from harmonia_lab.bench.report import check_range, publish, spread
-from harmonia_lab.engines.probes import host
-from harmonia_lab.generation.artifacts import package_versions
+from harmonia_lab.bench.report import check_range, circumstances, publish, spread
 from harmonia_lab.lab import Lab
 from harmonia_lab.store.run_log import COLUMNS
 
@@ -36,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measure(*, runs: int, seconds: float) -> dict[str, Any]:
-    """Makes `runs` + 1 songs in a scratch folder. Returns {column: {median, min, max}} with the circumstances."""
+    """Make `runs` + 1 songs in a scratch folder. Return {column: {median, min, max}}, with the machine and versions."""
     with (
         tempfile.TemporaryDirectory(prefix="harmonia-bench-") as scratch,
         Lab(metadata="embedded", audio="sketch", songs=Path(scratch) / "songs", home=scratch) as lab,
@@ -45,10 +43,8 @@ def measure(*, runs: int, seconds: float) -> dict[str, Any]:
             print(f"song {seed} of {runs}{' (warm-up, not counted)' if seed == 0 else ''}", file=sys.stderr)
             lab.compose(STORY, seconds=seconds, seed=seed, progress=False)
         rows = lab.log.rows()[1:]
-    columns = {}
-    for name in MEASURED:
-        columns[name] = spread([row[name] for row in rows if row[name] is not None])
-    return {"runs": runs, "seconds": seconds, "columns": columns, "host": host(), "versions": package_versions()}
+    columns = {name: spread([row[name] for row in rows if row[name] is not None]) for name in MEASURED}
+    return {"runs": runs, "seconds": seconds, "columns": columns, **circumstances()}
 
 
 def _table(figures: dict[str, Any]) -> str:

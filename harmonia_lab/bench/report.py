@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harmonia_lab.engines.probes import host
 from harmonia_lab.errors import InvalidRequest
+from harmonia_lab.generation.artifacts import package_versions
 from harmonia_lab.storage import storage_errors
 
-__all__ = ["check_file", "check_range", "format_spread", "publish", "spread"]
+__all__ = ["check_file", "check_range", "circumstances", "format_spread", "publish", "spread"]
 
 
 def check_range(option: str, value: float, most: int) -> None:
@@ -28,6 +30,11 @@ def check_file(file: str | None) -> None:
     """Raise InvalidRequest if `--json FILE` lies in no existing folder: known before minutes of measuring."""
     if file and not Path(file).absolute().parent.is_dir():
         raise InvalidRequest(f"--json {file}: there is no folder {Path(file).absolute().parent}.")
+
+
+def circumstances() -> dict[str, Any]:
+    """Return the machine (`host`) and the versions of the packages (`versions`), for the figures."""
+    return {"host": host(), "versions": package_versions()}
 
 
 def publish(figures: dict[str, Any], table: str, file: str | None) -> int:

@@ -1,6 +1,6 @@
 """The cancel benchmark: every cancel is measured, and what it leaves is counted."""
 
-from harmonia_lab.bench.cancel import _quantile, _table, measure
+from harmonia_lab.bench.cancel import _percentile, _table, measure
 
 
 def test_cancels_in_both_stages_are_measured_and_what_they_leave_is_counted():
@@ -16,7 +16,7 @@ def test_cancels_in_both_stages_are_measured_and_what_they_leave_is_counted():
     assert _table(figures).count(" MiB, ") == 2
 
 
-def test_a_quantile_is_the_smallest_value_that_covers_its_share():
-    assert [_quantile([float(n) for n in range(1, 51)], share) for share in (0.5, 0.95, 1)] == [25, 48, 50]
-    assert _quantile([7.0], 0.95) == 7
-    assert _quantile([], 0.5) is None
+def test_a_percentile_is_the_smallest_value_that_covers_its_share():
+    assert [_percentile([float(n) for n in range(1, 51)], percent) for percent in (50, 95, 100)] == [25, 48, 50]
+    assert _percentile([7.0], 95) == 7
+    assert _percentile([], 50) is None

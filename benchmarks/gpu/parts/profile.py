@@ -32,7 +32,8 @@ def run(bench: Bench) -> None:
 
 def _profile(bench: Bench, size: str, musicgen: Any, position: int) -> None:
     from harmonia_lab.audio_engines.musicgen.decoder import Decoder  # noqa: PLC0415
-    from harmonia_lab.bench.decode import bandwidth, cache_read, prompts  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.kv_cache import cache_bytes  # noqa: PLC0415
+    from harmonia_lab.bench.decode import bandwidth, prompts  # noqa: PLC0415
     from harmonia_lab.bench.decode_loops import DecoderLoop  # noqa: PLC0415
 
     loop = DecoderLoop("ours", musicgen, Decoder(musicgen.lm, "fast"))
@@ -59,7 +60,7 @@ def _profile(bench: Bench, size: str, musicgen: Any, position: int) -> None:
         for event in events() or []
         if event.device_type.name == ("CUDA" if bench.on_gpu else "CPU")
     ]
-    bytes_read = loop.weight_bytes + cache_read(musicgen.lm, 2, position + skip + steps // 2)
+    bytes_read = loop.weight_bytes + cache_bytes(musicgen.lm, 2, position + skip + steps // 2)
     read = bandwidth(bench.device)
     took: Counter[str] = Counter()
     for start, end, name in spans:

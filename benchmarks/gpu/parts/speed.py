@@ -145,6 +145,7 @@ def _loops(bench: Bench, musicgen: Any) -> list[Loop]:
 
 
 def _bytes(musicgen: Any, loop: Loop, cell: Cell, steps: int) -> int:
-    from harmonia_lab.bench.decode import WARM_UP, cache_read  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.kv_cache import cache_bytes  # noqa: PLC0415
+    from harmonia_lab.bench.decode import WARM_UP  # noqa: PLC0415
 
-    return loop.weight_bytes + cache_read(musicgen.lm, 2 * cell.batch, cell.position + WARM_UP + steps // 2)
+    return loop.weight_bytes + cache_bytes(musicgen.lm, 2 * cell.batch, cell.position + WARM_UP + steps // 2)

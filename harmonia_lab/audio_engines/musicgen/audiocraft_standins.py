@@ -19,20 +19,16 @@ import threading
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from harmonia_lab.errors import AudioError, ErrorCode
 
-__all__ = ["TEXT_ENCODER_FOLDER", "load_audiocraft", "no_progress_bars", "text_encoder_from"]
+__all__ = ["TEXT_ENCODER_FOLDER", "load_audiocraft", "no_progress_bars", "replaced", "text_encoder_from"]
 
 TEXT_ENCODER_FOLDER = "t5"
 """Inside a checkpoint folder: a text encoder and its tokenizer, which are used instead of the model hub's."""
-
-INSTALL_HINT = "run: harmonia setup musicgen"
-
-_PATCHED = "patched_by_harmonia_lab"
 
 _lock = threading.Lock()
 
@@ -45,27 +41,30 @@ def load_audiocraft() -> types.ModuleType:
     that it calls is not installed.
     """
     with _lock:
-        loaded = sys.modules.get("audiocraft")
-        if loaded is not None and hasattr(loaded, _PATCHED):
-            return loaded
-        try:
-            import torch  # noqa: F401, PLC0415 - before the stubs, so that the error names torch if it is missing
-            import transformers  # noqa: F401, PLC0415 - before the stubs, since it looks for torchaudio
+        return _import_and_patch()
 
-            with _installed(_stubs()):
-                audiocraft = importlib.import_module("audiocraft")
-        except (ImportError, OSError) as error:
-            for name in [name for name in sys.modules if name.partition(".")[0] == "audiocraft"]:
-                del sys.modules[name]  # the next import would take a half-imported package for a complete one
-            raise AudioError(
-                f"MusicGen cannot be loaded: {error}.", code=ErrorCode.MUSICGEN_UNAVAILABLE, hint=INSTALL_HINT
-            ) from error
-        _patch_attention()
-        _patch_chroma_conditioner()
-        _patch_loading()
-        _patch_weight_norm()
-        setattr(audiocraft, _PATCHED, True)
-        return audiocraft
+
+@functools.cache  # an exception is not cached
+def _import_and_patch() -> types.ModuleType:
+    try:
+        import torch  # noqa: F401, PLC0415 - before the stubs, so that the error names torch if it is missing
+        import transformers  # noqa: F401, PLC0415 - before the stubs, since it looks for torchaudio
+
+        with _installed(_stubs()):
+            audiocraft = importlib.import_module("audiocraft")
+    except (ImportError, OSError) as error:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "audiocraft"]:
+            del sys.modules[name]  # the next import would take a half-imported package for a complete one
+        raise AudioError(
+            f"MusicGen cannot be loaded: {error}.",
+            code=ErrorCode.MUSICGEN_UNAVAILABLE,
+            hint="run: harmonia setup musicgen",
+        ) from error
+    _patch_attention()
+    _patch_chroma_conditioner()
+    _patch_loading()
+    _patch_weight_norm()
+    return audiocraft
 
 
 class _Stub(types.ModuleType):
@@ -184,20 +183,28 @@ def _patch_chroma_conditioner() -> None:
 
 
 @contextmanager
-def text_encoder_from(folder: str | Path) -> Iterator[None]:
-    """Make audiocraft's T5 conditioner load its model and tokenizer from `folder` instead of a model hub."""
-    conditioners = importlib.import_module("audiocraft.modules.conditioners")
-    originals = {name: conditioners.__dict__[name] for name in ("T5Tokenizer", "T5EncoderModel")}
-    for name, original in originals.items():
-
-        def from_pretrained(_: str, original: Any = original, **kwargs: Any) -> Any:
-            return original.from_pretrained(str(folder), local_files_only=True, **kwargs)
-
-        conditioners.__dict__[name] = types.SimpleNamespace(from_pretrained=from_pretrained)
+def replaced(target: Any, **attributes: Any) -> Iterator[None]:
+    """Set attributes of `target`, and restore them afterwards."""
+    before = {name: getattr(target, name) for name in attributes}
     try:
+        for name, value in attributes.items():
+            setattr(target, name, value)
         yield
     finally:
-        conditioners.__dict__.update(originals)
+        for name, value in before.items():
+            setattr(target, name, value)
+
+
+def text_encoder_from(folder: str | Path) -> AbstractContextManager[None]:
+    """Make audiocraft's T5 conditioner load its model and tokenizer from `folder` instead of a model hub."""
+    conditioners: Any = importlib.import_module("audiocraft.modules.conditioners")
+
+    def local(original: Any) -> Any:
+        load = functools.partial(original.from_pretrained, str(folder), local_files_only=True)
+        return types.SimpleNamespace(from_pretrained=lambda _, **kwargs: load(**kwargs))
+
+    tokenizer, model = local(conditioners.T5Tokenizer), local(conditioners.T5EncoderModel)
+    return replaced(conditioners, T5Tokenizer=tokenizer, T5EncoderModel=model)
 
 
 @contextmanager
@@ -232,29 +239,20 @@ def _patch_loading() -> None:
             return args[0] if func in {Tensor.uniform_, Tensor.normal_} else func(*args, **kwargs)
 
     musicgen = importlib.import_module("audiocraft.models.musicgen")
-    builders = importlib.import_module("audiocraft.models.builders")
+    builders: Any = importlib.import_module("audiocraft.models.builders")
     load: Callable[..., Any] = musicgen.load_lm_model
     model: Any = builders.LMModel
 
-    class UninitialisedModel(model):  # type: ignore[misc]
-        def _init_weights(self, *_: Any) -> None:
-            pass
-
-    def uninitialised_model(**kwargs: Any) -> Any:
-        with SkipInit():
-            built = UninitialisedModel(**kwargs)
-        built.__class__ = model
-        return built
+    def uninitialised(**kwargs: Any) -> Any:
+        with SkipInit(), replaced(model, _init_weights=lambda *_: None):
+            return model(**kwargs)
 
     @functools.wraps(load)
     def load_lm_model(source: str | Path, *args: Any, **kwargs: Any) -> Any:
         folder = Path(source) / TEXT_ENCODER_FOLDER
-        with no_progress_bars(), text_encoder_from(folder) if folder.is_dir() else nullcontext():
-            builders.__dict__["LMModel"] = uninitialised_model
-            try:
-                return load(source, *args, **kwargs)
-            finally:
-                builders.__dict__["LMModel"] = model
+        encoder = text_encoder_from(folder) if folder.is_dir() else nullcontext()
+        with no_progress_bars(), encoder, replaced(builders, LMModel=uninitialised):
+            return load(source, *args, **kwargs)
 
     musicgen.__dict__["load_lm_model"] = load_lm_model
 

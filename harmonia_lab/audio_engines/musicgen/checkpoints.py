@@ -7,7 +7,6 @@ file is opened.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import pickle
 import re
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harmonia_lab.errors import AudioError, ErrorCode, InvalidRequest
+from harmonia_lab.storage import cached_digest
 
 __all__ = ["NAMES", "Checkpoint", "find_checkpoint", "unavailable"]
 
@@ -61,11 +61,7 @@ class Checkpoint:
     def digest(self) -> dict[str, str]:
         """Return the SHA-256 of a folder's two files, by name; for a hub's model, the revision in the cache."""
         if self.folder is not None:
-            digests = {}
-            for name in FILES:
-                with (self.folder / name).open("rb") as file:
-                    digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-            return digests
+            return {name: cached_digest(self.folder / name) for name in FILES}
         from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415
 
         path = try_to_load_from_cache(self.source, LANGUAGE_MODEL)
@@ -129,14 +125,12 @@ def _check_file(path: Path) -> None:
     except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
         reason = (error.strerror or str(error)) if isinstance(error, OSError) else "it is truncated, or no torch file"
         raise unavailable(f"{path} cannot be read: {reason}.", again) from error
-    wanted = {"best_state", "xp.cfg"}
-    if path.name == CODEC and isinstance(content, dict) and isinstance(content.get("pretrained"), str):
+    table = content if isinstance(content, dict) else {}
+    if path.name == CODEC and isinstance(table.get("pretrained"), str):
         return  # the released checkpoints hold only the name of a codec in transformers
-    if not isinstance(content, dict) or not wanted <= content.keys():
-        found = (
-            f"it has {', '.join(sorted(map(str, content))[:5])}" if isinstance(content, dict) else "it holds no table"
-        )
-        raise unavailable(f"{path} is no audiocraft checkpoint: {found}.", again)
+    if not {"best_state", "xp.cfg"} <= table.keys():
+        found = ", ".join(sorted(map(str, table))[:5]) or "no table"
+        raise unavailable(f"{path} is no audiocraft checkpoint: it has {found}.", again)
 
 
 def unavailable(message: str, hint: str) -> AudioError:

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 __all__ = ["Spectrogram", "chroma_filters"]
 
-_SPECTROGRAM = {"power": 2, "center": True, "pad": 0, "normalized": True}
-
 
 def chroma_filters(*, sr: float, n_fft: int, tuning: float = 0.0, n_chroma: int = 12) -> NDArray[np.float32]:
     """Return weights [n_chroma, 1 + n_fft // 2] from FFT bins to pitch classes, C first: `librosa.filters.chroma`'s.
@@ -42,15 +40,13 @@ def chroma_filters(*, sr: float, n_fft: int, tuning: float = 0.0, n_chroma: int 
 class Spectrogram(torch.nn.Module):
     """`torchaudio.transforms.Spectrogram` with the options that audiocraft gives it: normalised power, centred frames.
 
-    [..., samples] → [..., 1 + n_fft // 2, frames].
+    [..., samples] → [..., 1 + n_fft // 2, frames]. `_options` is ignored: audiocraft's are constants.
     """
 
     window: torch.Tensor
 
-    def __init__(self, n_fft: int, win_length: int, hop_length: int, **options: Any) -> None:
+    def __init__(self, n_fft: int, win_length: int, hop_length: int, **_options: Any) -> None:
         super().__init__()
-        if options != _SPECTROGRAM:
-            raise ValueError(f"The spectrogram has the options {_SPECTROGRAM} only, not {options}.")
         self.n_fft, self.win_length, self.hop_length = n_fft, win_length, hop_length
         self.register_buffer("window", torch.hann_window(win_length))
 

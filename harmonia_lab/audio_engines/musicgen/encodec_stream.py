@@ -94,7 +94,6 @@ class _Convolution:
         self._before, self._after = self._reach - after, after
         self._mode = "reflect" if layer.pad_mode == "reflect" else "constant"
         self._held: Tensor | None = None
-        self._started = False
 
     def push(self, x: Tensor, *, last: bool) -> Tensor:
         x = x if self._held is None else torch.cat((self._held, x), -1)
@@ -102,8 +101,8 @@ class _Convolution:
         if not last and x.shape[-1] <= self._reach:
             self._held = x
             return x.new_empty(x.shape[0], self._weight.shape[0], 0)
-        x = self._padded(x, 0 if self._started else self._before, self._after if last else 0)
-        self._started = True
+        x = self._padded(x, self._before, self._after if last else 0)
+        self._before = 0  # only the start of the whole is padded
         self._held = x[..., x.shape[-1] - self._reach :]
         if x.shape[-1] <= self._reach:
             return x.new_empty(x.shape[0], self._weight.shape[0], 0)

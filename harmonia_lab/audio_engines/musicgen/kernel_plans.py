@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["PLANS", "KernelPlan", "Partial", "kernel_plan"]
+__all__ = ["KernelPlan", "Partial", "kernel_plan"]
 
 
 class Partial(NamedTuple):
@@ -48,24 +48,15 @@ class KernelPlan(NamedTuple):
     programs: int
 
 
-PLANS: dict[tuple[int, int], KernelPlan] = {}
-"""Plans for weights [N, K] in half precision that override the computed ones. Empty; tests and experiments fill it."""
-
 WIDEST = 2048
 """The most columns of a tile that holds whole rows, as normalisation needs. torch's operations run wider models."""
 
 
-def kernel_plan(outputs: int, inputs: int, itemsize: int) -> KernelPlan:
-    """Return the plan for weights [outputs, inputs]. Raise ValueError if no tile divides them."""
-    if itemsize == 2 and (outputs, inputs) in PLANS:
-        return PLANS[outputs, inputs]
-    return _computed(outputs, inputs, itemsize)
-
-
 @cache
-def _computed(outputs: int, inputs: int, itemsize: int) -> KernelPlan:
-    """Return tiles of 16 to 32 KiB: a program holds two (the current one and the next) beside the activations.
+def kernel_plan(outputs: int, inputs: int, itemsize: int) -> KernelPlan:
+    """Return the plan for weights [outputs, inputs]. Raise ValueError if no tile divides them.
 
+    A tile has 16 to 32 KiB: a program holds two (the current one and the next) beside the activations.
     Found by trial on an H200 in float16, timing the whole chain of kernels: eight warps for long rows and for many rows
     of 1,024, four otherwise. Fewer programs can be faster, since the next kernel's programs then start earlier.
     """

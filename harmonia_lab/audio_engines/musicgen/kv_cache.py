@@ -5,8 +5,11 @@ Owns the layout. audiocraft's own cache grows by concatenation, which copies all
 
 from __future__ import annotations
 
-import torch
+from typing import Any
+
 from torch import Tensor
+
+from harmonia_lab.audio_engines.musicgen.lm_weights import compute_dtype
 
 __all__ = ["KVCache", "cache_bytes"]
 
@@ -27,6 +30,6 @@ class KVCache:
         return self._keys.narrow(2, 0, positions), self._values.narrow(2, 0, positions)
 
 
-def cache_bytes(*, layers: int, rows: int, width: int, positions: int, dtype: torch.dtype) -> int:
-    """Return the bytes of all layers' caches. rows: prompts and null prompts. width: heads × head width."""
-    return layers * rows * 2 * positions * width * dtype.itemsize
+def cache_bytes(lm: Any, rows: int, positions: int) -> int:
+    """Return the bytes of the caches of all layers of audiocraft's LMModel. rows: prompts and null prompts."""
+    return len(lm.transformer.layers) * rows * 2 * positions * int(lm.dim) * compute_dtype(lm).itemsize

@@ -1,4 +1,4 @@
-"""MusicGen in memory: loading in the background, a cache with eviction, unloading.
+"""MusicGen in memory: loading in the background, a cache of the loaded models, unloading.
 
 Owns the device, the precision, and the lifetime of loaded models. The files are found and checked by `checkpoints.py`;
 `engine.py` and `rendering.py` generate with the models.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +22,9 @@ from harmonia_lab.errors import HarmoniaError, InvalidRequest
 __all__ = ["MODELS", "Choice", "LoadedModel", "ModelCache", "resolve_device", "set_precision"]
 
 POLL_S = 0.05
+
+_HUB_LIBRARIES = {"huggingface_hub", "httpx", "httpx2", "requests", "urllib3"}
+"""The packages whose errors mean that the model hub can't be reached."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Choice:
 class LoadedModel:
     """A model in memory. musicgen: audiocraft's MusicGen. decoder: a `decoder.Decoder` of its language model.
 
-    device: a torch.device. digest: of the checkpoint's files. load_s: seconds that loading took.
+    device: a torch.device. digest: of the checkpoint's files.
     """
 
     choice: Choice
@@ -51,7 +53,6 @@ class LoadedModel:
     device: Any
     dtype: str
     digest: dict[str, str]
-    load_s: float
 
     @property
     def sample_rate(self) -> int:
@@ -74,16 +75,13 @@ class LoadedModel:
         """Return the bytes of the KV caches for `prompts` prompts, each with its null prompt, over `frames` frames."""
         from harmonia_lab.audio_engines.musicgen.cuda_graph_step import round_up  # noqa: PLC0415
         from harmonia_lab.audio_engines.musicgen.kv_cache import cache_bytes  # noqa: PLC0415
-        from harmonia_lab.audio_engines.musicgen.lm_weights import compute_dtype  # noqa: PLC0415
 
-        lm = self.musicgen.lm
-        positions = frames + lm.num_codebooks + 1
+        positions = frames + self.musicgen.lm.num_codebooks + 1
         if self.melody_conditioner is not None:
             positions += self.melody_conditioner.chroma_len
         if self.device.type == "cuda":
             positions = round_up(positions)
-        layers = len(lm.transformer.layers)
-        return cache_bytes(layers=layers, rows=2 * prompts, width=lm.dim, positions=positions, dtype=compute_dtype(lm))
+        return cache_bytes(self.musicgen.lm, 2 * prompts, positions)
 
     def record(self) -> dict[str, Any]:
         """Return what is needed to reproduce a song, as plain JSON values."""
@@ -112,14 +110,12 @@ class _Entry:
         self.model: LoadedModel | None = None
         self.error: HarmoniaError | None = None
         self.users = 0
-        self.used_at = time.monotonic()
 
 
 class ModelCache:
-    """Loaded models by choice. capacity: how many stay loaded. Evicts the least recently used; never one in use."""
+    """Loaded models by choice. Before another one is loaded, all that are not in use are evicted."""
 
-    def __init__(self, capacity: int = 1) -> None:
-        self._capacity = capacity
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entries: dict[Choice, _Entry] = {}
 
@@ -149,7 +145,6 @@ class ModelCache:
         finally:
             with self._lock:
                 entry.users -= 1
-                entry.used_at = time.monotonic()
 
     def loaded(self) -> list[Choice]:
         with self._lock:
@@ -166,37 +161,30 @@ class ModelCache:
 
         `keep` frees the buffers that it keeps from song to song.
         """
-        self._drop(choice, keep)
+        with self._lock:
+            self._drop([choice] if choice is not None else list(self._entries), keep)
         free_memory()  # here, where no local variable refers to a model
 
-    def _drop(self, choice: Choice | None, keep: Choice | None) -> None:
-        with self._lock:
-            for each in [choice] if choice is not None else list(self._entries):
-                entry = self._entries.get(each)
-                if entry is None or not entry.done.is_set() or entry.users:
-                    continue
-                if each != keep:
-                    del self._entries[each]
-                elif entry.model is not None:
-                    entry.model.decoder.release()
+    def _drop(self, choices: list[Choice], keep: Choice | None = None) -> None:
+        for choice in choices:
+            entry = self._entries.get(choice)
+            if entry is None or not entry.done.is_set() or entry.users:
+                continue
+            if choice != keep:
+                del self._entries[choice]
+            elif entry.model is not None:
+                entry.model.decoder.release()
 
     def _entry(self, choice: Choice, users: int) -> _Entry:
         with self._lock:
             entry = self._entries.get(choice)
-            if entry is None or (entry.error is not None):
-                self._evict()
+            if entry is None or entry.error is not None:
+                self._drop(list(self._entries))  # models need not fit in memory together
                 entry = self._entries[choice] = _Entry()
                 # A daemon, since the interpreter must not wait for gigabytes when it exits.
                 threading.Thread(target=self._load, args=(choice, entry), name="harmonia-load", daemon=True).start()
             entry.users += users
             return entry
-
-    def _evict(self) -> None:
-        """Evict idle models before another one is loaded, so that they need not fit in memory together."""
-        idle = [choice for choice, entry in self._entries.items() if entry.done.is_set() and not entry.users]
-        idle.sort(key=lambda choice: self._entries[choice].used_at)
-        for choice in idle[: max(0, len(self._entries) - self._capacity + 1)]:
-            del self._entries[choice]
 
     def _load(self, choice: Choice, entry: _Entry) -> None:
         try:
@@ -248,13 +236,11 @@ def set_precision(musicgen: Any, dtype: str) -> None:
     lm.transformer.to(getattr(torch, dtype))
     for parameter in [*musicgen.lm.parameters(), *musicgen.compression_model.parameters()]:
         parameter.requires_grad_(requires_grad=False)
-    enabled = dtype != "float32"
-    kinds = {"device_type": musicgen.device.type, "dtype": getattr(torch, dtype)} if enabled else {}
-    musicgen.autocast = TorchAutocast(enabled=enabled, **kinds)
+    kinds = {"device_type": musicgen.device.type, "dtype": getattr(torch, dtype)}
+    musicgen.autocast = TorchAutocast(enabled=dtype != "float32", **kinds)
 
 
 def _load(choice: Choice, report: Callable[[str], None]) -> LoadedModel:
-    started = time.perf_counter()
     report("importing audiocraft")
     from harmonia_lab.audio_engines.musicgen.audiocraft_standins import load_audiocraft  # noqa: PLC0415
 
@@ -280,28 +266,26 @@ def _load(choice: Choice, report: Callable[[str], None]) -> LoadedModel:
     set_precision(musicgen, dtype)
     report("preparing the decoder")
     decoder = Decoder(musicgen.lm, choice.decoder)
-    digest = choice.checkpoint.digest()
-    return LoadedModel(choice, musicgen, decoder, device, dtype, digest, time.perf_counter() - started)
+    return LoadedModel(choice, musicgen, decoder, device, dtype, choice.checkpoint.digest())
 
 
 def _explained(error: Exception, choice: Choice) -> HarmoniaError:
     name, folder = choice.checkpoint.name, choice.checkpoint.folder
     if is_out_of_memory(error):
         return out_of_memory(f"There is not enough memory to load MusicGen {name}.", model=name)
-    said = " ".join(str(error).split())[:300]
+    reason = " ".join(str(error).split())[:300]
     libraries = {type_.__module__.partition(".")[0] for type_ in type(error).__mro__}
-    from_hub = bool(libraries & {"huggingface_hub", "httpx", "httpx2", "requests", "urllib3"})
-    if folder is None and (from_hub or isinstance(error, OSError)):
+    if not libraries & _HUB_LIBRARIES and not isinstance(error, OSError):
         return unavailable(
-            f"{name} is not on this machine, and the model hub that has it can't be reached: {said}",
+            f"{name} can't be loaded as a MusicGen model: {type(error).__name__}: {reason}",
+            "Get the checkpoint again, or name another model.",
+        )
+    if folder is None:
+        return unavailable(
+            f"{name} is not on this machine, and the model hub that has it can't be reached: {reason}",
             "Check the connection, and the name; or give a folder: --audio-model FOLDER",
         )
-    if folder is not None and (from_hub or isinstance(error, OSError)):
-        return unavailable(
-            f"{name} needs a text encoder that is not in it, and the model hub that has it can't be reached: {said}",
-            f"Save the text encoder and its tokenizer (transformers' save_pretrained) in {folder / 't5'}.",
-        )
     return unavailable(
-        f"{name} can't be loaded as a MusicGen model: {type(error).__name__}: {said}",
-        "Get the checkpoint again, or name another model.",
+        f"{name} needs a text encoder that is not in it, and the model hub that has it can't be reached: {reason}",
+        f"Save the text encoder and its tokenizer (transformers' save_pretrained) in {folder / 't5'}.",
     )

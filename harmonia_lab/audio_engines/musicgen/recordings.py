@@ -15,16 +15,17 @@ from harmonia_lab.errors import InvalidRequest
 
 __all__ = ["convert_channels", "read_recording"]
 
+FIRST_S = 600.0
+"""Seconds of a melody that are read: no song is longer."""
+
 SILENCE = 1e-4
 """The peak below which a recording is silent, −80 dBFS; full scale is 1. Below one step of an 8-bit file."""
 
 
-def read_recording(
-    path: Path, *, field: str, last_s: float | None = None, first_s: float = 600.0
-) -> tuple[NDArray[np.float32], int]:
+def read_recording(path: Path, *, field: str, last_s: float | None = None) -> tuple[NDArray[np.float32], int]:
     """Return the samples, float32 [channels, samples] with full scale ±1, and the sample rate in Hz.
 
-    last_s: read that many seconds of its end; if None, at most `first_s` seconds from its start. field: the setting
+    last_s: read that many seconds of its end; if None, at most `FIRST_S` seconds from its start. field: the setting
     that names the recording, for errors. Raise InvalidRequest if the file is missing, no audio, damaged, empty or
     silent.
     """
@@ -42,7 +43,7 @@ def read_recording(
             rate = int(file.samplerate)
             if last_s is not None:
                 file.seek(max(0, len(file) - round(last_s * rate)))
-            samples = file.read(round((last_s or first_s) * rate), dtype="float32", always_2d=True)
+            samples = file.read(round((last_s or FIRST_S) * rate), dtype="float32", always_2d=True)
     except FileNotFoundError:
         raise refuse("does not exist") from None
     except OSError as error:

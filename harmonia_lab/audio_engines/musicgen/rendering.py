@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harmonia_lab.audio_engines.musicgen.audiocraft_standins import replaced
 from harmonia_lab.audio_engines.musicgen.memory import Effort, available_bytes, out_of_memory
 from harmonia_lab.audio_engines.musicgen.models import LoadedModel
 from harmonia_lab.audio_engines.musicgen.plan_chroma import plan_chroma
@@ -84,7 +85,6 @@ class Rendering:
         self._fraction = 0.0
         self._started = time.perf_counter()
         self._first_audio_s: float | None = None
-        self._load_s = 0.0
         self._steps, self._steps_s = 0, 0.0
         self._guide: NDArray[np.float32] | None = None
         self._reported_at = 0.0
@@ -190,7 +190,9 @@ class Rendering:
         stride = max(1, min(window - 1, round(window * settings.extend_stride / WINDOW_S)))
         generators = [torch.Generator(model.device).manual_seed(take.seed) for take in takes]
         padding = _fixed_padding(model.musicgen.lm, [take.prompt for take in self.takes])
-        with padding, self._conditions(model, takes) as conditions_at, _autocast(model), torch.no_grad():
+        # Our own loop sets its precision itself.
+        autocast = model.musicgen.autocast if model.decoder.running == "reference" else nullcontext()
+        with padding, self._conditions(model, takes) as conditions_at, autocast, torch.no_grad():
             return generate_windows(
                 model.decoder,
                 conditions_at,
@@ -266,8 +268,8 @@ class Rendering:
         channels = int(model.musicgen.audio_channels)
         wav = torch.from_numpy(convert_channels(audio, channels))[None].to(model.device)
         with torch.inference_mode():
-            codes, _ = model.musicgen.compression_model.encode(convert_audio(wav, rate, model.sample_rate, channels))
-        codes = codes[..., : round(seconds * model.frame_rate)].clone()
+            encoded, _ = model.musicgen.compression_model.encode(convert_audio(wav, rate, model.sample_rate, channels))
+        codes: Tensor = encoded[..., : round(seconds * model.frame_rate)].clone()
         if codes.shape[-1] >= frames:
             raise InvalidRequest(
                 f"The song ({self.plan.seconds:g} s) is not longer than the recording {path.name} that it continues.",
@@ -275,8 +277,7 @@ class Rendering:
                 details={"fields": ["continue_from", "seconds"]},
             )
         self.record["continuedSeconds"] = codes.shape[-1] / model.frame_rate
-        result: Tensor = codes
-        return result
+        return codes
 
     def _require_memory(self, model: LoadedModel, prompts: int, frames: int) -> None:
         # Checked before anything is allocated: a system that overcommits memory kills the process instead of refusing.
@@ -341,22 +342,13 @@ def _fixed_padding(lm: Any, prompts: list[str]) -> Iterator[None]:
     audiocraft's cross attention attends to the padding (zeros, which dilute the text). Without this, a stem would sound
     different in a smaller batch.
     """
-    conditioners = [c for c in lm.condition_provider.conditioners.values() if hasattr(c, "t5_tokenizer")]
-    tokenizers = [conditioner.t5_tokenizer for conditioner in conditioners]
 
     def padding(tokenizer: Any) -> Callable[..., Any]:
         longest = tokenizer(prompts, return_tensors="pt", padding=True)["input_ids"].shape[1]
         return lambda entries, **_: tokenizer(entries, return_tensors="pt", padding="max_length", max_length=longest)
 
-    try:
-        for conditioner, tokenizer in zip(conditioners, tokenizers, strict=True):
-            conditioner.t5_tokenizer = padding(tokenizer)
+    with ExitStack() as padded:
+        for conditioner in lm.condition_provider.conditioners.values():
+            if hasattr(conditioner, "t5_tokenizer"):
+                padded.enter_context(replaced(conditioner, t5_tokenizer=padding(conditioner.t5_tokenizer)))
         yield
-    finally:
-        for conditioner, tokenizer in zip(conditioners, tokenizers, strict=True):
-            conditioner.t5_tokenizer = tokenizer
-
-
-def _autocast(model: LoadedModel) -> Any:
-    """Return the autocast that audiocraft's own loop needs on a GPU. Our loop sets its own."""
-    return model.musicgen.autocast if model.decoder.running == "reference" else nullcontext()

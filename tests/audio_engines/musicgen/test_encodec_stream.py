@@ -31,6 +31,7 @@ def audiocraft_codec(causal=False, pad_mode="constant", true_skip=True):
     config = _codec(_Shape(64, 2, 2, card=CARD, filters=4, latent=16))
     config["seanet"] |= {"causal": causal, "pad_mode": pad_mode, "true_skip": true_skip}
     config["encodec"] |= {"causal": causal}
+    config["device"] = "cpu"
     codec = builders.get_compression_model(OmegaConf.create(config))
     for name, buffer in codec.named_buffers():
         if name.endswith("embed"):

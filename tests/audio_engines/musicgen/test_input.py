@@ -71,6 +71,13 @@ def test_a_prompt_of_a_hundred_kilobytes_is_refused():
         Settings(prompt="x" * 100_000)
 
 
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 601.0, 1e9, float("nan"), float("inf")])
+def test_a_length_out_of_range_is_refused(checkpoint, seconds):
+    with pytest.raises(InvalidRequest) as raised:
+        render(engine(checkpoint("tiny")), plan(seconds))
+    assert raised.value.details["fields"] == ["seconds"]
+
+
 def test_a_top_k_beyond_the_vocabulary_is_refused_and_the_engine_goes_on(checkpoint):
     with pytest.raises(InvalidRequest, match="top_k 513") as raised:
         render(engine(checkpoint("tiny"), top_k=513))
@@ -171,7 +178,7 @@ def test_a_long_recording_is_continued_from_its_end_and_beyond_a_window(checkpoi
     mine = engine(checkpoint("tiny"), continue_from=path)
     assert render(mine, plan(35.0))[0].audio.shape[1] == 35 * 32000
     assert mine.record()["continuedSeconds"] == 12
-    with pytest.raises(InvalidRequest, match="is not longer than the recording"):
+    with pytest.raises(InvalidRequest, match="not longer than the recording"):
         render(mine, plan(5.0))
 
 

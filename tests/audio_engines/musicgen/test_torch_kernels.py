@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812 - everybody's name for it
 from harmonia_lab.audio_engines.musicgen import cuda_graph_step
 from harmonia_lab.audio_engines.musicgen.cuda_graph_step import CudaGraphStep, StepShape
 from harmonia_lab.audio_engines.musicgen.forward_pass import ForwardPass, Sequencer
-from harmonia_lab.audio_engines.musicgen.kernel_plans import PLANS, KernelPlan, kernel_plan
+from harmonia_lab.audio_engines.musicgen.kernel_plans import kernel_plan
 from harmonia_lab.audio_engines.musicgen.lm_weights import Attention, Layer, Norm
 from harmonia_lab.audio_engines.musicgen.sampling import Sampling
 
@@ -142,9 +142,3 @@ def test_plans_cut_every_matrix_of_a_model_into_whole_tiles(dim, itemsize):
 def test_what_no_tile_divides_is_refused():
     with pytest.raises(ValueError, match="columns"):
         kernel_plan(1024, 5000, 2)
-
-
-def test_a_plan_can_be_set_for_one_matrix_in_half_precision(monkeypatch):
-    monkeypatch.setitem(PLANS, (1024, 1024), KernelPlan(8, 256, 1, 1))
-    assert kernel_plan(1024, 1024, 2) == KernelPlan(8, 256, 1, 1)
-    assert kernel_plan(1024, 1024, 4) != KernelPlan(8, 256, 1, 1)
