@@ -57,7 +57,8 @@ def to_llama(body: dict[str, Any]) -> dict[str, Any]:
 def logprob_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return a token of an answer, with its alternatives, in Ollama's form, from llama.cpp's."""
     value = {"token": entry["token"], "logprob": entry["logprob"]}
-    return value | {"top_logprobs": [logprob_entry(other) for other in entry.get("top_logprobs", ())]}
+    others = [logprob_entry(other) for other in entry.get("top_logprobs", ())]
+    return value | {"top_logprobs": others} if others else value
 
 
 def _grammar(schema: dict[str, Any]) -> str:

