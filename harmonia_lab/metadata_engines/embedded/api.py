@@ -61,8 +61,12 @@ def _guard(model: LanguageModel, token: str) -> Middleware:
             raise ApiError(403, "this server answers programs on this machine only")
         if not hmac.compare_digest(request.headers.get("Authorization", "").encode(errors="replace"), expected):
             raise ApiError(401, "unauthorized")
-        model.used_at = time.monotonic()
-        return await handler(request)
+        model.in_use += 1
+        try:
+            return await handler(request)
+        finally:
+            model.in_use -= 1
+            model.used_at = time.monotonic()
 
     return guard
 

