@@ -1,4 +1,4 @@
-"""The header and the digest of a GGUF model file.
+"""The header of a GGUF model file.
 
 Owns the parser of the header (not the weights, nor running a model: `llama.py`). The format is described in
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; the quantisation names are llama.cpp's `llama_ftype`.
@@ -48,12 +48,6 @@ class GgufHeader:
     def parameter_size(self) -> str:
         """`parameters` in Ollama's form: `134.52M`, `3.21B`."""
         return f"{self.parameters / 1e9:.2f}B" if self.parameters >= 1e9 else f"{self.parameters / 1e6:.2f}M"
-
-    @property
-    def licence(self) -> str | None:
-        """SPDX name, as the file spells it."""
-        value = self.metadata.get("general.license")
-        return str(value) if value else None
 
     @property
     def context_length(self) -> int:

@@ -176,12 +176,13 @@ class EmbeddedServer:
     def record(self) -> dict[str, Any]:
         """Return the facts for reproducing a song. Reads the whole model file the first time (0.05 s for SmolLM2)."""
         header = read_header(self._path)
+        licence = header.metadata.get("general.license")
         return {
             "model": self.model,
             "file": self._path.name,
             "sha256": cached_digest(self._path),
             "bytes": self._path.stat().st_size,
-            "licence": "Apache-2.0" if header.licence == "apache-2.0" else header.licence,
+            "licence": "Apache-2.0" if licence == "apache-2.0" else licence,
             "quantization": header.quantization,
             "parameters": header.parameters,
             "xllamacpp": importlib.metadata.version("xllamacpp"),

@@ -25,7 +25,7 @@ from harmonia_lab.metadata_engines.ollama.endpoint import server_address
 from harmonia_lab.metadata_engines.prompting import stepwise, structured
 from harmonia_lab.protocol.models import SongRequest
 
-__all__ = ["OllamaEngine", "Strategy", "Timeouts", "installed_models", "server_address"]
+__all__ = ["OllamaEngine", "Strategy", "Timeouts", "installed_models"]
 
 Strategy = Literal["auto", "structured", "stepwise"]
 
