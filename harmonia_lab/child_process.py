@@ -1,8 +1,7 @@
 """Start a Python module as a child process, hand it lines of JSON, and end it. The package never forks.
 
 Owns the command line, the environment, the pipes, the file that takes the child's standard error, and the end. What
-parent and child say to each other is described in the child's own module. `metadata_engines/embedded/model.py` needs an
-asyncio process, and takes only the command line from here.
+parent and child say to each other is described in the child's own module.
 
 Each child's standard input is a pipe from its parent. A child must end when that pipe closes: the operating system
 closes it however the parent ends, `kill -9` included.

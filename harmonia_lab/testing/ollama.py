@@ -37,6 +37,9 @@ the connection. cut: it closes the connection, as if it was killed. error: an er
 """
 
 _PAGE = "<!DOCTYPE html><html><body><h1>Please sign in</h1></body></html>"
+VERSION = "0.12.11"
+"""Of the Ollama whose API the fake has."""
+
 _TIMESTAMP = "2026-01-01T00:00:00Z"
 
 
@@ -46,14 +49,13 @@ class Reply:
 
     text: streamed word by word (chunks are not tokens), or the list of its chunks. thinking: comes before it, as
     `message.thinking`. load_s: seconds until the first line, sent as `load_duration`. done_reason: `length` for a
-    truncated answer. logprobs: of the whole answer, in Ollama's form; sent with the first chunk.
+    truncated answer.
     """
 
     text: str | list[str] = ""
     thinking: str = ""
     done_reason: str = "stop"
     load_s: float = 0.0
-    logprobs: list[dict[str, Any]] | None = None
     fault: Fault | None = None
 
     def messages(self) -> list[dict[str, str]]:
@@ -79,7 +81,7 @@ class FakeOllama:
 
     answers: one per chat, in order, or a function of the request's body (called in the server's thread). A chat without
     an answer gets an HTTP 500. models: the installed ones. pullable: those that `pull` can add; any other pull fails as
-    Ollama's does. pull_error: an error line in the middle of every pull.
+    Ollama's does, with an error line.
 
     requests: (path, body) of all requests so far. loaded: names of the models in memory.
     """
@@ -90,13 +92,9 @@ class FakeOllama:
         *,
         models: Mapping[str, FakeModel] | None = None,
         pullable: Mapping[str, FakeModel] | None = None,
-        pull_error: str = "",
-        version: str = "0.12.11",
     ) -> None:
         self.models = dict(models) if models is not None else {"fake:3b": FakeModel()}
         self.pullable = dict(pullable or {})
-        self.pull_error = pull_error
-        self.version = version
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.loaded: set[str] = set()
         rest = iter(()) if callable(answers) else iter(answers)
@@ -172,7 +170,7 @@ class FakeOllama:
 
     async def _version(self, request: web.Request) -> web.Response:
         await self._record(request)
-        return web.json_response({"version": self.version})
+        return web.json_response({"version": VERSION})
 
     async def _tags(self, request: web.Request) -> web.Response:
         await self._record(request)
@@ -207,13 +205,8 @@ class FakeOllama:
             digest = _digest(name)
             part = {"status": f"pulling {digest[:12]}", "digest": f"sha256:{digest}", "total": 1000}
             lines += [part | {"completed": completed} for completed in (0, 500, 1000)]
-            if self.pull_error:
-                lines[3:] = [{"error": self.pull_error}]
-            else:
-                lines += [{"status": "verifying sha256 digest"}, {"status": "success"}]
-                self.models[name] = self.models.get(name) or self.pullable[name]
-        if body.get("stream") is False:
-            return web.json_response(lines[-1], status=500 if "error" in lines[-1] else 200)
+            lines += [{"status": "verifying sha256 digest"}, {"status": "success"}]
+            self.models[name] = self.models.get(name) or self.pullable[name]
         return await _stream(request, lines)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
@@ -248,8 +241,6 @@ class FakeOllama:
             "eval_duration": 10_000_000,
         }
         lines = [*lines, last] if streamed else [last | {"message": _joined(messages)}]
-        if reply.logprobs and body.get("logprobs"):
-            lines[0]["logprobs"] = reply.logprobs
         return await _stream(request, lines) if streamed else web.json_response(lines[0])
 
     async def _record(self, request: web.Request) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""The embedded language model: a small model behind Ollama's API, in two child processes.
+"""The embedded language model: a small model behind Ollama's API, in a child process.
 
-`launch.py` starts the server process from the program that uses it. `spec.py` describes the engine to
-`engine_registry.py`. The server process runs `server.py`, `api.py`
-(routes), `ollama_options.py` (Ollama's requests → llama.cpp's) and `model.py`, which starts the model's process, that
-is `llama.py`. `gguf.py` reads model files.
+`launch.py` starts that process from the program that uses it. `spec.py` describes the engine to `engine_registry.py`.
+The process runs `server.py`, `api.py` (routes), `ollama_options.py` (Ollama's requests → llama.cpp's) and `llama.py`
+(the model). `gguf.py` reads model files.
 """

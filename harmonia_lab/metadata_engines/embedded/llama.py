@@ -1,12 +1,9 @@
-"""The process that holds the embedded model: llama.cpp between two pipes. Only `model.py` starts it.
+"""The embedded model: llama.cpp in the server process, on a thread of its own.
 
-Like Ollama, we use a process of its own, because only a kill reliably stops native code. Two facts (xllamacpp 2026.10)
-make it necessary: a load can't be interrupted; and dropping an `xllamacpp.Server` before its loop has begun joins a
-thread that never ends, while holding the GIL. So this module never drops the server object: the process ends instead.
-
-One JSON object per line. In: first the settings of `load`, then `{"id": n, "chat": {…}}` in llama.cpp's form, or
-`{"cancel": n}`. Out: `{"loaded": true}`, then `{"id": n, "chunk": {…}}`…, and `{"id": n, "end": true}` or
-`{"id": n, "error": {"code": …, "message": …}}`. The process ends when its input closes.
+Owns the native server object, its settings and its errors (not the form of requests: `ollama_options.py`, nor HTTP:
+`api.py`). Two facts (xllamacpp 2026.10) shape it: a load holds the GIL and can't be interrupted; and dropping an
+`xllamacpp.Server` before its loop has begun joins a thread that never ends, while holding the GIL. So a load that has
+begun is always completed, the server object is never dropped, and the process ends by `os._exit` or a kill.
 
 Settings and their cost (SmolLM2-135M Q4_1, one thread of an EPYC at 2.6 GHz, after a prompt of 190 tokens):
 
@@ -20,24 +17,113 @@ Settings and their cost (SmolLM2-135M Q4_1, one thread of an EPYC at 2.6 GHz, af
 
 from __future__ import annotations
 
-import json
+import asyncio
 import os
-import queue
 import secrets
-import sys
 import threading
+import time
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
+
+from harmonia_lab.metadata_engines.embedded.gguf import read_header
+from harmonia_lab.metadata_engines.embedded.ollama_options import ApiError
+
+__all__ = ["LanguageModel"]
+
+SMALL_CONTEXT, LARGE_CONTEXT = 2048, 8192
+"""Tokens. For SmolLM2-135M, the KV cache takes 23 KB of memory per token. A model of 3 billion parameters or more is
+asked for a whole song at once (`metadata_engines/ollama/engine.py`), which needs the larger context."""
 
 PREFILL_STEP = 8
 """Tokens between two reports of the prefill."""
 
 
-def load(settings: dict[str, Any]) -> Any:
-    """Return the server for {path, threads, num_ctx}. Its HTTP side can't be switched off, so it gets a random key."""
-    import xllamacpp  # noqa: PLC0415 - imported after the reader thread has started, which ends the process
+class LanguageModel:
+    """The model, which the first request loads. Requests run one at a time, in order. num_ctx: tokens of context.
+
+    in_use: number of HTTP requests that are being answered. used_at: `time.monotonic()` when the last one ended. Raises
+    OSError or ValueError as `read_header`.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self.path = path
+        self.header = read_header(path)
+        large = self.header.parameters >= 3e9
+        self.num_ctx = min(self.header.context_length, LARGE_CONTEXT if large else SMALL_CONTEXT)
+        self.in_use = 0
+        self.used_at = time.monotonic()
+        self._threads = threads
+        self._worker = ThreadPoolExecutor(1)
+        self._server: Any = None
+
+    async def load(self) -> int:
+        """Load the model, unless it is loaded. Return the nanoseconds spent. Raises ApiError."""
+        started = time.perf_counter_ns()
+        await asyncio.get_running_loop().run_in_executor(self._worker, self._load)
+        return time.perf_counter_ns() - started
+
+    async def chat(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+        """Yield llama.cpp's chunks for a request in llama.cpp's form. Close the iterator to stop. Raises ApiError.
+
+        The model must be loaded.
+        """
+        loop = asyncio.get_running_loop()
+        chunks: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        stopped = threading.Event()
+
+        def send(chunk: dict[str, Any]) -> None:
+            loop.call_soon_threadsafe(chunks.put_nowait, chunk)
+
+        work = loop.run_in_executor(self._worker, self._chat, body, send, stopped)
+        work.add_done_callback(lambda _: chunks.put_nowait(None))
+        try:
+            while (chunk := await chunks.get()) is not None:
+                yield chunk
+            await work  # raises its error
+        finally:
+            stopped.set()
+            work.cancel()
+
+    def _load(self) -> None:
+        if self._server:
+            return
+        log_start = _log_size()
+        try:
+            self._server = _native_server(self.path, self._threads, self.num_ctx)
+        except Exception as error:
+            reason = " ".join((_log_since(log_start) or str(error)).split())
+            raise ApiError(500, f"the model could not be loaded: {reason}") from error
+
+    def _chat(self, body: dict[str, Any], send: Callable[[dict[str, Any]], None], stopped: threading.Event) -> None:
+        log_start = _log_size()
+        failure: dict[str, Any] | None = None
+
+        def receive(chunks: Any) -> bool:
+            """Called by llama.cpp for each step of the prefill and for each token. True stops the generation."""
+            nonlocal failure
+            for chunk in chunks if isinstance(chunks, list) else [chunks]:
+                failure = failure or chunk.get("error") or _grammar_error(body, chunk, log_start)
+                if failure or stopped.is_set():
+                    return True
+                send(chunk)
+            return False
+
+        try:
+            self._server.handle_chat_completions(body, receive)
+        except Exception as error:
+            raise ApiError(400 if isinstance(error, ValueError) else 500, str(error)) from error
+        if failure:
+            raise ApiError(failure["code"], failure["message"])
+
+
+def _native_server(path: Path, threads: int, num_ctx: int) -> Any:
+    """Return llama.cpp's server with the model. Its HTTP side can't be switched off, so it gets a random key."""
+    import xllamacpp  # noqa: PLC0415 - 0.1 s, in which the HTTP server can't answer
 
     params = xllamacpp.CommonParams()
-    params.model.path = settings["path"]
+    params.model.path = str(path)
     params.model_alias = {"embedded"}
     params.api_keys = [secrets.token_urlsafe(32)]
     params.hostnames = ["127.0.0.1"]
@@ -45,8 +131,8 @@ def load(settings: dict[str, Any]) -> Any:
     params.ui = False
     params.endpoint_slots = False
     params.n_threads_http = 1
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
-    params.n_ctx = settings["num_ctx"]
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.n_ctx = num_ctx
     params.n_parallel = 1
     params.n_batch = PREFILL_STEP
     params.n_ubatch = 1
@@ -59,102 +145,19 @@ def load(settings: dict[str, Any]) -> Any:
     return xllamacpp.Server(params)
 
 
-class Pipes:
-    """The two pipes to the server. A thread reads, so that a cancel arrives during a generation."""
-
-    def __init__(self) -> None:
-        self.inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self.cancelled: set[int] = set()
-        self._output = os.dup(1)
-        os.dup2(2, 1)  # output of the native library goes to the log, not between our lines
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def send(self, message: dict[str, Any]) -> None:
-        data = memoryview(json.dumps(message).encode() + b"\n")
-        while data:
-            data = data[os.write(self._output, data) :]
-
-    def _read(self) -> None:
-        for line in sys.stdin.buffer:
-            message = json.loads(line)
-            if "cancel" in message:
-                self.cancelled.add(message["cancel"])
-            else:
-                self.inbox.put(message)
-        os._exit(0)  # the server has ended
+def _grammar_error(body: dict[str, Any], chunk: dict[str, Any], log_start: int) -> dict[str, Any] | None:
+    """Return the error of a grammar that didn't compile: llama.cpp goes on without it, and only logs the error."""
+    choice = (chunk.get("choices") or [{}])[0]
+    if "grammar" not in body or not (choice.get("delta", {}).get("content") or choice.get("finish_reason")):
+        return None
+    _, found, text = _log_since(log_start).partition("llg error")
+    return {"code": 400, "message": "invalid format: " + text.splitlines()[0].strip(": ")} if found else None
 
 
-class ChatRequest:
-    """One chat. error: in llama.cpp's form, {code, message}."""
-
-    def __init__(self, pipes: Pipes, number: int, chat: dict[str, Any]) -> None:
-        self.error: dict[str, Any] | None = None
-        self._pipes = pipes
-        self._number = number
-        self._chat = chat
-        self._log_start = _log_size()
-
-    def run(self, server: Any) -> None:
-        """Send every chunk, then the end."""
-        try:
-            if not self._cancelled:
-                server.handle_chat_completions(self._chat, self._receive)
-        except Exception as error:  # noqa: BLE001 - the server gets every error as its answer
-            self.error = {"code": 400 if isinstance(error, ValueError) else 500, "message": str(error)}
-        self._pipes.cancelled.discard(self._number)
-        self._pipes.send({"id": self._number} | ({"error": self.error} if self.error else {"end": True}))
-
-    @property
-    def _cancelled(self) -> bool:
-        return self._number in self._pipes.cancelled
-
-    def _receive(self, chunks: Any) -> bool:
-        """Called by llama.cpp for each step of the prefill and for each token. True stops the generation."""
-        for chunk in chunks if isinstance(chunks, list) else [chunks]:
-            self.error = self.error or chunk.get("error") or self._grammar_error(chunk)
-            if self.error or self._cancelled:
-                return True
-            self._pipes.send({"id": self._number, "chunk": chunk})
-        return False
-
-    def _grammar_error(self, chunk: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the error of a grammar that didn't compile: llama.cpp goes on without it, and only logs the error."""
-        choice = (chunk.get("choices") or [{}])[0]
-        if "grammar" not in self._chat or not (choice.get("delta", {}).get("content") or choice.get("finish_reason")):
-            return None
-        _, found, text = _log_since(self._log_start).partition("llg error")
-        return {"code": 400, "message": "invalid format: " + text.splitlines()[0].strip(": ")} if found else None
-
-
+# Standard error is a file: see `ChildProcess`.
 def _log_size() -> int:
     return os.fstat(2).st_size
 
 
 def _log_since(start: int) -> str:
-    try:
-        return os.pread(2, 4096, start).decode("utf-8", "replace")
-    except OSError:  # standard error is not a file: somebody started this module by hand
-        return ""
-
-
-def main() -> None:
-    """Load the model, and answer requests for ever."""
-    pipes = Pipes()
-    log_start = _log_size()
-    try:
-        server = load(pipes.inbox.get())
-    except Exception as error:  # noqa: BLE001 - the server gets every error as its answer
-        reason = " ".join((_log_since(log_start) or str(error)).split())
-        pipes.send({"error": {"code": 500, "message": f"the model could not be loaded: {reason}"}})
-        os._exit(1)
-    pipes.send({"loaded": True})
-    while True:
-        message = pipes.inbox.get()
-        ChatRequest(pipes, message["id"], message["chat"]).run(server)
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except BrokenPipeError:
-        os._exit(1)  # the server has ended; a return would drop the native server object
+    return os.pread(2, 4096, start).decode("utf-8", "replace")

@@ -1,9 +1,9 @@
 """The server process of the embedded language model, started by `launch.py` with `python -P -m` and this module's name.
 
-Owns its start and its end (not the HTTP side: `api.py`, nor the model: `model.py`). The settings come as one JSON line
-on standard input, because other users could read arguments: {token, socket, name, path, threads}; `socket` is the
-number of an inherited, listening socket. When standard input closes, the parent has ended, and this process kills its
-process group: it runs in a session of its own.
+Owns its start and its end (not the HTTP side: `api.py`, nor the model: `llama.py`). The settings come as one JSON line
+on standard input, because other users could read arguments: {token, socket, name, path, threads, idle_s};
+`socket` is the number of an inherited, listening socket. The process ends when standard input closes, because then the
+parent has ended, and after `idle_s` seconds without a request, or up to twice as long, to free the model's memory.
 """
 
 from __future__ import annotations
@@ -11,30 +11,29 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
-from harmonia_lab.metadata_engines.embedded.model import LanguageModel
+from aiohttp import web
+
+from harmonia_lab.metadata_engines.embedded.api import application
+from harmonia_lab.metadata_engines.embedded.llama import LanguageModel
 
 
 async def serve(settings: dict[str, Any]) -> None:
-    """Serve for ever. The model loads in its process while this process imports the web server."""
+    """Serve until no request has come for some time."""
     model = LanguageModel(Path(settings["path"]), settings["threads"])
-    await model.begin()
-    from aiohttp import web  # noqa: PLC0415 - 0.12 s, in parallel with the load
-
-    from harmonia_lab.metadata_engines.embedded.api import application  # noqa: PLC0415 - as above
-
-    runner = web.AppRunner(
-        application(model, settings["name"], settings["token"]), handler_cancellation=True, access_log=None
-    )
+    app = application(model, settings["name"], settings["token"])
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
     await runner.setup()
     await web.SockSite(runner, socket.socket(fileno=settings["socket"])).start()
-    await asyncio.Event().wait()
+    while model.in_use or time.monotonic() < model.used_at + settings["idle_s"]:  # noqa: ASYNC110 - checked rarely
+        await asyncio.sleep(settings["idle_s"])
+    os._exit(0)  # a return would drop the native server object: see `llama.py`
 
 
 def main() -> None:
@@ -42,7 +41,7 @@ def main() -> None:
 
     def end_with_the_parent() -> None:
         sys.stdin.buffer.read()
-        os.killpg(0, signal.SIGKILL)  # also the model's process, which may be in native code
+        os._exit(0)
 
     threading.Thread(target=end_with_the_parent, daemon=True).start()
     asyncio.run(serve(settings))

@@ -19,12 +19,13 @@ import ollama
 
 from harmonia_lab.engines.base import CancelToken, MetadataProgress, MetadataResult
 from harmonia_lab.errors import Cancelled, ErrorCode, HarmoniaError, MetadataError
+from harmonia_lab.metadata_engines.embedded.launch import EmbeddedServer
 from harmonia_lab.metadata_engines.ollama.dialogue import ModelFacts, OllamaDialogue, Timeouts, translated_errors
-from harmonia_lab.metadata_engines.ollama.endpoint import Endpoint, server_address
+from harmonia_lab.metadata_engines.ollama.endpoint import server_address
 from harmonia_lab.metadata_engines.prompting import stepwise, structured
 from harmonia_lab.protocol.models import SongRequest
 
-__all__ = ["OllamaEngine", "Strategy", "Timeouts", "installed_models", "server_address"]
+__all__ = ["OllamaEngine", "Strategy", "Timeouts", "installed_models"]
 
 Strategy = Literal["auto", "structured", "stepwise"]
 
@@ -59,7 +60,7 @@ class OllamaEngine:
         model: str | None = None,
         *,
         host: str | None = None,
-        endpoint: Endpoint | None = None,
+        endpoint: EmbeddedServer | None = None,
         headers: Mapping[str, str] | None = None,
         strategy: Strategy = "auto",
         options: Mapping[str, Any] | None = None,
@@ -68,8 +69,8 @@ class OllamaEngine:
     ) -> None:
         """model: its name on the server; None for the endpoint's, or the first installed one that generates text.
         host: in the form of OLLAMA_HOST, which is the default. headers: of each request to it. endpoint: a server that
-        the engine starts, instead of `host`. strategy: auto chooses by the model's size. options: Ollama's, for every
-        request. pull: whether to download a missing model."""
+        the engine starts and ends, instead of `host`. strategy: auto chooses by the model's size. options: Ollama's,
+        for every request. pull: whether to download a missing model."""
         self.name = "embedded" if endpoint else "ollama"
         self._endpoint = endpoint
         self._url = server_address(host)
@@ -141,7 +142,7 @@ class OllamaEngine:
             with translated_errors(url, "before it began"):
                 async with asyncio.timeout(self._timeouts.stall):
                     version = await _version(client)
-                # The embedded server loads its model while it starts: the wait for its first answer is load time.
+                # The embedded server's first answer comes when its process has started: that wait is load time, too.
                 started_s = time.perf_counter() - begun if self._endpoint else 0.0
                 model = await self._find_model(client, url, request.model or self._wanted, report)
             self._used = model.name

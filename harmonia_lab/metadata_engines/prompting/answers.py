@@ -10,6 +10,8 @@ import re
 import unicodedata
 from typing import Any
 
+import pydantic_core
+
 __all__ = ["find_object", "parse_partial", "plain_line", "without_thoughts"]
 
 _THOUGHT = re.compile(r"<(think|thinking|thought)>.*?(?:</\1>|$)", re.DOTALL | re.IGNORECASE)
@@ -40,49 +42,11 @@ def find_object(text: str) -> dict[str, Any] | None:
 
 def parse_partial(text: str) -> dict[str, Any]:
     """Return the part of a JSON object that has been written so far; its last string may be cut. Empty if none."""
-    start = max(text.find("{"), 0)
-    scan = _JsonScan()
-    for place in range(start, len(text)):
-        scan.take(text[place], place)
-        if not scan.closers:
-            break
-    body = text[start : len(text) - scan.escaped] + '"' * scan.in_string
-    for attempt, closers in ((body, scan.closers), (text[start : scan.safe], scan.safe_closers)):
-        try:
-            value = json.loads(attempt + "".join(reversed(closers)), strict=False)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            return value
-    return {}
-
-
-class _JsonScan:
-    """The open brackets and string at a place of a JSON text; cut at `safe` and closed, the text is valid JSON."""
-
-    def __init__(self) -> None:
-        self.closers: list[str] = []
-        self.in_string = self.escaped = False
-        self.safe = 0
-        self.safe_closers: list[str] = []
-
-    def take(self, character: str, place: int) -> None:
-        if self.in_string:
-            self.in_string = self.escaped or character != '"'
-            self.escaped = character == "\\" and not self.escaped
-        elif character == '"':
-            self.in_string = True
-        elif character in "{[":
-            self.closers.append("}" if character == "{" else "]")
-            self._mark(place + 1)
-        elif character in "}]":
-            del self.closers[-1:]
-            self._mark(place + 1)
-        elif character == ",":
-            self._mark(place)
-
-    def _mark(self, place: int) -> None:
-        self.safe, self.safe_closers = place, list(self.closers)
+    try:
+        value = pydantic_core.from_json(text[max(text.find("{"), 0) :], allow_partial="trailing-strings")
+    except ValueError:  # no JSON, or text behind the object
+        value = find_object(text)
+    return value if isinstance(value, dict) else {}
 
 
 def plain_line(text: str) -> str:

