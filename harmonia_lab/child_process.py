@@ -1,7 +1,7 @@
 """Start a Python module as a child process, hand it lines of JSON, and end it. The package never forks.
 
-Owns the command line, the environment, the pipes, the file that takes the child's standard error, and the end. What
-parent and child say to each other is described in the child's own module. `metadata_engines/embedded/model.py` needs an
+Owns the command line, the environment, the pipes, the file that takes the child's standard error, and the end. The
+child's own module describes what the lines mean. `metadata_engines/embedded/model.py` needs an
 asyncio process, and takes only the command line from here.
 
 Each child's standard input is a pipe from its parent. A child must end when that pipe closes: the operating system
@@ -92,13 +92,9 @@ class ChildProcess:
         return self._process.stdout
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Write one line of JSON."""
-        self.send_line(json.dumps(message))
-
-    def send_line(self, text: str) -> None:
-        """Write one line. A child that has ended is no error here: the thread that reads its answer notices."""
+        """Write one line of JSON. A child that has ended is no error here: the thread that reads its answer notices."""
         with contextlib.suppress(BrokenPipeError):
-            self.stdin.write(text.encode() + b"\n")
+            self.stdin.write(json.dumps(message).encode() + b"\n")
             self.stdin.flush()
 
     def wait(self, timeout_s: float | None = None) -> int | None:
@@ -109,7 +105,9 @@ class ChildProcess:
 
     def kill(self) -> None:
         """Kill the child, in a new session with everything that it started; return once it has ended."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS has the latter for a group of the dead
+        with contextlib.suppress(
+            ProcessLookupError, PermissionError
+        ):  # macOS raises the latter if the whole group has exited
             if self._new_session:
                 os.killpg(self.pid, signal.SIGKILL)
             else:
@@ -118,7 +116,7 @@ class ChildProcess:
 
     def close_stdin(self) -> None:
         """Ask the child to end."""
-        with contextlib.suppress(OSError):  # bytes that a dead child can't take any more
+        with contextlib.suppress(OSError):  # unsent bytes that the child can't take after its end
             self.stdin.close()
 
     def terminate(self, grace_s: float) -> None:

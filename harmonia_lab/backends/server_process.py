@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from harmonia_lab.child_process import ChildProcess, python_command
@@ -23,8 +23,8 @@ COMMAND = python_command("harmonia_lab", "serve", "--attached", "--json", "--set
 class Child:
     """Methods may be called from any thread."""
 
-    def __init__(self, settings: str, ended: Callable[[], None]) -> None:
-        """Start the process and return at once. settings: one line of JSON. ended: called once, when the process has
+    def __init__(self, settings: Mapping[str, Any], ended: Callable[[], None]) -> None:
+        """Start the process and return at once. settings: JSON values. ended: called once, when the process has
         ended, in a thread of its own.
 
         Raises HarmoniaError if it can't be started.
@@ -40,7 +40,7 @@ class Child:
                 f"A process for the isolated server could not be started: {error}.",
                 hint="Close some programs, or serve from the kernel (isolated=False).",
             ) from error
-        self._process.send_line(settings)
+        self._process.send(settings)
         # A daemon: a program that ends without closing its lab must not wait for it.
         self._watcher = threading.Thread(target=self._watch, name="harmonia-isolated", daemon=True)
         self._watcher.start()

@@ -18,7 +18,7 @@ import aiohttp
 
 from harmonia_lab.client.connection import ServerAddress
 from harmonia_lab.client.reconnect import Backoff, ReconnectingConnection, Token
-from harmonia_lab.client.store import Action, ConnectionEstablished, ConnectionLost, Store
+from harmonia_lab.client.store import ConnectionEstablished, ConnectionLost, Store
 from harmonia_lab.client.streams import Stream
 from harmonia_lab.errors import Disconnected, HarmoniaError, InvalidRequest
 from harmonia_lab.events.state import Cursor
@@ -123,7 +123,7 @@ class Client:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self.connected:
-            self._dispatch(ConnectionLost("client disconnect"))
+            self.store(ConnectionLost("client disconnect"))
 
     async def __aenter__(self) -> Self:
         return self
@@ -264,16 +264,16 @@ class Client:
 
     def _on_connected(self) -> None:
         self._requested_after.clear()
-        self._dispatch(ConnectionEstablished())
+        self.store(ConnectionEstablished())
         self._rejoining = [self._spawn(self._rejoin(joined)) for joined in (*self._joined, *self._job_lists)]
 
     def _on_lost(self, reason: str) -> None:
         for task in self._rejoining:
             task.cancel()
-        self._dispatch(ConnectionLost(reason))
+        self.store(ConnectionLost(reason))
 
     def _on_given_up(self, error: HarmoniaError) -> None:
-        self._dispatch(ConnectionLost(str(error)))
+        self.store(ConnectionLost(str(error)))
         for stream in tuple(self._streams):
             stream.close(error)
 
@@ -289,19 +289,13 @@ class Client:
             return
         if event.delivery != "preview":
             before = self.store.state
-            self._dispatch(event)
+            self.store(event)
             if self.store.state is before:
                 return
         if lifecycle:
             self._history.setdefault(channel, []).append(event)
         for stream in tuple(self._streams):
             stream.put(event)
-
-    def _dispatch(self, action: Action) -> None:
-        try:
-            self.store(action)
-        except Exception:  # noqa: BLE001 - observers are the user's code
-            _log.exception("An observer of the store has failed.")
 
     def _cursor(self, channel: Channel) -> Cursor:
         return self.store.state.cursor(channel)

@@ -1,4 +1,4 @@
-"""One emit, many sinks: hands each event to every subscriber, in order, and keeps one's failure from the others.
+"""`Fanout`: hands each event, or each new state, to every subscriber; the failure of one does not reach the others.
 
 Owns the list of subscribers. It does not number, store or drop events.
 """
@@ -8,24 +8,23 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-
-from harmonia_lab.protocol.events import FamilyEvent
+from typing import Generic, TypeVar
 
 __all__ = ["Fanout"]
 
-Sink = Callable[[FamilyEvent], None]
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
-class Fanout:
-    """Callable: `fanout(event)`. Sinks run in the emitting thread; they must be quick."""
+class Fanout(Generic[T]):
+    """Callable: `fanout(value)`. Subscribers run in the calling thread; they must be quick."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._sinks: list[Sink] = []
+        self._sinks: list[Callable[[T], object]] = []
 
-    def subscribe(self, sink: Sink) -> Callable[[], None]:
-        """Returns the function that ends the subscription; calling it twice is fine."""
+    def subscribe(self, sink: Callable[[T], object]) -> Callable[[], None]:
+        """Return the function that ends the subscription, which may be called twice."""
         with self._lock:
             self._sinks = [*self._sinks, sink]
 
@@ -35,10 +34,9 @@ class Fanout:
 
         return unsubscribe
 
-    def __call__(self, event: FamilyEvent) -> None:
+    def __call__(self, value: T) -> None:
         for sink in self._sinks:
             try:
-                sink(event)
-            except Exception:  # noqa: BLE001 - whatever a listener raises is its own business
-                # A broken listener must not end a generation, nor go unnoticed.
-                _log.exception("A listener failed on %s of generation %s.", event.name, event.generation_id)
+                sink(value)
+            except Exception:  # noqa: BLE001 - a listener that fails must not end a generation or a connection
+                _log.exception("A listener failed on a %s.", type(value).__name__)

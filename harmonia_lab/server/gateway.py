@@ -55,7 +55,7 @@ _log = logging.getLogger(__name__)
 class ServedLab(Protocol):
     """The part of `Lab` that a server uses. Methods may block, and any thread may call them."""
 
-    events: Fanout
+    events: Fanout[events.FamilyEvent]
     metrics: Metrics
 
     @property
@@ -219,7 +219,8 @@ class Gateway:
         self, command: commands.StartGeneration, generation_id: str, identity: Identity
     ) -> commands.StartAck:
         """Queue a generation; HTTP calls this too. Raise InvalidRequest or Refused if it can't be queued."""
-        request = command.model_copy(update={"generation_id": generation_id})
+        # A plain request: what only the command checks is no part of a song's record.
+        request = SongRequest(**dict(command) | {"generation_id": generation_id})
         self._check_models(check_contradictions(request))
         self.access.check_not_reserved(generation_id, identity.user)
         limits = self._take_start(identity, identity.user)
@@ -285,7 +286,7 @@ class Gateway:
         """
         sent, generation_id = 0, channel.generation_id
         while (state := self._lab.journal.state(generation_id)) is not None:
-            latest = state.generation_cursor.seq if channel.family == "generation" else state.job_cursor.seq
+            latest = state.cursor(channel.family).seq
             if after_seq is not None:
                 client.last_seq[channel], after_seq = min(after_seq, latest), None
             if client.last_seq.get(channel, 0) >= latest:

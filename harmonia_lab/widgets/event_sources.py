@@ -36,7 +36,7 @@ Files = dict[str, Callable[[], bytes]]
 class PanelLab(Protocol):
     """What a panel needs of `lab.Lab`."""
 
-    events: Fanout
+    events: Fanout[FamilyEvent]
 
     @property
     def journal(self) -> Journal: ...
