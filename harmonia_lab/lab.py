@@ -320,8 +320,8 @@ class Lab:
         return backend.server
 
     def panel(self, generation_id: str, *, plain: bool = False) -> Panel:
-        """Return a live view of a generation in the journal, for a notebook: one that runs, has ended, or is from before
-        a restart of the kernel. plain: for a front end without anywidget.
+        """Return a live view of a generation in the journal, for a notebook: one that runs, has ended, or was made before a
+        kernel's restart. plain: for a front end without anywidget.
 
         Raises Refused (NOT_FOUND) for an unknown id.
         """

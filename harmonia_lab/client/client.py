@@ -21,7 +21,6 @@ from harmonia_lab.client.reconnect import Backoff, ReconnectingConnection, Token
 from harmonia_lab.client.store import ConnectionEstablished, ConnectionLost, Store
 from harmonia_lab.client.streams import Stream
 from harmonia_lab.errors import Disconnected, HarmoniaError, InvalidRequest
-from harmonia_lab.events.state import Cursor
 from harmonia_lab.protocol import commands
 from harmonia_lab.protocol.events import (
     AudioGenerationProgress,
@@ -280,7 +279,7 @@ class Client:
     def _apply(self, event: FamilyEvent) -> None:
         """Bring `event` to the store and the streams, or request the missing events before it."""
         channel, lifecycle = event.channel, event.delivery == "lifecycle"
-        known = self._cursor(channel).seq
+        known = self.store.state.cursor(channel).seq
         # A lifecycle event takes the next number; other events carry the number of the lifecycle event before them.
         if event.seq > known + lifecycle:
             if self._requested_after.get(channel) != known:
@@ -297,13 +296,10 @@ class Client:
         for stream in tuple(self._streams):
             stream.put(event)
 
-    def _cursor(self, channel: Channel) -> Cursor:
-        return self.store.state.cursor(channel)
-
     # Joining, from the last known event
 
     async def _join(self, generation_id: str) -> commands.JoinAck:
-        after = self._cursor(Channel("generation", generation_id)).seq
+        after = self.store.state.cursor(Channel("generation", generation_id)).seq
         ack = await self._connection.call(
             commands.JoinGeneration, commands.JoinAck, generation_id=generation_id, after_seq=after
         )
@@ -312,7 +308,7 @@ class Client:
         return ack
 
     async def _subscribe(self, job_id: str) -> commands.JobAck:
-        after = self._cursor(Channel("job", job_id)).seq
+        after = self.store.state.cursor(Channel("job", job_id)).seq
         return await self._connection.call(commands.SubscribeJob, commands.JobAck, job_id=job_id, after_seq=after)
 
     async def _subscribe_to_list(self, command: JobList) -> commands.JobsAck:

@@ -261,9 +261,8 @@ def _(event: GenerationCancelled, state: GenerationState) -> dict[str, Any]:
 
 @_changes.register
 def _(event: JobStatusEvent, state: GenerationState) -> dict[str, Any]:
-    position = event.position if event.status == "pending" else None
-    changes = {"position": position} if event.job is None else {"position": position, "job": event.job}
-    return changes if event.job is not None else changes | _job_changes(event, state, status=event.status)
+    changes = _job_changes(event, state, status=event.status) if event.job is None else {"job": event.job}
+    return changes | {"position": event.position if event.status == "pending" else None}
 
 
 @_changes.register

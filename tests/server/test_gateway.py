@@ -14,6 +14,7 @@ import socketio
 import soundfile
 
 from harmonia_lab.errors import AudioError, ErrorCode, MetadataError
+from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.server import gateway
 from harmonia_lab.server.settings import RateLimits
 from harmonia_lab.storage import storage_error
