@@ -6,6 +6,7 @@ name; a backend (`backends/`) makes the songs.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
 import threading
@@ -21,7 +22,7 @@ from harmonia_lab.backends.base import LOCAL_USER, Backend, JobOptions
 from harmonia_lab.backends.local import LocalBackend
 from harmonia_lab.engine_registry import AUDIO_GROUP, AudioEngines, choose_metadata, engine_names, is_repeatable
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
-from harmonia_lab.errors import InvalidRequest
+from harmonia_lab.errors import HarmoniaError, InvalidRequest
 from harmonia_lab.events.fanout import Fanout
 from harmonia_lab.generation.artifacts import read_record
 from harmonia_lab.generation.generation import TimeLimits
@@ -320,8 +321,8 @@ class Lab:
         return backend.server
 
     def panel(self, generation_id: str, *, plain: bool = False) -> Panel:
-        """Return a live view of a generation in the journal, for a notebook: one that runs, has ended, or was made before a
-        kernel's restart. plain: for a front end without anywidget.
+        """Return a live view of a generation in the journal, for a notebook: one that runs, has ended, or is older than
+        this kernel. plain: for a front end without anywidget.
 
         Raises Refused (NOT_FOUND) for an unknown id.
         """
@@ -365,7 +366,8 @@ class Lab:
                 watch(job)
             return job.result()
         except KeyboardInterrupt:
-            job.stop(CANCEL_GRACE_S)
+            with contextlib.suppress(HarmoniaError):  # an isolated server may not answer
+                job.stop(CANCEL_GRACE_S)
             raise
 
     def verify(self, folder: Path | str, *, rerun: bool = False) -> Verification:

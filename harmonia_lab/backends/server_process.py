@@ -1,6 +1,6 @@
 """The process of an isolated server: `harmonia serve --attached`, which ends when its standard input closes.
 
-Owns its start, the line that it prints once it listens, and its end. What it serves is what every server serves.
+Owns its start, the line that it prints once it listens, and its end.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ class Child:
     def end(self, grace_s: float) -> None:
         """Ask it to end, kill it after `grace_s` seconds, and return when `ended` has been called. Idempotent."""
         self._process.terminate(grace_s)
+        self._process.kill()  # whatever the server started and left holds the pipe open
         join(self._watcher)
 
     def exit_error(self) -> Disconnected:
@@ -83,6 +84,8 @@ class Child:
         introductions = filter(None, map(_parse_introduction, self._process.stdout))
         self._introduction = next(introductions, {})
         self._introduced.set()
+        for _ in introductions:  # until the pipe closes: a full one would block a server whose engines print
+            pass
         self._process.wait()
         self._process.close()
         self._gone.set()

@@ -56,10 +56,6 @@ class EventLog:
         self._undelivered: deque[FamilyEvent] = deque()
         self._delivering = False
 
-    @property
-    def state(self) -> GenerationState:
-        return self._state
-
     def __call__(self, event: Event) -> None:
         with self._lock:
             if self._closed:

@@ -260,6 +260,16 @@ def test_a_process_that_comes_to_nothing_is_an_error_with_its_last_words_and_nev
     no_more_than(threads)
 
 
+def test_a_server_that_prints_a_lot_is_not_blocked_and_its_end_is_noticed(monkeypatch):
+    program = """print('{"url": "here"}', flush=True); print('x' * 1_000_000, flush=True)"""
+    monkeypatch.setattr(child, "COMMAND", [sys.executable, "-c", program])
+    ended = threading.Event()
+    server = child.Child({}, ended.set)
+    assert server.introduction(PATIENCE_S) == {"url": "here"}
+    assert ended.wait(PATIENCE_S)
+    server.end(0.0)
+
+
 def test_stopping_ends_the_process_frees_the_port_and_interrupts_what_it_was_making(tmp_path):
     threads = set(threading.enumerate())
     with isolated(tmp_path) as lab:
