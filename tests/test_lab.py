@@ -109,8 +109,8 @@ def test_an_interrupt_gets_through_also_if_the_song_cannot_be_cancelled(lab, mon
         raise Disconnected("The server does not answer.")
 
     monkeypatch.setattr("harmonia_lab.terminal.watch", interrupted)
-    monkeypatch.setattr(JobHandle, "stop", unreachable)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(JobHandle, "stop", unreachable)
         lab.compose("A story.", seconds=1)
 
 

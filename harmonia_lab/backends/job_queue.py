@@ -53,6 +53,8 @@ class JobQueue:
         # Before the job can have its turn: the first event of a job says that it waits.
         job.log.queued(position, eta_s)
         with self._changed:
+            if job.handle.done:  # a listener has cancelled it
+                return
             self._positions[job] = position
             self._waiting.add(user, job)
             self._changed.notify_all()

@@ -149,6 +149,14 @@ def test_a_listener_may_cancel_the_job_whose_event_it_gets(backend, status):
     assert [seq for name, seq in order if name == "job:status"] == list(range(1, job.state.job_cursor.seq + 1))
 
 
+def test_a_job_that_is_cancelled_while_it_is_announced_takes_no_place_in_the_queue(backend):
+    running = submit(backend, slow())
+    backend._publish.subscribe(lambda event: event.generation_id != running.id and backend.cancel(event.generation_id))
+    assert submit(backend).status == "cancelled"
+    assert backend._queue._waiting.count() == 0
+    running.cancel()
+
+
 def test_a_retry_by_another_thread_before_the_handle_has_ended_leaves_the_handle_its_own_error(backend):
     again = []
 
