@@ -91,13 +91,9 @@ class ChildProcess:
         return self._process.stdout
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Write one line of JSON."""
-        self.send_line(json.dumps(message))
-
-    def send_line(self, text: str) -> None:
-        """Write one line. A child that has ended is no error here: the thread that reads its answer notices."""
+        """Write one line of JSON. A child that has ended is no error here: the thread that reads its answer notices."""
         with contextlib.suppress(BrokenPipeError):
-            self.stdin.write(text.encode() + b"\n")
+            self.stdin.write(json.dumps(message).encode() + b"\n")
             self.stdin.flush()
 
     def wait(self, timeout_s: float | None = None) -> int | None:
@@ -108,7 +104,9 @@ class ChildProcess:
 
     def kill(self) -> None:
         """Kill the child, in a new session with everything that it started; return once it has ended."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS has the latter for a group of the dead
+        with contextlib.suppress(
+            ProcessLookupError, PermissionError
+        ):  # macOS raises the latter if the whole group has exited
             if self._new_session:
                 os.killpg(self.pid, signal.SIGKILL)
             else:
@@ -117,7 +115,7 @@ class ChildProcess:
 
     def close_stdin(self) -> None:
         """Ask the child to end."""
-        with contextlib.suppress(OSError):  # bytes that a dead child can't take any more
+        with contextlib.suppress(OSError):  # unsent bytes that the child can't take after its end
             self.stdin.close()
 
     def terminate(self, grace_s: float) -> None:

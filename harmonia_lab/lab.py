@@ -1,32 +1,35 @@
 """`Lab`: the public face, and the one place where concrete parts meet.
 
-Owns the lifetime of what was started. Which engine a name stands for is `engine_registry.py`'s; songs are made by a
-backend (`backends/`).
+Owns the lifetime of the engines, the backends, the journal and the server. `engine_registry.py` finds an engine by its
+name; a backend (`backends/`) makes the songs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
 from harmonia_lab.analysis.frames import BenchmarkLog
-from harmonia_lab.backends.base import LOCAL_USER, Backend, check_options
+from harmonia_lab.backends.base import LOCAL_USER, Backend, JobOptions
 from harmonia_lab.backends.local import LocalBackend
 from harmonia_lab.engine_registry import AUDIO_GROUP, AudioEngines, choose_metadata, engine_names, is_repeatable
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
-from harmonia_lab.errors import InvalidRequest
+from harmonia_lab.errors import HarmoniaError, InvalidRequest
 from harmonia_lab.events.fanout import Fanout
 from harmonia_lab.generation.artifacts import read_record
 from harmonia_lab.generation.generation import TimeLimits
 from harmonia_lab.generation.handle import JobHandle, QueueLimits
 from harmonia_lab.generation.recovery import fail_interrupted
 from harmonia_lab.generation.verify import Verification, check_folder, compare_records
+from harmonia_lab.protocol.events import FamilyEvent
 from harmonia_lab.protocol.models import (
     Instrument,
     Song,
@@ -81,28 +84,28 @@ class Lab:
     ) -> None:
         """metadata: "auto" (Ollama if a server answers and has a model, else the embedded model), "ollama", "embedded",
         the name of an installed package's engine, or an engine of your own. model: the language model's name. audio:
-        "auto" (MusicGen where audio_model or audio_settings is given, else the sketch), "sketch", "musicgen", the name
+        "auto" (MusicGen if audio_model or audio_settings is given, else the sketch), "sketch", "musicgen", the name
         of an installed package's engine, or an engine of your own. audio_model: one of that engine's models; for
         MusicGen a name or a folder. audio_settings: of that engine, by name; for MusicGen those of
         `audio_engines.musicgen.settings.Settings` (arrangement, decoder, top_k, …).
         songs: the folder that songs go to. home: where the run log lives (default: HARMONIA_HOME, or the per-user state
         folder).
 
-        Raises InvalidRequest for an unknown engine name, MetadataError where that engine isn't available.
+        Raises InvalidRequest for an unknown engine name, MetadataError if that engine isn't available.
         """
         self.songs = Path(songs)
         self.home = Path(home) if home is not None else home_folder()
         self.log = BenchmarkLog(self.home / "runs.jsonl")
         self.limits = limits or TimeLimits()
-        self.events = Fanout()
-        """`lab.events.subscribe(callback)` hands every event of every generation to `callback`."""
+        self.events = Fanout[FamilyEvent]()
+        """`lab.events.subscribe(callback)` calls `callback` with every event of every generation."""
         self.metrics = Metrics()
         self.events.subscribe(self.metrics)
         self._lock = threading.RLock()
         self._journal: Journal | None = None
         self._journal_lock = threading.Lock()  # not `_lock`: `serve` holds that while the server's thread opens it
-        self._options: dict[str, dict[str, Any]] = {}
-        """What each song was submitted with beside its request, which no journal keeps: a retry needs it."""
+        self._options: dict[str, JobOptions] = {}
+        """Each song's own, which the journal doesn't keep: a retry needs them."""
         self._panels: WeakValueDictionary[str, Panel] = WeakValueDictionary()
         self.server: Server | IsolatedServer | None = None
         """The server that `serve` started last."""
@@ -127,7 +130,7 @@ class Lab:
             panel=self.panel,
         )
         self._backends: list[Backend] = [self._local]
-        """The last one that runs gets new songs; the first one is always there."""
+        """The last one that runs gets new songs; the first one always runs."""
         _log.info(
             "Stage 1: %s (%s). Stage 2: %s.", self.metadata_engine.name, self.metadata_reason, self.audio_engine.name
         )
@@ -149,7 +152,7 @@ class Lab:
     ) -> JobHandle:
         """Start a song in the background, and return at once.
 
-        seconds: 1…600. seed: 0…2³²−1; drawn where None. metadata: replaces stage 1, and bpm, key, genre and
+        seconds: 1…600. seed: 0…2³²−1; None draws one. metadata: replaces stage 1, and bpm, key, genre and
         instruments with it. audio: another engine for this song.
         out: this song's own folder (default: `<songs>/<title>-<id>`). generation_id: your own id for the generation.
 
@@ -181,20 +184,19 @@ class Lab:
         """`submit`, with the request as one value. user: the song's owner; users take turns. here: make it in this
         process, also while an isolated server makes the other songs.
 
-        Raises InvalidRequest where the generation's id is taken, or for an option that an isolated server can't be
-        given; Refused (QUEUE_FULL) beyond `limits`.
+        Raises InvalidRequest if the generation's id is taken, or for an option that an isolated server can't take;
+        Refused (QUEUE_FULL) beyond `limits`.
         """
         backend = self._local if here else self._current
-        options: dict[str, Any] = {"audio": audio, "out": out}
-        check_options(backend, options | {"limits": limits, "user": None if user == LOCAL_USER else user})
-        job = backend.submit(request, user=user, limits=limits, **options)
+        options = JobOptions(audio, out)
+        job = backend.submit(request, replace(options, user=user, limits=limits))
         self._options[job.id] = options
         return job
 
     def cancel(self, generation_id: str) -> None:
-        """Ask a song to stop. Does nothing if it was asked before.
+        """Ask a song to stop. Do nothing if that was asked before.
 
-        Raises Refused (CANCEL_FAILED) where it has ended otherwise, or is not this lab's.
+        Raises Refused (CANCEL_FAILED) if it has ended otherwise, or is not this lab's.
         """
         self._backend_of(generation_id).cancel(generation_id)
 
@@ -203,15 +205,14 @@ class Lab:
 
         Raises Refused: NOT_FOUND, NOT_RECOVERABLE, or QUEUE_FULL beyond `limits`.
         """
-        backend, options = self._backend_of(generation_id), self._options.get(generation_id, {})
-        check_options(backend, options | {"limits": limits})
-        return backend.retry(generation_id, limits=limits, **options)
+        options = self._options.get(generation_id, JobOptions())
+        return self._backend_of(generation_id).retry(generation_id, replace(options, limits=limits))
 
     @property
     def journal(self) -> Journal:
-        """The events that are kept in `home`. When it opens, with the first song, it ends what exited processes left.
+        """The journal in `home`. When it opens, with the first song, the songs that exited processes left are failed.
 
-        Raises StorageError where `home` can't be written.
+        Raises StorageError if `home` can't be written.
         """
         with self._journal_lock:
             if self._journal is None:
@@ -235,10 +236,10 @@ class Lab:
         rows: a .csv or .jsonl file, or mappings; columns as `harmonia_lab.batch.COLUMNS`. say: gets one line for each
         stage (default: standard error).
 
-        Raises InvalidRequest for a table that can't be read, StorageError where `out` can't be written or another batch
+        Raises InvalidRequest for a table that can't be read, StorageError if `out` can't be written or another batch
         is writing to it. An interrupt cancels the song that is being made, and is raised again.
         """
-        from harmonia_lab.batch import run_batch  # noqa: PLC0415 - only where there are many
+        from harmonia_lab.batch import run_batch  # noqa: PLC0415 - loads for batches alone
 
         return run_batch(self, rows, out, say)
 
@@ -263,7 +264,7 @@ class Lab:
     def engines_for(self, request: SongRequest, audio: str | AudioEngine | None = None) -> dict[str, Any]:
         """Return what `request` would be made with, as far as it was chosen: names of engines and models, settings.
 
-        Raises InvalidRequest for an unknown engine, the engine's error where it isn't available.
+        Raises InvalidRequest for an unknown engine, the engine's error if it isn't available.
         """
         engine = self._audio_engines.get(audio, request.audio_model)
         identity = engine.identity()
@@ -286,7 +287,7 @@ class Lab:
         options: fields of `ServerSettings`: host ("127.0.0.1"), port (3333; 0 lets the system choose), …
         A cell that runs again gets the server that is running, if it asks for the same settings.
 
-        Raises InvalidRequest where the port is taken, this lab serves with other settings already, or an isolated one
+        Raises InvalidRequest if the port is taken, this lab serves with other settings already, or an isolated one
         would have to use an engine that is an object; RuntimeError once the lab is closed.
         """
         from harmonia_lab.server.server_thread import Server, ServerSettings  # noqa: PLC0415 - socketio loads where it is used
@@ -366,13 +367,14 @@ class Lab:
                 watch(job)
             return job.result()
         except KeyboardInterrupt:
-            job.stop(CANCEL_GRACE_S)
+            with contextlib.suppress(HarmoniaError):  # an isolated server may not answer
+                job.stop(CANCEL_GRACE_S)
             raise
 
     def verify(self, folder: Path | str, *, rerun: bool = False) -> Verification:
         """Compare a song's files with its record; with `rerun`, make the song again and compare that instead.
 
-        Raises HarmoniaError (NOT_FOUND) where the folder holds no song.
+        Raises HarmoniaError (NOT_FOUND) if the folder holds no song.
         """
         folder = Path(folder)
         report = check_folder(folder)
@@ -383,7 +385,7 @@ class Lab:
         return report
 
     def close(self) -> None:
-        """Cancel what is running, and end what was started. Idempotent."""
+        """Cancel the songs, stop the server, and close the engines. Idempotent."""
         for backend in self._backends:
             if backend.running:
                 backend.close(CANCEL_GRACE_S)

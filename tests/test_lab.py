@@ -6,7 +6,8 @@ import psutil
 import pytest
 
 from harmonia_lab import Lab
-from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
+from harmonia_lab.errors import Disconnected, ErrorCode, HarmoniaError, InvalidRequest
+from harmonia_lab.generation.handle import JobHandle
 from harmonia_lab.protocol.models import Instrument
 from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine, FakeMetadataEngine, FakeOllama
 
@@ -98,6 +99,20 @@ def test_an_interrupt_while_waiting_cancels_the_song_and_gets_through(lab, monke
     with pytest.raises(KeyboardInterrupt):
         lab.compose("A story.")
     assert [row["status"] for row in lab.log.rows()] == ["cancelled"]
+
+
+def test_an_interrupt_gets_through_also_if_the_song_cannot_be_cancelled(lab, monkeypatch):
+    def interrupted(job):
+        raise KeyboardInterrupt
+
+    def unreachable(handle, grace_s):
+        raise Disconnected("The server does not answer.")
+
+    monkeypatch.setattr("harmonia_lab.terminal.watch", interrupted)
+    with monkeypatch.context() as patch:
+        patch.setattr(JobHandle, "stop", unreachable)
+        with pytest.raises(KeyboardInterrupt):
+            lab.compose("A story.", seconds=1)
 
 
 def test_verify_rerun_repeats_stage_2_where_stage_1_cannot_be_repeated(lab):

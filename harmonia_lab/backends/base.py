@@ -1,84 +1,66 @@
-"""What a backend is to `Lab`: the protocol, and the refusal of options that a backend can't take.
+"""`Backend`: what `Lab` asks of a place where songs are made.
 
-Owns no backend. A new one is a module beside this, and one line where `Lab` makes it.
+Owns the protocol, and no backend. A new one is a module beside this, and one line where `Lab` makes it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from harmonia_lab.engines.base import AudioEngine
-from harmonia_lab.errors import InvalidRequest
-from harmonia_lab.generation.handle import JobBackend, JobHandle, QueueLimits
+from harmonia_lab.generation.handle import JobHandle, QueueLimits
 from harmonia_lab.protocol.models import SongRequest
 
-__all__ = ["LOCAL_USER", "Backend", "check_options"]
+__all__ = ["LOCAL_USER", "Backend", "JobOptions"]
 
 LOCAL_USER = "local"
 """The owner of songs that this process asks for itself."""
 
 
-class Backend(JobBackend, Protocol):
-    """Where songs are made. Methods may be called from any thread.
+@dataclass(frozen=True)
+class JobOptions:
+    """How a song is submitted. audio: another engine than the lab's. out: the song's own folder. user: its owner; users
+    take turns. limits: of the queue; None for none."""
 
-    `cancel`, `abandon` and `outcome` are `JobBackend`'s.
-    """
+    audio: str | AudioEngine | None = None
+    out: Path | str | None = None
+    user: str = LOCAL_USER
+    limits: QueueLimits | None = None
+
+
+class Backend(Protocol):
+    """Where songs are made. Methods may be called from any thread."""
 
     @property
     def running(self) -> bool:
         """Whether it takes songs."""
         ...
 
-    def can(self, option: str) -> bool:
-        """Whether songs can be given this option: "audio", "out", "user" or "limits"."""
-        ...
-
     def owns(self, generation_id: str) -> bool:
         """Whether the generation is being made here, or waits here."""
         ...
 
-    def submit(
-        self,
-        request: SongRequest,
-        *,
-        audio: str | AudioEngine | None = None,
-        out: Path | str | None = None,
-        user: str = LOCAL_USER,
-        limits: QueueLimits | None = None,
-    ) -> JobHandle:
-        """Start a song and return at once. audio: another engine than the lab's. out: the song's own folder.
+    def submit(self, request: SongRequest, options: JobOptions) -> JobHandle:
+        """Start a song and return at once.
 
-        Raises InvalidRequest where the generation's id is taken or an engine is unknown, Refused (QUEUE_FULL) beyond
-        `limits`, StorageError where the journal can't be written.
+        Raises InvalidRequest if the generation's id is taken, an engine is unknown or the backend can't take an option,
+        Refused (QUEUE_FULL) beyond `limits`, StorageError if the journal can't be written.
         """
         ...
 
-    def retry(
-        self,
-        generation_id: str,
-        *,
-        audio: str | AudioEngine | None = None,
-        out: Path | str | None = None,
-        limits: QueueLimits | None = None,
-    ) -> JobHandle:
-        """Try a failed generation again. audio, out: as when it was submitted.
+    def retry(self, generation_id: str, options: JobOptions) -> JobHandle:
+        """Try a failed generation again. options: as when it was submitted; the owner stays.
 
         Raises Refused: NOT_FOUND, NOT_RECOVERABLE, or QUEUE_FULL beyond `limits`.
         """
         ...
 
+    def cancel(self, generation_id: str) -> bool:
+        """As `JobBackend.cancel`, for a generation of any attempt."""
+        ...
+
     def close(self, grace_s: float) -> None:
         """Cancel what was submitted, wait `grace_s` seconds for its end, and take nothing more. Idempotent."""
         ...
-
-
-def check_options(backend: Backend, options: dict[str, Any]) -> None:
-    """Raise InvalidRequest if `backend` can't take one of `options`. An option that is None was not given."""
-    refused = sorted(name for name, value in options.items() if value is not None and not backend.can(name))
-    if refused:
-        raise InvalidRequest(
-            f"An isolated server can't take {', '.join(f'{name}=' for name in refused)} for one song.",
-            hint="Leave it out, or stop the server (lab.server.stop()) and make the song in the kernel.",
-            details={"fields": refused},
-        )

@@ -6,7 +6,6 @@ Owns that order alone. Threads and jobs are `job_queue.py`'s.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 __all__ = ["FairQueue"]
@@ -26,10 +25,11 @@ class FairQueue(Generic[T]):
         self._waiting.setdefault(user, deque()).append(item)
 
     def take(self) -> T | None:
-        """Take out the next item, whose user is then the last to be served again; None where nothing waits."""
-        user = self._next(self._waiting, self._served)
-        if user is None:
+        """Take out the next item, whose user is then the last to be served again; None if nothing waits."""
+        if not self._waiting:
             return None
+        # The user who was served longest ago; of users not served yet, the first to come: dicts keep that order.
+        user = min(self._waiting, key=lambda user: self._served.get(user, 0))
         self._turn += 1
         self._served[user] = self._turn
         item = self._waiting[user].popleft()
@@ -37,7 +37,7 @@ class FairQueue(Generic[T]):
         return item
 
     def remove(self, item: T) -> None:
-        """Take out `item`. Fine for an item that doesn't wait."""
+        """Take out `item`. Do nothing if it doesn't wait."""
         for user, items in self._waiting.items():
             if item in items:
                 items.remove(item)
@@ -45,25 +45,17 @@ class FairQueue(Generic[T]):
                 return
 
     def order(self, *extra: tuple[str, T]) -> list[T]:
-        """Return all waiting items, and `extra` (user, item) among them, in the order in which they will be taken."""
-        waiting = {user: deque(items) for user, items in self._waiting.items()}
+        """Return all waiting items in the order in which they will be taken, as if `extra` (user, item) waited too."""
+        trial = FairQueue[T]()
+        trial._waiting = {user: deque(items) for user, items in self._waiting.items()}
+        trial._served, trial._turn = dict(self._served), self._turn
         for user, item in extra:
-            waiting.setdefault(user, deque()).append(item)
-        served, turn, found = dict(self._served), self._turn, []
-        while (following := self._next(waiting, served)) is not None:
-            turn += 1
-            served[following] = turn
-            found.append(waiting[following].popleft())
-        return found
+            trial.add(user, item)
+        return list(iter(trial.take, None))
 
     def count(self, user: str | None = None) -> int:
         """Return how many items wait, of one user or in all."""
-        found: Iterable[deque[T]] = self._waiting.values() if user is None else (self._waiting.get(user, deque()),)
-        return sum(map(len, found))
-
-    def _next(self, waiting: dict[str, deque[T]], served: dict[str, int]) -> str | None:
-        """Return the user served longest ago; of users not served yet, the first to come (dicts keep that order)."""
-        return min((user for user, items in waiting.items() if items), key=lambda u: served.get(u, 0), default=None)
+        return sum(len(items) for name, items in self._waiting.items() if user in (None, name))
 
     def _drop_empty(self, user: str) -> None:
         if not self._waiting[user]:

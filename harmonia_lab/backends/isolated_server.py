@@ -1,13 +1,12 @@
 """`IsolatedServer`: a server in a process of its own, as the kernel sees it.
 
-Owns that process, the kernel's connection to it, and the thread that reads its events. It has the face of
-`server.server_thread.Server`. The songs that the kernel has it make are `process.py`'s.
+Owns that process, the kernel's connection to it, and the thread that reads its events. It has the public methods of
+`server.server_thread.Server`. `process.py` owns the songs that the kernel asks it for.
 """
 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import logging
 import secrets
 import ssl
@@ -16,9 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import aiohttp
+import httpx
 
 from harmonia_lab.backends.base import LOCAL_USER
 from harmonia_lab.backends.serve_settings import LabSettings, ServeSettings
@@ -57,7 +56,7 @@ class IsolatedServer:
         """Start the process, and return once it listens. lab: with its home. on_event: gets each event of the user
         "local"'s songs, in order, in one thread. on_exit: called once, in that thread, when no more will come.
 
-        Raises InvalidRequest where the port is taken or a setting can't be used, StorageError where `home` can't.
+        Raises InvalidRequest if the port is taken or a setting can't be used, StorageError if `home` can't.
         """
         assert lab.home is not None
         self.settings = settings
@@ -67,7 +66,8 @@ class IsolatedServer:
         self._trust = _trust(settings)
         self._client: BlockingClient | None = None
         self._reader: threading.Thread | None = None
-        self._child = Child(ServeSettings(lab=lab, server=child_settings).model_dump_json(), self._child_has_exited)
+        given = ServeSettings(lab=lab, server=child_settings).model_dump(mode="json")
+        self._child = Child(given, self._child_has_exited)
         try:
             introduction = self._child.introduction(START_S)
             self.url: str = introduction["url"]
@@ -108,24 +108,17 @@ class IsolatedServer:
     def metrics(self) -> Readings:
         """Return the guide's metrics of the other process; the kernel is one of its connections.
 
-        Raises Disconnected where the process doesn't answer.
+        Raises Disconnected if the process doesn't answer.
         """
-        address = urlsplit(self.local_url)
-        assert address.hostname is not None
-        if self._trust is None:
-            connection = http.client.HTTPConnection(address.hostname, address.port, timeout=ANSWER_S)
-        else:
-            connection = http.client.HTTPSConnection(
-                address.hostname, address.port, timeout=ANSWER_S, context=self._trust
+        headers = {"Authorization": f"Bearer {self._own_token()}"}
+        verify = True if self._trust is None else self._trust
+        try:  # trust_env: no proxy leads to loopback
+            answer = httpx.get(
+                f"{self.local_url}/metrics", headers=headers, verify=verify, trust_env=False, timeout=ANSWER_S
             )
-        with contextlib.closing(connection):
-            try:
-                connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {self._own_token()}"})
-                return Readings.of_text(connection.getresponse().read().decode())
-            except (OSError, http.client.HTTPException, KeyError):
-                raise Disconnected(
-                    "The isolated server did not answer with its metrics.", hint="Is it running?"
-                ) from None
+            return Readings.of_text(answer.text)
+        except (httpx.HTTPError, KeyError):
+            raise Disconnected("The isolated server did not answer with its metrics.", hint="Is it running?") from None
 
     def stop(self) -> None:
         """Disconnect the clients and end the process. Idempotent."""

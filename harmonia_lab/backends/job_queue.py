@@ -1,4 +1,4 @@
-"""`JobQueue`: the jobs of one process, run one at a time, and what waiting jobs are told about their place.
+"""`JobQueue`: the jobs of one process, run one at a time, and the announcements of their positions meanwhile.
 
 Owns the worker thread. One job runs at a time: all songs of a lab share stage 1's engine and the device. The order is
 `fair_queue.py`'s.
@@ -6,44 +6,18 @@ Owns the worker thread. One job runs at a time: all songs of a lab share stage 1
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
 
 from harmonia_lab.backends.fair_queue import FairQueue
-from harmonia_lab.errors import ErrorCode, HarmoniaError, Refused
+from harmonia_lab.backends.local_job import LocalJob
+from harmonia_lab.errors import ErrorCode, Refused
 from harmonia_lab.generation.handle import QueueLimits
 
-__all__ = ["JobQueue", "QueueItem"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["JobQueue"]
 
 
-class QueueItem(Protocol):
-    """What the queue asks of a job."""
-
-    @property
-    def remaining_s(self) -> float:
-        """Estimated seconds until the job is done, once it has its turn."""
-        ...
-
-    def announce(self, position: int, eta_s: float) -> None:
-        """Tell the job's listeners how many jobs come before it, and the seconds until it is done."""
-
-    @property
-    def run(self) -> Callable[[], object]:
-        """Does the work. May raise the HarmoniaError that ended the job, which the job's listeners know already."""
-        ...
-
-    def fail(self, error: HarmoniaError) -> None:
-        """End the job, whose work raised something else: a defect."""
-
-
-T = TypeVar("T", bound=QueueItem)
-
-
-class JobQueue(Generic[T]):
+class JobQueue:
     """Runs jobs one at a time, users taking turns. Its threads start with the first job.
 
     A thread of its own announces changed positions: a caller that submits or cancels never runs another job's
@@ -52,14 +26,14 @@ class JobQueue(Generic[T]):
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._waiting: FairQueue[T] = FairQueue()
-        self._running: T | None = None
-        self._positions: dict[T, int] = {}
-        """The position that each waiting job was told last."""
+        self._waiting: FairQueue[LocalJob] = FairQueue()
+        self._running: LocalJob | None = None
+        self._positions: dict[LocalJob, int] = {}
+        """The position of each waiting job that was announced last."""
         self._threads: list[threading.Thread] = []
         self._closed = False
 
-    def check_room(self, user: str, limits: QueueLimits | None) -> None:
+    def check_limits(self, user: str, limits: QueueLimits | None) -> None:
         """Raise Refused (QUEUE_FULL) if `user` can't add a job within `limits`, RuntimeError if the queue is closed."""
         with self._changed:
             self.check_open()
@@ -70,23 +44,23 @@ class JobQueue(Generic[T]):
                 f"The queue is full: {waiting}.", code=ErrorCode.QUEUE_FULL, hint="Try again when one is done."
             )
 
-    def submit(self, job: T, *, user: str) -> None:
-        """Announce the job's position, then let it have its turn."""
+    def submit(self, job: LocalJob, *, user: str) -> None:
+        """Announce the job's position, then let it have its turn. Call `check_limits` first."""
         with self._changed:
-            self.check_open()
             if not self._threads:
                 self._threads = [_start("harmonia-worker", self._work), _start("harmonia-queue", self._announce)]
             position, eta_s = self._outlook(self._waiting.order((user, job)))[job]
-        # Before the job can have its turn: the first thing that listeners are told of a job is that it waits.
-        job.announce(position, eta_s)
+        # Before the job can have its turn: the first event of a job says that it waits.
+        job.log.queued(position, eta_s)
         with self._changed:
-            self.check_open()
+            if job.handle.done:  # a listener has cancelled it
+                return
             self._positions[job] = position
             self._waiting.add(user, job)
             self._changed.notify_all()
 
-    def remove(self, job: T) -> None:
-        """Take out a job that needs no turn any more. Fine for a job that doesn't wait."""
+    def remove(self, job: LocalJob) -> None:
+        """Take out a job that needs no turn any more. Do nothing if it doesn't wait."""
         with self._changed:
             self._waiting.remove(job)
             self._positions.pop(job, None)
@@ -114,16 +88,10 @@ class JobQueue(Generic[T]):
                 self._running = job
                 self._positions.pop(job, None)
                 self._changed.notify_all()
-            try:
-                job.run()
-            except HarmoniaError as error:
-                _log.debug("%s", error)
-            except Exception as error:  # noqa: BLE001 - a defect in how one job ends must not stop the next one
-                _log.exception("A defect: a job did not end as it should.")
-                job.fail(HarmoniaError(f"A defect in Harmonia Lab: {type(error).__name__}: {error}"))
+            job.run()
 
     def _announce(self) -> None:
-        """Tell each waiting job when its position has changed."""
+        """Tell the listeners of each waiting job when its position has changed."""
         while True:
             with self._changed:
                 while not (moved := self._moved()):
@@ -132,13 +100,13 @@ class JobQueue(Generic[T]):
                     self._changed.wait()
                 self._positions |= {job: position for job, (position, _) in moved.items()}
             for job, (position, eta_s) in moved.items():
-                job.announce(position, eta_s)
+                job.log.queued(position, eta_s)
 
-    def _moved(self) -> dict[T, tuple[int, float]]:
+    def _moved(self) -> dict[LocalJob, tuple[int, float]]:
         outlook = self._outlook(self._waiting.order())
         return {job: (now, eta_s) for job, (now, eta_s) in outlook.items() if self._positions.get(job, now) != now}
 
-    def _outlook(self, order: list[T]) -> dict[T, tuple[int, float]]:
+    def _outlook(self, order: list[LocalJob]) -> dict[LocalJob, tuple[int, float]]:
         """Return each waiting job's position, from 0, and the estimated seconds until its song is done."""
         ahead_s = self._running.remaining_s if self._running is not None else 0.0
         outlook = {}
@@ -149,7 +117,7 @@ class JobQueue(Generic[T]):
 
 
 def _start(name: str, target: Callable[[], None]) -> threading.Thread:
-    # A daemon: a notebook that is shut down must not wait for a song that nobody will hear.
+    # A daemon: a notebook that is shut down must not wait for a song.
     thread = threading.Thread(target=target, name=name, daemon=True)
     thread.start()
     return thread

@@ -1,7 +1,8 @@
-"""`ProcessBackend`: has an isolated server make the songs, and is its client.
+"""`ProcessBackend`: asks an isolated server for songs, as its client.
 
-Owns the handles of the songs that this process asked for: their events come back over the connection, and reach this
-process's subscribers. When the server exits, it ends what the server left. The journal is one file for both processes.
+Owns the handles of the songs that this process asked for: their events come over the connection, and go to this
+process's subscribers. When the server exits, `ProcessBackend` ends the songs that the server left unfinished. The
+journal is one file for both processes.
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import fields
 from typing import Any
 
-from harmonia_lab.backends.base import LOCAL_USER
+from harmonia_lab.backends.base import JobOptions
 from harmonia_lab.backends.isolated_server import IsolatedServer
 from harmonia_lab.backends.serve_settings import LabSettings
-from harmonia_lab.engines.base import AudioEngine
 from harmonia_lab.errors import (
     Cancelled,
     Disconnected,
@@ -31,7 +31,7 @@ from harmonia_lab.errors import (
 )
 from harmonia_lab.events.state import GenerationState
 from harmonia_lab.generation.artifacts import load_song
-from harmonia_lab.generation.handle import JobHandle, QueueLimits
+from harmonia_lab.generation.handle import JobHandle
 from harmonia_lab.generation.recovery import fail_interrupted, interrupted_error
 from harmonia_lab.protocol.events import AudioGenerationComplete, FamilyEvent, JobCompletedEvent, linked
 from harmonia_lab.protocol.models import Song, SongRequest
@@ -70,40 +70,21 @@ class ProcessBackend:
     def running(self) -> bool:
         return self.server.running
 
-    def can(self, option: str) -> bool:
-        del option  # the wire has no words for an engine, a folder, or somebody else's account
-        return False
-
     def owns(self, generation_id: str) -> bool:
         return generation_id in self._jobs
 
-    def submit(
-        self,
-        request: SongRequest,
-        *,
-        audio: str | AudioEngine | None = None,
-        out: Path | str | None = None,
-        user: str = LOCAL_USER,
-        limits: QueueLimits | None = None,
-    ) -> JobHandle:
-        """As `Backend.submit`. Raises whatever the server answers, or Disconnected where it has exited."""
-        del audio, out, user, limits
+    def submit(self, request: SongRequest, options: JobOptions) -> JobHandle:
+        """As `Backend.submit`. Raises the server's error too, or Disconnected if it has exited."""
+        _check_options(options)
         generation_id = request.generation_id or secrets.token_hex(6)
         request = request.model_copy(update={"generation_id": generation_id})
         with self._following(generation_id, None) as handle:
             self.server.client.start(request)
         return handle
 
-    def retry(
-        self,
-        generation_id: str,
-        *,
-        audio: str | AudioEngine | None = None,
-        out: Path | str | None = None,
-        limits: QueueLimits | None = None,
-    ) -> JobHandle:
-        """As `Backend.retry`. Raises Disconnected where the server has exited."""
-        del audio, out, limits
+    def retry(self, generation_id: str, options: JobOptions) -> JobHandle:
+        """As `Backend.retry`. Raises Disconnected if the server has exited."""
+        _check_options(options)
         if self.owns(generation_id):
             raise Refused(
                 f"Generation {generation_id} cannot be tried again. It is being made.", code=ErrorCode.NOT_RECOVERABLE
@@ -119,7 +100,7 @@ class ProcessBackend:
         return handle
 
     def cancel(self, generation_id: str) -> bool:
-        """As `Backend.cancel`. Raises Disconnected where the server can't be reached."""
+        """As `Backend.cancel`. Raises Disconnected if the server can't be reached."""
         self.server.client.cancel(generation_id)
         return True
 
@@ -154,7 +135,7 @@ class ProcessBackend:
     def _following(self, generation_id: str, state: GenerationState | None) -> Iterator[JobHandle]:
         """Make the handle before the block: events may come as soon as the server is asked. state: of earlier attempts.
 
-        Where the block fails, there is no job to follow.
+        If the block fails, the handle is dropped.
         """
         handle = JobHandle(self, generation_id, state, self._panel)
         with self._lock:
@@ -203,7 +184,7 @@ class ProcessBackend:
         return event
 
     def _fail_pending_jobs(self) -> None:
-        """End what the exited server left unfinished, and publish its events."""
+        """Fail every song that the exited server left unfinished, and publish the events."""
         handles = list(self._jobs.values())
         try:
             fail_interrupted(self._journal)
@@ -216,3 +197,14 @@ class ProcessBackend:
             handle.fail(interrupted_error())
         with self._lock:
             self._jobs.clear()
+
+
+def _check_options(options: JobOptions) -> None:
+    """Raise InvalidRequest if an option was given: the wire has none for an engine, a folder or another user."""
+    given = sorted(field.name for field in fields(options) if getattr(options, field.name) != field.default)
+    if given:
+        raise InvalidRequest(
+            f"An isolated server can't take {', '.join(f'{name}=' for name in given)} for one song.",
+            hint="Leave it out, or stop the server (lab.server.stop()) and make the song in the kernel.",
+            details={"fields": given},
+        )

@@ -1,13 +1,13 @@
 """The process of an isolated server: `harmonia serve --attached`, which ends when its standard input closes.
 
-Owns its start, the line that it prints once it listens, and its end. What it serves is what every server serves.
+Owns its start, the line that it prints once it listens, and its end.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from harmonia_lab.child_process import ChildProcess, python_command
@@ -23,8 +23,8 @@ COMMAND = python_command("harmonia_lab", "serve", "--attached", "--json", "--set
 class Child:
     """Methods may be called from any thread."""
 
-    def __init__(self, settings: str, ended: Callable[[], None]) -> None:
-        """Start the process and return at once. settings: one line of JSON. ended: called once, when the process has
+    def __init__(self, settings: Mapping[str, Any], ended: Callable[[], None]) -> None:
+        """Start the process and return at once. settings: JSON values. ended: called once, when the process has
         ended, in a thread of its own.
 
         Raises HarmoniaError if it can't be started.
@@ -40,7 +40,7 @@ class Child:
                 f"A process for the isolated server could not be started: {error}.",
                 hint="Close some programs, or serve from the kernel (isolated=False).",
             ) from error
-        self._process.send_line(settings)
+        self._process.send(settings)
         # A daemon: a program that ends without closing its lab must not wait for it.
         self._watcher = threading.Thread(target=self._watch, name="harmonia-isolated", daemon=True)
         self._watcher.start()
@@ -70,6 +70,7 @@ class Child:
     def end(self, grace_s: float) -> None:
         """Ask it to end, kill it after `grace_s` seconds, and return when `ended` has been called. Idempotent."""
         self._process.terminate(grace_s)
+        self._process.kill()  # whatever the server started and left holds the pipe open
         join(self._watcher)
 
     def exit_error(self) -> Disconnected:
@@ -83,6 +84,8 @@ class Child:
         introductions = filter(None, map(_parse_introduction, self._process.stdout))
         self._introduction = next(introductions, {})
         self._introduced.set()
+        for _ in introductions:  # until the pipe closes: a full one would block a server whose engines print
+            pass
         self._process.wait()
         self._process.close()
         self._gone.set()

@@ -18,10 +18,9 @@ import aiohttp
 
 from harmonia_lab.client.connection import ServerAddress
 from harmonia_lab.client.reconnect import Backoff, ReconnectingConnection, Token
-from harmonia_lab.client.store import Action, ConnectionEstablished, ConnectionLost, Store
+from harmonia_lab.client.store import ConnectionEstablished, ConnectionLost, Store
 from harmonia_lab.client.streams import Stream
 from harmonia_lab.errors import Disconnected, HarmoniaError, InvalidRequest
-from harmonia_lab.events.state import Cursor
 from harmonia_lab.protocol import commands
 from harmonia_lab.protocol.events import (
     AudioGenerationProgress,
@@ -123,7 +122,7 @@ class Client:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self.connected:
-            self._dispatch(ConnectionLost("client disconnect"))
+            self.store(ConnectionLost("client disconnect"))
 
     async def __aenter__(self) -> Self:
         return self
@@ -264,23 +263,23 @@ class Client:
 
     def _on_connected(self) -> None:
         self._requested_after.clear()
-        self._dispatch(ConnectionEstablished())
+        self.store(ConnectionEstablished())
         self._rejoining = [self._spawn(self._rejoin(joined)) for joined in (*self._joined, *self._job_lists)]
 
     def _on_lost(self, reason: str) -> None:
         for task in self._rejoining:
             task.cancel()
-        self._dispatch(ConnectionLost(reason))
+        self.store(ConnectionLost(reason))
 
     def _on_given_up(self, error: HarmoniaError) -> None:
-        self._dispatch(ConnectionLost(str(error)))
+        self.store(ConnectionLost(str(error)))
         for stream in tuple(self._streams):
             stream.close(error)
 
     def _apply(self, event: FamilyEvent) -> None:
         """Bring `event` to the store and the streams, or request the missing events before it."""
         channel, lifecycle = event.channel, event.delivery == "lifecycle"
-        known = self._cursor(channel).seq
+        known = self.store.state.cursor(channel).seq
         # A lifecycle event takes the next number; other events carry the number of the lifecycle event before them.
         if event.seq > known + lifecycle:
             if self._requested_after.get(channel) != known:
@@ -289,7 +288,7 @@ class Client:
             return
         if event.delivery != "preview":
             before = self.store.state
-            self._dispatch(event)
+            self.store(event)
             if self.store.state is before:
                 return
         if lifecycle:
@@ -297,19 +296,10 @@ class Client:
         for stream in tuple(self._streams):
             stream.put(event)
 
-    def _dispatch(self, action: Action) -> None:
-        try:
-            self.store(action)
-        except Exception:  # noqa: BLE001 - observers are the user's code
-            _log.exception("An observer of the store has failed.")
-
-    def _cursor(self, channel: Channel) -> Cursor:
-        return self.store.state.cursor(channel)
-
     # Joining, from the last known event
 
     async def _join(self, generation_id: str) -> commands.JoinAck:
-        after = self._cursor(Channel("generation", generation_id)).seq
+        after = self.store.state.cursor(Channel("generation", generation_id)).seq
         ack = await self._connection.call(
             commands.JoinGeneration, commands.JoinAck, generation_id=generation_id, after_seq=after
         )
@@ -318,7 +308,7 @@ class Client:
         return ack
 
     async def _subscribe(self, job_id: str) -> commands.JobAck:
-        after = self._cursor(Channel("job", job_id)).seq
+        after = self.store.state.cursor(Channel("job", job_id)).seq
         return await self._connection.call(commands.SubscribeJob, commands.JobAck, job_id=job_id, after_seq=after)
 
     async def _subscribe_to_list(self, command: JobList) -> commands.JobsAck:

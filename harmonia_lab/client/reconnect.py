@@ -14,6 +14,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from harmonia_lab.client.connection import Connection, ServerAddress, fail_future
 from harmonia_lab.errors import Disconnected, HarmoniaError, Refused
@@ -48,7 +49,7 @@ class Backoff:
 
 
 class ReconnectingConnection:
-    """For one event loop."""
+    """For one event loop from `connect` to `disconnect`."""
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class ReconnectingConnection:
         self._on_event, self._on_connected = on_event, on_connected
         self._on_lost, self._on_given_up = on_lost, on_given_up
         self._token: Token = ""
-        self._lock = asyncio.Lock()
+        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
         self._connection: asyncio.Future[Connection] | None = None
         """None before `connect`, pending while the connection is being restored, failed once that was given up."""
         self._maintenance: asyncio.Task[None] | None = None
@@ -82,6 +83,11 @@ class ReconnectingConnection:
         error = self._connection.exception() if self._connection.done() else None
         assert error is None or isinstance(error, HarmoniaError)
         return error
+
+    @property
+    def _lock(self) -> asyncio.Lock:
+        """The lock of the running event loop: a `BlockingClient` that connects again does it in another loop."""
+        return self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
 
     async def connect(self, token: Token) -> None:
         """Connect, unless a connection exists or is being restored. Raise Refused or Disconnected."""

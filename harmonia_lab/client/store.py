@@ -1,4 +1,4 @@
-"""What a client knows: the state of each generation that it was told of, as one value.
+"""What a client knows: the state of each generation whose events it received, as one value.
 
 Owns the guide's two reducers as one pure function, `reduce`, and the guide's views of the state. What an event means is
 `events/state.py`'s. Where events come from (live, replayed, from the journal) makes no difference: an event that comes
@@ -19,6 +19,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TypeVar
 
+from harmonia_lab.events.fanout import Fanout
 from harmonia_lab.events.state import ActiveStage, Cursor, Failure, GenerationState, apply
 from harmonia_lab.protocol.events import Channel, FamilyEvent, PartialMetadata
 from harmonia_lab.protocol.models import Instrument, Job, SongMetadata
@@ -128,11 +129,6 @@ class State:
     def jobs(self) -> Mapping[str, Job]:
         return self._view(lambda state: state.job)
 
-    @cached_property
-    def positions(self) -> Mapping[str, int]:
-        """Of the jobs that wait: how many jobs come before each."""
-        return self._view(lambda state: state.position)
-
     def _view(self, of: Callable[[GenerationState], T | None]) -> Mapping[str, T]:
         def found() -> Iterator[tuple[str, T]]:
             for generation_id, state in self.generations.items():
@@ -177,7 +173,7 @@ class Store:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._state = State()
-        self._observers: list[Callable[[State], None]] = []
+        self._observers = Fanout[State]()
 
     @property
     def state(self) -> State:
@@ -189,22 +185,14 @@ class Store:
             if state is self._state:
                 return
             self._state = state
-            for observer in self._observers:
-                observer(state)
+            self._observers(state)
 
     def observe(self, observer: Callable[[State], None]) -> Callable[[], None]:
-        """Call `observer` with every new state, in order, in the thread that brought it; it must be quick.
+        """Call `observer` with every new state, in order, in the thread that calls the store; it must be quick.
 
-        Return the function that ends this; calling it twice is fine.
+        Return the function that ends this, which may be called twice.
         """
-        with self._lock:
-            self._observers = [*self._observers, observer]
-
-        def leave() -> None:
-            with self._lock:
-                self._observers = [o for o in self._observers if o is not observer]
-
-        return leave
+        return self._observers.subscribe(observer)
 
 
 def _result(state: GenerationState) -> GenerationResult | None:

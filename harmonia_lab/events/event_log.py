@@ -1,13 +1,14 @@
-"""The one way out of a generation: `EventLog` numbers an event, adds the job's, journals them, and calls listeners.
+"""`EventLog`: numbers each event of a generation, adds the job events that it means, journals both, and hands them on.
 
-Owns that order, the numbers of both families, and what happens while the journal can't be written. The subscribers
-(rooms, store, metrics) are the fan-out's.
+Owns that order, the numbers of both families, and what happens while the journal can't be written. `fanout.py` owns
+the subscribers.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
@@ -26,23 +27,23 @@ _log = logging.getLogger(__name__)
 
 
 class EventJournal(Protocol):
-    """What keeps events: `store.journal.Journal`."""
+    """Keeps events: `store.journal.Journal`."""
 
     def record(self, *events: FamilyEvent) -> None:
-        """Keep events of one generation, all at once. Raises StorageError where they can't be kept."""
+        """Keep events of one generation, all at once. Raises StorageError if they can't be kept."""
 
 
 class EventLog:
     """The events of one attempt at one generation. Callable from any thread: `log(event)`; the order is kept.
 
-    Nothing follows an event that ends the generation: what is emitted after it is dropped.
+    An event that is emitted after the one that ends the generation is dropped.
     """
 
     def __init__(
         self, state: GenerationState, journal: EventJournal, *listeners: Callable[[FamilyEvent], object]
     ) -> None:
-        """state: where the generation is, in the journal as well. listeners: each is called with every event of both
-        families, in order, one at a time, once the journal has it."""
+        """state: the generation's, in the journal as well. listeners: each is called with every event of both families,
+        in order, one at a time, once the journal has it."""
         if state.failure is not None and state.failure.error.code == ErrorCode.INTERRUPTED:
             state = replace(
                 state, generation_cursor=_beyond(state.generation_cursor), job_cursor=_beyond(state.job_cursor)
@@ -52,10 +53,8 @@ class EventLog:
         self._lock = threading.RLock()
         self._announced = self._closed = False
         self._unsaved: list[FamilyEvent] = []
-
-    @property
-    def state(self) -> GenerationState:
-        return self._state
+        self._undelivered: deque[FamilyEvent] = deque()
+        self._delivering = False
 
     def __call__(self, event: Event) -> None:
         with self._lock:
@@ -64,13 +63,13 @@ class EventLog:
             self._closed = event.ends
             job = self._state.kept_job
             first = self._number(event, emitted_at=utc_now())
-            # The job as it was: what the event means depends on what the job's readers know.
+            # The job as it was before the event: `for_job` compares the two.
             self._record(first, *map(self._number, first.for_job(job, self._state.metadata)))
 
     def queued(self, position: int, eta_seconds: float) -> None:
         """Emit `job:status` pending: the generation waits, is tried again, or has another place in the queue.
 
-        position: how many jobs come before it. A job that has its turn already is told nothing more.
+        position: how many jobs come before it. Does nothing for a job that has its turn already.
         """
         with self._lock:
             job, first = self._state.kept_job, not self._announced
@@ -90,6 +89,11 @@ class EventLog:
             )
             self._record(self._number(status))
 
+    def wait_until_delivered(self) -> None:
+        """Return once the listeners have had every event so far; at once if a listener calls this."""
+        with self._lock:
+            return
+
     def _number(self, event: Any, **stamp: Any) -> Any:
         """Return `event` with its `seq`, progress with its `tick` too."""
         cursor = self._state.cursor(event.family)
@@ -105,13 +109,23 @@ class EventLog:
             self._journal.record(*self._unsaved, *events)
             self._unsaved = []
         except StorageError as error:
-            # A song that somebody waits for matters more than its replay; the next event takes along what was not kept.
+            # The song matters more than its replay. The next call keeps these events too.
             if not self._unsaved:
                 _log.warning("Events can't be replayed for now. %s", error)
             self._unsaved += [event for event in events if event.delivery == "lifecycle"]
-        for event in events:
-            for listener in self._listeners:
-                listener(event)
+        self._undelivered.extend(events)
+        if not self._delivering:  # else a listener has emitted them: first, all listeners get the present event
+            self._deliver()
+
+    def _deliver(self) -> None:
+        self._delivering = True
+        try:
+            while self._undelivered:
+                event = self._undelivered.popleft()
+                for listener in self._listeners:
+                    listener(event)
+        finally:
+            self._delivering = False
 
 
 def _beyond(cursor: Cursor) -> Cursor:

@@ -1,6 +1,6 @@
-"""The fan-out: passes each event to every listener, in order of subscription; one listener's error stops no other.
+"""`Fanout`: hands each event, or each new state, to every subscriber; the failure of one does not reach the others.
 
-Owns the list of listeners. It does not number, store or drop events.
+Owns the list of subscribers. It does not number, store or drop events.
 """
 
 from __future__ import annotations
@@ -8,36 +8,35 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-
-from harmonia_lab.protocol.events import FamilyEvent
+from typing import Generic, TypeVar
 
 __all__ = ["Fanout"]
 
-Listener = Callable[[FamilyEvent], None]
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
-class Fanout:
-    """`fanout(event)` calls the listeners in the emitting thread, so they must be quick."""
+class Fanout(Generic[T]):
+    """Callable: `fanout(value)`. Subscribers run in the calling thread; they must be quick."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._listeners: list[Listener] = []
+        self._listeners: list[Callable[[T], object]] = []
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with every event from now on. Return the function that ends this, which is idempotent."""
+    def subscribe(self, listener: Callable[[T], object]) -> Callable[[], None]:
+        """Return the function that ends the subscription, which may be called twice."""
         with self._lock:
             self._listeners = [*self._listeners, listener]
 
         def unsubscribe() -> None:
             with self._lock:
-                self._listeners = [other for other in self._listeners if other is not listener]
+                self._listeners = [each for each in self._listeners if each is not listener]
 
         return unsubscribe
 
-    def __call__(self, event: FamilyEvent) -> None:
+    def __call__(self, value: T) -> None:
         for listener in self._listeners:
             try:
-                listener(event)
-            except Exception:  # noqa: BLE001 - a defect of a listener must not end the generation
-                _log.exception("A listener failed on %s of generation %s.", event.name, event.generation_id)
+                listener(value)
+            except Exception:  # noqa: BLE001 - a listener that fails must not end a generation or a connection
+                _log.exception("A listener failed on a %s.", type(value).__name__)

@@ -194,28 +194,24 @@ def apply(state: GenerationState, event: FamilyEvent) -> GenerationState:
 
 
 @singledispatch
-def _changes(event: FamilyEvent, state: GenerationState) -> dict[str, Any]:
+def _changes(_event: FamilyEvent, _state: GenerationState) -> dict[str, Any]:
     """Return the fields that `event` changes, cursors apart. One case for each event that changes any."""
-    del event, state
     return {}
 
 
 @_changes.register
-def _(event: MetadataGenerationStarted, state: GenerationState) -> dict[str, Any]:
-    del state
+def _(event: MetadataGenerationStarted, _state: GenerationState) -> dict[str, Any]:
     fresh = {"metadata_complete": False, "writing": None, "rendering": None, "instruments": (), "failure": None}
     return {"stage": "metadata", "started_at": event.emitted_at, **fresh}
 
 
 @_changes.register
-def _(event: MetadataGenerationProgress, state: GenerationState) -> dict[str, Any]:
-    del state
+def _(event: MetadataGenerationProgress, _state: GenerationState) -> dict[str, Any]:
     return {"writing": event}
 
 
 @_changes.register
-def _(event: MetadataGenerationComplete, state: GenerationState) -> dict[str, Any]:
-    del state
+def _(event: MetadataGenerationComplete, _state: GenerationState) -> dict[str, Any]:
     return {"metadata": event.metadata, "metadata_complete": True}
 
 
@@ -233,26 +229,22 @@ def _(event: AudioGenerationStarted, state: GenerationState) -> dict[str, Any]:
 
 
 @_changes.register
-def _(event: AudioGenerationProgress, state: GenerationState) -> dict[str, Any]:
-    del state
+def _(event: AudioGenerationProgress, _state: GenerationState) -> dict[str, Any]:
     return {"rendering": event}
 
 
 @_changes.register
-def _(event: AudioGenerationComplete, state: GenerationState) -> dict[str, Any]:
-    del state
+def _(event: AudioGenerationComplete, _state: GenerationState) -> dict[str, Any]:
     return {"song": event, "failure": None}
 
 
 @_changes.register
-def _(event: GenerationError, state: GenerationState) -> dict[str, Any]:
-    del state
+def _(event: GenerationError, _state: GenerationState) -> dict[str, Any]:
     return {"failure": Failure(event.generation_id, event.error, event.stage, event.emitted_at)}
 
 
 @_changes.register
-def _(event: GenerationTimeout, state: GenerationState) -> dict[str, Any]:
-    del state
+def _(event: GenerationTimeout, _state: GenerationState) -> dict[str, Any]:
     code = ErrorCode.OLLAMA_TIMEOUT if event.stage == "metadata" else ErrorCode.AUDIO_TIMEOUT
     message = f"Stage {event.stage} took longer than its limit of {event.timeout_after:g} s."
     return {"failure": _failure(event, code, message, event.stage)}
@@ -269,9 +261,8 @@ def _(event: GenerationCancelled, state: GenerationState) -> dict[str, Any]:
 
 @_changes.register
 def _(event: JobStatusEvent, state: GenerationState) -> dict[str, Any]:
-    position = event.position if event.status == "pending" else None
-    changes = {"position": position} if event.job is None else {"position": position, "job": event.job}
-    return changes if event.job is not None else changes | _job_changes(event, state, status=event.status)
+    changes = _job_changes(event, state, status=event.status) if event.job is None else {"job": event.job}
+    return changes | {"position": event.position if event.status == "pending" else None}
 
 
 @_changes.register

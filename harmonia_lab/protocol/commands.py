@@ -31,6 +31,7 @@ __all__ = [
     "GenerationAck",
     "JobAck",
     "JobsAck",
+    "JobsCommand",
     "JoinAck",
     "JoinGeneration",
     "LastProgress",
@@ -233,30 +234,32 @@ class UnsubscribeJob(_JobCommand):
     name = "job:unsubscribe"
 
 
-class _JobsCommand(WireCommand):
+class JobsCommand(WireCommand):
+    """A command about many jobs."""
+
     ack: ClassVar[type[Ack]] = JobsAck
     payload = False
 
 
-class SubscribeUserJobs(_JobsCommand):
+class SubscribeUserJobs(JobsCommand):
     """Receive the events of all jobs of the token's user."""
 
     name = "jobs:subscribe:user"
 
 
-class UnsubscribeUserJobs(_JobsCommand):
+class UnsubscribeUserJobs(JobsCommand):
     """Receive the events of the user's jobs no longer, but for jobs that are subscribed one by one."""
 
     name = "jobs:unsubscribe:user"
 
 
-class SubscribeAdminJobs(_JobsCommand):
+class SubscribeAdminJobs(JobsCommand):
     """Receive the events of all users' jobs, without titles and lyrics. For the role "admin" only."""
 
     name = "jobs:subscribe:admin"
 
 
-class UnsubscribeAdminJobs(_JobsCommand):
+class UnsubscribeAdminJobs(JobsCommand):
     """Receive the events of all users' jobs no longer."""
 
     name = "jobs:unsubscribe:admin"

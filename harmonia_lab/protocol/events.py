@@ -1,46 +1,44 @@
 """Server → client: every event that the server sends, as one closed union (`ServerEvent`).
 
-Owns the union, the two events about a connection (`server-hello`, `token-expiring`), and the rooms that each family
-goes to. The events of the generation family are in `generation_events.py`, those of the job family in `job_events.py`;
-all are imported from here. A new event is a class there, a member of the union here, and a case in `events/state.py`.
+Owns that union, the events of the generation family (their names on the wire, fields and units, what each means for the
+job, and which of them end a generation), and the rooms that each family goes to. The events of the job family and those
+about a connection are in `job_events.py`, and are imported from here. A new event is a class, a member of the union
+here, and a case in `events/state.py`. Each field is described by the string under it, which `schema.py` reads.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import Field
 
-from harmonia_lab.protocol.generation_events import (
-    AudioGenerationComplete,
-    AudioGenerationProgress,
-    AudioGenerationStarted,
-    AudioPreview,
-    ErrorInfo,
-    Event,
-    GenerationCancelled,
-    GenerationError,
-    GenerationTimeout,
-    LifecycleEvent,
-    MetadataGenerationComplete,
-    MetadataGenerationProgress,
-    MetadataGenerationStarted,
-    PartialMetadata,
-    ProgressEvent,
-    StageName,
-)
 from harmonia_lab.protocol.job_events import (
     Channel,
+    Count,
     DeliveryClass,
+    ErrorInfo,
     Family,
     JobCompletedEvent,
     JobEvent,
     JobFailedEvent,
     JobProgressEvent,
     JobStatusEvent,
+    ServerHello,
+    TokenExpiring,
+    User,
     WireEvent,
 )
-from harmonia_lab.protocol.models import Timestamp, WireModel, utc_now
+from harmonia_lab.protocol.models import (
+    Instrument,
+    Job,
+    JobProgress,
+    JobResult,
+    Percentage,
+    SongMetadata,
+    Timestamp,
+    WireModel,
+    utc_now,
+)
 
 __all__ = [
     "EVENTS",
@@ -82,36 +80,254 @@ __all__ = [
     "utc_now",
 ]
 
-
-class User(WireModel):
-    """Whom the token names."""
-
-    id: str
-    """The token's subject."""
-    roles: list[str]
-    """The token's roles, such as "admin"."""
+StageName = Literal["metadata", "audio", "unknown"]
 
 
-class ServerHello(WireEvent):
-    """The first event of a connection."""
+class Event(WireEvent):
+    """An event of the generation family."""
 
-    name = "server-hello"
-    protocol_version: str
-    """Major.minor. A higher minor number adds something that old clients can ignore."""
-    server_time: Timestamp = Field(default_factory=utc_now)
-    """The time by the server's clock."""
-    features: list[str]
-    """What this server offers beyond the guide."""
-    user: User
-    """The user whom the token names."""
+    family = "generation"
+    generation_id: str
+    """The generation's id."""
+    seq: Count = 0
+    """The number of the last lifecycle event."""
+
+    @property
+    def channel(self) -> Channel:
+        """The channel whose lifecycle events `seq` counts."""
+        return Channel("generation", self.generation_id)
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is the last event of its family, unless the generation is tried again."""
+        return False
+
+    def for_job(self, job: Job, metadata: SongMetadata | None) -> list[JobEvent]:
+        """Return what the event means for `job`, as events without `seq`.
+
+        metadata: the song's, if stage 1 has written it or the request has given it.
+        """
+        del metadata
+        started = self.delivery == "lifecycle" and job.status == "pending"
+        return [JobStatusEvent(id=job.id, status="processing", emitted_at=self.emitted_at)] if started else []
 
 
-class TokenExpiring(WireEvent):
-    """The token ends soon."""
+class LifecycleEvent(Event):
+    """An event that is journalled and never lost."""
 
-    name = "token-expiring"
-    expires_at: Timestamp
-    """When the socket will be closed, unless `refresh-token` brings a newer one."""
+    seq: Count = 0
+    """1, 2, 3 … within one generation, without gaps."""
+
+    delivery = "lifecycle"
+
+
+class ProgressEvent(Event):
+    """How far a stage is."""
+
+    delivery = "progress"
+    tick: Count = 0
+    """Grows with each progress event of the generation; an event with a lower tick is out of date."""
+    progress: Percentage
+    """Percentage of the stage."""
+    status: str
+    """What the stage is doing, for people to read."""
+    overall_progress: Percentage
+    """Percentage of the whole generation; never goes back within one attempt."""
+    eta_seconds: Annotated[float, Field(ge=0)] | None = None
+    """Estimated seconds until the song is done."""
+
+    def for_job(self, job: Job, metadata: SongMetadata | None) -> list[JobEvent]:
+        """Return `job:progress`, whose percentage never goes back."""
+        del metadata
+        percentage = max(job.progress.percentage, self.overall_progress)
+        progress = JobProgress(current=int(percentage), percentage=percentage, message=self.status)
+        return [JobProgressEvent(id=job.id, progress=progress, emitted_at=self.emitted_at)]
+
+
+class MetadataGenerationStarted(LifecycleEvent):
+    """Stage 1 begins."""
+
+    name = "metadata-generation-started"
+    user_id: str
+    """The user who started the generation."""
+    narrative: str
+    """The story, as given."""
+    timestamp: Timestamp = Field(default_factory=utc_now)
+    """When it began."""
+    model: str
+    """The language model's name."""
+
+
+class PartialMetadata(WireModel):
+    """What stage 1 has written so far; a field is absent until its text is complete."""
+
+    title: str | None = None
+    """Plain text."""
+    lyrics: str | None = None
+    """Sections as in `SongMetadata`."""
+    genre: str | None = None
+    """Plain text."""
+    mood: list[str] | None = None
+    """One to five words."""
+
+
+class MetadataGenerationProgress(ProgressEvent):
+    """Progress of stage 1."""
+
+    name = "metadata-generation-progress"
+    current_step: Literal["analysis", "title", "lyrics", "genre", "mood"]
+    """What the language model is writing."""
+    tokens_generated: Count | None = None
+    """Tokens that the language model has generated so far."""
+    partial: PartialMetadata | None = None
+    """The metadata as far as it is written."""
+
+
+class MetadataGenerationComplete(LifecycleEvent):
+    """Stage 1 is done."""
+
+    name = "metadata-generation-complete"
+    metadata: SongMetadata
+    """What stage 1 wrote."""
+    duration: Annotated[float, Field(ge=0)]
+    """Milliseconds that stage 1 took (the guide's unit here)."""
+
+
+class AudioGenerationStarted(LifecycleEvent):
+    """Stage 2 begins."""
+
+    name = "audio-generation-started"
+    song_id: str
+    """The song's id."""
+    instruments: list[Instrument]
+    """In the order of rendering."""
+    duration: Annotated[float, Field(gt=0)]
+    """Seconds of audio asked for (the guide's unit here)."""
+    bpm: float
+    """Quarter notes a minute."""
+
+
+class AudioGenerationProgress(ProgressEvent):
+    """Progress of stage 2."""
+
+    name = "audio-generation-progress"
+    current_instrument: str | None = None
+    """The instrument that is being rendered; absent while the engine loads, mixes or writes."""
+    instruments_completed: Count
+    """Instruments that are rendered."""
+    total_instruments: Count
+    """Instruments of the song."""
+
+
+class AudioGenerationComplete(LifecycleEvent):
+    """The song is done."""
+
+    name = "audio-generation-complete"
+    song_id: str
+    """The song's id, as in `audio-generation-started`."""
+    audio_url: str
+    """A URL from which the song can be fetched for a while; each time the event is sent, it is signed anew."""
+    duration: Annotated[float, Field(gt=0)]
+    """Seconds of audio (the guide's unit here)."""
+    file_size: Count
+    """Size of the song's file in bytes."""
+    checksum: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """SHA-256 of the song's file, in hex."""
+
+    @property
+    def ends(self) -> bool:
+        return True
+
+    def for_job(self, job: Job, metadata: SongMetadata | None) -> list[JobEvent]:
+        result = JobResult(output_path=self.audio_url, metadata=metadata)
+        progress = JobProgress(current=100, percentage=100.0, message="Done")
+        done = job.ended("completed", self.emitted_at, result).model_copy(update={"progress": progress})
+        return [
+            # The result comes first: a client that stops listening at the status must have it by then.
+            JobCompletedEvent(job=done, emitted_at=self.emitted_at),
+            JobStatusEvent(id=job.id, status="completed", emitted_at=self.emitted_at),
+        ]
+
+
+class GenerationError(LifecycleEvent):
+    """A generation failed, or an attempt that recovery repeats."""
+
+    name = "generation-error"
+    error: ErrorInfo
+    """Why."""
+    stage: StageName
+    """The stage that failed; "unknown" if there is no such generation."""
+    final: bool
+    """Whether the generation has ended; false while the server tries again by itself."""
+
+    @property
+    def ends(self) -> bool:
+        return self.final
+
+    def for_job(self, job: Job, metadata: SongMetadata | None) -> list[JobEvent]:
+        if not self.final:
+            return super().for_job(job, metadata)
+        failed = job.ended("failed", self.emitted_at, JobResult(error=self.error.message))
+        return [
+            JobFailedEvent(
+                id=job.id,
+                error=self.error.message,
+                code=self.error.code,
+                recoverable=self.error.recoverable,
+                emitted_at=self.emitted_at,
+            ),
+            JobStatusEvent(id=job.id, status="failed", job=failed, emitted_at=self.emitted_at),
+        ]
+
+
+class GenerationCancelled(LifecycleEvent):
+    """The generation was cancelled, and has ended."""
+
+    name = "generation-cancelled"
+    reason: Literal["user_cancelled", "timeout", "system_error"]
+    """Why it was cancelled."""
+    cancelled_at: Timestamp = Field(default_factory=utc_now)
+    """When it ended."""
+
+    @property
+    def ends(self) -> bool:
+        return True
+
+    def for_job(self, job: Job, metadata: SongMetadata | None) -> list[JobEvent]:
+        del metadata
+        cancelled = job.ended("cancelled", self.emitted_at)
+        return [JobStatusEvent(id=job.id, status="cancelled", job=cancelled, emitted_at=self.emitted_at)]
+
+
+class GenerationTimeout(LifecycleEvent):
+    """A stage took too long, and is not tried again. `generation-cancelled` with reason "timeout" follows at once."""
+
+    name = "generation-timeout"
+    stage: StageName
+    """The stage."""
+    timeout_after: Annotated[float, Field(gt=0)]
+    """The time limit that was exceeded, in seconds."""
+
+
+class AudioPreview(Event):
+    """A piece of the audio, while the rest is being rendered."""
+
+    name = "audio-preview"
+    delivery = "preview"
+    instrument: str | None = None
+    """The instrument that it is of; absent for the mix."""
+    index: Count
+    """Numbers an instrument's pieces: 0, 1, 2 …"""
+    start_seconds: Annotated[float, Field(ge=0)]
+    """Where in the song the piece begins, in seconds."""
+    mime_type: Literal["audio/wav", "audio/ogg"]
+    """The format of `audio`."""
+    audio: bytes
+    """One whole, playable file, as a binary attachment."""
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the payload with `audio` as bytes, which Socket.IO sends beside the JSON."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"audio"}) | {"audio": self.audio}
 
 
 GenerationEvent = (

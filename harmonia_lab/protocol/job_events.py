@@ -1,4 +1,4 @@
-"""The job family's four events, and what every event has.
+"""The job family's four events, the two about a connection, what every event has, and `ErrorInfo`.
 
 Owns their names on the wire, fields and units, the delivery classes, and `Channel`. Each field is described by the
 string under it, which `schema.py` reads. Other modules import the classes from `events.py`.
@@ -6,10 +6,13 @@ string under it, which `schema.py` reads. Other modules import the classes from 
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, NamedTuple
+import os
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field
 
+from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.protocol.models import ENDED, Job, JobProgress, JobStatus, Timestamp, WireModel, utc_now
 
 Count = Annotated[int, Field(ge=0)]
@@ -121,3 +124,56 @@ class JobFailedEvent(_JobIdEvent):
     """The error code."""
     recoverable: bool
     """Whether `retry-generation` can help."""
+
+
+class ErrorInfo(WireModel):
+    """Why something failed."""
+
+    code: str
+    """One of the error codes."""
+    message: str
+    """What happened and what to do, for people to read."""
+    details: dict[str, Any] | None = None
+    """Facts about the error, for a program."""
+    recoverable: bool
+    """Whether the same request can succeed if it is tried again."""
+
+    @classmethod
+    def of(cls, error: HarmoniaError) -> Self:
+        """Return what clients may know of `error`: files by name, without the folders of this machine."""
+        message, details = str(error), dict(error.details)
+        for place in filter(None, (details.pop("path", None), details.pop("kept", None))):
+            folder = str(Path(place).parent)
+            message = message.replace(f"{folder}{os.sep}", "").replace(folder, "…")
+        return cls(code=error.code, message=message, details=details or None, recoverable=error.recoverable)
+
+
+class User(WireModel):
+    """Whom the token names."""
+
+    id: str
+    """The token's subject."""
+    roles: list[str]
+    """The token's roles, such as "admin"."""
+
+
+class ServerHello(WireEvent):
+    """The first event of a connection."""
+
+    name = "server-hello"
+    protocol_version: str
+    """Major.minor. A higher minor number adds something that old clients can ignore."""
+    server_time: Timestamp = Field(default_factory=utc_now)
+    """The time by the server's clock."""
+    features: list[str]
+    """What this server offers beyond the guide."""
+    user: User
+    """The user whom the token names."""
+
+
+class TokenExpiring(WireEvent):
+    """The token ends soon."""
+
+    name = "token-expiring"
+    expires_at: Timestamp
+    """When the socket will be closed, unless `refresh-token` brings a newer one."""

@@ -25,17 +25,12 @@ Role = Literal["lead", "chords", "bass", "drums", "pad", "mix"]
 TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 """The twelve tonics by pitch class 0…11, as they are printed."""
 
-PITCH_CLASSES = {name: pc for pc, name in enumerate(TONICS)} | {
-    "Db": 1,
-    "D#": 3,
-    "Gb": 6,
-    "G#": 8,
-    "A#": 10,
-    "Cb": 11,
-    "B#": 0,
-    "E#": 5,
-    "Fb": 4,
+PITCH_CLASSES = {
+    letter + accidental: (TONICS.index(letter) + semitones) % 12
+    for letter in "ABCDEFG"
+    for accidental, semitones in (("", 0), ("#", 1), ("b", -1))
 }
+"""The pitch class of each note name, enharmonic ones (E#, Cb, …) included."""
 
 GENRES = (
     "pop", "rock", "folk", "country", "jazz", "blues", "soul", "electronic", "house", "ambient", "hip hop", "classical",

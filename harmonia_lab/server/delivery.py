@@ -7,6 +7,7 @@ from the journal; so replay and live events meet without a gap and without a dup
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from dataclasses import dataclass
 
@@ -132,7 +133,7 @@ class Delivery:
         """
         if not audience.sockets:
             return 0
-        busy = self._wire.write(audience.sockets, encoded.plain())
+        busy = self._wire.write(audience.sockets, encoded.plain)
         sent = len(audience.sockets) - len(busy)
         if busy:
             audience.sockets = [socket for socket in audience.sockets if socket.client not in busy]
@@ -214,18 +215,16 @@ class EncodedEvent:
         self.event, self.channel, self.owner = event, event.channel, owner
         self._urls = urls
         self._has_url = isinstance(event, EVENTS_WITH_URL)
-        self._plain: EncodedMessage | None = None
         self._versions: dict[tuple[bool, str], EncodedMessage] = {}
 
+    @functools.cached_property
     def plain(self) -> EncodedMessage:
-        """Return the event as it was emitted, which is what every client gets of an event without a URL."""
-        if self._plain is None:
-            self._plain = EncodedMessage.of(self.event)
-        return self._plain
+        """The event as it was emitted. Of an event without a URL, every client gets this."""
+        return EncodedMessage.of(self.event)
 
     def for_client(self, client: ConnectedClient) -> EncodedMessage:
         if not self._has_url:
-            return self.plain()
+            return self.plain
         generation_id = self.event.generation_id
         for_admins = client.identity.user != self.owner and f"job:{generation_id}" not in client.rooms
         key = (for_admins, client.base_url)

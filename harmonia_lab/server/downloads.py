@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +19,10 @@ from harmonia_lab.errors import ErrorCode, Refused
 from harmonia_lab.events.state import GenerationState
 from harmonia_lab.generation.artifacts import read_record
 
-__all__ = ["SongFile", "SongFiles", "send_file"]
+__all__ = ["SongFile", "find_file", "send_file", "stem_names"]
 
 CHUNK = 256 * 1024
 """Bytes that are read and sent at once."""
-MAX_RECORDS = 100
-"""Records that are kept in memory."""
 
 CONTENT_TYPES = {".flac": "audio/flac", ".mid": "audio/midi", ".png": "image/png"}
 """The files that are served, by suffix. A record names others too."""
@@ -40,30 +37,23 @@ class SongFile:
     sha256: str
 
 
-class SongFiles:
-    """Finds files by the names in a song's record. The methods read the disk."""
-
-    def __init__(self) -> None:
-        self._read_files = functools.lru_cache(MAX_RECORDS)(_files_in)
-
-    def stems(self, state: GenerationState) -> list[str]:
-        """Return the stems' file names. Raise Refused (NOT_FOUND) if there is no song yet."""
-        return [name.removeprefix("stems/") for name in self._files_of(state) if name.startswith("stems/")]
-
-    def find(self, state: GenerationState, name: str) -> SongFile:
-        """name: as in the record, `song.flac` or `stems/1-piano.flac`. Raise Refused (NOT_FOUND) for any other."""
-        file = self._files_of(state).get(name)
-        if file is None or not file.path.is_file():
-            raise Refused("There is no such file.", code=ErrorCode.NOT_FOUND)
-        return file
-
-    def _files_of(self, state: GenerationState) -> dict[str, SongFile]:
-        if state.song_path is None:
-            raise Refused("The song is not done.", code=ErrorCode.NOT_FOUND)
-        return self._read_files(state.song_path.parent)
+def stem_names(state: GenerationState) -> list[str]:
+    """Return the stems' file names, from the song's record. Raise Refused (NOT_FOUND) if there is no song yet."""
+    return [name.removeprefix("stems/") for name in _files_of(state) if name.startswith("stems/")]
 
 
-def _files_in(folder: Path) -> dict[str, SongFile]:
+def find_file(state: GenerationState, name: str) -> SongFile:
+    """name: as in the record, `song.flac` or `stems/1-piano.flac`. Raise Refused (NOT_FOUND) for any other."""
+    file = _files_of(state).get(name)
+    if file is None or not file.path.is_file():
+        raise Refused("There is no such file.", code=ErrorCode.NOT_FOUND)
+    return file
+
+
+def _files_of(state: GenerationState) -> dict[str, SongFile]:
+    if state.song_path is None:
+        raise Refused("The song is not done.", code=ErrorCode.NOT_FOUND)
+    folder = state.song_path.parent
     return {
         name: SongFile(folder / name, int(file["bytes"]), str(file["sha256"]))
         for name, file in read_record(folder)["files"].items()

@@ -55,7 +55,7 @@ _log = logging.getLogger(__name__)
 class ServedLab(Protocol):
     """The part of `Lab` that a server uses. Methods may block, and any thread may call them."""
 
-    events: Fanout
+    events: Fanout[events.FamilyEvent]
     metrics: Metrics
 
     @property
@@ -104,10 +104,10 @@ class Gateway:
             commands.RetryGeneration: self._retry,
             commands.SubscribeJob: self._subscribe_job,
             commands.UnsubscribeJob: self._unsubscribe_job,
-            commands.SubscribeUserJobs: self._subscribe_user,
-            commands.UnsubscribeUserJobs: self._unsubscribe_user,
-            commands.SubscribeAdminJobs: self._subscribe_admin,
-            commands.UnsubscribeAdminJobs: self._unsubscribe_admin,
+            commands.SubscribeUserJobs: self._subscribe_list,
+            commands.UnsubscribeUserJobs: self._unsubscribe_list,
+            commands.SubscribeAdminJobs: self._subscribe_list,
+            commands.UnsubscribeAdminJobs: self._unsubscribe_list,
             commands.RefreshToken: self._refresh,
         }
 
@@ -219,7 +219,8 @@ class Gateway:
         self, command: commands.StartGeneration, generation_id: str, identity: Identity
     ) -> commands.StartAck:
         """Queue a generation; HTTP calls this too. Raise InvalidRequest or Refused if it can't be queued."""
-        request = command.model_copy(update={"generation_id": generation_id})
+        # A plain request: what only the command checks is no part of a song's record.
+        request = SongRequest(**dict(command) | {"generation_id": generation_id})
         self._check_models(check_contradictions(request))
         self.access.check_not_reserved(generation_id, identity.user)
         limits = self._take_start(identity, identity.user)
@@ -250,22 +251,15 @@ class Gateway:
         self._rooms.leave(client, f"job:{command.job_id}")
         return self._job_ack(client, command.job_id)
 
-    async def _subscribe_user(self, client: ConnectedClient, _: commands.SubscribeUserJobs) -> commands.JobsAck:
-        self._rooms.enter(client, f"user:{client.identity.user}:jobs")
-        return self._jobs_ack(client)
-
-    async def _unsubscribe_user(self, client: ConnectedClient, _: commands.UnsubscribeUserJobs) -> commands.JobsAck:
-        self._rooms.leave(client, f"user:{client.identity.user}:jobs")
-        return self._jobs_ack(client)
-
-    async def _subscribe_admin(self, client: ConnectedClient, _: commands.SubscribeAdminJobs) -> commands.JobsAck:
-        ack = self._admin_jobs_ack(client)
-        self._rooms.enter(client, "admin:jobs")
+    async def _subscribe_list(self, client: ConnectedClient, command: commands.JobsCommand) -> commands.JobsAck:
+        room, ack = self._job_list(client, command)
+        self._rooms.enter(client, room)
         return ack
 
-    async def _unsubscribe_admin(self, client: ConnectedClient, _: commands.UnsubscribeAdminJobs) -> commands.JobsAck:
-        self._rooms.leave(client, "admin:jobs")
-        return self._admin_jobs_ack(client)
+    async def _unsubscribe_list(self, client: ConnectedClient, command: commands.JobsCommand) -> commands.JobsAck:
+        room, ack = self._job_list(client, command)
+        self._rooms.leave(client, room)
+        return ack
 
     async def _refresh(self, client: ConnectedClient, command: commands.RefreshToken) -> commands.RefreshAck:
         identity = self._tokens.check(command.token)
@@ -285,7 +279,7 @@ class Gateway:
         """
         sent, generation_id = 0, channel.generation_id
         while (state := self._lab.journal.state(generation_id)) is not None:
-            latest = state.generation_cursor.seq if channel.family == "generation" else state.job_cursor.seq
+            latest = state.cursor(channel.family).seq
             if after_seq is not None:
                 client.last_seq[channel], after_seq = min(after_seq, latest), None
             if client.last_seq.get(channel, 0) >= latest:
@@ -302,14 +296,16 @@ class Gateway:
             return commands.JobAck(job_id=job_id)
         return commands.JobAck(job_id=job_id, job=self._linked(client, state.kept_job))
 
-    def _jobs_ack(self, client: ConnectedClient) -> commands.JobsAck:
-        jobs = self._lab.journal.jobs(owner=client.identity.user)
-        return commands.JobsAck(jobs=[self._linked(client, job) for job in jobs])
-
-    def _admin_jobs_ack(self, client: ConnectedClient) -> commands.JobsAck:
+    def _job_list(self, client: ConnectedClient, command: commands.JobsCommand) -> tuple[str, commands.JobsAck]:
+        """Return the room and the jobs that `command` is about. Raise Refused if they are an admin's."""
+        user, journal = client.identity.user, self._lab.journal
+        if isinstance(command, commands.SubscribeUserJobs | commands.UnsubscribeUserJobs):
+            jobs = [self._linked(client, job) for job in journal.jobs(owner=user)]
+            return f"user:{user}:jobs", commands.JobsAck(jobs=jobs)
         if not client.identity.is_admin:
             raise Refused("Only an admin may see all users' jobs.")
-        return commands.JobsAck(jobs=[self._linked(client, job).for_admin() for job in self._lab.journal.jobs()])
+        jobs = [self._linked(client, job).for_admin() for job in journal.jobs()]
+        return "admin:jobs", commands.JobsAck(jobs=jobs)
 
     def _linked(self, client: ConnectedClient, job: Job) -> Job:
         """Return the job with a download URL for the client."""

@@ -20,7 +20,7 @@ from harmonia_lab.protocol.codec import decode, error_ack
 from harmonia_lab.protocol.commands import StartGeneration
 from harmonia_lab.protocol.models import Job
 from harmonia_lab.server.auth import Identity, Tokens
-from harmonia_lab.server.downloads import SongFiles, send_file
+from harmonia_lab.server.downloads import find_file, send_file, stem_names
 from harmonia_lab.server.gateway import Gateway, ServedLab, new_generation_id
 from harmonia_lab.server.origins import allowed_origin
 from harmonia_lab.server.rate_limit import TokenBucket
@@ -50,6 +50,8 @@ EXPOSED_HEADERS = "ETag, Content-Range, Content-Length, Accept-Ranges, Location"
 _PROXY_HEADERS = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
 """Headers that proxies add. Some proxies add none; behind those, only `public_url` shows that there is a proxy."""
 
+CLIENT_CLOSED_REQUEST = 499
+
 COMPRESS_FROM = 1024
 """Bytes of JSON from which an answer is compressed."""
 
@@ -66,7 +68,6 @@ class HttpApi:
         self._lab, self._settings, self._tokens = lab, settings, tokens
         self._urls, self._gateway = urls, gateway
         self._calls = TokenBucket(*settings.rates.messages)
-        self._files = SongFiles()
         self._document: dict[str, Any] = {}
 
     def application(self) -> web.Application:
@@ -120,7 +121,7 @@ class HttpApi:
     async def _stems(self, request: web.Request) -> web.Response:
         identity = self._authenticate_download(request)
         state = self._state(request, identity)
-        names = await asyncio.to_thread(self._files.stems, state)
+        names = await asyncio.to_thread(stem_names, state)
         base_url, folder = self._gateway.base_url(request), f"/api/generations/{state.kept_job.id}/stems/"
         stems = [{"name": name, "url": base_url + self._urls.sign(folder + name, identity.user)} for name in names]
         return self._json({"ok": True, "stems": stems})
@@ -133,7 +134,7 @@ class HttpApi:
 
     async def _download(self, request: web.Request, name: str) -> web.StreamResponse:
         state = self._state(request, self._authenticate_download(request))
-        return await send_file(request, await asyncio.to_thread(self._files.find, state, name))
+        return await send_file(request, await asyncio.to_thread(find_file, state, name))
 
     async def _health(self, _: web.Request) -> web.Response:
         return self._json({"status": "ok"})
@@ -202,6 +203,8 @@ class HttpApi:
         except web.HTTPException as error:
             code = ErrorCode.NOT_FOUND if error.status == 404 else ErrorCode.INVALID_PAYLOAD
             failure, status = HarmoniaError(error.reason or "Refused.", code=code), error.status
+        except ConnectionResetError:
+            return web.Response(status=CLIENT_CLOSED_REQUEST)  # nobody reads it, and only nginx has a name for it
         except Exception:  # noqa: BLE001 - a client must not see a traceback
             _log.exception("A defect: %s %s was not answered.", request.method, request.match_info.route.resource)
             failure, status = HarmoniaError("A defect in the server.", hint="Its log has the details."), 500

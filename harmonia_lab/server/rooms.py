@@ -66,11 +66,9 @@ class Rooms:
 class Access:
     """Who may use a generation: its owner and admins. For anybody else it does not exist."""
 
-    def __init__(
-        self, state: Callable[[str], GenerationState | None], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, state: Callable[[str], GenerationState | None]) -> None:
         """state: returns a generation's state by id."""
-        self._state, self._clock = state, clock
+        self._state = state
         self._reserved: dict[str, tuple[str, float]] = {}
 
     def require(self, generation_id: str, identity: Identity) -> GenerationState:
@@ -96,10 +94,10 @@ class Access:
 
     def _reserved_by(self, generation_id: str) -> str | None:
         user, until = self._reserved.get(generation_id, (None, 0.0))
-        return user if until > self._clock() else None
+        return user if until > time.monotonic() else None
 
     def _reserve(self, generation_id: str, user: str) -> None:
-        now = self._clock()
+        now = time.monotonic()
         self._reserved = {i: (holder, until) for i, (holder, until) in self._reserved.items() if until > now}
         own = sum(holder == user for holder, _ in self._reserved.values())
         if own >= MAX_RESERVED and generation_id not in self._reserved:

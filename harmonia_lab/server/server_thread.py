@@ -110,12 +110,8 @@ class Server:
         return f"Server({self.url if self.running else 'stopped'})"
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
+        with asyncio.Runner(loop_factory=lambda: self._loop):  # at the end, it cancels pings and downloads
             self._loop.run_forever()
-        finally:
-            self._loop.run_until_complete(_finish())
-            self._loop.close()
 
     def _in_loop(self, work: Coroutine[Any, Any, T], timeout_s: float) -> T:
         """Run `work` in the server's loop and wait for its result. An interrupt gets through."""
@@ -131,15 +127,6 @@ class Server:
     def _end_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         join(self._thread, STOP_S)
-
-
-async def _finish() -> None:
-    """Cancel the tasks that still run in the loop, such as pings and downloads."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    await asyncio.get_running_loop().shutdown_default_executor()
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

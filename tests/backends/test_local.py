@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harmonia_lab.backends.base import JobOptions
 from harmonia_lab.backends.local import LocalBackend
 from harmonia_lab.engine_registry import AudioEngines
 from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError
@@ -20,6 +21,7 @@ from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.store.journal import Journal
 from harmonia_lab.store.run_log import RunLog
 from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def backend(tmp_path):
 
 
 def submit(backend, audio=None):
-    return backend.submit(SongRequest(narrative="A story.", seconds=1, seed=1), audio=audio)
+    return backend.submit(SongRequest(narrative="A story.", seconds=1, seed=1), JobOptions(audio))
 
 
 def slow():
@@ -126,7 +128,54 @@ def test_a_song_that_ends_in_a_defect_and_a_callback_that_fails_keep_no_later_so
     with pytest.raises(HarmoniaError, match="PermissionError: not yours") as caught:
         broken.result(60)
     assert caught.value.code is ErrorCode.INTERNAL
+    state = backend._journal().state(broken.id)
+    assert (state.status, state.failure.error.code) == ("failed", "INTERNAL")  # clients hear of its end too
     assert later.result(60).generation_id == later.id
+
+
+@pytest.mark.parametrize("status", ["pending", "processing"])
+def test_a_listener_may_cancel_the_job_whose_event_it_gets(backend, status):
+    order = []
+
+    def cancel(event):
+        if event.name == "job:status" and event.status == status:
+            backend.cancel(event.id)
+
+    backend._publish.subscribe(cancel)
+    backend._publish.subscribe(lambda event: event.family == "job" and order.append((event.name, event.seq)))
+    job = submit(backend, slow())
+    with pytest.raises(Cancelled):
+        job.result(60)
+    assert [seq for name, seq in order if name == "job:status"] == list(range(1, job.state.job_cursor.seq + 1))
+
+
+def test_a_job_that_is_cancelled_while_it_is_announced_takes_no_place_in_the_queue(backend):
+    running = submit(backend, slow())
+    backend._publish.subscribe(lambda event: event.generation_id != running.id and backend.cancel(event.generation_id))
+    assert submit(backend).status == "cancelled"
+    assert backend._queue._waiting.count() == 0
+    running.cancel()
+
+
+def test_a_retry_by_another_thread_before_the_handle_has_ended_leaves_the_handle_its_own_error(backend):
+    again = []
+
+    def retry(event):
+        if event.name == "job:failed" and not again:
+            thread = threading.Thread(target=lambda: again.append(backend.retry(event.id, JobOptions())))
+            thread.start()
+            thread.join(0.2)  # it waits until this attempt's last event is out
+
+    names = []
+    backend._publish.subscribe(retry)
+    backend._publish.subscribe(lambda event: event.family == "job" and names.append((event.name, event.seq)))
+    job = submit(backend, FakeAudioEngine(errors=[AudioError("It broke.")]))
+    with pytest.raises(AudioError, match="It broke"):
+        job.result(60)
+    until(lambda: again, "the second attempt")
+    assert again[0].result(60).generation_id == job.id
+    seqs = [seq for name, seq in names if name != "job:progress"]
+    assert seqs == sorted(seqs)
 
 
 def test_closing_cancels_what_runs_and_what_waits(backend):

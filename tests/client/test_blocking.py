@@ -142,3 +142,13 @@ def test_everything_brings_both_families_in_the_order_in_which_they_came(tmp_pat
     assert [event for event in found if event[0].startswith("job:")] == JOB
     assert found[:2] == [JOB[0], GENERATION[0]]
     assert found[-3:] == [GENERATION[-1], *JOB[-2:]]
+
+
+def test_a_client_that_connects_again_in_another_event_loop_may_be_asked_twice_at_once():
+    client = Client("http://127.0.0.1:9")  # the discard port: nothing listens
+
+    async def connect_twice():
+        return await asyncio.gather(client.connect("token"), client.connect("token"), return_exceptions=True)
+
+    for _ in range(2):
+        assert [type(error) for error in asyncio.run(connect_twice())] == [Disconnected, Disconnected]

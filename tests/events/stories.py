@@ -124,8 +124,9 @@ def logged(story, *, given=False, state=None, position=0):
 
 def views(state):
     """The guide's views of a store's state: what a journal's history brings back whole."""
-    names = ("active_generations", "completed_generations", "errors", "jobs", "positions", "connected")
-    return {name: getattr(state, name) for name in names}
+    names = ("active_generations", "completed_generations", "errors", "jobs", "connected")
+    positions = {generation.id: generation.position for generation in state.generations.values()}
+    return {name: getattr(state, name) for name in names} | {"positions": positions}
 
 
 class Unkept:

@@ -227,7 +227,9 @@ def test_a_retry_after_a_crash_numbers_beyond_the_progress_that_may_have_been_se
     log = EventLog(state, Unkept(), published.append)
     error = e.ErrorInfo(code="INTERRUPTED", message="It ended.", recoverable=True)
     log(e.GenerationError(generation_id="g", error=error, stage="audio", final=True))
-    again = logged(story(ticks=1), state=log.state)
+    for event in published:
+        state = apply(state, event)
+    again = logged(story(ticks=1), state=state)
     assert min(event.tick for event in again if event.delivery == "progress") > TICKS_BEYOND_A_CRASH
 
 

@@ -14,6 +14,7 @@ import socketio
 import soundfile
 
 from harmonia_lab.errors import AudioError, ErrorCode, MetadataError
+from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.server import gateway
 from harmonia_lab.server.settings import RateLimits
 from harmonia_lab.storage import storage_error
@@ -48,6 +49,23 @@ def test_a_client_of_the_guide_joins_starts_and_sees_everything_once(server, tra
             assert job["job"]["result"]["outputPath"].startswith(server.url)
 
     asyncio.run(main())
+
+
+def test_a_song_that_a_client_starts_is_made_from_a_plain_request(lab, server, monkeypatch):
+    requests, submit = [], lab._local.submit
+
+    def record(request, options):
+        requests.append(request)
+        return submit(request, options)
+
+    monkeypatch.setattr(lab._local, "submit", record)
+
+    async def main():
+        async with Ear(server) as ear:
+            assert (await ear.ask("start-generation", STORY | {"generationId": "plain", "seed": 7}))["ok"]
+
+    asyncio.run(main())
+    assert [(type(request), request.generation_id, request.seed) for request in requests] == [(SongRequest, "plain", 7)]
 
 
 def test_who_starts_is_in_the_room_before_the_first_event(server):

@@ -13,6 +13,7 @@ import mido
 import pytest
 
 from harmonia_lab.generation.handle import QueueLimits
+from harmonia_lab.server.http import HttpApi
 from harmonia_lab.server.settings import RateLimits
 from tests.server.conftest import Ear, serving
 from tests.server.engines import METADATA, Writer
@@ -250,6 +251,17 @@ def test_too_many_calls_are_slowed_down(tmp_path):
         token = server.token("ann")
         assert [call(server, "GET", "/api/generations", token=token)[0] for _ in range(5)] == [200] * 3 + [429] * 2
         assert call(server, "GET", "/api/generations", user="bob")[0] == 200
+
+
+def test_a_client_that_goes_away_before_its_answer_is_no_defect(tmp_path, monkeypatch, caplog):
+    async def gone(self, request):
+        raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+
+    monkeypatch.setattr(HttpApi, "_health", gone)
+    with serving(tmp_path) as server:
+        call(server, "GET", "/healthz")
+        assert server.metrics().errors == 0
+    assert "defect" not in caplog.text
 
 
 def test_health_metrics_and_the_protocol_are_there(served):
