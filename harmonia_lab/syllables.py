@@ -65,17 +65,12 @@ def _plain(word: str) -> str:
 
 
 _CODA_CLASSES = {
-    phone: name
-    for name, phones in {
-        "nasal": "M N NG",
-        "stop": "B D G K P T",
-        "fricative": "CH DH F JH S SH TH V Z ZH",
-        "liquid": "L R",
-    }.items()
+    phone: phones
+    for phones in ("M N NG", "B D G K P T", "CH DH F JH S SH TH V Z ZH", "L R")
     for phone in phones.split()
 }
-"""Classes of consonants that listeners confuse at the end of a sung line: the "family rhymes" of P. Pattison, "Writing
-Better Lyrics" (1995)."""
+"""Classes of consonants that listeners confuse at the end of a sung line (nasals, stops, fricatives, liquids): the
+"family rhymes" of P. Pattison, "Writing Better Lyrics" (1995). A class is named by its phones."""
 
 
 def rhyme(first: str, second: str) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -93,16 +93,11 @@ def digest_seconds(path: Path, cancel: CancelToken) -> list[str]:
     that differs, for any kind of damage. Raises StorageError (NOT_FOUND), Cancelled.
     """
     digests: list[str] = []
-    try:
-        with _opened(path) as file:
-            while True:
-                cancel.raise_if_cancelled()
-                pcm = file.read(file.samplerate, dtype="int32", always_2d=True)
-                if not len(pcm):
-                    return digests
-                digests.append(_digest(pcm))
-    except soundfile.LibsndfileError:
-        return digests
+    with suppress(soundfile.LibsndfileError), _opened(path) as file:
+        while len(pcm := file.read(file.samplerate, dtype="int32", always_2d=True)):
+            cancel.raise_if_cancelled()
+            digests.append(_digest(pcm))
+    return digests
 
 
 def _quantise(second: NDArray[np.float32]) -> NDArray[np.int32]:

@@ -29,7 +29,7 @@ def limiting_gains(peaks: NDArray[np.float32], ceiling: float, sample_rate: int)
 
     Between two borders the gain is linear. Both borders of a cell are low enough for its peak, and so is the line.
     """
-    if not len(peaks) or float(peaks.max()) <= ceiling:
+    if float(peaks.max()) <= ceiling:
         return np.ones(len(peaks) + 1, np.float32)
     reduction = 20 * np.log10(np.maximum(peaks.astype(np.float64) / ceiling, 1.0))  # dB, [cells]
     # With the slope `rate · time` added, a linear decay is constant, and the decaying maximum a running maximum.

@@ -10,6 +10,7 @@ and arrangement. Equal stems give equal bytes: neither time nor threads nor BLAS
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -103,10 +104,7 @@ class Measurements:
 
     def to_json(self) -> dict[str, Any]:
         """Return the measurements as JSON values under the names of the fields, rounded to 0.001."""
-        lifts = [round(lift, 3) for lift in self.section_lifts_db]
-        plain = asdict(self) | {"section_lifts_db": lifts, "stems": [asdict(stem) for stem in self.stems]}
-        for record in (plain, *plain["stems"]):
-            record.update({name: round(value, 3) for name, value in record.items() if isinstance(value, float)})
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)), parse_float=lambda number: round(float(number), 3))
         return plain
 
 
@@ -246,16 +244,15 @@ def _sum(
         for strip, frame in zip(strips, frames, strict=True):
             cancel.raise_if_cancelled()
             strip.framing.cut(strip.audio, index, frame)
-            if not frame.any():
-                continue
-            bins = len(strip.response)
-            placed = np.fft.rfft(frame)[:, :bins] * strip.response * strip.pan
-            spectra[:2, :bins] += placed
-            spectra[2, :bins] += (placed[0] + placed[1]) * strip.send
+            if frame.any():
+                bins = len(strip.response)
+                placed = np.fft.rfft(frame)[:, :bins] * strip.response * strip.pan
+                spectra[:2, :bins] += placed
+                spectra[2, :bins] += (placed[0] + placed[1]) * strip.send
         sound = np.fft.irfft(spectra, framing.size)[:, framing.kept]
-        where = slice(index * framing.hop, min((index + 1) * framing.hop, samples))
-        bus[:, where] = sound[:2, : where.stop - where.start]
-        send[where] = sound[2, : where.stop - where.start]
+        start = index * framing.hop
+        bus[:, start : start + framing.hop] = sound[:2, : samples - start]
+        send[start : start + framing.hop] = sound[2, : samples - start]
         progress((index + 1) / count)
     return bus, send
 

@@ -6,9 +6,7 @@ Owns which chord sounds when, and the scale over it (not the octaves of its note
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import cycle, islice
 from statistics import correlation
 from typing import NamedTuple
@@ -59,8 +57,8 @@ def harmonise(
         before = zip((key.tonic_numeral, "V"), (0.0, half), strict=True) if final else ()
         return (*(_chord(numeral, start, half, key, style) for numeral, start in before), last)
     best, clearest = [last], -2.0  # less than any difference of correlations
-    for scheme in _schemes(style, key, rng):
-        chords = [*_chords(form, style, key, scheme, final), last]
+    for progressions, opening in _schemes(style, key, rng):
+        chords = [*_chords(form, style, key, progressions, opening, final), last]
         clarity = _clarity(chords, key)
         if clarity > clearest:
             best, clearest = chords, clarity
@@ -69,15 +67,14 @@ def harmonise(
     return tuple(best)
 
 
-class _Scheme(NamedTuple):
-    """progressions: numerals by kind of section. opening: the last chord of most sections, which leads on."""
-
-    progressions: dict[str, list[str]]
-    opening: str
+_Progressions = dict[str, list[str]]
+"""Kind of section → numerals."""
 
 
-def _schemes(style: GenreStyle, key: Key, rng: random.Random) -> list[_Scheme]:
+def _schemes(style: GenreStyle, key: Key, rng: random.Random) -> list[tuple[_Progressions, str]]:
     """Return all ways to assign the genre's progressions to verses, choruses and bridges, in random order.
+
+    With each goes the last chord of most sections, which leads on to the next one.
 
     Choruses start on the tonic if the genre has such a progression, and differ from verses if it has two. Sections end
     on the dominant; the weaker subdominant comes last, for keys that the dominant makes unclear.
@@ -91,7 +88,7 @@ def _schemes(style: GenreStyle, key: Key, rng: random.Random) -> list[_Scheme]:
                 tail = {"bridge": bridge[away:] + bridge[:away], "solo": verse, "outro": chorus}
                 found.append({"intro": chorus, "verse": verse, "chorus": chorus, **tail})
     rng.shuffle(found)
-    return [_Scheme(p, opening) for opening in (_dominant(style, key), key.subdominant_numeral) for p in found]
+    return [(p, opening) for opening in (_dominant(style, key), key.subdominant_numeral) for p in found]
 
 
 def _dominant(style: GenreStyle, key: Key) -> str:
@@ -99,7 +96,9 @@ def _dominant(style: GenreStyle, key: Key) -> str:
     return "VII" if key.minor and style.groove == "metal" else "V"
 
 
-def _chords(form: Form, style: GenreStyle, key: Key, scheme: _Scheme, final: float) -> list[Chord]:
+def _chords(
+    form: Form, style: GenreStyle, key: Key, progressions: _Progressions, opening: str, final: float
+) -> list[Chord]:
     """Return all chords before the last one."""
     bar = style.beats_per_bar
     unit = max(form.line_bars * bar / 2, bar if bar % 2 else bar / 2)
@@ -109,8 +108,8 @@ def _chords(form: Form, style: GenreStyle, key: Key, scheme: _Scheme, final: flo
         end = min(final, start + section.bars * bar)
         if start < end:
             count = max(1, -int(-(end - start) // unit))
-            numerals = list(islice(cycle(scheme.progressions[section.kind]), count))
-            for i, numeral in enumerate(_with_cadence(numerals, section, style, key, scheme.opening)):
+            numerals = list(islice(cycle(progressions[section.kind]), count))
+            for i, numeral in enumerate(_with_cadence(numerals, section, style, key, opening)):
                 at = start + i * unit
                 chords.append(_chord(numeral, at, min(end, at + unit) - at, key, style))
     return chords
@@ -136,14 +135,12 @@ def _chord(numeral: str, start: float, duration: float, key: Key, style: GenreSt
     return Chord(start, duration, TONICS[root] + suffix, tuple((root + step) % 12 for step in intervals))
 
 
-@lru_cache(maxsize=128)
 def _quality(numeral: str, *, sevenths: bool, blues: bool) -> tuple[tuple[int, ...], str]:
     """Return the intervals above the root, and the chord symbol's suffix.
 
     The dominant always has its seventh, because without it it could be the tonic of another key. A major tonic gets a
     sixth instead of the major seventh, as jazz pianists play it when the melody rests on the tonic, a semitone above.
     """
-    assert re.fullmatch(r"[IViv]+°?", numeral), numeral
     if numeral.endswith("°"):
         return ((0, 3, 6, 10), "m7b5") if sevenths else ((0, 3, 6), "dim")
     if numeral.islower():
