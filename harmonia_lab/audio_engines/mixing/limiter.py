@@ -46,8 +46,7 @@ def limiting_gains(peaks: NDArray[np.float32], ceiling: float, sample_rate: int)
     smooth = np.zeros(len(reduction) + 1)
     for tap, weight in enumerate(kernel / kernel.sum()):
         smooth += weight * held[tap : tap + len(smooth)]
-    gains: NDArray[np.float32] = (10 ** (smooth / -20)).astype(np.float32)
-    return gains
+    return np.asarray(10 ** (smooth / -20), np.float32)
 
 
 def apply_gains(
