@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonia_lab.audio_engines.mixing.loudness import CELL
+from harmonia_lab.audio_engines.mixing.loudness import BLOCK, CELL
 from harmonia_lab.engines.base import CancelToken
 
 __all__ = ["apply_gains", "limiting_gains"]
@@ -20,8 +20,6 @@ _ATTACK_S = 0.004
 _RELEASES = ((1.0, 120.0), (0.5, 30.0))
 """How the gain recovers: (share of the reduction, dB a second). The whole of it recovers quickly, so that a drum hit
 doesn't lower the band after it; half of it recovers slowly, so that low notes aren't distorted within their period."""
-
-_BLOCK = 8192  # cells processed at a time: their samples fit into the CPU's cache
 
 
 def limiting_gains(peaks: NDArray[np.float32], ceiling: float, sample_rate: int) -> NDArray[np.float32]:
@@ -54,11 +52,11 @@ def apply_gains(
 ) -> None:
     """Write audio · gain · `gains` (of `limiting_gains`, interpolated) to `out`; audio and out: [channels, samples]."""
     ramp = np.arange(CELL, dtype=np.float32) / CELL
-    for first in range(0, len(gains) - 1, _BLOCK):
+    for first in range(0, len(gains) - 1, BLOCK):
         cancel.raise_if_cancelled()
-        ends = gains[first : first + _BLOCK + 1] * np.float32(gain)
+        ends = gains[first : first + BLOCK + 1] * np.float32(gain)
         line = (ends[:-1, None] + np.diff(ends)[:, None] * ramp).reshape(-1)
-        where = slice(first * CELL, min((first + _BLOCK) * CELL, audio.shape[1]))
+        where = slice(first * CELL, min((first + BLOCK) * CELL, audio.shape[1]))
         np.multiply(audio[:, where], line[: where.stop - where.start], out=out[:, where])
 
 

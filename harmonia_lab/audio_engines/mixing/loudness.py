@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 from harmonia_lab.audio_engines.mixing.spectral import Framing, frame_frequencies
 from harmonia_lab.engines.base import CancelToken
 
-__all__ = ["CELL", "cell_peaks", "integrated_loudness", "segment_powers", "true_peak"]
+__all__ = ["BLOCK", "CELL", "cell_peaks", "integrated_loudness", "segment_powers", "true_peak"]
 
 CELL = 16
 """Samples in a cell, which has one peak value and one gain (a third of a millisecond at 48 kHz)."""
+
+BLOCK = 8192
+"""Cells processed at a time: their samples fit into the CPU's cache."""
 
 _SHELF = ((1.53512485958697, -2.69169618940638, 1.19839281085285), (1.0, -1.69065929318241, 0.73248077421585))
 _HIGH_PASS = ((1.0, -2.0, 1.0), (1.0, -1.99004745483398, 0.99007225036621))
 """BS.1770-4, tables 1 and 2: numerators and denominators of the K filter's two stages at 48 kHz."""
 
-_BLOCK = 8192  # cells measured at a time: their samples fit into the CPU's cache
 _TAPS = 12
 _OVERSAMPLING = 4
 
@@ -84,9 +86,9 @@ def cell_peaks(audio: NDArray[np.float32], floor: float, cancel: CancelToken) ->
     kernels = _interpolation_kernels()
     reach = _TAPS // 2
     overshoot = float(np.abs(kernels).sum(axis=1).max())
-    framing = Framing(reach, _BLOCK * CELL, reach)
+    framing = Framing(reach, BLOCK * CELL, reach)
     for start, block in framing.frames(audio, cancel):
-        inside = block[:, framing.kept].reshape(audio.shape[0], _BLOCK, CELL)
+        inside = block[:, framing.kept].reshape(audio.shape[0], BLOCK, CELL)
         here = np.maximum(inside.max(axis=(0, 2)), -inside.min(axis=(0, 2)))
         ends = np.abs(block[:, :reach]).max(), np.abs(block[:, -reach:]).max()
         around = np.concatenate([ends[:1], here, ends[1:]])
@@ -95,7 +97,7 @@ def cell_peaks(audio: NDArray[np.float32], floor: float, cancel: CancelToken) ->
         if len(suspects):
             here[suspects] = np.maximum(here[suspects], _intersample_peaks(block, suspects, kernels))
         first = start // CELL
-        peaks[first : first + _BLOCK] = here[: cells - first]
+        peaks[first : first + BLOCK] = here[: cells - first]
     return peaks
 
 
