@@ -34,13 +34,9 @@ class Key(NamedTuple):
         """The pitch classes of the (natural minor) scale, from the tonic up."""
         return tuple((self.tonic + step) % 12 for step in (_MINOR_SCALE if self.minor else _MAJOR_SCALE))
 
-    @property
-    def tonic_numeral(self) -> str:
-        return "i" if self.minor else "I"
-
-    @property
-    def subdominant_numeral(self) -> str:
-        return "iv" if self.minor else "IV"
+    def numeral(self, degree: str) -> str:
+        """Return the Roman numeral of the chord on the tonic ("I") or subdominant ("IV"): minor in minor keys."""
+        return degree.lower() if self.minor else degree
 
 
 def harmonise(
@@ -51,10 +47,10 @@ def harmonise(
     The genre's progressions are tried in random order, and the first that makes the key clear is taken; if none does,
     the one that makes it clearest. final: beat of the last chord. beats: its end.
     """
-    last = _chord(key.tonic_numeral, final, beats - final, key, style._replace(sevenths=False))
+    last = _chord(key.numeral("I"), final, beats - final, key, style._replace(sevenths=False))
     if not form.final_bar:
         half = final / 2
-        before = zip((key.tonic_numeral, "V"), (0.0, half), strict=True) if final else ()
+        before = zip((key.numeral("I"), "V"), (0.0, half), strict=True) if final else ()
         return (*(_chord(numeral, start, half, key, style) for numeral, start in before), last)
     best, clearest = [last], -2.0  # less than any difference of correlations
     for progressions, opening in _schemes(style, key, rng):
@@ -81,14 +77,14 @@ def _schemes(style: GenreStyle, key: Key, rng: random.Random) -> list[tuple[_Pro
     """
     stock = [numerals.split() for numerals in (style.minor if key.minor else style.major)]
     found = []
-    for chorus in [p for p in stock if p[0] == key.tonic_numeral] or stock:
+    for chorus in [p for p in stock if p[0] == key.numeral("I")] or stock:
         for verse in [p for p in stock if p is not chorus] or stock:
             for bridge in [p for p in stock if p is not chorus and p is not verse] or stock:
                 away = next((i for i, numeral in enumerate(bridge) if numeral.lower() in ("iv", "vi")), 0)
                 tail = {"bridge": bridge[away:] + bridge[:away], "solo": verse, "outro": chorus}
                 found.append({"intro": chorus, "verse": verse, "chorus": chorus, **tail})
     rng.shuffle(found)
-    return [(p, opening) for opening in (_dominant(style, key), key.subdominant_numeral) for p in found]
+    return [(p, opening) for opening in (_dominant(style, key), key.numeral("IV")) for p in found]
 
 
 def _dominant(style: GenreStyle, key: Key) -> str:
@@ -118,14 +114,14 @@ def _chords(
 def _with_cadence(numerals: list[str], section: Section, style: GenreStyle, key: Key, opening: str) -> list[str]:
     """Return the numerals with a cadence: choruses close on the tonic, other sections end on `opening`."""
     if section.kind == "chorus" and not style.open_choruses and len(numerals) >= 4:
-        close = [_dominant(style, key), key.tonic_numeral]
+        close = [_dominant(style, key), key.numeral("I")]
     elif len(numerals) >= (4 if section.kind == "intro" else 2):
         close = [opening]
     else:
         return numerals
     kept = numerals[: -len(close)]
     if kept[-1] in ("V", "VII", close[0]):
-        kept[-1] = key.tonic_numeral if close[0] == key.subdominant_numeral else key.subdominant_numeral
+        kept[-1] = key.numeral("I") if close[0] == key.numeral("IV") else key.numeral("IV")
     return kept + close
 
 
