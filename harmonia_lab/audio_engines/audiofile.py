@@ -62,10 +62,9 @@ def write_flac(
 
 
 def wav(audio: NDArray[np.float32], sample_rate: int, subtype: Literal["PCM_16", "FLOAT"]) -> bytes:
-    """Return a WAV file of audio [channels, samples]; PCM_16 clips it to full scale ±1."""
+    """Return a WAV file of audio [channels, samples]; for PCM_16 soundfile clips it to full scale ±1."""
     buffer = io.BytesIO()
-    samples = np.clip(audio, -1, 1) if subtype == "PCM_16" else audio
-    soundfile.write(buffer, samples.T, sample_rate, subtype, format="WAV")
+    soundfile.write(buffer, audio.T, sample_rate, subtype, format="WAV")
     return buffer.getvalue()
 
 
