@@ -53,8 +53,8 @@ def harmonise(
         before = zip((key.numeral("I"), "V"), (0.0, half), strict=True) if final else ()
         return (*(_chord(numeral, start, half, key, style) for numeral, start in before), last)
     best, clearest = [last], -2.0  # less than any difference of correlations
-    for progressions, opening in _schemes(style, key, rng):
-        chords = [*_chords(form, style, key, progressions, opening, final), last]
+    for scheme in _schemes(style, key, rng):
+        chords = [*_chords(form, style, key, scheme, final), last]
         clarity = _clarity(chords, key)
         if clarity > clearest:
             best, clearest = chords, clarity
@@ -63,14 +63,12 @@ def harmonise(
     return tuple(best)
 
 
-_Progressions = dict[str, list[str]]
-"""Kind of section → numerals."""
+_Scheme = tuple[dict[str, list[str]], str]
+"""Numerals by kind of section, and the chord that ends most sections and leads on to the next one."""
 
 
-def _schemes(style: GenreStyle, key: Key, rng: random.Random) -> list[tuple[_Progressions, str]]:
+def _schemes(style: GenreStyle, key: Key, rng: random.Random) -> list[_Scheme]:
     """Return all ways to assign the genre's progressions to verses, choruses and bridges, in random order.
-
-    With each goes the last chord of most sections, which leads on to the next one.
 
     Choruses start on the tonic if the genre has such a progression, and differ from verses if it has two. Sections end
     on the dominant; the weaker subdominant comes last, for keys that the dominant makes unclear.
@@ -92,10 +90,9 @@ def _dominant(style: GenreStyle, key: Key) -> str:
     return "VII" if key.minor and style.groove == "metal" else "V"
 
 
-def _chords(
-    form: Form, style: GenreStyle, key: Key, progressions: _Progressions, opening: str, final: float
-) -> list[Chord]:
+def _chords(form: Form, style: GenreStyle, key: Key, scheme: _Scheme, final: float) -> list[Chord]:
     """Return all chords before the last one."""
+    progressions, opening = scheme
     bar = style.beats_per_bar
     unit = max(form.line_bars * bar / 2, bar if bar % 2 else bar / 2)
     chords: list[Chord] = []
