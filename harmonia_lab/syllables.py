@@ -24,32 +24,27 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
-@functools.lru_cache(maxsize=8192)
 def count_syllables(word: str) -> int:
-    """Return the syllables of a word, at least 1: of several pronunciations the shortest, which is sung (fire = 1)."""
-    plain = _plain(word)
-    pronunciations = _pronunciations(plain)
-    if pronunciations:
-        return max(1, min(len(re.findall(r"\d", phones)) for phones in pronunciations))
-    groups = len(_VOWELS.findall(plain))
-    if re.search(r"[^aeiouy]e$", plain) and not re.search(r"[^aeiouy]le$", plain):
-        groups -= 1  # a silent final e: "lonesome", but not "candle"
-    if re.search(r"[^aeiouytd]ed$", plain):
-        groups -= 1  # "walked", but not "wanted"
-    return max(1, groups)
+    """Return the number of syllables of a word, at least 1."""
+    return len(syllable_stresses(word))
 
 
+@functools.lru_cache(maxsize=8192)
 def syllable_stresses(word: str) -> tuple[bool, ...]:
-    """Return for each of the `count_syllables(word)` syllables whether it has primary stress.
+    """Return for each syllable of a word, one at least, whether it has primary stress.
 
-    The dictionary's pronunciation with that many syllables decides; a word that it lacks is stressed on its first
-    syllable, as most English nouns are.
+    Of several pronunciations the shortest decides, which is sung (fire = 1). A word that the dictionary lacks is
+    stressed on its first syllable, as most English nouns are.
     """
-    count = count_syllables(word)
-    for phones in _pronunciations(_plain(word)):
-        digits = re.findall(r"\d", phones)
-        if len(digits) == count:
-            return tuple(digit == "1" for digit in digits)
+    plain = _plain(word)
+    pronunciations = [re.findall(r"\d", phones) for phones in _pronunciations(plain)]
+    if pronunciations:
+        return tuple(digit == "1" for digit in min(pronunciations, key=len)) or (True,)
+    count = len(_VOWELS.findall(plain))
+    if re.search(r"[^aeiouy]e$", plain) and not re.search(r"[^aeiouy]le$", plain):
+        count -= 1  # a silent final e: "lonesome", but not "candle"
+    if re.search(r"[^aeiouytd]ed$", plain):
+        count -= 1  # "walked", but not "wanted"
     return (True, *(False,) * (count - 1))
 
 
@@ -65,17 +60,12 @@ def _plain(word: str) -> str:
 
 
 _CODA_CLASSES = {
-    phone: name
-    for name, phones in {
-        "nasal": "M N NG",
-        "stop": "B D G K P T",
-        "fricative": "CH DH F JH S SH TH V Z ZH",
-        "liquid": "L R",
-    }.items()
+    phone: phones
+    for phones in ("M N NG", "B D G K P T", "CH DH F JH S SH TH V Z ZH", "L R")
     for phone in phones.split()
 }
-"""Classes of consonants that listeners confuse at the end of a sung line: the "family rhymes" of P. Pattison, "Writing
-Better Lyrics" (1995)."""
+"""Classes of consonants that listeners confuse at the end of a sung line (nasals, stops, fricatives, liquids): the
+"family rhymes" of P. Pattison, "Writing Better Lyrics" (1995). A class is named by its phones."""
 
 
 def rhyme(first: str, second: str) -> float:

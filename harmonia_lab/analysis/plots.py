@@ -26,6 +26,8 @@ __all__ = ["overview"]
 
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont
+Spans = Sequence[tuple[str, float, float]]
+"""Sections of the song: name, start and end in seconds."""
 
 
 class _Box(NamedTuple):
@@ -74,12 +76,12 @@ def overview(
     sample_rate: int,
     title: str,
     subtitle: str,
-    sections: Sequence[tuple[str, float, float]],
+    sections: Spans,
     sung: Sequence[SungLine] = (),
 ) -> None:
     """Write a PNG of 1600 × 820 pixels.
 
-    audio: [channels, samples], full scale ±1. sections: (name, start, end), seconds. Text that doesn't fit is
+    audio: [channels, samples], full scale ±1. Text that doesn't fit is
     shortened, and symbols that the font lacks are left out. Raises StorageError.
     """
     seconds = audio.shape[1] / sample_rate
@@ -98,9 +100,7 @@ def overview(
     write_bytes(path, buffer.getbuffer())
 
 
-def _paint_waveform(
-    pixels: NDArray[np.uint8], audio: NDArray[np.float32], sections: Sequence[tuple[str, float, float]], seconds: float
-) -> None:
+def _paint_waveform(pixels: NDArray[np.uint8], audio: NDArray[np.float32], sections: Spans, seconds: float) -> None:
     """Paint the extremes of each pixel column in a light, and its RMS in the full colour of its section."""
     area = pixels[_WAVE.top : _WAVE.bottom, _WAVE.left : _WAVE.right]
     edges = np.linspace(0, audio.shape[1], _WAVE.width, endpoint=False).astype(np.int64)
@@ -172,7 +172,7 @@ def _write_heading(draw: ImageDraw.ImageDraw, title: str, subtitle: str) -> None
     draw.text((_WAVE.left, 112), _shortened(_drawable(subtitle, font), font, _WAVE.width), _GREY, font, "ls")
 
 
-def _write_sections(draw: ImageDraw.ImageDraw, sections: Sequence[tuple[str, float, float]], seconds: float) -> None:
+def _write_sections(draw: ImageDraw.ImageDraw, sections: Spans, seconds: float) -> None:
     """Draw for each section a coloured bar with its name above, and a thin line through both panels at its start."""
     font = _font(22)
     for name, start, end in sections:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -62,47 +62,40 @@ def write_flac(
 
 
 def wav(audio: NDArray[np.float32], sample_rate: int, subtype: Literal["PCM_16", "FLOAT"]) -> bytes:
-    """Return a WAV file of audio [channels, samples]; PCM_16 clips it to full scale ±1."""
+    """Return a WAV file of audio [channels, samples]; for PCM_16 soundfile clips it to full scale ±1."""
     buffer = io.BytesIO()
-    samples = np.clip(audio, -1, 1) if subtype == "PCM_16" else audio
-    soundfile.write(buffer, samples.T, sample_rate, subtype, format="WAV")
+    soundfile.write(buffer, audio.T, sample_rate, subtype, format="WAV")
     return buffer.getvalue()
 
 
 def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
     """Return audio [channels, samples], full scale ±1, and its sample rate in Hz, from any format of libsndfile.
 
-    Raises StorageError: NOT_FOUND, or INVALID_PAYLOAD for a file that isn't audio or is damaged.
+    Raises StorageError (INVALID_PAYLOAD) for a file that is missing, isn't audio or is damaged.
     """
     try:
-        with _opened(path) as file:
-            audio = file.read(dtype="float32", always_2d=True)
-            return np.ascontiguousarray(audio.T), int(file.samplerate)
+        audio, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise StorageError(
-            f"{path} is not an audio file, or is damaged: {error.error_string}",
+            f"{path} is missing, is not an audio file, or is damaged: {error.error_string}",
             code=ErrorCode.INVALID_PAYLOAD,
             details={"path": str(path)},
         ) from error
+    return np.ascontiguousarray(audio.T), sample_rate
 
 
 def digest_seconds(path: Path, cancel: CancelToken) -> list[str]:
     """Return the SHA-256 (hex) of each second's samples: 32-bit little-endian, left-justified, channels interleaved.
 
     The list ends where the file can't be decoded, so that the first difference between two lists is the first second
-    that differs, for any kind of damage. Raises StorageError (NOT_FOUND), Cancelled.
+    that differs, for any kind of damage; a file that can't be opened has none. Raises Cancelled.
     """
     digests: list[str] = []
-    try:
-        with _opened(path) as file:
-            while True:
-                cancel.raise_if_cancelled()
-                pcm = file.read(file.samplerate, dtype="int32", always_2d=True)
-                if not len(pcm):
-                    return digests
-                digests.append(_digest(pcm))
-    except soundfile.LibsndfileError:
-        return digests
+    with suppress(soundfile.LibsndfileError), soundfile.SoundFile(path) as file:
+        while len(pcm := file.read(file.samplerate, dtype="int32", always_2d=True)):
+            cancel.raise_if_cancelled()
+            digests.append(_digest(pcm))
+    return digests
 
 
 def _quantise(second: NDArray[np.float32]) -> NDArray[np.int32]:
@@ -121,17 +114,3 @@ def _comment(text: str) -> str:
     """Return the text as a Vorbis comment: valid UTF-8 on one line, without control characters."""
     printable = "".join(character if character.isprintable() else " " for character in text)
     return " ".join(printable.encode("utf-8", "replace").decode().split())
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Open an audio file. Raises StorageError if it is missing or can't be read, LibsndfileError if it isn't audio."""
-    try:
-        with path.open("rb") as raw, soundfile.SoundFile(raw) as file:
-            yield file
-    except OSError as error:
-        details = {"path": str(path)}
-        if isinstance(error, FileNotFoundError):
-            raise StorageError(f"There is no file {path}.", code=ErrorCode.NOT_FOUND, details=details) from error
-        reason = (error.strerror or str(error)).lower()
-        raise StorageError(f"{path} cannot be read: {reason}.", details=details) from error

@@ -129,8 +129,6 @@ def _latin(text: str) -> str:
 
 
 def _file_bytes(tracks: list[mido.MidiTrack]) -> bytes:
-    file = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT)
-    file.tracks += tracks
     buffer = io.BytesIO()
-    file.save(file=buffer)
+    mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT, tracks=tracks).save(file=buffer)
     return buffer.getvalue()

@@ -6,6 +6,7 @@ as MIDI, and the engines in `audio_engines/` render it.
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -120,16 +121,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON values under the names of its fields; floats are rounded to six decimals."""
-        plain: dict[str, Any] = _plain(asdict(replace(self, metadata=None)))
+        text = json.dumps(asdict(replace(self, metadata=None)), default=Instrument.model_dump)
+        plain: dict[str, Any] = json.loads(text, parse_float=lambda number: round(float(number), 6))
         del plain["metadata"]
         return plain
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    return round(value, 6) if isinstance(value, float) else value

@@ -156,9 +156,8 @@ def test_a_child_that_is_killed_from_outside_is_an_error_and_the_next_song_has_a
 
 def test_the_child_dies_with_a_parent_that_was_killed():
     script = (
-        "import sys, time; from harmonia_lab.audio_engines.sketch.engine import SketchEngine;"
-        "e = SketchEngine(); e.prepare();"
-        "print(e._child._process.pid, flush=True); time.sleep(60)"
+        "import time; from harmonia_lab.audio_engines.sketch.engine import SketchEngine; e = SketchEngine();"
+        "e.prepare(); print(e._child._process.pid, flush=True); time.sleep(60)"
     )
     root = str(Path(sketch.__file__).parents[3])
     parent = subprocess.Popen(

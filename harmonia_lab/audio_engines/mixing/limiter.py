@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonia_lab.audio_engines.mixing.loudness import CELL
+from harmonia_lab.audio_engines.mixing.loudness import BLOCK, CELL
 from harmonia_lab.engines.base import CancelToken
 
 __all__ = ["apply_gains", "limiting_gains"]
@@ -21,15 +21,13 @@ _RELEASES = ((1.0, 120.0), (0.5, 30.0))
 """How the gain recovers: (share of the reduction, dB a second). The whole of it recovers quickly, so that a drum hit
 doesn't lower the band after it; half of it recovers slowly, so that low notes aren't distorted within their period."""
 
-_BLOCK = 8192  # cells processed at a time: their samples fit into the CPU's cache
-
 
 def limiting_gains(peaks: NDArray[np.float32], ceiling: float, sample_rate: int) -> NDArray[np.float32]:
     """Return gains (0…1) at the cells' borders, [cells + 1], that keep `peaks` [cells] at or under `ceiling`.
 
     Between two borders the gain is linear. Both borders of a cell are low enough for its peak, and so is the line.
     """
-    if not len(peaks) or float(peaks.max()) <= ceiling:
+    if float(peaks.max()) <= ceiling:
         return np.ones(len(peaks) + 1, np.float32)
     reduction = 20 * np.log10(np.maximum(peaks.astype(np.float64) / ceiling, 1.0))  # dB, [cells]
     # With the slope `rate · time` added, a linear decay is constant, and the decaying maximum a running maximum.
@@ -46,8 +44,7 @@ def limiting_gains(peaks: NDArray[np.float32], ceiling: float, sample_rate: int)
     smooth = np.zeros(len(reduction) + 1)
     for tap, weight in enumerate(kernel / kernel.sum()):
         smooth += weight * held[tap : tap + len(smooth)]
-    gains: NDArray[np.float32] = (10 ** (smooth / -20)).astype(np.float32)
-    return gains
+    return np.asarray(10 ** (smooth / -20), np.float32)
 
 
 def apply_gains(
@@ -55,11 +52,11 @@ def apply_gains(
 ) -> None:
     """Write audio · gain · `gains` (of `limiting_gains`, interpolated) to `out`; audio and out: [channels, samples]."""
     ramp = np.arange(CELL, dtype=np.float32) / CELL
-    for first in range(0, len(gains) - 1, _BLOCK):
+    for first in range(0, len(gains) - 1, BLOCK):
         cancel.raise_if_cancelled()
-        ends = gains[first : first + _BLOCK + 1] * np.float32(gain)
+        ends = gains[first : first + BLOCK + 1] * np.float32(gain)
         line = (ends[:-1, None] + np.diff(ends)[:, None] * ramp).reshape(-1)
-        where = slice(first * CELL, min((first + _BLOCK) * CELL, audio.shape[1]))
+        where = slice(first * CELL, min((first + BLOCK) * CELL, audio.shape[1]))
         np.multiply(audio[:, where], line[: where.stop - where.start], out=out[:, where])
 
 

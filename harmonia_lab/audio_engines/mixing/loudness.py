@@ -7,7 +7,6 @@ of pyloudnorm.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +14,13 @@ from numpy.typing import NDArray
 from harmonia_lab.audio_engines.mixing.spectral import Framing, frame_frequencies
 from harmonia_lab.engines.base import CancelToken
 
-__all__ = ["CELL", "cell_peaks", "integrated_loudness", "segment_powers", "true_peak"]
+__all__ = ["BLOCK", "CELL", "cell_peaks", "integrated_loudness", "segment_powers", "true_peak"]
 
 CELL = 16
 """Samples in a cell, which has one peak value and one gain (a third of a millisecond at 48 kHz)."""
+
+BLOCK = 8192
+"""Cells processed at a time: their samples fit into the CPU's cache."""
 
 _SHELF = ((1.53512485958697, -2.69169618940638, 1.19839281085285), (1.0, -1.69065929318241, 0.73248077421585))
 _HIGH_PASS = ((1.0, -2.0, 1.0), (1.0, -1.99004745483398, 0.99007225036621))
@@ -51,13 +53,10 @@ def segment_powers(
     framing = Framing.at(sample_rate)
     weights = _k_weighting(frame_frequencies(sample_rate))
     weights = (weights if response is None else weights * response).astype(np.complex64)
-    frame = np.empty((audio.shape[0], framing.size), np.float32)
     per_frame = framing.hop * 10 // sample_rate  # 18 segments of 100 ms
     edges = np.arange(per_frame) * sample_rate // 10
     powers = []
-    for index in range(framing.count(audio.shape[1])):
-        cancel.raise_if_cancelled()
-        framing.cut(audio, index, frame)
+    for _, frame in framing.frames(audio, cancel):
         weighted = np.fft.irfft(np.fft.rfft(frame) * weights, framing.size)[:, framing.kept]
         powers.append(np.add.reduceat(weighted * weighted, edges, axis=1).sum(axis=0, dtype=np.float64))
     whole = max(1, audio.shape[1] * 10 // sample_rate)
@@ -87,10 +86,9 @@ def cell_peaks(audio: NDArray[np.float32], floor: float, cancel: CancelToken) ->
     kernels = _interpolation_kernels()
     reach = _TAPS // 2
     overshoot = float(np.abs(kernels).sum(axis=1).max())
-    for first, block in _blocks_of_cells(audio, reach):
-        cancel.raise_if_cancelled()
-        count = (block.shape[1] - 2 * reach) // CELL
-        inside = block[:, reach : reach + count * CELL].reshape(audio.shape[0], count, CELL)
+    framing = Framing(reach, BLOCK * CELL, reach)
+    for start, block in framing.frames(audio, cancel):
+        inside = block[:, framing.kept].reshape(audio.shape[0], BLOCK, CELL)
         here = np.maximum(inside.max(axis=(0, 2)), -inside.min(axis=(0, 2)))
         ends = np.abs(block[:, :reach]).max(), np.abs(block[:, -reach:]).max()
         around = np.concatenate([ends[:1], here, ends[1:]])
@@ -98,27 +96,14 @@ def cell_peaks(audio: NDArray[np.float32], floor: float, cancel: CancelToken) ->
         suspects = np.flatnonzero(around * overshoot > floor)
         if len(suspects):
             here[suspects] = np.maximum(here[suspects], _intersample_peaks(block, suspects, kernels))
-        peaks[first : first + count] = here
+        first = start // CELL
+        peaks[first : first + BLOCK] = here[: cells - first]
     return peaks
 
 
 def true_peak(audio: NDArray[np.float32], cancel: CancelToken) -> float:
     """Return the highest absolute value of audio [channels, samples] at 4× its sample rate; full scale is 1."""
-    if not audio.size:
-        return 0.0
     return float(cell_peaks(audio, max(float(audio.max()), -float(audio.min())), cancel).max())
-
-
-def _blocks_of_cells(audio: NDArray[np.float32], reach: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield blocks of whole cells: the index of the first cell, and the samples with `reach` more at both sides."""
-    step = 8192 * CELL
-    samples = audio.shape[1]
-    for start in range(0, samples, step):
-        stop = min(start + step, start - (start - samples) // CELL * CELL)
-        block = np.zeros((audio.shape[0], stop - start + 2 * reach), np.float32)
-        first, last = max(0, start - reach), min(samples, stop + reach)
-        block[:, first - start + reach : last - start + reach] = audio[:, first:last]
-        yield start // CELL, block
 
 
 def _intersample_peaks(

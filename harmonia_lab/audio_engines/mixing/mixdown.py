@@ -10,8 +10,8 @@ and arrangement. Equal stems give equal bytes: neither time nor threads nor BLAS
 from __future__ import annotations
 
 import itertools
+import json
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -103,10 +103,7 @@ class Measurements:
 
     def to_json(self) -> dict[str, Any]:
         """Return the measurements as JSON values under the names of the fields, rounded to 0.001."""
-        lifts = [round(lift, 3) for lift in self.section_lifts_db]
-        plain = asdict(self) | {"section_lifts_db": lifts, "stems": [asdict(stem) for stem in self.stems]}
-        for record in (plain, *plain["stems"]):
-            record.update({name: round(value, 3) for name, value in record.items() if isinstance(value, float)})
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)), parse_float=lambda number: round(float(number), 3))
         return plain
 
 
@@ -147,8 +144,8 @@ def mix(
     keep_freed_memory()
     levels: list[StemLevel] = []
     strips: list[_Strip] = []
-    counts = Counter(stem.role for stem in stems)
-    for stem, pan in zip(stems, _pans([stem.role for stem in stems]), strict=True):
+    roles = [stem.role for stem in stems]
+    for index, stem in enumerate(stems):
         audio = _checked(stem)[:, : math.ceil(seconds * stem.sample_rate)]
         channel, frequencies = _CHANNELS[stem.role], frame_frequencies(stem.sample_rate)
         response = high_pass(frequencies, channel.high_pass) * bell(frequencies, *channel.bell)
@@ -157,8 +154,9 @@ def mix(
         loudness = integrated_loudness(powers)
         gain = 0.0
         if math.isfinite(loudness):
-            wanted = _STEM_LUFS + channel.level - 5 * math.log10(counts[stem.role])
+            wanted = _STEM_LUFS + channel.level - 5 * math.log10(roles.count(stem.role))
             gain = min(wanted - loudness, _MAX_STEM_GAIN_DB)
+        pan = _pan(stem.role, roles[:index].count(stem.role), roles.count(stem.role))
         levels.append(StemLevel(stem.name, _finite(loudness), gain, pan))
         strips.append(_strip(stem, levels[-1], audio, response))
         progress(0.35 * len(levels) / len(stems))
@@ -203,14 +201,10 @@ def _checked(stem: Stem) -> NDArray[np.float32]:
     return audio
 
 
-def _pans(roles: Sequence[Role]) -> list[float]:
-    """Return each part's pan, −1…1: for the only part of a role its `pan`, for several ones spread over its `width`."""
-    counts, seen, pans = Counter(roles), Counter[Role](), []
-    for role in roles:
-        channel, others = _CHANNELS[role], counts[role] - 1
-        pans.append((2 * seen[role] / others - 1) * channel.width if others else channel.pan)
-        seen[role] += 1
-    return pans
+def _pan(role: Role, index: int, count: int) -> float:
+    """Return the pan of one of `count` parts of a role, −1…1: the role's `pan`, or several spread over its `width`."""
+    channel = _CHANNELS[role]
+    return (2 * index / (count - 1) - 1) * channel.width if count > 1 else channel.pan
 
 
 def _strip(stem: Stem, level: StemLevel, audio: NDArray[np.float32], response: NDArray[np.complex128]) -> _Strip:
@@ -246,16 +240,15 @@ def _sum(
         for strip, frame in zip(strips, frames, strict=True):
             cancel.raise_if_cancelled()
             strip.framing.cut(strip.audio, index, frame)
-            if not frame.any():
-                continue
-            bins = len(strip.response)
-            placed = np.fft.rfft(frame)[:, :bins] * strip.response * strip.pan
-            spectra[:2, :bins] += placed
-            spectra[2, :bins] += (placed[0] + placed[1]) * strip.send
+            if frame.any():
+                bins = len(strip.response)
+                placed = np.fft.rfft(frame)[:, :bins] * strip.response * strip.pan
+                spectra[:2, :bins] += placed
+                spectra[2, :bins] += (placed[0] + placed[1]) * strip.send
         sound = np.fft.irfft(spectra, framing.size)[:, framing.kept]
-        where = slice(index * framing.hop, min((index + 1) * framing.hop, samples))
-        bus[:, where] = sound[:2, : where.stop - where.start]
-        send[where] = sound[2, : where.stop - where.start]
+        start = index * framing.hop
+        bus[:, start : start + framing.hop] = sound[:2, : samples - start]
+        send[start : start + framing.hop] = sound[2, : samples - start]
         progress((index + 1) / count)
     return bus, send
 

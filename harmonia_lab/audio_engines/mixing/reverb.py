@@ -56,12 +56,7 @@ def add_reverb(send: NDArray[np.float32], out: NDArray[np.float32], sample_rate:
     # A frame of 5 s: its size has small prime factors, which makes its FFT quick.
     framing = Framing(history=response.shape[1], hop=17 * sample_rate // 5, lookahead=0)
     spectrum = np.fft.rfft(response, framing.size)
-    frame = np.empty((1, framing.size), np.float32)
-    for index in range(framing.count(len(send))):
-        cancel.raise_if_cancelled()
-        framing.cut(send[None], index, frame)
-        if not frame.any():
-            continue
-        wet = np.fft.irfft(np.fft.rfft(frame) * spectrum, framing.size)[:, framing.kept]
-        where = slice(index * framing.hop, min((index + 1) * framing.hop, len(send)))
-        out[:, where] += wet[:, : where.stop - where.start]
+    for start, frame in framing.frames(send[None], cancel):
+        if frame.any():
+            wet = np.fft.irfft(np.fft.rfft(frame) * spectrum, framing.size)[:, framing.kept]
+            out[:, start : start + framing.hop] += wet[:, : len(send) - start]

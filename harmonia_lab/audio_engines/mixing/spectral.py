@@ -7,10 +7,13 @@ than mixing a song of 30 s.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from harmonia_lab.engines.base import CancelToken
 
 __all__ = ["Framing", "bell", "frame_frequencies", "high_pass", "keep_freed_memory", "low_pass"]
 
@@ -28,9 +31,7 @@ class Framing(NamedTuple):
 
     @classmethod
     def at(cls, sample_rate: int) -> Framing:
-        """Return frames of 2 s. Raise ValueError if the sample rate (Hz) is no multiple of 25; all usual ones are."""
-        if sample_rate <= 0 or sample_rate % 25:
-            raise ValueError(f"The sample rate must be a multiple of 25 Hz, not {sample_rate} Hz.")
+        """Return frames of 2 s. sample_rate: a multiple of 25 Hz, as all usual ones are."""
         unit = sample_rate // 25
         return cls(_HISTORY * unit, _HOP * unit, _LOOKAHEAD * unit)
 
@@ -49,6 +50,17 @@ class Framing(NamedTuple):
         out[:] = 0
         if last > first:
             out[:, first - start : last - start] = audio[:, first:last]
+
+    def frames(self, audio: NDArray[np.float32], cancel: CancelToken) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield each frame of audio [channels, samples], after the index in `audio` of its first kept sample.
+
+        The next frame overwrites the one before. Raises Cancelled.
+        """
+        frame = np.empty((audio.shape[0], self.size), np.float32)
+        for index in range(self.count(audio.shape[1])):
+            cancel.raise_if_cancelled()
+            self.cut(audio, index, frame)
+            yield index * self.hop, frame
 
     @property
     def kept(self) -> slice:

@@ -5,8 +5,8 @@ Owns the comping patterns by name (`GenreStyle.comping`). `voicing.py` makes the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from harmonia_lab.music.composing.arranging import Player
 from harmonia_lab.music.composing.context import ScoreNote, SongContext
@@ -142,31 +142,27 @@ _SECOND = {
     "charleston": "stabs", "shuffle": "stabs", "offbeat": "arpeggio", "broken": "stabs", "stabs": "arpeggio",
     "alberti": "push", "power": "eighths", "bossa": "stabs", "skank": "push", "oom pah": "oom pah", "ostinato": "push",
 }  # fmt: skip
-"""VoicingPart a second chord instrument plays, so that it doesn't double the first."""
+"""The pattern that a second chord instrument plays, by the first one's, so that it doesn't double the first."""
 
 
-class Voicings(NamedTuple):
-    """A chord instrument's voicings by the chord's start: three voices for light playing, four and higher for full."""
-
-    light: dict[float, tuple[int, ...]]
-    full: dict[float, tuple[int, ...]]
-
-    def at(self, chord: Chord, level: int) -> tuple[int, ...]:
-        return (self.full if level == 2 else self.light)[chord.start]
+Voicings = Mapping[Chord, tuple[int, ...]]
+"""A chord instrument's voicing of each chord: pitches from the lowest up."""
 
 
-def chord_voicings(context: SongContext, player: Player) -> Voicings:
-    """Return the player's voicings of all chords of the song; further players of a role play higher."""
-    starts = [chord.start for chord in context.chords]
+def chord_voicings(context: SongContext, player: Player) -> tuple[Voicings, Voicings]:
+    """Return the player's voicings for light playing, of three voices, and for full playing, of four, which lie higher.
+
+    Further players of a role play higher.
+    """
     if context.style.comping == "power" and player.role == "chords" and player.role_index == 0:
-        power = {chord.start: _power_chord(chord) for chord in context.chords}
-        return Voicings(power, power)
+        power = {chord: _power_chord(chord) for chord in context.chords}
+        return power, power
     low, high = chord_range(player.instrument.name)
     low = min(low + 5 * player.role_index, high - 17)
     rise = min(5, high - 17 - low)
     light = voice_lead(context.chords, low, low + 17, 3)
     full = voice_lead(context.chords, low + rise, min(high, low + rise + 19), 4)
-    return Voicings(dict(zip(starts, light, strict=True)), dict(zip(starts, full, strict=True)))
+    return dict(zip(context.chords, light, strict=True)), dict(zip(context.chords, full, strict=True))
 
 
 def _power_chord(chord: Chord) -> tuple[int, ...]:
@@ -196,7 +192,7 @@ def comp_section(
             if at < end - 1e-6:
                 chord = context.chord_at(at)
                 longest = min(chord.end, end) - at
-                pitches = _pitches(voicings.at(chord, level), part)
+                pitches = _pitches(voicings[chord], part)
                 notes += [ScoreNote(at, min(length * legato, longest), pitch, accent) for pitch in pitches]
         if player.without_bass and player.role_index == 0:
             notes += _left_hand(context, bar, end)
@@ -229,15 +225,13 @@ def _without_doubles(notes: list[ScoreNote]) -> list[ScoreNote]:
 def comp_ending(context: SongContext, player: Player, voicings: Voicings) -> list[ScoreNote]:
     """Return the last chord, held."""
     chord = context.chords[-1]
-    pitches = list(voicings.at(chord, 2))
+    pitches = list(voicings[chord])
     if player.without_bass and player.role_index == 0 and player.role == "chords":
         pitches.append(36 + chord.root)
     return _without_doubles([ScoreNote(context.final, context.final_hold, pitch, 3.0) for pitch in pitches])
 
 
-def pad_section(
-    context: SongContext, section: Section, player: Player, level: int, voicings: Voicings
-) -> list[ScoreNote]:
+def pad_section(context: SongContext, section: Section, player: Player, voicings: Voicings) -> list[ScoreNote]:
     """Return a pad's notes for one section: held chords; notes that two chords share are tied, up to eight beats.
 
     Instruments that decay, such as a vibraphone, repeat them with each chord.
@@ -248,7 +242,7 @@ def pad_section(
     for chord in context.chords_between(start, end):
         stop = min(chord.end, end)
         now: dict[int, ScoreNote] = {}
-        for pitch in voicings.at(chord, level):
+        for pitch in voicings[chord]:
             before = sounding.pop(pitch, None)
             if before and player.instrument.name in SUSTAINED and stop - before.start <= 8.0:
                 now[pitch] = before._replace(duration=stop - before.start)

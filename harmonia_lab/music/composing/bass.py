@@ -73,7 +73,7 @@ def bass_section(context: SongContext, section: Section, player: Player, level: 
         now, tone = context.chord_at(at), written_tone
         if now is not chord:
             chord, root, tone = now, _near(now.root, root, low, high), "R"
-        pitch = _approach(context, now, root, at, (low, high)) if tone == "A" else _tone(now, tone, root, (low, high))
+        pitch = _approach(context, now, root, at, (low, high)) if tone == "A" else _tone(now, tone, root, high)
         accent = 4.0 if tone == "R" and at % 1 == 0 else -4.0 if tone == "A" else 0.0
         notes.append(ScoreNote(at, min(length * shortening, now.end - at, end - at), pitch, accent))
     return notes
@@ -91,25 +91,21 @@ def _near(root: int, last: int, low: int, high: int) -> int:
     return nearest_pitch(range(low + (root - low) % 12, high + 1, 12), last)
 
 
-def _tone(chord: Chord, tone: str, root: int, span: tuple[int, int]) -> int:
-    low, high = span
+def _tone(chord: Chord, tone: str, root: int, high: int) -> int:
     third, fifth = ((chord.pitch_classes[i] - chord.root) % 12 for i in (1, 2))
     pitch = root + {"R": 0, "3": third, "5": fifth, "6": 9 if third == 4 else 7, "8": 12}[tone]
-    while pitch > high:
-        pitch -= 12
-    return pitch if pitch >= low else pitch + 12
+    return pitch - 12 if pitch > high else pitch  # in range, which is wider than an octave
 
 
 def _approach(context: SongContext, chord: Chord, root: int, at: float, span: tuple[int, int]) -> int:
     """Return the scale step next to the coming root, on the side of the present one; if the chord stays, its fifth."""
     coming = context.next_chord(at)
     if coming.root == chord.root or coming.start - at > 1.0:
-        return _tone(chord, "5", root, span)
+        return _tone(chord, "5", root, span[1])
     target = _near(coming.root, root, *span)
     scale = scale_over(chord, context.key)
     side = -1 if root < target or target + 2 > span[1] else 1
-    steps = [target + side * size for size in (1, 2) if (target + side * size) % 12 in scale]
-    pitch = steps[0] if steps else target + side
+    pitch = next((p for p in (target + side, target + 2 * side) if p % 12 in scale), target + side)
     return pitch if pitch >= span[0] else target + 2
 
 

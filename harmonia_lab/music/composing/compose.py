@@ -75,7 +75,7 @@ class _Band:
         self.players = players
         self._levels = activity_levels(context, players)
         self._tessituras = [_tessitura(context, player) for player in players]
-        self._voicings = [chord_voicings(context, p) if p.role in ("chords", "pad") else None for p in players]
+        self._voicings = {p.name: chord_voicings(context, p) for p in players if p.role in ("chords", "pad")}
 
     def tune(self, column: int) -> list[ScoreNote]:
         """Return a section's melody, in the range of its player: a second lead in a solo, else the melody's player."""
@@ -104,10 +104,11 @@ class _Band:
         context, player, level = self.context, self.players[row], self._levels[row][column]
         section = context.sections[column]
         own = list(tune) if player.has_melody else []
-        voicings = self._voicings[row]
-        if voicings is not None:
-            accompany = comp_section if player.role == "chords" else pad_section
-            return _with_chords(own, accompany(context, section, player, level, voicings))
+        if player.role == "chords":
+            voicings = self._voicings[player.name][level - 1]
+            return _with_chords(own, comp_section(context, section, player, level, voicings))
+        if player.role == "pad":
+            return _with_chords(own, pad_section(context, section, player, self._voicings[player.name][level - 1]))
         if player.role == "drums":
             following = context.sections[column + 1].kind if column + 1 < len(context.sections) else "outro"
             return drum_section(context, section, player, level, into=following)
@@ -118,7 +119,7 @@ class _Band:
         return counter_melody_section(context, section, player, self._tessituras[row], tune)
 
     def _ending(self, row: int, tunes: Sequence[Sequence[ScoreNote]]) -> list[ScoreNote]:
-        context, player, voicings = self.context, self.players[row], self._voicings[row]
+        context, player = self.context, self.players[row]
         if player.role == "drums":
             return drum_ending(context, player)
         if player.role == "bass":
@@ -127,7 +128,9 @@ class _Band:
         if player.role == "lead" or player.has_melody:
             before = next((tune[-1].pitch for tune in reversed(tunes) if tune), None) if player.has_melody else None
             last = lead_ending(context, player, self._tessituras[row], before)
-        return _with_chords(last, comp_ending(context, player, voicings)) if voicings else last
+        if player.role == "lead":
+            return last
+        return _with_chords(last, comp_ending(context, player, self._voicings[player.name][1]))
 
 
 def _tessitura(context: SongContext, player: Player) -> Tessitura:

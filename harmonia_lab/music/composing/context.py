@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import cached_property
+from operator import attrgetter
 from typing import NamedTuple
 
 from harmonia_lab.music.composing.form import Phrase, Section
@@ -56,16 +56,12 @@ class SongContext:
     def beats_per_bar(self) -> int:
         return self.style.beats_per_bar
 
-    @cached_property
-    def _chord_starts(self) -> list[float]:
-        return [chord.start for chord in self.chords]
-
     def chord_at(self, beat: float) -> Chord:
-        return self.chords[max(0, bisect_right(self._chord_starts, beat + 1e-6) - 1)]
+        return self.chords[max(0, bisect_right(self.chords, beat + 1e-6, key=attrgetter("start")) - 1)]
 
     def next_chord(self, beat: float) -> Chord:
         """Return the chord after the one at `beat`; after the last chord, the last chord itself."""
-        return self.chords[min(len(self.chords) - 1, bisect_right(self._chord_starts, beat + 1e-6))]
+        return self.chords[min(len(self.chords) - 1, bisect_right(self.chords, beat + 1e-6, key=attrgetter("start")))]
 
     def chords_between(self, start: float, end: float) -> list[Chord]:
         """Return the chords that begin from beat `start` on and before beat `end`."""

@@ -105,14 +105,13 @@ _GROOVES: dict[str, tuple[Groove, Groove]] = {
         {"low tom": "X.....x.x...x.x.", "floor tom": "....x..x....x..x", "kick": "X.......X.......",
          "snare": "o.ooo.ooo.ooo.oo"},
     ),
+    "second kit": (
+        {"shaker": "x.o.x.o.x.o.x.o.", "low conga": "......x.......x."},
+        {"shaker": "x.oox.oox.oox.oo", "tambourine": "....X.......X...", "high conga": "...x..x....x..x.",
+         "low conga": "..............x."},
+    ),
 }  # fmt: skip
 """Name → (light, full)."""
-_PERCUSSION: tuple[Groove, Groove] = (
-    {"shaker": "x.o.x.o.x.o.x.o.", "low conga": "......x.......x."},
-    {"shaker": "x.oox.oox.oox.oo", "tambourine": "....X.......X...", "high conga": "...x..x....x..x.",
-     "low conga": "..............x."},
-)  # fmt: skip
-"""The groove of a second kit, (light, full)."""
 
 _SOFT_CRASH = frozenset({"swing", "train", "none", "bossa", "waltz"})
 _FILL_RHYTHMS = ("xxxx", "x.xx", "xx.x", "x.x.", "xxx.", "..xx")
@@ -128,38 +127,37 @@ def drum_section(context: SongContext, section: Section, player: Player, level: 
     if start >= end:
         return []
     rng = context.rng("drums", player.name, str(section.bar))
-    groove = _PERCUSSION[level - 1] if player.role_index else _GROOVES[context.style.groove][level - 1]
+    groove = _GROOVES["second kit" if player.role_index else context.style.groove][level - 1]
     steps = context.beats_per_bar * 4
+    keys = _keys(player)
     notes: list[ScoreNote] = []
     for number, bar in enumerate(range(round(start), round(end), context.beats_per_bar)):
         for name, pattern in groove.items():
             first = number % (len(pattern) // steps) * steps
-            notes += _hits(name, pattern[first : first + steps], bar, end, rng)
+            notes += _hits(name, keys[name], pattern[first : first + steps], bar, end, rng)
     if player.role_index:
-        return _with_kick(notes, player)
+        return notes
     fill = _fill(end, into, context, rng)
     if fill and end - start > context.beats_per_bar:
         filled_from = min(note.start for note in fill) - 1e-6
-        feet = (_KEYS["kick"], _KEYS["pedal"])
+        feet = (keys["kick"], keys["pedal"])
         notes = [note for note in notes if note.start < filled_from or note.pitch in feet] + fill
     if level == 2 or section.kind in ("chorus", "solo"):
         soft = context.style.groove in _SOFT_CRASH
         notes.append(ScoreNote(start, 2.0, _KEYS["crash"], -14.0 if soft else 4.0))
         notes = [note for note in notes if note.start > start or note.pitch not in (_KEYS["hat"], _KEYS["ride"])]
-    return _with_kick(notes, player)
+    return notes
 
 
-def _with_kick(notes: list[ScoreNote], player: Player) -> list[ScoreNote]:
-    """Replace a drum machine's kick by the one on the key below.
+def _keys(player: Player) -> dict[str, int]:
+    """Return the kit's keys by drum. A drum machine's kick is the one on the key below.
 
     The 808's own kick rings on a low note, which would be wrong in most keys; the other one has no pitch.
     """
-    if player.instrument.name != "drum machine":
-        return notes
-    return [note._replace(pitch=35) if note.pitch == _KEYS["kick"] else note for note in notes]
+    return _KEYS | {"kick": 35} if player.instrument.name == "drum machine" else _KEYS
 
 
-def _hits(name: str, pattern: str, bar: int, end: float, rng: random.Random) -> list[ScoreNote]:
+def _hits(name: str, key: int, pattern: str, bar: int, end: float, rng: random.Random) -> list[ScoreNote]:
     """Return one drum's notes in the bar that starts at beat `bar`. pattern: sixteenths, see `Groove`."""
     length = 0.5 if name == "open" else 0.2
     found = []
@@ -167,7 +165,7 @@ def _hits(name: str, pattern: str, bar: int, end: float, rng: random.Random) -> 
         at = bar + step / 4
         if mark == "." or at >= end - 1e-6 or (mark == "g" and rng.random() < 0.55):
             continue
-        found.append(ScoreNote(at, length, _KEYS[name], _ACCENTS[mark] + _SOFTER.get(name, 0.0)))
+        found.append(ScoreNote(at, length, key, _ACCENTS[mark] + _SOFTER.get(name, 0.0)))
     return found
 
 
@@ -192,5 +190,5 @@ def drum_ending(context: SongContext, player: Player) -> list[ScoreNote]:
     """Return kick and cymbal (for a second kit a conga) on the last chord."""
     quiet = -14.0 if context.style.groove in _SOFT_CRASH else 0.0
     names = ("low conga",) if player.role_index else ("kick", "crash")
-    notes = [ScoreNote(context.final, context.final_hold, _KEYS[name], quiet) for name in names]
-    return _with_kick(notes, player)
+    keys = _keys(player)
+    return [ScoreNote(context.final, context.final_hold, keys[name], quiet) for name in names]

@@ -6,9 +6,7 @@ Owns which chord sounds when, and the scale over it (not the octaves of its note
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import cycle, islice
 from statistics import correlation
 from typing import NamedTuple
@@ -36,13 +34,9 @@ class Key(NamedTuple):
         """The pitch classes of the (natural minor) scale, from the tonic up."""
         return tuple((self.tonic + step) % 12 for step in (_MINOR_SCALE if self.minor else _MAJOR_SCALE))
 
-    @property
-    def tonic_numeral(self) -> str:
-        return "i" if self.minor else "I"
-
-    @property
-    def subdominant_numeral(self) -> str:
-        return "iv" if self.minor else "IV"
+    def numeral(self, degree: str) -> str:
+        """Return the Roman numeral of the chord on the tonic ("I") or subdominant ("IV"): minor in minor keys."""
+        return degree.lower() if self.minor else degree
 
 
 def harmonise(
@@ -53,10 +47,10 @@ def harmonise(
     The genre's progressions are tried in random order, and the first that makes the key clear is taken; if none does,
     the one that makes it clearest. final: beat of the last chord. beats: its end.
     """
-    last = _chord(key.tonic_numeral, final, beats - final, key, style._replace(sevenths=False))
+    last = _chord(key.numeral("I"), final, beats - final, key, style._replace(sevenths=False))
     if not form.final_bar:
         half = final / 2
-        before = zip((key.tonic_numeral, "V"), (0.0, half), strict=True) if final else ()
+        before = zip((key.numeral("I"), "V"), (0.0, half), strict=True) if final else ()
         return (*(_chord(numeral, start, half, key, style) for numeral, start in before), last)
     best, clearest = [last], -2.0  # less than any difference of correlations
     for scheme in _schemes(style, key, rng):
@@ -69,11 +63,8 @@ def harmonise(
     return tuple(best)
 
 
-class _Scheme(NamedTuple):
-    """progressions: numerals by kind of section. opening: the last chord of most sections, which leads on."""
-
-    progressions: dict[str, list[str]]
-    opening: str
+_Scheme = tuple[dict[str, list[str]], str]
+"""Numerals by kind of section, and the chord that ends most sections and leads on to the next one."""
 
 
 def _schemes(style: GenreStyle, key: Key, rng: random.Random) -> list[_Scheme]:
@@ -84,14 +75,14 @@ def _schemes(style: GenreStyle, key: Key, rng: random.Random) -> list[_Scheme]:
     """
     stock = [numerals.split() for numerals in (style.minor if key.minor else style.major)]
     found = []
-    for chorus in [p for p in stock if p[0] == key.tonic_numeral] or stock:
+    for chorus in [p for p in stock if p[0] == key.numeral("I")] or stock:
         for verse in [p for p in stock if p is not chorus] or stock:
             for bridge in [p for p in stock if p is not chorus and p is not verse] or stock:
                 away = next((i for i, numeral in enumerate(bridge) if numeral.lower() in ("iv", "vi")), 0)
                 tail = {"bridge": bridge[away:] + bridge[:away], "solo": verse, "outro": chorus}
                 found.append({"intro": chorus, "verse": verse, "chorus": chorus, **tail})
     rng.shuffle(found)
-    return [_Scheme(p, opening) for opening in (_dominant(style, key), key.subdominant_numeral) for p in found]
+    return [(p, opening) for opening in (_dominant(style, key), key.numeral("IV")) for p in found]
 
 
 def _dominant(style: GenreStyle, key: Key) -> str:
@@ -101,6 +92,7 @@ def _dominant(style: GenreStyle, key: Key) -> str:
 
 def _chords(form: Form, style: GenreStyle, key: Key, scheme: _Scheme, final: float) -> list[Chord]:
     """Return all chords before the last one."""
+    progressions, opening = scheme
     bar = style.beats_per_bar
     unit = max(form.line_bars * bar / 2, bar if bar % 2 else bar / 2)
     chords: list[Chord] = []
@@ -109,8 +101,8 @@ def _chords(form: Form, style: GenreStyle, key: Key, scheme: _Scheme, final: flo
         end = min(final, start + section.bars * bar)
         if start < end:
             count = max(1, -int(-(end - start) // unit))
-            numerals = list(islice(cycle(scheme.progressions[section.kind]), count))
-            for i, numeral in enumerate(_with_cadence(numerals, section, style, key, scheme.opening)):
+            numerals = list(islice(cycle(progressions[section.kind]), count))
+            for i, numeral in enumerate(_with_cadence(numerals, section, style, key, opening)):
                 at = start + i * unit
                 chords.append(_chord(numeral, at, min(end, at + unit) - at, key, style))
     return chords
@@ -119,14 +111,14 @@ def _chords(form: Form, style: GenreStyle, key: Key, scheme: _Scheme, final: flo
 def _with_cadence(numerals: list[str], section: Section, style: GenreStyle, key: Key, opening: str) -> list[str]:
     """Return the numerals with a cadence: choruses close on the tonic, other sections end on `opening`."""
     if section.kind == "chorus" and not style.open_choruses and len(numerals) >= 4:
-        close = [_dominant(style, key), key.tonic_numeral]
+        close = [_dominant(style, key), key.numeral("I")]
     elif len(numerals) >= (4 if section.kind == "intro" else 2):
         close = [opening]
     else:
         return numerals
     kept = numerals[: -len(close)]
     if kept[-1] in ("V", "VII", close[0]):
-        kept[-1] = key.tonic_numeral if close[0] == key.subdominant_numeral else key.subdominant_numeral
+        kept[-1] = key.numeral("I") if close[0] == key.numeral("IV") else key.numeral("IV")
     return kept + close
 
 
@@ -136,14 +128,12 @@ def _chord(numeral: str, start: float, duration: float, key: Key, style: GenreSt
     return Chord(start, duration, TONICS[root] + suffix, tuple((root + step) % 12 for step in intervals))
 
 
-@lru_cache(maxsize=128)
 def _quality(numeral: str, *, sevenths: bool, blues: bool) -> tuple[tuple[int, ...], str]:
     """Return the intervals above the root, and the chord symbol's suffix.
 
     The dominant always has its seventh, because without it it could be the tonic of another key. A major tonic gets a
     sixth instead of the major seventh, as jazz pianists play it when the melody rests on the tonic, a semitone above.
     """
-    assert re.fullmatch(r"[IViv]+°?", numeral), numeral
     if numeral.endswith("°"):
         return ((0, 3, 6, 10), "m7b5") if sevenths else ((0, 3, 6), "dim")
     if numeral.islower():

@@ -17,8 +17,8 @@ __all__ = ["voice_lead"]
 def voice_lead(chords: Sequence[Chord], low: int, high: int, voices: int) -> list[tuple[int, ...]]:
     """Return a voicing for each chord, lowest note first, in [low, high]: the one nearest to the voicing before.
 
-    Parallel fifths and octaves between the top voice and the root are avoided if another inversion is near. With fewer
-    voices than tones the fifth is left out; with more, tones are doubled.
+    Parallel fifths and octaves between the top voice and the root are avoided if another inversion is near. voices: 3,
+    which leave out the fifth of a chord of four notes, or 4, which double a tone of a triad.
     """
     centre = (low + high) / 2
     first = _voicings(chords[0].pitch_classes, low, high, voices)
@@ -36,7 +36,7 @@ def voice_lead(chords: Sequence[Chord], low: int, high: int, voices: int) -> lis
 def _voicings(tones: tuple[int, ...], low: int, high: int, voices: int) -> tuple[tuple[int, ...], ...]:
     """Return the close position of every inversion, and its drop-2 form (second voice from the top an octave lower)."""
     if voices < len(tones):
-        tones = (tones[0], tones[1], *tones[3:])[:voices] if len(tones) > 3 or voices < 3 else tones[:voices]
+        tones = (*tones[:2], tones[3])
     found = set()
     for bottom in range(low, high + 1):
         if bottom % 12 not in tones:
@@ -48,7 +48,6 @@ def _voicings(tones: tuple[int, ...], low: int, high: int, voices: int) -> tuple
         found |= {
             tuple(v) for v in (stack, dropped) if v[0] >= low and v[-1] <= high and set(tones) <= {p % 12 for p in v}
         }
-    assert found, (tones, low, high)
     return tuple(sorted(found))
 
 
