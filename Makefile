@@ -21,7 +21,8 @@ test: $(VENV)/.installed-test  ## everything that must hold
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(PYTEST_ARGS)
 
-stress: $(VENV)/.installed-test  ## what takes longer: 200 random cuts of the connection
+stress: $(VENV)/.installed-test  ## what takes longer: more songs by the real model, 200 random cuts of the connection
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m stress $(PYTEST_ARGS)
 	HARMONIA_CUTS=200 $(BIN)/python -m pytest tests/client/test_cuts.py
 
 lab: $(VENV)/.installed-lab  ## JupyterLab on the first notebook; root, as in a container, may

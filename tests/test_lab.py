@@ -9,6 +9,7 @@ from harmonia_lab import Lab
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
 from harmonia_lab.protocol.models import Instrument
 from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine, FakeMetadataEngine, FakeOllama
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -140,7 +141,10 @@ def test_an_unknown_engine_is_refused(tmp_path, options):
 def test_closing_twice_leaves_no_child_process(tmp_path):
     before = set(psutil.Process().children(recursive=True))
     lab = Lab(metadata="embedded", songs=tmp_path / "songs", home=tmp_path)
-    lab.compose("A small boat goes home.", seconds=2, progress=False)
+    lab.compose(metadata=SONG_METADATA, seconds=1, progress=False)
+    job = lab.submit("A small boat goes home.", seconds=2)
+    until(lambda: job.progress and job.progress.tokens_generated, "the first word of a song")
+    assert len(set(psutil.Process().children(recursive=True)) - before) >= 2  # the model's server and the model
     lab.close()
     lab.close()
     assert set(psutil.Process().children(recursive=True)) == before

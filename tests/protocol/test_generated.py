@@ -84,7 +84,8 @@ def test_asyncapis_own_parser_finds_no_fault(room):
 def test_a_small_typed_client_compiles_and_its_mistakes_do_not(room):
     (room / "protocol.mts").write_text(typescript_module())
     (room / "client.mts").write_text(CLIENT)
-    options = ["--strict", "--noEmit", "--target", "es2022", "--module", "nodenext", "--exactOptionalPropertyTypes"]
+    options = ["--strict", "--noEmit", "--skipLibCheck", "--exactOptionalPropertyTypes"]
+    options += ["--target", "es2022", "--module", "nodenext"]
     done = run(room, "node_modules/typescript/bin/tsc", *options, "client.mts", "protocol.mts")
     assert done.returncode == 0, done.stdout
 
