@@ -32,7 +32,7 @@ def write(engine, narrative, *, seed=7, seconds=20, report=lambda _: None, cance
 
 @pytest.fixture(scope="module")
 def flores(engine):
-    return write(engine, STORIES["flores"])
+    return write(engine, STORIES["flores"], seconds=5)
 
 
 @pytest.fixture(scope="module")
