@@ -11,6 +11,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from harmonia_lab.testing import SONG_METADATA, FakeOllama
@@ -31,8 +32,7 @@ def execute():
     with FakeOllama(lambda _: SONG_METADATA.model_dump_json(by_alias=True)) as ollama, kernel.setup_kernel():
 
         def run(name, folder, **parameters):
-            notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-            notebook = parameterize_notebook(notebook, parameters)
+            notebook = parameterize_notebook(load_notebook_node(str(FOLDER / f"{name}.ipynb")), parameters)
             environment = {"HARMONIA_HOME": str(folder / "home"), "OLLAMA_HOST": ollama.url, "HF_HUB_OFFLINE": "1"}
             start = f"%reset -f\nimport os\nos.chdir({str(folder)!r})\nos.environ.update({environment})"
             notebook.cells.insert(0, nbformat.v4.new_code_cell(start))
