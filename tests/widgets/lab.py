@@ -136,7 +136,7 @@ class Notebook:
 
     def __init__(self, page, address, name):
         self.page, self.address, self.name = page, address, name
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(600_000)  # against hangs alone
         self.open()
 
     def open(self):
