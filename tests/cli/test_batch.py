@@ -34,8 +34,8 @@ def test_a_killed_batch_is_finished_by_the_next_run_and_nothing_is_made_twice(ha
     run.send_signal(signal.SIGSTOP)  # or it goes on while its children are looked for
     children = psutil.Process(run.pid).children(recursive=True)
     run.kill()
-    run.communicate(timeout=200)
-    _, alive = psutil.wait_procs(children, timeout=60)
+    run.communicate(timeout=300)
+    _, alive = psutil.wait_procs(children, timeout=300)
     assert alive == []
     before = {path.parent.name: path.stat().st_mtime_ns for path in out.glob("*/run.json")}
     assert 2 <= len(before) < 7
@@ -110,7 +110,7 @@ def test_an_interrupt_ends_it_with_130_and_a_report(harmonia, table, stop):
         if raw.decode().split()[:2] == ["2/9", "music"]:
             break
     os.kill(run.pid, stop)
-    out, err = run.communicate(timeout=200)
+    out, err = run.communicate(timeout=300)
     assert (run.returncode, out) == (130, b"")
     assert "the same command goes on from there" in err.decode()
     assert err.decode().strip().endswith("cancelled.")

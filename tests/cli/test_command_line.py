@@ -55,7 +55,7 @@ def test_a_reader_that_goes_away_is_no_news(harmonia):
     started = harmonia.start("protocol", "asyncapi")
     started.stdout.close()
     started.stdout = None
-    _, said = started.communicate(timeout=60)
+    _, said = started.communicate(timeout=300)
     assert (started.returncode, said) == (1, b"")
 
 

@@ -25,7 +25,7 @@ def serve(harmonia):
     yield start
     for process in started:
         process.kill()
-        process.wait(60)
+        process.wait(300)
         for pipe in (process.stdin, process.stdout, process.stderr):
             pipe.close()
 
@@ -63,7 +63,7 @@ def test_it_ends_by_itself_when_it_is_told_or_when_its_starter_is_gone(serve, ho
         process.stdin.close()
     else:
         process.send_signal(how)
-    assert process.wait(60) == 0
+    assert process.wait(300) == 0
 
 
 def test_a_taken_port_is_said_in_one_line(harmonia):

@@ -243,11 +243,11 @@ def test_an_interrupt_in_any_stage_ends_it_cleanly(harmonia, metadata_file, mome
     assert children
     run.send_signal(stop)
     run.send_signal(signal.SIGCONT)
-    out, err = run.communicate(timeout=200)
+    out, err = run.communicate(timeout=300)
     assert run.returncode == 130, err.decode()
     assert err.decode().strip().endswith("cancelled.")
     assert out == b""
-    _, alive = psutil.wait_procs(children, timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=300)
     assert alive == []
     assert [(row["status"], row["cancel_reason"]) for row in harmonia.rows] == [("cancelled", "user_cancelled")]
     assert not harmonia.songs.exists() or list(harmonia.songs.iterdir()) == []
@@ -259,7 +259,7 @@ def test_an_interrupt_is_one_object_too_where_json_is_asked_for(harmonia, metada
         if "Rendering" in raw.decode():
             break
     run.send_signal(signal.SIGINT)
-    out, _ = run.communicate(timeout=30)
+    out, _ = run.communicate(timeout=300)
     assert (run.returncode, json.loads(out)["error"]["code"]) == (130, "CANCELLED")
 
 
