@@ -9,6 +9,9 @@ STORY ?= An old lighthouse keeper spends his last night at the tower. The storm 
 # Not empty: `make bench-gpu-rehearsal` runs Triton's kernels in Triton's interpreter. Empty: it runs without Triton.
 TRITON ?= yes
 
+# Whole files, in their order: by default, xdist keeps those with few tests for the end, which are the longest ones.
+TWO_WORKERS := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
 .PHONY: song test stress lab bench bench-fanout bench-kernel bench-gpu-rehearsal setup clean
 
 song: $(VENV)/.installed  ## make a song from a story
@@ -19,9 +22,10 @@ test: $(VENV)/.installed-test  ## all checks and tests: format, lint, types, imp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_WORKERS) $(PYTEST_ARGS)
 
-stress: $(VENV)/.installed-test  ## a longer test: 200 random cuts of the connection, 20 kills of the server
+stress: $(VENV)/.installed-test  ## what takes longer: more songs by the real model, 200 random cuts of the connection
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_WORKERS) -m stress $(PYTEST_ARGS)
 	HARMONIA_CUTS=200 $(BIN)/python -m pytest tests/client/test_cuts.py
 
 lab: $(VENV)/.installed-lab  ## open JupyterLab on the first notebook; works as root too, as in a container

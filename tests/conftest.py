@@ -2,12 +2,17 @@
 
 import functools
 
+import hypothesis
 import pytest
 
 from benchmarks.server.javascript import installed_packages
 from tests.waiting import PATIENCE_S
 
 PACKAGES = {"@asyncapi/parser": "3.6.3", "socket.io-client": "4.8.4", "typescript": "5.9.3"}
+
+# A busy machine may take seconds for an example: that is no fault of the code.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from harmonia_lab.errors import Disconnected, ErrorCode, HarmoniaError, InvalidR
 from harmonia_lab.generation.handle import JobHandle
 from harmonia_lab.protocol.models import Instrument
 from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine, FakeMetadataEngine, FakeOllama
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +156,10 @@ def test_an_unknown_engine_is_refused(tmp_path, options):
 def test_closing_twice_leaves_no_child_process(tmp_path):
     before = set(psutil.Process().children(recursive=True))
     lab = Lab(metadata="embedded", songs=tmp_path / "songs", home=tmp_path)
-    lab.compose("A small boat goes home.", seconds=2, progress=False)
+    lab.compose(metadata=SONG_METADATA, seconds=1, progress=False)
+    job = lab.submit("A small boat goes home.", seconds=2)
+    until(lambda: getattr(job.progress, "tokens_generated", None), "the first word of a song")
+    assert len(set(psutil.Process().children(recursive=True)) - before) >= 2  # the model's server and the model
     lab.close()
     lab.close()
     assert set(psutil.Process().children(recursive=True)) == before

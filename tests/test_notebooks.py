@@ -1,38 +1,58 @@
-"""The notebooks run from top to bottom, and are kept without outputs."""
+"""The notebooks run from top to bottom, small, with papermill's parameters, all in one kernel; they are kept without
+outputs.
+
+Their words come from a fake Ollama. `widgets/test_jupyter.py` runs the first one with the real model.
+"""
 
 import ast
 from pathlib import Path
 
 import nbformat
-import papermill
 import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+
+from harmonia_lab.testing import SONG_METADATA, FakeOllama
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+STORY = "A small boat goes home in the rain."
+
+pytestmark = pytest.mark.filterwarnings("default")  # zmq's, papermill's and the kernel's own
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """run(name, **parameters): the outputs of each code cell, by the cell's id. Everything is written to tmp_path."""
-    monkeypatch.setenv("HARMONIA_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+@pytest.fixture(scope="module")
+def execute():
+    """execute(name, folder, **parameters): the outputs of each code cell, by the cell's id.
 
-    def execute(name, **parameters):
-        done = papermill.execute_notebook(
-            FOLDER / name,
-            tmp_path / name,
-            parameters,
-            cwd=tmp_path,
-            progress_bar=False,
-            kernel_name="python3",
-            start_timeout=600,
-        )
-        return {cell.id: cell.outputs for cell in done.cells if cell.cell_type == "code"}
+    The notebook finds an empty namespace, works in `folder`, and has its home there.
+    """
+    kernel = NotebookClient(nbformat.v4.new_notebook(), timeout=600, startup_timeout=600)
+    with FakeOllama(lambda _: SONG_METADATA.model_dump_json(by_alias=True)) as ollama, kernel.setup_kernel():
 
-    return execute
+        def run(name, folder, **parameters):
+            notebook = parameterize_notebook(load_notebook_node(str(FOLDER / f"{name}.ipynb")), parameters)
+            environment = {"HARMONIA_HOME": str(folder / "home"), "OLLAMA_HOST": ollama.url, "HF_HUB_OFFLINE": "1"}
+            start = f"%reset -f\nimport os\nos.chdir({str(folder)!r})\nos.environ.update({environment})"
+            notebook.cells.insert(0, nbformat.v4.new_code_cell(start))
+            kernel.nb = notebook
+            kernel.reset_execution_trackers()
+            for index, cell in enumerate(notebook.cells):
+                kernel.execute_cell(cell, index)
+            return {cell.id: cell.outputs for cell in notebook.cells if cell.cell_type == "code"}
+
+        yield run
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def shown(outputs, kind="text/plain"):
+    """What a cell displays: data of one MIME type, or what it printed."""
+    found = [output.data[kind] for output in outputs if kind in output.get("data", {})]
+    printed = [output.text for output in outputs if output.get("name") == "stdout"]
+    return "".join([*printed, *found] if kind == "text/plain" else found)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_a_notebook_opens_with_its_question_and_is_kept_without_outputs(path):
     notebook = nbformat.read(path, as_version=4)
     assert notebook.cells[0].cell_type == "markdown"
@@ -42,9 +62,8 @@ def test_a_notebook_opens_with_its_question_and_is_kept_without_outputs(path):
             assert (cell.outputs, cell.execution_count) == ([], None)
 
 
-@pytest.mark.filterwarnings("default")  # zmq's and the kernel's own
-def test_the_first_notebook_makes_a_song_shows_it_and_makes_it_again(run):
-    outputs = run("01_compose.ipynb", seconds=2)
+def test_the_first_notebook_makes_a_song_shows_it_and_makes_it_again(execute, tmp_path):
+    outputs = execute("01_compose", tmp_path, seconds=2)
     said = "".join(output.text for output in outputs["song"] if output.output_type == "stream")
     lines = [line.split("%")[1].strip() for line in said.splitlines()]
     assert lines[-1] == "Done"
@@ -58,12 +77,45 @@ def test_the_first_notebook_makes_a_song_shows_it_and_makes_it_again(run):
     assert "completed" in outputs["log"][-1].data["text/plain"]
 
 
-@pytest.mark.filterwarnings("default")  # as above
-def test_the_second_notebook_hears_every_event_and_replays_what_a_late_client_missed(run):
-    outputs = run("02_live_events.ipynb", seconds=2)
-    heard = outputs["heard"][-1].data["text/plain"]
+def test_the_second_notebook_hears_every_event_and_replays_what_a_late_client_missed(execute, tmp_path):
+    cells = execute("02_live_events", tmp_path, seconds=2)
+    heard = shown(cells["heard"])
     for name in ("metadata-generation-started", "metadata-generation-progress", "audio-generation-complete"):
         assert name in heard
-    missed = ast.literal_eval(outputs["replay"][-1].data["text/plain"])
+    missed = ast.literal_eval(shown(cells["replay"]))
     assert missed == [(3, "audio-generation-started"), (4, "audio-generation-complete")]
-    assert any("<audio" in output.get("data", {}).get("text/html", "") for output in outputs["panel"])
+    assert "<audio" in shown(cells["panel"], "text/html")
+
+
+def test_the_benchmark_notebook_draws_compares_and_exports(execute, tmp_path):
+    cells = execute(
+        "03_benchmark", tmp_path, stories=[STORY], lengths=[2], rounds=1, metadata="ollama", decode_seconds=1,
+        decode_rounds=1, clients=[2], out="made",
+    )  # fmt: skip
+    for name in ("sweep", "length", "spread", "memory", "server"):
+        assert shown(cells[name], "image/png"), name
+    table = shown(cells["decode"], "text/html")
+    assert "steps_per_second" in table
+    assert "A: 2 completed" in table
+    assert (tmp_path / "made" / "log.parquet").exists()
+    assert "completed" in shown(cells["export"])
+
+
+def test_the_batch_notebook_makes_a_sweep_a_report_log_rows_and_a_listening_page(execute, tmp_path):
+    cells = execute("04_batch", tmp_path, narratives=[STORY], seeds=[7], seconds=2, out="made", metadata="ollama")
+    assert "1/1  lyrics" in shown(cells["make"])
+    assert "1 song (1 made now, 0 kept), 0 errors" in shown(cells["report"])
+    assert shown(cells["log"], "text/html").count("sketch") == 1
+    assert shown(cells["listen"], "text/html").count("<audio") == 1
+    assert STORY in (tmp_path / "made" / "listen.html").read_text()
+
+
+def test_a_batch_notebook_with_a_bad_row_makes_the_rest_and_fails_at_its_end(execute, tmp_path):
+    (tmp_path / "metadata.json").write_text(SONG_METADATA.model_dump_json(by_alias=True))
+    (tmp_path / "rows.csv").write_text("metadata,seconds,key,seed\n" + "".join(
+        f"metadata.json,2,{key},{seed}\n" for key, seed in (("", 1), ("H", 1), ("", 2))
+    ))  # fmt: skip
+    with pytest.raises(CellExecutionError, match="1 of 3 rows have no song"):
+        execute("04_batch", tmp_path, table="rows.csv", out="made")
+    assert len(list((tmp_path / "made").glob("*/song.flac"))) == 2
+    assert (tmp_path / "made" / "listen.html").exists()

@@ -6,7 +6,7 @@
 import asyncio
 import time
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 
 
 def until(happened, what="it"):

@@ -4,7 +4,7 @@ from harmonia_lab.bench.cancel import _percentile, _table, measure
 
 
 def test_cancels_in_both_stages_are_measured_and_what_they_leave_is_counted():
-    figures = measure(runs=1, seconds=20)
+    figures = measure(runs=1, seconds=3)
     # A cancel may end the model's own child, which comes back when it is needed: in the next stage, say.
     most = figures["stages"]["metadata"]["children"]["before"]
     for stage in figures["stages"].values():

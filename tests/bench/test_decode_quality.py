@@ -17,15 +17,20 @@ def fast(musicgen):
     return {size: Decoder(musicgen(size).lm, "fast") for size in ("tiny", "tiny-stereo", "tiny-melody")}
 
 
-@pytest.mark.parametrize("size", ["tiny", "tiny-stereo", "tiny-melody"])
-@pytest.mark.parametrize("rows", [1, 4])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("size", "rows", "way"),
+    [
+        ("tiny", 1, "greedy"), ("tiny", 4, "top-k"), ("tiny", 1, "top-p"),
+        ("tiny-stereo", 4, "greedy"), ("tiny-stereo", 1, "top-k"), ("tiny-stereo", 4, "top-p"),
+        ("tiny-melody", 1, "greedy"), ("tiny-melody", 4, "top-k"), ("tiny-melody", 1, "top-p"),
+    ],
+)  # fmt: skip
 def test_tokens_are_audiocrafts_over_several_windows_and_after_a_prompt(musicgen, fast, size, rows, way):
     found = compare_tokens(
-        musicgen(size), fast[size], TEXTS[:rows], frames=110, prompt_frames=7, window=50, sampling=WAYS[way]
+        musicgen(size), fast[size], TEXTS[:rows], frames=64, prompt_frames=7, window=30, sampling=WAYS[way]
     )
     assert found["same"], found["differences"]
-    assert found["tokens"] == rows * musicgen(size).lm.n_q * 110
+    assert found["tokens"] == rows * musicgen(size).lm.n_q * 64
     # With top-p, neighbours in rank are often equal to 1e-6. With top-k a tie is rare: it was seen once, in one row of
     # four, where the same weights and seeds had none before and after.
     assert way == "top-p" or len(found["differences"]) <= (0 if way == "greedy" else 1), found["differences"]
@@ -37,7 +42,7 @@ def test_a_tie_is_reported_with_its_margin(musicgen, fast):
         compare_tokens(
             musicgen("tiny-stereo"), fast["tiny-stereo"], TEXTS, frames=40, sampling=WAYS["top-p"], seed=seed
         )
-        for seed in range(12)
+        for seed in range(4)
     ]
     assert all(each["same"] for each in found), found
     for each in found:

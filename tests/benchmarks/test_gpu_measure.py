@@ -1,5 +1,6 @@
 """The GPU benchmark's parts: a shortened rehearsal on the CPU, the schema of what it leaves, and its tables."""
 
+import io
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import torch
 
 from benchmarks.gpu import measure
 from benchmarks.gpu.kit import ROOT
+from benchmarks.gpu.part import main
 from benchmarks.gpu.report import report
 from benchmarks.gpu.rows import KINDS, Rows, problems_of
 from tests.waiting import until
@@ -229,8 +231,11 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_part_without_a_gpu_is_refused_unless_it_is_rehearsed(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.gpu.part", "codec", "--out", str(tmp_path), "--limit", "9"]
-    done = subprocess.run(command, cwd=ROOT, input="go\n", capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 3
-    assert "torch sees no CUDA device" in done.stdout
+def test_a_part_without_a_gpu_is_refused_unless_it_is_rehearsed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("go\n"))
+    for name in ("HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM"):
+        monkeypatch.setenv(name, "")  # which it sets: put back afterwards
+    for backend in (torch.backends.cuda.matmul, torch.backends.cudnn):
+        monkeypatch.setattr(backend, "allow_tf32", backend.allow_tf32)
+    assert main(["codec", "--out", str(tmp_path), "--limit", "9"]) == 3
+    assert "torch sees no CUDA device" in capsys.readouterr().out

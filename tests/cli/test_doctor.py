@@ -1,36 +1,38 @@
-"""`harmonia doctor` and `harmonia setup` from outside."""
+"""`harmonia doctor` and `harmonia setup`."""
 
 import json
 
 import pytest
 
 from harmonia_lab.cli import setup
+from harmonia_lab.cli.doctor import _checks
 from harmonia_lab.engine_registry import installations
 from harmonia_lab.errors import HarmoniaError
 
 
-def test_the_doctor_finds_a_machine_on_which_songs_can_be_made(harmonia):
+def test_the_doctor_finds_a_machine_on_which_songs_can_be_made_and_proves_musicgen_by_a_second_of_audio(harmonia):
     done = harmonia("doctor")
     assert done.returncode == 0, done.stdout.decode()
     text = done.stdout.decode()
     assert text.endswith("Songs can be made.\n")
+    assert "✗" not in text
     assert "nothing answers at" in text
     assert "ollama pull" in text
+    (musicgen,) = [line for line in text.splitlines() if "MusicGen" in line]
+    assert musicgen.startswith("✓")
+    assert "1 s generated" in musicgen
 
 
-def test_the_doctor_answers_a_script_with_one_object(harmonia):
-    report = json.loads(harmonia("doctor", "--json").stdout)
-    assert report["ok"] is True
-    names = {check["name"] for check in report["checks"]}
-    assert names >= {"Python", "Ollama", "embedded model", "sketch engine", "MusicGen", "state folder", "songs"}
-    assert {check["verdict"] for check in report["checks"]} <= {"ok", "optional"}
-
-
-def test_the_doctor_names_a_home_that_cannot_be_written_and_the_way_out(harmonia):
-    done = harmonia("doctor", HARMONIA_HOME="/dev/null/home")
+def test_the_doctor_answers_a_script_with_one_object_and_names_a_home_that_cannot_be_written(harmonia):
+    harmonia.environment["HARMONIA_HOME"] = "/dev/null/home"
+    done = harmonia("doctor", "--json")
     assert done.returncode == 1
-    assert "✗ state folder" in done.stdout.decode()
-    assert "HARMONIA_HOME" in done.stdout.decode()
+    report = json.loads(done.stdout)
+    assert report["ok"] is False
+    assert len(report["checks"]) == len(list(_checks()))
+    (broken,) = [check for check in report["checks"] if check["verdict"] not in ("ok", "optional")]
+    assert (broken["name"], broken["verdict"]) == ("state folder", "missing")
+    assert "HARMONIA_HOME" in broken["mend"]
 
 
 def test_setting_up_what_is_there_changes_nothing(harmonia):

@@ -31,7 +31,13 @@ def write(engine, narrative, *, seed=7, seconds=20, report=lambda _: None, cance
 
 
 @pytest.fixture(scope="module")
-def train(engine):
+def flores(engine):
+    return write(engine, STORIES["flores"], seconds=5)
+
+
+@pytest.fixture(scope="module")
+def train(engine, flores):
+    """The second song of its server."""
     return write(engine, STORIES["last train"])
 
 
@@ -50,17 +56,10 @@ def test_a_song_is_about_its_story_and_made_of_words(train):
     assert song.mood[0] in {"lonely", "melancholic", "sad"}
 
 
-def test_a_story_in_another_language_becomes_an_english_song(engine, train):
-    result = write(engine, STORIES["flores"])
-    words = words_of(result.metadata.lyrics)
+def test_a_story_in_another_language_becomes_an_english_song(flores):
+    words = words_of(flores.metadata.lyrics)
     assert sum(map(in_dictionary, words)) >= 0.95 * len(words)
-    assert any("Spanish" in str(entry.get("note")) for entry in result.transcript)
-
-
-def test_the_same_request_and_seed_write_the_same_song_whatever_was_written_before(engine, train):
-    again = write(engine, STORIES["last train"])
-    assert again.metadata == train.metadata
-    assert [e.get("answer") for e in again.transcript] == [e.get("answer") for e in train.transcript]
+    assert any("Spanish" in str(entry.get("note")) for entry in flores.transcript)
 
 
 def test_the_record_names_the_model_by_its_content(train):
@@ -80,15 +79,29 @@ def test_another_model_is_not_installed_there(engine):
     assert caught.value.details["installed"] == ["smollm2:135m"]
 
 
-# --- cancels. Each ends with the engine writing on as if nothing had been.
+# --- cancels
 
 
-@pytest.mark.parametrize("where", ["Loading", "Finding the mood", "Generating title"])
-def test_a_cancel_is_obeyed_wherever_it_comes_and_the_next_song_is_not_harmed(where, train):
-    """Loading: the server has just been started. Mood: in the prefill of a long prompt. Title: while it decodes."""
-    cancel = CancelToken()
-    reached = threading.Event()
-    late = []
+def test_a_cancel_is_obeyed_wherever_it_comes_and_the_next_song_is_the_same_whatever_was_written_before(train):
+    """Loading: the server has just been started. Mood: in the prefill of a long prompt. Title: while it decodes.
+
+    The song that follows is another server's first one, and word for word what was written after another story.
+    """
+    engine = OllamaEngine(endpoint=EmbeddedServer(threads=1))
+    try:
+        for where in ("Loading", "Finding the mood", "Generating title"):
+            late = cancelled_at(engine, where)
+            assert not any(progress.fraction == 1.0 for progress in late), where
+        again = write(engine, STORIES["last train"])
+    finally:
+        engine.close()
+    assert again.metadata == train.metadata
+    assert [e.get("answer") for e in again.transcript] == [e.get("answer") for e in train.transcript]
+
+
+def cancelled_at(engine, where):
+    """Cancel a song from another thread when it reports a status that begins with `where`: its reports after that."""
+    cancel, reached, late = CancelToken(), threading.Event(), []
 
     def report(progress):
         if reached.is_set():
@@ -96,18 +109,12 @@ def test_a_cancel_is_obeyed_wherever_it_comes_and_the_next_song_is_not_harmed(wh
         elif progress.status.startswith(where):
             reached.set()
 
-    engine = OllamaEngine(endpoint=EmbeddedServer(threads=1))
-    try:
-        stopper = threading.Thread(target=lambda: (reached.wait(), cancel.cancel()))
-        stopper.start()
-        with pytest.raises(Cancelled):
-            write(engine, STORIES["last train"], report=report, cancel=cancel)
-        stopper.join()
-        assert not any(progress.fraction == 1.0 for progress in late)
-        if where == "Loading":  # and with a server that wrote nothing else
-            assert write(engine, STORIES["last train"]).metadata == train.metadata
-    finally:
-        engine.close()
+    stopper = threading.Thread(target=lambda: (reached.wait(), cancel.cancel()))
+    stopper.start()
+    with pytest.raises(Cancelled):
+        write(engine, STORIES["last train"], report=report, cancel=cancel)
+    stopper.join()
+    return late
 
 
 def test_a_server_that_was_killed_is_an_error_and_the_next_song_starts_another():

@@ -29,10 +29,14 @@ class Ear:
             self._news.notify_all()
 
     async def __aenter__(self):
-        await self.io.connect(
-            self.server.url, auth={"token": self.token}, transports=[self.transport], wait_timeout=PATIENCE_S
-        )
-        await self.until("server-hello")
+        try:
+            await self.io.connect(
+                self.server.url, auth={"token": self.token}, transports=[self.transport], wait_timeout=PATIENCE_S
+            )
+            await self.until("server-hello")
+        except BaseException:
+            await self.close()  # or its connection is closed by the garbage collector, in the middle of another test
+            raise
         return self
 
     async def __aexit__(self, *_):

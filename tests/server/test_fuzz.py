@@ -1,6 +1,7 @@
 """Any message, however malformed, is answered, and no other client is affected."""
 
 import asyncio
+import contextlib
 import json
 import logging
 
@@ -13,8 +14,6 @@ from harmonia_lab.protocol.commands import COMMANDS
 from harmonia_lab.server.settings import RateLimits
 from tests.server.conftest import Ear, serving
 from tests.waiting import PATIENCE_S
-
-CASES = 2400
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -48,18 +47,20 @@ def talk(tmp_path_factory):
     """(loop, ear, witness) on one server, without limits on rate."""
     rates = RateLimits(messages=(1e9, 10**9), starts=(1e9, 0))
     with serving(tmp_path_factory.mktemp("fuzz"), rates=rates) as server, asyncio.Runner() as runner:
-        ear, witness = Ear(server), Ear(server, "bob")
-        runner.run(ear.__aenter__())
-        runner.run(witness.__aenter__())
-        yield runner, ear, witness
-        runner.run(witness.__aexit__())
-        runner.run(ear.__aexit__())
+        clients = contextlib.AsyncExitStack()
+        try:
+            ear = runner.run(clients.enter_async_context(Ear(server)))
+            witness = runner.run(clients.enter_async_context(Ear(server, "bob")))
+            yield runner, ear, witness
+        finally:  # also where the second one's connection fails
+            runner.run(clients.aclose())
 
 
-def test_every_message_is_answered_in_the_protocols_way(talk, caplog):
+@pytest.mark.parametrize("cases", [600, pytest.param(6000, marks=pytest.mark.stress)])
+def test_every_message_is_answered_in_the_protocols_way(talk, caplog, cases):
     runner, ear, witness = talk
 
-    @settings(max_examples=CASES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=cases, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(messages)
     def try_one(message):
         name, arguments = message

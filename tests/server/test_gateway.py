@@ -94,7 +94,8 @@ def test_hello_says_who_is_connected(server):
 def test_who_connects_and_what_is_asked_is_logged_without_words_or_tokens(server, caplog):
     async def main():
         with pytest.raises(socketio.exceptions.ConnectionError):
-            await Ear(server, token="forged").io.connect(server.url, auth={"token": "forged"}, wait_timeout=10)
+            async with Ear(server, token="forged"):
+                pass
         async with Ear(server) as ear:
             await ear.ask("start-generation", STORY | {"generationId": "logged"})
             await ear.ask("start-generation", STORY | {"seconds": 0})

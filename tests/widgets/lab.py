@@ -1,4 +1,4 @@
-"""A real JupyterLab on a free port, and a real Chromium in front of it."""
+"""A real JupyterLab on a free port, a real Chromium in front of it, and what is done to a notebook there."""
 
 import contextlib
 import json
@@ -11,6 +11,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import nbformat
 import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -135,7 +136,7 @@ class Notebook:
 
     def __init__(self, page, address, name):
         self.page, self.address, self.name = page, address, name
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(600_000)  # against hangs alone
         self.open()
 
     def open(self):
@@ -171,3 +172,39 @@ class Notebook:
     def restart(self):
         self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
         self.page.wait_for_function(READY)
+
+
+SLOW = [
+    (
+        "if 'lab' in globals(): lab.close()  # of a test before in the same kernel\n"
+        "from harmonia_lab import Lab\n"
+        "from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine\n"
+        "lab = Lab(metadata=FakeMetadataEngine(step_s=0.05, steps=4000), audio=FakeAudioEngine(), songs='songs')"
+    ),
+    "job = lab.submit('A story.', seconds=2, generation_id='slow')\njob",
+    "lab.panel('slow')",
+]
+"""Cells of a notebook whose song takes longer than any test."""
+
+
+def write(path, cells):
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    made = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    nbformat.write(nbformat.v4.new_notebook(cells=made, metadata=kernel), path)
+
+
+def wait_for(page, condition, argument=None):
+    page.wait_for_function(condition, arg=argument)
+
+
+def until_status(page, *wanted):
+    wait_for(
+        page,
+        "(wanted) => [...document.querySelectorAll('.hl-panel')].map((p) => p.dataset.status).join() === wanted",
+        ",".join(wanted),
+    )
+
+
+def picture(page, name, tmp_path):
+    kept = os.environ.get("HARMONIA_SCREENSHOTS")
+    page.screenshot(path=(Path(kept) if kept else tmp_path) / name)

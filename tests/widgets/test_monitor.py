@@ -7,8 +7,7 @@ import pytest
 
 from harmonia_lab.widgets.monitor import rows
 from tests.server.engines import METADATA, Writer, make_lab
-
-WAIT_S = 60
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def lab(tmp_path, gate):
 
 
 def until(monitor, *wanted):
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + PATIENCE_S
     while (found := [row["status"] for row in monitor.widget.view["rows"]]) != list(wanted):
         assert time.monotonic() < deadline, found
         time.sleep(0.01)
@@ -52,7 +51,7 @@ def test_a_click_cancels_one_song_and_a_late_one_is_answered(lab):
     monitor.widget._handle_custom_msg({"ask": "cancel", "id": job.id}, [])
     until(monitor, "cancelled")
     monitor.widget._handle_custom_msg({"ask": "retry", "id": job.id}, [])
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + PATIENCE_S
     while "cannot be tried again" not in monitor.widget.view["notice"]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -63,7 +62,7 @@ def test_other_users_jobs_are_not_in_it(lab, gate):
     from harmonia_lab.protocol.models import parse_request
 
     gate.set()
-    lab.submit_request(parse_request(narrative="Hers."), user="ann").result(WAIT_S)
+    lab.submit_request(parse_request(narrative="Hers."), user="ann").result(PATIENCE_S)
     assert rows(lab.journal.jobs("local")) == []
     own, everybodys = lab.monitor(), lab.monitor(user=None)
     assert own.widget.view["rows"] == []

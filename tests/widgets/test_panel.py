@@ -11,8 +11,8 @@ from harmonia_lab.protocol.events import AudioPreview
 from harmonia_lab.widgets.event_sources import ServerEvents
 from harmonia_lab.widgets.panel import KEPT_SONGS, Panel, _keep_media
 from tests.server.engines import METADATA, Player, Writer, make_lab
+from tests.waiting import PATIENCE_S
 
-WAIT_S = 60
 pytestmark = pytest.mark.usefixtures("patience")
 
 
@@ -29,7 +29,7 @@ def lab(tmp_path, gate):
 
 def until(panel, **wanted):
     """Waits until the panel's view has these values, and returns it."""
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         shown = panel.view
         if all(shown[name] == value for name, value in wanted.items()):
@@ -44,7 +44,7 @@ def click(panel, what, name=""):
 
 def drawn(panel, **wanted):
     """As `until`, of what was sent to the browser."""
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + PATIENCE_S
     while not all(panel.widget.view.get(name) == value for name, value in wanted.items()):
         assert time.monotonic() < deadline, panel.widget.view
         time.sleep(0.01)
@@ -58,7 +58,7 @@ def test_a_panel_shows_its_song_from_waiting_to_done_with_sound_picture_and_file
     gate.set()
     shown = drawn(panel, status="completed")
     assert (shown["title"], shown["overall"]) == (METADATA.title, 100.0)
-    assert panel.settled.wait(WAIT_S)
+    assert panel.settled.wait(PATIENCE_S)
     assert panel.widget.audio
     assert panel.widget.picture.startswith(b"\x89PNG")
     assert panel.widget.files[0] == "song.flac"
@@ -72,7 +72,7 @@ def test_a_click_on_cancel_cancels_and_a_second_one_says_nothing_new(lab):
     until(panel, status="processing")
     click(panel, "cancel")
     assert not drawn(panel, status="cancelled")["canCancel"]
-    assert job.wait(WAIT_S)
+    assert job.wait(PATIENCE_S)
     click(panel, "cancel")
     assert drawn(panel, notice="")["status"] == "cancelled"
 
@@ -80,9 +80,9 @@ def test_a_click_on_cancel_cancels_and_a_second_one_says_nothing_new(lab):
 def test_a_click_that_comes_too_late_is_answered_on_the_panel(lab, gate):
     gate.set()
     panel = lab.submit("A story.", seconds=2).panel()
-    assert panel.settled.wait(WAIT_S)
+    assert panel.settled.wait(PATIENCE_S)
     click(panel, "cancel")
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + PATIENCE_S
     while "It is completed." not in panel.widget.view["notice"]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -93,24 +93,24 @@ def test_after_a_failure_retry_makes_the_song_on_the_same_panel(lab, gate):
     gate.set()
     panel = lab.submit("A story.", seconds=2).panel()
     assert drawn(panel, status="failed")["canRetry"]
-    assert panel.settled.wait(WAIT_S)
+    assert panel.settled.wait(PATIENCE_S)
     assert "It went away." in panel.summary()[0]["text/html"]
     click(panel, "retry")
     assert drawn(panel, status="completed")["error"] == ""
-    assert panel.settled.wait(WAIT_S)
+    assert panel.settled.wait(PATIENCE_S)
     assert panel.widget.audio
 
 
 def test_files_are_handed_over_by_their_listed_names_and_no_others(lab, gate, monkeypatch):
     gate.set()
     panel = lab.submit("A story.", seconds=2).panel()
-    assert panel.settled.wait(WAIT_S)
+    assert panel.settled.wait(PATIENCE_S)
     sent = []
     monkeypatch.setattr(type(panel.widget), "send", lambda self, content, buffers=None: sent.append((content, buffers)))
     click(panel, "file", "../../home/journal.sqlite3")
     until(panel, notice="There is no such file.")
     click(panel, "file", "song.flac")
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + PATIENCE_S
     while not sent:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -125,7 +125,7 @@ def test_a_panel_that_settles_again_pushes_no_other_out(lab, gate):
     panels = [lab.submit("A story.", seconds=1).panel() for _ in range(2)]
     for each in panels:
         assert each.widget
-        assert each.settled.wait(WAIT_S)
+        assert each.settled.wait(PATIENCE_S)
     for _ in range(KEPT_SONGS):
         _keep_media(panels[1])
     assert all(each.widget.audio for each in panels)
@@ -137,9 +137,9 @@ def test_older_panels_free_sound_and_picture_and_load_them_again_when_shown(lab,
     for _ in range(KEPT_SONGS + 1):
         panels.append(lab.submit("A story.", seconds=1).panel())
         assert panels[-1].widget
-        assert panels[-1].settled.wait(WAIT_S)
+        assert panels[-1].settled.wait(PATIENCE_S)
     first = panels[0]
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + PATIENCE_S
     while first.widget.audio or first.widget.picture:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -152,7 +152,7 @@ def test_older_panels_free_sound_and_picture_and_load_them_again_when_shown(lab,
     monkeypatch.setattr("harmonia_lab.widgets.panel._show", lambda bundle, output=None: shown.append(bundle) or "id")
     first.display()
     while not any("<audio" in bundle.get("text/html", "") for bundle in shown):
-        assert time.monotonic() < deadline + WAIT_S
+        assert time.monotonic() < deadline + PATIENCE_S
         time.sleep(0.01)
     assert first.widget.audio
 
@@ -164,7 +164,7 @@ def test_a_new_lab_shows_what_the_journal_kept_and_what_a_dead_process_left_can_
     with make_lab(tmp_path) as lab:
         panel = lab.panel(song.generation_id)
         assert until(panel, status="completed")["title"] == METADATA.title
-        assert panel.settled.wait(WAIT_S)
+        assert panel.settled.wait(PATIENCE_S)
         assert panel.summary()[1]["image/png"]
         assert lab.panel(song.generation_id) is panel
         with pytest.raises(Refused, match="no generation nobody"):
@@ -179,7 +179,7 @@ def test_the_same_class_shows_a_generation_of_any_server(lab, gate, tmp_path):
     gate.set()
     panel = Panel(server.url, token, _started(server, token, "g2"))
     try:
-        assert panel.settled.wait(WAIT_S)
+        assert panel.settled.wait(PATIENCE_S)
         assert panel.view["title"] == METADATA.title
         assert panel.view["memory"] == ""
         stems = ["stems/1-piano.flac", "stems/2-double-bass.flac"]
@@ -210,13 +210,13 @@ def test_a_panel_that_is_closed_before_it_listens_for_previews_ends_quietly(lab,
 
     def late(room, preview):
         listening.append(threading.current_thread())
-        assert go_on.wait(WAIT_S)
+        assert go_on.wait(PATIENCE_S)
         listen(room, preview)
 
     monkeypatch.setattr(ServerEvents, "_previews", late)
     Panel(server.url, token, _started(server, token)).close()
     go_on.set()
-    listening[0].join(WAIT_S)  # pytest would tell of an error in it
+    listening[0].join(PATIENCE_S)  # pytest would tell of an error in it
 
 
 def _started(server, token, name="g1"):
@@ -239,8 +239,8 @@ def test_the_plain_panel_shows_the_same_with_stock_widgets(lab, gate):
     assert isinstance(box, ipywidgets.VBox)
     bars = [child for child in box.children if isinstance(child, ipywidgets.FloatProgress)]
     gate.set()
-    assert panel.settled.wait(WAIT_S)
-    deadline = time.monotonic() + WAIT_S
+    assert panel.settled.wait(PATIENCE_S)
+    deadline = time.monotonic() + PATIENCE_S
     while [bar.value for bar in bars] != [100, 100, 100]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -280,6 +280,6 @@ def test_a_closed_panel_hears_nothing_more(lab, gate):
     panel.close()
     panel.close()
     gate.set()
-    job.result(WAIT_S)
+    job.result(PATIENCE_S)
     assert panel.view["status"] == "processing"
     assert lab.panel(job.id).view["status"] == "completed"

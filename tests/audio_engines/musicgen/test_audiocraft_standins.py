@@ -1,5 +1,6 @@
-"""audiocraft beside a current torch, in any order of imports and without harm to others: each in a new process."""
+"""audiocraft beside a current torch, in any order of imports and without harm to others: in new processes."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from harmonia_lab.audio_engines.musicgen.chroma import chroma_filters
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LOAD = "from harmonia_lab.audio_engines.musicgen.audiocraft_standins import load_audiocraft; load_audiocraft()"
 STANDINS = ("av", "demucs", "flashy", "librosa", "num2words", "spacy", "torchaudio", "xformers", "audiocraft.solvers")
 
@@ -23,28 +24,9 @@ def run(*lines, warnings="error"):
     return done.stdout
 
 
-def test_nothing_that_stands_in_is_left_in_sys_modules():
-    found = run(LOAD, f"import sys; print([name for name in {STANDINS} if name in sys.modules])")
-    assert found.strip() == "[]"
-
-
-@pytest.mark.parametrize("first", ["torch", "librosa", "scipy"])
-def test_what_was_imported_before_is_the_same_afterwards(first):
-    # librosa brings warnings of its own
-    run(
-        f"import {first} as before",
-        LOAD,
-        f"import sys, {first} as after; assert after is before and sys.modules['{first}'] is before",
-        "from audiocraft.models import MusicGen",
-        warnings="default",
-    )
-
-
-@pytest.mark.parametrize("before", ["", "import transformers", "from transformers import T5EncoderModel"])
-def test_transformers_stays_healthy(checkpoint, before):
-    out = run(
-        before,
-        LOAD,
+def transformers_is_healthy(checkpoint):
+    """Lines of a program that asks transformers what it has, and loads a model with it."""
+    return (
         "import importlib.util, transformers",
         "from transformers.utils import is_torchaudio_available, is_librosa_available",
         "assert is_torchaudio_available() == (importlib.util.find_spec('torchaudio') is not None)",
@@ -52,37 +34,70 @@ def test_transformers_stays_healthy(checkpoint, before):
         "from transformers import T5EncoderModel, MusicgenForConditionalGeneration, AutoProcessor",
         f"T5EncoderModel.from_pretrained({str(checkpoint('tiny') / 't5')!r})",
         "print('healthy')",
-        warnings="default",
     )
-    assert out.strip() == "healthy"
 
 
-def test_music_comes_out_with_a_prompt_and_without_a_word_on_standard_output(checkpoint):
-    run(
+@pytest.fixture(scope="module")
+def imported_first(checkpoint, tmp_path_factory):
+    """What a process finds in which audiocraft is imported before everything else, where a warning is an error."""
+    found = tmp_path_factory.mktemp("found") / "found.json"
+    said = run(
         LOAD,
+        f"import json, pathlib, sys; found = {{'left': [name for name in {STANDINS} if name in sys.modules]}}",
         "import torch; torch.set_num_threads(1)",
         "from audiocraft.models import MusicGen",
         f"model = MusicGen.get_pretrained({str(checkpoint('tiny'))!r}, device='cpu')",
         "model.set_generation_params(duration=1.0)",
-        "assert model.generate(['calm piano', 'drums']).shape == (2, 1, 32000)",
+        "found['music'] = model.generate(['calm piano', 'drums']).shape",
         # a prompt is taken in several steps at once: the place where audiocraft would ask xformers
-        "assert model.generate_continuation(torch.randn(1, 1, 16000), 32000, ['drums']).shape == (1, 1, 32000)",
-    )
-
-
-def test_a_melody_model_takes_a_recording_without_a_source_separator(checkpoint):
-    run(
-        LOAD,
-        "import torch; torch.set_num_threads(1)",
-        "from audiocraft.models import MusicGen",
+        "found['continued'] = model.generate_continuation(torch.randn(1, 1, 16000), 32000, ['drums']).shape",
         f"model = MusicGen.get_pretrained({str(checkpoint('tiny-melody'))!r}, device='cpu')",
         "model.set_generation_params(duration=0.5)",
-        "assert model.generate_with_chroma(['drums'], torch.randn(1, 1, 44100), 44100).shape == (1, 1, 16000)",
+        "found['melody'] = model.generate_with_chroma(['drums'], torch.randn(1, 1, 44100), 44100).shape",
+        f"pathlib.Path({str(found)!r}).write_text(json.dumps(found))",
+        "import warnings; warnings.simplefilter('default')",  # transformers brings warnings of its own
+        *transformers_is_healthy(checkpoint),
     )
+    return json.loads(found.read_text()) | {"said": said}
 
 
-def test_a_missing_package_is_named_and_nothing_half_imported_stays():
+def test_nothing_that_stands_in_is_left_in_sys_modules(imported_first):
+    assert imported_first["left"] == []
+
+
+def test_music_comes_out_with_a_prompt(imported_first):
+    assert imported_first["music"] == [2, 1, 32000]
+    assert imported_first["continued"] == [1, 1, 32000]
+
+
+def test_a_melody_model_takes_a_recording_without_a_source_separator(imported_first):
+    assert imported_first["melody"] == [1, 1, 16000]
+
+
+def test_transformers_stays_healthy_and_standard_output_has_no_word_of_audiocrafts(imported_first):
+    assert imported_first["said"] == "healthy\n"
+
+
+def test_what_was_imported_before_is_the_same_afterwards(checkpoint):
+    names = ("torch", "librosa", "scipy", "transformers", "transformers.models.t5.modeling_t5")
+    said = run(
+        "import torch, librosa, scipy",
+        "from transformers import T5EncoderModel",
+        f"import sys; before = {{name: sys.modules[name] for name in {names}}}",
+        LOAD,
+        "assert {name: sys.modules[name] for name in before} == before",
+        "from audiocraft.models import MusicGen",
+        "assert {name: sys.modules[name] for name in before} == before",
+        *transformers_is_healthy(checkpoint),
+        warnings="default",  # librosa brings warnings of its own
+    )
+    assert said == "healthy\n"
+
+
+def test_a_missing_package_is_named_and_nothing_half_imported_stays(checkpoint):
+    """transformers was imported before, but none of its models."""
     out = run(
+        "import transformers",
         "import sys; sys.modules['omegaconf'] = None",
         "from harmonia_lab.audio_engines.musicgen.audiocraft_standins import load_audiocraft",
         "from harmonia_lab.errors import HarmoniaError",
@@ -90,10 +105,13 @@ def test_a_missing_package_is_named_and_nothing_half_imported_stays():
         "except HarmoniaError as error: print(error.code, error)",
         "assert not [name for name in sys.modules if name.partition('.')[0] == 'audiocraft']",
         "del sys.modules['omegaconf']; load_audiocraft()",
+        *transformers_is_healthy(checkpoint),
+        warnings="default",
     )
     assert "MUSICGEN_UNAVAILABLE" in out
     assert "omegaconf" in out
     assert "harmonia setup musicgen" in out
+    assert out.endswith("healthy\n")
 
 
 @pytest.mark.parametrize(("sr", "n_fft"), [(32000, 16384), (22050, 2048)])
