@@ -6,15 +6,18 @@ Owns the worker thread. One job runs at a time: all songs of a lab share stage 1
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 
 from harmonia_lab.backends.fair_queue import FairQueue
 from harmonia_lab.backends.local_job import LocalJob
-from harmonia_lab.errors import ErrorCode, Refused
+from harmonia_lab.errors import ErrorCode, HarmoniaError, Refused
 from harmonia_lab.generation.handle import QueueLimits
 
 __all__ = ["JobQueue"]
+
+_log = logging.getLogger(__name__)
 
 
 class JobQueue:
@@ -88,7 +91,13 @@ class JobQueue:
                 self._running = job
                 self._positions.pop(job, None)
                 self._changed.notify_all()
-            job.run()
+            try:
+                job.generation.run()
+            except HarmoniaError as error:  # the job's events say so
+                _log.debug("%s", error)
+            except Exception as error:  # noqa: BLE001 - a defect in how one job ends must not stop the next one
+                _log.exception("A defect: generation %s did not end as it should.", job.handle.id)
+                job.fail(error)
 
     def _announce(self) -> None:
         """Tell the listeners of each waiting job when its position has changed."""

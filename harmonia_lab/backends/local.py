@@ -82,7 +82,9 @@ class LocalBackend:
             state = new_state(job, request)
             made = self._make_job(request, state, engine, folder)
             self._journal().begin(job, request)
-            return self._enqueue(made, options.user)
+            self._track(made)
+            self._queue.submit(made, user=options.user)
+            return made.handle
 
     def retry(self, generation_id: str, options: JobOptions) -> JobHandle:
         earlier = self._jobs.get(generation_id)
@@ -103,7 +105,9 @@ class LocalBackend:
             engine = self._audio_engines.get(options.audio, request.audio_model)
             made = self._make_job(request, state, engine, folder)
             folder.resume()
-            return self._enqueue(made, state.owner)
+            self._track(made)
+            self._queue.submit(made, user=state.owner)
+            return made.handle
 
     def cancel(self, generation_id: str) -> bool:
         job = self._jobs.get(generation_id)
@@ -156,11 +160,9 @@ class LocalBackend:
         )
         return job
 
-    def _enqueue(self, job: LocalJob, user: str) -> JobHandle:
+    def _track(self, job: LocalJob) -> None:
         self._jobs[job.handle.id] = job
         job.handle.when_done(lambda: self._forget(job))
-        self._queue.submit(job, user=user)
-        return job.handle
 
     def _forget(self, job: LocalJob) -> None:
         self._queue.remove(job)

@@ -6,7 +6,6 @@ Owns what a handle and the queue ask of a generation. `local.py` makes jobs, `jo
 from __future__ import annotations
 
 import contextlib
-import logging
 
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.events.event_log import EventLog
@@ -17,8 +16,6 @@ from harmonia_lab.protocol.events import ErrorInfo, GenerationError
 from harmonia_lab.protocol.models import Song
 
 __all__ = ["LocalJob"]
-
-_log = logging.getLogger(__name__)
 
 
 class LocalJob:
@@ -34,26 +31,20 @@ class LocalJob:
         eta_s = self.handle.progress.eta_seconds if self.handle.progress is not None else None
         return self.generation.expected_s if eta_s is None else eta_s
 
-    def run(self) -> None:
-        """Make the song. The job's events say how that ends; a defect that keeps them back becomes its error."""
-        try:
-            self.generation.run()
-        except HarmoniaError as error:
-            _log.debug("%s", error)
-        except Exception as error:  # noqa: BLE001 - a defect in how one job ends must not stop the next one
-            _log.exception("A defect: generation %s did not end as it should.", self.handle.id)
-            failure = HarmoniaError(f"A defect in Harmonia Lab: {type(error).__name__}: {error}")
-            self.generation.outcome = failure
-            with contextlib.suppress(Exception):  # the defect may be in what takes the events
-                self.log(
-                    GenerationError(
-                        generation_id=self.handle.id,
-                        error=ErrorInfo.of(failure),
-                        stage=self.handle.state.stage,
-                        final=True,
-                    )
+    def fail(self, error: Exception) -> None:
+        """End the job, whose generation raised `error`: a defect, which may have kept back the events of its end."""
+        failure = HarmoniaError(f"A defect in Harmonia Lab: {type(error).__name__}: {error}")
+        self.generation.outcome = failure
+        with contextlib.suppress(Exception):  # the defect may be in what takes the events
+            self.log(
+                GenerationError(
+                    generation_id=self.handle.id,
+                    error=ErrorInfo.of(failure),
+                    stage=self.handle.state.stage,
+                    final=True,
                 )
-            self.handle.fail(failure)  # for a log that has ended already
+            )
+        self.handle.fail(failure)  # for a log that has ended already
 
     def cancel(self, generation_id: str) -> bool:
         """As `JobBackend.cancel`. A job that waits for its turn ends at once: no worker has to stop first."""

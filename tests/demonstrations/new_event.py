@@ -12,8 +12,7 @@ from harmonia_lab import BlockingClient, Lab
 from harmonia_lab.events.event_log import EventLog
 from harmonia_lab.events.state import new_state
 from harmonia_lab.protocol.asyncapi import asyncapi_document
-from harmonia_lab.protocol.events import MetadataGenerationComplete, MetadataGenerationStarted
-from harmonia_lab.protocol.generation_events import LyricsRevised
+from harmonia_lab.protocol.events import LyricsRevised, MetadataGenerationComplete, MetadataGenerationStarted
 from harmonia_lab.protocol.models import Job, SongRequest, utc_now
 from harmonia_lab.protocol.typescript import typescript_module
 from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine, FakeMetadataEngine

@@ -44,5 +44,5 @@ def test_wire_journal_replay_schemas_client_and_panel_handle_it(patched):
 def test_the_patch_touches_one_class_its_place_in_the_union_and_one_case_of_the_reducer():
     lines = (HERE / "new_event.patch").read_text().splitlines()
     touched = [line.removeprefix("+++ b/harmonia_lab/") for line in lines if line.startswith("+++")]
-    assert touched == ["events/state.py", "protocol/events.py", "protocol/generation_events.py"]
+    assert touched == ["events/state.py", "protocol/events.py"]
     assert not [line for line in lines if line.startswith("-") and not line.startswith("---")]
