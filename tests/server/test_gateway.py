@@ -581,5 +581,5 @@ def test_fifty_cancels_at_random_moments_each_end_one_generation_once(tmp_path):
         finished = sum(name == "audio-generation-complete" for name in ended.values())
         # A client gets the last event shortly before the worker has cleaned up.
         until(lambda: not server.lab._local._jobs, "the end of the last song")
-        until(lambda: left_behind() == ["harmonia-queue", "harmonia-worker-cpu"], "no thread but the queue's own")
+        until(lambda: left_behind() == ["harmonia-queue", "harmonia-worker"], "no thread but the queue's own")
         until(lambda: len(list(server.lab.songs.iterdir())) == finished, "no folder but those of finished songs")
