@@ -29,7 +29,6 @@ from harmonia_lab.generation.generation import TimeLimits
 from harmonia_lab.generation.handle import JobHandle, QueueLimits
 from harmonia_lab.generation.recovery import fail_interrupted
 from harmonia_lab.generation.verify import Verification, check_folder, compare_records
-from harmonia_lab.protocol.events import FamilyEvent
 from harmonia_lab.protocol.models import (
     Instrument,
     Song,
@@ -97,7 +96,7 @@ class Lab:
         self.home = Path(home) if home is not None else home_folder()
         self.log = BenchmarkLog(self.home / "runs.jsonl")
         self.limits = limits or TimeLimits()
-        self.events = Fanout[FamilyEvent]()
+        self.events = Fanout()
         """`lab.events.subscribe(callback)` calls `callback` with every event of every generation."""
         self.metrics = Metrics()
         self.events.subscribe(self.metrics)

@@ -1,6 +1,7 @@
 """`IsolatedServer`: a server in a process of its own, as the kernel sees it.
 
-Owns that process, the kernel's connection to it, and the thread that reads its events. It has the public methods of
+Owns the kernel's connection to that process, and the thread that reads its events (`server_process.py` starts and ends
+the process). It has the public methods of
 `server.server_thread.Server`. `process.py` owns the songs that the kernel asks it for.
 """
 
@@ -63,7 +64,7 @@ class IsolatedServer:
         self._on_event, self._on_exit = on_event, on_exit
         child_settings = replace(settings, owner_key=secrets.token_hex(KEY_BYTES))
         self._tokens = new_tokens(child_settings, Path(lab.home))
-        self._trust = _trust(settings)
+        self._ssl_context = _ssl_context(settings)
         self._client: BlockingClient | None = None
         self._reader: threading.Thread | None = None
         given = ServeSettings(lab=lab, server=child_settings).model_dump(mode="json")
@@ -111,7 +112,7 @@ class IsolatedServer:
         Raises Disconnected if the process doesn't answer.
         """
         headers = {"Authorization": f"Bearer {self._own_token()}"}
-        verify = True if self._trust is None else self._trust
+        verify = True if self._ssl_context is None else self._ssl_context
         try:  # trust_env: no proxy leads to loopback
             answer = httpx.get(
                 f"{self.local_url}/metrics", headers=headers, verify=verify, trust_env=False, timeout=ANSWER_S
@@ -158,7 +159,7 @@ class IsolatedServer:
             path=self.settings.path,
             ack_timeout_s=ANSWER_S,
             backoff=Backoff(0.05, 1.0),
-            session=partial(_session, self._trust),
+            session=partial(_session, self._ssl_context),
         )
         self._client = client  # set before it connects: when the process exits, `_child_has_exited` disconnects it
         client.connect(self._own_token)
@@ -173,7 +174,7 @@ def _session(trust: ssl.SSLContext | None) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=True if trust is None else trust))
 
 
-def _trust(settings: ServerSettings) -> ssl.SSLContext | None:
+def _ssl_context(settings: ServerSettings) -> ssl.SSLContext | None:
     """Return a context that trusts the server's certificate alone, for any host name: the address is loopback."""
     if settings.certificate is None:
         return None

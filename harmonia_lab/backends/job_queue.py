@@ -1,7 +1,7 @@
 """`JobQueue`: the jobs of one process, run one at a time, and the announcements of their positions meanwhile.
 
-Owns the worker thread. One job runs at a time: all songs of a lab share stage 1's engine and the device. The order is
-`fair_queue.py`'s.
+Owns two threads: one runs the jobs, one announces positions. One job runs at a time, since all songs of a lab share
+stage 1's engine and the device. `fair_queue.py` owns the order.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _log = logging.getLogger(__name__)
 class JobQueue:
     """Runs jobs one at a time, users taking turns. Its threads start with the first job.
 
-    A thread of its own announces changed positions: a caller that submits or cancels never runs another job's
-    listeners.
+    Listeners may be slow, so the second thread announces changed positions: the thread that submits a job announces that
+    job alone.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class JobQueue:
             self.check_open()
             total, own = self._waiting.count(), self._waiting.count(user)
         if limits is not None and (total >= limits.total or own >= limits.per_user):
-            waiting = f"{own} of yours wait" if own >= limits.per_user else f"{total} songs wait"
+            waiting = f"{own} of your songs wait" if own >= limits.per_user else f"{total} songs wait"
             raise Refused(
                 f"The queue is full: {waiting}.", code=ErrorCode.QUEUE_FULL, hint="Try again when one is done."
             )

@@ -11,6 +11,7 @@ the active generation; an error is forgotten when a retry or recovery gets past 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,6 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TypeVar
 
-from harmonia_lab.events.fanout import Fanout
 from harmonia_lab.events.state import ActiveStage, Cursor, Failure, GenerationState, apply
 from harmonia_lab.protocol.events import Channel, FamilyEvent, PartialMetadata
 from harmonia_lab.protocol.models import Instrument, Job, SongMetadata
@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ class Store:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._state = State()
-        self._observers = Fanout[State]()
+        self._observers: list[Callable[[State], object]] = []
 
     @property
     def state(self) -> State:
@@ -185,14 +186,25 @@ class Store:
             if state is self._state:
                 return
             self._state = state
-            self._observers(state)
+            for observer in self._observers:
+                try:
+                    observer(state)
+                except Exception:  # noqa: BLE001 - an observer that fails must not end the connection
+                    _log.exception("An observer of the store failed.")
 
     def observe(self, observer: Callable[[State], None]) -> Callable[[], None]:
         """Call `observer` with every new state, in order, in the thread that calls the store; it must be quick.
 
         Return the function that ends this, which may be called twice.
         """
-        return self._observers.subscribe(observer)
+        with self._lock:
+            self._observers = [*self._observers, observer]
+
+        def leave() -> None:
+            with self._lock:
+                self._observers = [each for each in self._observers if each is not observer]
+
+        return leave
 
 
 def _result(state: GenerationState) -> GenerationResult | None:

@@ -65,6 +65,7 @@ class EventLog:
             first = self._number(event, emitted_at=utc_now())
             # The job as it was before the event: `for_job` compares the two.
             self._record(first, *map(self._number, first.for_job(job, self._state.metadata)))
+            self._deliver()
 
     def queued(self, position: int, eta_seconds: float) -> None:
         """Emit `job:status` pending: the generation waits, is tried again, or has another place in the queue.
@@ -88,6 +89,7 @@ class EventLog:
                 emitted_at=now,
             )
             self._record(self._number(status))
+            self._deliver()
 
     def wait_until_delivered(self) -> None:
         """Return once the listeners have had every event so far; at once if a listener calls this."""
@@ -114,10 +116,11 @@ class EventLog:
                 _log.warning("Events can't be replayed for now. %s", error)
             self._unsaved += [event for event in events if event.delivery == "lifecycle"]
         self._undelivered.extend(events)
-        if not self._delivering:  # else a listener has emitted them: first, all listeners get the present event
-            self._deliver()
 
     def _deliver(self) -> None:
+        """Call the listeners. Events that a listener emits follow when all listeners have had the present one."""
+        if self._delivering:
+            return
         self._delivering = True
         try:
             while self._undelivered:

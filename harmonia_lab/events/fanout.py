@@ -1,4 +1,4 @@
-"""`Fanout`: hands each event, or each new state, to every subscriber; the failure of one does not reach the others.
+"""`Fanout`: passes each event to every subscriber, in their order; one subscriber's failure stops no other.
 
 Owns the list of subscribers. It does not number, store or drop events.
 """
@@ -8,22 +8,22 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+
+from harmonia_lab.protocol.events import FamilyEvent
 
 __all__ = ["Fanout"]
 
-T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
-class Fanout(Generic[T]):
-    """Callable: `fanout(value)`. Subscribers run in the calling thread; they must be quick."""
+class Fanout:
+    """Callable: `fanout(event)`. Subscribers run in the calling thread; they must be quick."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._listeners: list[Callable[[T], object]] = []
+        self._listeners: list[Callable[[FamilyEvent], object]] = []
 
-    def subscribe(self, listener: Callable[[T], object]) -> Callable[[], None]:
+    def subscribe(self, listener: Callable[[FamilyEvent], object]) -> Callable[[], None]:
         """Return the function that ends the subscription, which may be called twice."""
         with self._lock:
             self._listeners = [*self._listeners, listener]
@@ -34,9 +34,9 @@ class Fanout(Generic[T]):
 
         return unsubscribe
 
-    def __call__(self, value: T) -> None:
+    def __call__(self, event: FamilyEvent) -> None:
         for listener in self._listeners:
             try:
-                listener(value)
-            except Exception:  # noqa: BLE001 - a listener that fails must not end a generation or a connection
-                _log.exception("A listener failed on a %s.", type(value).__name__)
+                listener(event)
+            except Exception:  # noqa: BLE001 - a listener that fails must not end the generation
+                _log.exception("A listener failed on %s of generation %s.", event.name, event.generation_id)

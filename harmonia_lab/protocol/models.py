@@ -310,7 +310,7 @@ class Job(WireModel):
     updated_at: Timestamp
     """When the job last changed."""
     result: JobResult | None = None
-    """Present once the job has ended."""
+    """Present once the job has completed or failed; a cancelled job has none."""
 
     def linked(self, url: str) -> Self:
         """Return the job with `url` in place of its song's URL, if it has one."""
@@ -323,7 +323,7 @@ class Job(WireModel):
         return self.model_copy(update={"status": status, "updated_at": moment, "result": result})
 
     def for_admin(self) -> Self:
-        """Return the job without the song's title and lyrics, which only its owner may read."""
+        """Return the job without the song's metadata, as the list of all users' jobs has it."""
         if self.result is None or self.result.metadata is None:
             return self
         return self.model_copy(update={"result": self.result.model_copy(update={"metadata": None})})

@@ -46,6 +46,7 @@ EXPIRY_WARNING_S = 60.0
 RATE_LIMIT_DELAY_S = 0.02
 """Seconds by which the refusal of a message beyond the rate limit, and the socket's next messages, are delayed."""
 
+# The Host header goes into download links, so only a plain host[:port] is trusted.
 _HOST = re.compile(r"[A-Za-z0-9._\-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 
 CommandHandler = Callable[[ConnectedClient, Any], Awaitable[commands.Ack]]
@@ -55,7 +56,7 @@ _log = logging.getLogger(__name__)
 class ServedLab(Protocol):
     """The part of `Lab` that a server uses. Methods may block, and any thread may call them."""
 
-    events: Fanout[events.FamilyEvent]
+    events: Fanout
     metrics: Metrics
 
     @property
@@ -128,7 +129,7 @@ class Gateway:
         _log.info("Socket %s: %s has connected.", sid, identity.user)
 
     def send_hello(self, client: ConnectedClient) -> None:
-        """Send `server-hello`, once for each connection, and watch the token from then on."""
+        """Send `server-hello`, once for each connection, and set the timers for the token's expiry."""
         if client.hello_sent:
             return
         client.hello_sent = True
@@ -163,7 +164,7 @@ class Gateway:
         except HarmoniaError as error:
             failure = error
         except Exception:  # noqa: BLE001 - a client that waits for an acknowledgement gets one
-            _log.exception("A defect: %s was not answered.", name[:40])
+            _log.exception("A defect in the command %s.", name[:40])
             failure = HarmoniaError("A defect in the server.", hint="Its log has the details.")
         self._lab.metrics.failed(failure.code)
         _log.info("Socket %s: %.40r was refused: %s.", client.sid, name, failure.code)
@@ -223,7 +224,7 @@ class Gateway:
         request = SongRequest(**dict(command) | {"generation_id": generation_id})
         self._check_models(check_contradictions(request))
         self.access.check_not_reserved(generation_id, identity.user)
-        limits = self._take_start(identity, identity.user)
+        limits = self._check_start_rate(identity, identity.user)
         await asyncio.to_thread(self._lab.submit_request, request, user=identity.user, limits=limits)
         return commands.StartAck(generation_id=generation_id, job_id=generation_id)
 
@@ -237,7 +238,7 @@ class Gateway:
 
     async def _retry(self, client: ConnectedClient, command: commands.RetryGeneration) -> commands.GenerationAck:
         state = self.access.require(command.generation_id, client.identity)
-        limits = self._take_start(client.identity, state.owner)
+        limits = self._check_start_rate(client.identity, state.owner)
         await asyncio.to_thread(self._lab.retry, command.generation_id, limits=limits)
         return commands.GenerationAck(generation_id=command.generation_id)
 
@@ -264,7 +265,7 @@ class Gateway:
     async def _refresh(self, client: ConnectedClient, command: commands.RefreshToken) -> commands.RefreshAck:
         identity = self._tokens.check(command.token)
         if identity.user != client.identity.user:
-            raise Refused("The token is another user's.")
+            raise Refused("The token is another user's.", hint="Send a token of the connected user, or reconnect.")
         client.identity = identity
         self._delivery.invalidate_audiences()
         if not identity.is_admin:
@@ -303,7 +304,9 @@ class Gateway:
             jobs = [self._linked(client, job) for job in journal.jobs(owner=user)]
             return f"user:{user}:jobs", commands.JobsAck(jobs=jobs)
         if not client.identity.is_admin:
-            raise Refused("Only an admin may see all users' jobs.")
+            raise Refused(
+                "Only an admin may see all users' jobs.", hint='Connect with a token that has the role "admin".'
+            )
         jobs = [self._linked(client, job).for_admin() for job in journal.jobs()]
         return "admin:jobs", commands.JobsAck(jobs=jobs)
 
@@ -314,12 +317,19 @@ class Gateway:
     def _check_models(self, request: SongRequest) -> None:
         """Raise InvalidRequest for a model that the lab doesn't use. A client's name is never a path or a download."""
         model, audio_model = self._lab.offers()
+        # The guide spells the model so.
         wanted = (request.model or "").replace("minstral3", "ministral-3")
         if wanted and wanted != model:
-            raise InvalidRequest("There is no such model here.", hint=f"Known: {model}.", details={"fields": ["model"]})
+            raise InvalidRequest(
+                "This server does not offer that model.",
+                hint=f"Leave out model, or send {model}.",
+                details={"fields": ["model"]},
+            )
         if request.audio_model and request.audio_model != audio_model:
             raise InvalidRequest(
-                "There is no such audio model here.", hint=f"Known: {audio_model}.", details={"fields": ["audioModel"]}
+                "This server does not offer that audio model.",
+                hint=f"Leave out audioModel, or send {audio_model}.",
+                details={"fields": ["audioModel"]},
             )
 
     async def _check_rate(self, client: ConnectedClient) -> None:
@@ -327,9 +337,9 @@ class Gateway:
         if not client.identity.is_process_owner and not self._messages.take(client.sid):
             # One socket's commands are handled in order, so the delay slows down this socket and no other.
             await asyncio.sleep(RATE_LIMIT_DELAY_S)
-            raise Refused("Too many messages in too short a time.", code=ErrorCode.RATE_LIMITED)
+            raise Refused("Too many messages in too short a time.", code=ErrorCode.RATE_LIMITED, hint="Wait a moment.")
 
-    def _take_start(self, identity: Identity, user: str) -> QueueLimits | None:
+    def _check_start_rate(self, identity: Identity, user: str) -> QueueLimits | None:
         """Count a start by `identity` of a song of `user`, and return the queue's limits. The process owner has none.
 
         Raise Refused (RATE_LIMITED) if the user starts too many songs.
@@ -367,5 +377,5 @@ def new_generation_id() -> str:
 
 def _name_and_arguments(data: object) -> tuple[str, list[Any]]:
     if not isinstance(data, list) or not data or not isinstance(data[0], str):
-        raise InvalidRequest("A message starts with its name.")
+        raise InvalidRequest("A message is a list: its name, as text, then its arguments.")
     return data[0], data[1:]

@@ -37,7 +37,7 @@ Files = dict[str, Callable[[], bytes]]
 class PanelLab(Protocol):
     """The part of `lab.Lab` that a panel uses."""
 
-    events: Fanout[FamilyEvent]
+    events: Fanout
 
     @property
     def journal(self) -> Journal: ...

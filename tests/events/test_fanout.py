@@ -22,7 +22,7 @@ def test_a_listener_that_fails_is_reported_and_the_others_still_hear(caplog):
         fanout(event("a"))
         fanout(event("b"))
     assert [e.generation_id for e in heard] == ["a", "b"]
-    assert "failed on a GenerationCancelled" in caplog.text
+    assert "failed on generation-cancelled of generation a" in caplog.text
 
 
 def test_a_listener_that_left_hears_nothing_more():
