@@ -23,8 +23,8 @@ _log = logging.getLogger(__name__)
 class JobQueue:
     """Runs jobs one at a time, users taking turns. Its threads start with the first job.
 
-    Listeners may be slow, so the second thread announces changed positions: the thread that submits a job announces that
-    job alone.
+    Listeners may be slow, so the second thread announces changed positions: a thread that submits a job
+    announces that job alone.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """The plan: a song as notes, chords and sections, before it is rendered.
 
-Owns the plan's types and the conversion of beats to seconds. `music/composing/` makes a plan, `music/midi.py` writes it
-as MIDI, and the engines in `audio_engines/` render it.
+Owns the plan's types, and the plan's own beats in seconds (composers use `SongContext`). `music/composing/` makes a
+plan, `music/midi.py` writes it as MIDI, and the engines in `audio_engines/` render it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ __all__ = ["Chord", "Note", "Part", "Plan", "PlanSection", "SungLine"]
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """start, duration: beats (quarter notes), with swing and timing deviations. pitch: MIDI 0…127. velocity: 1…127.
+    """start, duration: beats (quarter notes) as played, with swing and timing deviations. pitch: MIDI 0…127. velocity:
+    1…127.
 
     lyric: the word that starts on this note, or "-" for a further syllable of the word before.
     """
@@ -90,9 +91,9 @@ class Plan:
     """bpm: quarter notes a minute. beats_per_bar: quarter notes. bars: total; the audio may end inside the last bar.
 
     seconds: exact length of the audio. tonic: pitch class 0…11. mode: major or minor. sections cover all bars, and
-    chords all beats, without gaps; the last chord is the tonic and lasts until the end. valence, arousal: −1…1, the
-    mean of the moods on Russell's circumplex. metadata: the metadata that the plan was composed from, for engines that
-    render from text; `to_json` leaves it out, since a song's folder stores it in a file of its own.
+    chords all beats, without gaps; the last chord is the tonic and lasts until the end of the audio. valence, arousal:
+    −1…1, the mean of the moods on Russell's circumplex. metadata: what the plan was composed from, for engines that render
+    from text; `to_json` leaves it out, since a song's folder has it in `metadata.json`.
     """
 
     title: str
@@ -121,6 +122,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON values under the names of its fields; floats are rounded to six decimals."""
+        # Through JSON text: parse_float is the shortest way to round every float of the tree.
         text = json.dumps(asdict(replace(self, metadata=None)), default=Instrument.model_dump)
         plain: dict[str, Any] = json.loads(text, parse_float=lambda number: round(float(number), 6))
         del plain["metadata"]

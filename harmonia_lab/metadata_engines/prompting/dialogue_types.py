@@ -1,6 +1,7 @@
 """The types between a prompting strategy and the engine: questions, answers and the dialogue itself.
 
-Owns types only. `ollama/dialogue.py` implements `Dialogue`; the strategies (`stepwise.py`, `structured.py`) use it.
+Owns these types, and no behaviour. `metadata_engines/ollama/dialogue.py` implements `Dialogue`;
+the strategies (`stepwise.py`, `structured.py`) use it.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ class ChatMessage(NamedTuple):
 class Question:
     """One chat request. purpose: a name, unique within a song, from which the request's seed is derived.
 
-    options: Ollama's, without the seed. schema: JSON schema of the answer. top_logprobs: alternatives to return for
-    each token, with log-probabilities; 0 for none. A server may return fewer, or none. may_think: False tells a
-    thinking model to answer at once; some servers then ignore the schema.
+    options: Ollama's sampling options; the dialogue adds the seed. schema: JSON schema of the answer. top_logprobs:
+    alternatives to return for each token, with log-probabilities; 0 for none. A server may return fewer than asked for.
+    may_think: whether a thinking model may think first. If it may not, some servers ignore `schema`.
     """
 
     purpose: str
@@ -39,7 +40,8 @@ class Question:
 
 
 class GeneratedToken(NamedTuple):
-    """A token of an answer. alternatives: tokens with their log-probabilities at its place, most likely first."""
+    """A token of an answer. logprob: natural logarithm. alternatives: the tokens that the model considered at
+    this position, with their log-probabilities, most likely first."""
 
     text: str
     logprob: float

@@ -31,11 +31,11 @@ TITLE_ATTEMPTS = 8
 _TITLE_PROMPT = "Write a short title for a song about this story."
 
 CONFLICT = 0.9
-"""Two moods contradict each other if their valences (−1…1) differ by more."""
+"""Moods whose valences (each −1…1) differ by more than this contradict each other."""
 
 
 def template_version() -> str:
-    """Return a version that changes when a prompt or a sampling option changes."""
+    """Return a version that changes when one of the prompts below or `lyrics.SAMPLING` changes."""
     prompts = (lyrics.POET, lyrics.PROMPTS, lyrics.SAMPLING, _TITLE_PROMPT, titles.EXAMPLES)
     text = repr((prompts, labels.SHOTS, labels.NEUTRAL_STORIES))
     return f"stepwise-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
@@ -97,7 +97,7 @@ async def _genre(dialogue: Dialogue, story: Story, moods: Sequence[str]) -> str:
 async def _scores(
     dialogue: Dialogue, head: str, choices: Sequence[str], story: Story
 ) -> tuple[dict[str, float], list[dict[str, float]]]:
-    """Return the labels' scores for the story, and for each of the neutral stories."""
+    """Return the labels' scores for the story and, to calibrate them (`labels.py`), for each neutral story."""
     found = []
     for number, text in enumerate((*labels.NEUTRAL_STORIES, excerpt(story.prompt_text, BUDGET))):
         question = labels.label_question(head, text, f"{head.lower()}-{number}", dialogue.max_top_logprobs)
@@ -110,12 +110,12 @@ def _rounded(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 async def _title_attempts(dialogue: Dialogue, story: Story, context: StoryContext) -> list[tuple[float, str]]:
-    """Return the titles that the model wrote, with their ranks, without the refused ones."""
+    """Return (rank, title) of each attempt that was not refused; a higher rank is better."""
     messages = [ChatMessage("system", lyrics.POET)]
     for example, title in titles.EXAMPLES:
         messages += [ChatMessage("user", f"The story: {example}\n\n{_TITLE_PROMPT}"), ChatMessage("assistant", title)]
     messages.append(ChatMessage("user", f"The story: {excerpt(story.prompt_text, BUDGET)}\n\n{_TITLE_PROMPT}"))
-    # No repeat_penalty: it would count the prompt's words, so that a title had to avoid its story's.
+    # No repeat_penalty: it would penalise the story's own words, which a good title uses.
     options = {**lyrics.SAMPLING, "temperature": 0.8, "repeat_penalty": 1.0, "num_predict": 12, "stop": ["\n"]}
     found: list[tuple[float, str]] = []
     for number in range(TITLE_ATTEMPTS):
@@ -133,7 +133,10 @@ def _title(
     sections: Sequence[lyrics.SectionLines],
     context: StoryContext,
 ) -> str:
-    """Return the best of the attempts and of the lyrics' phrases; words of the chorus and of all lyrics add rank."""
+    """Return the best-ranked title among the attempts and the phrases of the lyrics.
+
+    Each of its words that is sung adds 0.3, and 0.3 more if the chorus sings it.
+    """
     chorus = [line for kind, lines in sections if kind == "chorus" for line in lines]
     every = [line for _, lines in sections for line in lines]
     sung = [frozenset[str]().union(*(line.stems for line in lines)) for lines in (chorus, every)]
@@ -143,14 +146,17 @@ def _title(
         for value, title in [*attempts, *found]
         if value is not None
     ]
-    title = max(ranked)[1] if ranked else titles.title_of(every[0].text)
+    title = max(ranked)[1] if ranked else titles.title_of(every[0].text)  # the writer raises rather than write no line
     among = [candidate for _, candidate in sorted(set(ranked), reverse=True)[:12]]
     dialogue.note(chosen="title", value=title, among=among)
     return title
 
 
 def _context(story: Story, moods: Sequence[str]) -> StoryContext:
-    """Return the story's features; cue words of moods with the opposite valence conflict, unless the story has them."""
+    """Return the story as lines and titles are compared with it.
+
+    Cue words of moods opposite to the first one conflict, unless the story or its own moods use them.
+    """
     valence = MOOD_AFFECT[moods[0]].valence
     opposite = {mood for mood, affect in MOOD_AFFECT.items() if abs(affect.valence - valence) > CONFLICT}
     opposite_cues = frozenset[str]().union(*(MOOD_CUES[mood] for mood in opposite))

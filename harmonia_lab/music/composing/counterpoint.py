@@ -1,6 +1,6 @@
-"""Counter-melodies of further leads: a second voice in choruses, answers to the melody elsewhere.
+"""What the second and third lead play: a second voice in choruses, answers to the melody elsewhere.
 
-Owns the counter-melody and the leads' last note. The melody itself is in `melody.py`.
+Owns the counter-melodies, and the last note of every player of a melody. The melody itself is in `melody.py`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def _second_voice(
     notes = []
     for note in tune:
         chord = context.chord_at(note.start)
-        long = note.duration >= 0.75 or note.start % 1 == 0
-        allowed = chord.pitch_classes if long else scale_over(chord, context.key)
+        stable = note.duration >= 0.75 or note.start % 1 == 0
+        allowed = chord.pitch_classes if stable else scale_over(chord, context.key)
         interval = next((interval for interval in intervals if (note.pitch + interval) % 12 in allowed), -12)
         pitch = note.pitch + interval + octave
         while pitch > tessitura.high:
@@ -58,6 +58,7 @@ def _answers(
         if start >= end or (index % 2 != player.role_index % 2 and len(section.phrases) > 1):
             continue  # the players alternate, and each leaves every other phrase to the tune
         sung = [note for note in tune if start <= note.start < end]
+        # A held last note may be answered after half a beat.
         silent_from = max(end - context.beats_per_bar, sung[-1].start + 0.5) if sung else start + (end - start) / 2
         eighths = int((end - silent_from) / 0.5)
         if eighths >= 3:

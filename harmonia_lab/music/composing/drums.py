@@ -1,6 +1,7 @@
-"""Drums: the genre's groove, light or full, with ghost notes, fills before a new section and a crash after it.
+"""Drums: the genre's groove, light or full, with ghost notes, fills before a new section and a crash on its first beat.
 
-Owns the grooves by name (`GenreStyle.groove`) and the fills. Pitches are General MIDI percussion keys.
+Owns the grooves by name (`GenreStyle.groove`) and the fills. Pitches are General MIDI percussion keys, under our own
+names.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ _KEYS = {
     "bell": 53, "tambourine": 54, "low tom": 41, "floor tom": 43, "mid tom": 45, "tom": 47, "high tom": 48,
     "high conga": 63, "low conga": 64, "shaker": 70,
 }  # fmt: skip
+"""Drum → key."""
+
 _ACCENTS = {"X": 12.0, "x": 2.0, "o": -16.0, "g": -26.0}
+"""Mark of a pattern → `ScoreNote.accent`, in steps of velocity."""
+
 _SOFTER = {
     "hat": -12.0, "ride": -10.0, "open": -12.0, "pedal": -14.0, "shaker": -14.0, "tambourine": -10.0, "bell": -8.0,
 }  # fmt: skip
@@ -28,7 +33,8 @@ _SOFTER = {
 Groove = Mapping[str, str]
 """Drum → sixteenths of one bar, or of several bars that follow each other.
 
-X accent, x normal, o soft, g ghost note (played in 45 % of the bars), . rest.
+X accent, x normal, o soft, g ghost note (each is played with probability 0.45), . rest. A pattern has as many
+sixteenths as its bar, or a multiple.
 """
 
 _GROOVES: dict[str, tuple[Groove, Groove]] = {
@@ -113,7 +119,9 @@ _GROOVES: dict[str, tuple[Groove, Groove]] = {
 }  # fmt: skip
 """Name → (light, full)."""
 
-_SOFT_CRASH = frozenset({"swing", "train", "none", "bossa", "waltz"})
+_QUIET_GROOVES = frozenset({"swing", "train", "none", "bossa", "waltz"})
+"""Grooves whose crash and fills are quieter."""
+
 _FILL_RHYTHMS = ("xxxx", "x.xx", "xx.x", "x.x.", "xxx.", "..xx")
 _FILL_DRUMS = {
     "down the toms": ("snare", "high tom", "tom", "floor tom"), "snare": ("snare", "snare", "snare", "snare"),
@@ -122,7 +130,7 @@ _FILL_DRUMS = {
 
 
 def drum_section(context: SongContext, section: Section, player: Player, level: int, *, into: str) -> list[ScoreNote]:
-    """Return a kit's notes for one section. into: the kind of the next section, which decides the fill's length."""
+    """Return a kit's notes for one section. level: 1 light, 2 full. into: the next section's kind, for the fill."""
     start, end = context.span(section)
     if start >= end:
         return []
@@ -139,20 +147,21 @@ def drum_section(context: SongContext, section: Section, player: Player, level: 
         return notes
     fill = _fill(end, into, context, rng)
     if fill and end - start > context.beats_per_bar:
-        filled_from = min(note.start for note in fill) - 1e-6
-        feet = (keys["kick"], keys["pedal"])
+        filled_from = min(note.start for note in fill) - 1e-6  # beats are floats
+        feet = (keys["kick"], keys["pedal"])  # they play on during a fill
         notes = [note for note in notes if note.start < filled_from or note.pitch in feet] + fill
     if level == 2 or section.kind in ("chorus", "solo"):
-        soft = context.style.groove in _SOFT_CRASH
+        soft = context.style.groove in _QUIET_GROOVES
+        # The crash takes the place of hat and ride.
         notes.append(ScoreNote(start, 2.0, _KEYS["crash"], -14.0 if soft else 4.0))
         notes = [note for note in notes if note.start > start or note.pitch not in (_KEYS["hat"], _KEYS["ride"])]
     return notes
 
 
 def _keys(player: Player) -> dict[str, int]:
-    """Return the kit's keys by drum. A drum machine's kick is the one on the key below.
+    """Return the kit's keys by drum.
 
-    The 808's own kick rings on a low note, which would be wrong in most keys; the other one has no pitch.
+    A drum machine gets kick 35 in place of 36: the 808's kick on 36 has an audible pitch, wrong in most keys.
     """
     return _KEYS | {"kick": 35} if player.instrument.name == "drum machine" else _KEYS
 
@@ -175,7 +184,7 @@ def _fill(end: float, into: str, context: SongContext, rng: random.Random) -> li
         return []
     beats = 2 if into in ("chorus", "solo") and context.in_seconds(2) < 1.6 else 1
     drums = _FILL_DRUMS[rng.choice(sorted(_FILL_DRUMS))]
-    quiet = -12.0 if context.style.groove in _SOFT_CRASH else 0.0
+    quiet = -12.0 if context.style.groove in _QUIET_GROOVES else 0.0
     step = 0.25 if context.in_seconds(0.25) > 0.11 else 0.5  # more than 9 hits a second blur
     rhythm = "".join(rng.choice(_FILL_RHYTHMS) for _ in range(beats))
     count = round(beats / step)
@@ -188,7 +197,7 @@ def _fill(end: float, into: str, context: SongContext, rng: random.Random) -> li
 
 def drum_ending(context: SongContext, player: Player) -> list[ScoreNote]:
     """Return kick and cymbal (for a second kit a conga) on the last chord."""
-    quiet = -14.0 if context.style.groove in _SOFT_CRASH else 0.0
+    quiet = -14.0 if context.style.groove in _QUIET_GROOVES else 0.0
     names = ("low conga",) if player.role_index else ("kick", "crash")
     keys = _keys(player)
     return [ScoreNote(context.final, context.final_hold, keys[name], quiet) for name in names]
