@@ -92,8 +92,8 @@ class Plan:
 
     seconds: exact length of the audio. tonic: pitch class 0…11. mode: major or minor. sections cover all bars, and
     chords all beats, without gaps; the last chord is the tonic and lasts until the end of the audio. valence, arousal:
-    −1…1, the mean of the moods on Russell's circumplex. metadata: what the plan was composed from, for engines that render
-    from text; `to_json` leaves it out, since a song's folder has it in `metadata.json`.
+    −1…1, the mean of the moods on Russell's circumplex. metadata: what the plan was composed from, for engines
+    that render from text; `to_json` leaves it out, since a song's folder has it in `metadata.json`.
     """
 
     title: str
