@@ -235,7 +235,10 @@ def test_a_part_without_a_gpu_is_refused_unless_it_is_rehearsed(tmp_path, capsys
     monkeypatch.setattr(sys, "stdin", io.StringIO("go\n"))
     for name in ("HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM"):
         monkeypatch.setenv(name, "")  # which it sets: put back afterwards
-    for backend in (torch.backends.cuda.matmul, torch.backends.cudnn):
-        monkeypatch.setattr(backend, "allow_tf32", backend.allow_tf32)
-    assert main(["codec", "--out", str(tmp_path), "--limit", "9"]) == 3
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    try:
+        assert main(["codec", "--out", str(tmp_path), "--limit", "9"]) == 3
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
     assert "torch sees no CUDA device" in capsys.readouterr().out
