@@ -174,10 +174,10 @@ def test_nothing_is_missing_where_everything_is_installed():
 
 
 def test_what_is_missing_is_said_by_import_name_with_who_needs_it(tmp_path):
-    wheel(tmp_path / "kit", "ollama-0.6-py3-none-any.whl", requirements=["httpx>=0.27", "nobody; extra == 'test'"])
-    assert problems(tmp_path / "kit", everything_but("ollama", "nvidia-ml-py", "httpx")) == [
+    wheel(tmp_path / "kit", "ollama-0.6-py3-none-any.whl", requirements=["anyio>=4", "nobody; extra == 'test'"])
+    assert problems(tmp_path / "kit", everything_but("ollama", "nvidia-ml-py", "anyio")) == [
         "pynvml is missing: harmonia-lab needs nvidia-ml-py>=12, which is neither in the kit nor installed.",
-        "httpx is missing: ollama needs httpx>=0.27, which is neither in the kit nor installed.",
+        "anyio is missing: ollama needs anyio>=4, which is neither in the kit nor installed.",
     ]
 
 

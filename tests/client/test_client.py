@@ -125,7 +125,7 @@ def test_two_users_hear_of_their_own_songs_alone_and_an_admin_of_all(tmp_path):
         for client, generation_id in ((ann, "a"), (bob, "b")):
             await client.start("A small boat.", generation_id=generation_id, seconds=1)
             channel = Channel("generation", generation_id)
-            await until_so(lambda client=client, channel=channel: client._cursor(channel).seq)  # it waits no longer
+            await until_so(lambda client=client, channel=channel: client.store.state.cursor(channel).seq)  # it waits no longer
         assert lifecycle(await to_the_end(ann.job_events("a"))) == JOB
         assert lifecycle(await to_the_end(bob.job_events("b"))) == JOB
         assert [lifecycle(await to_the_end(root.job_events(job))) for job in "ab"] == [JOB, JOB]
@@ -249,7 +249,7 @@ def test_a_client_cut_off_in_mid_generation_knows_its_last_state_and_comes_back_
             await client.subscribe_to_user_jobs()
             await client.start("A small boat.", generation_id="g", seconds=1)
             events, jobs = client.events("g"), client.job_events()
-            await until_so(lambda: client._cursor(Channel("generation", "g")).seq)
+            await until_so(lambda: client.store.state.cursor(Channel("generation", "g")).seq)
             proxy.open = False
             proxy.cut()
             await until_so(lambda: not client.connected)
@@ -286,7 +286,7 @@ def test_a_restarted_server_is_found_again_and_says_what_became_of_the_song(tmp_
             await client.connect(server.token("ann"))
             await client.start("A small boat.", generation_id="g", seconds=1)
             events = client.events("g")
-            await until_so(lambda: client._cursor(Channel("generation", "g")).seq)
+            await until_so(lambda: client.store.state.cursor(Channel("generation", "g")).seq)
             await asyncio.to_thread(server.stop)
             await until_so(lambda: not client.connected)
             await asyncio.to_thread(first.close)
