@@ -125,7 +125,8 @@ def test_two_users_hear_of_their_own_songs_alone_and_an_admin_of_all(tmp_path):
         for client, generation_id in ((ann, "a"), (bob, "b")):
             await client.start("A small boat.", generation_id=generation_id, seconds=1)
             channel = Channel("generation", generation_id)
-            await until_so(lambda client=client, channel=channel: client.store.state.cursor(channel).seq)  # it waits no longer
+            # The client waits no longer once it has an event.
+            await until_so(lambda client=client, channel=channel: client.store.state.cursor(channel).seq)
         assert lifecycle(await to_the_end(ann.job_events("a"))) == JOB
         assert lifecycle(await to_the_end(bob.job_events("b"))) == JOB
         assert [lifecycle(await to_the_end(root.job_events(job))) for job in "ab"] == [JOB, JOB]
