@@ -47,6 +47,7 @@ __all__ = [
     "StemFile",
     "Timestamp",
     "WireModel",
+    "Wish",
     "check_contradictions",
     "explain",
     "parse_request",
@@ -131,6 +132,19 @@ class LyricSection(NamedTuple):
     lines: tuple[str, ...]
 
 
+class Wish(WireModel):
+    """A wish that stage 1 read in the narrative, such as "80 bpm" or "no drums"."""
+
+    field: Annotated[str, Field(min_length=1, max_length=20)]
+    """What it is about: tempo, key, meter, genre, instruments, voice, length, language, mood, humour or audience."""
+    text: Annotated[str, Field(min_length=1, max_length=200)]
+    """The words of the narrative."""
+    value: Annotated[str, Field(min_length=1, max_length=80)]
+    """What was understood, such as "80 bpm", "D minor" or "no drums"."""
+    outcome: Literal["followed", "overruled", "impossible"]
+    """Overruled: an explicit option says otherwise. Impossible: no engine here can do it."""
+
+
 class SongMetadata(EditedModel):
     """Stage 1's result, from which stage 2 makes the song."""
 
@@ -148,6 +162,14 @@ class SongMetadata(EditedModel):
     """As "A minor"."""
     instruments: Annotated[list[Instrument], Field(min_length=1, max_length=8)]
     """In the order of rendering."""
+    language: Annotated[str | None, Field(min_length=2, max_length=35)] = None
+    """The lyrics' language as a BCP 47 tag, such as "en"; none if it is unknown."""
+    narrative_digest: Annotated[str | None, Field(pattern=r"^[0-9a-f]{16}$")] = None
+    """Of the narrative: stage 2 draws from it and the seed, so that other stories get other music."""
+    wishes: Annotated[list[Wish], Field(max_length=40)] = Field(default_factory=list)
+    """What stage 1 understood of the narrative's wishes."""
+    warnings: Annotated[list[str], Field(max_length=20)] = Field(default_factory=list)
+    """What the song lacks of what was asked, in sentences for people."""
 
     @field_validator("key")
     @classmethod
@@ -206,6 +228,10 @@ class SongRequest(WireModel):
     """Such as "folk"."""
     instruments: Annotated[list[Instrument] | None, Field(min_length=1, max_length=8)] = None
     """Names or instruments; a bare name gets its usual role."""
+    language: Annotated[str | None, Field(min_length=2, max_length=35)] = None
+    """The lyrics' language, such as "de" or "German"; none: the narrative's."""
+    wishes: bool = True
+    """Whether wishes in the narrative ("a slow waltz, no drums") are followed."""
     seed: Seed | None = None
     """0…2³²−1; the same seed gives the same bytes with the offline engines."""
     metadata: SongMetadata | None = None
