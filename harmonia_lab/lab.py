@@ -144,6 +144,7 @@ class Lab:
         key: str | None = None,
         genre: str | None = None,
         instruments: Sequence[str | Instrument] | None = None,
+        language: str | None = None,
         metadata: SongMetadata | None = None,
         audio: str | AudioEngine | None = None,
         out: Path | str | None = None,
@@ -151,7 +152,8 @@ class Lab:
     ) -> JobHandle:
         """Start a song in the background, and return at once.
 
-        seconds: 1…600. seed: 0…2³²−1; None draws one. metadata: replaces stage 1, and bpm, key, genre and
+        seconds: 1…600. seed: 0…2³²−1; None draws one. language: the lyrics', such as "de" or
+        "German"; None for the narrative's. metadata: replaces stage 1, and bpm, key, genre and
         instruments with it. audio: another engine for this song.
         out: this song's own folder (default: `<songs>/<title>-<id>`). generation_id: your own id for the generation.
 
@@ -165,6 +167,7 @@ class Lab:
             key=key,
             genre=genre,
             instruments=instruments if isinstance(instruments, str | None) else list(instruments),
+            language=language,
             metadata=metadata,
             generation_id=generation_id,
         )

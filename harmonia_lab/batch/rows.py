@@ -29,6 +29,7 @@ COLUMNS = (
     "key",
     "genre",
     "instruments",
+    "language",
     "model",
     "metadata",
     "audio",

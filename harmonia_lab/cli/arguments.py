@@ -67,6 +67,7 @@ def _song(command: Parser) -> None:
     command.add_argument("--key", help="such as 'A minor' or 'F# major'")
     command.add_argument("--genre", help="such as folk, jazz or ambient")
     command.add_argument("--instruments", type=_names, metavar="NAME,NAME", help="such as 'piano,cello,drums'")
+    command.add_argument("--language", help="of the lyrics, such as de or German (default: the story's)")
     command.add_argument("--from", dest="source", metavar="FILE", help="a metadata.json: skips the language model")
     command.add_argument("--out", metavar="DIR", help="the song's own folder (default: songs/<title>-<id>)")
     _add_song_options(command)
@@ -77,7 +78,7 @@ def _batch(command: Parser) -> None:
     command.add_argument("--out", metavar="DIR", required=True, help="the folder of songs, report.json and listen.html")
     command.epilog = (
         "Run again, it goes on where it was stopped: songs that are made are kept. Columns: narrative, seconds, seed, "
-        "bpm, key, genre, instruments, model, metadata (a file), audio, audio_model"
+        "bpm, key, genre, instruments, language, model, metadata (a file), audio, audio_model"
     )
     _add_song_options(command)
 

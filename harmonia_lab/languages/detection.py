@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from harmonia_lab.languages.tags import primary
 from harmonia_lab.syllables import in_dictionary, words_of
 
-__all__ = ["detect_language", "script_of", "word_scripts"]
+__all__ = ["detect_language", "same_family", "script_of"]
 
 CONFIDENT = 0.35
 """Least probability of py3langid's answer. "Había una vez" gets 0.58, three English names 0.09."""
@@ -42,6 +43,12 @@ _ENGLISH = frozenset(
     """a an and are as at be but by for from had has have he her him his i in into is it its me my not of on or our she
     so that the their them then they this to up was we were what when where who will with you your""".split()  # noqa: SIM905 - a word list
 )
+_FAMILIES = (
+    {"no", "nb", "nn", "da", "sv"}, {"hr", "bs", "sr", "sl"}, {"id", "ms", "jv"}, {"pt", "gl", "es", "ca"}, {"cs", "sk"},
+    {"bg", "mk", "ru", "uk", "be"}, {"af", "nl"}, {"hi", "mr", "ne"}, {"fa", "ar", "ur", "ps", "ug"}, {"zu", "xh"},
+)  # fmt: skip
+"""Languages that a short text leaves hard to tell apart."""
+
 _KANA_SHARE = 0.05
 """Least share of kana of a Japanese text; Chinese has none."""
 
@@ -54,7 +61,7 @@ def script_of(character: str) -> str:
     return next((name for first, last, name in _SCRIPTS if first <= ord(character) <= last), "")
 
 
-def word_scripts(text: str) -> Counter[str]:
+def _word_scripts(text: str) -> Counter[str]:
     """Return how many characters of each script the text has."""
     found = Counter(map(script_of, text))
     del found[""]
@@ -64,7 +71,7 @@ def word_scripts(text: str) -> Counter[str]:
 @functools.lru_cache(maxsize=64)
 def detect_language(text: str) -> str | None:
     """Return the text's language as a tag, or None if it has no words or nothing decides."""
-    scripts = word_scripts(text)
+    scripts = _word_scripts(text)
     total = sum(scripts.values())
     if not total:
         return None
@@ -81,6 +88,12 @@ def detect_language(text: str) -> str | None:
         return str(label)
     # The English dictionary also has many words of other languages, as names: so it comes last.
     return "en" if words and _share(words, in_dictionary) >= 0.6 else _USUAL_LANGUAGE.get(script)
+
+
+def same_family(one: str, other: str) -> bool:
+    """Return whether two tags name one language, or languages that short texts are easily taken for."""
+    a, b = primary(one), primary(other)
+    return a == b or any(a in family and b in family for family in _FAMILIES)
 
 
 def _share(words: Sequence[str], test: Callable[[str], bool]) -> float:

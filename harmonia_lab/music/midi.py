@@ -6,16 +6,19 @@ Owns the mapping to MIDI events and channels (not the rendering, which is in `au
 from __future__ import annotations
 
 import io
-import unicodedata
 
 import mido
 
 from harmonia_lab.music.plan import Part, Plan
 from harmonia_lab.protocol.vocabulary import INSTRUMENTS
 
-__all__ = ["TICKS_PER_BEAT", "part_to_midi", "song_to_midi"]
+__all__ = ["CHARSET", "TICKS_PER_BEAT", "part_to_midi", "song_to_midi"]
 
 TICKS_PER_BEAT = 480
+CHARSET = "utf-8"
+"""Of all text. The MIDI standard leaves it open beyond ASCII; notation programs and DAWs read UTF-8. `mido.MidiFile`
+needs `charset="utf-8"`. Players that expect Latin-1 or Shift-JIS show other letters wrongly, and play the same notes."""
+
 _DRUM_CHANNEL = 9
 _VOLUME = 90
 """Controller 7. The loudest part in our tests, a harp with chords and melody, then peaks at −4 dBFS."""
@@ -33,8 +36,7 @@ MidiEvent = tuple[int, int, mido.Message | mido.MetaMessage]
 def song_to_midi(plan: Plan) -> bytes:
     """Return a type 1 file: a conductor track (tempo, metre, key, section markers), then a track for each part.
 
-    The part with the melody has lyric events, "-" for each further syllable of a word; characters outside Latin-1 lose
-    their accents or become "?". All kits share channel 10 and so the program of the first one.
+    The part with the melody has lyric events, "-" for each further syllable of a word. All kits share channel 10 and so the program of the first one.
     """
     tracks = [_conductor(plan)]
     free_channels = iter([channel for channel in range(16) if channel != _DRUM_CHANNEL])
@@ -61,7 +63,7 @@ def _conductor(plan: Plan) -> mido.MidiTrack:
         for section in plan.sections
     ]
     head = [
-        mido.MetaMessage("track_name", name=_latin(plan.title)),
+        mido.MetaMessage("track_name", name=plan.title),
         mido.MetaMessage("set_tempo", tempo=round(60e6 / plan.bpm)),
         mido.MetaMessage("time_signature", numerator=plan.beats_per_bar, denominator=4),
         mido.MetaMessage("key_signature", key=_KEY_NAMES[plan.mode][plan.tonic]),
@@ -73,7 +75,7 @@ def _track(plan: Plan, part: Part, channel: int, *, program: bool) -> mido.MidiT
     def control(number: int, value: int) -> mido.Message:
         return mido.Message("control_change", channel=channel, control=number, value=value)
 
-    head = [mido.MetaMessage("track_name", name=_latin(part.name))]
+    head = [mido.MetaMessage("track_name", name=part.name)]
     if program:
         head.append(mido.Message("program_change", channel=channel, program=part.program))
     head += [control(7, _VOLUME), control(91, 0), control(93, 0)]
@@ -83,7 +85,7 @@ def _track(plan: Plan, part: Part, channel: int, *, program: bool) -> mido.MidiT
         on = _tick(note.start)
         off = min(end, max(on + 1, _tick(note.start + note.duration)))
         if note.lyric:
-            events.append((on, 2, mido.MetaMessage("lyrics", text=_latin(note.lyric))))
+            events.append((on, 2, mido.MetaMessage("lyrics", text=note.lyric)))
         events += [
             (on, 3, mido.Message("note_on", channel=channel, note=note.pitch, velocity=note.velocity)),
             (off, 1, mido.Message("note_off", channel=channel, note=note.pitch, velocity=0)),
@@ -118,17 +120,7 @@ def _timed(events: list[MidiEvent], end: int) -> mido.MidiTrack:
     return track
 
 
-_ASCII_PUNCTUATION = str.maketrans("’‘“”–—", "''\"\"--")
-
-
-def _latin(text: str) -> str:
-    """Return the text in the characters of Latin-1, which mido writes: "Dvořák" → "Dvorák"."""
-    composed = unicodedata.normalize("NFC", text).translate(_ASCII_PUNCTUATION)
-    bare = "".join(c if ord(c) < 256 else unicodedata.normalize("NFKD", c)[0] for c in composed)
-    return bare.encode("latin-1", "replace").decode("latin-1")
-
-
 def _file_bytes(tracks: list[mido.MidiTrack]) -> bytes:
     buffer = io.BytesIO()
-    mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT, tracks=tracks).save(file=buffer)
+    mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT, charset=CHARSET, tracks=tracks).save(file=buffer)
     return buffer.getvalue()

@@ -26,8 +26,11 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from harmonia_lab.errors import InvalidRequest
+from harmonia_lab.languages.detection import detect_language
+from harmonia_lab.languages.section_names import section_kind
+from harmonia_lab.languages.singing import SungWord, sung_words
+from harmonia_lab.languages.tags import language_tag, nearest_names
 from harmonia_lab.protocol.vocabulary import INSTRUMENTS, Role, find_instrument, normalise_key
-from harmonia_lab.syllables import count_syllables, words_of
 
 __all__ = [
     "ENDED",
@@ -176,9 +179,21 @@ class SongMetadata(EditedModel):
     def _key(cls, value: str) -> str:
         return _key_name(value)
 
+    @field_validator("language")
+    @classmethod
+    def _language(cls, value: str | None) -> str | None:
+        return None if value is None else _tag(value)
+
+    @property
+    def sung_language(self) -> str | None:
+        """`language`, or else the one that the lyrics seem to be in."""
+        return self.language or detect_language(" ".join(line for section in self.sections for line in section.lines))
+
     @property
     def sections(self) -> tuple[LyricSection, ...]:
-        """The lyrics by section; text before the first header becomes a section named "Verse"."""
+        """The lyrics by section; text before the first header becomes a section named "Verse".
+
+        A chorus without lines, as "[Chorus]" alone, repeats those of the first one that has any."""
         found: list[tuple[str, list[str]]] = []
         for raw in self.lyrics.splitlines():
             line = raw.strip()
@@ -189,13 +204,15 @@ class SongMetadata(EditedModel):
                 if not found:
                     found.append(("Verse", []))
                 found[-1][1].append(line)
+        chorus = next((lines for name, lines in found if lines and section_kind(name) == "chorus"), [])
+        found = [(name, lines or (chorus if section_kind(name) == "chorus" else [])) for name, lines in found]
         return tuple(LyricSection(name, tuple(lines)) for name, lines in found if lines)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def syllable_count(self) -> int:
         """Sung syllables; section headers are not sung."""
-        return sum(count_syllables(word) for word in self._sung_words())
+        return sum(len(word.pieces) for word in self._sung_words())
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -203,8 +220,10 @@ class SongMetadata(EditedModel):
         """Sung words."""
         return len(self._sung_words())
 
-    def _sung_words(self) -> list[str]:
-        return [word for section in self.sections for line in section.lines for word in words_of(line)]
+    def _sung_words(self) -> list[SungWord]:
+        language = self.sung_language
+        lines = [line for section in self.sections for line in section.lines]
+        return [word for line in lines for word in sung_words(line, language)]
 
 
 class SongRequest(WireModel):
@@ -252,6 +271,11 @@ class SongRequest(WireModel):
     @classmethod
     def _key(cls, value: str | None) -> str | None:
         return None if value is None else _key_name(value)
+
+    @field_validator("language")
+    @classmethod
+    def _language(cls, value: str | None) -> str | None:
+        return None if value is None else _tag(value)
 
     @field_validator("instruments", mode="before", json_schema_input_type=InstrumentNames | None)
     @classmethod
@@ -374,8 +398,8 @@ def parse_request(**fields: Any) -> SongRequest:
 
 
 def check_contradictions(request: SongRequest) -> SongRequest:
-    """Return `request`. Raise InvalidRequest if it has both `metadata` and bpm, key, genre or instruments."""
-    twice = [name for name in ("bpm", "key", "genre", "instruments") if getattr(request, name) is not None]
+    """Return `request`. Raise InvalidRequest if it has both `metadata` and bpm, key, genre, instruments or language."""
+    twice = [name for name in ("bpm", "key", "genre", "instruments", "language") if getattr(request, name) is not None]
     if request.metadata is not None and twice:
         raise InvalidRequest(
             f"{', '.join(twice)}: the given metadata has that already.",
@@ -409,6 +433,14 @@ def _instrument_name(value: str) -> str:
         raise ValueError(
             f"{value[:40]!r} is no known instrument. {'Nearest' if near else 'Known'}: {', '.join(near or INSTRUMENTS)}"
         )
+    return found
+
+
+def _tag(value: str) -> str:
+    found = language_tag(value)
+    if found is None:
+        near = ", ".join(nearest_names(value))
+        raise ValueError(f"{value[:40]!r} is no language that we know. Write a name or a tag, such as 'de'; or {near}")
     return found
 
 

@@ -60,6 +60,9 @@ class ComposeForm:
         self.key = ipywidgets.Dropdown(description="Key", options=_choices("open", keys))
         self.genre = ipywidgets.Combobox(description="Genre", placeholder="open", options=list(GENRES))
         self.instruments = ipywidgets.SelectMultiple(description="Instruments", options=list(INSTRUMENTS), rows=12)
+        self.language = ipywidgets.Combobox(
+            description="Language", placeholder="the story's", options=["English", "Español", "Deutsch", "Français"]
+        )
         self.seed = ipywidgets.Text(description="Seed", placeholder="drawn")
         self.submit = ipywidgets.Button(description="Make the song", button_style="primary", layout=wide)
         self.write = ipywidgets.Button(description="Write the words only", layout=wide)
@@ -70,7 +73,7 @@ class ComposeForm:
         self.write.on_click(lambda _: self._submit(words_only=True))
         self.again.on_click(lambda _: self._submit(edited=True))
         self.edit.on_click(lambda _: self._fill())
-        choices = [self.model, self.audio, self.seconds, self.bpm, self.key, self.genre, self.seed]
+        choices = [self.model, self.audio, self.seconds, self.bpm, self.key, self.genre, self.language, self.seed]
         use_requested_subshell(self.narrative, *choices, self.instruments, *self._fields.values())
         use_requested_subshell(self.submit, self.write, self.edit, self.again)
         self.widget = ipywidgets.VBox(
@@ -94,6 +97,7 @@ class ComposeForm:
             key=self.key.value or None,
             genre=self.genre.value.strip() or None,
             instruments=list(self.instruments.value) or None,
+            language=self.language.value.strip() or None,
             seed=self.seed.value.strip() or None,
             metadata=metadata,
         )

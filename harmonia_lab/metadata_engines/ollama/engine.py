@@ -23,6 +23,7 @@ from harmonia_lab.metadata_engines.embedded.launch import EmbeddedServer
 from harmonia_lab.metadata_engines.ollama.dialogue import ModelFacts, OllamaDialogue, Timeouts, translated_errors
 from harmonia_lab.metadata_engines.ollama.endpoint import server_address
 from harmonia_lab.metadata_engines.prompting import stepwise, structured
+from harmonia_lab.music.seeds import derive_seed
 from harmonia_lab.protocol.models import SongRequest
 
 __all__ = ["OllamaEngine", "Strategy", "Timeouts", "installed_models"]
@@ -153,7 +154,8 @@ class OllamaEngine:
                 client,
                 url,
                 model,
-                seed,
+                # Two stories that a model can't read would else be one prompt with one seed, and so one song.
+                derive_seed(seed, request.narrative),
                 report,
                 max_top_logprobs=EMBEDDED_TOP_LOGPROBS if self._endpoint else OLLAMA_TOP_LOGPROBS,
                 # Three characters a token are safe for most languages; half of the context is for prompt and answer.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
+from harmonia_lab.languages.tags import language_name, primary
 from harmonia_lab.metadata_engines.prompting import labels, lyrics, titles
 from harmonia_lab.metadata_engines.prompting.cues import MOOD_CUES
 from harmonia_lab.metadata_engines.prompting.dialogue_types import ChatMessage, Dialogue, Question
@@ -43,10 +44,11 @@ def template_version() -> str:
 
 async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> SongMetadata:
     """Return the song's metadata. Raises MetadataError; METADATA_INVALID if the model writes no usable line."""
-    dialogue.report(0.0, "analysis", "Analyzing narrative...")
     story = read_story(request.narrative)
-    if story.note:
-        dialogue.note(note=story.note)
+    warnings = _language_warnings(story, request.language)
+    dialogue.report(0.0, "analysis", " ".join(["Analyzing narrative...", *warnings]))
+    for warning in warnings:
+        dialogue.note(note=warning)
     if len(story.prompt_text) > BUDGET:
         dialogue.note(note=excerpt_note(story.prompt_text))
     moods = await _moods(dialogue, story)
@@ -72,7 +74,18 @@ async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> Son
         bpm=request.bpm or suggestion.bpm,
         key=request.key or suggestion.key,
         instruments=request.instruments or list(suggestion.instruments),
+        language="en",
+        warnings=warnings,
     )
+
+
+def _language_warnings(story: Story, asked: str | None) -> list[str]:
+    """Return what is to be said of languages before the song is written: the model writes English only."""
+    found = [story.note] if story.note else []
+    if asked and primary(asked) != "en":
+        name = language_name(asked)
+        found.append(f"Lyrics in {name} were asked for, and this small model writes English only: use a larger one.")
+    return found
 
 
 async def _moods(dialogue: Dialogue, story: Story) -> list[str]:

@@ -1,25 +1,23 @@
 """The narrative as a prompt has it: cleaned, shortened, and, if it is not in English, reduced to English key words.
 
 Owns which text of a narrative the model gets, and the note that says what was left out (not the prompts around it:
-`structured.py`, `stepwise.py`, `lyrics.py`).
+`structured.py`, `stepwise.py`, `lyrics.py`; nor the key words: `foreign.py`).
 """
 
 from __future__ import annotations
 
-import functools
 import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import resources
 
+from harmonia_lab.languages.detection import detect_language
+from harmonia_lab.languages.tags import language_name
+from harmonia_lab.metadata_engines.prompting.foreign import gloss, names_in, opening
 from harmonia_lab.metadata_engines.prompting.words import FUNCTION_WORDS, content_stems, persons, plain
 from harmonia_lab.syllables import in_dictionary, words_of
 
 __all__ = ["Story", "clean", "excerpt", "excerpt_note", "passages", "read_story"]
-
-LANGUAGES = ("Spanish", "German", "French", "Italian", "Portuguese")
-"""The columns of `glosses.txt`, after English."""
 
 MOST_WORDS = 40
 """Most key words in the prompt of a story that is not in English."""
@@ -27,13 +25,6 @@ MOST_WORDS = 40
 LATIN_END = 0x250
 """The code point after the Latin letters."""
 
-_ARTICLES = {
-    "Spanish": "el la los las de del que y en un una me mi su se con por para no es al lo le cada",
-    "German": "der die das und in den dem ein eine einen ich er sie mit von zu nicht ist auf im seine ihre mein es als",
-    "French": "le la les de du des et un une je il elle que dans est ne pas mon ma son sa au nous qui leur se",
-    "Italian": "il lo la gli le di che e un una in mi io non è con del della dei mia suo sua si per",
-    "Portuguese": "o a os as de do da que e um uma em no na me meu minha não com dos das seu sua por",
-}
 _TEMPLATE_MARK = re.compile(
     r"<\|[^|<>]{0,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<\|?/?(?:im_start|im_end)\|?>"
 )
@@ -48,7 +39,7 @@ class Story:
     """A narrative for a model that reads only English.
 
     prompt_text: what prompts contain of it. stems, names, persons: of `prompt_text`, for `lines.StoryContext`. note:
-    what was left out or changed; empty for an English story.
+    what the model could not read, as sentences for people; empty for an English story.
     """
 
     prompt_text: str
@@ -72,28 +63,40 @@ def clean(text: str) -> str:
 
 
 def read_story(narrative: str) -> Story:
-    """Return the story of a narrative in any language."""
+    """Return the story of a narrative in any language, as English text."""
     text = " ".join(filter(None, map(clean, _SENTENCE_END.split(narrative))))
-    words = words_of(text)
-    language = _language(words)
-    english = language == "English"
-    glosses = _gloss(words, language) if language in LANGUAGES else []
+    language = detect_language(text) if words_of(text) else "en"  # emoji alone need no translation
     emoji = _emoji_names(text)
-    note = ""
-    if english and words:
+    if language == "en" and words_of(text):
         prompt_text = _without_other_scripts(text) + (f" ({', '.join(emoji)})" if emoji else "")
-    elif glosses or emoji:
-        prompt_text = f"It is about {', '.join([*glosses, *emoji][:MOST_WORDS])}."
-        note = f"The narrative seems to be {language}: the model was told the {len(glosses)} words that a list knows."
-    else:
-        prompt_text = "Somebody far away tells an old story, in words that nobody here knows."
-        note = "The narrative is in a language that this model does not read: the song cannot be about it."
-    return Story(
-        prompt_text,
-        stems=frozenset(content_stems(prompt_text)) if english or glosses or emoji else frozenset(),
-        names=frozenset(w for w in words_of(prompt_text) if w[0].isupper() and plain(w) not in FUNCTION_WORDS),
-        persons=persons(prompt_text) if english else frozenset({"first", "she", "he"}),
-        note=note,
+        return _story(prompt_text, persons(prompt_text), note="")
+    words = gloss(text, language)
+    names = names_in(text, language)
+    known = [*names, *(word for word in words if word not in names), *emoji][:MOST_WORDS]
+    anybody = frozenset({"first", "she", "he"})
+    if words or emoji:
+        return _story(f"It is about {', '.join(known)}.", anybody, note=_note(language, words, names))
+    quoted = f": \u201c{opening(text)}\u201d" if opening(text) else ""
+    prompt_text = f"Somebody far away tells an old story, in words that nobody here knows{quoted}."
+    return Story(prompt_text, frozenset(), frozenset(), anybody, _note(language, words, names))
+
+
+def _story(prompt_text: str, grammatical_persons: frozenset[str], note: str) -> Story:
+    names = frozenset(w for w in words_of(prompt_text) if w[0].isupper() and plain(w) not in FUNCTION_WORDS)
+    return Story(prompt_text, frozenset(content_stems(prompt_text)), names, grammatical_persons, note)
+
+
+def _note(language: str | None, words: list[str], names: list[str]) -> str:
+    """Return what became of a story that isn't in English; nothing for emoji without words."""
+    if language == "en":
+        return ""
+    where = f"in {language_name(language)}" if language else "in a language that was not recognised"
+    count = f"{len(words)} words" if len(words) > 1 else "one word"
+    told = f"{count} that a list knows" + (f" and these names: {', '.join(names)}" if names else "")
+    read = f"it was told the {told}" if words else "the song cannot be about it"
+    return (
+        f"The narrative is {where}. This small model reads and writes English only: {read}, and the lyrics are "
+        "English. A larger model, on an Ollama server, writes in the language of the story."
     )
 
 
@@ -158,21 +161,6 @@ def _sentences(text: str, longest: int) -> list[str]:
     return found
 
 
-def _language(words: list[str]) -> str:
-    """Return English, one of `LANGUAGES`, or "unknown". A text without words (emoji alone) counts as English."""
-    if not words:
-        return "English"
-    lower = [plain(word) for word in words]
-    shares = {name: sum(w in articles.split() for w in lower) / len(lower) for name, articles in _ARTICLES.items()}
-    english = sum(word in FUNCTION_WORDS for word in lower) / len(lower)
-    best = max(shares, key=lambda name: shares[name])
-    if shares[best] > max(0.15, english):
-        return best
-    if english >= 0.15 or sum(map(in_dictionary, lower[:200])) >= 0.6 * len(lower[:200]):
-        return "English"
-    return best if shares[best] > 0.1 else "unknown"
-
-
 def _emoji_names(text: str) -> list[str]:
     """Return the names of up to 12 emoji, from their Unicode names."""
     found: list[str] = []
@@ -183,33 +171,3 @@ def _emoji_names(text: str) -> list[str]:
             if words and all(map(in_dictionary, words)) and " ".join(words) not in found:
                 found.append(" ".join(words))
     return found[:12]
-
-
-def _gloss(words: list[str], language: str) -> list[str]:
-    """Return the English words for the words that `glosses.txt` has, in the story's order."""
-    found: list[str] = []
-    table = _glosses(language)
-    for word in words:
-        lower = plain(word)
-        matches = [
-            (len(start), english)
-            for start, english in table.get(lower[:2], ())
-            if lower.startswith(start)
-            and len(lower) - len(start) <= (0 if len(start) < 4 else 3 if len(start) < 7 else 9)
-        ]
-        if matches and max(matches)[1] not in found:
-            found.append(max(matches)[1])
-    return found
-
-
-@functools.lru_cache(maxsize=len(LANGUAGES))
-def _glosses(language: str) -> dict[str, list[tuple[str, str]]]:
-    """Return prefixes of the language's words with their English meanings, by their first two letters."""
-    table: dict[str, list[tuple[str, str]]] = {}
-    text = resources.files(__package__).joinpath("glosses.txt").read_text(encoding="utf-8")
-    for row in text.splitlines():
-        if row and not row.startswith("#"):
-            english, *others = (cell.strip() for cell in row.split("|"))
-            for start in others[LANGUAGES.index(language)].split("/"):
-                table.setdefault(start[:2], []).append((start, english))
-    return table

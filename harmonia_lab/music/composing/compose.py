@@ -40,7 +40,7 @@ def compose(metadata: SongMetadata, seconds: float, seed: int) -> Plan:
     tonic_name, mode = metadata.key.split()
     key = Key(PITCH_CLASSES[tonic_name], mode == "minor")
     beats = seconds * metadata.bpm / 60.0
-    form = lay_out(metadata.sections, style.beats_per_bar * 60.0 / metadata.bpm, seconds)
+    form = lay_out(metadata.sections, style.beats_per_bar * 60.0 / metadata.bpm, seconds, metadata.sung_language)
     # A song of less than two bars ends on any beat, so that something comes before the last chord.
     final = float(form.final_bar * style.beats_per_bar or int(0.5 * beats))
     chords = harmonise(form, style, key, final=final, beats=beats, rng=derive_rng(seed, "harmony"))

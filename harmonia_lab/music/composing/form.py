@@ -17,6 +17,7 @@ from itertools import accumulate, cycle, islice, product
 from statistics import median
 from typing import NamedTuple
 
+from harmonia_lab.languages.section_names import section_kind
 from harmonia_lab.music.composing.prosody import LyricLine, syllabify
 from harmonia_lab.protocol.models import LyricSection
 
@@ -28,10 +29,6 @@ _SYLLABLES_PER_SECOND = 5.0
 
 _INTENSITY = {"intro": 0.3, "verse": 0.5, "chorus": 0.85, "bridge": 0.45, "solo": 0.7, "outro": 0.4}
 _INSTRUMENTAL: tuple[None, ...] = (None,) * 4
-_KINDS = {
-    "chorus": "chorus", "refrain": "chorus", "hook": "chorus", "bridge": "bridge", "middle": "bridge", "intro": "intro",
-    "outro": "outro", "coda": "outro", "ending": "outro", "tag": "outro",
-}  # fmt: skip
 
 
 class Phrase(NamedTuple):
@@ -79,11 +76,15 @@ class _Block(NamedTuple):
     lines: tuple[LyricLine | None, ...]
 
 
-def lay_out(lyrics: Sequence[LyricSection], bar_seconds: float, seconds: float) -> Form:
-    """Return the form of a song of `seconds`, whose final chord lasts at least 1.6 s or, if less, 40 % of the song."""
+def lay_out(
+    lyrics: Sequence[LyricSection], bar_seconds: float, seconds: float, language: str | None = None
+) -> Form:
+    """Return the form of a song of `seconds`, whose final chord lasts at least 1.6 s or, if less, 40 % of the song.
+
+    language: the lyrics', as a BCP 47 tag; None for English."""
     bars = max(1, math.ceil(seconds / bar_seconds - 1e-9))
     final_bar = max(0, int((seconds - min(_FINAL_CHORD_SECONDS, 0.4 * seconds)) / bar_seconds + 1e-9))
-    blocks = _blocks(lyrics)
+    blocks = _blocks(lyrics, language)
     line_bars = _line_bars([line for block in blocks for line in block.lines if line], bar_seconds, final_bar)
     capacity = max(1, int(line_bars * bar_seconds * _SYLLABLES_PER_SECOND))  # syllables
     sequence = _best_sequence(blocks, line_bars, capacity, final_bar)
@@ -98,15 +99,21 @@ def _line_bars(lines: Sequence[LyricLine], bar_seconds: float, final_bar: int) -
     return min(fitting, key=lambda bars: abs(math.log(bars * bar_seconds / target)))
 
 
-def _blocks(lyrics: Sequence[LyricSection]) -> list[_Block]:
+def _kind_of(section: LyricSection, lyrics: Sequence[LyricSection]) -> str:
+    """Return the section's kind by its name, or chorus if none is named one and its lines come twice; else verse."""
+    kinds = [section_kind(each.name) for each in lyrics]
+    if "chorus" not in kinds and sum(each.lines == section.lines for each in lyrics) > 1:
+        return "chorus"
+    return section_kind(section.name) or "verse"
+
+
+def _blocks(lyrics: Sequence[LyricSection], language: str | None) -> list[_Block]:
     """Return the lyrics' sections, with instrumental choruses if they have none; without lyrics, all instrumental."""
     blocks = []
     for index, section in enumerate(lyrics):
-        lines = tuple(line for line in map(syllabify, section.lines) if line.syllables)
-        name = section.name.lower()
-        kind = next((kind for word, kind in _KINDS.items() if word in name and "pre" not in name), "verse")
+        lines = tuple(line for line in (syllabify(text, language) for text in section.lines) if line.syllables)
         if lines:
-            blocks.append(_Block(kind, index, lines))
+            blocks.append(_Block(_kind_of(section, lyrics), index, lines))
     if not blocks:
         kinds = ("verse", "chorus", "verse", "chorus", "bridge", "chorus")
         return [_Block(kind, None, _INSTRUMENTAL) for kind in kinds]
