@@ -29,7 +29,8 @@ def run(options: argparse.Namespace) -> int:
     interrupts = Interrupts()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupts)
-    given = {name: getattr(options, name) for name in ("seconds", "seed", "bpm", "key", "genre", "instruments", "language")}
+    names = ("seconds", "seed", "bpm", "key", "genre", "instruments", "language")
+    given = {name: getattr(options, name) for name in names}
     given["metadata"] = _metadata(Path(options.source)) if options.source else None
     given["narrative"] = _narrative(options.narrative)
     # Checked before any engine is looked for, so that the error for a mistyped key comes at once.

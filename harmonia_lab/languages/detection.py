@@ -44,7 +44,8 @@ _ENGLISH = frozenset(
     so that the their them then they this to up was we were what when where who will with you your""".split()  # noqa: SIM905 - a word list
 )
 _FAMILIES = (
-    {"no", "nb", "nn", "da", "sv"}, {"hr", "bs", "sr", "sl"}, {"id", "ms", "jv"}, {"pt", "gl", "es", "ca"}, {"cs", "sk"},
+    {"no", "nb", "nn", "da", "sv"}, {"hr", "bs", "sr", "sl"}, {"id", "ms", "jv"}, {"pt", "gl", "es", "ca"},
+    {"cs", "sk"},
     {"bg", "mk", "ru", "uk", "be"}, {"af", "nl"}, {"hi", "mr", "ne"}, {"fa", "ar", "ur", "ps", "ug"}, {"zu", "xh"},
 )  # fmt: skip
 """Languages that a short text leaves hard to tell apart."""

@@ -1,8 +1,8 @@
-"""Syllables of scripts that don't write them as alphabets do: Arabic, Hebrew, Indic scripts, Thai and Lao, Japanese kana.
+"""Syllables of scripts that aren't alphabets with all vowels: Arabic, Hebrew, Indic scripts, Thai and Lao, kana.
 
-Owns a count for each, and which of them are estimates: a script that leaves vowels out can't be counted from its letters
-alone. Agreement with 42 to 59 words a language, counted by hand (`tests/languages/words/`; the rules were written with
-these words in view, so that other words will agree less): Hindi 100 %, Thai 100 %, Arabic 97 %, Hebrew 84 %.
+Owns a count for each, and which of them are estimates: a script that leaves vowels out can't be counted from its
+letters alone. Agreement with 42 to 59 words a language, counted by hand (`tests/languages/words/`; the rules were
+written with these words in view, so that other words will agree less): Hindi 100 %, Thai 100 %, Arabic 97 %, Hebrew 84 %.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ def abjad_syllables(word: str) -> int:
     if _HEBREW_LETTER.search(word):
         letters = "".join(_HEBREW_LETTER.findall(word))
         prefix = letters.startswith("ה") and len(letters) >= 4
-        return prefix + _skeleton_syllables(_hebrew_skeleton(letters[prefix:]), bare=lambda length: -(-length // 2))
+        return prefix + _skeleton_syllables(_hebrew_skeleton(letters[prefix:]), bare=lambda length: (length + 1) // 2)
     bare = "".join(_ARABIC_LETTER.findall(word.replace("\u0640", "")))
     article = bare.startswith("ال") and len(bare) > 4
     skeleton = _arabic_skeleton(bare[2:] if article else bare)
-    return article + _skeleton_syllables(skeleton, bare=lambda length: -(-(length - 1) // 2))
+    return article + _skeleton_syllables(skeleton, bare=lambda length: length // 2)
 
 
 def _arabic_skeleton(word: str) -> str:
-    """Return V for letters of long vowels and for the final ة, C for the others. و and ي are vowels after consonants."""
+    """Return V for long vowels and the final ة, C for other letters. و and ي are vowels after consonants."""
     kinds = ""
     for at, letter in enumerate(word):
         follower = word[at + 1 : at + 2]

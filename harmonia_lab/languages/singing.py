@@ -26,8 +26,8 @@ from harmonia_lab.languages.spelling import spelled_stresses
 __all__ = ["SungWord", "estimate_warning", "sung_words"]
 
 KANJI_MORAE = 2
-"""Morae of a kanji without a dictionary: 63 % of the 68 words in `tests/languages/words/ja.txt` get their count so; with
-SudachiPy's readings 100 % do."""
+"""Morae of a kanji without a dictionary: 63 % of the 68 words in `tests/languages/words/ja.txt` get their count so,
+with SudachiPy's readings all."""
 
 _APOSTROPHES = "'’ʼ"
 
@@ -70,8 +70,8 @@ def estimate_warning(lyrics: str) -> str | None:
     if not scripts:
         return None
     return (
-        f"The syllables of text in {' and '.join(sorted(scripts))} letters are estimated, because the script leaves vowels "
-        "or word ends unwritten: notes and syllables may not agree everywhere."
+        f"The syllables of text in {' and '.join(sorted(scripts))} letters are estimated, because the script leaves "
+        "vowels or the ends of words unwritten: notes and syllables may not agree everywhere."
     )
 
 
@@ -114,7 +114,7 @@ def _word(run: str, script: str, language: str | None) -> SungWord:
     elif script in ("Burmese", "Khmer", "Ethiopic"):
         stresses = _last_but_one(len(re.findall(r"(?<![\u17d2\u1039])[\u1000-\u102a\u1200-\u137f\u1780-\u17b3]", run)))
     else:
-        own = {"Greek": "el", "Cyrillic": language if language else "ru"}.get(script, language)
+        own = {"Greek": "el", "Cyrillic": language or "ru"}.get(script, language)
         stresses = spelled_stresses(run, own)
     return SungWord(run, (run, *["-"] * (len(stresses) - 1)), stresses)
 

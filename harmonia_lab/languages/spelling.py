@@ -22,19 +22,30 @@ from harmonia_lab.syllables import syllable_stresses
 
 __all__ = ["spelled_stresses"]
 
-_VOWELS = "aeiouyæœøåäöüáàâãăąéèêëěėęíìîïīįıóòôõőúùûůűūųýÿāēō" + "αειουηωάέίόύήώϊϋΐΰ" + "аеёиоуыэюяіїєўѣ" + "აეიოუ" + "աեէըիոօու"
+_VOWELS = "aeiouyæœøåäöüáàâãăąéèêëěėęíìîïīįıóòôõőúùûůűūųýÿāēōαειουηωάέίόύήώϊϋΐΰаеёиоуыэюяіїєўѣაეიოუաեէըիոօու"
 _ANY = re.compile(f"[{_VOWELS}]+")
 
 _SPANISH = r"[iuü]?[aeoáéó](?:[iuüy](?![aeiouáéíóúü]))?|[íú]|[iuü]+y?|y(?![aeiouáéíóúü])"
 _GERMANIC = r"[aeiouyåäöæøéèê]"
 _SLAVIC_R = r"(?<![aeiouyáéěíóúůý])[rl](?![aeiouyáéěíóúůýjrl])(?=.)"
+_PORTUGUESE = (
+    r"[ãõ][oe]|[iu](?=[aeo]s?$)(?<=\+.)[aeo]"  # não, and the final diphthong that `_portuguese` marks
+    r"|[aeoáéóâêôãõà](?:[iu](?!nh|[lmnrz](?![aeiouáéíóúâêôãõ]))(?![íú]))?|[íú]|[iu]{1,2}"
+)
+_FRENCH = (
+    r"œu|oeu|eau|oui|ou[iî]?|oi|oî|oy|aî|ai|ay|au|eû|eu|ei|ey|œi?|u[iî]"
+    r"|[iy](?=[aeéèêoô])(?:au|ai|eau|eu|e|é|è|ê|a|ou|o|ô)|[aàâeéèêëiîïoôuûüyæ]"
+)
+_ROMANIAN = (
+    r"[ei]?oa|[ie]a(?=[^aeiou])|[aeiouăâî]i(?!$)|[aeoăâî]i$|[aeoă]u|[aeouăâî]"
+    r"|i(?!$)|(?<=[bcdfghjklmnprsștțvz][lr])i$"  # another final i is not sung: lupi
+)
 _FINAL_R = r"(?<=[bcčdfghkmnpsštvzž])[rl]$"
 
 _NUCLEI: dict[str, str] = {
     "es": _SPANISH, "gl": _SPANISH, "ca": r"[iuü]?[aeoàáèéòó](?:[iuüy](?![aeiouàáèéíòóú]))?|[íúï]|[iu]+",
     "it": r"[iu]?[aeoàèéòó](?:[iu](?![aeiouàèéòó]))?|[ìùí]|[iu]+y?",
-    "pt": r"[ãõ][oe]|[iu](?=[aeo]s?$)(?<=\+.)[aeo]|[aeoáéóâêôãõà](?:[iu](?!nh|[lmnrz](?![aeiouáéíóúâêôãõ]))(?![íú]))?|[íú]|[iu]{1,2}",
-    "fr": r"œu|oeu|eau|oui|ou[iî]?|oi|oî|oy|aî|ai|ay|au|eû|eu|ei|ey|œi?|u[iî]|[iy](?=[aeéèêoô])(?:au|ai|eau|eu|e|é|è|ê|a|ou|o|ô)|[aàâeéèêëiîïoôuûüyæ]",
+    "pt": _PORTUGUESE, "fr": _FRENCH, "ro": _ROMANIAN,
     "de": r"aa|ee|oo|ie|ei|ey|ai|ay|au|eu|äu|[aeiouyäöüéè]",
     "nl": r"aai|ooi|oei|eeu|ieu|aa|ee|oo|uu|ie|oe|eu|ei|ij|ui|au|ou|ëe|[aeiouyéèëïöü]",
     "sv": _GERMANIC, "da": r"ej|øj|[aeiouyæøåé]", "nb": r"ei|au|øy|oi|ai|[aeiouyæøåé]",
@@ -45,7 +56,6 @@ _NUCLEI: dict[str, str] = {
     "pl": r"au|[aąeęoóuy]|i(?![aąeęoóuy])", "cs": rf"ou|au|eu|[aáeéěiíoóuúůyý]|{_SLAVIC_R}|{_FINAL_R}",
     "sk": rf"ia|ie|iu|ô|ou|[aáäeéiíoóuúyý]|[ŕĺ]|{_SLAVIC_R}|{_FINAL_R}", "hr": rf"[aeiou]|{_SLAVIC_R}",
     "sl": rf"[aeiou]|{_SLAVIC_R}",
-    "ro": r"[ei]?oa|[ie]a(?=[^aeiou])|[aeiouăâî]i(?!$)|[aeoăâî]i$|[aeoă]u|[aeouăâî]|i(?!$)|(?<=[bcdfghjklmnprsștțvz][lr])i$",
     "id": r"(?:ai|au|oi)$|[aeiouéè]", "sw": r"[aeiou]", "vi": r".*", "eo": r"[aeio]j|[ae]ŭ|[aeiou]",
     "lv": r"ai|ei|au|ie|[aāeēiīouū]", "lt": r"[iį]?(?:ai|au|ei|ui|uo|[aąoųuū])|ie|[eęėiįy]",
     "el": r"(?:ι|υ|ει|οι)?(?:α[ιί]|ε[ιί]|ο[ιί]|ο[υύ]|υ[ιί]|α[υύ]|ε[υύ]|η[υύ]|[αεοωάέόώ])|ει|οι|[ηήιίυύϊϋΐΰ]",
@@ -55,8 +65,9 @@ _NUCLEI: dict[str, str] = {
 (Real Academia, Ortografía 2010, for diphthong and hiatus; Duden; Le bon usage for French e muet)."""
 
 _LIKE = {
-    "nn": "nb", "no": "nb", "lb": "de", "af": "nl", "ms": "id", "jv": "id", "tl": "id", "bs": "hr", "uk": "ru", "be": "ru",
-    "bg": "ru", "kk": "ru", "ky": "ru", "mn": "ru", "mk": "sr", "oc": "ca", "zu": "sw", "xh": "sw", "rw": "sw", "mg": "sw",
+    "nn": "nb", "no": "nb", "lb": "de", "af": "nl", "ms": "id", "jv": "id", "tl": "id", "bs": "hr", "uk": "ru",
+    "be": "ru", "bg": "ru", "kk": "ru", "ky": "ru", "mn": "ru", "mk": "sr", "oc": "ca", "zu": "sw", "xh": "sw",
+    "rw": "sw", "mg": "sw",
 }  # fmt: skip
 
 _PATTERNS = {tag: re.compile(pattern) for tag, pattern in _NUCLEI.items()}

@@ -65,9 +65,9 @@ def nearest_names(text: str) -> list[str]:
 
 def language_name(tag: str) -> str:
     """Return the English name of a tag: "German" of "de-AT"; the tag itself if it is unknown."""
-    return _NAMES.get(primary(tag), tag).split("/")[0]
+    return _NAMES.get(primary(tag), tag).partition("/")[0]
 
 
 def primary(tag: str) -> str:
     """Return the tag's first part: "de" of "de-AT"."""
-    return tag.split("-")[0].lower()
+    return tag.partition("-")[0].lower()

@@ -16,8 +16,9 @@ __all__ = ["CHARSET", "TICKS_PER_BEAT", "part_to_midi", "song_to_midi"]
 
 TICKS_PER_BEAT = 480
 CHARSET = "utf-8"
-"""Of all text. The MIDI standard leaves it open beyond ASCII; notation programs and DAWs read UTF-8. `mido.MidiFile`
-needs `charset="utf-8"`. Players that expect Latin-1 or Shift-JIS show other letters wrongly, and play the same notes."""
+"""Of all text. The MIDI standard leaves it open beyond ASCII; notation programs and DAWs read UTF-8, as does
+`mido.MidiFile` with `charset="utf-8"`. A player that expects Latin-1 or Shift-JIS shows other letters wrongly, and
+plays the notes."""
 
 _DRUM_CHANNEL = 9
 _VOLUME = 90
@@ -36,7 +37,8 @@ MidiEvent = tuple[int, int, mido.Message | mido.MetaMessage]
 def song_to_midi(plan: Plan) -> bytes:
     """Return a type 1 file: a conductor track (tempo, metre, key, section markers), then a track for each part.
 
-    The part with the melody has lyric events, "-" for each further syllable of a word. All kits share channel 10 and so the program of the first one.
+    The part with the melody has lyric events, "-" for each further syllable of a word. All kits share
+    channel 10 and so the program of the first one.
     """
     tracks = [_conductor(plan)]
     free_channels = iter([channel for channel in range(16) if channel != _DRUM_CHANNEL])

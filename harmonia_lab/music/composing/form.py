@@ -76,9 +76,7 @@ class _Block(NamedTuple):
     lines: tuple[LyricLine | None, ...]
 
 
-def lay_out(
-    lyrics: Sequence[LyricSection], bar_seconds: float, seconds: float, language: str | None = None
-) -> Form:
+def lay_out(lyrics: Sequence[LyricSection], bar_seconds: float, seconds: float, language: str | None = None) -> Form:
     """Return the form of a song of `seconds`, whose final chord lasts at least 1.6 s or, if less, 40 % of the song.
 
     language: the lyrics', as a BCP 47 tag; None for English."""
