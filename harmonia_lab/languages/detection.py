@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harmonia_lab.languages.tags import primary
+from harmonia_lab.languages.tags import language_tag, primary
 from harmonia_lab.syllables import in_dictionary, words_of
 
 __all__ = ["detect_language", "same_family", "script_of"]
 
-CONFIDENT = 0.35
-"""Least probability of py3langid's answer. "Había una vez" gets 0.58, three English names 0.09."""
+CONFIDENT, CONFIDENT_AGAINST = 0.35, 0.5
+"""Least probability of py3langid's answer, and of one against the English dictionary, which has four of five words.
+"Había una vez" gets 0.58, "Mi amor se fue al mar" 0.64, "Sing for Ukraine" (as Danish) 0.47, three English names 0.09."""
 
 _SCRIPTS = (
     (0x0041, 0x024F, "Latin"), (0x0250, 0x02AF, "Latin"), (0x1E00, 0x1EFF, "Latin"),
@@ -40,9 +41,11 @@ _USUAL_LANGUAGE = {"Cyrillic": "ru", "Arabic": "ar", "Hebrew": "he", "Indic": "h
 """Of scripts that several languages use, where py3langid isn't confident."""
 
 _ENGLISH = frozenset(
-    """a an and are as at be but by for from had has have he her him his i in into is it its me my not of on or our she
-    so that the their them then they this to up was we were what when where who will with you your""".split()  # noqa: SIM905 - a word list
+    """the and with my you your from that this are were she his it its they them then when where who what not been have
+    but our will into there their never through""".split()  # noqa: SIM905 - a word list
 )
+"""Function words that no other language spells so (as "a", "in", "on", "me" and "was" are)."""
+
 _FAMILIES = (
     {"no", "nb", "nn", "da", "sv"}, {"hr", "bs", "sr", "sl"}, {"id", "ms", "jv"}, {"pt", "gl", "es", "ca"},
     {"cs", "sk"},
@@ -82,13 +85,14 @@ def detect_language(text: str) -> str | None:
     if script in _ONLY_LANGUAGE:
         return _ONLY_LANGUAGE[script]
     words = words_of(text)[:200] if script == "Latin" else []
-    if words and _share(words, _ENGLISH.__contains__) >= 0.15 and _share(words, in_dictionary) >= 0.6:
+    if words and _share(words, _ENGLISH.__contains__) >= 0.1 and _share(words, in_dictionary) >= 0.6:
         return "en"
+    # The English dictionary also has many words of other languages, as names: so it doesn't decide alone.
+    in_english = _share(words, in_dictionary) if words else 0.0
     label, probability = _identifier().classify(text[:4000])
-    if probability >= CONFIDENT:
+    if probability >= (CONFIDENT_AGAINST if in_english >= 0.8 else CONFIDENT):
         return str(label)
-    # The English dictionary also has many words of other languages, as names: so it comes last.
-    return "en" if words and _share(words, in_dictionary) >= 0.6 else _USUAL_LANGUAGE.get(script)
+    return "en" if in_english >= 0.6 else _USUAL_LANGUAGE.get(script)
 
 
 def same_family(one: str, other: str) -> bool:
@@ -106,4 +110,6 @@ def _share(words: Sequence[str], test: Callable[[str], bool]) -> float:
 def _identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier  # noqa: PLC0415 - loads its model where it is needed
 
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier.set_languages([label for label in identifier.labels if language_tag(label)])
+    return identifier

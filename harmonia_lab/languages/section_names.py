@@ -17,7 +17,7 @@ SectionKind = Literal["verse", "chorus", "bridge", "intro", "outro"]
 _NAMES: dict[SectionKind, str] = {
     "chorus": """chorus|refrain|hook|estribillo|coro|refrão|refrao|estribilho|ritornello|inciso|kehrreim|kehrvers|
         refräng|omkvæd|omkved|refreng|refrein|refren|refrén|kertosäe|refrään|piedziedājums|priedainis|nakarat|kórus|refrem|
-        припев|приспів|приспев|рефрен|ρεφρέν|ρεφραίν|επωδός|サビ|さび|コーラス|リフレイン|副歌|合唱|迭句|후렴|코러스|
+        припев|приспів|приспев|рефрен|ρεφρέν|ρεφραίν|επωδός|サビ|ラストサビ|さび|コーラス|リフレイン|副歌|合唱|迭句|후렴|코러스|
         لازمة|اللازمة|كورس|الكورس|ترجیع|ترجیع‌بند|همخوانی|פזמון|मुखड़ा|कोरस|स्थायी|ท่อนฮุก|ท่อนสร้อย|สร้อย|ท่อนคอรัส|
         điệp khúc|reff|korus|tornada""",
     "verse": """verse|strophe|strofe|strofa|strofă|estrofa|verso|couplet|vers|versículo|quadra|stanza|vers|strof|

@@ -22,6 +22,7 @@ from harmonia_lab.languages.scripts import (
     thai_syllables,
 )
 from harmonia_lab.languages.spelling import spelled_stresses
+from harmonia_lab.languages.tags import primary
 
 __all__ = ["SungWord", "estimate_warning", "sung_words"]
 
@@ -29,6 +30,8 @@ KANJI_MORAE = 2
 """Morae of a kanji without a dictionary: 63 % of the 68 words in `tests/languages/words/ja.txt` get their count so,
 with SudachiPy's readings all."""
 
+_CYRILLIC = frozenset("ru uk be bg sr mk kk ky mn".split())  # noqa: SIM905 - a word list
+_OTHER_SCRIPTS = frozenset("ar bn el fa gu he hi hy ja ka km kn ko lo ml mr my ne pa ps si ta te th ur yi zh".split())  # noqa: SIM905
 _APOSTROPHES = "'’ʼ"
 
 
@@ -48,7 +51,7 @@ def sung_words(text: str, language: str | None = None) -> list[SungWord]:
     """
     found: list[SungWord] = []
     for run, script in _runs(unicodedata.normalize("NFC", text)):
-        if script in ("Kana", "Han") and (language or "").split("-")[0] not in ("zh", "ko"):
+        if script in ("Kana", "Han") and primary(language or "") not in ("zh", "ko"):
             found += _japanese(run) if script == "Kana" or language else _characters(run)
         elif script in ("Han", "Hangul"):
             found += _characters(run) if script == "Han" else [_by_character(run)]
@@ -114,7 +117,10 @@ def _word(run: str, script: str, language: str | None) -> SungWord:
     elif script in ("Burmese", "Khmer", "Ethiopic"):
         stresses = _last_but_one(len(re.findall(r"(?<![\u17d2\u1039])[\u1000-\u102a\u1200-\u137f\u1780-\u17b3]", run)))
     else:
-        own = {"Greek": "el", "Cyrillic": language or "ru"}.get(script, language)
+        tag = primary(language or "")
+        own = {"Greek": "el", "Cyrillic": tag if tag in _CYRILLIC else "ru"}.get(script, language)
+        if script == "Latin" and tag in _CYRILLIC | _OTHER_SCRIPTS:
+            own = "en"  # an English word in a Japanese song
         stresses = spelled_stresses(run, own)
     return SungWord(run, (run, *["-"] * (len(stresses) - 1)), stresses)
 

@@ -92,7 +92,8 @@ def spelled_stresses(word: str, language: str | None) -> tuple[bool, ...]:
     if tag == "en":
         return syllable_stresses(word)
     plain = unicodedata.normalize("NFC", word.lower()).replace("’", "'")
-    prepared = _PREPARE.get(tag, lambda text: text)(plain)
+    prepare = _PREPARE.get(tag)
+    prepared = prepare(plain) if prepare else plain
     nuclei = [nucleus for nucleus in _PATTERNS.get(tag, _ANY).findall(prepared) if nucleus] or ["a"]
     at = _stressed(nuclei, plain, tag)
     return tuple(place == at for place in range(len(nuclei)))

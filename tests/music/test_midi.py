@@ -4,7 +4,7 @@ import mido
 import pytest
 
 from harmonia_lab.music.composing import compose
-from harmonia_lab.music.midi import TICKS_PER_BEAT, part_to_midi, song_to_midi
+from harmonia_lab.music.midi import CHARSET, TICKS_PER_BEAT, part_to_midi, song_to_midi
 from harmonia_lab.music.plan import Chord, Note, Part, Plan, PlanSection
 from harmonia_lab.protocol.models import Instrument, SongMetadata
 from harmonia_lab.syllables import words_of
@@ -31,7 +31,7 @@ def plan():
 
 
 def read(data):
-    return mido.MidiFile(file=io.BytesIO(data))
+    return mido.MidiFile(file=io.BytesIO(data), charset=CHARSET)
 
 
 def notes_of(track):
@@ -95,13 +95,14 @@ def test_parts_are_dry(plan):
 def test_lyrics_are_events_in_their_order(plan):
     lead = read(song_to_midi(plan)).tracks[1]
     words = [m.text for m in lead if m.type == "lyrics" and m.text != "-"]
-    assert words == [word.replace("’", "'") for line in plan.sung for word in words_of(line.text)]
+    assert words == [word for line in plan.sung for word in words_of(line.text)]
     assert "café" in words
-    assert "I'm" in words
+    assert "I’m" in words
 
 
-def test_characters_outside_latin_1_are_replaced(plan):
-    assert read(song_to_midi(plan)).tracks[0].name == "Dvorák's Möwe ?"
+def test_text_of_every_script_is_kept_as_utf_8(plan):
+    assert read(song_to_midi(plan)).tracks[0].name == "Dvořák’s Möwe 夜"
+    assert "Dvořák’s Möwe 夜".encode() in song_to_midi(plan)
 
 
 def test_a_part_alone_lasts_as_long_as_the_song(plan):

@@ -98,11 +98,9 @@ def _line_bars(lines: Sequence[LyricLine], bar_seconds: float, final_bar: int) -
 
 
 def _kind_of(section: LyricSection, lyrics: Sequence[LyricSection]) -> str:
-    """Return the section's kind by its name, or chorus if none is named one and its lines come twice; else verse."""
-    kinds = [section_kind(each.name) for each in lyrics]
-    if "chorus" not in kinds and sum(each.lines == section.lines for each in lyrics) > 1:
-        return "chorus"
-    return section_kind(section.name) or "verse"
+    """Return the section's kind by its name; of an unknown name, chorus if its lines come twice, else verse."""
+    comes_back = sum(each.lines == section.lines for each in lyrics) > 1
+    return section_kind(section.name) or ("chorus" if comes_back else "verse")
 
 
 def _blocks(lyrics: Sequence[LyricSection], language: str | None) -> list[_Block]:

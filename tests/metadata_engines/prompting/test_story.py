@@ -55,13 +55,47 @@ def test_a_story_in_another_language_becomes_the_key_words_that_are_known(narrat
 
 
 @pytest.mark.parametrize(
-    "narrative", ["قصة عن البحر والليل", "雪が降る夜、少女は海へ歩いた。", "Сказка о старом море и ночи"]
+    ("narrative", "language", "words"),
+    [
+        ("قصة عن البحر والليل", "Arabic", "story sea night"),
+        ("雪が降る夜、少女は海へ歩いた。", "Japanese", "snow night girl sea walk"),
+        ("Сказка о старом море. Однажды ночью Анна поймала рыбу.", "Russian", "story old sea night fish Anna"),
+        ("从前，山上有一座庙，庙里有一个老和尚在讲故事。", "Chinese", "mountain story"),
+        ("옛날에 할머니가 바다 가까운 마을에 살았다.", "Korean", "grandmother sea village live"),
+    ],
 )
-def test_a_story_in_a_language_without_a_list_is_noted_as_unknown(narrative):
+def test_a_story_in_another_script_becomes_the_key_words_that_are_known(narrative, language, words):
+    story = read_story(narrative)
+    assert set(words.split()) <= set(story.prompt_text.removesuffix(".").replace(",", "").split())
+    assert language in story.note
+    assert "English only" in story.note
+    assert story.prompt_text.isascii()
+
+
+@pytest.mark.parametrize(
+    ("narrative", "language", "begins"),
+    [
+        ("Olipa kerran tyttö nimeltä Aino, joka kulki metsässä.", "Finnish", "olipa kerran tytto"),
+        ("एक समय की बात है, एक राजा था।", "Hindi", "ek smy"),
+        ("กาลครั้งหนึ่ง มีเด็กหญิงคนหนึ่ง", "Thai", "kal"),
+    ],
+)
+def test_a_story_that_nothing_translates_is_quoted_so_that_prompts_differ(narrative, language, begins):
     story = read_story(narrative)
     assert story.stems == frozenset()
+    assert language in story.note
     assert "cannot be about it" in story.note
-    assert narrative.split()[0] not in story.prompt_text
+    assert f"“{begins}" in story.prompt_text
+
+
+def test_the_opening_of_quixote_is_more_than_two_words():
+    story = read_story(
+        "En un lugar de la Mancha, de cuyo nombre no quiero acordarme, no ha mucho tiempo que vivía un hidalgo de los de "
+        "lanza en astillero, adarga antigua, rocín flaco y galgo corredor."
+    )
+    assert {"mancha", "knight", "lance", "shield", "hound"} <= {
+        word.lower() for word in story.prompt_text[:-1].replace(",", "").split()
+    }
 
 
 def test_emoji_become_their_names():
