@@ -108,7 +108,7 @@ def indic_syllables(word: str) -> int:
 
 _C, _MARK, _TONE = "[ก-ฮ]", "[ะ-ู็่-๋ำา]", "[่-๋]?"
 _FINAL = f"(?:{_C}(?!{_MARK}))?"
-_THAI = re.compile(
+_THAI = (
     f"[ไใ]{_C}[รลวห]?{_TONE}ย?"
     f"|[เแโ]{_C}(?:[รลว](?=[ก-ฮิีื็่-๋]))?[ิีืั็]?{_TONE}(?:[ยวอ](?!{_MARK}))?[าะ]{{0,2}}{_FINAL}"
     f"|{_C}{_TONE}รร{_FINAL}"
@@ -121,7 +121,7 @@ def thai_syllables(run: str) -> list[str]:
     """Return a run of Thai or Lao as its estimated syllables; nothing between them is lost."""
     # Lao has Thai's order of letters, 128 code points further on; ์ silences the letter before it.
     thai = "".join(chr(ord(letter) - 0x80) if "\u0e80" <= letter <= "\u0eff" else letter for letter in run)
-    starts = [found.start() for found in _THAI.finditer(re.sub("[ก-ฮ][ิุ]?์", lambda mute: "_" * len(mute[0]), thai))]
+    starts = [found.start() for found in re.finditer(_THAI, re.sub("[ก-ฮ][ิุ]?์", lambda mute: "_" * len(mute[0]), thai))]
     starts = [0, *starts[1:]]
     return [run[a:b] for a, b in zip(starts, [*starts[1:], len(run)], strict=True)]
 

@@ -67,7 +67,7 @@ def section_kind(name: str) -> SectionKind | None:
 
 
 def header_of(line: str) -> str | None:
-    """Return the section's name if the line is a header and nothing else: "**Chorus:**", "(Estribillo 2)", "【サビ】"."""
+    """Return the section's name if the line is nothing else: "**Chorus:**", "(Estribillo 2)", "【サビ】"; or None."""
     text = unicodedata.normalize("NFKC", line).strip()
     bracketed = re.fullmatch(r"\W*[\[【〔](.{1,40}?)[\]】〕]\W*", text)
     if bracketed:

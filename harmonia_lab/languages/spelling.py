@@ -23,7 +23,7 @@ from harmonia_lab.syllables import syllable_stresses
 __all__ = ["spelled_stresses"]
 
 _VOWELS = "aeiouyæœøåäöüáàâãăąéèêëěėęíìîïīįıóòôõőúùûůűūųýÿāēōαειουηωάέίόύήώϊϋΐΰаеёиоуыэюяіїєўѣაეიოუաեէըիոօու"
-_ANY = re.compile(f"[{_VOWELS}]+")
+_ANY = f"[{_VOWELS}]+"
 
 _SPANISH = r"[iuü]?[aeoáéó](?:[iuüy](?![aeiouáéíóúü]))?|[íú]|[iuü]+y?|y(?![aeiouáéíóúü])"
 _GERMANIC = r"[aeiouyåäöæøéèê]"
@@ -70,15 +70,13 @@ _LIKE = {
     "rw": "sw", "mg": "sw",
 }  # fmt: skip
 
-_PATTERNS = {tag: re.compile(pattern) for tag, pattern in _NUCLEI.items()}
-
-_STRESSED_LETTERS = re.compile("[áéíóúýàèìòùâêôãõάέίόύήώΐΰё\u0301]")
+_STRESSED_LETTERS = frozenset("áéíóúýàèìòùâêôãõάέίόύήώΐΰё\u0301")
 _BACK_STRESS = frozenset({"fr", "tr", "az", "fa"})
 _FRONT_STRESS = frozenset({"de", "nl", "sv", "da", "nb", "is", "fo", "fi", "et", "hu", "cs", "sk", "lv", "hr", "sr"})
 _WRITTEN_STRESS = frozenset({"es", "gl", "ca", "pt", "it", "el", "ru"})
 """Languages in which an accent over a vowel marks the stress. (In French, Czech or Hungarian it does not.)"""
 
-_PREFIXES = re.compile(r"(?:be|ge|er|ver|zer|ent|emp|her|hin)(?=.{3})")
+_PREFIXES = r"(?:be|ge|er|ver|zer|ent|emp|her|hin)(?=.{3})"
 
 
 @functools.lru_cache(maxsize=16384)
@@ -94,7 +92,7 @@ def spelled_stresses(word: str, language: str | None) -> tuple[bool, ...]:
     plain = unicodedata.normalize("NFC", word.lower()).replace("’", "'")
     prepare = _PREPARE.get(tag)
     prepared = prepare(plain) if prepare else plain
-    nuclei = [nucleus for nucleus in _PATTERNS.get(tag, _ANY).findall(prepared) if nucleus] or ["a"]
+    nuclei = [nucleus for nucleus in re.findall(_NUCLEI.get(tag, _ANY), prepared) if nucleus] or ["a"]
     at = _stressed(nuclei, plain, tag)
     return tuple(place == at for place in range(len(nuclei)))
 
@@ -102,13 +100,13 @@ def spelled_stresses(word: str, language: str | None) -> tuple[bool, ...]:
 def _stressed(nuclei: list[str], word: str, tag: str) -> int:
     """Return the place of the stressed syllable."""
     last = len(nuclei) - 1
-    marked = [at for at, nucleus in enumerate(nuclei) if _STRESSED_LETTERS.search(nucleus)]
+    marked = [at for at, nucleus in enumerate(nuclei) if _STRESSED_LETTERS & set(nucleus)]
     if marked and tag in _WRITTEN_STRESS:
         return marked[-1]
     if tag in _BACK_STRESS:
         return last
     if tag in _FRONT_STRESS:
-        return min(last, 1) if tag in {"de", "nl"} and _PREFIXES.match(word) else 0
+        return min(last, 1) if tag in {"de", "nl"} and re.match(_PREFIXES, word) else 0
     open_ends = {"es": r"[aeiou][ns]?$", "gl": r"[aeiou][ns]?$", "ca": r"[aeiou]s?$|[ei]n$", "pt": r"[aeo]s?$|[ae]m$"}
     if tag in open_ends and not re.search(open_ends[tag], word):
         return last
@@ -119,8 +117,8 @@ def _spanish(word: str) -> str:
     return re.sub(r"g[u](?=[eiéí])", "g", re.sub(r"qu(?=[eiéí])", "k", word))
 
 
-_STRESSED_IA = re.compile(
-    r"(?:[^aeiou]r|[aeo]s|[aeo]d|af|[oa]n|alg|erg|ol?om|log|ap|bug|mag|mar|luc|fil|farmac|compagn|follet)i[ae]$|^pa(?=ur)"
+_STRESSED_IA = (
+    r"(?:[^aeiou]r|[aeo]s|[aeo]d|af|[oa]n|alg|erg|ol?om|of|log|ap|bug|mag|mar|luc|fil|farmac|compagn)i[ae]$|^pa(?=ur)"
 )
 """Ends of Italian words in which a written i is a syllable of its own (allegria, poesia, melodia, fotografia)."""
 
@@ -129,7 +127,7 @@ def _italian(word: str) -> str:
     """Part the vowels that are sung apart, by a hyphen: zi-a, allegri-a, pa-ura."""
     word = re.sub(r"qu", "k", word)
     word = re.sub(r"^([^aeiouàèéìòù]*[iu])([aeo])$", r"\1-\2", word)
-    found = _STRESSED_IA.search(word)
+    found = re.search(_STRESSED_IA, word)
     if found and found[0] == "pa":
         return f"pa-{word[2:]}"
     return f"{word[:-1]}-{word[-1]}" if found else word
@@ -152,7 +150,7 @@ def _french(word: str) -> str:
     word = re.sub(r"(?<=[^aeiouœ]i)ll(?=[aeéèêioôu])", "j", word)
     word = re.sub(r"pay(?=s)", "pé-i", word)
     word = re.sub(r"(?<=a)ient$", "", word)
-    if len(_ANY.findall(word)) > 1 or re.search(r"[aiouyéû]es?$", word):
+    if len(re.findall(_ANY, word)) > 1 or re.search(r"[aiouyéû]es?$", word):
         word = re.sub(r"e(?:s|nt(?<=èrent))?$", "", word)
     # After a consonant with l or r, i and u are syllables of their own: ou-bli-er. But pluie, bruit.
     return re.sub(r"((?:[bcdfgptv][lr])[iu])(?=[aeéèêoô])", r"\1-", word)

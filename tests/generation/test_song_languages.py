@@ -1,4 +1,4 @@
-"""Songs in other languages: what an Ollama server answers arrives in the song's notes, sections, MIDI and lyrics.txt."""
+"""Songs in other languages: an Ollama server's answer arrives in the song's notes, sections, MIDI and lyrics.txt."""
 
 import io
 import json
@@ -29,13 +29,15 @@ SONGS = {
     ),
     "es": (
         "Mi abuela vendía flores en la plaza del pueblo.",
-        {"Estrofa 1": ["La luna brilla en el mar", "Mi corazón va a volar"], "Estribillo": ["Vuela, paloma, vuela", "Sobre la nieve"]},
+        {"Estrofa 1": ["La luna brilla en el mar", "Mi corazón va a volar"],
+         "Estribillo": ["Vuela, paloma, vuela", "Sobre la nieve"]},
         "La luna - brilla - en el mar Mi corazón - - va a volar - Vuela - paloma - - vuela - Sobre - la nieve -",
         8 + 8 + 7 + 5,
     ),
     "ru": (
         "Жил-был старик со своею старухой у самого синего моря.",
-        {"Куплет 1": ["Снова над морем луна", "Тихо поёт волна"], "Припев": ["Пой, моя песня, пой", "Ветер зовёт домой"]},
+        {"Куплет 1": ["Снова над морем луна", "Тихо поёт волна"],
+         "Припев": ["Пой, моя песня, пой", "Ветер зовёт домой"]},
         "Снова - над морем - луна - Тихо - поёт - волна - Пой моя - песня - пой Ветер - зовёт - домой -",
         7 + 6 + 6 + 6,
     ),
@@ -138,7 +140,8 @@ def test_a_region_that_was_asked_for_stays_in_the_tag():
 def test_headers_inside_one_text_are_read_in_any_language():
     reply = json.loads(answer({"x": ["y"]})) | {
         "title": "Luna",
-        "lyrics": "Estrofa 1:\nLa luna brilla en el mar\n\nEstribillo:\nVuela, paloma, vuela\n\nEstrofa 2:\nNo te olvido\n\nEstribillo:",
+        "lyrics": "Estrofa 1:\nLa luna brilla en el mar\n\nEstribillo:\nVuela, paloma, vuela\n\n"
+        "Estrofa 2:\nNo te olvido\n\nEstribillo:",
     }
     metadata, _ = write(json.dumps(reply), narrative="Una paloma cruza el mar.")
     found = [(section.name, section.lines) for section in metadata.sections]

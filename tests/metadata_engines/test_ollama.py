@@ -482,3 +482,38 @@ def test_a_server_that_does_not_list_its_models_in_time_is_a_timeout():
     with RawServer() as server, pytest.raises(MetadataError) as caught:
         installed_models(server.url, 0.2)
     assert caught.value.code == ErrorCode.OLLAMA_TIMEOUT
+
+
+# --- languages
+
+
+STORIES = {
+    "Japanese": "昔、山のふもとにおじいさんとおばあさんが住んでいた。ある朝、川上から大きな桃が流れてきた。",
+    "Arabic": "سافر الكلب والقطة معًا إلى الغابة. رأيا بيتًا مضيئًا، وفي داخله لصوص يقتسمون ذهبًا.",
+    "Thai": "กาลครั้งหนึ่ง มีเด็กหญิงคนหนึ่งอาศัยอยู่ในป่า",
+    "Hindi": "एक समय की बात है, एक राजा था।",
+}
+
+
+def test_stories_that_a_small_model_can_not_read_differ_in_prompts_and_seeds_and_it_says_so_at_once():
+    asked, seeds = [], []
+    for language, narrative in STORIES.items():
+        with small_model() as server:
+            run = Run(server, request=parse_request(narrative=narrative, seconds=20))
+        (warning,) = run.result.metadata.warnings
+        assert language in warning
+        assert "English only" in warning
+        assert run.result.metadata.language == "en"
+        assert next(report.status for report in run.reports if warning in report.status)
+        asked.append(next(chat["messages"][-1]["content"] for chat in server.chats if "poem" in str(chat["messages"])))
+        seeds.append(tuple(chat["options"]["seed"] for chat in server.chats)[:8])
+    assert len(set(asked)) == len(set(seeds)) == len(STORIES)
+
+
+def test_a_small_model_says_that_it_does_not_write_the_language_that_was_asked_for():
+    with small_model() as server:
+        run = Run(server, request=parse_request(narrative=REQUEST.narrative, seconds=20, language="fr"))
+    assert run.result.metadata.warnings == [
+        "Lyrics in French were asked for, and this small model writes English only: use a larger one."
+    ]
+    assert run.result.metadata.language == "en"

@@ -90,8 +90,8 @@ def test_a_story_that_nothing_translates_is_quoted_so_that_prompts_differ(narrat
 
 def test_the_opening_of_quixote_is_more_than_two_words():
     story = read_story(
-        "En un lugar de la Mancha, de cuyo nombre no quiero acordarme, no ha mucho tiempo que vivía un hidalgo de los de "
-        "lanza en astillero, adarga antigua, rocín flaco y galgo corredor."
+        "En un lugar de la Mancha, de cuyo nombre no quiero acordarme, no ha mucho tiempo que vivía un hidalgo de "
+        "los de lanza en astillero, adarga antigua, rocín flaco y galgo corredor."
     )
     assert {"mancha", "knight", "lance", "shield", "hound"} <= {
         word.lower() for word in story.prompt_text[:-1].replace(",", "").split()
