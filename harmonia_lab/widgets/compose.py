@@ -112,7 +112,11 @@ class ComposeForm:
             written.get(name) or {"name": name, "role": INSTRUMENTS[name].role if name in INSTRUMENTS else "lead"}
             for name in names
         ]
-        return SongMetadata.model_validate(fields | {"mood": mood, "instruments": instruments})
+        kept = {"narrative_digest", "wishes", "warnings"}
+        if self._written and fields["lyrics"] == self._written.lyrics:
+            kept.add("language")  # of other words it is found anew
+        others = self._written.model_dump(include=kept) if self._written else {}
+        return SongMetadata.model_validate(others | fields | {"mood": mood, "instruments": instruments})
 
     def _ipython_display_(self) -> None:
         display(self.widget)  # type: ignore[no-untyped-call]  # IPython has no types here

@@ -30,8 +30,9 @@ def test_what_is_filled_in_is_asked_for_and_what_is_left_open_is_not(lab):
     form.narrative.value = "A lighthouse."
     assert form.request().model_dump(exclude_none=True) == {"narrative": "A lighthouse.", "seconds": 20.0}
     form.seconds.value, form.bpm.value, form.key.value, form.seed.value = 12, "96", "A minor", "7"
-    form.genre.value, form.instruments.value = "folk", ("piano", "cello")
+    form.genre.value, form.instruments.value, form.language.value = "folk", ("piano", "cello"), "Deutsch"
     asked = form.request()
+    assert asked.language == "de"
     assert (asked.seconds, asked.bpm, asked.key, asked.seed, asked.genre) == (12, 96, "A minor", 7, "folk")
     assert [instrument.name for instrument in asked.instruments] == ["piano", "cello"]
 

@@ -10,8 +10,6 @@ import re
 from collections.abc import Iterator
 from importlib import resources
 
-import anyascii
-
 from harmonia_lab.languages.detection import script_of
 from harmonia_lab.languages.tags import primary
 from harmonia_lab.metadata_engines.prompting.words import plain
@@ -103,7 +101,7 @@ def names_in(text: str, language: str | None) -> list[str]:
     found = []
     for sentence in _SENTENCE.split(text):
         for word in words_of(sentence)[1:]:
-            latin = anyascii.anyascii(word)
+            latin = _latin(word)
             if word[0].isupper() and len(word) > 2 and latin.isalpha() and not word.isupper():
                 found.append(latin[0].upper() + latin[1:].lower())
     return list(dict.fromkeys(found))[:MOST_NAMES]
@@ -111,9 +109,15 @@ def names_in(text: str, language: str | None) -> list[str]:
 
 def opening(text: str) -> str:
     """Return the first words of a text in plain Latin letters, at most 60 characters."""
-    pieces = [piece for piece in re.split(r"\s+", anyascii.anyascii(_spaced(text))) if piece]
+    pieces = [piece for piece in re.split(r"\s+", _latin(_spaced(text))) if piece]
     kept = re.sub(r"[^A-Za-z ',-]", "", " ".join(pieces[:OPENING_WORDS]))
     return kept[:60].strip(" ,'-").lower()
+
+
+def _latin(text: str) -> str:
+    import anyascii  # noqa: PLC0415 - only for stories that aren't in English
+
+    return anyascii.anyascii(text)
 
 
 def _spaced(text: str) -> str:
