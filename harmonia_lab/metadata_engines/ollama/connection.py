@@ -74,7 +74,8 @@ def _headers(endpoint: Endpoint, settings: OllamaSettings) -> dict[str, str]:
         headers["Authorization"] = endpoint.authorization
     elif key:
         if not key.strip() or not (key.strip().isascii() and key.strip().isprintable()):
-            raise _unusable(f"{KEY_VARIABLE} is no key: it is blank, or has characters that a header can't have.")
+            message = f"{KEY_VARIABLE} is no key: it is blank, or has characters that a header can't have."
+            raise _unusable(message, f"Mend or unset {KEY_VARIABLE}.")
         headers["Authorization"] = f"Bearer {key.strip()}"
     return headers
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from harmonia_lab.errors import InvalidRequest
-from harmonia_lab.metadata_engines.ollama.endpoint import without_userinfo
 
 __all__ = ["OllamaSettings", "Strategy", "ThinkLevel", "Timeouts"]
 
@@ -106,12 +105,11 @@ class OllamaSettings:
         return {name: value for name, value in self.to_json().items() if name in ("think", "strategy", "options")}
 
     def record(self) -> dict[str, Any]:
-        """Return what was given, for a song's record: headers by name alone, and no user or password."""
+        """Return what was given but for the host, for a song's record: headers by name alone."""
         shown = self.to_json()
+        shown.pop("host", None)
         if "headers" in shown:
             shown["headers"] = sorted(shown["headers"])
-        if "host" in shown:
-            shown["host"] = without_userinfo(shown["host"])
         return shown
 
 

@@ -23,6 +23,8 @@ DEEPEST = 4
 
 _THOUGHT = re.compile(r"<(think|thinking|thought)>.*?(?:</\1>|$)", re.DOTALL | re.IGNORECASE)
 _MARKUP = re.compile(r"<[^<>]*>|[*_#`~|<>{}\\]+")
+_BEGIN = re.compile(r"\{\s*(?:[\"'“/]|\w+\s*:)")
+"""An object's beginning: a brace before a name, in quotes or not, or a comment; other braces are prose."""
 _LIST_MARK = re.compile(r"^\s*(?:[-•–—]\s+|\d{1,2}[.)]\s+)")
 
 
@@ -66,14 +68,14 @@ def find_record(text: str, keys: Collection[str]) -> dict[str, Any] | None:
 
 
 def _read_tolerantly(text: str) -> Any:
-    """Return the value from the first brace on, as far as it can be guessed; None for a text that nests too deeply."""
-    start = text.find("{")
-    if start < 0 or sum(map(text.count, "{[")) > MOST_BRACKETS:
+    """Return the value from the first object on, as far as it can be guessed; None for a text that nests too deeply."""
+    begin = _BEGIN.search(text)
+    if begin is None or sum(map(text.count, "{[")) > MOST_BRACKETS:
         return None
     import json_repair  # noqa: PLC0415 - few answers need it, and it loads in 0.1 s
 
     try:
-        return json_repair.loads(text[start:])
+        return json_repair.loads(text[begin.start() :])
     except (ValueError, RecursionError):
         return None
 
