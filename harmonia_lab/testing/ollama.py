@@ -8,9 +8,9 @@
         server.chats[0]["messages"]  # the request
 
 A function instead of a list answers by the request: `FakeOllama(lambda body: body["messages"][-1]["content"])`.
-For a model that ignores `format`, script prose, or JSON between Markdown fences. A server that refuses, is busy, slow or
-wants a key has `refusals`; with `tls`, it speaks HTTPS. It is also a proxy: for `HTTP_PROXY=server.url`, it answers in
-place of any server.
+For a model that ignores `format`, script prose, or JSON between Markdown fences. A server that refuses, is busy, slow
+or wants a key has `refusals`; with `tls`, it speaks HTTPS. It is also a proxy: for `HTTP_PROXY=server.url`, it answers
+in place of any server.
 """
 
 from __future__ import annotations

@@ -52,7 +52,8 @@ def test_what_is_no_address_is_an_error_that_names_the_variable(host, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "host", ["ann:s3cret@gpu.example:port", "http://ann:s3cret@[gpu", "ann:s3/cret@gpu", "ftp://ann:s3cret@gpu", "s3cret:@a b"]
+    "host",
+    ["ann:s3cret@gpu.example:port", "http://ann:s3cret@[gpu", "ann:s3/cret@gpu", "ftp://ann:s3cret@gpu", "s3cret:@a b"],
 )
 def test_a_password_is_in_no_message(host):
     with pytest.raises(MetadataError) as caught:

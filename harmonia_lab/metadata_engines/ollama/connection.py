@@ -1,7 +1,7 @@
 """How requests reach a server: proxy, certificates, headers, and the official client with these.
 
-Owns the variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR and OLLAMA_API_KEY, which no
-client of ours reads by itself: so a broken one harms only the songs that need it. (Not the address: `endpoint.py`.)
+Owns the variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR and OLLAMA_API_KEY, which
+no client of ours reads by itself: so a broken one harms only the songs that need it. (Not the address: `endpoint.py`.)
 """
 
 from __future__ import annotations
@@ -59,9 +59,7 @@ class Connection:
     def blocking_client(self, timeout_s: float, connect_s: float | None = None) -> ollama.Client:
         """Return a client that waits at most `timeout_s` for each answer, and `connect_s` for the server."""
         timeout = httpx.Timeout(timeout_s, connect=connect_s or timeout_s)
-        return ollama.Client(
-            self.url, timeout=timeout, event_hooks={"response": [raise_for_status]}, **self._arguments
-        )
+        return ollama.Client(self.url, timeout=timeout, event_hooks={"response": [raise_for_status]}, **self._arguments)
 
 
 def _headers(endpoint: Endpoint, settings: OllamaSettings) -> dict[str, str]:
@@ -118,19 +116,21 @@ def _proxy(endpoint: Endpoint) -> tuple[httpx.Proxy, str] | None:
     value = os.environ[variable].strip()
     hint = f"Mend or unset {variable}, or add {endpoint.host} to NO_PROXY."
     try:
-        proxy = httpx.Proxy(value if "://" in value else f"http://{value}")
-        if not proxy.url.host:
-            raise ValueError("it names no host")
-    except (ValueError, TypeError, httpx.InvalidURL) as error:
-        raise _unusable(f"{variable} names no proxy that can be used: {without_userinfo(value)}.", hint) from error
+        proxy: httpx.Proxy | None = httpx.Proxy(value if "://" in value else f"http://{value}")
+    except (ValueError, TypeError, httpx.InvalidURL):
+        proxy = None
+    if proxy is None or not proxy.url.host:
+        raise _unusable(f"{variable} names no proxy that can be used: {without_userinfo(value)}.", hint)
     if proxy.url.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:  # httpx's optional package
-        message = f"{variable} names a SOCKS proxy, {without_userinfo(value)}, for which the package socksio is missing."
+        message = (
+            f"{variable} names a SOCKS proxy, {without_userinfo(value)}, for which the package socksio is missing."
+        )
         raise _unusable(message, f"run: pip install socksio. Or: {hint}")
     return proxy, variable
 
 
 def _bypassed(endpoint: Endpoint) -> bool:
-    """Return whether NO_PROXY names the server: by name, domain, address, network, with a port or without, or by `*`."""
+    """Return whether NO_PROXY names the server: by name, domain, address or network, with a port, or by `*`."""
     listed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     return any(_names(entry.strip().lower(), endpoint) for entry in listed.split(",") if entry.strip())
 

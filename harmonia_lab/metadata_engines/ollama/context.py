@@ -1,7 +1,7 @@
 """How many tokens of context a large model gets, and how much of a story fits into them.
 
-Owns the estimate of tokens and its limits. Too small, a context cuts the story; too large, it takes memory: the keys and
-values of 32,768 tokens are some 4 GB for a model of 8 billion parameters.
+Owns the estimate of tokens and its limits. Too small, a context cuts the story; too large, it takes memory: the keys
+and values of 32,768 tokens are some 4 GB for a model of 8 billion parameters.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def translated_errors(where: str, during: str) -> Iterator[None]:
         raise _not_ollama(where, "its answer is not Ollama's JSON") from error
 
 
-def _status_error(failure: HttpFailure, where: str, during: str) -> MetadataError:
+def _status_error(failure: HttpFailure, where: str, during: str) -> MetadataError:  # noqa: PLR0911 - one a kind
     status, said = failure.status, f": {failure.text}" if failure.text else ""
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         target = without_userinfo(failure.location).removesuffix("/api/version").removesuffix("/api/tags")

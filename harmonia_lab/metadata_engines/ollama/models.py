@@ -21,7 +21,7 @@ from harmonia_lab.metadata_engines.ollama.settings import Timeouts
 __all__ = ["SMALL", "ModelFacts", "Models", "billions"]
 
 SMALL = 3.0
-"""Billions of parameters; smaller models get the stepwise strategy, and "auto" takes a larger one where there is one."""
+"""Billions of parameters; smaller models get the stepwise strategy, and are taken where there is no larger one."""
 
 LEVEL_FAMILIES = ("gptoss", "gpt-oss")
 """Families whose models always think, and take a level instead of yes or no."""
@@ -47,9 +47,7 @@ class ModelFacts:
 class Models:
     """The models of one server. where: the server for messages. say: gets a status for people."""
 
-    def __init__(
-        self, client: ollama.AsyncClient, where: str, timeouts: Timeouts, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, client: ollama.AsyncClient, where: str, timeouts: Timeouts, say: Callable[[str], None]) -> None:
         self._client, self._where, self._timeouts, self._say = client, where, timeouts, say
 
     async def version(self) -> str | None:

@@ -23,9 +23,9 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds, each more than 0. connect: to the server. load: of the model. first: until an answer's first token, which
-    the prompt and other people's requests delay. between: two pieces of an answer. busy: all waits for a server that
-    has too much to do (HTTP 429 and 503)."""
+    """Seconds, each more than 0. connect: to the server. load: of the model. first: until an answer's first token,
+    which the prompt and other people's requests delay. between: two pieces of an answer. busy: all waits for a server
+    that has too much to do (HTTP 429 and 503)."""
 
     connect: float = 5.0
     load: float = 300.0
@@ -95,7 +95,8 @@ class OllamaSettings:
         """Return what was given as JSON values, for another process: secrets included."""
         given = {each.name: getattr(self, each.name) for each in fields(self)}
         changed = {name: value for name, value in given.items() if value != getattr(OllamaSettings(), name)}
-        plain = {"headers": dict(self.headers), "options": dict(self.options), "timeouts": vars(self.timeouts)}
+        plain: dict[str, Any] = {"headers": dict(self.headers), "options": dict(self.options)}
+        plain["timeouts"] = dict(vars(self.timeouts))
         if self.ca:
             plain["ca"] = str(Path(self.ca).absolute())
         return {name: plain.get(name, value) for name, value in changed.items()}

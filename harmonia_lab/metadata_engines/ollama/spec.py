@@ -90,8 +90,8 @@ ENGINE = MetadataEngineSpec(
         ),
         EngineOption(
             "headers",
-            "a header of each request to the Ollama server, as curl's -H; may be repeated; @FILE reads lines, which keeps"
-            " a key out of the list of processes",
+            "a header of each request to the Ollama server, as curl's -H; may be repeated; @FILE reads lines, which"
+            " keeps a key out of the list of processes",
             flag="--ollama-header",
             metavar="NAME:VALUE",
             repeated=True,

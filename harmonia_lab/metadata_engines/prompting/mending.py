@@ -101,7 +101,9 @@ def _fill_words(mending: Mending) -> None:
         mending.replace("title", " ".join(line.split()[:6]), "the answer had none")
     for name, value in (("genre", "pop"), ("mood", ["reflective"])):
         if not mending.values.get(name):
-            mending.replace(name, value, "the answer had none", f"The language model named no {name}; {value} was taken.")
+            mending.replace(
+                name, value, "the answer had none", f"The language model named no {name}; {value} was taken."
+            )
 
 
 def _mend_tempo(mending: Mending, band: MusicalFeatures) -> None:
@@ -113,7 +115,9 @@ def _mend_tempo(mending: Mending, band: MusicalFeatures) -> None:
     # A tempo that is out by an octave or two counts other note values as beats.
     octaves = (round(tempo * factor) for factor in (2, 0.5, 0.25))
     mended = next((each for each in octaves if SLOWEST <= each <= FASTEST), band.bpm)
-    warning = f"The language model's tempo, {_shown(value)}, is none from {SLOWEST} to {FASTEST}: the song has {mended} bpm."
+    warning = (
+        f"The language model's tempo, {_shown(value)}, is none from {SLOWEST} to {FASTEST}: the song has {mended} bpm."
+    )
     mending.replace("bpm", mended, "out of range", warning)
 
 

@@ -227,10 +227,8 @@ def _clipped(dialogue: Dialogue, story: str, request: SongRequest) -> list[str]:
     if len(story) >= whole:
         return []
     dialogue.note(note=excerpt_note(request.narrative))
-    return [
-        f"The language model read {len(story):,} of the story's {whole:,} characters, from its beginning and its end:"
-        " its context holds no more."
-    ]
+    read = f"The language model read {len(story):,} of the story's {whole:,} characters"
+    return [f"{read}, from its beginning and its end: its context holds no more."]
 
 
 def _read(

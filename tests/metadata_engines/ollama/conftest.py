@@ -1,6 +1,7 @@
 """Surroundings without variables of this machine, and a server with a certificate of a private CA."""
 
-import datetime
+import datetime as dt
+import ipaddress
 import os
 import ssl
 
@@ -26,13 +27,13 @@ def certificate(tmp_path_factory):
     from cryptography.x509.oid import NameOID
 
     folder = tmp_path_factory.mktemp("certificates")
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
 
     def make(name, issuer, key, signer, *extensions):
         builder = x509.CertificateBuilder().subject_name(name).issuer_name(issuer).public_key(key.public_key())
         builder = builder.serial_number(x509.random_serial_number())
-        builder = builder.not_valid_before(now - datetime.timedelta(days=1))
-        builder = builder.not_valid_after(now + datetime.timedelta(days=1))
+        builder = builder.not_valid_before(now - dt.timedelta(days=1))
+        builder = builder.not_valid_after(now + dt.timedelta(days=1))
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical)
         return builder.sign(signer, hashes.SHA256())
@@ -43,11 +44,10 @@ def certificate(tmp_path_factory):
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     usage = x509.KeyUsage(*[index in (5, 6) for index in range(9)])
     ca = make(
-        named("A private CA"), named("A private CA"), ca_key, ca_key, (x509.BasicConstraints(True, None), True), (usage, True),
+        named("A private CA"), named("A private CA"), ca_key, ca_key, (x509.BasicConstraints(True, None), True),
+        (usage, True),
         (x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), False),
     )  # fmt: skip
-    import ipaddress
-
     hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     server = make(
         named("localhost"), named("A private CA"), key, ca_key, (x509.SubjectAlternativeName(hosts), False),

@@ -1,7 +1,6 @@
 """Servers as they are out there, over real HTTP: busy, slow, refusing, and with models that think."""
 
 import itertools
-import json
 import threading
 import time
 from email.utils import format_datetime
@@ -186,7 +185,9 @@ def test_a_template_with_levels_is_one_of_a_model_that_has_them():
     assert [chat["think"] for chat in server.chats] == ["low", "medium"]
 
 
-@pytest.mark.parametrize(("model", "think", "sent"), [(GPT_OSS, "high", "high"), (THINKER, True, True), (THINKER, "low", True)])
+@pytest.mark.parametrize(
+    ("model", "think", "sent"), [(GPT_OSS, "high", "high"), (THINKER, True, True), (THINKER, "low", True)]
+)
 def test_the_level_can_be_chosen(model, think, sent):
     with FakeOllama([Reply(ANSWER, thinking=THOUGHTS)], models={"m:8b": model}) as server:
         run = Run(server, think=think)

@@ -153,7 +153,14 @@ def test_user_and_password_of_an_address_go_into_a_header_and_nowhere_else(monke
                 Named()
     assert {headers["authorization"] for headers in server.headers} == {"Basic YW5uOnMzY3JldA=="}
     assert run.result.record["host"] == server.url
-    shown = [run.result.record, run.result.transcript, run.reports, str(caught.value), caught.value.details, caplog.text]
+    shown = [
+        run.result.record,
+        run.result.transcript,
+        run.reports,
+        str(caught.value),
+        caught.value.details,
+        caplog.text,
+    ]
     assert SECRET not in repr(shown)
     assert "YW5u" not in repr(shown)
 
@@ -310,7 +317,12 @@ def test_no_proxy_names_hosts_domains_and_networks(host, listed, bypassed, monke
 
 @pytest.mark.parametrize(
     "proxy",
-    [f"ftp://ann:{SECRET}@proxy.example", f"socks4://ann:{SECRET}@proxy.example:1080", f"http://ann:{SECRET}@proxy:port", "http://"],
+    [
+        f"ftp://ann:{SECRET}@proxy.example",
+        f"socks4://ann:{SECRET}@proxy.example:1080",
+        f"http://ann:{SECRET}@proxy:port",
+        "http://",
+    ],
 )
 def test_a_proxy_that_cannot_be_used_is_an_error_that_names_its_variable(proxy, monkeypatch):
     monkeypatch.setenv("OLLAMA_HOST", REMOTE)

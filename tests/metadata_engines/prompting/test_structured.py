@@ -165,7 +165,10 @@ def test_after_two_repairs_the_song_is_given_up_with_the_reason():
         ({"bpm": "lively"}, {}),
         ({"bpm": 9000}, {}),
         ({"title": "The Lamp " * 30}, {"title": ("The Lamp " * 9).strip()}),
-        ({"genre": "a very slow and rather melancholic kind of folk"}, {"genre": "a very slow and rather melancholic kind"}),
+        (
+            {"genre": "a very slow and rather melancholic kind of folk"},
+            {"genre": "a very slow and rather melancholic kind"},
+        ),
         ({"instruments": ["accordian", "theremin"]}, {}),
         ({"instruments": ["kazoo"]}, {}),
         ({"instruments": "kazoo and spoons"}, {}),
@@ -215,7 +218,8 @@ def test_a_last_answer_that_is_cut_off_is_sung_as_far_as_it_goes():
 
 
 def test_chord_marks_are_neither_sung_nor_names_of_sections():
-    text = "[Verse 1]\n[Am]The tower stands [G/B]against the gray\nAm  G  F\n[F#m7] [G]\nHal[G]lelujah\n[Chorus]\n[C]\nBurn on (Dm7)"
+    text = "[Verse 1]\n[Am]The tower stands [G/B]against the gray\nAm  G  F\n[F#m7] [G]\nHal[G]lelujah\n"
+    text += "[Chorus]\n[C]\nBurn on (Dm7)"
     song, _ = write(changed(lyrics=text))
     assert song.lyrics == "[Verse 1]\nThe tower stands against the gray\nHallelujah\n\n[Chorus]\nBurn on"
     sections = [{"section": "[Verse 1] [Am]", "lines": ["[Am]The [G]tower", "[Bm7b5]", "A | G | F", "I am a giant"]}]
