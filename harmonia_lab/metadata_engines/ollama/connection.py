@@ -22,12 +22,12 @@ from harmonia_lab.metadata_engines.ollama.endpoint import Endpoint, without_user
 from harmonia_lab.metadata_engines.ollama.failures import raise_for_status, raise_for_status_later
 from harmonia_lab.metadata_engines.ollama.settings import OllamaSettings
 
-__all__ = ["Connection"]
+__all__ = ["ServerConnection"]
 
 KEY_VARIABLE = "OLLAMA_API_KEY"
 
 
-class Connection:
+class ServerConnection:
     """The way to one server. where: its address for messages, without secrets, and the proxy's variable if it has one.
 
     Raises MetadataError (OLLAMA_SETTINGS) for a proxy, a certificate file or a key that can't be used.

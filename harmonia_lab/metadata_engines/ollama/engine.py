@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from harmonia_lab.engines.base import CancelToken, MetadataProgress, MetadataResult
 from harmonia_lab.errors import Cancelled, ErrorCode, HarmoniaError, MetadataError
 from harmonia_lab.metadata_engines.embedded.launch import EmbeddedServer
-from harmonia_lab.metadata_engines.ollama.connection import Connection
+from harmonia_lab.metadata_engines.ollama.connection import ServerConnection
 from harmonia_lab.metadata_engines.ollama.context import context_size
 from harmonia_lab.metadata_engines.ollama.dialogue import OllamaDialogue
 from harmonia_lab.metadata_engines.ollama.endpoint import Endpoint, read_endpoint
@@ -85,7 +85,7 @@ class OllamaEngine:
         with (
             contextlib.suppress(HarmoniaError),
             translated_errors(self._address.url, "while it unloaded the model"),
-            Connection(self._address, self._settings).blocking_client(RELEASE_S) as client,
+            ServerConnection(self._address, self._settings).blocking_client(RELEASE_S) as client,
         ):
             client.chat(self._used, messages=[], keep_alive=0)
             deadline = time.monotonic() + RELEASE_S
@@ -105,12 +105,12 @@ class OllamaEngine:
             finally:
                 self._endpoint.close()
 
-    def _connection(self) -> Connection:
+    def _connection(self) -> ServerConnection:
         """Return the way to the server; an endpoint's is started first."""
         if not self._endpoint:
-            return Connection(self._address, self._settings)
+            return ServerConnection(self._address, self._settings)
         self._endpoint.start()
-        return Connection(Endpoint(self._endpoint.url), self._settings, self._endpoint.headers)
+        return ServerConnection(Endpoint(self._endpoint.url), self._settings, self._endpoint.headers)
 
     async def _write(
         self, request: SongRequest, seed: int, report: Callable[[MetadataProgress], None]
@@ -193,7 +193,7 @@ def installed_models(
     settings: as `OllamaSettings`.
     """
     given = OllamaSettings.of(settings or {})
-    connection = Connection(read_endpoint(given.host), given)
+    connection = ServerConnection(read_endpoint(given.host), given)
     with (
         translated_errors(connection.where, "while it listed its models"),
         connection.blocking_client(timeout_s, connect_s) as client,

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from harmonia_lab.errors import ErrorCode, InvalidRequest, MetadataError
-from harmonia_lab.metadata_engines.ollama.connection import Connection
+from harmonia_lab.metadata_engines.ollama.connection import ServerConnection
 from harmonia_lab.metadata_engines.ollama.endpoint import read_endpoint
 from harmonia_lab.metadata_engines.ollama.engine import OllamaEngine
 from harmonia_lab.metadata_engines.ollama.settings import OllamaSettings
@@ -311,7 +311,7 @@ def test_a_remote_server_is_reached_through_the_proxy(environment, monkeypatch):
 def test_no_proxy_names_hosts_domains_and_networks(host, listed, bypassed, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", listed)
-    where = Connection(read_endpoint(host), OllamaSettings()).where
+    where = ServerConnection(read_endpoint(host), OllamaSettings()).where
     assert ("proxy of HTTP_PROXY" in where) is not bypassed
 
 

@@ -68,7 +68,7 @@ WHOLE = {
         json.dumps({"note": "a long remark " * 40}) + json.dumps(WHOLE),
         "\ufeff" + json.dumps(WHOLE),
     ],
-    ids=["strict", "commas", "comments", "python", "single", "bare", "open", "missing-comma", "wrapped", "list", "prose",
+    ids=["strict", "commas", "comments", "python", "single", "bare", "open", "comma", "wrapped", "list", "prose",
          "after", "bom"],
 )  # fmt: skip
 def test_a_song_is_read_from_json_with_faults(text):
