@@ -11,11 +11,12 @@ import importlib.metadata
 import logging
 import pkgutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harmonia_lab.engines.spec import AudioEngineSpec, EngineSpec, Installation, MetadataEngineSpec
+from harmonia_lab.engines.spec import AudioEngineSpec, Claim, EngineSpec, Installation, MetadataEngineSpec
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
+from harmonia_lab.metadata_engines.stand_in import StandInEngine
 
 if TYPE_CHECKING:
     from harmonia_lab.engines.base import AudioEngine, MetadataEngine
@@ -30,8 +31,11 @@ __all__ = [
     "engine_names",
     "installations",
     "is_repeatable",
+    "language_models",
+    "metadata_settings_to_json",
     "metadata_specs",
     "settings_to_json",
+    "song_settings",
 ]
 
 AUDIO_GROUP, METADATA_GROUP = "harmonia_lab.audio_engines", "harmonia_lab.metadata_engines"
@@ -82,15 +86,49 @@ def settings_to_json(audio: str, model: str | None, settings: Mapping[str, Any])
     return _audio_spec(audio, model, settings).settings_to_json(settings)
 
 
-def choose_metadata(choice: str | MetadataEngine, model: str | None) -> tuple[MetadataEngine, str]:
-    """Return the engine for stage 1, and why it is that one.
+def metadata_settings_to_json(metadata: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of a metadata engine as plain JSON values. "auto" means the one that has settings."""
+    spec = _configurable(metadata) if settings else None
+    return spec.settings_to_json(settings) if spec else {}
 
-    Raises InvalidRequest for an unknown name, MetadataError where the engine can't be had.
+
+def song_settings(engine: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a metadata engine that decide what a song is like, as plain JSON values."""
+    spec = metadata_specs().get(engine)
+    return spec.song_settings(settings) if spec and spec.options else {}
+
+
+def language_models(engine: str, settings: Mapping[str, Any], timeout_s: float) -> Sequence[str]:
+    """Return the models that a metadata engine can be asked for, within `timeout_s`. Raises MetadataError."""
+    spec = metadata_specs().get(engine)
+    return spec.models(timeout_s, *_settings_for(spec, settings)) if spec else ()
+
+
+def choose_metadata(
+    choice: str | MetadataEngine, model: str | None, settings: Mapping[str, Any] | None = None
+) -> tuple[MetadataEngine, str]:
+    """Return the engine for stage 1, and why it is that one. settings: of the engine that has some, by name.
+
+    Where "auto" would have taken an engine but for a fault, the engine's songs say so (`StandInEngine`).
+
+    Raises InvalidRequest for an unknown name or setting, MetadataError where the engine can't be had.
     """
+    settings = settings or {}
     if not isinstance(choice, str):
+        if settings:
+            raise InvalidRequest(
+                "metadata_settings are for an engine by name, not for an object, which has its own.",
+                details={"fields": ["metadata_settings"]},
+            )
         return choice, "given"
-    spec, reason = _metadata_spec(choice, model)
-    return _made(spec, lambda: spec.make(model)), reason
+    if settings:
+        _configurable(choice)
+    if choice != "auto":
+        spec = _named(metadata_specs(), METADATA_GROUP, choice)
+        return _make_metadata(spec, model, settings), spec.asked_for(*_settings_for(spec, settings))
+    spec, claim = _claimed(model, settings)
+    engine = _make_metadata(spec, model, settings)
+    return (StandInEngine(engine, claim.warning) if claim.warning else engine), claim.reason
 
 
 class AudioEngines:
@@ -222,25 +260,49 @@ def _named(specs: Mapping[str, Spec], group: str, name: str) -> Spec:
     )
 
 
-def _metadata_spec(choice: str, model: str | None) -> tuple[MetadataEngineSpec, str]:
-    """Return the description by this name, or for "auto" the first that claims `model`, and why it is that one.
-
-    Raises InvalidRequest.
-    """
+def _claimed(model: str | None, settings: Mapping[str, Any]) -> tuple[MetadataEngineSpec, Claim]:
+    """Return the first description that claims `model`, or the fallback's, why, and what a person must be told."""
     specs = metadata_specs()
-    if choice != "auto":
-        spec = _named(specs, METADATA_GROUP, choice)
-        return spec, spec.asked_for()
-    declined = []
+    reasons, warnings = [], []
     for spec in specs.values():
         try:
-            claims, reason = spec.claims_auto(model)
+            claim = Claim(*spec.claims_auto(model, *_settings_for(spec, settings)))
+        except InvalidRequest:
+            raise
         except Exception as error:  # noqa: BLE001 - as in `_search`
-            claims, reason = False, f"{spec.name} failed: {type(error).__name__}: {error}"
-        if claims:
-            return spec, reason
-        declined.append(reason)
-    return next(spec for spec in specs.values() if spec.fallback), "; ".join(filter(None, declined))
+            claim = Claim(False, f"{spec.name} failed: {type(error).__name__}: {error}")
+        if claim.accepted:
+            return spec, claim
+        reasons.append(claim.reason)
+        warnings.append(claim.warning)
+    fallback = next(spec for spec in specs.values() if spec.fallback)
+    told = " ".join(filter(None, warnings))
+    warning = f"The words are by {fallback.help}. {told}" if told else ""
+    return fallback, Claim(True, "; ".join(filter(None, reasons)), warning)
+
+
+def _settings_for(spec: MetadataEngineSpec, settings: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Return the last argument of a description's functions: none for an engine without settings."""
+    return (settings,) if spec.options else ()
+
+
+def _configurable(metadata: str) -> MetadataEngineSpec:
+    """Return the description that settings are for: by name, or for "auto" the first that has some. Raises
+    InvalidRequest."""
+    with_options = [spec for spec in metadata_specs().values() if spec.options]
+    spec = with_options[0] if metadata == "auto" else _named(metadata_specs(), METADATA_GROUP, metadata)
+    if not spec.options:
+        raise InvalidRequest(
+            f"The {spec.name} engine has no settings.",
+            hint=f"Engines that have: {', '.join(each.name for each in with_options)}.",
+            details={"fields": ["metadata", "metadata_settings"]},
+        )
+    return spec
+
+
+def _make_metadata(spec: MetadataEngineSpec, model: str | None, settings: Mapping[str, Any]) -> MetadataEngine:
+    """Raises InvalidRequest, MetadataError."""
+    return _made(spec, lambda: spec.make(model, *_settings_for(spec, settings)))
 
 
 def _audio_spec(choice: str, model: str | None, settings: Mapping[str, Any]) -> AudioEngineSpec:

@@ -40,6 +40,10 @@ class ErrorCode(StrEnum):
     OLLAMA_UNAVAILABLE = "OLLAMA_UNAVAILABLE"
     OLLAMA_TIMEOUT = "OLLAMA_TIMEOUT"
     OLLAMA_MODEL_MISSING = "OLLAMA_MODEL_MISSING"
+    OLLAMA_BUSY = "OLLAMA_BUSY"
+    OLLAMA_SLOW = "OLLAMA_SLOW"
+    OLLAMA_UNAUTHORIZED = "OLLAMA_UNAUTHORIZED"
+    OLLAMA_SETTINGS = "OLLAMA_SETTINGS"
     METADATA_INVALID = "METADATA_INVALID"
     AUDIO_UNAVAILABLE = "AUDIO_UNAVAILABLE"
     AUDIO_ERROR = "AUDIO_ERROR"
@@ -88,6 +92,17 @@ CODES: dict[ErrorCode, Code] = {
         "reconnect once; the embedded server is restarted",
     ),
     ErrorCode.OLLAMA_MODEL_MISSING: Code("The language model is not installed on that server.", False),
+    ErrorCode.OLLAMA_BUSY: Code(
+        "The language model's server has too much to do.", True, "asked again when the server says, within a limit"
+    ),
+    ErrorCode.OLLAMA_SLOW: Code(
+        "The language model did not begin its answer in time, though its server works.",
+        True,
+    ),
+    ErrorCode.OLLAMA_UNAUTHORIZED: Code("The language model's server wants a sign-in, a key or other rights.", False),
+    ErrorCode.OLLAMA_SETTINGS: Code(
+        "The address, proxy, certificate or headers of the language model's server cannot be used.", False
+    ),
     ErrorCode.METADATA_INVALID: Code(
         "The language model's answers do not make valid song metadata.", True, "two repair rounds"
     ),

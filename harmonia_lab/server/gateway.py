@@ -22,6 +22,7 @@ from socketio.exceptions import ConnectionRefusedError as HandshakeRefused
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, Refused
 from harmonia_lab.events.fanout import Fanout
 from harmonia_lab.generation.handle import QueueLimits
+from harmonia_lab.metadata_engines.ollama.names import canonical_name
 from harmonia_lab.protocol import commands, events
 from harmonia_lab.protocol.codec import decode, error_ack
 from harmonia_lab.protocol.models import Job, SongRequest, check_contradictions
@@ -317,8 +318,7 @@ class Gateway:
     def _check_models(self, request: SongRequest) -> None:
         """Raise InvalidRequest for a model that the lab doesn't use. A client's name is never a path or a download."""
         model, audio_model = self._lab.offers()
-        # The guide spells the model so.
-        wanted = (request.model or "").replace("minstral3", "ministral-3")
+        wanted = canonical_name(request.model or "")
         if wanted and wanted != model:
             raise InvalidRequest(
                 "This server does not offer that model.",

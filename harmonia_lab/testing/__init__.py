@@ -5,6 +5,15 @@ without a model. They fail in the ways that the real ones do, when they are told
 """
 
 from harmonia_lab.testing.engines import SONG_METADATA, FakeAudioEngine, FakeMetadataEngine
-from harmonia_lab.testing.ollama import FakeModel, FakeOllama, Fault, Reply
+from harmonia_lab.testing.ollama import FakeModel, FakeOllama, Fault, Refusal, Reply
 
-__all__ = ["SONG_METADATA", "FakeAudioEngine", "FakeMetadataEngine", "FakeModel", "FakeOllama", "Fault", "Reply"]
+__all__ = [
+    "SONG_METADATA",
+    "FakeAudioEngine",
+    "FakeMetadataEngine",
+    "FakeModel",
+    "FakeOllama",
+    "Fault",
+    "Refusal",
+    "Reply",
+]

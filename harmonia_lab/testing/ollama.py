@@ -8,7 +8,9 @@
         server.chats[0]["messages"]  # the request
 
 A function instead of a list answers by the request: `FakeOllama(lambda body: body["messages"][-1]["content"])`.
-For a model that ignores `format`, script prose, or JSON between Markdown fences.
+For a model that ignores `format`, script prose, or JSON between Markdown fences. A server that refuses, is busy, slow
+or wants a key has `refusals`; with `tls`, it speaks HTTPS. It is also a proxy: for `HTTP_PROXY=server.url`, it answers
+in place of any server.
 """
 
 from __future__ import annotations
@@ -18,15 +20,17 @@ import hashlib
 import json
 import re
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-__all__ = ["FakeModel", "FakeOllama", "Fault", "Reply"]
+__all__ = ["FakeModel", "FakeOllama", "Fault", "Refusal", "Reply"]
 
 Fault = Literal["hang", "stall", "reset", "cut", "error", "junk", "html", "html_502"]
 """A failure of an answer.
@@ -48,32 +52,58 @@ class Reply:
     """One answer to a chat.
 
     text: streamed word by word (chunks are not tokens), or the list of its chunks. thinking: comes before it, as
-    `message.thinking`. load_s: seconds until the first line, sent as `load_duration`. done_reason: `length` for a
-    truncated answer.
+    `message.thinking`, word by word; with it, the answer ends after `num_predict` chunks, thoughts included, as a
+    server's does after as many tokens. load_s: seconds until the first line, sent as `load_duration`. first_token_s:
+    seconds until the first line, of reading the prompt. done_reason: `length` for a truncated answer.
     """
 
     text: str | list[str] = ""
     thinking: str = ""
     done_reason: str = "stop"
     load_s: float = 0.0
+    first_token_s: float = 0.0
     fault: Fault | None = None
 
     def messages(self) -> list[dict[str, str]]:
         """Return the messages of a stream."""
-        pieces = re.findall(r"\S+\s*|\s+", self.text) if isinstance(self.text, str) else self.text
-        thoughts = [{"role": "assistant", "content": "", "thinking": self.thinking}] if self.thinking else []
+        pieces = _words(self.text) if isinstance(self.text, str) else self.text
+        thoughts = [{"role": "assistant", "content": "", "thinking": word} for word in _words(self.thinking)]
         return thoughts + [{"role": "assistant", "content": piece} for piece in pieces]
+
+    def within(self, num_predict: int | None) -> tuple[list[dict[str, str]], str]:
+        """Return the messages of a stream that may have so many tokens, and why it ends."""
+        messages = self.messages()
+        if not self.thinking or num_predict is None or len(messages) <= num_predict:
+            return messages, self.done_reason
+        return messages[:num_predict], "length"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer with an HTTP status instead of the one asked for. body: JSON, or text as it is. delay_s: before it.
+
+    status None: the answer that was asked for, after the delay.
+    """
+
+    status: int | None = None
+    body: dict[str, Any] | str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    delay_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class FakeModel:
-    """A model in the answers to `show` and `list`. context_length: tokens."""
+    """A model in the answers to `show` and `list`. context_length: tokens. template: its chat template.
+    think_values: of a request's `think` that it takes; for another, it answers HTTP 400. None: all.
+    """
 
     parameter_size: str = "3.2B"
     quantization: str = "Q4_K_M"
     family: str = "llama"
     capabilities: tuple[str, ...] = ("completion",)
     context_length: int = 4096
+    template: str = ""
+    think_values: tuple[bool | str, ...] | None = None
 
 
 class FakeOllama:
@@ -83,7 +113,11 @@ class FakeOllama:
     an answer gets an HTTP 500. models: the installed ones. pullable: those that `pull` can add; any other pull fails as
     Ollama's does, with an error line.
 
-    requests: (path, body) of all requests so far. loaded: names of the models in memory.
+    refusals: by path, in order, before the server answers requests for that path (`itertools.repeat` for all of them).
+    tls: a server's context. host: the address to listen on. version: of Ollama.
+
+    requests: (path, body) of all requests so far; headers: those of each, names in lower case. loaded: names of the
+    models in memory.
     """
 
     def __init__(
@@ -92,10 +126,16 @@ class FakeOllama:
         *,
         models: Mapping[str, FakeModel] | None = None,
         pullable: Mapping[str, FakeModel] | None = None,
+        refusals: Mapping[str, Iterable[Refusal]] | None = None,
+        tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self.models = dict(models) if models is not None else {"fake:3b": FakeModel()}
         self.pullable = dict(pullable or {})
         self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.headers: list[dict[str, str]] = []
+        self._refusals = {path: iter(listed) for path, listed in (refusals or {}).items()}
+        self._tls, self._host = tls, host
         self.loaded: set[str] = set()
         rest = iter(()) if callable(answers) else iter(answers)
         self._answer = answers if callable(answers) else lambda _body: next(rest)
@@ -106,7 +146,8 @@ class FakeOllama:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{'https' if self._tls else 'http'}://{host}:{self._port}"
 
     @property
     def model(self) -> str:
@@ -145,15 +186,15 @@ class FakeOllama:
 
     def _reserve(self) -> None:
         """Bind the port without listening: no other program gets it, and connections are refused."""
-        self._socket = socket.socket()
+        self._socket = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("127.0.0.1", self._port))
+        self._socket.bind((self._host, self._port))
         self._port = self._socket.getsockname()[1]
 
     async def _serve(self, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        app = web.Application()
+        app = web.Application(middlewares=[self._refuse])
         app.router.add_get("/api/version", self._version)
         app.router.add_get("/api/tags", self._tags)
         app.router.add_get("/api/ps", self._ps)
@@ -163,10 +204,25 @@ class FakeOllama:
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.01)
         await runner.setup()
         assert self._socket
-        await web.SockSite(runner, self._socket).start()
+        await web.SockSite(runner, self._socket, ssl_context=self._tls).start()
         ready.set()
         await self._end.wait()
         await runner.cleanup()
+
+    @web.middleware
+    async def _refuse(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        refusal = next(self._refusals.get(request.path, iter(())), None)
+        if refusal is None:
+            return await handler(request)
+        await asyncio.sleep(refusal.delay_s)
+        if refusal.status is None:
+            return await handler(request)
+        await self._record(request)
+        if isinstance(refusal.body, str):
+            kind = "text/html" if refusal.body.startswith("<") else "text/plain"
+            text = refusal.body
+            return web.Response(text=text, content_type=kind, status=refusal.status, headers=refusal.headers)
+        return web.json_response(refusal.body, status=refusal.status, headers=refusal.headers)
 
     async def _version(self, request: web.Request) -> web.Response:
         await self._record(request)
@@ -192,6 +248,7 @@ class FakeOllama:
                 "details": self._entry(name)["details"],
                 "model_info": info,
                 "capabilities": list(model.capabilities),
+                "template": model.template,
             }
         )
 
@@ -215,6 +272,9 @@ class FakeOllama:
         if name not in self.models:
             return _error(404, f"model '{name}' not found")
         base = {"model": name, "created_at": _TIMESTAMP, "message": {"role": "assistant", "content": ""}}
+        accepted = self.models[name].think_values
+        if accepted is not None and "think" in body and body["think"] not in accepted:
+            return _error(400, f"think value {json.dumps(body['think'])} is not supported for this model")
         if not body.get("messages"):
             reason = "unload" if body.get("keep_alive") == 0 else "load"
             self._load_or_unload(body)
@@ -224,15 +284,16 @@ class FakeOllama:
         except StopIteration:
             return _error(500, "FakeOllama has no answer left for this chat")
         reply = Reply(answer) if isinstance(answer, str) else answer
-        await asyncio.sleep(reply.load_s)
+        await asyncio.sleep(reply.load_s + reply.first_token_s)
         self._load_or_unload(body)
-        messages, streamed = reply.messages(), body.get("stream", True)
+        messages, done_reason = reply.within(body.get("options", {}).get("num_predict"))
+        streamed = body.get("stream", True)
         lines: list[dict[str, Any]] = [base | {"message": message, "done": False} for message in messages]
         if reply.fault:
             return await _fail(request, lines[: max(1, len(lines) // 2)] if streamed else [], reply.fault)
         last = base | {
             "done": True,
-            "done_reason": reply.done_reason,
+            "done_reason": done_reason,
             "total_duration": int(reply.load_s * 1e9) + 20_000_000,
             "load_duration": int(reply.load_s * 1e9),
             "prompt_eval_count": sum(len(message["content"].split()) for message in body["messages"]),
@@ -246,6 +307,7 @@ class FakeOllama:
     async def _record(self, request: web.Request) -> dict[str, Any]:
         """Add the request to `requests`. Return its body."""
         body = json.loads(await request.read() or b"{}")
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
         self.requests.append((request.path, body))
         return body if isinstance(body, dict) else {}
 
@@ -307,6 +369,10 @@ def _joined(messages: list[dict[str, str]]) -> dict[str, str]:
     thinking = "".join(message.get("thinking", "") for message in messages)
     whole = {"role": "assistant", "content": "".join(message["content"] for message in messages)}
     return whole | {"thinking": thinking} if thinking else whole
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\S+\s*|\s+", text)
 
 
 def _error(status: int, message: str) -> web.Response:

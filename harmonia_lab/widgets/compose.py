@@ -14,7 +14,6 @@ from IPython.display import display
 from pydantic import ValidationError
 
 from harmonia_lab.client.store import State
-from harmonia_lab.engine_registry import metadata_specs
 from harmonia_lab.engines.base import MetadataEngine
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.protocol.models import SongMetadata, SongRequest, explain, parse_request
@@ -37,6 +36,8 @@ class FormLab(PanelLab, Protocol):
 
     metadata_engine: MetadataEngine
 
+    def language_models(self, timeout_s: float) -> Sequence[str]: ...
+
     def submit_request(self, request: SongRequest, *, audio: Any = None) -> Any: ...
 
     def panel(self, generation_id: str) -> Panel: ...
@@ -52,7 +53,7 @@ class ComposeForm:
         self._lyrics_only = ""
         wide, wraps = {"width": "auto"}, {"flex_flow": "row wrap"}
         self.narrative = ipywidgets.Textarea(description="Story", rows=4, layout=wide)
-        self.model = ipywidgets.Dropdown(description="Words by", options=_models(lab.metadata_engine))
+        self.model = ipywidgets.Dropdown(description="Words by", options=_models(lab))
         self.audio = ipywidgets.Dropdown(description="Music by", options=_choices("the lab's own", audio_engines))
         self.seconds = ipywidgets.BoundedFloatText(description="Seconds", value=20, min=1, max=600)
         self.bpm = ipywidgets.Text(description="Tempo", placeholder="40…220, or open")
@@ -181,11 +182,11 @@ def _choices(left_open: str, names: Sequence[str]) -> list[tuple[str, str]]:
     return [(left_open, OPEN), *((name, name) for name in names)]
 
 
-def _models(engine: MetadataEngine) -> list[tuple[str, str]]:
+def _models(lab: FormLab) -> list[tuple[str, str]]:
     """Return the models that stage 1 can use: the engine's own, then those that its server has, if it answers."""
+    engine = lab.metadata_engine
     own = f"{engine.name}: {engine.model}" if engine.model else engine.name
-    spec = metadata_specs().get(engine.name)
     try:
-        return _choices(own, spec.models(MODELS_S) if spec else [])
+        return _choices(own, lab.language_models(MODELS_S))
     except HarmoniaError:
         return _choices(own, [])

@@ -43,6 +43,7 @@ SERVER = ServerSettings(
 GIVEN = {
     "metadata": "embedded",
     "model": "m",
+    "metadata_settings": {},
     "audio": "musicgen",
     "audio_model": Path("model"),
     "audio_settings": {"melody": Path("a.wav"), "top_k": 7},
@@ -60,6 +61,21 @@ def test_every_setting_of_a_server_and_a_lab_arrives():
     assert read == sent
     assert read.server.owner_key == SERVER.owner_key  # it does not count for equality
     assert read.lab.limits == GIVEN["limits"]
+
+
+def test_settings_of_the_language_models_server_arrive_with_their_secrets_and_are_not_shown(tmp_path):
+    given = {"headers": {"X-Key": "s3cret"}, "ca": "ca.pem", "timeouts": "first=900", "think": "low"}
+    sent = LabSettings.of(GIVEN | {"metadata": "auto", "metadata_settings": given})
+    read = ServeSettings.parse(ServeSettings(lab=sent).model_dump_json()).lab.metadata_settings
+    assert read["headers"] == {"X-Key": "s3cret"}
+    assert read["ca"] == str(Path("ca.pem").absolute())
+    assert (read["timeouts"]["first"], read["timeouts"]["connect"], read["think"]) == (900.0, 5.0, "low")
+    assert "s3cret" not in repr(sent)
+
+
+def test_settings_for_an_engine_that_has_none_are_refused():
+    with pytest.raises(InvalidRequest, match="embedded engine has no settings"):
+        LabSettings.of(GIVEN | {"metadata_settings": {"ca": "x"}})
 
 
 def test_paths_become_absolute_and_engines_settings_what_musicgen_reads():

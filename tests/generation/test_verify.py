@@ -109,3 +109,16 @@ def test_files_that_only_one_run_made_are_named(folder):
     second = copy.deepcopy(first)
     second["files"]["stems/1-piano.flac"] = {"sha256": "0" * 64, "bytes": 1}
     assert [str(f) for f in compare_records(first, second, folder).findings] == ["stems/1-piano.flac: only made now"]
+
+
+@pytest.mark.parametrize(("after", "ok"), [({"title": "T", "warnings": []}, True), ({"title": "U"}, False)])
+def test_metadata_of_a_second_run_may_differ_in_its_warnings_alone(folder, tmp_path, after, ok):
+    records, folders = [], (folder, tmp_path / "again")
+    folders[1].mkdir()
+    for where, metadata in zip(folders, ({"title": "T", "warnings": ["No Ollama."]}, after), strict=True):
+        (where / "metadata.json").write_text(json.dumps(metadata))
+        records.append(json.loads((folder / "run.json").read_text()))
+        records[-1]["files"] = {"metadata.json": {"sha256": file_digest(where / "metadata.json")}}
+    report = compare_records(*records, *folders)
+    assert report.ok is ok
+    assert ("warnings differ" in " ".join(report.notes)) is ok

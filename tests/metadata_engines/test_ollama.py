@@ -11,17 +11,19 @@ import pytest
 
 from harmonia_lab.engines.base import CancelToken
 from harmonia_lab.errors import Cancelled, ErrorCode, MetadataError
-from harmonia_lab.metadata_engines.ollama.engine import OllamaEngine, Timeouts, billions, installed_models, match_name
+from harmonia_lab.metadata_engines.ollama.engine import OllamaEngine, Timeouts, installed_models
+from harmonia_lab.metadata_engines.ollama.models import billions
+from harmonia_lab.metadata_engines.ollama.names import match_name
 from harmonia_lab.protocol.models import parse_request
 from harmonia_lab.testing import FakeModel, FakeOllama, Reply
 from tests.metadata_engines.prompting.test_structured import SONG
 
 REQUEST = parse_request(narrative="An old keeper watches the storm from her lighthouse.", seconds=20)
 ANSWER = json.dumps(SONG)
-QUICK = Timeouts(connect=60.0, load=0.3, stall=0.3)
+QUICK = Timeouts(connect=60.0, load=0.3, first=0.3, between=0.3)
 """For a server that hangs."""
 
-PATIENT = Timeouts(connect=60.0, load=60.0, stall=60.0)
+PATIENT = Timeouts(connect=60.0, load=60.0, first=60.0, between=60.0)
 """For a server that answers."""
 
 
@@ -199,6 +201,7 @@ def test_the_requests_model_wins_over_the_engines():
     [
         ("ministral-3:8b", "ministral-3:8b"),
         ("minstral3", "ministral-3:8b"),
+        ("minstral3:8b", "ministral-3:8b"),
         ("ministral-3", "ministral-3:8b"),
         ("llama", "llama:latest"),
         ("llama:7b", None),
@@ -301,13 +304,13 @@ def test_a_server_that_is_down_is_named():
         ("junk", ErrorCode.OLLAMA_UNAVAILABLE, "not Ollama"),
         ("html", ErrorCode.OLLAMA_UNAVAILABLE, "not Ollama"),
         ("html_502", ErrorCode.OLLAMA_UNAVAILABLE, "not Ollama"),
-        ("hang", ErrorCode.OLLAMA_TIMEOUT, "stopped answering"),
+        ("hang", ErrorCode.OLLAMA_SLOW, "not begun its answer"),
         ("stall", ErrorCode.OLLAMA_TIMEOUT, "stopped answering"),
     ],
 )
 def test_every_way_to_fail_has_a_code_and_names_the_server(fault, code, message):
     with FakeOllama([Reply(ANSWER, fault=fault)]) as server:
-        error = failure(server, timeouts=QUICK if code == ErrorCode.OLLAMA_TIMEOUT else PATIENT)
+        error = failure(server, timeouts=QUICK if fault in {"hang", "stall"} else PATIENT)
     assert error.code == code
     assert message in error.message
     assert server.url in error.message
@@ -398,7 +401,8 @@ def test_a_server_that_never_answers_is_a_timeout():
 def test_a_server_that_wants_a_key_says_so():
     with RawServer(http(b'{"error": "unauthorized"}', status="401 Unauthorized")) as server:
         error = failure(server, timeouts=PATIENT)
-    assert "key" in error.message
+    assert error.code == ErrorCode.OLLAMA_UNAUTHORIZED
+    assert "unauthorized" in error.message
     assert "OLLAMA_API_KEY" in error.hint
 
 
@@ -465,14 +469,14 @@ def test_a_release_never_fails_and_sends_no_request_for_an_unused_model():
 
 def test_installed_models_are_listed_or_the_error_says_that_no_server_answers():
     with FakeOllama(models={"a:1b": FakeModel(), "b:2b": FakeModel()}) as server:
-        assert installed_models(server.url) == ["a:1b", "b:2b"]
+        assert installed_models({"host": server.url}) == ["a:1b", "b:2b"]
     with pytest.raises(MetadataError):
-        installed_models(free_address(), 0.5)
+        installed_models({"host": free_address()}, 0.5)
 
 
 def test_a_notebooks_cell_may_ask_for_models_while_its_loop_runs():
     async def cell():
-        return installed_models(server.url)
+        return installed_models({"host": server.url})
 
     with FakeOllama() as server:
         assert asyncio.run(cell()) == ["fake:3b"]
@@ -480,7 +484,7 @@ def test_a_notebooks_cell_may_ask_for_models_while_its_loop_runs():
 
 def test_a_server_that_does_not_list_its_models_in_time_is_a_timeout():
     with RawServer() as server, pytest.raises(MetadataError) as caught:
-        installed_models(server.url, 0.2)
+        installed_models({"host": server.url}, 0.2)
     assert caught.value.code == ErrorCode.OLLAMA_TIMEOUT
 
 

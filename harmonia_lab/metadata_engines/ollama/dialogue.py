@@ -1,118 +1,37 @@
 """One song's chat requests to one model, through the official Ollama client.
 
-Owns how an answer is streamed, timed, seeded and recorded, the timeouts, and the translation of the client's errors
-(not what is asked: `prompting/`).
+Owns how an answer is streamed, timed, seeded and recorded, and how long a model may think (not what is asked:
+`prompting/`, nor the client's errors: `failures.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any
 
-import httpx
-import ollama
-
 from harmonia_lab.engines.base import MetadataProgress, Step
-from harmonia_lab.errors import ErrorCode, HarmoniaError, MetadataError
+from harmonia_lab.errors import ErrorCode, MetadataError
+from harmonia_lab.metadata_engines.ollama.busy import when_free
+from harmonia_lab.metadata_engines.ollama.client_library import ollama
+from harmonia_lab.metadata_engines.ollama.context import THINKING
+from harmonia_lab.metadata_engines.ollama.failures import HttpFailure, translated_errors
+from harmonia_lab.metadata_engines.ollama.models import ModelFacts
+from harmonia_lab.metadata_engines.ollama.settings import OllamaSettings, ThinkLevel
 from harmonia_lab.metadata_engines.prompting.answers import without_thoughts
 from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, GeneratedToken, Question
 from harmonia_lab.music.seeds import derive_seed
 
-__all__ = ["ModelFacts", "OllamaDialogue", "Timeouts", "translated_errors"]
+__all__ = ["OllamaDialogue"]
 
 LOADING = 0.08
 """The part of stage 1's progress for loading the model."""
 
-
-@dataclass(frozen=True)
-class Timeouts:
-    """Seconds. connect: to the server. load: of the model. stall: between two pieces of an answer."""
-
-    connect: float = 5.0
-    load: float = 300.0
-    stall: float = 60.0
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """The server's description of a model. context: tokens. billions: of parameters. None: not in the description."""
-
-    name: str
-    digest: str | None
-    quantization: str | None
-    parameter_size: str | None
-    billions: float | None
-    context: int | None
-    thinks: bool
-
-
-@contextmanager
-def translated_errors(url: str, during: str) -> Iterator[None]:
-    """Raise every error of the client or the server as a MetadataError that names the server.
-
-    during: the operation, for the message, such as "in the middle of its answer".
-    """
-    try:
-        yield
-    except HarmoniaError:
-        raise
-    except (httpx.ConnectError, httpx.ConnectTimeout, ConnectionError) as error:
-        raise MetadataError(
-            f"No Ollama server answers at {url}.",
-            code=ErrorCode.OLLAMA_UNAVAILABLE,
-            hint="Start it with `ollama serve`, or set OLLAMA_HOST to its address.",
-        ) from error
-    except (TimeoutError, httpx.TimeoutException) as error:
-        raise MetadataError(
-            f"The Ollama server at {url} stopped answering {during}.",
-            code=ErrorCode.OLLAMA_TIMEOUT,
-            hint="Try again. If it happens again, the model may be too large for that machine.",
-        ) from error
-    except httpx.HTTPError as error:
-        raise MetadataError(
-            f"The Ollama server at {url} closed the connection {during}.",
-            code=ErrorCode.OLLAMA_UNAVAILABLE,
-            hint="Look at the server's log; it may have run out of memory.",
-        ) from error
-    except ollama.ResponseError as error:
-        raise _response_error(error, url, during) from error
-    except (ValueError, TypeError, AttributeError, KeyError, IndexError, httpx.InvalidURL) as error:
-        # The answer is not JSON, JSON of another shape (pydantic's error is a ValueError), or no text.
-        raise _not_ollama(url) from error
-
-
-def _response_error(error: ollama.ResponseError, url: str, during: str) -> MetadataError:
-    text, status = " ".join(str(error.error).split())[:300], error.status_code
-    if text.startswith("<"):
-        return _not_ollama(url)
-    if status in {401, 403}:
-        return MetadataError(
-            f"The server at {url} requires an API key (HTTP {status}).",
-            code=ErrorCode.OLLAMA_UNAVAILABLE,
-            hint="Set OLLAMA_API_KEY, or use another server.",
-        )
-    if status == 404:
-        return MetadataError(f"The Ollama server at {url} answers: {text}.", code=ErrorCode.OLLAMA_MODEL_MISSING)
-    if 400 <= status < 500:
-        message = f"The Ollama server at {url} refuses the request: {text}."
-        return MetadataError(message, code=ErrorCode.METADATA_INVALID)
-    return MetadataError(
-        f"The Ollama server at {url} failed {during}: {text}.",
-        code=ErrorCode.OLLAMA_UNAVAILABLE,
-        hint="Look at the server's log.",
-    )
-
-
-def _not_ollama(url: str) -> MetadataError:
-    return MetadataError(
-        f"The server at {url} is not Ollama: its answer is not Ollama's JSON.",
-        code=ErrorCode.OLLAMA_UNAVAILABLE,
-        hint="Check OLLAMA_HOST, and whether a proxy or a sign-in page answers instead.",
-    )
+ALIVE_S = 5.0
+"""Seconds that a server which is slow to answer a chat has to answer a small question."""
 
 
 @dataclass
@@ -120,13 +39,13 @@ class OllamaDialogue:
     """The `Dialogue` of one song with one model. transcript, tokens, *_s (seconds): grow with each answer."""
 
     client: ollama.AsyncClient
-    url: str
+    where: str
     model: ModelFacts
     seed: int
     on_progress: Callable[[MetadataProgress], None]
     max_top_logprobs: int
     max_story_characters: int
-    timeouts: Timeouts
+    settings: OllamaSettings
     options: Mapping[str, Any]
     transcript: list[dict[str, Any]] = field(default_factory=list)
     tokens: int = 0
@@ -136,22 +55,97 @@ class OllamaDialogue:
     _started: float = field(default_factory=time.perf_counter)
     _pieces: int = 0
     _last: MetadataProgress = field(default_factory=lambda: MetadataProgress(0.0, "analysis", ""))
+    _thinking_room: int = THINKING
+    _takes_think: bool = True
+    _has_thought: bool = False
 
     async def load(self) -> None:
         """Load the model before the first question. Raises MetadataError."""
+        timeouts = self.settings.timeouts
         self._publish(MetadataProgress(0.0, "analysis", f"Loading {self.model.name}…"))
-        with translated_errors(self.url, f"while it loaded {self.model.name}"):
-            async with asyncio.timeout(self.timeouts.load):
-                loaded = await self.client.chat(self.model.name, messages=[], options=dict(self.options))
+
+        async def ask() -> ollama.ChatResponse:
+            async with asyncio.timeout(timeouts.load):
+                return await self.client.chat(self.model.name, messages=[], options=dict(self.options))
+
+        with translated_errors(self.where, f"while it loaded {self.model.name}"):
+            try:
+                loaded = await when_free(ask, timeouts.busy, self._say)
+            except TimeoutError:
+                await self._raise_if_alive(f"has not loaded {self.model.name} within {timeouts.load:g} s", "load")
+                raise
         self.load_s += _seconds(loaded.load_duration)
 
     async def ask(self, question: Question, on_text: Callable[[str], None] | None = None) -> Answer:
+        with translated_errors(self.where, "in the middle of its answer"):
+            return await when_free(lambda: self._ask(question, on_text), self.settings.timeouts.busy, self._say)
+
+    def report(self, fraction: float, step: Step, status: str, **partial: Any) -> None:
+        known = {**self._last.partial, **partial}
+        self._publish(MetadataProgress(LOADING + (1 - LOADING) * fraction, step, status, partial=known))
+
+    def note(self, **facts: Any) -> None:
+        self.transcript.append(facts)
+
+    async def _ask(self, question: Question, on_text: Callable[[str], None] | None) -> Answer:
+        """Ask once; a second time where the server refuses the question's `think`."""
+        think = self._think(question)
+        try:
+            return await self._stream(question, think, on_text)
+        except HttpFailure as failure:
+            if think is None or failure.status != HTTPStatus.BAD_REQUEST or "think" not in failure.text.lower():
+                raise
+        self._takes_think = False
+        self.note(note=f"The server refused think={think!r}, and was asked without it.")
+        return await self._stream(question, None, on_text)
+
+    async def _stream(
+        self, question: Question, think: bool | ThinkLevel | None, on_text: Callable[[str], None] | None
+    ) -> Answer:
         options = {**self.options, **question.options, "seed": derive_seed(self.seed, question.purpose)}
-        think = False if self.model.thinks and not question.may_think else None
-        text, thoughts, tokens = "", "", []
+        if "num_predict" in options and self._may_meet_thoughts(question):
+            options["num_predict"] += self._thinking_room
+        text, thoughts, tokens = "", "", list[GeneratedToken]()
         last = None
-        with translated_errors(self.url, "in the middle of its answer"):
-            async with asyncio.timeout(self.timeouts.stall) as limit:
+
+        def add(part: ollama.ChatResponse) -> None:
+            nonlocal text, thoughts, last
+            text += part.message.content or ""
+            thoughts += part.message.thinking or ""
+            tokens.extend(_tokens(part))
+            if part.done:
+                last = part
+            elif part.message.content or part.message.thinking:
+                self._add_piece(without_thoughts(text), on_text)
+
+        await self._receive(question, options, think, add)
+        if last is None:
+            raise MetadataError(
+                f"The Ollama server at {self.where} ended its answer in the middle.",
+                code=ErrorCode.OLLAMA_UNAVAILABLE,
+                hint="Look at the server's log; it may have been stopped.",
+            )
+        self._count(last)
+        self.transcript.append(_entry(question, options, think, text, thoughts, last))
+        answer = without_thoughts(text)
+        complete = last.done_reason != "length"
+        if thoughts or answer != text:
+            self._has_thought = True
+        if not complete and not answer.strip():
+            self._thinking_room *= 2  # all its tokens were thoughts
+        return Answer(answer, complete, tokens if answer == text else ())
+
+    async def _receive(
+        self,
+        question: Question,
+        options: Mapping[str, Any],
+        think: bool | ThinkLevel | None,
+        add: Callable[[ollama.ChatResponse], None],
+    ) -> None:
+        """Call `add` with the pieces of an answer. Raises TimeoutError, or OLLAMA_SLOW while the server works."""
+        timeouts, begun = self.settings.timeouts, False
+        try:
+            async with asyncio.timeout(timeouts.first) as limit:
                 parts = await self.client.chat(
                     self.model.name,
                     [message._asdict() for message in question.messages],
@@ -163,31 +157,51 @@ class OllamaDialogue:
                     top_logprobs=question.top_logprobs or None,
                 )
                 async for part in parts:
-                    limit.reschedule(asyncio.get_running_loop().time() + self.timeouts.stall)
-                    text += part.message.content or ""
-                    thoughts += part.message.thinking or ""
-                    tokens += _tokens(part)
-                    if part.done:
-                        last = part
-                    elif part.message.content or part.message.thinking:
-                        self._add_piece(without_thoughts(text), on_text)
-        if last is None:
-            raise MetadataError(
-                f"The Ollama server at {self.url} ended its answer in the middle.",
-                code=ErrorCode.OLLAMA_UNAVAILABLE,
-                hint="Look at the server's log; it may have been stopped.",
-            )
-        self._count(last)
-        self.transcript.append(_entry(question, options, think, text, thoughts, last))
-        answer = without_thoughts(text)
-        return Answer(answer, last.done_reason != "length", tokens if answer == text else ())
+                    begun = True
+                    limit.reschedule(asyncio.get_running_loop().time() + timeouts.between)
+                    add(part)
+        except TimeoutError:
+            if not begun:
+                await self._raise_if_alive(f"has not begun its answer within {timeouts.first:g} s", "first")
+            raise
 
-    def report(self, fraction: float, step: Step, status: str, **partial: Any) -> None:
-        known = {**self._last.partial, **partial}
-        self._publish(MetadataProgress(LOADING + (1 - LOADING) * fraction, step, status, partial=known))
+    def _may_meet_thoughts(self, question: Question) -> bool:
+        """Return whether an answer needs room for thoughts, which servers count among its tokens.
 
-    def note(self, **facts: Any) -> None:
-        self.transcript.append(facts)
+        A model that is told not to think may think all the same. With a schema, more room than needed does no harm: the
+        answer ends with its object.
+        """
+        if not self.model.thinks:
+            return self._has_thought  # the server doesn't know it
+        return self.model.has_levels or self._has_thought or question.may_think or question.schema is not None
+
+    async def _raise_if_alive(self, what: str, limit: str) -> None:
+        """Raise MetadataError (OLLAMA_SLOW), after which nobody asks again, if the server answers a small question."""
+        try:
+            async with asyncio.timeout(ALIVE_S):
+                await self.client._request_raw("GET", "/api/version")  # type: ignore[no-untyped-call]  # noqa: SLF001
+        except Exception:  # noqa: BLE001 - whatever it is, the server does not work
+            return
+        raise MetadataError(
+            f"The Ollama server at {self.where} {what}, though it works.",
+            code=ErrorCode.OLLAMA_SLOW,
+            hint=f"Raise the limit (--ollama-timeout {limit}=900), shorten the story, or use a smaller model.",
+        )
+
+    def _think(self, question: Question) -> bool | ThinkLevel | None:
+        """Return the request's `think`: a level for a model that has levels, which thinks in any case."""
+        wanted = self.settings.think
+        if not self.model.thinks or not self._takes_think:
+            return None
+        if self.model.has_levels:
+            default: ThinkLevel = "medium" if question.may_think else "low"
+            return default if wanted is None or isinstance(wanted, bool) else wanted
+        if wanted is not None:
+            return bool(wanted)
+        return None if question.may_think else False
+
+    def _say(self, status: str) -> None:
+        self._publish(replace(self._last, status=status))
 
     def _add_piece(self, text: str, on_text: Callable[[str], None] | None) -> None:
         if self.first_token_s is None:
@@ -225,7 +239,7 @@ def _seconds(nanoseconds: int | None) -> float:
 def _entry(
     question: Question,
     options: Mapping[str, Any],
-    think: bool | None,
+    think: bool | ThinkLevel | None,
     text: str,
     thoughts: str,
     last: ollama.ChatResponse,

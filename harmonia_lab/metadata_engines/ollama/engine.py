@@ -1,7 +1,7 @@
 """Stage 1 through Ollama: narrative → metadata, with a model on an Ollama server or on the embedded server.
 
-Owns the engine: the choice of model and prompting strategy, loading and releasing, cancelling, and the record (not
-requests: `dialogue.py`, nor addresses: `endpoint.py`, nor prompts: `prompting/`).
+Owns the engine: the prompting strategy, loading and releasing, cancelling, and the record (not requests: `dialogue.py`,
+nor the way to the server: `connection.py`, nor the choice of a model: `models.py`, nor prompts: `prompting/`).
 """
 
 from __future__ import annotations
@@ -9,37 +9,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.metadata
-import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
-
-import httpx
-import ollama
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 from harmonia_lab.engines.base import CancelToken, MetadataProgress, MetadataResult
 from harmonia_lab.errors import Cancelled, ErrorCode, HarmoniaError, MetadataError
 from harmonia_lab.metadata_engines.embedded.launch import EmbeddedServer
-from harmonia_lab.metadata_engines.ollama.dialogue import ModelFacts, OllamaDialogue, Timeouts, translated_errors
-from harmonia_lab.metadata_engines.ollama.endpoint import server_address
+from harmonia_lab.metadata_engines.ollama.connection import ServerConnection
+from harmonia_lab.metadata_engines.ollama.context import context_size
+from harmonia_lab.metadata_engines.ollama.dialogue import OllamaDialogue
+from harmonia_lab.metadata_engines.ollama.endpoint import Endpoint, read_endpoint
+from harmonia_lab.metadata_engines.ollama.failures import translated_errors
+from harmonia_lab.metadata_engines.ollama.models import SMALL, ModelFacts, Models
+from harmonia_lab.metadata_engines.ollama.settings import OllamaSettings, Timeouts
 from harmonia_lab.metadata_engines.prompting import stepwise, structured
 from harmonia_lab.music.seeds import derive_seed
 from harmonia_lab.protocol.models import SongRequest
 
-__all__ = ["OllamaEngine", "Strategy", "Timeouts", "installed_models"]
-
-Strategy = Literal["auto", "structured", "stepwise"]
+__all__ = ["OllamaEngine", "Timeouts", "installed_models"]
 
 _STRATEGIES = {"structured": structured, "stepwise": stepwise}
-
-SMALL = 3.0
-"""Billions of parameters; smaller models get the stepwise strategy."""
-
-CONTEXT = 8192
-"""Tokens of context for a large model, if it has as many: prompt, story, answer and repairs fit."""
-
-ALIASES = {"minstral3": "ministral-3"}
-"""Accepted misspellings of model names."""
 
 RELEASE_S = 5.0
 """Seconds that a release waits until the server has unloaded the model."""
@@ -56,31 +46,17 @@ class OllamaEngine:
     Blocking, one song at a time; `write` runs its own event loop in the caller's thread.
     """
 
-    def __init__(
-        self,
-        model: str | None = None,
-        *,
-        host: str | None = None,
-        endpoint: EmbeddedServer | None = None,
-        headers: Mapping[str, str] | None = None,
-        strategy: Strategy = "auto",
-        options: Mapping[str, Any] | None = None,
-        timeouts: Timeouts | None = None,
-        pull: bool = False,
-    ) -> None:
+    def __init__(self, model: str | None = None, *, endpoint: EmbeddedServer | None = None, **settings: Any) -> None:
         """model: its name on the server; None for the endpoint's, or the first installed one that generates text.
-        host: in the form of OLLAMA_HOST, which is the default. headers: of each request to it. endpoint: a server that
-        the engine starts and ends, instead of `host`. strategy: auto chooses by the model's size. options: Ollama's,
-        for every request. pull: whether to download a missing model."""
+        endpoint: a server that the engine starts and ends, instead of one by an address. settings: as `OllamaSettings`.
+
+        Raises InvalidRequest for a setting, MetadataError (OLLAMA_SETTINGS) for an address that can't be used.
+        """
         self.name = "embedded" if endpoint else "ollama"
         self._endpoint = endpoint
-        self._url = server_address(host)
-        self._headers = dict(headers or {})
+        self._settings = OllamaSettings.of(settings)
+        self._address = Endpoint("") if endpoint else read_endpoint(self._settings.host)
         self._wanted = model or (endpoint.model if endpoint else None)
-        self._strategy = strategy
-        self._options = dict(options or {})
-        self._timeouts = timeouts or Timeouts()
-        self._pull = pull
         self._used: str | None = None
 
     @property
@@ -109,8 +85,8 @@ class OllamaEngine:
             return
         with (
             contextlib.suppress(HarmoniaError),
-            translated_errors(self._url, "while it unloaded the model"),
-            _blocking_client(self._url, self._headers, RELEASE_S) as client,
+            translated_errors(self._address.url, "while it unloaded the model"),
+            ServerConnection(self._address, self._settings).blocking_client(RELEASE_S) as client,
         ):
             client.chat(self._used, messages=[], keep_alive=0)
             deadline = time.monotonic() + RELEASE_S
@@ -130,37 +106,38 @@ class OllamaEngine:
             finally:
                 self._endpoint.close()
 
+    def _connection(self) -> ServerConnection:
+        """Return the way to the server; an endpoint's is started first."""
+        if not self._endpoint:
+            return ServerConnection(self._address, self._settings)
+        self._endpoint.start()
+        return ServerConnection(Endpoint(self._endpoint.url), self._settings, self._endpoint.headers)
+
     async def _write(
         self, request: SongRequest, seed: int, report: Callable[[MetadataProgress], None]
     ) -> MetadataResult:
         begun = time.perf_counter()
-        url, headers = self._url, self._headers
-        if self._endpoint:
-            self._endpoint.start()
-            url, headers = self._endpoint.url, dict(self._endpoint.headers)
-        timeout = httpx.Timeout(None, connect=self._timeouts.connect)
-        async with ollama.AsyncClient(url, headers=headers, timeout=timeout, trust_env=False) as client:
-            with translated_errors(url, "before it began"):
-                async with asyncio.timeout(self._timeouts.stall):
-                    version = await _version(client)
+        connection, timeouts = self._connection(), self._settings.timeouts
+        async with connection.client() as client:
+            models = Models(client, connection.where, timeouts, lambda s: report(MetadataProgress(0.0, "analysis", s)))
+            with translated_errors(connection.where, "before it began"):
+                version = await models.version()
                 # The embedded server's first answer comes when its process has started: that wait is load time, too.
                 started_s = time.perf_counter() - begun if self._endpoint else 0.0
-                model = await self._find_model(client, url, request.model or self._wanted, report)
+                model = await models.find(request.model or self._wanted, pull=self._settings.pull)
             self._used = model.name
             strategy = self._choose_strategy(model)
-            context = {"num_ctx": min(CONTEXT, model.context or CONTEXT)} if strategy == "structured" else {}
-            options = self._options | context
+            options, story_bytes = self._options(model, strategy, request)
             dialogue = OllamaDialogue(
                 client,
-                url,
+                connection.where,
                 model,
                 # Two stories that a model can't read would else be one prompt with one seed, and so one song.
                 derive_seed(seed, request.narrative),
                 report,
                 max_top_logprobs=EMBEDDED_TOP_LOGPROBS if self._endpoint else OLLAMA_TOP_LOGPROBS,
-                # Three characters a token are safe for most languages; half of the context is for prompt and answer.
-                max_story_characters=int(options.get("num_ctx", 2048)) * 3 // 2,
-                timeouts=self._timeouts,
+                max_story_characters=story_bytes,
+                settings=self._settings,
                 options=options,
             )
             before_s = time.perf_counter() - begun
@@ -176,51 +153,26 @@ class OllamaEngine:
             tokens_per_second=dialogue.tokens / dialogue.generating_s if dialogue.generating_s > 0 else None,
         )
 
-    async def _find_model(
-        self, client: ollama.AsyncClient, url: str, wanted: str | None, report: Callable[[MetadataProgress], None]
-    ) -> ModelFacts:
-        """Return the wanted model, downloaded if necessary and allowed, or the first one that generates text.
-
-        Raises MetadataError (OLLAMA_MODEL_MISSING).
-        """
-        async with asyncio.timeout(self._timeouts.stall):
-            digests = {entry.model: entry.digest for entry in (await client.list()).models if entry.model}
-        names = list(digests)
-        if wanted:
-            name = match_name(wanted, names)
-            if not name and not self._pull:
-                raise _missing_model(f"The model {wanted} is not installed at {url}.", names, wanted)
-            names = [name or await self._download(client, wanted, report)]
-        candidates = []
-        for name in names:
-            async with asyncio.timeout(self._timeouts.stall):
-                shown = await client.show(name)
-            if wanted or shown.capabilities is None or "completion" in shown.capabilities:
-                candidates.append(_facts(name, digests.get(name), shown))
-        if not candidates:
-            raise _missing_model(f"The Ollama server at {url} has no model that generates text.", names)
-        large = [facts for facts in candidates if facts.billions is None or facts.billions >= SMALL]
-        return (large or candidates)[0]
-
-    async def _download(self, client: ollama.AsyncClient, name: str, report: Callable[[MetadataProgress], None]) -> str:
-        name = ALIASES.get(name, name)
-        async with asyncio.timeout(self._timeouts.stall) as limit:
-            async for part in await client.pull(name, stream=True):
-                limit.reschedule(asyncio.get_running_loop().time() + self._timeouts.stall)
-                share = f" {100 * (part.completed or 0) // part.total} %" if part.total else ""
-                report(MetadataProgress(0.0, "analysis", f"Downloading {name}: {part.status or ''}{share}"))
-        return name
+    def _options(self, model: ModelFacts, strategy: str, request: SongRequest) -> tuple[dict[str, Any], int]:
+        """Return the options of every request, and the bytes of a story that fit into one."""
+        options = dict(self._settings.options)
+        answer = structured.answer_tokens(request)
+        size = context_size(model, request.narrative, answer, options.get("num_ctx"))
+        return (options | {"num_ctx": size.num_ctx} if strategy == "structured" else options), size.story_bytes
 
     def _choose_strategy(self, model: ModelFacts) -> str:
-        if self._strategy != "auto":
-            return self._strategy
-        return "stepwise" if model.billions is not None and model.billions < SMALL else "structured"
+        if self._settings.strategy != "auto":
+            return self._settings.strategy
+        # A model that always thinks can't answer with the single tokens of the stepwise strategy.
+        small = model.billions is not None and model.billions < SMALL and not model.has_levels
+        return "stepwise" if small else "structured"
 
     def _record(
         self, model: ModelFacts, strategy: str, version: str | None, options: Mapping[str, Any]
     ) -> dict[str, Any]:
+        settings = self._settings.record()
         return {
-            **(self._endpoint.record() if self._endpoint else {"host": self._url}),
+            **(self._endpoint.record() if self._endpoint else {"host": self._address.url}),
             "model": model.name,
             "digest": model.digest,
             "quantization": model.quantization,
@@ -230,70 +182,25 @@ class OllamaEngine:
             "strategy": strategy,
             "templateVersion": _STRATEGIES[strategy].template_version(),
             "options": dict(options),
+            **({"settings": settings} if settings else {}),
         }
 
 
-def installed_models(host: str | None = None, timeout_s: float = 3.0) -> list[str]:
+def installed_models(
+    settings: Mapping[str, Any] | None = None, timeout_s: float = 3.0, connect_s: float | None = None
+) -> list[str]:
     """Return the names of the models on an Ollama server, last changed first. Raises MetadataError if none answers.
 
     Blocking and without an event loop, so that a notebook's cell can call it: its kernel runs a loop already.
+    settings: as `OllamaSettings`.
     """
-    url = server_address(host)
-    with translated_errors(url, "while it listed its models"), _blocking_client(url, {}, timeout_s) as client:
+    given = OllamaSettings.of(settings or {})
+    connection = ServerConnection(read_endpoint(given.host), given)
+    with (
+        translated_errors(connection.where, "while it listed its models"),
+        connection.blocking_client(timeout_s, connect_s) as client,
+    ):
         return [entry.model for entry in client.list().models if entry.model]
-
-
-def match_name(wanted: str, installed: Sequence[str]) -> str | None:
-    """Return the installed name of `wanted`: itself, with the tag `latest`, or, if it has no tag, with any tag."""
-    name = ALIASES.get(wanted, wanted)
-    for candidate in (name, f"{name}:latest"):
-        if candidate in installed:
-            return candidate
-    return next((other for other in installed if ":" not in name and other.startswith(f"{name}:")), None)
-
-
-def _missing_model(message: str, installed: Sequence[str], wanted: str | None = None) -> MetadataError:
-    return MetadataError(
-        f"{message} Installed: {', '.join(installed) or 'none'}.",
-        code=ErrorCode.OLLAMA_MODEL_MISSING,
-        hint=f"run: ollama pull {ALIASES.get(wanted, wanted) if wanted else 'ministral-3'}",
-        details={"installed": list(installed)} | ({"model": wanted} if wanted else {}),
-    )
-
-
-def _blocking_client(url: str, headers: Mapping[str, str], timeout_s: float) -> ollama.Client:
-    return ollama.Client(url, headers=dict(headers), timeout=timeout_s, trust_env=False)
-
-
-async def _version(client: ollama.AsyncClient) -> str | None:
-    # The client has no public call for it, and its private methods are not typed.
-    response: httpx.Response = await client._request_raw("GET", "/api/version")  # type: ignore[no-untyped-call]  # noqa: SLF001
-    version = response.json().get("version")
-    return str(version) if version else None
-
-
-def _facts(name: str, digest: str | None, shown: ollama.ShowResponse) -> ModelFacts:
-    details, info = shown.details, dict(shown.modelinfo or {})
-    size = details.parameter_size if details else None
-    count = info.get("general.parameter_count")
-    context = next((value for key, value in info.items() if key.endswith(".context_length")), None)
-    return ModelFacts(
-        name,
-        digest,
-        details.quantization_level if details else None,
-        size,
-        count / 1e9 if isinstance(count, int | float) and count > 0 else billions(size),
-        int(context) if isinstance(context, int | float) else None,
-        "thinking" in (shown.capabilities or ()),
-    )
-
-
-def billions(size: str | None) -> float | None:
-    """Return the billions of parameters of a size such as "135M", "3.2B" or "8x7B"; None for another text."""
-    match = re.fullmatch(r"(?:(\d+)x)?(\d+(?:\.\d+)?)\s*([KMBT])", (size or "").strip(), re.IGNORECASE)
-    if not match:
-        return None
-    return int(match[1] or 1) * float(match[2]) * {"K": 1e-6, "M": 1e-3, "B": 1.0, "T": 1e3}[match[3].upper()]
 
 
 def _run(work: Awaitable[T], cancel: CancelToken) -> T:

@@ -1,6 +1,7 @@
 """The strategy for large models: one answer with the whole song as a JSON object, read while it streams, and repaired.
 
-Owns the prompts, the answer's schema and its validation (not the search for JSON in prose: `answers.py`).
+Owns the prompts, the answer's schema and its validation (not the search for JSON in prose: `answers.py`, nor the rules
+for small faults: `mending.py`).
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from harmonia_lab.languages.detection import detect_language, same_family
 from harmonia_lab.languages.section_names import header_of, section_kind
 from harmonia_lab.languages.singing import estimate_warning
 from harmonia_lab.languages.tags import language_name, primary
-from harmonia_lab.metadata_engines.prompting.answers import find_object, parse_partial, plain_line
+from harmonia_lab.metadata_engines.prompting.answers import find_record, parse_partial, plain_line
+from harmonia_lab.metadata_engines.prompting.chords import is_chord_line, without_chords
 from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, ChatMessage, Dialogue, Question
+from harmonia_lab.metadata_engines.prompting.mending import FIELDS, Mending, mend
 from harmonia_lab.metadata_engines.prompting.story import clean, excerpt, excerpt_note
 from harmonia_lab.metadata_engines.prompting.verses import form_for
 from harmonia_lab.music.moods import suggest_features
@@ -29,7 +32,10 @@ from harmonia_lab.music.seeds import derive_seed
 from harmonia_lab.protocol.models import Instrument, SongMetadata, SongRequest, explain
 from harmonia_lab.protocol.vocabulary import GENRES, INSTRUMENTS, MOODS, find_instrument, normalise_key
 
-__all__ = ["SongDraft", "template_version", "write_song"]
+__all__ = ["SongDraft", "answer_tokens", "template_version", "write_song"]
+
+MOST_LINES = 16
+"""Of one section."""
 
 REPAIRS = 2
 """Most repeated questions that tell the model what was wrong with its answer."""
@@ -101,7 +107,9 @@ class SongDraft(BaseModel):
             value = _sections_of(value)
         if not isinstance(value, list):
             return value
-        return _with_words([_clean_section(section, number) for number, section in enumerate(value, 1)])
+        sections = [part for number, section in enumerate(value, 1) for part in _clean_sections(section, number)]
+        # A section without words is an interlude, unless the song has no words at all.
+        return _with_words(sections) or sections
 
     @field_validator("mood", mode="before")
     @classmethod
@@ -147,18 +155,22 @@ def template_version() -> str:
     return f"structured-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
+def answer_tokens(request: SongRequest) -> int:
+    """Return the tokens that the answer to a request may take, thoughts apart."""
+    language = request.language or detect_language(request.narrative) or "en"
+    return 400 + (24 if primary(language) in _FEW_TOKENS else 60) * sum(count for _, count in form_for(request.seconds))
+
+
 async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> SongMetadata:
     """Return the song's metadata. Raises MetadataError; METADATA_INVALID if no answer can be used."""
     dialogue.report(0.0, "analysis", "Analyzing narrative...")
     form = form_for(request.seconds)
     story = _story(request, dialogue.max_story_characters)
     language = request.language or detect_language(story)
-    if len(story) < len(request.narrative) // 2:
-        dialogue.note(note=excerpt_note(request.narrative))
+    warnings = _clipped(dialogue, story, request)
     prompt = [ChatMessage("system", _SYSTEM), ChatMessage("user", _question(request, story, form, language))]
     messages = prompt
-    # Letters that tokenizers of English split up take more tokens a line.
-    num_predict = 400 + (24 if primary(language or "en") in _FEW_TOKENS else 60) * sum(count for _, count in form)
+    num_predict = answer_tokens(request)
     for attempt in range(REPAIRS + 1):
         question = Question(
             "song" if not attempt else f"song-repair-{attempt}",
@@ -168,9 +180,12 @@ async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> Son
             may_think=attempt > 0,
         )
         answer = await dialogue.ask(question, _DraftProgress(dialogue, form).update)
-        draft, problems = _read(answer)
+        draft, mending, problems = _read(answer, request, seed, last=attempt == REPAIRS)
         if draft is not None:
-            return _finish(dialogue, draft, request, seed, language)
+            for entry in mending.notes:
+                dialogue.note(**entry)
+            song = _finish(dialogue, draft, request, seed, language)
+            return song.model_copy(update={"warnings": [*song.warnings, *warnings, *mending.warnings]})
         dialogue.note(repair=attempt + 1, problems=problems)
         if not answer.complete:
             num_predict *= 2
@@ -189,8 +204,12 @@ def _story(request: SongRequest, max_characters: int) -> str:
 
     A character of another script counts by its bytes: it also takes more tokens.
     """
-    text = clean(re.sub(r"</?\s*story\s*>", " ", request.narrative, flags=re.IGNORECASE))
+    text = _unfenced(request.narrative)
     return excerpt(text, max_characters * len(text) // max(1, len(text.encode())))
+
+
+def _unfenced(narrative: str) -> str:
+    return clean(re.sub(r"</?\s*story\s*>", " ", narrative, flags=re.IGNORECASE))
 
 
 def _question(request: SongRequest, story: str, form: Sequence[tuple[str, int]], language: str | None) -> str:
@@ -213,17 +232,33 @@ def _question(request: SongRequest, story: str, form: Sequence[tuple[str, int]],
     )
 
 
-def _read(answer: Answer) -> tuple[SongDraft | None, list[str]]:
-    """Return the draft, or the problems of the answer."""
-    found = find_object(answer.text)
-    if not answer.complete and (found is None or "instruments" not in found):
-        return None, ["the answer was cut off before its end; write less"]
+def _clipped(dialogue: Dialogue, story: str, request: SongRequest) -> list[str]:
+    """Return a warning, and add a note, if the model is shown less than the whole story."""
+    whole = len(_unfenced(request.narrative))
+    if len(story) >= whole:
+        return []
+    dialogue.note(note=excerpt_note(request.narrative))
+    read = f"The language model read {len(story):,} of the story's {whole:,} characters"
+    return [f"{read}, from its beginning and its end: its context holds no more."]
+
+
+def _read(
+    answer: Answer, request: SongRequest, seed: int, *, last: bool
+) -> tuple[SongDraft | None, Mending, list[str]]:
+    """Return the draft, how it was mended, and the problems of an answer that is none. last: make the best of it."""
+    found = find_record(answer.text, FIELDS)
+    mending = mend(found or {}, request, seed, fill=last)
+    if not answer.complete and not last and "instruments" not in mending.values:
+        return None, mending, ["the answer was cut off before its end; write less"]
     if found is None:
-        return None, ["the answer holds no JSON object" if answer.text.strip() else "the answer is empty"]
+        empty = not answer.text.strip()
+        return None, mending, ["the answer is empty" if empty else "the answer holds no JSON object"]
+    if not answer.complete:
+        mending.warnings.append("The language model's answer was cut off: the lyrics may lack their end.")
     try:
-        return SongDraft.model_validate(found), []
+        return SongDraft.model_validate(mending.values), mending, []
     except ValidationError as error:
-        return None, [explain(error).rstrip(".")]
+        return None, mending, [explain(error).rstrip(".")]
 
 
 def _finish(
@@ -281,7 +316,7 @@ def _sections_of(text: str) -> list[dict[str, Any]]:
     sections: list[dict[str, Any]] = [{"section": "Verse 1", "lines": []}]
     for line in text.splitlines():
         header = header_of(line)
-        if header:
+        if header and without_chords(line).strip():
             sections.append({"section": header, "lines": []})
         elif line.strip():
             sections[-1]["lines"].append(line)
@@ -300,17 +335,25 @@ def _with_words(sections: list[Any]) -> list[Any]:
     return [s for s in found if not isinstance(s, dict) or s["lines"]]
 
 
-def _clean_section(section: Any, number: int) -> Any:
-    """Return a section with plain lines, without lines in brackets; also accept other names of its fields."""
+def _clean_sections(section: Any, number: int) -> list[Any]:
+    """Return a section with plain lines, without chords and lines in brackets; a long one as several sections.
+
+    Also accept other names of its fields.
+    """
     if not isinstance(section, Mapping):
-        return section
+        return [section]
     name = section.get("section") or section.get("name") or section.get("type") or ""
     lines = section.get("lines") or section.get("text") or section.get("lyrics") or []
     lines = lines.splitlines() if isinstance(lines, str) else lines
     if isinstance(lines, list):
-        lines = [line for line in map(_plain, lines) if line]
+        lines = [without_chords(line) if isinstance(line, str) else line for line in lines]
+        lines = [_plain(line) for line in lines if not (isinstance(line, str) and is_chord_line(line))]
+        lines = [line for line in lines if line]
         lines = [line for line in lines if not (isinstance(line, str) and re.fullmatch(r"[\[(【（].*[\])】）]", line))]
-    return {"section": plain_line(str(name)).strip("[]()【】（） :").title() or f"Part {number}", "lines": lines}
+    title = plain_line(without_chords(str(name))).strip("[]()【】（） :").title()[:40].strip() or f"Part {number}"
+    if not isinstance(lines, list) or len(lines) <= MOST_LINES:
+        return [{"section": title, "lines": lines}]
+    return [{"section": title, "lines": lines[at : at + MOST_LINES]} for at in range(0, len(lines), MOST_LINES)]
 
 
 class _DraftProgress:

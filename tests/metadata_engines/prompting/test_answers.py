@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from harmonia_lab.metadata_engines.prompting.answers import (
     find_object,
+    find_record,
     parse_partial,
     plain_line,
     without_thoughts,
@@ -41,6 +42,55 @@ def test_thoughts_are_removed(text, answer):
 )
 def test_an_object_is_found_in_the_text_around_it(text):
     assert find_object(text) == SONG
+
+
+WHOLE = {
+    "title": "It's late",
+    "lyrics": [{"section": "Verse 1", "lines": ["one, two", "three"]}, {"section": "Chorus", "lines": ["four"]}],
+    "bpm": 90,
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(WHOLE),
+        json.dumps(WHOLE).replace("]", ",]").replace("}", ",}"),
+        json.dumps(WHOLE, indent=1).replace('"bpm"', '// quick\n"bpm"').replace('"lyrics"', '/* sung */ "lyrics"'),
+        str(WHOLE),
+        json.dumps(WHOLE).replace("'", "\\u0027").replace('"', "'"),
+        json.dumps(WHOLE).replace('"title"', "title").replace('"bpm"', "bpm"),
+        json.dumps(WHOLE)[:-1],
+        json.dumps(WHOLE).replace(', "bpm"', ' "bpm"'),
+        json.dumps({"song": WHOLE}),
+        json.dumps({"status": "ok", "result": [WHOLE]}),
+        f"Here is {{your}} song:\n```json\n{json.dumps(WHOLE)[:-1]},}}\n```\nEnjoy {{it}}!",
+        json.dumps({"note": "a long remark " * 40}) + json.dumps(WHOLE),
+        "\ufeff" + json.dumps(WHOLE),
+    ],
+    ids=["strict", "commas", "comments", "python", "single", "bare", "open", "comma", "wrapped", "list", "prose",
+         "after", "bom"],
+)  # fmt: skip
+def test_a_song_is_read_from_json_with_faults(text):
+    assert find_record(text, WHOLE.keys()) == WHOLE
+
+
+def test_raw_line_ends_and_quotes_inside_a_text_are_read():
+    found = find_record('{"title": "A", "lyrics": "one\ntwo", "bpm": 90}', WHOLE.keys())
+    assert found["lyrics"] == "one\ntwo"
+    found = find_record('{"title": "A", "lyrics": ["He said "go" to me", "two"], "bpm": 90}', WHOLE.keys())
+    assert found["lyrics"] == ['He said "go" to me', "two"]
+
+
+@pytest.mark.parametrize("text", ["", "no song", "{}", '{"other": 1}', "{" * 3000, "[" * 50_000, "Use {curly} words."])
+def test_what_holds_no_song_gives_none_and_ends(text):
+    assert find_record(text, WHOLE.keys()) is None
+
+
+@given(st.text(alphabet="{}[]\",:\\\n 'abtitle/*", max_size=200))
+def test_any_text_is_read_without_an_error(text):
+    found = find_record(text, WHOLE.keys())
+    assert found is None or isinstance(found, dict)
 
 
 @pytest.mark.parametrize("text", ["", "no object", "[1, 2]", "{half", "<html><body>{}</body"])

@@ -122,9 +122,8 @@ def test_clear_values_in_another_form_are_accepted(fields):
         ("", "empty"),
         (changed(title=...), "title"),
         (changed(lyrics=[]), "lyrics"),
-        (changed(bpm=900), "bpm"),
-        (changed(key="H sharp"), "key"),
-        (changed(instruments=["kazoo"]), "instruments"),
+        (changed(bpm=...), "bpm"),
+        (changed(instruments=...), "instruments"),
         (changed(mood=[]), "mood"),
         (Answer(json.dumps(SONG)[:200], complete=False), "cut off"),
     ],
@@ -145,10 +144,87 @@ def test_a_truncated_answer_gets_more_room():
 
 def test_after_two_repairs_the_song_is_given_up_with_the_reason():
     with pytest.raises(MetadataError) as caught:
-        write("no", "still no", changed(bpm=900))
+        write("no", "still no", changed(lyrics=[]))
     assert caught.value.code == ErrorCode.METADATA_INVALID
-    assert "bpm" in caught.value.message
+    assert "lyrics" in caught.value.message
     assert caught.value.details["problems"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "mended"),
+    [
+        ({"bpm": 300}, {"bpm": 150}),
+        ({"bpm": 32}, {"bpm": 64}),
+        ({"bpm": "Tempo: 250 bpm"}, {"bpm": 125}),
+        ({"bpm": 41.5}, {"bpm": 42}),
+        ({"key": "D dorian"}, {"key": "D minor"}),
+        ({"key": "E mixolydian"}, {"key": "E major"}),
+        ({"key": "H moll"}, {"key": "B minor"}),
+        ({"key": "Cis-Moll"}, {}),
+        ({"key": "H sharp"}, {}),
+        ({"bpm": "lively"}, {}),
+        ({"bpm": 9000}, {}),
+        ({"title": "The Lamp " * 30}, {"title": ("The Lamp " * 9).strip()}),
+        (
+            {"genre": "a very slow and rather melancholic kind of folk"},
+            {"genre": "a very slow and rather melancholic kind"},
+        ),
+        ({"instruments": ["accordian", "theremin"]}, {}),
+        ({"instruments": ["kazoo"]}, {}),
+        ({"instruments": "kazoo and spoons"}, {}),
+        ({"tempo": 90, "bpm": ...}, {"bpm": 90}),
+        ({"Title": "Other", "title": ...}, {"title": "Other"}),
+        ({"lyrics": [{"section": "Intro", "lines": []}, *SONG["lyrics"]]}, {}),
+        ({"lyrics": [{"section": "Verse 1", "lines": [f"Line {n} of it" for n in range(40)]}]}, {}),
+    ],
+)
+def test_a_small_fault_is_mended_by_rule_and_noted_without_another_question(fields, mended):
+    song, script = write(changed(**fields))
+    assert len(script.questions) == 1
+    assert {name: getattr(song, name) for name in mended} == mended
+    assert song.sections[0].name == "Verse 1"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"bpm": 300}, "300, is none from 40 to 220: the song has 150 bpm"),
+        ({"key": "H sharp"}, "H sharp, is no major or minor key"),
+        ({"instruments": ["piano", "theremin"]}, "theremin, which the language model named"),
+    ],
+)
+def test_people_are_told_what_they_can_hear_of_it_unless_they_chose_it_themselves(fields, said):
+    song, script = write(changed(**fields))
+    assert said in song.warnings[0]
+    assert any(note.get("mended") in fields for note in script.notes)
+    song, script = write(changed(**fields), bpm=90, key="C major", instruments=["piano", "cello"])
+    assert song.warnings == []
+
+
+def test_the_last_answer_is_filled_by_rule_rather_than_lost():
+    song, script = write("no", "no", changed(title=..., bpm=..., key=..., genre=..., mood=[], instruments=...))
+    assert song.title
+    assert song.lyrics.startswith("[Verse 1]\nThe tower stands")
+    assert 40 <= song.bpm <= 220
+    assert len(script.questions) == 3
+
+
+def test_a_last_answer_that_is_cut_off_is_sung_as_far_as_it_goes():
+    text = json.dumps(SONG)
+    cut = Answer(text[: text.index("And bring")], complete=False)
+    song, _ = write(cut, cut, cut)
+    assert "Burn on, burn on" in song.lyrics
+    assert any("cut off" in warning for warning in song.warnings)
+
+
+def test_chord_marks_are_neither_sung_nor_names_of_sections():
+    text = "[Verse 1]\n[Am]The tower stands [G/B]against the gray\nAm  G  F\n[F#m7] [G]\nHal[G]lelujah\n"
+    text += "[Chorus]\n[C]\nBurn on (Dm7)"
+    song, _ = write(changed(lyrics=text))
+    assert song.lyrics == "[Verse 1]\nThe tower stands against the gray\nHallelujah\n\n[Chorus]\nBurn on"
+    sections = [{"section": "[Verse 1] [Am]", "lines": ["[Am]The [G]tower", "[Bm7b5]", "A | G | F", "I am a giant"]}]
+    song, _ = write(changed(lyrics=sections))
+    assert song.lyrics == "[Verse 1]\nThe tower\nI am a giant"
 
 
 def test_what_the_request_gives_wins_and_is_in_the_prompt():
@@ -175,6 +251,13 @@ def test_the_story_is_fenced_in_and_can_not_leave_its_fence():
     assert "<|im_end|>" not in asked
     assert len(asked.split("</story>")[0]) < 500
     assert "first and the last" in script.notes[0]["note"]
+
+
+def test_a_story_that_is_cut_is_a_warning_and_one_that_is_not_is_none():
+    song, _ = write(json.dumps(SONG), narrative="The storm comes. " * 60)
+    assert "of the story's 1,019 characters" in song.warnings[0]
+    song, _ = write(json.dumps(SONG))
+    assert song.warnings == []
 
 
 def test_no_control_or_markup_reaches_the_metadata():
