@@ -1,0 +1,390 @@
+"""What a narrative wishes for: `read` finds words of music and decides which of them are wishes and which are story.
+
+Owns that decision (not the words: `words.py` and `figures.py`, nor what follows from a wish: `following.py`). Rules
+without a model, pure functions.
+
+A text is read by sentences, and a sentence by segments (between commas, colons, brackets, slashes). A segment is a wish
+if nothing but words of music stand in it ("slow", "no drums", "in D minor"), or as far as they go if it asks for
+something ("make it …") or names what is asked for ("a slow waltz with cello | about …"). A sentence that tells what
+somebody did or said is story, whatever music it names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from harmonia_lab.metadata_engines.wishes.figures import Term, figures
+from harmonia_lab.metadata_engines.wishes.words import FILLERS, FOREIGN_GLUE, GLUE, HEADS, LULLABY, PHRASES, SLOW_SONGS, Phrase
+
+__all__ = ["Found", "Reading", "read"]
+
+
+class Found(NamedTuple):
+    """A wish as it was read. value: as in `tests/metadata_engines/wishes/README.md`."""
+
+    field: str
+    value: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """found: in the text's order, each once. story: the narrative without the wishes; empty if it is nothing else."""
+
+    found: tuple[Found, ...]
+    story: str
+
+
+@dataclass
+class _Word:
+    """A word of a segment. kind: T a term, H a head, F a filler, G glue, O another word."""
+
+    start: int
+    end: int
+    text: str
+    kind: str = "O"
+    terms: list[Term] = field(default_factory=list)
+
+
+@dataclass
+class _Segment:
+    """words from `start` to `end`. run: how many of its words, from its first, are words of music. asks: it begins as
+    a request."""
+
+    start: int
+    end: int
+    words: list[_Word]
+    asks: bool = False
+    run: int = 0
+
+    @property
+    def whole(self) -> bool:
+        return self.run == len(self.words)
+
+    @property
+    def terms(self) -> list[Term]:
+        return _unique(term for word in self.words[: self.run] for term in word.terms)
+
+
+_SENTENCE = re.compile(r"(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)(?<!\b[ap]\.m)[.!?…。]+[\"”’»)]*(?=\s|$)|\n+")
+_SEGMENT = re.compile(r"[,;()\[\]|—–=]|:(?=\s|$)|\s/\s|\s-\s")
+_WORD = re.compile(r"\d+/\d+|\w+(?:['’]\w+)*|[&#♯♭+]")
+
+_TOPIC = frozenset("about über sobre sur wherein regarding".split())
+_BOUNDARY = frozenset("for where who when that which because since to with as while für para pour".split())
+_DETERMINERS = frozenset("a an the my our your his her their".split())
+_REQUEST = re.compile(
+    r"(?:(?:so|and|but|also|then|ok|okay|hi|hello|hey|now|maybe|perhaps)\b,? ?)*"
+    r"(?:please|pls|plz|kindly|bitte|por favor"
+    r"|(?:can|could|would|will) (?:you|i|we|it|the)\b"
+    r"|i(?:['’]d| would) (?:like|love|prefer|rather)|i(?:['’]m| am) (?:after|thinking|looking for|imagining)"
+    r"|(?:i|we) (?:want|need|imagine|wish|don['’]t want|do not want)"
+    r"|make|write|compose|create|generate|give me|give it|do (?:a|an|the|it|this)|set (?:it|this|to)|turn (?:it|this)|sing (?:it|in|the)"
+    r"|use|keep (?:it|the)|let (?:it|the|this)|put|add|avoid|leave out|don['’]t|do not|play (?:it|this)|take it|slow it|speed it"
+    r"|tell the story|fill|skip"
+    r"|(?:the |its |my )?(?:song|music|tempo|key|mood|lyrics|vocals|style|genre|runtime|duration|length|text|words|chorus"
+    r"|whole thing|meter|metre|time signature|beat|instruments?) (?:should|must|has to|have to|needs?|ought|will)"
+    r"|it(?:['’]s for| should| must| needs| has to)|this (?:one )?(?:is for|should|must)"
+    r"|mach\b|kannst du|könntest du|schreib|ich (?:möchte|hätte|will|brauche)|es soll"
+    r"|quiero|quisiera|escribe|haz|me gustaría|je (?:voudrais|veux|aimerais)|écris|fais)\b[ ,]*",
+    re.IGNORECASE,
+)
+_PLEASE = re.compile(r"\b(?:please|pls|plz|bitte|por favor|thanks|s['’]il (?:vous|te) pla[iî]t)\b", re.IGNORECASE)
+_SPEECH = re.compile(
+    r"[\"“„«]|\b(?:said|says|cried|shouted|laughed|whispered|asked|told|replied|shouts|sagte|rief|dijo|dit)\b",
+    re.IGNORECASE,
+)
+_PAST = frozenset(
+    "was were had came went ran left sat lay fell rose took gave sold met knew found lost broke hung stood kept read drove"
+    " caught blew carried married spoke rang slept swam could did got grew held hid hit heard let made paid put saw shot"
+    " shook sent spent swept taught thought threw told wept woke won wore played sings began is are has".split()
+) - frozenset("is are has put let read".split())
+_SOMEBODY = frozenset("he she they we nobody everybody everyone somebody someone er sie il elle él ella".split())
+_OWNERS = frozenset("my your his her its our their he she we they you who a an the".split())
+_NOT_PAST = frozenset("muted distorted sampled brushed fingerpicked drenched relaxed laid tuned whispered".split())
+
+_NEGATORS = frozenset("no not without don't don’t never avoid leave skip instead ohne sin sans senza kein keine keinen neither nor".split())
+_UNNEGATED = frozenset("just only but with".split())
+_ONLY = frozenset("only just solo nur seulement uniquement sólo solamente soltanto unaccompanied alone".split())
+
+
+def _unique(terms: Iterator[Term]) -> list[Term]:
+    return list(dict.fromkeys(terms))
+
+
+def _phrase_index() -> dict[str, list[tuple[tuple[str, ...], Phrase]]]:
+    index: dict[str, list[tuple[tuple[str, ...], Phrase]]] = {}
+    for phrase, meaning in PHRASES.items():
+        words = tuple(match[0] for match in _WORD.finditer(phrase.replace("-", " ")))
+        index.setdefault(words[0], []).append((words, meaning))
+    for entries in index.values():
+        entries.sort(key=lambda entry: -len(entry[0]))
+    return index
+
+
+_INDEX = _phrase_index()
+
+
+def _terms(text: str, words: Sequence[_Word]) -> list[Term]:
+    """Return the terms of a text, longest first where they overlap."""
+    found = list(figures(text))
+    for i, word in enumerate(words):
+        for phrase, meaning in _INDEX.get(word.text, ()):
+            there = words[i : i + len(phrase)]
+            if tuple(w.text for w in there) == phrase and not any(
+                text[a.end : b.start].strip(" -’'\t") for a, b in zip(there, there[1:])
+            ):
+                found.append(Term(word.start, there[-1].end, *meaning))
+                break
+    found.sort(key=lambda term: (-(term.end - term.start), term.plain))
+    chosen: list[Term] = []
+    for term in found:
+        if not any(term.start < other.end and other.start < term.end for other in chosen):
+            chosen.append(term)
+    return sorted(chosen)
+
+
+def _words(text: str) -> list[_Word]:
+    return [_Word(*match.span(), match[0].lower().replace("’", "'")) for match in _WORD.finditer(text)]
+
+
+def _classify(text: str) -> list[_Word]:
+    """Return the words of the text with their kinds and terms."""
+    words = _words(text)
+    for term in _terms(text, words):
+        for word in words:
+            if term.field and term.start <= word.start < term.end:
+                word.kind = "T"
+                word.terms.append(term)
+    foreign = sum(w.text in FOREIGN_GLUE and w.text not in GLUE for w in words) > len(words) * 0.15
+    glue = GLUE | FOREIGN_GLUE if foreign else GLUE
+    for word in words:
+        if word.kind != "T":
+            word.kind = (
+                "H" if word.text in HEADS else "F" if word.text in FILLERS or word.text.isdigit() and len(word.text) < 3
+                else "G" if word.text in glue or not word.text[0].isalnum() else "O"
+            )  # fmt: skip
+    return words
+
+
+def _spans(pattern: re.Pattern[str], text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts of text[start:end] between the matches."""
+    at = start
+    for match in pattern.finditer(text, start, end):
+        yield at, match.start()
+        at = match.end()
+    yield at, end
+
+
+def _segments(text: str, words: Sequence[_Word], start: int, end: int) -> list[_Segment]:
+    found = []
+    for a, b in _spans(_SEGMENT, text, start, end):
+        inside = [word for word in words if a <= word.start < b]
+        if inside:
+            found.append(_Segment(a, b, inside))
+    for segment in found:
+        match = _REQUEST.match(text, segment.words[0].start, segment.end)
+        segment.asks = bool(match)
+        begin = match.end() if match else segment.start
+        segment.run = next(
+            (
+                i
+                for i, word in enumerate(segment.words)
+                if word.start >= begin and (word.kind == "O" or _is_topic(segment.words, i))
+            ),
+            len(segment.words),
+        )
+    return found
+
+
+def _is_topic(words: Sequence[_Word], at: int) -> bool:
+    """Return whether a topic begins here: "about a sailor", not "about 90 bpm" or "about a minute"."""
+    following = words[at + 1].terms if at + 1 < len(words) else []
+    return words[at].text in _TOPIC and not any(term.field in ("length", "tempo") for term in following)
+
+
+def _tells(segment: _Segment) -> bool:
+    """Return whether a segment tells what somebody did, as far as one sees from its verbs."""
+    others = [word.text for word in segment.words[segment.run :] if word.kind == "O"]
+    if segment.words[0].text in _SOMEBODY and others:
+        return True
+    return any(w in _PAST or (w.endswith("ed") and len(w) > 4 and w not in _NOT_PAST) for w in others)
+
+
+def _is_head(segment: _Segment) -> bool:
+    """Return whether the run names what is asked for, and what follows it is a topic or a purpose."""
+    run, rest = segment.words[: segment.run], segment.words[segment.run :]
+    if not rest or not segment.terms:
+        return False
+    topic = _is_topic(segment.words, segment.run)
+    last = next((word.text for word in reversed(run) if word.text not in _DETERMINERS), "")
+    asked = any(word.kind == "H" for word in run)
+    named = asked or len(segment.terms) > 2 or any(t.noun and not t.plain for t in segment.terms)
+    if topic:
+        return named or any(term.noun for term in segment.terms)
+    return named and (last in _BOUNDARY or (last == "of" and asked))
+
+
+def _accept(text: str, start: int, end: int, segments: Sequence[_Segment]) -> list[tuple[_Segment, list[Term]]]:
+    """Return the segments of one sentence that are wishes, with their terms."""
+    heads = [segment for segment in segments if _is_head(segment)]
+    # What somebody says in the song's topic is no speech about the song.
+    before = heads[0].words[heads[0].run].start if heads else end
+    speech = bool(_SPEECH.search(text, start, before))
+    polite = bool(_PLEASE.search(text, start, end)) and not speech
+    tags = [segment for segment in segments if segment.whole and segment.terms]
+    tagged = _unique(term for tag in tags for term in tag.terms)
+    sure = len(tagged) > 2 or (len(tagged) > 1 and any(not term.plain for term in tagged))
+    later = any(_tells(segment) for segment in segments)
+    accepted: list[tuple[_Segment, list[Term]]] = []
+    asked = told = False
+    for segment in segments:
+        terms = segment.terms
+        asks, head = (segment.asks or polite) and not speech, segment in heads and not speech and not told
+        if (asks and terms) or head:
+            accepted.append((segment, terms))
+        elif segment.whole and terms:
+            if asked or not (speech or told or (later and not sure)):
+                accepted.append((segment, terms))
+        elif not (speech or told or _tells(segment)) and (terms := _dense(segment, bool(accepted))):
+            accepted.append((segment, terms))
+        asked = asked or head or (segment.asks and not speech)
+        told = told or (_tells(segment) and not asked)
+    return accepted
+
+
+def _dense(segment: _Segment, among_wishes: bool) -> list[Term]:
+    """Return the terms of a segment in which a word or two are not of music; none if they are too many."""
+    terms = _unique(term for word in segment.words for term in word.terms)
+    others = [word for word in segment.words if word.kind == "O"]
+    sure = any(not term.plain for term in terms)
+    last = segment.words[-1].terms
+    named = bool(last) and last[0].noun and not last[0].plain and not any(w.text in _OWNERS for w in others)
+    dense = len(terms) > max(1, len(others)) and len(others) <= 2 and (sure or among_wishes)
+    named = named or (bool(terms) and segment.words[-1].kind == "H" and len(others) == 1)
+    return terms if dense or (named and len(others) <= 2) else []
+
+
+def read(text: str) -> Reading:
+    """Return the wishes of a narrative, and the story without them."""
+    words = _classify(text)
+    found: list[Found] = []
+    parts: list[str] = []
+    single = True
+    spans = list(_spans(_SENTENCE, text, 0, len(text)))
+    for (start, end), (following, _) in zip(spans, [*spans[1:], (len(text), 0)], strict=True):
+        segments = _segments(text, words, start, end)
+        accepted = _accept(text, start, end, segments)
+        for segment, terms in accepted:
+            found += _understood(text, segment, terms)
+        kept = _kept(text, segments, [segment for segment, _ in accepted])
+        lead = text[start : len(text) - len(text[start:].lstrip())]
+        parts.append(text[start:following] if not accepted else lead + kept + text[end:following] if kept else "")
+    found += _audience(text, bool(found))
+    if any(f.field == "genre" and f.value != LULLABY for f in found):
+        found = [f for f in found if f.value != LULLABY]
+    story = "".join(parts).strip()
+    if len(found) == 1 and single and any(map(str.isalnum, story)):
+        return Reading((), text)  # one everyday word by itself among sentences: "Slow." or "Piano."
+    return Reading(tuple(dict.fromkeys(found)), story if any(map(str.isalnum, story)) else "")
+
+
+_TOPIC_WORDS = re.compile(
+    r"[\s,;:.!?()\[\]|/–—-]*(?:(?:and|but|so|because|since|as|about|über|sobre|sur|it['’]s|it is|this is|that is) )*(?:about |über |sobre |sur )?",
+    re.IGNORECASE,
+)
+
+
+def _kept(text: str, segments: Sequence[_Segment], wishes: Sequence[_Segment]) -> str:
+    """Return what a sentence with wishes tells beside them, with a capital letter; may be empty."""
+    kept: list[tuple[int, int]] = []
+    for segment in segments:
+        rest = segment.words[segment.run :]
+        if segment in wishes:
+            told = rest and (_is_head(segment) or not segment.asks or len(rest) > 4)
+            dense = rest and not _is_head(segment) and not segment.asks
+            if told and not dense:
+                begin = segment.run
+                while begin and segment.words[begin - 1].text in _DETERMINERS:
+                    begin -= 1
+                kept.append((segment.words[begin].start, segment.end))
+        elif not segment.whole or any(word.terms for word in segment.words):
+            kept.append((segment.start, segment.end))
+    pieces: list[str] = []
+    for start, end in kept:
+        joined = bool(pieces) and kept[len(pieces) - 1][1] + 1 == start
+        pieces.append((text[kept[len(pieces) - 1][1]] if joined else ", " if pieces else "") + text[start:end])
+    told = "".join(pieces)
+    told = " ".join(told[_TOPIC_WORDS.match(told).end() :].split()).strip(" ,;:-–—/|")  # type: ignore[union-attr]
+    return told[:1].upper() + told[1:]
+
+
+_AGE = r"(?:\d|1[0-2]|two|three|four|five|six|seven|eight|nine|ten|zwei|drei|vier|fünf|sechs|dos|tres|deux|trois|quatre|cinq)"
+_CHILD = (
+    r"(?:son|daughter|nephew|niece|grandson|granddaughter|boy|girl|kid|child|twins|tochter|sohn|enkel(?:in)?|fille|fils|hij[ao])"
+)
+_FOR_CHILD = re.compile(
+    rf"\b(?:for|para|pour|für) (?:[\w’']+ ){{0,2}}?(?:little (?:boy|girl|ones?)|toddlers?|baby|babies|newborn|bebé|bébé|kids?|grandkids|"
+    rf"children|preschoolers?|kindergart\w+|{_AGE}[- ]years?[- ]olds?)\b"
+    rf"|\b{_CHILD}(?: [\w’']+)?(?:,? is|,? turns|,? aged?|,? ist|,? de|,|,? tiene| \() ?{_AGE}\b(?= years?| ans| años| jahre| and| und|[),.;!?]|$)"
+    rf"|\b(?:he|she)(?:['’]s| is| turns| just turned) {_AGE}\b(?=[),.;!?])",
+    re.IGNORECASE,
+)
+_SINGS = re.compile(r"\b(?:songs?|lullaby|tune|lied|canción|chanson|sing)\b", re.IGNORECASE)
+_LITTLE = re.compile(r"\b(?:my|our) little (?:girl|boy|one)\b|\b(?:our|my) (?:kindergarten\w*|(?:first|second|third) graders|preschoolers|toddlers?)\b", re.IGNORECASE)
+
+
+def _audience(text: str, wished: bool) -> Iterator[Found]:
+    """Yield a wish for a child's song where the text says how young the listener is."""
+    for pattern, needs in ((_FOR_CHILD, wished or bool(_SINGS.search(text))), (_LITTLE, bool(_SINGS.search(text)))):
+        match = pattern.search(text) if needs else None
+        if match:
+            yield Found("audience", "child", match[0])
+            return
+
+
+def _understood(text: str, segment: _Segment, terms: Sequence[Term]) -> Iterator[Found]:
+    """Yield the wishes of accepted terms, after negation and "only"."""
+    for term in terms:
+        if term.field == "genre" and any(w.text in SLOW_SONGS for w in segment.words if term.start <= w.start < term.end):
+            yield Found("tempo", "slow", text[term.start : term.end])
+        at = next(i for i, word in enumerate(segment.words) if word.start >= term.start)
+        negated = _negated(segment.words[:at])
+        words = text[term.start : term.end]
+        if term.field in ("key", "meter", "length", "language") or term.value.endswith("bpm"):
+            if not negated or term.field == "length":
+                yield Found(term.field, term.value, words)
+            continue
+        after = next((word.text for word in segment.words if word.start >= term.end), "")
+        if negated and (term.field == "tempo" or after in ("solo", "solos", "until")):
+            continue
+        if negated and term.value == "acoustic guitar" and "acoustic" not in words.lower():
+            yield Found("instruments", "no guitar", words)
+            continue
+        if term.field == "instruments" and not negated and _only(segment.words, term):
+            yield Found("instruments", "only", words)
+        yield Found(term.field, f"no {term.value}" if negated else term.value, words)
+
+
+def _negated(before: Sequence[_Word]) -> bool:
+    for word in reversed(before[-6:]):
+        if word.text in _NEGATORS:
+            return True
+        if word.text in _UNNEGATED or word.kind == "O":
+            return False
+    return False
+
+
+def _only(words: Sequence[_Word], term: Term) -> bool:
+    first = next(i for i, word in enumerate(words) if word.start >= term.start)
+    last = max(i for i, word in enumerate(words) if word.start < term.end)
+    for word in reversed(words[max(0, first - 5) : first]):
+        if word.text in _ONLY:
+            return True
+        if word.kind in ("O", "T") and not any(t.field == "mood" for t in word.terms):
+            break
+    after = words[last + 1].text if last + 1 < len(words) else ""
+    return after in _ONLY and not (first and words[first - 1].text in ("a", "an", "the", "no"))
