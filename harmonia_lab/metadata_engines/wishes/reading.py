@@ -247,7 +247,7 @@ def _accept(text: str, start: int, end: int, segments: Sequence[_Segment]) -> li
         if (asks and terms) or head:
             accepted.append((segment, terms))
         elif segment.whole and terms:
-            if asked or not (speech or told or (later and not sure)):
+            if asked or not (speech or told or (later and not sure and not accepted)):
                 accepted.append((segment, terms))
         elif not (speech or told or _tells(segment)) and (terms := _dense(segment, bool(accepted))):
             accepted.append((segment, terms))
@@ -280,6 +280,7 @@ def read(text: str) -> Reading:
         accepted = _accept(text, start, end, segments)
         for segment, terms in accepted:
             found += _understood(text, segment, terms)
+            single = single and segment.whole and not segment.asks and len(segment.words) == 1 and terms[0].plain
         kept = _kept(text, segments, [segment for segment, _ in accepted])
         lead = text[start : len(text) - len(text[start:].lstrip())]
         parts.append(text[start:following] if not accepted else lead + kept + text[end:following] if kept else "")
