@@ -16,6 +16,7 @@ from harmonia_lab.metadata_engines.prompting.lines import StoryContext
 from harmonia_lab.metadata_engines.prompting.story import Story, excerpt, excerpt_note, read_story
 from harmonia_lab.metadata_engines.prompting.verses import form_for
 from harmonia_lab.metadata_engines.prompting.words import content_stems, plain
+from harmonia_lab.metadata_engines.wishes import understand
 from harmonia_lab.music.moods import MOOD_AFFECT, suggest_features
 from harmonia_lab.music.seeds import derive_seed
 from harmonia_lab.protocol.models import SongMetadata, SongRequest
@@ -44,27 +45,33 @@ def template_version() -> str:
 async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> SongMetadata:
     """Return the song's metadata. Raises MetadataError; METADATA_INVALID if the model writes no usable line."""
     dialogue.report(0.0, "analysis", "Analyzing narrative...")
+    asked = understand(request)
+    request = asked.request
     story = read_story(request.narrative)
     if story.note:
         dialogue.note(note=story.note)
     if len(story.prompt_text) > BUDGET:
         dialogue.note(note=excerpt_note(story.prompt_text))
-    moods = await _moods(dialogue, story)
+    moods = asked.moods or await _moods(dialogue, story)
     genre = request.genre or await _genre(dialogue, story, moods)
     dialogue.report(0.22, "title", "Generating title...", genre=genre, mood=moods)
     context = _context(story, moods)
     attempts = await _title_attempts(dialogue, story, context)
     draft = max(attempts)[1] if attempts else ""
     writer = lyrics.LyricWriter(dialogue, story, context, draft)
-    sections = await writer.write(
-        form_for(request.seconds),
-        lambda done, lines: dialogue.report(0.35 + 0.6 * done, "lyrics", "Creating lyrics...", lyrics=lines),
+    sections = (
+        []
+        if asked.instrumental
+        else await writer.write(
+            form_for(request.seconds),
+            lambda done, lines: dialogue.report(0.35 + 0.6 * done, "lyrics", "Creating lyrics...", lyrics=lines),
+        )
     )
-    title = _title(dialogue, attempts, sections, context)
+    title = _title(dialogue, attempts, sections, context) or titles.title_of(f"{moods[0]} {genre}")
     text = lyrics.as_text(sections)
     dialogue.report(1.0, "lyrics", "Metadata complete", title=title, lyrics=text)
     suggestion = suggest_features(genre, moods, derive_seed(seed, "style"), narrative=story.prompt_text)
-    return SongMetadata(
+    metadata = SongMetadata(
         title=title,
         lyrics=text,
         genre=genre,
@@ -73,6 +80,7 @@ async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> Son
         key=request.key or suggestion.key,
         instruments=request.instruments or list(suggestion.instruments),
     )
+    return asked.followed_by(metadata)
 
 
 async def _moods(dialogue: Dialogue, story: Story) -> list[str]:
@@ -146,7 +154,8 @@ def _title(
         for value, title in [*attempts, *found]
         if value is not None
     ]
-    title = max(ranked)[1] if ranked else titles.title_of(every[0].text)  # the writer raises rather than write no line
+    # The writer raises rather than write no line; an instrumental has none.
+    title = max(ranked)[1] if ranked else titles.title_of(every[0].text) if every else ""
     among = [candidate for _, candidate in sorted(set(ranked), reverse=True)[:12]]
     dialogue.note(chosen="title", value=title, among=among)
     return title

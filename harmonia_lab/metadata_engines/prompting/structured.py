@@ -20,6 +20,7 @@ from harmonia_lab.metadata_engines.prompting.answers import find_object, parse_p
 from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, ChatMessage, Dialogue, Question
 from harmonia_lab.metadata_engines.prompting.story import clean, excerpt, excerpt_note
 from harmonia_lab.metadata_engines.prompting.verses import form_for
+from harmonia_lab.metadata_engines.wishes import Understanding, understand
 from harmonia_lab.music.moods import suggest_features
 from harmonia_lab.music.seeds import derive_seed
 from harmonia_lab.protocol.models import Instrument, SongMetadata, SongRequest, explain
@@ -142,11 +143,13 @@ def template_version() -> str:
 async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> SongMetadata:
     """Return the song's metadata. Raises MetadataError; METADATA_INVALID if no answer can be used."""
     dialogue.report(0.0, "analysis", "Analyzing narrative...")
+    asked = understand(request)
+    request = asked.request
     form = form_for(request.seconds)
     story = _story(request, dialogue.max_story_characters)
     if len(story) < len(request.narrative) // 2:
         dialogue.note(note=excerpt_note(request.narrative))
-    prompt = [ChatMessage("system", _SYSTEM), ChatMessage("user", _question(request, story, form))]
+    prompt = [ChatMessage("system", _SYSTEM), ChatMessage("user", _question(asked, story, form))]
     messages = prompt
     num_predict = 400 + 24 * sum(count for _, count in form)
     for attempt in range(REPAIRS + 1):
@@ -160,7 +163,10 @@ async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> Son
         answer = await dialogue.ask(question, _DraftProgress(dialogue, form).update)
         draft, problems = _read(answer)
         if draft is not None:
-            return _finish(dialogue, draft, request, seed)
+            metadata = _finish(dialogue, draft, request, seed)
+            followed = asked.followed_by(metadata)
+            _note_mended(dialogue, draft, followed)
+            return followed
         dialogue.note(repair=attempt + 1, problems=problems)
         if not answer.complete:
             num_predict *= 2
@@ -183,14 +189,16 @@ def _story(request: SongRequest, max_characters: int) -> str:
     return excerpt(text, max_characters * len(text) // max(1, len(text.encode())))
 
 
-def _question(request: SongRequest, story: str, form: Sequence[tuple[str, int]]) -> str:
+def _question(asked: Understanding, story: str, form: Sequence[tuple[str, int]]) -> str:
+    request = asked.request
     given = {
         "genre": request.genre,
         "tempo": request.bpm and f"{request.bpm} bpm",
         "key": request.key,
         "list of instruments": request.instruments and ", ".join(i.name for i in request.instruments),
     }
-    wishes = " ".join(f"The {name} is given: {value}." for name, value in given.items() if value)
+    told = [f"The {name} is given: {value}." for name, value in given.items() if value]
+    wishes = " ".join([*told, *asked.told])
     return _ASK.format(
         story=story,
         seconds=request.seconds,
@@ -237,6 +245,17 @@ def _finish(dialogue: Dialogue, draft: SongDraft, request: SongRequest, seed: in
         key=request.key or draft.key,
         instruments=instruments,
     )
+
+
+def _note_mended(dialogue: Dialogue, draft: SongDraft, metadata: SongMetadata) -> None:
+    """Note in the transcript what the model answered otherwise than it was asked."""
+    for name in ("genre", "mood", "bpm", "key"):
+        answered, used = getattr(draft, name), getattr(metadata, name)
+        if answered != used:
+            dialogue.note(mended=name, answered=answered, used=used)
+    names = [instrument.name for instrument in metadata.instruments]
+    if sorted(draft.instruments) != sorted(names):
+        dialogue.note(mended="instruments", answered=draft.instruments, used=names)
 
 
 def _plain(value: Any) -> Any:

@@ -273,14 +273,14 @@ def read(text: str) -> Reading:
     words = _classify(text)
     found: list[Found] = []
     parts: list[str] = []
-    single = True
+    single = False
     spans = list(_spans(_SENTENCE, text, 0, len(text)))
     for (start, end), (following, _) in zip(spans, [*spans[1:], (len(text), 0)], strict=True):
         segments = _segments(text, words, start, end)
         accepted = _accept(text, start, end, segments)
         for segment, terms in accepted:
             found += _understood(text, segment, terms)
-            single = single and segment.whole and not segment.asks and len(segment.words) == 1 and terms[0].plain
+            single = single or (segment.whole and not segment.asks and len(segment.words) == 1 and terms[0].plain)
         kept = _kept(text, segments, [segment for segment, _ in accepted])
         lead = text[start : len(text) - len(text[start:].lstrip())]
         parts.append(text[start:following] if not accepted else lead + kept + text[end:following] if kept else "")

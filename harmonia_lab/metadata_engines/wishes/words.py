@@ -122,11 +122,13 @@ _IDIOMS = (
 )
 """Phrases of words of music that are none."""
 
-OTHER_GENRES = (
-    "flamenco", "polka", "mariachi", "afrobeat", "gregorian chant", "cumbia", "bollywood", "fado", "klezmer", "barbershop",
-    "mazurka", "zydeco", "bhangra", "schlager", "merengue", "bachata", "gamelan", "raï", "enka", "qawwali",
-)  # fmt: skip
-"""Genres that no engine here has; the nearest in feeling is played instead."""
+OTHER_GENRES: Mapping[str, str] = {
+    "flamenco": "folk", "polka": "folk", "mariachi": "folk", "afrobeat": "soul", "gregorian chant": "ambient",
+    "cumbia": "bossa nova", "bollywood": "pop", "fado": "folk", "klezmer": "folk", "barbershop": "jazz",
+    "mazurka": "waltz", "zydeco": "country", "bhangra": "electronic", "schlager": "pop", "merengue": "bossa nova",
+    "bachata": "bossa nova", "gamelan": "ambient", "raï": "pop", "enka": "folk", "qawwali": "folk",
+}  # fmt: skip
+"""Genres that no engine here has, each with the one that is played instead."""
 
 OTHER_INSTRUMENTS: Mapping[str, str] = {
     "ukulele": "nylon guitar", "mandolin": "nylon guitar", "lute": "nylon guitar", "oud": "nylon guitar",
