@@ -171,4 +171,5 @@ def _context(story: Story, moods: Sequence[str]) -> StoryContext:
     opposite_cues = frozenset[str]().union(*(MOOD_CUES[mood] for mood in opposite))
     own_cues = frozenset[str]().union(*(MOOD_CUES[mood] for mood in moods))
     plain_text = " ".join(plain(word) for word in words_of(story.prompt_text))
-    return StoryContext(story.stems, story.names, plain_text, story.persons, opposite_cues - own_cues - story.stems)
+    names = story.names | titles.numerals(story.prompt_text)
+    return StoryContext(story.stems, names, plain_text, story.persons, opposite_cues - own_cues - story.stems)
