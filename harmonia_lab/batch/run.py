@@ -26,8 +26,8 @@ from harmonia_lab.batch.rows import Row, read_rows, rows_of
 from harmonia_lab.errors import HarmoniaError, InvalidRequest, StorageError
 from harmonia_lab.generation.artifacts import slug
 from harmonia_lab.generation.handle import JobHandle
-from harmonia_lab.protocol.events import AudioGenerationComplete, MetadataGenerationComplete
 from harmonia_lab.metadata_engines.wishes import with_wished_length
+from harmonia_lab.protocol.events import AudioGenerationComplete, MetadataGenerationComplete
 from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.storage import storage_errors
 

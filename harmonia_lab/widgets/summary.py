@@ -70,5 +70,13 @@ def _table(view: View) -> str:
 
 def _text(view: View) -> str:
     wishes = f"Wishes: {view['wishes']}" if view["wishes"] else ""
-    lines = [view["title"], view["facts"], wishes, view["warnings"], view["summary"] or view["headline"], view["error"], view["plan"]]
+    lines = [
+        view["title"],
+        view["facts"],
+        wishes,
+        view["warnings"],
+        view["summary"] or view["headline"],
+        view["error"],
+        view["plan"],
+    ]
     return "\n".join([*(line for line in lines if line), *(["", view["lyrics"]] if view["lyrics"] else [])])

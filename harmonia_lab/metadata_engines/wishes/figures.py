@@ -31,7 +31,8 @@ LANGUAGES = {
     "en": "English inglés anglais Englisch inglese ingles", "de": "German Deutsch alemán allemand tedesco",
     "es": "Spanish español espanol Spanisch espagnol spagnolo", "fr": "French francés français Französisch francese",
     "it": "Italian italiano Italienisch italien", "pt": "Portuguese português portugués Portugiesisch portugais",
-    "nl": "Dutch Niederländisch Flemish", "sv": "Swedish Schwedisch", "no": "Norwegian Norwegisch", "da": "Danish Dänisch",
+    "nl": "Dutch Niederländisch Flemish", "sv": "Swedish Schwedisch", "no": "Norwegian Norwegisch",
+    "da": "Danish Dänisch",
     "fi": "Finnish Finnisch", "is": "Icelandic", "pl": "Polish Polnisch polaco", "cs": "Czech Tschechisch",
     "sk": "Slovak", "hu": "Hungarian", "ro": "Romanian", "bg": "Bulgarian", "ru": "Russian Russisch ruso russe",
     "uk": "Ukrainian", "el": "Greek", "tr": "Turkish Türkisch", "he": "Hebrew", "ar": "Arabic árabe arabe",
@@ -66,7 +67,8 @@ _SOLFEGE = {"do": "C", "re": "D", "ré": "D", "mi": "E", "fa": "F", "sol": "G", 
 _GERMAN = {"es": "Eb", "as": "Ab", "h": "B", "b": "Bb"}
 
 _METRES = {
-    "3/4": r"waltz[ -](?:time|metre|meter)|three[ -](?:four|quarter)s?(?: time)|triple (?:metre|meter|time)|drei[ -]?viertel",
+    "3/4": r"waltz[ -](?:time|metre|meter)|three[ -](?:four|quarter)s?(?: time)|triple (?:metre|meter|time)"
+    r"|drei[ -]?viertel",
     "6/8": r"six[ -]eight(?: time)?|compound duple",
     "2/4": r"two[ -](?:four|quarter)(?: time)?",
     "4/4": r"four[ -]four(?: time)?|common time",
@@ -78,9 +80,11 @@ SHORTEST = 5
 """Seconds; "a second" is no length of a song."""
 
 _LONG = re.compile(
-    rf"\b(?:(?P<minutes>{_COUNT})(?:{_MINUTES})\b(?: (?:and |y |und |et )?(?P<rest>{_COUNT})(?:{_SECONDS})\b| (?P<bare>fifteen|thirty|forty)\b)?"
+    rf"\b(?:(?P<minutes>{_COUNT})(?:{_MINUTES})\b(?: (?:and |y |und |et )?(?P<rest>{_COUNT})(?:{_SECONDS})\b"
+    rf"| (?P<bare>fifteen|thirty|forty)\b)?"
     rf"(?P<half> and a half)?|(?P<seconds>{_COUNT})(?:{_SECONDS}|(?<!0)(?<!808)s|(?<=[123]0)s)\b"
-    r"|(?P<halves>\w+) and a half minutes|(?P<ahalf>half a minute|half-minute|eine halbe minute|medio minuto|une demi-minute)"
+    r"|(?P<halves>\w+) and a half minutes"
+    r"|(?P<ahalf>half a minute|half-minute|eine halbe minute|medio minuto|une demi-minute)"
     r"|(?P<clock>\d{1,2}:[0-5]\d)\b(?!\s*[ap]\.?m))",
     re.IGNORECASE,
 )
@@ -95,7 +99,7 @@ _KEY = re.compile(rf"(?<![\w’']){_TONIC}(?:[ -]?{_MODE})(?![\w’'])")
 _KEY_OF = re.compile(
     rf"\b(?:in|key|key of|key[:=])\s(?:the key of )?{_TONIC}(?![\w’'#])(?!\s(?:major|minor|maj|min|dorian|phrygian)\b)"
 )
-_KEY_TAG = re.compile(rf"(?<![\w’'])(?P<tonic>[A-G](?:[#♯♭]|[ -](?:sharp|flat)\b|b(?![a-z])))(?![\w’'])")
+_KEY_TAG = re.compile(r"(?<![\w’'])(?P<tonic>[A-G](?:[#♯♭]|[ -](?:sharp|flat)\b|b(?![a-z])))(?![\w’'])")
 _KEY_GERMAN = re.compile(rf"(?<![\w’']){_GERMAN_TONIC}-(?P<mode>dur|moll)\b", re.IGNORECASE)
 _KEY_SOLFEGE = re.compile(
     r"\b(?P<tonic>do|re|ré|mi|fa|sol|la|si)(?P<shift> sostenido| bemol| dièse| bémol| diesis| bemolle)?"
@@ -107,7 +111,9 @@ _MODE_ONLY = re.compile(
     r"|key[:=]? (?:is )?(?P<c>minor|major)|(?P<d>minor|major)(?=\s*[.,;!]|$))",
     re.IGNORECASE,
 )
-_SIGNATURE = re.compile(r"(?<![\d/])(?P<beats>\d{1,2})/(?P<unit>2|4|8|16)(?![\d/])(?:[ -](?:time|takt|beat|metre|meter)\b)?", re.I)
+_SIGNATURE = re.compile(
+    r"(?<![\d/])(?P<beats>\d{1,2})/(?P<unit>2|4|8|16)(?![\d/])(?:[ -](?:time|takt|beat|metre|meter)\b)?", re.IGNORECASE
+)
 _METRE_WORDS = re.compile("|".join(f"(?P<m{i}>{words})" for i, words in enumerate(_METRES.values())), re.IGNORECASE)
 _LANGUAGE = re.compile(rf"\b(?:in |auf |en )?(?P<name>{_NAMES})(?:-language)?\b", re.IGNORECASE)
 
@@ -149,7 +155,7 @@ def _keys(text: str) -> Iterator[Term]:
             continue  # "a minor injury", "I'm", "5 m"
         yield from _key(match, tonic, mode)
     for match in _KEY_OF.finditer(text):
-        if match["tonic"] == "a" or match["tonic"][0].islower() and "key" not in match[0]:
+        if match["tonic"] == "a" or (match["tonic"][0].islower() and "key" not in match[0]):
             continue
         yield from _key(match, match["tonic"], "major", plain=True)
     for match in _KEY_TAG.finditer(text):

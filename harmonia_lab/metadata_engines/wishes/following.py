@@ -1,8 +1,8 @@
 """What follows from wishes: the request with them filled in, and the metadata that obey them.
 
 Owns the order (explicit options beat wishes, wishes beat the model), what can't be done, and the sentences that say so
-(not which words are wishes: `reading.py`, nor the changes of a band: `bands.py`). Pure functions: strategies and stage 1
-may follow the same wishes one after the other.
+(not which words are wishes: `reading.py`, nor the changes of a band: `bands.py`). Pure functions, and idempotent: a
+strategy and stage 1 follow the same wishes one after the other.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ __all__ = ["Understanding", "tempo_band", "understand", "with_wished_length"]
 Outcome = Literal["followed", "overruled", "impossible"]
 
 MOST_MOODS = 5
+MOST_SECONDS = 600.0
+LONGEST_TAG = 3
+"""Letters of a language's tag; invented languages go by their names."""
 
 _BANDS = {
     "very slow": (0.5, 0.68), "slow": (0.66, 0.84), "moderate": (0.9, 1.1), "fast": (1.12, 1.4),
@@ -85,7 +88,7 @@ class Understanding:
         keys = [key for key in self.values("key") if " " in key]
         if self.given.key is None and keys:
             filled["key"] = keys[0]
-        languages = [tag for tag in self.values("language") if len(tag) <= 3]
+        languages = [tag for tag in self.values("language") if len(tag) <= LONGEST_TAG]
         if self.given.language is None and languages:
             filled["language"] = languages[0]
         lengths = self._lengths()
@@ -151,10 +154,10 @@ class Understanding:
         return "only" in self.values("instruments")
 
     def _figures(self) -> list[int]:
-        return [min(220, max(40, int(v.split()[0]))) for v in self.values("tempo") if v.endswith("bpm")]
+        return [min(220, max(40, int(v.split(maxsplit=1)[0]))) for v in self.values("tempo") if v.endswith("bpm")]
 
     def _lengths(self) -> list[float]:
-        return [min(600.0, max(1.0, float(v.split()[0]))) for v in self.values("length")]
+        return [min(MOST_SECONDS, max(1.0, float(v.split(maxsplit=1)[0]))) for v in self.values("length")]
 
     def _material(self) -> str:
         moods = " and ".join(self.values("mood")) or next(iter(self.moods), "")
@@ -225,45 +228,46 @@ class Understanding:
     def _key(self, key: str) -> str:
         full = [value for value in self.values("key") if " " in value]
         mode = next(iter(self.values("key")), None)
-        return full[0] if full else f"{key.split()[0]} {mode}" if mode else key
+        return full[0] if full else f"{key.split(maxsplit=1)[0]} {mode}" if mode else key
 
     def _wish(self, found: Found, made: SongMetadata) -> Wish:
-        return Wish(field=found.field, text=found.text[:200], value=_said(found)[:80], outcome=self._outcome(found, made))
+        return Wish(
+            field=found.field, text=found.text[:200], value=_said(found)[:80], outcome=self._outcome(found, made)
+        )
 
     def _outcome(self, found: Found, made: SongMetadata) -> Outcome:
-        value, wanted = found.value, found.value.removeprefix("no ")
-        if found.field == "tempo":
-            if value.endswith("bpm"):
-                asked = int(value.split()[0])
-                return "followed" if made.bpm == asked else "overruled" if 40 <= asked <= 220 else "impossible"
-            low, high = tempo_band(value, made.genre)
-            kept = made.bpm <= high * 1.15 if "slow" in value and "not" not in value else made.bpm >= low * 0.85
-            return "followed" if kept or "not" in value and self.given.bpm is None else "overruled"
-        if found.field == "key":
-            return "followed" if made.key.endswith(value) else "overruled"
-        if found.field == "meter":
-            beats, unit = value.split("/")
-            able = unit == "4" and any(style.beats_per_bar == int(beats) for style in GENRE_STYLES.values())
-            if not able:
-                return "impossible"
-            return "followed" if _has_metre(made.genre, int(beats)) else "overruled"
-        if found.field == "genre":
-            return self._genre_outcome(found, made)
-        if found.field == "instruments":
-            return self._instrument_outcome(wanted, made, negated=value != wanted)
-        if found.field == "voice":
-            return "followed" if value == "instrumental" or value.startswith("no ") else "impossible"
-        if found.field == "length":
-            asked_s = float(value.split()[0])
-            return "impossible" if not 1 <= asked_s <= 600 else self._length_outcome(asked_s)
-        if found.field == "language":
-            tag = (self.given.language or value).split("-")[0].lower()
-            made_in = (made.language or value).split("-")[0].lower()
-            known = len(value) <= 3 and made_in == value
-            return "overruled" if self.given.language and tag != value else "followed" if known else "impossible"
-        return "followed"
+        judge = {
+            "tempo": self._tempo_outcome,
+            "key": lambda found, made: "followed" if made.key.endswith(found.value) else "overruled",
+            "meter": _metre_outcome,
+            "genre": self._genre_outcome,
+            "instruments": self._instrument_outcome,
+            "voice": lambda found, _: "impossible" if found.value in _VOICES else "followed",
+            "length": self._length_outcome,
+            "language": self._language_outcome,
+        }.get(found.field)
+        return judge(found, made) if judge else "followed"
 
-    def _length_outcome(self, asked_s: float) -> Outcome:
+    def _tempo_outcome(self, found: Found, made: SongMetadata) -> Outcome:
+        if found.value.endswith("bpm"):
+            asked = int(found.value.split(maxsplit=1)[0])
+            return "followed" if made.bpm == asked else "overruled" if 40 <= asked <= 220 else "impossible"
+        slow, fast = GENRE_STYLES[nearest_genre(made.genre)].tempo
+        low, high = _BANDS[found.value]
+        # Beside a figure, "slow" and "fast" are descriptions: they agree with it or not.
+        agrees = low * 0.8 <= made.bpm / ((slow + fast) / 2) <= high * 1.25
+        return "followed" if agrees or self.given.bpm is None else "overruled"
+
+    def _language_outcome(self, found: Found, made: SongMetadata) -> Outcome:
+        if self.given.language and self.given.language.lower().split("-")[0] != found.value:
+            return "overruled"
+        written = (made.language or found.value).lower().split("-")[0]
+        return "followed" if len(found.value) <= LONGEST_TAG and written == found.value else "impossible"
+
+    def _length_outcome(self, found: Found, _made: SongMetadata) -> Outcome:
+        asked_s = _first_number(found)
+        if not 1 <= asked_s <= MOST_SECONDS:
+            return "impossible"
         return "followed" if self.request.seconds == asked_s else "overruled"
 
     def _genre_outcome(self, found: Found, made: SongMetadata) -> Outcome:
@@ -275,9 +279,10 @@ class Understanding:
             return "overruled"
         return "followed"
 
-    def _instrument_outcome(self, name: str, made: SongMetadata, *, negated: bool) -> Outcome:
+    def _instrument_outcome(self, found: Found, made: SongMetadata) -> Outcome:
+        name = found.value.removeprefix("no ")
         playing = [instrument.name for instrument in made.instruments]
-        if negated:
+        if name != found.value:
             return "overruled" if any(is_family(name, other) for other in playing) else "followed"
         if name != "only" and name not in INSTRUMENTS:
             return "impossible"
@@ -286,31 +291,40 @@ class Understanding:
     def _warnings(self, wishes: Sequence[Wish], made: SongMetadata) -> Iterator[str]:
         """Yield a sentence for each wish that can't be done, or that is done in another way."""
         for found, wish in zip(self.reading.found, wishes, strict=True):
-            name = found.value
-            if found.field == "instruments" and name == "choir" and wish.outcome == "followed":
+            if found.value == "choir" and wish.outcome == "followed":
                 yield "The choir sings vowels, no words: no engine here sings."
-            if wish.outcome != "impossible":
-                continue
-            if found.field == "instruments":
-                instead = OTHER_INSTRUMENTS.get(name) or "the drums" * any(i.role == "drums" for i in made.instruments)
-                plays = f"; {_article(instead)} plays instead" if instead else ""
-                yield f"No engine here has {_article(name)}{plays}."
-            elif found.field == "genre":
-                yield f"No engine here plays {name}; the song is {made.genre}."
-            elif found.field == "voice":
-                yield f"No engine here sings: {_VOICES.get(name, name)} can't be had, an instrument plays the melody."
-            elif found.field == "meter":
-                beats = GENRE_STYLES[nearest_genre(made.genre)].beats_per_bar
-                yield f"A metre of {name} can't be had here: the song is in {beats}/4."
-            elif found.field == "tempo":
-                yield f"{name} is outside of 40 to 220 bpm: the song has {made.bpm} bpm."
-            elif found.field == "length":
-                yield f"A length of {name} is outside of 1 to 600 s: the song has {self.request.seconds:g} s."
-            elif found.field == "language" and not made.warnings:
-                yield f"The lyrics can't be in the language that was asked for ({found.text.strip()})."
+            elif wish.outcome == "impossible" and not (found.field == "language" and made.warnings):
+                yield self._impossible(found, made)
+
+    def _impossible(self, found: Found, made: SongMetadata) -> str:
+        name = found.value
+        beats = GENRE_STYLES[nearest_genre(made.genre)].beats_per_bar
+        instead = OTHER_INSTRUMENTS.get(name)
+        drums = any(instrument.role == "drums" for instrument in made.instruments)
+        plays = f"; {_article(instead)} plays instead" if instead else "; the drums play instead" * drums
+        return {
+            "instruments": f"No engine here has {_article(name)}{plays}.",
+            "genre": f"No engine here plays {name}; the song is {made.genre}.",
+            "voice": f"No engine here sings: {_VOICES.get(name, name)} can't be had, an instrument plays the melody.",
+            "meter": f"A metre of {name} can't be had here: the song is in {beats}/4.",
+            "tempo": f"{name} is outside of 40 to 220 bpm: the song has {made.bpm} bpm.",
+            "length": f"A length of {name} is outside of 1 to 600 s: the song has {self.request.seconds:g} s.",
+            "language": f"The lyrics can't be in the language that was asked for ({found.text.strip()}).",
+        }[found.field]
 
 
 _ONLY_THESE = ", and no others"
+
+
+def _first_number(found: Found) -> float:
+    return float(found.value.split(maxsplit=1)[0])
+
+
+def _metre_outcome(found: Found, made: SongMetadata) -> Outcome:
+    beats, unit = found.value.split("/")
+    if unit != "4" or all(style.beats_per_bar != int(beats) for style in GENRE_STYLES.values()):
+        return "impossible"
+    return "followed" if _has_metre(made.genre, int(beats)) else "overruled"
 
 
 def _said(found: Found) -> str:
@@ -320,7 +334,7 @@ def _said(found: Found) -> str:
     if found.field == "instruments" and found.value == "only":
         return "no other instruments"
     if found.field == "length":
-        return f"{found.value.split()[0]} s long"
+        return f"{found.value} long"
     if found.field in ("language", "meter", "voice", "audience"):
         return f"{found.field}: {found.value}"
     return f"{found.value} key" if found.value in ("minor", "major") else found.value
@@ -336,7 +350,7 @@ def _name_of(found: Found) -> str:
 def _article(name: str) -> str:
     if name.endswith("s") or name.startswith("the "):
         return name
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    return f"{'an' if name[0] in 'aeio' else 'a'} {name}"
 
 
 def _has_metre(genre: str, beats: int) -> bool:

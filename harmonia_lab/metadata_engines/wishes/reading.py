@@ -11,13 +11,25 @@ somebody did or said is story, whatever music it names.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from harmonia_lab.metadata_engines.prompting.words import word_set
+from harmonia_lab.metadata_engines.wishes.audience import child_words
 from harmonia_lab.metadata_engines.wishes.figures import Term, figures
-from harmonia_lab.metadata_engines.wishes.words import FILLERS, FOREIGN_GLUE, GLUE, HEADS, LULLABY, PHRASES, SLOW_SONGS, Phrase
+from harmonia_lab.metadata_engines.wishes.words import (
+    FILLERS,
+    FOREIGN_GLUE,
+    GLUE,
+    HEADS,
+    LULLABY,
+    PHRASES,
+    SLOW_SONGS,
+    Phrase,
+)
 
 __all__ = ["Found", "Reading", "read"]
 
@@ -73,20 +85,22 @@ _SENTENCE = re.compile(r"(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)(?<!\b[ap]\.m)[.!?
 _SEGMENT = re.compile(r"[,;()\[\]|—–=]|:(?=\s|$)|\s/\s|\s-\s")
 _WORD = re.compile(r"\d+/\d+|\w+(?:['’]\w+)*|[&#♯♭+]")
 
-_TOPIC = frozenset("about über sobre sur wherein regarding".split())
-_BOUNDARY = frozenset("for where who when that which because since to with as while für para pour".split())
-_DETERMINERS = frozenset("a an the my our your his her their".split())
+_TOPIC = word_set("about über sobre sur wherein regarding")
+_BOUNDARY = word_set("for where who when that which because since to with as while für para pour")
+_DETERMINERS = word_set("a an the my our your his her their")
 _REQUEST = re.compile(
     r"(?:(?:so|and|but|also|then|ok|okay|hi|hello|hey|now|maybe|perhaps)\b,? ?)*"
     r"(?:please|pls|plz|kindly|bitte|por favor"
     r"|(?:can|could|would|will) (?:you|i|we|it|the)\b"
     r"|i(?:['’]d| would) (?:like|love|prefer|rather)|i(?:['’]m| am) (?:after|thinking|looking for|imagining)"
     r"|(?:i|we) (?:want|need|imagine|wish|don['’]t want|do not want)"
-    r"|make|write|compose|create|generate|give me|give it|do (?:a|an|the|it|this)|set (?:it|this|to)|turn (?:it|this)|sing (?:it|in|the)"
-    r"|use|keep (?:it|the)|let (?:it|the|this)|put|add|avoid|leave out|don['’]t|do not|play (?:it|this)|take it|slow it|speed it"
+    r"|make|write|compose|create|generate|give me|give it|do (?:a|an|the|it|this)|set (?:it|this|to)"
+    r"|turn (?:it|this)|sing (?:it|in|the)"
+    r"|use|keep (?:it|the)|let (?:it|the|this)|put|add|avoid|leave out|don['’]t|do not"
+    r"|play (?:it|this)|take it|slow it|speed it"
     r"|tell the story|fill|skip"
-    r"|(?:the |its |my )?(?:song|music|tempo|key|mood|lyrics|vocals|style|genre|runtime|duration|length|text|words|chorus"
-    r"|whole thing|meter|metre|time signature|beat|instruments?) (?:should|must|has to|have to|needs?|ought|will)"
+    r"|(?:the |its |my )?(?:song|music|tempo|key|mood|lyrics|vocals|style|genre|runtime|duration|length|text|words"
+    r"|chorus|whole thing|meter|metre|time signature|beat|instruments?) (?:should|must|has to|have to|needs?|ought|will)"
     r"|it(?:['’]s for| should| must| needs| has to)|this (?:one )?(?:is for|should|must)"
     r"|mach\b|kannst du|könntest du|schreib|ich (?:möchte|hätte|will|brauche)|es soll"
     r"|quiero|quisiera|escribe|haz|me gustaría|je (?:voudrais|veux|aimerais)|écris|fais)\b[ ,]*",
@@ -97,18 +111,27 @@ _SPEECH = re.compile(
     r"[\"“„«]|\b(?:said|says|cried|shouted|laughed|whispered|asked|told|replied|shouts|sagte|rief|dijo|dit)\b",
     re.IGNORECASE,
 )
-_PAST = frozenset(
-    "was were had came went ran left sat lay fell rose took gave sold met knew found lost broke hung stood kept read drove"
-    " caught blew carried married spoke rang slept swam could did got grew held hid hit heard let made paid put saw shot"
-    " shook sent spent swept taught thought threw told wept woke won wore played sings began is are has".split()
-) - frozenset("is are has put let read".split())
-_SOMEBODY = frozenset("he she they we nobody everybody everyone somebody someone er sie il elle él ella".split())
-_OWNERS = frozenset("my your his her its our their he she we they you who a an the".split())
-_NOT_PAST = frozenset("muted distorted sampled brushed fingerpicked drenched relaxed laid tuned whispered".split())
+_PAST = word_set("""
+    was were had came went ran left sat lay fell rose took gave sold met knew found lost broke hung stood kept
+    read drove caught blew carried married spoke rang slept swam could did got grew held hid hit heard let made
+    paid put saw shot shook sent spent swept taught thought threw told wept woke won wore played sings began is
+    are has
+""")
+_SOMEBODY = word_set("""
+    he she they we nobody everybody everyone somebody someone er sie il elle él ella
+""")
+_OWNERS = word_set("my your his her its our their he she we they you who a an the")
+_NOT_PAST = word_set("""
+    muted distorted sampled brushed fingerpicked drenched relaxed laid tuned whispered
+""")
 
-_NEGATORS = frozenset("no not without don't don’t never avoid leave skip instead ohne sin sans senza kein keine keinen neither nor".split())
-_UNNEGATED = frozenset("just only but with".split())
-_ONLY = frozenset("only just solo nur seulement uniquement sólo solamente soltanto unaccompanied alone".split())
+_NEGATORS = word_set("""
+    no not without don't don’t never avoid leave skip instead ohne sin sans senza kein keine keinen neither nor
+""")
+_UNNEGATED = word_set("just only but with")
+_ONLY = word_set("""
+    only just solo nur seulement uniquement sólo solamente soltanto unaccompanied alone
+""")
 
 
 def _unique(terms: Iterator[Term]) -> list[Term]:
@@ -135,7 +158,7 @@ def _terms(text: str, words: Sequence[_Word]) -> list[Term]:
         for phrase, meaning in _INDEX.get(word.text, ()):
             there = words[i : i + len(phrase)]
             if tuple(w.text for w in there) == phrase and not any(
-                text[a.end : b.start].strip(" -’'\t") for a, b in zip(there, there[1:])
+                text[a.end : b.start].strip(" -’'\t") for a, b in itertools.pairwise(there)
             ):
                 found.append(Term(word.start, there[-1].end, *meaning))
                 break
@@ -163,10 +186,10 @@ def _classify(text: str) -> list[_Word]:
     glue = GLUE | FOREIGN_GLUE if foreign else GLUE
     for word in words:
         if word.kind != "T":
-            word.kind = (
-                "H" if word.text in HEADS else "F" if word.text in FILLERS or word.text.isdigit() and len(word.text) < 3
-                else "G" if word.text in glue or not word.text[0].isalnum() else "O"
-            )  # fmt: skip
+            number = word.text.isdigit() and len(word.text) <= 2
+            joins = word.text in glue or not word.text[0].isalnum()
+            described = word.text in FILLERS or number
+            word.kind = "H" if word.text in HEADS else "F" if described else "G" if joins else "O"
     return words
 
 
@@ -284,7 +307,8 @@ def read(text: str) -> Reading:
         kept = _kept(text, segments, [segment for segment, _ in accepted])
         lead = text[start : len(text) - len(text[start:].lstrip())]
         parts.append(text[start:following] if not accepted else lead + kept + text[end:following] if kept else "")
-    found += _audience(text, bool(found))
+    child = child_words(text, wished=bool(found))
+    found += [Found("audience", "child", child)] if child else []
     if any(f.field == "genre" and f.value != LULLABY for f in found):
         found = [f for f in found if f.value != LULLABY]
     story = "".join(parts).strip()
@@ -294,9 +318,11 @@ def read(text: str) -> Reading:
 
 
 _TOPIC_WORDS = re.compile(
-    r"[\s,;:.!?()\[\]|/–—-]*(?:(?:and|but|so|because|since|as|about|über|sobre|sur|it['’]s|it is|this is|that is) )*(?:about |über |sobre |sur )?",
+    r"[\s,;:.!?()\[\]|/–—-]*"
+    r"(?:(?:and|but|so|because|since|as|about|über|sobre|sur|it['’]s|it is|this is|that is) )*",
     re.IGNORECASE,
 )
+"""What stands between a wish and what the song is about."""
 
 
 def _kept(text: str, segments: Sequence[_Segment], wishes: Sequence[_Segment]) -> str:
@@ -323,34 +349,12 @@ def _kept(text: str, segments: Sequence[_Segment], wishes: Sequence[_Segment]) -
     return told[:1].upper() + told[1:]
 
 
-_AGE = r"(?:\d|1[0-2]|two|three|four|five|six|seven|eight|nine|ten|zwei|drei|vier|fünf|sechs|dos|tres|deux|trois|quatre|cinq)"
-_CHILD = (
-    r"(?:son|daughter|nephew|niece|grandson|granddaughter|boy|girl|kid|child|twins|tochter|sohn|enkel(?:in)?|fille|fils|hij[ao])"
-)
-_FOR_CHILD = re.compile(
-    rf"\b(?:for|para|pour|für) (?:[\w’']+ ){{0,2}}?(?:little (?:boy|girl|ones?)|toddlers?|baby|babies|newborn|bebé|bébé|kids?|grandkids|"
-    rf"children|preschoolers?|kindergart\w+|{_AGE}[- ]years?[- ]olds?)\b"
-    rf"|\b{_CHILD}(?: [\w’']+)?(?:,? is|,? turns|,? aged?|,? ist|,? de|,|,? tiene| \() ?{_AGE}\b(?= years?| ans| años| jahre| and| und|[),.;!?]|$)"
-    rf"|\b(?:he|she)(?:['’]s| is| turns| just turned) {_AGE}\b(?=[),.;!?])",
-    re.IGNORECASE,
-)
-_SINGS = re.compile(r"\b(?:songs?|lullaby|tune|lied|canción|chanson|sing)\b", re.IGNORECASE)
-_LITTLE = re.compile(r"\b(?:my|our) little (?:girl|boy|one)\b|\b(?:our|my) (?:kindergarten\w*|(?:first|second|third) graders|preschoolers|toddlers?)\b", re.IGNORECASE)
-
-
-def _audience(text: str, wished: bool) -> Iterator[Found]:
-    """Yield a wish for a child's song where the text says how young the listener is."""
-    for pattern, needs in ((_FOR_CHILD, wished or bool(_SINGS.search(text))), (_LITTLE, bool(_SINGS.search(text)))):
-        match = pattern.search(text) if needs else None
-        if match:
-            yield Found("audience", "child", match[0])
-            return
-
-
 def _understood(text: str, segment: _Segment, terms: Sequence[Term]) -> Iterator[Found]:
     """Yield the wishes of accepted terms, after negation and "only"."""
     for term in terms:
-        if term.field == "genre" and any(w.text in SLOW_SONGS for w in segment.words if term.start <= w.start < term.end):
+        if term.field == "genre" and any(
+            w.text in SLOW_SONGS for w in segment.words if term.start <= w.start < term.end
+        ):
             yield Found("tempo", "slow", text[term.start : term.end])
         at = next(i for i, word in enumerate(segment.words) if word.start >= term.start)
         negated = _negated(segment.words[:at])
