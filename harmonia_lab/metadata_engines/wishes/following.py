@@ -162,8 +162,8 @@ class Understanding:
     def _material(self) -> str:
         moods = " and ".join(self.values("mood")) or next(iter(self.moods), "")
         words = [word for word in self.values("tempo") if word in ("slow", "fast")]
-        kind = self.genre or next(iter(self.values("instruments")), "")
-        return " ".join(["A", *words[:1], *filter(None, [moods, "" if kind == "only" else kind]), "song."])
+        kind = self.genre or next((name for name in self.values("instruments") if name != "only"), "")
+        return " ".join(["A", *words[:1], *filter(None, [moods, kind]), "song."])
 
     def followed_by(self, metadata: SongMetadata) -> SongMetadata:
         """Return the metadata with every wish followed that no explicit option overrules, and with `wishes` and

@@ -11,6 +11,7 @@ somebody did or said is story, whatever music it names.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -100,7 +101,8 @@ _REQUEST = re.compile(
     r"|play (?:it|this)|take it|slow it|speed it"
     r"|tell the story|fill|skip"
     r"|(?:the |its |my )?(?:song|music|tempo|key|mood|lyrics|vocals|style|genre|runtime|duration|length|text|words"
-    r"|chorus|whole thing|meter|metre|time signature|beat|instruments?) (?:should|must|has to|have to|needs?|ought|will)"
+    r"|chorus|whole thing|meter|metre|time signature|beat|instruments?)"
+    r" (?:should|must|has to|have to|needs?|ought|will)"
     r"|it(?:['’]s for| should| must| needs| has to)|this (?:one )?(?:is for|should|must)"
     r"|mach\b|kannst du|könntest du|schreib|ich (?:möchte|hätte|will|brauche)|es soll"
     r"|quiero|quisiera|escribe|haz|me gustaría|je (?:voudrais|veux|aimerais)|écris|fais)\b[ ,]*",
@@ -113,17 +115,12 @@ _SPEECH = re.compile(
 )
 _PAST = word_set("""
     was were had came went ran left sat lay fell rose took gave sold met knew found lost broke hung stood kept
-    read drove caught blew carried married spoke rang slept swam could did got grew held hid hit heard let made
-    paid put saw shot shook sent spent swept taught thought threw told wept woke won wore played sings began is
-    are has
+    drove caught blew carried married spoke rang slept swam could did got grew held hid hit heard made
+    paid saw shot shook sent spent swept taught thought threw told wept woke won wore played sings began
 """)
-_SOMEBODY = word_set("""
-    he she they we nobody everybody everyone somebody someone er sie il elle él ella
-""")
+_SOMEBODY = word_set("he she they we nobody everybody everyone somebody someone er sie il elle él ella")
 _OWNERS = word_set("my your his her its our their he she we they you who a an the")
-_NOT_PAST = word_set("""
-    muted distorted sampled brushed fingerpicked drenched relaxed laid tuned whispered
-""")
+_NOT_PAST = word_set("muted distorted sampled brushed fingerpicked drenched relaxed laid tuned whispered")
 
 _NEGATORS = word_set("""
     no not without don't don’t never avoid leave skip instead ohne sin sans senza kein keine keinen neither nor
@@ -174,14 +171,19 @@ def _words(text: str) -> list[_Word]:
     return [_Word(*match.span(), match[0].lower().replace("’", "'")) for match in _WORD.finditer(text)]
 
 
+def _between(words: Sequence[_Word], start: int, end: int) -> list[_Word]:
+    """Return the words that begin in text[start:end]."""
+    first, last = (bisect.bisect_left(words, at, key=lambda word: word.start) for at in (start, end))
+    return list(words[first:last])
+
+
 def _classify(text: str) -> list[_Word]:
     """Return the words of the text with their kinds and terms."""
     words = _words(text)
     for term in _terms(text, words):
-        for word in words:
-            if term.field and term.start <= word.start < term.end:
-                word.kind = "T"
-                word.terms.append(term)
+        for word in _between(words, term.start, term.end) if term.field else ():
+            word.kind = "T"
+            word.terms.append(term)
     foreign = sum(w.text in FOREIGN_GLUE and w.text not in GLUE for w in words) > len(words) * 0.15
     glue = GLUE | FOREIGN_GLUE if foreign else GLUE
     for word in words:
@@ -190,6 +192,10 @@ def _classify(text: str) -> list[_Word]:
             joins = word.text in glue or not word.text[0].isalnum()
             described = word.text in FILLERS or number
             word.kind = "H" if word.text in HEADS else "F" if described else "G" if joins else "O"
+    for before, word, after in zip(words, words[1:], [*words[2:], _Word(0, 0, "")], strict=False):
+        things = [term for term in word.terms if term.plain and term.field == "genre"]
+        if things and before.text in _DETERMINERS and after.kind in "GO":  # "the house", "her soul"
+            word.kind, word.terms = "O", []
     return words
 
 
@@ -205,7 +211,7 @@ def _spans(pattern: re.Pattern[str], text: str, start: int, end: int) -> Iterato
 def _segments(text: str, words: Sequence[_Word], start: int, end: int) -> list[_Segment]:
     found = []
     for a, b in _spans(_SEGMENT, text, start, end):
-        inside = [word for word in words if a <= word.start < b]
+        inside = _between(words, a, b)
         if inside:
             found.append(_Segment(a, b, inside))
     for segment in found:
@@ -305,7 +311,7 @@ def read(text: str) -> Reading:
             found += _understood(text, segment, terms)
             single = single or (segment.whole and not segment.asks and len(segment.words) == 1 and terms[0].plain)
         kept = _kept(text, segments, [segment for segment, _ in accepted])
-        lead = text[start : len(text) - len(text[start:].lstrip())]
+        lead = " " if parts and parts[-1] and not parts[-1][-1].isspace() else ""
         parts.append(text[start:following] if not accepted else lead + kept + text[end:following] if kept else "")
     child = child_words(text, wished=bool(found))
     found += [Found("audience", "child", child)] if child else []

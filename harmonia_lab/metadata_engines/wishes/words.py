@@ -1,8 +1,9 @@
 """The words that wishes are made of: tempo, mood, genre, instruments, voice, humour, audience, and what stands between.
 
 Owns the reading of `words.txt` (not figures, keys and languages: `figures.py`, nor when a word is a wish:
-`reading.py`). Italian tempo terms are in the order of handbooks (largo, adagio, andante, allegro, presto); genres are those of
-`music.genres.nearest_genre`; instruments those of `protocol.vocabulary`, and well-known others that no engine here has.
+`reading.py`). Italian tempo terms are in the order of handbooks (largo, adagio, andante, allegro, presto); genres are
+those of `music.genres.nearest_genre`; instruments those of `protocol.vocabulary`, and well-known others that no engine
+here has.
 """
 
 from __future__ import annotations
