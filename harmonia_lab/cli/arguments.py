@@ -85,7 +85,7 @@ def _batch(command: Parser) -> None:
     command.add_argument("--out", metavar="DIR", required=True, help="the folder of songs, report.json and listen.html")
     command.epilog = (
         "Run again, it goes on where it was stopped: songs that are made are kept. Columns: narrative, seconds, seed, "
-        "bpm, key, genre, instruments, model, metadata (a file), audio, audio_model"
+        "bpm, key, genre, instruments, wishes, model, metadata (a file), audio, audio_model"
     )
     _add_song_options(command)
 
