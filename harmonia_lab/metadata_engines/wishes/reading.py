@@ -18,9 +18,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from harmonia_lab.metadata_engines.prompting.words import word_set
 from harmonia_lab.metadata_engines.wishes.audience import child_words
 from harmonia_lab.metadata_engines.wishes.figures import Term, figures
+from harmonia_lab.metadata_engines.wishes.sentences import (
+    BOUNDARY,
+    DETERMINERS,
+    NEGATORS,
+    NOT_PAST,
+    ONLY,
+    OWNERS,
+    PAST,
+    PLEASE,
+    REQUEST,
+    SEGMENT,
+    SENTENCE,
+    SOMEBODY,
+    SPEECH,
+    TOPIC,
+    TOPIC_WORDS,
+    UNNEGATED,
+    WORD,
+)
 from harmonia_lab.metadata_engines.wishes.words import (
     FILLERS,
     FOREIGN_GLUE,
@@ -49,6 +67,10 @@ class Reading:
 
     found: tuple[Found, ...]
     story: str
+
+
+WORDY = ("genre", "instruments", "mood", "tempo")
+"""Fields of which one everyday word by itself, in a story, is no wish."""
 
 
 @dataclass
@@ -82,55 +104,6 @@ class _Segment:
         return _unique(term for word in self.words[: self.run] for term in word.terms)
 
 
-_SENTENCE = re.compile(r"(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)(?<!\b[ap]\.m)[.!?…。]+[\"”’»)]*(?=\s|$)|\n+")
-_SEGMENT = re.compile(r"[,;()\[\]|—–=]|:(?=\s|$)|\s/\s|\s-\s")
-_WORD = re.compile(r"\d+/\d+|\w+(?:['’]\w+)*|[&#♯♭+]")
-
-_TOPIC = word_set("about über sobre sur wherein regarding")
-_BOUNDARY = word_set("for where who when that which because since to with as while für para pour")
-_DETERMINERS = word_set("a an the my our your his her their")
-_REQUEST = re.compile(
-    r"(?:(?:so|and|but|also|then|ok|okay|hi|hello|hey|now|maybe|perhaps)\b,? ?)*"
-    r"(?:please|pls|plz|kindly|bitte|por favor"
-    r"|(?:can|could|would|will) (?:you|i|we|it|the)\b"
-    r"|i(?:['’]d| would) (?:like|love|prefer|rather)|i(?:['’]m| am) (?:after|thinking|looking for|imagining)"
-    r"|(?:i|we) (?:want|need|imagine|wish|don['’]t want|do not want)"
-    r"|make|write|compose|create|generate|give me|give it|do (?:a|an|the|it|this)|set (?:it|this|to)"
-    r"|turn (?:it|this)|sing (?:it|in|the)"
-    r"|use|keep (?:it|the)|let (?:it|the|this)|put|add|avoid|leave out|don['’]t|do not"
-    r"|play (?:it|this)|take it|slow it|speed it"
-    r"|tell the story|fill|skip"
-    r"|(?:the |its |my )?(?:song|music|tempo|key|mood|lyrics|vocals|style|genre|runtime|duration|length|text|words"
-    r"|chorus|whole thing|meter|metre|time signature|beat|instruments?)"
-    r" (?:should|must|has to|have to|needs?|ought|will)"
-    r"|it(?:['’]s for| should| must| needs| has to)|this (?:one )?(?:is for|should|must)"
-    r"|mach\b|kannst du|könntest du|schreib|ich (?:möchte|hätte|will|brauche)|es soll"
-    r"|quiero|quisiera|escribe|haz|me gustaría|je (?:voudrais|veux|aimerais)|écris|fais)\b[ ,]*",
-    re.IGNORECASE,
-)
-_PLEASE = re.compile(r"\b(?:please|pls|plz|bitte|por favor|thanks|s['’]il (?:vous|te) pla[iî]t)\b", re.IGNORECASE)
-_SPEECH = re.compile(
-    r"[\"“„«]|\b(?:said|says|cried|shouted|laughed|whispered|asked|told|replied|shouts|sagte|rief|dijo|dit)\b",
-    re.IGNORECASE,
-)
-_PAST = word_set("""
-    was were had came went ran left sat lay fell rose took gave sold met knew found lost broke hung stood kept
-    drove caught blew carried married spoke rang slept swam could did got grew held hid hit heard made
-    paid saw shot shook sent spent swept taught thought threw told wept woke won wore played sings began
-""")
-_SOMEBODY = word_set("he she they we nobody everybody everyone somebody someone er sie il elle él ella")
-_OWNERS = word_set("my your his her its our their he she we they you who a an the")
-_NOT_PAST = word_set("muted distorted sampled brushed fingerpicked drenched relaxed laid tuned whispered")
-
-_NEGATORS = word_set("""
-    no not without don't don’t never avoid leave skip instead ohne sin sans senza kein keine keinen neither nor
-""")
-_UNNEGATED = word_set("just only but with")
-_ONLY = word_set("""
-    only just solo nur seulement uniquement sólo solamente soltanto unaccompanied alone
-""")
-
-
 def _unique(terms: Iterator[Term]) -> list[Term]:
     return list(dict.fromkeys(terms))
 
@@ -138,7 +111,7 @@ def _unique(terms: Iterator[Term]) -> list[Term]:
 def _phrase_index() -> dict[str, list[tuple[tuple[str, ...], Phrase]]]:
     index: dict[str, list[tuple[tuple[str, ...], Phrase]]] = {}
     for phrase, meaning in PHRASES.items():
-        words = tuple(match[0] for match in _WORD.finditer(phrase.replace("-", " ")))
+        words = tuple(match[0] for match in WORD.finditer(phrase.replace("-", " ")))
         index.setdefault(words[0], []).append((words, meaning))
     for entries in index.values():
         entries.sort(key=lambda entry: -len(entry[0]))
@@ -168,7 +141,7 @@ def _terms(text: str, words: Sequence[_Word]) -> list[Term]:
 
 
 def _words(text: str) -> list[_Word]:
-    return [_Word(*match.span(), match[0].lower().replace("’", "'")) for match in _WORD.finditer(text)]
+    return [_Word(*match.span(), match[0].lower().replace("’", "'")) for match in WORD.finditer(text)]
 
 
 def _between(words: Sequence[_Word], start: int, end: int) -> list[_Word]:
@@ -194,7 +167,7 @@ def _classify(text: str) -> list[_Word]:
             word.kind = "H" if word.text in HEADS else "F" if described else "G" if joins else "O"
     for before, word, after in zip(words, words[1:], [*words[2:], _Word(0, 0, "")], strict=False):
         things = [term for term in word.terms if term.plain and term.field == "genre"]
-        if things and before.text in _DETERMINERS and after.kind in "GO":  # "the house", "her soul"
+        if things and before.text in DETERMINERS and after.kind in "GO":  # "the house", "her soul"
             word.kind, word.terms = "O", []
     return words
 
@@ -210,12 +183,12 @@ def _spans(pattern: re.Pattern[str], text: str, start: int, end: int) -> Iterato
 
 def _segments(text: str, words: Sequence[_Word], start: int, end: int) -> list[_Segment]:
     found = []
-    for a, b in _spans(_SEGMENT, text, start, end):
+    for a, b in _spans(SEGMENT, text, start, end):
         inside = _between(words, a, b)
         if inside:
             found.append(_Segment(a, b, inside))
     for segment in found:
-        match = _REQUEST.match(text, segment.words[0].start, segment.end)
+        match = REQUEST.match(text, segment.words[0].start, segment.end)
         segment.asks = bool(match)
         begin = match.end() if match else segment.start
         segment.run = next(
@@ -232,15 +205,15 @@ def _segments(text: str, words: Sequence[_Word], start: int, end: int) -> list[_
 def _is_topic(words: Sequence[_Word], at: int) -> bool:
     """Return whether a topic begins here: "about a sailor", not "about 90 bpm" or "about a minute"."""
     following = words[at + 1].terms if at + 1 < len(words) else []
-    return words[at].text in _TOPIC and not any(term.field in ("length", "tempo") for term in following)
+    return words[at].text in TOPIC and not any(term.field in ("length", "tempo") for term in following)
 
 
 def _tells(segment: _Segment) -> bool:
     """Return whether a segment tells what somebody did, as far as one sees from its verbs."""
     others = [word.text for word in segment.words[segment.run :] if word.kind == "O"]
-    if segment.words[0].text in _SOMEBODY and others:
+    if segment.words[0].text in SOMEBODY and others:
         return True
-    return any(w in _PAST or (w.endswith("ed") and len(w) > 4 and w not in _NOT_PAST) for w in others)
+    return any(w in PAST or (w.endswith("ed") and len(w) > 4 and w not in NOT_PAST) for w in others)
 
 
 def _is_head(segment: _Segment) -> bool:
@@ -249,12 +222,12 @@ def _is_head(segment: _Segment) -> bool:
     if not rest or not segment.terms:
         return False
     topic = _is_topic(segment.words, segment.run)
-    last = next((word.text for word in reversed(run) if word.text not in _DETERMINERS), "")
+    last = next((word.text for word in reversed(run) if word.text not in DETERMINERS), "")
     asked = any(word.kind == "H" for word in run)
     named = asked or len(segment.terms) > 2 or any(t.noun and not t.plain for t in segment.terms)
     if topic:
         return named or any(term.noun for term in segment.terms)
-    return named and (last in _BOUNDARY or (last == "of" and asked))
+    return named and (last in BOUNDARY or (last == "of" and asked))
 
 
 def _accept(text: str, start: int, end: int, segments: Sequence[_Segment]) -> list[tuple[_Segment, list[Term]]]:
@@ -262,8 +235,8 @@ def _accept(text: str, start: int, end: int, segments: Sequence[_Segment]) -> li
     heads = [segment for segment in segments if _is_head(segment)]
     # What somebody says in the song's topic is no speech about the song.
     before = heads[0].words[heads[0].run].start if heads else end
-    speech = bool(_SPEECH.search(text, start, before))
-    polite = bool(_PLEASE.search(text, start, end)) and not speech
+    speech = bool(SPEECH.search(text, start, before))
+    polite = bool(PLEASE.search(text, start, end)) and not speech
     tags = [segment for segment in segments if segment.whole and segment.terms]
     tagged = _unique(term for tag in tags for term in tag.terms)
     sure = len(tagged) > 2 or (len(tagged) > 1 and any(not term.plain for term in tagged))
@@ -280,9 +253,15 @@ def _accept(text: str, start: int, end: int, segments: Sequence[_Segment]) -> li
                 accepted.append((segment, terms))
         elif not (speech or told or _tells(segment)) and (terms := _dense(segment, bool(accepted))):
             accepted.append((segment, terms))
+        segment.asks = segment.asks or polite
         asked = asked or head or (segment.asks and not speech)
         told = told or (_tells(segment) and not asked)
-    return accepted
+    return accepted if _beside_figures(accepted) else []
+
+
+def _beside_figures(accepted: Sequence[tuple[_Segment, list[Term]]]) -> bool:
+    """Return whether there are other wishes than bare figures, which by themselves may count anything."""
+    return any(not (term.plain and term.value.endswith("bpm")) for _, terms in accepted for term in terms)
 
 
 def _dense(segment: _Segment, among_wishes: bool) -> list[Term]:
@@ -291,10 +270,16 @@ def _dense(segment: _Segment, among_wishes: bool) -> list[Term]:
     others = [word for word in segment.words if word.kind == "O"]
     sure = any(not term.plain for term in terms)
     last = segment.words[-1].terms
-    named = bool(last) and last[0].noun and not last[0].plain and not any(w.text in _OWNERS for w in others)
+    named = bool(last) and last[0].noun and not last[0].plain and not any(w.text in OWNERS for w in others)
     dense = len(terms) > max(1, len(others)) and len(others) <= 2 and (sure or among_wishes)
     named = named or (bool(terms) and segment.words[-1].kind == "H" and len(others) == 1)
     return terms if dense or (named and len(others) <= 2) else []
+
+
+def _is_lone(segment: _Segment) -> bool:
+    """Return whether a segment has one everyday word of music, and nothing that asks for it."""
+    asked = segment.asks or any(word.kind == "H" for word in segment.words)
+    return segment.whole and not asked and all(term.plain for term in segment.terms)
 
 
 def read(text: str) -> Reading:
@@ -303,13 +288,13 @@ def read(text: str) -> Reading:
     found: list[Found] = []
     parts: list[str] = []
     single = False
-    spans = list(_spans(_SENTENCE, text, 0, len(text)))
+    spans = list(_spans(SENTENCE, text, 0, len(text)))
     for (start, end), (following, _) in zip(spans, [*spans[1:], (len(text), 0)], strict=True):
         segments = _segments(text, words, start, end)
         accepted = _accept(text, start, end, segments)
         for segment, terms in accepted:
             found += _understood(text, segment, terms)
-            single = single or (segment.whole and not segment.asks and len(segment.words) == 1 and terms[0].plain)
+            single = single or _is_lone(segment)
         kept = _kept(text, segments, [segment for segment, _ in accepted])
         lead = " " if parts and parts[-1] and not parts[-1][-1].isspace() else ""
         parts.append(text[start:following] if not accepted else lead + kept + text[end:following] if kept else "")
@@ -318,17 +303,10 @@ def read(text: str) -> Reading:
     if any(f.field == "genre" and f.value != LULLABY for f in found):
         found = [f for f in found if f.value != LULLABY]
     story = "".join(parts).strip()
-    if len(found) == 1 and single and any(map(str.isalnum, story)):
-        return Reading((), text)  # one everyday word by itself among sentences: "Slow." or "Piano."
-    return Reading(tuple(dict.fromkeys(found)), story if any(map(str.isalnum, story)) else "")
-
-
-_TOPIC_WORDS = re.compile(
-    r"[\s,;:.!?()\[\]|/–—-]*"
-    r"(?:(?:and|but|so|because|since|as|about|über|sobre|sur|it['’]s|it is|this is|that is) )*",
-    re.IGNORECASE,
-)
-"""What stands between a wish and what the song is about."""
+    left = any(map(str.isalnum, story))
+    if len(found) == 1 and single and left and found[0].field in WORDY and not found[0].value.startswith("no "):
+        return Reading((), text)
+    return Reading(tuple(dict.fromkeys(found)), story if left else "")
 
 
 def _kept(text: str, segments: Sequence[_Segment], wishes: Sequence[_Segment]) -> str:
@@ -341,7 +319,7 @@ def _kept(text: str, segments: Sequence[_Segment], wishes: Sequence[_Segment]) -
             dense = rest and not _is_head(segment) and not segment.asks
             if told and not dense:
                 begin = segment.run
-                while begin and segment.words[begin - 1].text in _DETERMINERS:
+                while begin and segment.words[begin - 1].text in DETERMINERS:
                     begin -= 1
                 kept.append((segment.words[begin].start, segment.end))
         elif not segment.whole or any(word.terms for word in segment.words):
@@ -351,7 +329,7 @@ def _kept(text: str, segments: Sequence[_Segment], wishes: Sequence[_Segment]) -
         joined = bool(pieces) and kept[len(pieces) - 1][1] + 1 == start
         pieces.append((text[kept[len(pieces) - 1][1]] if joined else ", " if pieces else "") + text[start:end])
     told = "".join(pieces)
-    told = " ".join(told[_TOPIC_WORDS.match(told).end() :].split()).strip(" ,;:-–—/|")  # type: ignore[union-attr]
+    told = " ".join(told[TOPIC_WORDS.match(told).end() :].split()).strip(" ,;:-–—/|")  # type: ignore[union-attr]
     return told[:1].upper() + told[1:]
 
 
@@ -382,9 +360,9 @@ def _understood(text: str, segment: _Segment, terms: Sequence[Term]) -> Iterator
 
 def _negated(before: Sequence[_Word]) -> bool:
     for word in reversed(before[-6:]):
-        if word.text in _NEGATORS:
+        if word.text in NEGATORS:
             return True
-        if word.text in _UNNEGATED or word.kind == "O":
+        if word.text in UNNEGATED or word.kind == "O":
             return False
     return False
 
@@ -393,9 +371,9 @@ def _only(words: Sequence[_Word], term: Term) -> bool:
     first = next(i for i, word in enumerate(words) if word.start >= term.start)
     last = max(i for i, word in enumerate(words) if word.start < term.end)
     for word in reversed(words[max(0, first - 5) : first]):
-        if word.text in _ONLY:
+        if word.text in ONLY:
             return True
         if word.kind in ("O", "T") and not any(t.field == "mood" for t in word.terms):
             break
     after = words[last + 1].text if last + 1 < len(words) else ""
-    return after in _ONLY and not (first and words[first - 1].text in ("a", "an", "the", "no"))
+    return after in ONLY and not (first and words[first - 1].text in ("a", "an", "the", "no"))

@@ -13,6 +13,8 @@ from harmonia_lab.protocol.models import MAX_NARRATIVE
 SENTENCES = [
     json.loads(line) for line in Path(__file__).with_name("sentences.jsonl").read_text(encoding="utf-8").splitlines()
 ]
+TESTS = Path(__file__).parents[2]
+
 ENOUGH = 20
 """Positives of a field, from which on its precision counts by itself."""
 
@@ -89,6 +91,12 @@ def test_the_wishes_that_started_it(text, wanted):
 def test_a_story_of_a_few_words_holds_no_wish(text):
     alone = text == "Slow."  # by itself, a word is all that there is to go by
     assert bool(items(text)) == alone
+
+
+def test_other_stories_of_these_tests_hold_no_wish():
+    stories = [row["narrative"] for row in json.loads((TESTS / "narratives.json").read_text(encoding="utf-8"))]
+    assert len(stories) >= 10
+    assert [story for story in stories if items(story)] == []
 
 
 @pytest.mark.parametrize(
