@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from harmonia_lab.protocol.vocabulary import normalise_key
 
-__all__ = ["LANGUAGES", "Term", "figures"]
+__all__ = ["LANGUAGES", "Candidate", "figures"]
 
 
-class Term(NamedTuple):
+class Candidate(NamedTuple):
     """A possible wish in a text. start, end: characters. field, value: as in a `Wish`. plain: its words are everyday
     language. noun: it can be what is asked for."""
 
@@ -118,37 +118,37 @@ _METRE_WORDS = re.compile("|".join(f"(?P<m{i}>{words})" for i, words in enumerat
 _LANGUAGE = re.compile(rf"\b(?:in |auf |en )?(?P<name>{_NAMES})(?:-language)?\b", re.IGNORECASE)
 
 
-def figures(text: str) -> Iterator[Term]:
+def figures(text: str) -> Iterator[Candidate]:
     """Yield what may be a tempo, key, metre, length or language. Bare numbers and note names have plain set."""
     yield from _tempos(text)
     yield from _keys(text)
     for match in _SIGNATURE.finditer(text):
         if 2 <= int(match["beats"]) <= 19:
-            yield Term(*match.span(), "meter", f"{int(match['beats'])}/{match['unit']}", True)
+            yield Candidate(*match.span(), "meter", f"{int(match['beats'])}/{match['unit']}", True)
     for match in _METRE_WORDS.finditer(text):
         name = list(_METRES)[int(str(match.lastgroup)[1:])]
-        yield Term(*match.span(), "meter", name)
+        yield Candidate(*match.span(), "meter", name)
     for match in _LONG.finditer(text):
         seconds = _seconds(match)
         if seconds >= SHORTEST:
-            yield Term(*match.span(), "length", f"{seconds:g} s", True)
+            yield Candidate(*match.span(), "length", f"{seconds:g} s", True)
     for match in _LANGUAGE.finditer(text):
-        yield Term(*match.span(), "language", _TAGS[match["name"].lower()], True)
+        yield Candidate(*match.span(), "language", _TAGS[match["name"].lower()], True)
 
 
-def _tempos(text: str) -> Iterator[Term]:
+def _tempos(text: str) -> Iterator[Candidate]:
     taken: list[tuple[int, int]] = []
     for match in _BPM.finditer(text):
         low = int(match["low"] or match["after"])
         high = int(match["high"] or low)
         taken.append(match.span())
-        yield Term(*match.span(), "tempo", f"{(low + high) // 2} bpm")
+        yield Candidate(*match.span(), "tempo", f"{(low + high) // 2} bpm")
     for match in _BARE.finditer(text):
         if 40 <= int(match["n"]) <= 220 and not any(a <= match.start() < b for a, b in taken):
-            yield Term(*match.span(), "tempo", f"{match['n']} bpm", True)
+            yield Candidate(*match.span(), "tempo", f"{match['n']} bpm", True)
 
 
-def _keys(text: str) -> Iterator[Term]:
+def _keys(text: str) -> Iterator[Candidate]:
     for match in _KEY.finditer(text):
         tonic, mode = match["tonic"], match["mode"]
         if tonic == "a" or (mode == "m" and (tonic[0].islower() or " " in match[0])):
@@ -171,17 +171,17 @@ def _keys(text: str) -> Iterator[Term]:
         yield from _key(match, _SOLFEGE[match["tonic"].lower()] + sign, mode)
     for match in _MODE_ONLY.finditer(text):
         mode = next(filter(None, match.groups()))
-        yield Term(*match.span(), "key", mode.lower(), True)
+        yield Candidate(*match.span(), "key", mode.lower(), True)
 
 
-def _key(match: re.Match[str], tonic: str, mode: str, *, plain: bool = False) -> Iterator[Term]:
+def _key(match: re.Match[str], tonic: str, mode: str, *, plain: bool = False) -> Iterator[Candidate]:
     letter = tonic[0].upper()
     rest = tonic[1:].strip(" -").lower()
     sign = "#" if rest in ("#", "♯", "sharp") else "b" if rest in ("b", "♭", "flat") else ""
     minor = mode.lower() in ("minor", "min", "m", "moll")
     found = normalise_key(f"{letter}{sign} {'minor' if minor else 'major'}")
     if found:
-        yield Term(*match.span(), "key", found, plain)
+        yield Candidate(*match.span(), "key", found, plain)
 
 
 def _number(text: str) -> float:

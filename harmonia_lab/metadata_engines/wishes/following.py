@@ -7,6 +7,7 @@ strategy and stage 1 follow the same wishes one after the other.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -22,10 +23,12 @@ from harmonia_lab.protocol.vocabulary import GENRES, INSTRUMENTS
 
 __all__ = ["Understanding", "tempo_band", "understand", "with_wished_length"]
 
-Outcome = Literal["followed", "overruled", "impossible"]
+WishOutcome = Literal["followed", "overruled", "impossible"]
 
 MOST_MOODS = 5
 MOST_SECONDS = 600.0
+LONGEST_STATUS = 200
+"""Characters of the line that says what was understood."""
 LONGEST_TAG = 3
 """Letters of a language's tag; invented languages go by their names."""
 
@@ -125,7 +128,8 @@ class Understanding:
     def status(self) -> str:
         """The wishes in a line for people; empty if there are none."""
         said = [_said(found) for found in self.reading.found]
-        return f"Wishes: {', '.join(dict.fromkeys(said))}" if said else ""
+        line = f"Wishes: {', '.join(dict.fromkeys(said))}" if said else ""
+        return textwrap.shorten(line, LONGEST_STATUS, placeholder=" …")
 
     @property
     def told(self) -> list[str]:
@@ -235,7 +239,7 @@ class Understanding:
             field=found.field, text=found.text[:200], value=_said(found)[:80], outcome=self._outcome(found, made)
         )
 
-    def _outcome(self, found: Found, made: SongMetadata) -> Outcome:
+    def _outcome(self, found: Found, made: SongMetadata) -> WishOutcome:
         judge = {
             "tempo": self._tempo_outcome,
             "key": lambda found, made: "followed" if made.key.endswith(found.value) else "overruled",
@@ -248,7 +252,7 @@ class Understanding:
         }.get(found.field)
         return judge(found, made) if judge else "followed"
 
-    def _tempo_outcome(self, found: Found, made: SongMetadata) -> Outcome:
+    def _tempo_outcome(self, found: Found, made: SongMetadata) -> WishOutcome:
         if found.value.endswith("bpm"):
             asked = int(found.value.split(maxsplit=1)[0])
             return "followed" if made.bpm == asked else "overruled" if 40 <= asked <= 220 else "impossible"
@@ -258,19 +262,19 @@ class Understanding:
         agrees = low * 0.8 <= made.bpm / ((slow + fast) / 2) <= high * 1.25
         return "followed" if agrees or self.given.bpm is None else "overruled"
 
-    def _language_outcome(self, found: Found, made: SongMetadata) -> Outcome:
+    def _language_outcome(self, found: Found, made: SongMetadata) -> WishOutcome:
         if self.given.language and self.given.language.lower().split("-")[0] != found.value:
             return "overruled"
         written = (made.language or found.value).lower().split("-")[0]
         return "followed" if len(found.value) <= LONGEST_TAG and written == found.value else "impossible"
 
-    def _length_outcome(self, found: Found, _made: SongMetadata) -> Outcome:
+    def _length_outcome(self, found: Found, _made: SongMetadata) -> WishOutcome:
         asked_s = _first_number(found)
         if not 1 <= asked_s <= MOST_SECONDS:
             return "impossible"
         return "followed" if self.request.seconds == asked_s else "overruled"
 
-    def _genre_outcome(self, found: Found, made: SongMetadata) -> Outcome:
+    def _genre_outcome(self, found: Found, made: SongMetadata) -> WishOutcome:
         if found.value.startswith("no "):
             return "followed" if nearest_genre(made.genre) != found.value.removeprefix("no ") else "overruled"
         if found.value in OTHER_GENRES:
@@ -279,7 +283,7 @@ class Understanding:
             return "overruled"
         return "followed"
 
-    def _instrument_outcome(self, found: Found, made: SongMetadata) -> Outcome:
+    def _instrument_outcome(self, found: Found, made: SongMetadata) -> WishOutcome:
         name = found.value.removeprefix("no ")
         playing = [instrument.name for instrument in made.instruments]
         if name != found.value:
@@ -320,7 +324,7 @@ def _first_number(found: Found) -> float:
     return float(found.value.split(maxsplit=1)[0])
 
 
-def _metre_outcome(found: Found, made: SongMetadata) -> Outcome:
+def _metre_outcome(found: Found, made: SongMetadata) -> WishOutcome:
     beats, unit = found.value.split("/")
     if unit != "4" or all(style.beats_per_bar != int(beats) for style in GENRE_STYLES.values()):
         return "impossible"

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from harmonia_lab.metadata_engines.wishes.audience import child_words
-from harmonia_lab.metadata_engines.wishes.figures import Term, figures
+from harmonia_lab.metadata_engines.wishes.figures import Candidate, figures
 from harmonia_lab.metadata_engines.wishes.sentences import (
     BOUNDARY,
     DETERMINERS,
@@ -47,7 +47,7 @@ from harmonia_lab.metadata_engines.wishes.words import (
     LULLABY,
     PHRASES,
     SLOW_SONGS,
-    Phrase,
+    Meaning,
 )
 
 __all__ = ["Found", "Reading", "read"]
@@ -81,7 +81,7 @@ class _Word:
     end: int
     text: str
     kind: str = "O"
-    terms: list[Term] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
 
 
 @dataclass
@@ -100,16 +100,16 @@ class _Segment:
         return self.run == len(self.words)
 
     @property
-    def terms(self) -> list[Term]:
-        return _unique(term for word in self.words[: self.run] for term in word.terms)
+    def candidates(self) -> list[Candidate]:
+        return _unique(term for word in self.words[: self.run] for term in word.candidates)
 
 
-def _unique(terms: Iterator[Term]) -> list[Term]:
-    return list(dict.fromkeys(terms))
+def _unique(candidates: Iterator[Candidate]) -> list[Candidate]:
+    return list(dict.fromkeys(candidates))
 
 
-def _phrase_index() -> dict[str, list[tuple[tuple[str, ...], Phrase]]]:
-    index: dict[str, list[tuple[tuple[str, ...], Phrase]]] = {}
+def _phrase_index() -> dict[str, list[tuple[tuple[str, ...], Meaning]]]:
+    index: dict[str, list[tuple[tuple[str, ...], Meaning]]] = {}
     for phrase, meaning in PHRASES.items():
         words = tuple(match[0] for match in WORD.finditer(phrase.replace("-", " ")))
         index.setdefault(words[0], []).append((words, meaning))
@@ -121,8 +121,8 @@ def _phrase_index() -> dict[str, list[tuple[tuple[str, ...], Phrase]]]:
 _INDEX = _phrase_index()
 
 
-def _terms(text: str, words: Sequence[_Word]) -> list[Term]:
-    """Return the terms of a text, longest first where they overlap."""
+def _candidates(text: str, words: Sequence[_Word]) -> list[Candidate]:
+    """Return the candidates of a text, longest first where they overlap."""
     found = list(figures(text))
     for i, word in enumerate(words):
         for phrase, meaning in _INDEX.get(word.text, ()):
@@ -130,10 +130,10 @@ def _terms(text: str, words: Sequence[_Word]) -> list[Term]:
             if tuple(w.text for w in there) == phrase and not any(
                 text[a.end : b.start].strip(" -’'\t") for a, b in itertools.pairwise(there)
             ):
-                found.append(Term(word.start, there[-1].end, *meaning))
+                found.append(Candidate(word.start, there[-1].end, *meaning))
                 break
     found.sort(key=lambda term: (-(term.end - term.start), term.plain))
-    chosen: list[Term] = []
+    chosen: list[Candidate] = []
     for term in found:
         if not any(term.start < other.end and other.start < term.end for other in chosen):
             chosen.append(term)
@@ -151,12 +151,12 @@ def _between(words: Sequence[_Word], start: int, end: int) -> list[_Word]:
 
 
 def _classify(text: str) -> list[_Word]:
-    """Return the words of the text with their kinds and terms."""
+    """Return the words of the text with their kinds and candidates."""
     words = _words(text)
-    for term in _terms(text, words):
+    for term in _candidates(text, words):
         for word in _between(words, term.start, term.end) if term.field else ():
             word.kind = "T"
-            word.terms.append(term)
+            word.candidates.append(term)
     foreign = sum(w.text in FOREIGN_GLUE and w.text not in GLUE for w in words) > len(words) * 0.15
     glue = GLUE | FOREIGN_GLUE if foreign else GLUE
     for word in words:
@@ -166,9 +166,9 @@ def _classify(text: str) -> list[_Word]:
             described = word.text in FILLERS or number
             word.kind = "H" if word.text in HEADS else "F" if described else "G" if joins else "O"
     for before, word, after in zip(words, words[1:], [*words[2:], _Word(0, 0, "")], strict=False):
-        things = [term for term in word.terms if term.plain and term.field == "genre"]
+        things = [term for term in word.candidates if term.plain and term.field == "genre"]
         if things and before.text in DETERMINERS and after.kind in "GO":  # "the house", "her soul"
-            word.kind, word.terms = "O", []
+            word.kind, word.candidates = "O", []
     return words
 
 
@@ -204,7 +204,7 @@ def _segments(text: str, words: Sequence[_Word], start: int, end: int) -> list[_
 
 def _is_topic(words: Sequence[_Word], at: int) -> bool:
     """Return whether a topic begins here: "about a sailor", not "about 90 bpm" or "about a minute"."""
-    following = words[at + 1].terms if at + 1 < len(words) else []
+    following = words[at + 1].candidates if at + 1 < len(words) else []
     return words[at].text in TOPIC and not any(term.field in ("length", "tempo") for term in following)
 
 
@@ -219,67 +219,67 @@ def _tells(segment: _Segment) -> bool:
 def _is_head(segment: _Segment) -> bool:
     """Return whether the run names what is asked for, and what follows it is a topic or a purpose."""
     run, rest = segment.words[: segment.run], segment.words[segment.run :]
-    if not rest or not segment.terms:
+    if not rest or not segment.candidates:
         return False
     topic = _is_topic(segment.words, segment.run)
     last = next((word.text for word in reversed(run) if word.text not in DETERMINERS), "")
     asked = any(word.kind == "H" for word in run)
-    named = asked or len(segment.terms) > 2 or any(t.noun and not t.plain for t in segment.terms)
+    named = asked or len(segment.candidates) > 2 or any(t.noun and not t.plain for t in segment.candidates)
     if topic:
-        return named or any(term.noun for term in segment.terms)
+        return named or any(term.noun for term in segment.candidates)
     return named and (last in BOUNDARY or (last == "of" and asked))
 
 
-def _accept(text: str, start: int, end: int, segments: Sequence[_Segment]) -> list[tuple[_Segment, list[Term]]]:
-    """Return the segments of one sentence that are wishes, with their terms."""
+def _accept(text: str, start: int, end: int, segments: Sequence[_Segment]) -> list[tuple[_Segment, list[Candidate]]]:
+    """Return the segments of one sentence that are wishes, with their candidates."""
     heads = [segment for segment in segments if _is_head(segment)]
     # What somebody says in the song's topic is no speech about the song.
     before = heads[0].words[heads[0].run].start if heads else end
     speech = bool(SPEECH.search(text, start, before))
     polite = bool(PLEASE.search(text, start, end)) and not speech
-    tags = [segment for segment in segments if segment.whole and segment.terms]
-    tagged = _unique(term for tag in tags for term in tag.terms)
+    tags = [segment for segment in segments if segment.whole and segment.candidates]
+    tagged = _unique(term for tag in tags for term in tag.candidates)
     sure = len(tagged) > 2 or (len(tagged) > 1 and any(not term.plain for term in tagged))
     later = any(_tells(segment) for segment in segments)
-    accepted: list[tuple[_Segment, list[Term]]] = []
+    accepted: list[tuple[_Segment, list[Candidate]]] = []
     asked = told = False
     for segment in segments:
-        terms = segment.terms
+        candidates = segment.candidates
         asks, head = (segment.asks or polite) and not speech, segment in heads and not speech and not told
-        if (asks and terms) or head:
-            accepted.append((segment, terms))
-        elif segment.whole and terms:
+        if (asks and candidates) or head:
+            accepted.append((segment, candidates))
+        elif segment.whole and candidates:
             if asked or not (speech or told or (later and not sure and not accepted)):
-                accepted.append((segment, terms))
-        elif not (speech or told or _tells(segment)) and (terms := _dense(segment, bool(accepted))):
-            accepted.append((segment, terms))
+                accepted.append((segment, candidates))
+        elif not (speech or told or _tells(segment)) and (candidates := _dense(segment, bool(accepted))):
+            accepted.append((segment, candidates))
         segment.asks = segment.asks or polite
         asked = asked or head or (segment.asks and not speech)
         told = told or (_tells(segment) and not asked)
     return accepted if _beside_figures(accepted) else []
 
 
-def _beside_figures(accepted: Sequence[tuple[_Segment, list[Term]]]) -> bool:
+def _beside_figures(accepted: Sequence[tuple[_Segment, list[Candidate]]]) -> bool:
     """Return whether there are other wishes than bare figures, which by themselves may count anything."""
-    return any(not (term.plain and term.value.endswith("bpm")) for _, terms in accepted for term in terms)
+    return any(not (term.plain and term.value.endswith("bpm")) for _, candidates in accepted for term in candidates)
 
 
-def _dense(segment: _Segment, among_wishes: bool) -> list[Term]:
-    """Return the terms of a segment in which a word or two are not of music; none if they are too many."""
-    terms = _unique(term for word in segment.words for term in word.terms)
+def _dense(segment: _Segment, among_wishes: bool) -> list[Candidate]:
+    """Return the candidates of a segment in which a word or two are not of music; none if they are too many."""
+    candidates = _unique(term for word in segment.words for term in word.candidates)
     others = [word for word in segment.words if word.kind == "O"]
-    sure = any(not term.plain for term in terms)
-    last = segment.words[-1].terms
+    sure = any(not term.plain for term in candidates)
+    last = segment.words[-1].candidates
     named = bool(last) and last[0].noun and not last[0].plain and not any(w.text in OWNERS for w in others)
-    dense = len(terms) > max(1, len(others)) and len(others) <= 2 and (sure or among_wishes)
-    named = named or (bool(terms) and segment.words[-1].kind == "H" and len(others) == 1)
-    return terms if dense or (named and len(others) <= 2) else []
+    dense = len(candidates) > max(1, len(others)) and len(others) <= 2 and (sure or among_wishes)
+    named = named or (bool(candidates) and segment.words[-1].kind == "H" and len(others) == 1)
+    return candidates if dense or (named and len(others) <= 2) else []
 
 
 def _is_lone(segment: _Segment) -> bool:
     """Return whether a segment has one everyday word of music, and nothing that asks for it."""
     asked = segment.asks or any(word.kind == "H" for word in segment.words)
-    return segment.whole and not asked and all(term.plain for term in segment.terms)
+    return segment.whole and not asked and all(term.plain for term in segment.candidates)
 
 
 def read(text: str) -> Reading:
@@ -292,8 +292,8 @@ def read(text: str) -> Reading:
     for (start, end), (following, _) in zip(spans, [*spans[1:], (len(text), 0)], strict=True):
         segments = _segments(text, words, start, end)
         accepted = _accept(text, start, end, segments)
-        for segment, terms in accepted:
-            found += _understood(text, segment, terms)
+        for segment, candidates in accepted:
+            found += _understood(text, segment, candidates)
             single = single or _is_lone(segment)
         kept = _kept(text, segments, [segment for segment, _ in accepted])
         lead = " " if parts and parts[-1] and not parts[-1][-1].isspace() else ""
@@ -322,7 +322,7 @@ def _kept(text: str, segments: Sequence[_Segment], wishes: Sequence[_Segment]) -
                 while begin and segment.words[begin - 1].text in DETERMINERS:
                     begin -= 1
                 kept.append((segment.words[begin].start, segment.end))
-        elif not segment.whole or any(word.terms for word in segment.words):
+        elif not segment.whole or any(word.candidates for word in segment.words):
             kept.append((segment.start, segment.end))
     pieces: list[str] = []
     for start, end in kept:
@@ -333,9 +333,9 @@ def _kept(text: str, segments: Sequence[_Segment], wishes: Sequence[_Segment]) -
     return told[:1].upper() + told[1:]
 
 
-def _understood(text: str, segment: _Segment, terms: Sequence[Term]) -> Iterator[Found]:
-    """Yield the wishes of accepted terms, after negation and "only"."""
-    for term in terms:
+def _understood(text: str, segment: _Segment, candidates: Sequence[Candidate]) -> Iterator[Found]:
+    """Yield the wishes of accepted candidates, after negation and "only"."""
+    for term in candidates:
         if term.field == "genre" and any(
             w.text in SLOW_SONGS for w in segment.words if term.start <= w.start < term.end
         ):
@@ -367,13 +367,13 @@ def _negated(before: Sequence[_Word]) -> bool:
     return False
 
 
-def _only(words: Sequence[_Word], term: Term) -> bool:
+def _only(words: Sequence[_Word], term: Candidate) -> bool:
     first = next(i for i, word in enumerate(words) if word.start >= term.start)
     last = max(i for i, word in enumerate(words) if word.start < term.end)
     for word in reversed(words[max(0, first - 5) : first]):
         if word.text in ONLY:
             return True
-        if word.kind in ("O", "T") and not any(t.field == "mood" for t in word.terms):
+        if word.kind in ("O", "T") and not any(t.field == "mood" for t in word.candidates):
             break
     after = words[last + 1].text if last + 1 < len(words) else ""
     return after in ONLY and not (first and words[first - 1].text in ("a", "an", "the", "no"))

@@ -23,7 +23,7 @@ __all__ = [
     "OTHER_INSTRUMENTS",
     "PHRASES",
     "SLOW_SONGS",
-    "Phrase",
+    "Meaning",
 ]
 
 LULLABY = "lullaby"
@@ -33,7 +33,7 @@ SLOW_SONGS = frozenset({"ballad", "balada", "ballade", "lullaby", "wiegenlied", 
 """Songs that are slow by their nature."""
 
 
-class Phrase(NamedTuple):
+class Meaning(NamedTuple):
     """field, value: as in a `Wish`; empty for an idiom, which is no wish. plain: a word of everyday language, which
     alone proves nothing. noun: it can be what is asked for ("a waltz"), not only describe it ("slow")."""
 
@@ -64,18 +64,18 @@ def _pairs(rows: list[str]) -> list[tuple[str, str]]:
     return found
 
 
-def _phrases(sections: dict[str, list[str]]) -> dict[str, Phrase]:
-    found = {mood: Phrase("mood", mood, plain=True, noun=False) for mood in MOODS}
-    found |= {name: Phrase("instruments", name, plain=True, noun=True) for name in INSTRUMENTS}
+def _phrases(sections: dict[str, list[str]]) -> dict[str, Meaning]:
+    found = {mood: Meaning("mood", mood, plain=True, noun=False) for mood in MOODS}
+    found |= {name: Meaning("instruments", name, plain=True, noun=True) for name in INSTRUMENTS}
     for name in OTHER_INSTRUMENTS:
         plural = name if name.endswith("s") else f"{name}s"
-        found |= dict.fromkeys((name, plural), Phrase("instruments", name, plain=True, noun=True))
-    found |= {name: Phrase("genre", name, plain=False, noun=True) for name in OTHER_GENRES}
+        found |= dict.fromkeys((name, plural), Meaning("instruments", name, plain=True, noun=True))
+    found |= {name: Meaning("genre", name, plain=False, noun=True) for name in OTHER_GENRES}
     for title, rows in sections.items():
         field, *marks = title.split()
         if field in ("tempo", "mood", "humour", "audience", "genre", "instruments", "voice"):
-            found |= {phrase: Phrase(field, v, "plain" in marks, "noun" in marks) for phrase, v in _pairs(rows)}
-    return found | {phrase: Phrase("", "", plain=True, noun=False) for phrase, _ in _pairs(sections["idioms"])}
+            found |= {phrase: Meaning(field, v, "plain" in marks, "noun" in marks) for phrase, v in _pairs(rows)}
+    return found | {phrase: Meaning("", "", plain=True, noun=False) for phrase, _ in _pairs(sections["idioms"])}
 
 
 _SECTIONS = _sections()
@@ -107,4 +107,4 @@ OTHER_INSTRUMENTS = {
 play."""
 
 PHRASES = _phrases(_SECTIONS)
-"""Phrase in lower case → its meaning."""
+"""Meaning in lower case → its meaning."""
