@@ -144,14 +144,20 @@ class Understanding:
             lines.append("It must not be funny.")
         if self.values("audience"):
             lines.append("It is for a child: simple words, nothing frightening.")
-        lines += [f"The tempo is given: {word}." for word in self.values("tempo") if word in _BANDS]
+        if self.request.bpm is None:
+            lines += [f"The tempo is given: {word}." for word in self.values("tempo") if word in _BANDS]
+        if self.request.key is None:
+            lines += [f"The key is given: {mode}." for mode in self.values("key")]
+        if self.given.instruments is None:
+            lines += self._told_of_the_band()
+        return lines
+
+    def _told_of_the_band(self) -> list[str]:
         without = self.values("instruments", negated=True)
         named = [name for name in self.values("instruments") if name in INSTRUMENTS]
-        if named:
-            lines.append(f"These instruments are wished for: {', '.join(named)}{_ONLY_THESE * self._only}.")
-        if without:
-            lines.append(f"There must be no {' and no '.join(without)}.")
-        return lines
+        only = ", and no others" if self._only else ""
+        lines = [f"These instruments are wished for: {', '.join(named)}{only}."] if named else []
+        return lines + ([f"There must be no {' and no '.join(without)}."] if without else [])
 
     @property
     def _only(self) -> bool:
@@ -315,9 +321,6 @@ class Understanding:
             "length": f"A length of {name} is outside of 1 to 600 s: the song has {self.request.seconds:g} s.",
             "language": f"The lyrics can't be in the language that was asked for ({found.text.strip()}).",
         }[found.field]
-
-
-_ONLY_THESE = ", and no others"
 
 
 def _first_number(found: Found) -> float:

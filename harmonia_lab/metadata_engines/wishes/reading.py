@@ -23,6 +23,7 @@ from harmonia_lab.metadata_engines.wishes.figures import Candidate, figures
 from harmonia_lab.metadata_engines.wishes.sentences import (
     BOUNDARY,
     DETERMINERS,
+    ERRANDS,
     NEGATORS,
     NOT_PAST,
     ONLY,
@@ -246,7 +247,7 @@ def _accept(text: str, start: int, end: int, segments: Sequence[_Segment]) -> li
     for segment in segments:
         candidates = segment.candidates
         asks, head = (segment.asks or polite) and not speech, segment in heads and not speech and not told
-        if (asks and candidates) or head:
+        if (asks and candidates and not _is_errand(segment)) or head:
             accepted.append((segment, candidates))
         elif segment.whole and candidates:
             if asked or not (speech or told or (later and not sure and not accepted)):
@@ -257,6 +258,12 @@ def _accept(text: str, start: int, end: int, segments: Sequence[_Segment]) -> li
         asked = asked or head or (segment.asks and not speech)
         told = told or (_tells(segment) and not asked)
     return accepted if _beside_figures(accepted) else []
+
+
+def _is_errand(segment: _Segment) -> bool:
+    """Return whether a segment asks for something else with everyday words: "put the drums into the shed"."""
+    errand = segment.words[0].text in ERRANDS and not segment.whole and not _is_head(segment)
+    return errand and all(candidate.plain for candidate in segment.candidates)
 
 
 def _beside_figures(accepted: Sequence[tuple[_Segment, list[Candidate]]]) -> bool:

@@ -12,6 +12,7 @@ from harmonia_lab.metadata_engines.prompting.words import word_set
 __all__ = [
     "BOUNDARY",
     "DETERMINERS",
+    "ERRANDS",
     "NEGATORS",
     "NOT_PAST",
     "ONLY",
@@ -67,6 +68,9 @@ REQUEST = re.compile(
     re.IGNORECASE,
 )
 """The beginning of a segment that asks for something."""
+
+ERRANDS = word_set("use put add fill skip avoid leave don't do keep let take set turn make give play write")
+"""Verbs of requests that stories use as well."""
 
 PLEASE = re.compile(r"\b(?:please|pls|plz|bitte|por favor|thanks|s['’]il (?:vous|te) pla[iî]t)\b", re.IGNORECASE)
 """Words that make a sentence a request."""

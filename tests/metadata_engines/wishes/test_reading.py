@@ -86,7 +86,17 @@ def test_the_wishes_that_started_it(text, wanted):
 
 
 @pytest.mark.parametrize(
-    "text", ["the house", "her soul", "a key to the door", "he rocked the cradle", "Slow.", "One bone. Fast. The sea."]
+    "text",
+    [
+        "the house",
+        "her soul",
+        "a key to the door",
+        "he rocked the cradle",
+        "Slow.",
+        "One bone. Fast. The sea.",
+        "Put the drums into the shed.",
+        "Room 174, Tuesday.",
+    ],
 )
 def test_a_story_of_a_few_words_holds_no_wish(text):
     alone = text == "Slow."  # by itself, a word is all that there is to go by
