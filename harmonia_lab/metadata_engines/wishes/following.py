@@ -170,10 +170,10 @@ class Understanding:
         return [min(MOST_SECONDS, max(1.0, float(v.split(maxsplit=1)[0]))) for v in self.values("length")]
 
     def _material(self) -> str:
+        """Return what the song can be about where the text is nothing but a wish: its moods and its genre."""
         moods = " and ".join(self.values("mood")) or next(iter(self.moods), "")
-        words = [word for word in self.values("tempo") if word in ("slow", "fast")]
         kind = self.genre or next((name for name in self.values("instruments") if name != "only"), "")
-        return " ".join(["A", *words[:1], *filter(None, [moods, kind]), "song."])
+        return " ".join(["A", *filter(None, [moods, kind]), "song."])
 
     def followed_by(self, metadata: SongMetadata) -> SongMetadata:
         """Return the metadata with every wish followed that no explicit option overrules, and with `wishes` and

@@ -131,7 +131,7 @@ def test_a_language_goes_to_stage_1():
 
 
 def test_where_nothing_but_a_wish_is_left_its_words_are_the_material():
-    assert understand(SongRequest(narrative="lofi slow bpm")).request.narrative == "A slow lofi song."
+    assert understand(SongRequest(narrative="lofi slow bpm")).request.narrative == "A lofi song."
     assert understand(SongRequest(narrative="sad violin only")).request.narrative == "A sad violin song."
 
 
