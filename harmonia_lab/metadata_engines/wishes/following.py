@@ -8,7 +8,7 @@ strategy and stage 1 follow the same wishes one after the other.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from harmonia_lab.metadata_engines.wishes.reading import Found, Reading, read
 from harmonia_lab.metadata_engines.wishes.words import OTHER_GENRES, OTHER_INSTRUMENTS
 from harmonia_lab.music.genres import GENRE_STYLES, nearest_genre
 from harmonia_lab.music.moods import suggest_features
-from harmonia_lab.protocol.models import SongMetadata, SongRequest, Wish
+from harmonia_lab.protocol.models import Instrument, SongMetadata, SongRequest, Wish
 from harmonia_lab.protocol.vocabulary import GENRES, INSTRUMENTS
 
 __all__ = ["Understanding", "tempo_band", "understand", "with_wished_length"]
@@ -209,7 +209,7 @@ class Understanding:
             percussion,
         )
 
-    def _usual(self, metadata: SongMetadata, genre: str) -> Sequence[Any]:
+    def _usual(self, metadata: SongMetadata, genre: str) -> Sequence[Instrument]:
         return suggest_features(genre, metadata.mood, len(metadata.title)).instruments
 
     def _other_genre(self, metadata: SongMetadata) -> str:
@@ -246,7 +246,7 @@ class Understanding:
         )
 
     def _outcome(self, found: Found, made: SongMetadata) -> WishOutcome:
-        judge = {
+        judges: dict[str, Callable[[Found, SongMetadata], WishOutcome]] = {
             "tempo": self._tempo_outcome,
             "key": lambda found, made: "followed" if made.key.endswith(found.value) else "overruled",
             "meter": _metre_outcome,
@@ -255,7 +255,8 @@ class Understanding:
             "voice": lambda found, _: "impossible" if found.value in _VOICES else "followed",
             "length": self._length_outcome,
             "language": self._language_outcome,
-        }.get(found.field)
+        }
+        judge = judges.get(found.field)
         return judge(found, made) if judge else "followed"
 
     def _tempo_outcome(self, found: Found, made: SongMetadata) -> WishOutcome:
