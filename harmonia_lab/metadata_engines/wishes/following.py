@@ -304,7 +304,7 @@ class Understanding:
         for found, wish in zip(self.reading.found, wishes, strict=True):
             if found.value == "choir" and wish.outcome == "followed":
                 yield "The choir sings vowels, no words: no engine here sings."
-            elif wish.outcome == "impossible" and not (found.field == "language" and made.warnings):
+            elif wish.outcome == "impossible" and not (found.field == "language" and _of_language(made.warnings)):
                 yield self._impossible(found, made)
 
     def _impossible(self, found: Found, made: SongMetadata) -> str:
@@ -322,6 +322,11 @@ class Understanding:
             "length": f"A length of {name} is outside of 1 to 600 s: the song has {self.request.seconds:g} s.",
             "language": f"The lyrics can't be in the language that was asked for ({found.text.strip()}).",
         }[found.field]
+
+
+def _of_language(warnings: Sequence[str]) -> bool:
+    """Return whether the engine has said already which languages it can write."""
+    return any("language" in warning or "English" in warning for warning in warnings)
 
 
 def _first_number(found: Found) -> float:
