@@ -38,6 +38,7 @@ from harmonia_lab.generation.handle import JobHandle, QueueLimits
 from harmonia_lab.generation.recovery import fail_interrupted
 from harmonia_lab.generation.verify import Verification, check_folder, compare_records
 from harmonia_lab.metadata_engines.stand_in import StandInEngine
+from harmonia_lab.metadata_engines.wishes import with_wished_length
 from harmonia_lab.protocol.models import (
     Instrument,
     Song,
@@ -151,13 +152,14 @@ class Lab:
         self,
         narrative: str = "",
         *,
-        seconds: float = 20.0,
+        seconds: float | None = None,
         seed: int | None = None,
         bpm: int | None = None,
         key: str | None = None,
         genre: str | None = None,
         instruments: Sequence[str | Instrument] | None = None,
         language: str | None = None,
+        wishes: bool = True,
         metadata: SongMetadata | None = None,
         audio: str | AudioEngine | None = None,
         out: Path | str | None = None,
@@ -165,22 +167,24 @@ class Lab:
     ) -> JobHandle:
         """Start a song in the background, and return at once.
 
-        seconds: 1…600. seed: 0…2³²−1; None draws one. language: the lyrics', such as "de" or
-        "German"; None for the narrative's. metadata: replaces stage 1, and bpm, key, genre and
-        instruments with it. audio: another engine for this song.
+        seconds: 1…600; None: as the narrative wishes, else 20. seed: 0…2³²−1; None draws one. language: the lyrics',
+        such as "de" or "German"; None: the narrative's. wishes: whether wishes in the narrative ("a slow waltz, no
+        drums") are followed; bpm, key and the other options beat them. metadata: replaces stage 1, and bpm, key,
+        genre and instruments with it. audio: another engine for this song.
         out: this song's own folder (default: `<songs>/<title>-<id>`). generation_id: your own id for the generation.
 
         Raises InvalidRequest before anything starts.
         """
         request = parse_request(
             narrative=narrative,
-            seconds=seconds,
+            **({} if seconds is None else {"seconds": seconds}),
             seed=seed,
             bpm=bpm,
             key=key,
             genre=genre,
             instruments=instruments if isinstance(instruments, str | None) else list(instruments),
             language=language,
+            wishes=wishes,
             metadata=metadata,
             generation_id=generation_id,
         )
@@ -204,7 +208,7 @@ class Lab:
         """
         backend = self._local if here else self._current
         options = JobOptions(audio, out)
-        job = backend.submit(request, replace(options, user=user, limits=limits))
+        job = backend.submit(with_wished_length(request), replace(options, user=user, limits=limits))
         self._options[job.id] = options
         return job
 

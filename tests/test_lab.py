@@ -1,6 +1,8 @@
 """`Lab`: engines chosen, songs made, rows kept, nothing left behind."""
 
+import json
 import threading
+from pathlib import Path
 
 import psutil
 import pytest
@@ -32,6 +34,27 @@ def test_a_song_is_made_logged_and_heard_of(lab):
     frame = lab.log.frame()
     assert frame["checksum"].tolist() == [song.checksum]
     assert [e.name for e in heard if hasattr(e, "checksum")] == ["audio-generation-complete"]
+
+
+def test_wishes_are_followed_with_any_engine_said_and_recorded(lab):
+    heard = []
+    lab.events.subscribe(heard.append)
+    song = lab.compose("A reggae song in G major at 75 bpm, 7/8, ten seconds long.", seed=7, progress=False)
+    assert (song.metadata.genre, song.metadata.bpm, song.metadata.key) == ("reggae", 75, "G major")
+    assert song.duration == pytest.approx(10, abs=0.1)
+    assert any("7/8" in warning for warning in song.metadata.warnings)
+    assert any("Wishes: reggae, G major, 75 bpm" in getattr(event, "status", "") for event in heard)
+    record = json.loads((Path(song.directory) / "run.json").read_text())
+    assert record["wishes"] == [wish.to_wire() for wish in song.metadata.wishes]
+    assert record["warnings"] == song.metadata.warnings
+
+
+def test_without_wishes_and_with_options_the_narrative_decides_nothing(lab):
+    plain = lab.compose("A reggae song at 75 bpm, ten seconds.", seconds=1, wishes=False, progress=False)
+    assert plain.metadata == SONG_METADATA
+    given = lab.compose("A reggae song at 75 bpm, ten seconds.", seconds=2, bpm=120, progress=False)
+    assert (given.metadata.bpm, given.duration) == (120, 2.0)
+    assert {wish.value: wish.outcome for wish in given.metadata.wishes}["75 bpm"] == "overruled"
 
 
 def test_a_lab_whose_song_is_done_is_not_busy_even_before_it_has_put_the_song_away(lab, monkeypatch):

@@ -30,6 +30,7 @@ COLUMNS = (
     "genre",
     "instruments",
     "language",
+    "wishes",
     "model",
     "metadata",
     "audio",
@@ -39,6 +40,7 @@ COLUMNS = (
 
 instruments: a list, or names with commas between them. metadata: an object, or the path of a song's `metadata.json`
 (relative to the table's folder); stage 1 is skipped. model: the language model. audio: auto, or an engine's name.
+wishes: false takes the narrative's wishes as story.
 audio_model: one of the engine's models; with it, auto is the engine that has such models.
 """
 

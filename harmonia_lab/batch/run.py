@@ -26,6 +26,7 @@ from harmonia_lab.batch.rows import Row, read_rows, rows_of
 from harmonia_lab.errors import HarmoniaError, InvalidRequest, StorageError
 from harmonia_lab.generation.artifacts import slug
 from harmonia_lab.generation.handle import JobHandle
+from harmonia_lab.metadata_engines.wishes import with_wished_length
 from harmonia_lab.protocol.events import AudioGenerationComplete, MetadataGenerationComplete
 from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.storage import storage_errors
@@ -153,7 +154,7 @@ def _identified(lab: BatchLab, request: SongRequest, audio: str | None) -> tuple
     A row without a seed gets one from that digest, so that the same table makes the same songs everywhere.
     Raises InvalidRequest for an unknown engine.
     """
-    asked = request.model_copy(update={"generation_id": None})
+    asked = with_wished_length(request).model_copy(update={"generation_id": None})
     digest = _digest([asked.to_wire(), lab.engines_for(asked, audio)])
     seed = int(digest[:8], 16) if asked.seed is None else asked.seed
     return asked.model_copy(update={"seed": seed}), digest

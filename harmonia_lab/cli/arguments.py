@@ -60,7 +60,9 @@ def lab_parameters(options: argparse.Namespace) -> dict[str, Any]:
 
 def _song(command: Parser) -> None:
     command.add_argument("narrative", nargs="?", metavar="NARRATIVE", help="the story; - reads it from standard input")
-    command.add_argument("--seconds", type=float, default=20.0, help="length of the song, 1 to 600 (default 20)")
+    command.add_argument(
+        "--seconds", type=float, help="length of the song, 1 to 600 (default: as the story wishes, else 20)"
+    )
     command.add_argument("--seed", type=int, help="0 to 4294967295; the same seed makes the same song (default: drawn)")
     command.add_argument(
         "--bpm", type=int, help="quarter notes a minute, 40 to 220 (default: chosen to suit the story)"
@@ -69,6 +71,12 @@ def _song(command: Parser) -> None:
     command.add_argument("--genre", help="such as folk, jazz or ambient")
     command.add_argument("--instruments", type=_names, metavar="NAME,NAME", help="such as 'piano,cello,drums'")
     command.add_argument("--language", help="of the lyrics, such as de or German (default: the story's)")
+    command.add_argument(
+        "--no-wishes",
+        dest="wishes",
+        action="store_false",
+        help="take the story as story: don't follow what it says about tempo, key, genre or instruments",
+    )
     command.add_argument("--from", dest="source", metavar="FILE", help="a metadata.json: skips the language model")
     command.add_argument("--out", metavar="DIR", help="the song's own folder (default: songs/<title>-<id>)")
     _add_song_options(command)
@@ -79,7 +87,7 @@ def _batch(command: Parser) -> None:
     command.add_argument("--out", metavar="DIR", required=True, help="the folder of songs, report.json and listen.html")
     command.epilog = (
         "Run again, it goes on where it was stopped: songs that are made are kept. Columns: narrative, seconds, seed, "
-        "bpm, key, genre, instruments, language, model, metadata (a file), audio, audio_model"
+        "bpm, key, genre, instruments, language, wishes, model, metadata (a file), audio, audio_model"
     )
     _add_song_options(command)
 

@@ -29,8 +29,8 @@ def run(options: argparse.Namespace) -> int:
     interrupts = Interrupts()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupts)
-    names = ("seconds", "seed", "bpm", "key", "genre", "instruments", "language")
-    given = {name: getattr(options, name) for name in names}
+    names = ("seconds", "seed", "bpm", "key", "genre", "instruments", "language", "wishes")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     given["metadata"] = _metadata(Path(options.source)) if options.source else None
     given["narrative"] = _narrative(options.narrative)
     # Checked before any engine is looked for, so that the error for a mistyped key comes at once.
@@ -73,7 +73,8 @@ def _summary(song: Song) -> dict[str, object]:
     """Return what `--json` prints: the song's figures, with the metadata that scripts need at the top level."""
     figures = song.to_wire()
     metadata = figures.pop("metadata")
-    return {name: metadata[name] for name in ("title", "genre", "mood", "bpm", "key", "lyrics")} | figures
+    names = ("title", "genre", "mood", "bpm", "key", "lyrics", "wishes", "warnings")
+    return {name: metadata[name] for name in names} | figures
 
 
 def _text(song: Song, lab: Lab) -> str:
@@ -94,6 +95,7 @@ def _text(song: Song, lab: Lab) -> str:
         "",
         metadata.title,
         f"{metadata.genre} · {', '.join(metadata.mood)} · {metadata.bpm} bpm · {metadata.key}",
+        *_wishes(metadata),
         "",
         metadata.lyrics.strip() or "(instrumental)",
         "",
@@ -102,6 +104,13 @@ def _text(song: Song, lab: Lab) -> str:
         *_notes(song, lab),
     ]
     return "\n".join(lines)
+
+
+def _wishes(metadata: SongMetadata) -> list[str]:
+    """Return a line with the wishes that were understood, and a line for each warning."""
+    marks = {"followed": "", "overruled": " (overruled)", "impossible": " (can't be done)"}
+    said = ", ".join(f"{wish.value}{marks[wish.outcome]}" for wish in metadata.wishes)
+    return [*([f"wishes: {said}"] if said else []), *(f"note: {warning}" for warning in metadata.warnings)]
 
 
 def _notes(song: Song, lab: Lab) -> list[str]:

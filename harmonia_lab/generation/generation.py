@@ -206,7 +206,7 @@ class Generation:
             "metadata": {"engine": self._metadata_name(), **(written.record if written else {})},
             "audio": {"engine": self._audio_engine.name, **self._audio_engine.record()},
         }
-        self._folder.write_json("run.json", run_record(self._attempt, engines, audio, self._folder))
+        self._folder.write_json("run.json", run_record(self._attempt, engines, metadata, audio, self._folder))
         return self._complete(metadata.title, audio.seconds)
 
     def _complete(self, title: str, seconds: float) -> Song:

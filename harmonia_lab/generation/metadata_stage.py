@@ -7,9 +7,11 @@ Owns how the engine's reports become events and log columns. How a generation st
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from harmonia_lab.engines.base import MetadataEngine, MetadataProgress, MetadataResult
 from harmonia_lab.generation.attempt import Attempt
+from harmonia_lab.metadata_engines.wishes import understand
 from harmonia_lab.music.seeds import derive_seed
 from harmonia_lab.protocol.events import MetadataGenerationComplete, MetadataGenerationProgress, PartialMetadata
 
@@ -17,7 +19,10 @@ __all__ = ["run_metadata"]
 
 
 def run_metadata(attempt: Attempt, engine: MetadataEngine) -> MetadataResult:
-    """Have the engine write the metadata of the attempt's request. Raises MetadataError or Cancelled."""
+    """Have the engine write the metadata of the attempt's request. Raises MetadataError or Cancelled.
+
+    Whatever the engine is, the narrative's wishes are followed: an engine that follows them by itself loses nothing.
+    """
 
     def report(progress: MetadataProgress) -> None:
         estimate = attempt.overall.at("metadata", progress.fraction)
@@ -34,9 +39,13 @@ def run_metadata(attempt: Attempt, engine: MetadataEngine) -> MetadataResult:
             )
         )
 
+    asked = understand(attempt.request)
+    if asked.status:
+        report(MetadataProgress(0.0, "analysis", asked.status))
     started = time.perf_counter()
     with attempt.measured("metadata"):
         result = engine.write(attempt.request, derive_seed(attempt.seed, "metadata"), report, attempt.cancel)
+    result = replace(result, metadata=asked.followed_by(result.metadata))
     seconds = time.perf_counter() - started
     attempt.record_duration("metadata_s", seconds)
     attempt.record_duration("metadata_load_s", result.model_load_s)

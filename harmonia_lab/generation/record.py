@@ -14,11 +14,14 @@ from harmonia_lab.music.seeds import derive_seed
 if TYPE_CHECKING:
     from harmonia_lab.generation.attempt import Attempt
     from harmonia_lab.generation.audio_stage import AudioResult
+    from harmonia_lab.protocol.models import SongMetadata
 
 __all__ = ["run_record"]
 
 
-def run_record(attempt: Attempt, engines: dict[str, Any], audio: AudioResult, folder: SongFolder) -> dict[str, Any]:
+def run_record(
+    attempt: Attempt, engines: dict[str, Any], metadata: SongMetadata, audio: AudioResult, folder: SongFolder
+) -> dict[str, Any]:
     """Return the record of a song whose files are all in `folder.work`. engines: stage → the engine's own record."""
     files = sorted(path for pattern in (*REPEATABLE, "transcript.jsonl") for path in folder.work.glob(pattern))
     return {
@@ -27,6 +30,8 @@ def run_record(attempt: Attempt, engines: dict[str, Any], audio: AudioResult, fo
         "songId": attempt.song_id,
         "startedAt": attempt.row["started_at"],
         "request": attempt.request.model_copy(update={"seed": attempt.seed}).to_wire(),
+        "wishes": [wish.to_wire() for wish in metadata.wishes],
+        "warnings": metadata.warnings,
         "seeds": {
             "request": attempt.seed,
             "metadata": derive_seed(attempt.seed, "metadata"),

@@ -97,6 +97,8 @@ function render({ model, el }) {
   const root = make("section", "hl-panel", { "aria-label": "Song", "data-lm-suppress-shortcuts": "true" });
   const title = make("h3", "hl-title");
   const facts = make("p", "hl-facts");
+  const wishes = make("p", "hl-facts");
+  const warnings = make("p", "hl-plan", { role: "status" });
   const overall = bar("Song");
   overall.row.classList.add("hl-overall");
   const stages = [bar("Lyrics"), bar("Music")];
@@ -146,7 +148,7 @@ function render({ model, el }) {
   const song = make("div", "hl-song");
   buttons.append(cancel, retry);
   progress.append(overall.row, stages[0].row, stages[1].row, chips, status, numbers, alert, plan, connection, notice, buttons, busy);
-  words.append(title, facts, lyrics);
+  words.append(title, facts, wishes, warnings, lyrics);
   song.append(picture, audio, preview.box, files);
   root.append(progress, words, song);
   el.classList.add("hl-container");
@@ -170,6 +172,8 @@ function render({ model, el }) {
     root.dataset.status = view.status;
     setText(title, view.title);
     setText(facts, view.facts);
+    setText(wishes, view.wishes ? `Wishes: ${view.wishes}` : "");
+    setText(warnings, view.warnings || "");
     const state = { completed: "done", failed: "stopped", cancelled: "stopped", pending: "waiting" }[view.status];
     overall.set(view.overall, state || "active", view.eta || `${Math.round(view.overall)} %`);
     view.stages.forEach((stage, index) => {

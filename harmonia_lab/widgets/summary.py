@@ -49,6 +49,8 @@ def _html(view: View, song: FinishedSong) -> str:
 def _table(view: View) -> str:
     rows = {
         "Song": view["facts"],
+        "Wishes": view["wishes"],
+        "Note": view["warnings"],
         "Status": view["headline"],
         "Length": view["summary"],
         "Instruments": ", ".join(chip["name"] for chip in view["chips"]),
@@ -67,5 +69,14 @@ def _table(view: View) -> str:
 
 
 def _text(view: View) -> str:
-    lines = [view["title"], view["facts"], view["summary"] or view["headline"], view["error"], view["plan"]]
+    wishes = f"Wishes: {view['wishes']}" if view["wishes"] else ""
+    lines = [
+        view["title"],
+        view["facts"],
+        wishes,
+        view["warnings"],
+        view["summary"] or view["headline"],
+        view["error"],
+        view["plan"],
+    ]
     return "\n".join([*(line for line in lines if line), *(["", view["lyrics"]] if view["lyrics"] else [])])

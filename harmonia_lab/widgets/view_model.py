@@ -167,7 +167,14 @@ def _words(state: GenerationState) -> dict[str, str]:
         "title": known.title or "",
         "lyrics": (known.lyrics or "").strip(),
         "facts": " · ".join(fact for fact in facts if fact),
+        "wishes": _wishes(known) if isinstance(known, SongMetadata) else "",
+        "warnings": " ".join(known.warnings) if isinstance(known, SongMetadata) else "",
     }
+
+
+def _wishes(metadata: SongMetadata) -> str:
+    marks = {"followed": "", "overruled": " (overruled by an option)", "impossible": " (can't be done)"}
+    return ", ".join(f"{wish.value}{marks[wish.outcome]}" for wish in metadata.wishes)
 
 
 def _tokens(state: GenerationState, rate: TokenRate | None) -> str:

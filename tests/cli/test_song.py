@@ -139,6 +139,20 @@ def test_a_story_from_standard_input_is_checked_the_same(harmonia, data, says):
     assert says in done.stderr.decode()
 
 
+def test_wishes_are_followed_said_and_can_be_switched_off(harmonia):
+    story = "A reggae song in G major at 75 bpm, instrumental, 7/8, six seconds. The nets are empty."
+    song = json.loads(harmonia("song", story, "--seed", "3", "--json").stdout)
+    assert (song["genre"], song["key"], song["bpm"], song["lyrics"]) == ("reggae", "G major", 75, "")
+    assert song["duration"] == pytest.approx(6, abs=0.1)
+    assert {wish["value"]: wish["outcome"] for wish in song["wishes"]}["meter: 7/8"] == "impossible"
+    assert any("7/8" in warning for warning in song["warnings"])
+    given = harmonia("song", story, "--bpm", "90", "--seconds", "2", "--seed", "3").stdout.decode()
+    assert "75 bpm (overruled)" in given
+    assert "note: A metre of 7/8 can't be had here: the song is in 4/4." in given
+    plain = json.loads(harmonia("song", story, "--no-wishes", "--seconds", "2", "--seed", "3", "--json").stdout)
+    assert plain["wishes"] == plain["warnings"] == []
+
+
 def test_with_json_an_error_is_one_object_too(harmonia):
     done = harmonia("song", STORY, "--key", "H", "--json")
     error = json.loads(done.stdout)["error"]

@@ -35,6 +35,13 @@ def test_words_from_a_model_stay_words():
     assert tags == {"div", "h3", "table", "tr", "th", "td", "pre"}
 
 
+def test_wishes_are_summed_up():
+    words, _ = bundles(shown(wishes="D minor", warnings="7/8 can't be had."), FinishedSong())
+    for text in words.values():
+        assert "D minor" in text
+        assert "7/8 can" in text
+
+
 def test_the_sound_plays_without_a_script_and_the_picture_is_an_image():
     song = FinishedSong(picture=b"large", small_picture=b"\x89PNG", audio=b"sound")
     words, picture = bundles(shown(), song)

@@ -9,6 +9,7 @@ from harmonia_lab.client.store import ConnectionEstablished, ConnectionLost, Sta
 from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.events.state import GenerationState
 from harmonia_lab.protocol import events as e
+from harmonia_lab.protocol.models import Wish
 from harmonia_lab.widgets.view_model import TokenRate, view
 from tests.events.stories import METADATA, OPTIONS, Teller, logged, told_live
 
@@ -48,6 +49,17 @@ def test_a_finished_song_is_shown_whole_and_can_be_neither_cancelled_nor_retried
     assert shown["summary"].startswith("20 s of music, made in")
     assert not shown["canCancel"]
     assert not shown["canRetry"]
+
+
+def test_wishes_and_what_cannot_be_done_are_shown():
+    wishes = [
+        Wish(field="key", text="in D minor", value="D minor", outcome="followed"),
+        Wish(field="meter", text="7/8", value="meter: 7/8", outcome="impossible"),
+    ]
+    metadata = METADATA.model_copy(update={"wishes": wishes, "warnings": ["A metre of 7/8 can't be had here."]})
+    shown = view(GenerationState("g", metadata=metadata))
+    assert shown["wishes"] == "D minor, meter: 7/8 (can't be done)"
+    assert shown["warnings"] == "A metre of 7/8 can't be had here."
 
 
 def test_while_stage_2_runs_the_chips_say_which_instrument_plays_and_which_are_done():

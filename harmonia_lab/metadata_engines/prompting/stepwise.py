@@ -17,6 +17,7 @@ from harmonia_lab.metadata_engines.prompting.lines import StoryContext
 from harmonia_lab.metadata_engines.prompting.story import Story, excerpt, excerpt_note, read_story
 from harmonia_lab.metadata_engines.prompting.verses import form_for
 from harmonia_lab.metadata_engines.prompting.words import content_stems, plain
+from harmonia_lab.metadata_engines.wishes import understand
 from harmonia_lab.music.moods import MOOD_AFFECT, suggest_features
 from harmonia_lab.music.seeds import derive_seed
 from harmonia_lab.protocol.models import SongMetadata, SongRequest
@@ -44,6 +45,8 @@ def template_version() -> str:
 
 async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> SongMetadata:
     """Return the song's metadata. Raises MetadataError; METADATA_INVALID if the model writes no usable line."""
+    asked = understand(request)
+    request = asked.request
     story = read_story(request.narrative)
     warnings = _language_warnings(story, request.language)
     dialogue.report(0.0, "analysis", " ".join(["Analyzing narrative...", *warnings]))
@@ -51,22 +54,26 @@ async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> Son
         dialogue.note(note=warning)
     if len(story.prompt_text) > BUDGET:
         dialogue.note(note=excerpt_note(story.prompt_text))
-    moods = await _moods(dialogue, story)
+    moods = asked.moods or await _moods(dialogue, story)
     genre = request.genre or await _genre(dialogue, story, moods)
     dialogue.report(0.22, "title", "Generating title...", genre=genre, mood=moods)
     context = _context(story, moods)
     attempts = await _title_attempts(dialogue, story, context)
     draft = max(attempts)[1] if attempts else ""
     writer = lyrics.LyricWriter(dialogue, story, context, draft)
-    sections = await writer.write(
-        form_for(request.seconds),
-        lambda done, lines: dialogue.report(0.35 + 0.6 * done, "lyrics", "Creating lyrics...", lyrics=lines),
+    sections = (
+        []
+        if asked.instrumental
+        else await writer.write(
+            form_for(request.seconds),
+            lambda done, lines: dialogue.report(0.35 + 0.6 * done, "lyrics", "Creating lyrics...", lyrics=lines),
+        )
     )
-    title = _title(dialogue, attempts, sections, context)
+    title = _title(dialogue, attempts, sections, context) or titles.title_of(f"{moods[0]} {genre}")
     text = lyrics.as_text(sections)
     dialogue.report(1.0, "lyrics", "Metadata complete", title=title, lyrics=text)
     suggestion = suggest_features(genre, moods, derive_seed(seed, "style"), narrative=story.prompt_text)
-    return SongMetadata(
+    metadata = SongMetadata(
         title=title,
         lyrics=text,
         genre=genre,
@@ -77,6 +84,7 @@ async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> Son
         language="en",
         warnings=warnings,
     )
+    return asked.followed_by(metadata)
 
 
 def _language_warnings(story: Story, asked: str | None) -> list[str]:
@@ -159,7 +167,8 @@ def _title(
         for value, title in [*attempts, *found]
         if value is not None
     ]
-    title = max(ranked)[1] if ranked else titles.title_of(every[0].text)  # the writer raises rather than write no line
+    # The writer raises rather than write no line; an instrumental has none.
+    title = max(ranked)[1] if ranked else titles.title_of(every[0].text) if every else ""
     among = [candidate for _, candidate in sorted(set(ranked), reverse=True)[:12]]
     dialogue.note(chosen="title", value=title, among=among)
     return title
@@ -175,4 +184,5 @@ def _context(story: Story, moods: Sequence[str]) -> StoryContext:
     opposite_cues = frozenset[str]().union(*(MOOD_CUES[mood] for mood in opposite))
     own_cues = frozenset[str]().union(*(MOOD_CUES[mood] for mood in moods))
     plain_text = " ".join(plain(word) for word in words_of(story.prompt_text))
-    return StoryContext(story.stems, story.names, plain_text, story.persons, opposite_cues - own_cues - story.stems)
+    names = story.names | titles.numerals(story.prompt_text)
+    return StoryContext(story.stems, names, plain_text, story.persons, opposite_cues - own_cues - story.stems)

@@ -27,6 +27,7 @@ from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, ChatM
 from harmonia_lab.metadata_engines.prompting.mending import FIELDS, Mending, mend
 from harmonia_lab.metadata_engines.prompting.story import clean, excerpt, excerpt_note
 from harmonia_lab.metadata_engines.prompting.verses import form_for
+from harmonia_lab.metadata_engines.wishes import Understanding, understand
 from harmonia_lab.music.moods import suggest_features
 from harmonia_lab.music.seeds import derive_seed
 from harmonia_lab.protocol.models import Instrument, SongMetadata, SongRequest, explain
@@ -164,11 +165,13 @@ def answer_tokens(request: SongRequest) -> int:
 async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> SongMetadata:
     """Return the song's metadata. Raises MetadataError; METADATA_INVALID if no answer can be used."""
     dialogue.report(0.0, "analysis", "Analyzing narrative...")
+    asked = understand(request)
+    request = asked.request
     form = form_for(request.seconds)
     story = _story(request, dialogue.max_story_characters)
     language = request.language or detect_language(story)
     warnings = _clipped(dialogue, story, request)
-    prompt = [ChatMessage("system", _SYSTEM), ChatMessage("user", _question(request, story, form, language))]
+    prompt = [ChatMessage("system", _SYSTEM), ChatMessage("user", _question(asked, story, form, language))]
     messages = prompt
     num_predict = answer_tokens(request)
     for attempt in range(REPAIRS + 1):
@@ -185,7 +188,10 @@ async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> Son
             for entry in mending.notes:
                 dialogue.note(**entry)
             song = _finish(dialogue, draft, request, seed, language)
-            return song.model_copy(update={"warnings": [*song.warnings, *warnings, *mending.warnings]})
+            song = song.model_copy(update={"warnings": [*song.warnings, *warnings, *mending.warnings]})
+            followed = asked.followed_by(song)
+            _note_mended(dialogue, draft, followed)
+            return followed
         dialogue.note(repair=attempt + 1, problems=problems)
         if not answer.complete:
             num_predict *= 2
@@ -212,14 +218,16 @@ def _unfenced(narrative: str) -> str:
     return clean(re.sub(r"</?\s*story\s*>", " ", narrative, flags=re.IGNORECASE))
 
 
-def _question(request: SongRequest, story: str, form: Sequence[tuple[str, int]], language: str | None) -> str:
+def _question(asked: Understanding, story: str, form: Sequence[tuple[str, int]], language: str | None) -> str:
+    request = asked.request
     given = {
         "genre": request.genre,
         "tempo": request.bpm and f"{request.bpm} bpm",
         "key": request.key,
         "list of instruments": request.instruments and ", ".join(i.name for i in request.instruments),
     }
-    wishes = " ".join(f"The {name} is given: {value}." for name, value in given.items() if value)
+    told = [f"The {name} is given: {value}." for name, value in given.items() if value]
+    wishes = " ".join([*told, *asked.told])
     return _ASK.format(
         story=story,
         language=language_name(language) if language else "the language of the story",
@@ -305,6 +313,17 @@ def _written_language(draft: SongDraft, asked: str | None, language: str | None)
     if estimate := estimate_warning(words):
         warnings.append(estimate)
     return written, warnings
+
+
+def _note_mended(dialogue: Dialogue, draft: SongDraft, metadata: SongMetadata) -> None:
+    """Note in the transcript what the model answered otherwise than it was asked."""
+    for name in ("genre", "mood", "bpm", "key"):
+        answered, used = getattr(draft, name), getattr(metadata, name)
+        if answered != used:
+            dialogue.note(mended=name, answered=answered, used=used)
+    names = [instrument.name for instrument in metadata.instruments]
+    if sorted(draft.instruments) != sorted(names):
+        dialogue.note(mended="instruments", answered=draft.instruments, used=names)
 
 
 def _plain(value: Any) -> Any:

@@ -14,13 +14,19 @@ from harmonia_lab.metadata_engines.prompting.lines import META_STEMS, CandidateL
 from harmonia_lab.metadata_engines.prompting.words import FUNCTION_WORDS, plain, stem, word_set
 from harmonia_lab.syllables import in_dictionary, words_of
 
-__all__ = ["EXAMPLES", "phrases", "rank", "rank_attempt", "title_of"]
+__all__ = ["EXAMPLES", "numerals", "phrases", "rank", "rank_attempt", "title_of"]
 
 EXAMPLES = (
     ("A girl leaves her small town on a train at dawn and waves to her mother.", "Morning Train"),
     ("A scientist in Antarctica listens to the ice at night.", "The Ice Is Singing"),
     ("Two brothers build a boat and sail away from the island.", "Sails of Our Own"),
 )
+
+NAME = 0.4
+"""Added to a title that has a name or a number of the story."""
+
+_WORD = re.compile(r"[^\W_]+(?:['’.&:/-][^\W_]+)*")
+"""Words of a title: figures and their endings belong to them ("40th", "80s", "9.30")."""
 
 UNKNOWN = -2.0
 """Log-probability per token, for a title without log-probabilities."""
@@ -47,8 +53,10 @@ def title_of(text: str) -> str:
     first = next((line for line in text.splitlines() if line.strip()), "")
     first = re.sub(r"^\W*(?:title|song)\s*:", "", first.strip(), flags=re.IGNORECASE)
     quoted = re.match(r"\W*[\"“]([^\"”]+)[\"”]", first)
-    first = re.split(r"[:.;!?(\[{|/…—–]|\s-\s|,\s+(?:a|an|the|by)\s", quoted[1] if quoted else first)[0]
-    words = re.findall(r"[^\W\d_]+(?:['’-][^\W\d_]+)*|,", first)
+    first = re.split(
+        r"[;!?(\[{|…—–]|[:./](?!\d)|(?<!\d)[:./]|\s-\s|,\s+(?:a|an|the|by)\s", quoted[1] if quoted else first
+    )[0]
+    words = re.findall(rf"{_WORD.pattern}|[,&]", first)
     title = ""
     for index, word in enumerate(words):
         small = 0 < index < len(words) - 1 and plain(word) in _LOWER_CASE
@@ -56,14 +64,21 @@ def title_of(text: str) -> str:
     return title.strip(" ,")
 
 
+def numerals(text: str) -> frozenset[str]:
+    """Return the words of a text that begin with a figure, in lower case: "80s", "40th", "1979"."""
+    return frozenset(plain(word) for word in _WORD.findall(text) if word[0].isdigit())
+
+
 def rank(title: str, story: StoryContext, *, likelihood: float = UNKNOWN) -> float | None:
     """Return a title's rank, about −1…4; None if it is refused. likelihood: mean log-probability of its tokens."""
-    words = [plain(word) for word in words_of(title)]
+    words = [plain(word) for word in _WORD.findall(title)]
     stems = [stem(word) for word in words if word not in FUNCTION_WORDS and len(word) > 2]
-    related = len(set(stems) & story.stems - META_STEMS)
+    named = [word for word in words if _name(word) in story.names]
+    related = len(set(stems) & story.stems - META_STEMS) + len(numerals(title) & story.names)
     if not _can_be_title(title, words, stems, story) or (story.stems and not related):
         return None
     value = min(2.0, 1.2 * related) - 0.5 * max(0, len(set(stems) - story.stems) - 1) + _LENGTHS[len(words)]
+    value += NAME * bool(named)
     value -= 0.3 * (words[0] in _NO_BEGINNING) + 0.5 * (words[0] in _PRONOUNS)
     value -= 0.5 * sum(word in _CLICHES for word in words)
     if len(words) > 4 and " ".join(words) in story.plain_text:
@@ -71,8 +86,12 @@ def rank(title: str, story: StoryContext, *, likelihood: float = UNKNOWN) -> flo
     return value + max(-1.0, min(0.5, 1.5 + likelihood)) * 0.6
 
 
+def _name(word: str) -> str:
+    return word.removesuffix("'s").capitalize()
+
+
 def _can_be_title(title: str, words: Sequence[str], stems: Sequence[str], story: StoryContext) -> bool:
-    known = all(in_dictionary(word) or word.capitalize() in story.names for word in words)
+    known = all(in_dictionary(word) or _name(word) in story.names for word in words)
     repeats = len(set(stems)) < len(stems) or any(one == other for one, other in itertools.pairwise(words))
     return (
         len(words) in _LENGTHS

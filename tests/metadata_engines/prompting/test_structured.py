@@ -274,3 +274,32 @@ def test_no_control_or_markup_reaches_the_metadata():
 
 def test_the_templates_have_a_version():
     assert template_version().startswith("structured-")
+
+
+WALTZ = "A slow, funny waltz in D minor with solo cello and piano, 80 bpm, about an old ballroom."
+
+
+def test_wishes_are_told_and_are_no_part_of_the_story():
+    _, script = write(json.dumps(SONG), narrative=WALTZ)
+    asked = script.questions[0].messages[-1].content
+    assert "<story>\nAn old ballroom.\n</story>" in asked
+    for told in ("The genre is given: waltz.", "The tempo is given: 80 bpm.", "The key is given: D minor.", "funny"):
+        assert told in asked
+    assert "cello, piano, and no others" in asked
+
+
+def test_an_answer_that_ignores_wishes_is_mended_and_the_mending_noted():
+    song, script = write(json.dumps(SONG), narrative=WALTZ)
+    assert (song.genre, song.bpm, song.key) == ("waltz", 80, "D minor")
+    assert [instrument.name for instrument in song.instruments] == ["cello", "piano"]
+    mended = {note["mended"]: note for note in script.notes if "mended" in note}
+    assert mended["bpm"] == {"mended": "bpm", "answered": 84, "used": 80}
+    assert mended["instruments"]["answered"] == SONG["instruments"]
+    assert "key" not in mended  # the answer had it right
+
+
+def test_without_wishes_the_story_is_read_as_it_stands():
+    song, script = write(json.dumps(SONG), narrative=WALTZ, wishes=False)
+    assert WALTZ in script.questions[0].messages[-1].content
+    assert song.bpm == 84
+    assert song.wishes == []

@@ -1,9 +1,11 @@
 """Titles are cleaned, must be about the story, and the better ones rank higher."""
 
+from dataclasses import replace
+
 import pytest
 
 from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, GeneratedToken
-from harmonia_lab.metadata_engines.prompting.titles import phrases, rank, rank_attempt, title_of
+from harmonia_lab.metadata_engines.prompting.titles import numerals, phrases, rank, rank_attempt, title_of
 from tests.metadata_engines.prompting.test_lines import context, one_line
 
 
@@ -18,7 +20,14 @@ from tests.metadata_engines.prompting.test_lines import context, one_line
         ("**Keeper's Night**", "Keeper's Night"),
         ("Night-Fog", "Night-Fog"),
         ("", ""),
-        ("1984 :)", ""),
+        ("1984 :)", "1984"),
+        ("Back to the 80s", "Back to the 80s"),
+        ("happy 40th, Priya!", "Happy 40th, Priya"),
+        ("The summer of 1979.", "The Summer of 1979"),
+        ("The 5:15 Train", "The 5:15 Train"),
+        ("Salt & Pepper", "Salt & Pepper"),
+        ("24/7", "24/7"),
+        ("***", ""),
     ],
 )
 def test_a_title_is_taken_out_of_an_answer(answer, title):
@@ -46,6 +55,20 @@ def test_titles_about_the_story_have_a_rank(title):
 )
 def test_other_titles_have_none(title):
     assert rank(title, context()) is None
+
+
+def test_a_number_belongs_to_a_title_if_the_story_has_it():
+    story = context("In the summer of 1979 Priya danced the 80s away")
+    story = replace(story, names=story.names | numerals("In the summer of 1979 Priya danced the 80s away"))
+    assert rank("Summer of 1979", story) is not None
+    assert rank("Summer of 1985", story) is None
+    assert rank("Dancing in the 80s", story) > rank("Dancing in the Summer Garden", story)
+
+
+def test_a_name_of_the_story_ranks_higher():
+    story = replace(context("One summer Priya danced"), names=frozenset({"Priya"}))
+    assert rank("Priya's Summer", story) is not None
+    assert rank("Priya Danced", story) > rank("Summer Danced", story)
 
 
 def test_without_a_story_to_compare_with_any_good_title_has_a_rank():

@@ -1,0 +1,77 @@
+"""The small model's strategy: wishes replace its questions, and are no part of what it reads."""
+
+import asyncio
+
+from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer
+from harmonia_lab.metadata_engines.prompting.stepwise import write_song
+from harmonia_lab.protocol.models import parse_request
+
+LINES = (
+    "The keeper walks along the wall. The storm is rising from the sea. A ship is sailing home tonight. "
+    "She holds the burning lamp so high. The wind is calling out her name. The lantern glows above the door."
+)
+WALTZ = (
+    "A dark waltz in D minor with solo cello and piano, 80 bpm, about an old keeper. "
+    "She watches the storm and keeps the lamp burning for a lost ship."
+)
+
+
+class Model:
+    """A dialogue with a model that always writes the same lines."""
+
+    max_top_logprobs = 20
+    max_story_characters = 2000
+
+    def __init__(self):
+        self.questions, self.notes = [], []
+
+    async def ask(self, question, on_text=None):
+        self.questions.append(question)
+        return Answer("Lamp in the Storm" if question.purpose.startswith("title") else LINES, complete=True)
+
+    def report(self, fraction, step, status, **partial):
+        assert 0 <= fraction <= 1
+
+    def note(self, **facts):
+        self.notes.append(facts)
+
+
+def write(narrative, **options):
+    model = Model()
+    return asyncio.run(write_song(model, parse_request(narrative=narrative, seconds=8, **options), seed=1)), model
+
+
+def test_wishes_replace_the_questions_for_mood_and_genre():
+    song, model = write(WALTZ)
+    assert (song.genre, song.mood, song.bpm, song.key) == ("waltz", ["dark"], 80, "D minor")
+    assert [instrument.name for instrument in song.instruments] == ["cello", "piano"]
+    purposes = [question.purpose for question in model.questions]
+    assert not any(purpose.startswith(("mood", "genre")) for purpose in purposes)
+
+
+def test_the_model_reads_the_story_without_the_wish():
+    _, model = write(WALTZ)
+    read = " ".join(message.content for question in model.questions for message in question.messages)
+    assert "An old keeper. She watches the storm" in read
+    assert "D minor" not in read
+    assert "80 bpm" not in read
+
+
+def test_without_wishes_the_model_is_asked():
+    song, model = write(WALTZ, wishes=False)
+    purposes = [question.purpose for question in model.questions]
+    assert any(purpose.startswith("mood") for purpose in purposes)
+    assert song.wishes == []
+
+
+def test_an_instrumental_gets_a_title_and_no_words():
+    song, model = write("Instrumental, please. An old keeper watches the storm and keeps the lamp burning.")
+    assert song.lyrics == ""
+    assert song.title
+    assert all(question.purpose.startswith(("mood", "genre", "title")) for question in model.questions)
+
+
+def test_a_text_that_is_nothing_but_a_wish_becomes_a_song():
+    song, _ = write("lofi slow bpm")
+    assert song.genre == "lofi"
+    assert song.bpm < 78
