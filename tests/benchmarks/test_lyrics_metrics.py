@@ -1,5 +1,8 @@
 """The metrics of the words: each counts what it says, on lines written for the purpose."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from benchmarks.lyrics import metrics, table
@@ -20,6 +23,15 @@ from harmonia_lab.errors import InvalidRequest
 )
 def test_a_couplet_rhymes_by_its_last_words(first, second, kind):
     assert metrics.rhyme_kind((first, second)) == kind
+
+
+def test_rhymes_agree_with_a_dictionary_that_has_nothing_to_do_with_ours():
+    pairs = json.loads(Path(__file__).with_name("rhymes.json").read_text())
+    found = {
+        kind: [metrics.rhyme_kind(tuple(pair.split())) for pair in pairs[kind]] for kind in ("rhymes", "look alike")
+    }
+    assert found["rhymes"].count("perfect") >= 0.93 * len(found["rhymes"])
+    assert found["look alike"].count("none") >= 0.98 * len(found["look alike"])
 
 
 def test_couplets_are_consecutive_lines_of_a_section_and_a_repeated_chorus_counts_once():

@@ -1,0 +1,107 @@
+"""The process that makes songs with one version: plans alone, or whole songs from metadata, without a language model.
+
+Owns nothing but the calls of the package, of whichever checkout PYTHONPATH names: it must run with versions that don't
+have this file. It reads a JSON object a line, and answers each with one. `children.py` starts it by its path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import harmonia_lab
+from harmonia_lab import Lab
+from harmonia_lab.engines.probes import cpu_seconds, git_commit
+from harmonia_lab.errors import HarmoniaError
+from harmonia_lab.music.composing import compose
+from harmonia_lab.music.moods import suggest_features
+from harmonia_lab.music.seeds import derive_seed
+from harmonia_lab.protocol.models import SongMetadata
+
+
+def main() -> int:
+    scratch, stage_1 = Path(sys.argv[1]), sys.argv[2]
+    print(json.dumps({"folder": str(Path(harmonia_lab.__file__).parents[1]), "commit": git_commit()}), flush=True)
+    with _lab(scratch, stage_1) as lab:
+        does: dict[str, Callable[..., dict[str, Any]]] = {
+            "plan": _plan,
+            "song": lambda **asked: _song(lab(), **asked),
+            "narrative": lambda **asked: _narrative(lab(), **asked),
+        }
+        for line in sys.stdin:
+            asked = json.loads(line)
+            try:
+                answer = does[asked.pop("what")](**asked)
+            except HarmoniaError as error:
+                answer = {"error": str(error)}
+            print(json.dumps(answer), flush=True)
+    return 0
+
+
+@contextlib.contextmanager
+def _lab(scratch: Path, stage_1: str) -> Iterator[Callable[[], Lab]]:
+    """Yield a function that returns the lab, which is made when it is first needed."""
+    made: list[Lab] = []
+
+    def lab() -> Lab:
+        if not made:
+            made.append(Lab(metadata=stage_1, audio="sketch", songs=scratch / "songs", home=scratch))
+        return made[0]
+
+    try:
+        yield lab
+    finally:
+        for each in made:
+            each.close()
+
+
+def _metadata(genre: str, mood: str, seed: int, lyrics: str) -> SongMetadata:
+    """Return metadata as stage 1 makes it, but for title and lyrics.
+
+    The digest stands for a narrative of its own for each seed; versions that don't know it leave it out.
+    """
+    found = suggest_features(genre, [mood], derive_seed(seed, "style"))
+    return SongMetadata.model_validate(
+        {
+            "title": f"{genre} {seed}",
+            "lyrics": lyrics,
+            "genre": genre,
+            "mood": [mood],
+            "bpm": found.bpm,
+            "key": found.key,
+            "instruments": list(found.instruments),
+            "narrativeDigest": hashlib.sha256(f"{genre} {mood} {seed}".encode()).hexdigest()[:16],
+        }
+    )
+
+
+def _plan(genre: str, mood: str, seed: int, lyrics: str, seconds: float) -> dict[str, Any]:
+    metadata = _metadata(genre, mood, seed, lyrics)
+    return {"plan": compose(metadata, seconds, derive_seed(seed, "plan")).to_json()}
+
+
+def _song(lab: Lab, genre: str, mood: str, seed: int, lyrics: str, seconds: float) -> dict[str, Any]:
+    metadata = _metadata(genre, mood, seed, lyrics)
+    started, cpu = time.perf_counter(), cpu_seconds()
+    song = lab.compose(metadata=metadata, seconds=seconds, seed=seed, progress=False)
+    took = {"stage_2_s": round(time.perf_counter() - started, 3), "cpu_s": round(cpu_seconds() - cpu, 3)}
+    return _answer(song.directory, song.metadata) | took
+
+
+def _narrative(lab: Lab, narrative: str, seed: int, seconds: float) -> dict[str, Any]:
+    song = lab.compose(narrative, seconds=seconds, seed=seed, progress=False)
+    return _answer(song.directory, song.metadata)
+
+
+def _answer(folder: str, metadata: SongMetadata) -> dict[str, Any]:
+    return {"song": folder, "metadata": metadata.to_wire()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
