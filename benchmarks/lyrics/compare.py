@@ -59,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
     left = [block for block in blocks if _key(block) not in done]
     print(f"{len(left)} of {len(blocks)} blocks to make", file=sys.stderr)
     if left:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         _measure(options, left, checkouts)
     print(table.report(table.read_rows([options.out])))
     return 0

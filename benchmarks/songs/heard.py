@@ -1,4 +1,4 @@
-"""Everything that is measured in one finished song, from its folder.
+"""Everything that is measured in one finished song, from its folder: song and stems as FLAC or WAV, and `plan.json`.
 
 Owns which meter reads which file. The meters are in `tempo.py`, `key.py`, `levels.py` and `plans.py`.
 """
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
+from scipy.signal import resample_poly
 
 from benchmarks.songs import levels, plans
 from benchmarks.songs.key import estimate_key
@@ -33,16 +34,16 @@ def hear(folder: Path) -> dict[str, Any]:
     bpm. key. lufs. true_peak: dBTP. crest: true peak minus loudness, dB. lead_db: the part that sings against all
     others in sung sections, dB. instruments: the stems that sound, loudest first.
     """
-    samples, rate = soundfile.read(folder / "song.flac", always_2d=True)
+    samples, rate = soundfile.read(next(folder.glob("song.[fw]*")), always_2d=True)
     audio = samples.T
     plan, stems = read_plan(folder), read_stems(folder)
-    mono = audio.mean(axis=0)
+    mono, mono_rate = resample_poly(audio.mean(axis=0), 1, 2), rate // 2  # all that the meters of pitch and time hear
     lufs, peak = levels.loudness(audio, rate), levels.true_peak(audio)
     lead = plans.lead_name(plan)
     lead_db = levels.balance(audio, stems, lead, plans.sung_spans(plan), rate) if lead else None
     return {
-        "bpm": round(estimate_tempo(mono, rate), 2),
-        "key": key_text(*estimate_key(mono, rate)),
+        "bpm": round(estimate_tempo(mono, mono_rate), 2),
+        "key": key_text(*estimate_key(mono, mono_rate)),
         "lufs": round(lufs, 2),
         "true_peak": round(peak, 2),
         "crest": round(peak - lufs, 2),
@@ -63,7 +64,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
 def read_stems(folder: Path) -> dict[str, Array]:
     """Return the stems, [channels, samples], by the names of the plan's parts; empty if there is only a mix."""
     names = [part["name"] for part in read_plan(folder)["parts"]]
-    files = sorted((folder / "stems").glob("*.flac"), key=lambda path: int(path.name.split("-")[0]))
+    files = sorted((folder / "stems").iterdir(), key=lambda path: int(path.name.split("-")[0]))
     if len(files) != len(names):
         return {}
     return {name: soundfile.read(file, always_2d=True)[0].T for name, file in zip(names, files, strict=True)}

@@ -43,7 +43,7 @@ def balance(
     None if there is no other stem, or one side is silent there.
 
     A mixer filters, pans and scales stems: each channel of the song is, in each bin of a short-time spectrum, a linear
-    combination of the stems' spectra. Its coefficients are found by least squares over the whole song, and a stem's
+    combination of the stems' spectra. Its coefficients are found by least squares over the spans, and a stem's
     contribution is its spectrum times its coefficient. What is no such combination (reverb, limiting) is in the
     residual, and counts for nobody.
     """
@@ -54,14 +54,17 @@ def balance(
     weights = np.abs(_k_weighting(frequencies)) ** 2
     powers = np.zeros(2)
     for channel in range(len(song)):
-        mixed = _spectra(song[channel])
-        rows = np.stack([_spectra(_channel(stems[each], channel, song.shape[1])) for each in (name, *others)], axis=2)
-        inside = _frames_inside(spans, len(mixed), sample_rate)
+        starts = _frame_starts(spans, song.shape[1], sample_rate)
+        if not len(starts):
+            return None
+        mixed = _spectra(song[channel], starts)
+        tracks = [_channel(stems[each], channel, song.shape[1]) for each in (name, *others)]
+        rows = np.stack([_spectra(track, starts) for track in tracks], axis=2)
         gram = np.einsum("tfi,tfj->fij", rows.conj(), rows)
         scale = np.trace(gram, axis1=1, axis2=2).real[:, None, None] * _REGULARISATION + 1e-12
         right = np.einsum("tfi,tf->fi", rows.conj(), mixed)
         gains = np.linalg.solve(gram + scale * np.eye(rows.shape[2]), right[:, :, None])[:, :, 0]
-        parts = rows[inside] * gains
+        parts = rows * gains
         powers[0] += np.sum(np.abs(parts[:, :, 0]) ** 2 * weights)
         powers[1] += np.sum(np.abs(parts[:, :, 1:].sum(axis=2)) ** 2 * weights)
     return float(10 * np.log10(powers[0] / powers[1])) if min(powers) > 0 else None
@@ -72,18 +75,17 @@ def _channel(stem: Array, channel: int, samples: int) -> Array:
     return np.pad(own[:samples], (0, max(0, samples - len(own))))
 
 
-def _spectra(signal: Array) -> NDArray[np.complex64]:
-    """Return [frames, bins]: half-overlapping frames."""
-    hop = _SIZE // 2
-    padded = np.pad(signal, (hop, _SIZE))
-    starts = range(0, len(signal), hop)
-    window = np.hanning(_SIZE)
-    return np.stack([np.fft.rfft(padded[at : at + _SIZE] * window) for at in starts]).astype(np.complex64)
+def _frame_starts(spans: Sequence[tuple[float, float]], samples: int, sample_rate: int) -> NDArray[np.int64]:
+    """Return the first samples of the frames that lie inside the spans."""
+    starts = np.arange(0, samples - _SIZE + 1, _SIZE)
+    inside = [(start * sample_rate <= starts) & (starts + _SIZE <= end * sample_rate) for start, end in spans]
+    return np.asarray(starts[np.any(inside, axis=0)])
 
 
-def _frames_inside(spans: Sequence[tuple[float, float]], count: int, sample_rate: int) -> NDArray[np.bool_]:
-    centres = np.arange(count) * (_SIZE // 2) / sample_rate
-    return np.any([(start <= centres) & (centres < end) for start, end in spans], axis=0)
+def _spectra(signal: Array, starts: NDArray[np.int64]) -> NDArray[np.complex128]:
+    """Return [frames, bins]."""
+    frames = np.lib.stride_tricks.sliding_window_view(signal, _SIZE)[starts]
+    return np.asarray(np.fft.rfft(frames * np.hanning(_SIZE)))
 
 
 def _k_weighting(frequencies: Array) -> NDArray[np.complex128]:

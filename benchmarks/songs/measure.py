@@ -29,11 +29,8 @@ from harmonia_lab.protocol.vocabulary import GENRES, MOODS, TONICS
 
 __all__ = ["configure", "run", "songs_asked"]
 
-RATE = 48_000
-"""Hz, of clicks and chords, as of the songs."""
-
-SEEDS_A_GENRE = 24
-"""Plans of each genre for the measure of variety, all of one mood."""
+RATE = 24_000
+"""Hz, of clicks and chords: enough for all that the meters listen to."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--songs", type=int, default=200, metavar="N", help="default 200")
     parser.add_argument("--first-seed", type=int, default=1000, metavar="SEED", help="default 1000")
     parser.add_argument("--seconds", type=float, default=22.0, help="length of the songs (default 22)")
+    parser.add_argument(
+        "--plans", type=int, default=24, metavar="N", help="plans of each genre, for variety (default 24)"
+    )
     parser.add_argument("--for", dest="for_s", type=float, metavar="S", help="start no song after S seconds")
 
 
@@ -52,9 +52,12 @@ def run(options: argparse.Namespace) -> int:
     done = {(row["kind"], row["genre"], row["seed"]) for row in rows}
     wanted = list(songs_asked(options.songs, options.first_seed, options.seconds))
     left = [one for one in wanted if ("song", one["genre"], one["seed"]) not in done]
-    variety = [one for one in _plans_asked(options.seconds) if ("plan", one["genre"], one["seed"]) not in done]
+    variety = [
+        one for one in _plans_asked(options.plans, options.seconds) if ("plan", one["genre"], one["seed"]) not in done
+    ]
     print(f"{len(left)} of {len(wanted)} songs to make, {len(variety)} plans", file=sys.stderr)
     if left or variety:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         until = time.monotonic() + options.for_s if options.for_s else float("inf")
         with song_maker(options.checkout) as (maker, version), options.out.open("a", encoding="utf-8") as file:
             about = circumstances()
@@ -76,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def songs_asked(count: int, first_seed: int, seconds: float) -> Iterator[dict[str, Any]]:
-    """Yield what songs are made of: genres in turn, each with the moods in turn; seeds and lyrics differ from song to song.
+    """Yield what songs are made of: genres in turn, each with the moods in turn, another seed and text for each song.
 
     Genres and moods have a common divisor, so that a genre moves on by one mood in each round.
     """
@@ -91,10 +94,10 @@ def songs_asked(count: int, first_seed: int, seconds: float) -> Iterator[dict[st
         }
 
 
-def _plans_asked(seconds: float) -> Iterator[dict[str, Any]]:
-    """Yield the plans for the measure of variety: one mood, one text and `SEEDS_A_GENRE` seeds in each genre."""
+def _plans_asked(seeds: int, seconds: float) -> Iterator[dict[str, Any]]:
+    """Yield the plans for the measure of variety: one mood and one text in each genre, with so many seeds."""
     for genre in GENRES:
-        for seed in range(SEEDS_A_GENRE):
+        for seed in range(seeds):
             yield {"genre": genre, "mood": "hopeful", "seed": seed, "lyrics": LYRICS[0], "seconds": seconds}
 
 

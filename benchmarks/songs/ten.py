@@ -23,9 +23,8 @@ __all__ = ["TEN", "Asked", "configure", "kept", "report", "run"]
 
 
 class Asked(NamedTuple):
-    """kind: for the table. bpm: (least, most). key: as "D minor", or a mode alone. genre: as the metadata should name it.
-    beats_per_bar. with_, without: instruments, roles or families (`_FAMILIES`). only: nothing else may play. What is None or
-    empty was not asked for.
+    """kind: for the table. bpm: (least, most). key: as "D minor", or a mode alone. genre: those that fit. with_, without:
+    instruments or families (`_FAMILIES`). only: nothing else may play. What is None or empty was not asked for.
     """
 
     kind: str
@@ -53,7 +52,8 @@ _FAMILIES = {
 TEN = (
     Asked(
         "slow waltz",
-        "A slow waltz in D minor with solo cello and piano, 80 bpm, about an old ballroom that will be torn down tomorrow.",
+        "A slow waltz in D minor with solo cello and piano, 80 bpm, about an old ballroom that will be torn down "
+        "tomorrow.",
         (80, 80), "D minor", ("waltz",), 3, ("cello", "piano"),
     ),
     Asked(
@@ -75,8 +75,8 @@ TEN = (
     ),
     Asked(
         "birthday",
-        "Happy 60th birthday to my dad Frank, who fixes bikes and cries at football! A funny, fast country song with banjo "
-        "and harmonica in A major.",
+        "Happy 60th birthday to my dad Frank, who fixes bikes and cries at football! A funny, fast country song with "
+        "banjo and harmonica in A major.",
         (110, 220), "A major", ("country",), with_=("banjo", "harmonica"),
     ),
     Asked(
@@ -86,23 +86,23 @@ TEN = (
     ),
     Asked(
         "news, no wish but a mood",
-        "A bakery in Leeds baked through the night after the power cut and gave away nine hundred loaves by candlelight. "
-        "Make it a hopeful folk song with acoustic guitar and violin, andante.",
+        "A bakery in Leeds baked through the night after the power cut and gave away nine hundred loaves by "
+        "candlelight. Make it a hopeful folk song with acoustic guitar and violin, andante.",
         (72, 108), "major", ("folk",), with_=("acoustic guitar", "violin"),
     ),
     Asked(
         "bossa",
-        "Bossa nova, 126 bpm, C major, nylon guitar and flute but without strings: two people share an umbrella and miss "
-        "the tram on purpose.",
+        "Bossa nova, 126 bpm, C major, nylon guitar and flute but without strings: two people share an umbrella and "
+        "miss the tram on purpose.",
         (126, 126), "C major", ("bossa nova",), with_=("nylon guitar", "flute"), without=("strings",),
     ),
     Asked(
         "traps",
-        "The cradle rocked in the old house of soul and swing. She found the key to the minor door, and the major waltzed "
-        "past the metal gate at 90 kilometres an hour.",
+        "The cradle rocked in the old house of soul and swing. She found the key to the minor door, and the major "
+        "waltzed past the metal gate at 90 kilometres an hour.",
     ),
 )  # fmt: skip
-"""The first four are among those that version 0.4 got wrong. The last one holds no wish: nothing is asked for."""
+"""The first four were made wrong before wishes were read. The last one holds no wish: nothing is asked for."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -117,6 +117,7 @@ def run(options: argparse.Namespace) -> int:
     made = json.loads(options.out.read_text()) if options.out.exists() else {"songs": []}
     left = [asked for asked in TEN if asked.kind not in {song["kind"] for song in made["songs"]}]
     if left:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         with song_maker(options.checkout, options.stage_1) as (maker, version):
             about = circumstances()
             about["host"].pop("host", None)  # figures are published: no names of machines

@@ -29,7 +29,7 @@ def ollama(monkeypatch):
 
 
 def test_both_versions_write_every_story_and_none_is_written_again(tmp_path, stories, ollama, capsys):
-    out = tmp_path / "songs.jsonl"
+    out = tmp_path / "build" / "songs.jsonl"
     command = ["compare", str(out), "--before", str(ROOT), "--narratives", str(stories), "--engine", "ollama", "--cold"]
     assert main(command) == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
