@@ -73,7 +73,7 @@ def _lab(scratch: Path, stage_1: str) -> Iterator[Callable[[], Lab]]:
 def _metadata(genre: str, mood: str, seed: int, lyrics: str) -> SongMetadata:
     """Return metadata as stage 1 makes it, but for title and lyrics.
 
-    The digest stands for a narrative of its own for each seed; versions that don't know it leave it out.
+    The digest stands for a narrative of its own for each text; versions that don't know it leave it out.
     """
     found = suggest_features(genre, [mood], derive_seed(seed, "style"))
     return SongMetadata.model_validate(
@@ -85,7 +85,7 @@ def _metadata(genre: str, mood: str, seed: int, lyrics: str) -> SongMetadata:
             "bpm": found.bpm,
             "key": found.key,
             "instruments": list(found.instruments),
-            "narrativeDigest": hashlib.sha256(f"{genre} {mood} {seed}".encode()).hexdigest()[:16],
+            "narrativeDigest": hashlib.sha256(lyrics.encode()).hexdigest()[:16],
         }
     )
 

@@ -49,12 +49,10 @@ def run(options: argparse.Namespace) -> int:
     check_range("songs", options.songs, 10_000)
     check_range("seconds", options.seconds, 600)
     rows = table.read_rows([options.out]) if options.out.exists() else []
-    done = {(row["kind"], row["genre"], row["seed"]) for row in rows}
+    done = {_identity(row) for row in rows}
     wanted = list(songs_asked(options.songs, options.first_seed, options.seconds))
-    left = [one for one in wanted if ("song", one["genre"], one["seed"]) not in done]
-    variety = [
-        one for one in _plans_asked(options.plans, options.seconds) if ("plan", one["genre"], one["seed"]) not in done
-    ]
+    left = [one for one in wanted if _identity(one) not in done]
+    variety = [one for one in _plans_asked(options.plans, options.seconds) if _identity(one) not in done]
     print(f"{len(left)} of {len(wanted)} songs to make, {len(variety)} plans", file=sys.stderr)
     if left or variety:
         options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -65,12 +63,12 @@ def run(options: argparse.Namespace) -> int:
             _write(file, {"kind": "about", "circumstances": about, "version": version})
             for one in variety:
                 if time.monotonic() < until:
-                    _write(file, _plan_row(one, maker.request(SONG_S, what="plan", **one)))
+                    _write(file, _plan_row(one, maker.request(SONG_S, **_request("plan", one))))
             for number, one in enumerate(left, 1):
                 if time.monotonic() > until:
                     print(f"stopped after {number - 1} songs; the same command continues", file=sys.stderr)
                     break
-                row = _song_row(one, maker.request(SONG_S, what="song", **one))
+                row = _song_row(one, maker.request(SONG_S, **_request("song", one)))
                 _write(file, row)
                 heard = f"{row['bpm']} bpm, heard {row['heard']['bpm']}; {row['key']}, heard {row['heard']['key']}"
                 print(f"{number} of {len(left)}, {one['genre']}, {one['mood']}: {heard}", file=sys.stderr)
@@ -86,25 +84,40 @@ def songs_asked(count: int, first_seed: int, seconds: float) -> Iterator[dict[st
     for number in range(count):
         turn, place = divmod(number, len(GENRES))
         yield {
+            "kind": "song",
             "genre": GENRES[place],
             "mood": MOODS[(number + turn) % len(MOODS)],
             "seed": first_seed + number,
-            "lyrics": LYRICS[number % len(LYRICS)],
+            "text": number % len(LYRICS),
             "seconds": seconds,
         }
 
 
 def _plans_asked(seeds: int, seconds: float) -> Iterator[dict[str, Any]]:
-    """Yield the plans for the measure of variety: one mood and one text in each genre, with so many seeds."""
+    """Yield the plans for the measures of variety, all of one mood.
+
+    In each genre: one text with so many seeds ("plan"), and, if there are any, one seed with all texts ("story").
+    """
     for genre in GENRES:
-        for seed in range(seeds):
-            yield {"genre": genre, "mood": "hopeful", "seed": seed, "lyrics": LYRICS[0], "seconds": seconds}
+        own = {"genre": genre, "mood": "hopeful", "seconds": seconds}
+        yield from ({"kind": "plan", **own, "seed": seed, "text": 0} for seed in range(seeds))
+        if seeds:
+            yield from ({"kind": "story", **own, "seed": 7, "text": text} for text in range(len(LYRICS)))
+
+
+def _request(what: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    known = {name: asked[name] for name in ("genre", "mood", "seed", "seconds")}
+    return {"what": what, "lyrics": LYRICS[asked["text"]], **known}
+
+
+def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("kind", "genre", "mood", "seed", "text", "seconds"))
 
 
 def _plan_row(asked: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
     if "error" in answer:
         raise HarmoniaError(f"{asked['genre']}, seed {asked['seed']}: {answer['error']}")
-    return {"kind": "plan", **_known(asked), **_planned(answer["plan"])}
+    return {**asked, **_planned(answer["plan"])}
 
 
 def _song_row(asked: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,8 +128,7 @@ def _song_row(asked: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, 
     plan = read_plan(folder)
     clicks = click_and_chords(plan, RATE)
     row = {
-        "kind": "song",
-        **_known(asked),
+        **asked,
         "bpm": plan["bpm"],
         "key": key_text(plan["tonic"], plan["mode"]),
         **_planned(plan),
@@ -128,10 +140,6 @@ def _song_row(asked: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, 
     }
     shutil.rmtree(folder)
     return row
-
-
-def _known(asked: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: asked[name] for name in ("genre", "mood", "seed", "seconds")}
 
 
 def _planned(plan: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ Melody = list[tuple[int, int]]
 """(Onset in sixteenths from the song's start, MIDI pitch) of each note, by onset."""
 
 Figure = tuple[tuple[int, Fraction], ...]
-"""(Interval in semitones, ratio of a note's length to the one before, by onsets) of consecutive notes."""
+"""(Interval to the next note in semitones, ratio of the next note's length to this one's) of consecutive notes."""
 
 _DEGREES = ("1", "b2", "2", "b3", "3", "4", "#4", "5", "b6", "6", "b7", "7")
 _DRUMS = {35: "kick", 36: "kick", 37: "stick", 38: "snare", 39: "clap", 40: "snare"}
@@ -106,15 +106,14 @@ def melody(plan: PlanData) -> Melody:
 
 
 def figures(tune: Iterable[Sequence[int]], length: int = 4) -> set[Figure]:
-    """Return the different figures of `length` steps in a melody. Figures across a rest of two bars don't count."""
+    """Return the different figures of `length` notes in a melody. A note lasts until the next one begins."""
     notes = [(at, pitch) for at, pitch in tune]
     found: set[Figure] = set()
-    for start in range(len(notes) - length - 1):
-        run = notes[start : start + length + 2]
+    for start in range(len(notes) - length):
+        run = notes[start : start + length + 1]
         gaps = [after - before for (before, _), (after, _) in itertools.pairwise(run)]
-        if max(gaps) <= 32:
-            moves = [after - before for (_, before), (_, after) in itertools.pairwise(run)]
-            found.add(tuple((moves[i], Fraction(gaps[i + 1], gaps[i])) for i in range(length)))
+        moves = [after - before for (_, before), (_, after) in itertools.pairwise(run)]
+        found.add(tuple((moves[i], Fraction(gaps[i + 1], gaps[i])) for i in range(length - 1)))
     return found
 
 

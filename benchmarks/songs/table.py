@@ -61,8 +61,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     leads = [row["heard"]["lead_db"] for row in songs if row["heard"]["lead_db"] is not None]
     crests = _medians(songs, "crest")
     entries = [entry for row in songs for entry in row["entries"]]
-    by_genre = [[row for row in variety if row["genre"] == genre] for genre in GENRES]
-    by_genre = [group for group in by_genre if group]
+    by_genre, stories = _groups(rows, "plan"), _groups(rows, "story")
     grooves = [len({row["groove"] for row in group}) for group in by_genre if any(row["groove"] for row in group)]
     return {
         "n_songs": len(songs),
@@ -86,8 +85,16 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
         "progressions": _median(_different(group, "progressions") for group in by_genre),
         "grooves_least": min(grooves, default=None),
         "grooves": _median(grooves),
-        "shared_figures": _shared(by_genre),
+        "shared_seeds": _shared(by_genre),
+        "shared_stories": _shared(stories),
+        "story_progressions": _median(_different(group, "progressions") for group in stories),
     }
+
+
+def _groups(rows: Sequence[Row], kind: str) -> list[list[Row]]:
+    """Return the rows of a kind, genre by genre."""
+    found = [[row for row in rows if row["kind"] == kind and row["genre"] == genre] for genre in GENRES]
+    return [group for group in found if group]
 
 
 def _different(rows: Sequence[Row], what: str) -> int:
@@ -156,7 +163,9 @@ LAYOUT: tuple[tuple[str, str, str, Callable[[float], str]], ...] = (
     ("progressions of a genre (median)", "progressions", "", str),
     ("grooves of the genre with the fewest", "grooves_least", "≥ 3", str),
     ("grooves of a genre (median)", "grooves", "", str),
-    ("figures shared by two melodies of a genre", "shared_figures", "≤ 8 %", _percent),
+    ("figures of 4 notes shared by melodies of 2 seeds", "shared_seeds", "≤ 8 %", _percent),
+    ("the same, of 2 stories with one seed", "shared_stories", "≤ 8 %", _percent),
+    ("progressions of 6 stories with one seed (median)", "story_progressions", "", str),
 )
 """Rows of the table: label, figure, what issue 12 asks for, format."""
 

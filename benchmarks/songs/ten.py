@@ -23,8 +23,9 @@ __all__ = ["TEN", "Asked", "configure", "kept", "report", "run"]
 
 
 class Asked(NamedTuple):
-    """kind: for the table. bpm: (least, most). key: as "D minor", or a mode alone. genre: those that fit. with_, without:
-    instruments or families (`_FAMILIES`). only: nothing else may play. What is None or empty was not asked for.
+    """kind: for the table. bpm: (least, most). key: as "D minor", or a mode alone. genre: those that fit.
+    with_, without: instruments or families (`_FAMILIES`). only: nothing else may play. What is None or empty was not
+    asked for.
     """
 
     kind: str

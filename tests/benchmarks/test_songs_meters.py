@@ -143,4 +143,4 @@ def test_the_genre_with_the_fewest_grooves_and_progressions_decides():
     other = plan_row | {"groove": "kick 8", "progressions": {"verse": "4"}}
     rows = [plan_row, other, plan_row | {"genre": "metal"}]
     found = table.summary(rows)
-    assert (found["grooves_least"], found["progressions_least"], found["shared_figures"]) == (1, 1, 1.0)
+    assert (found["grooves_least"], found["progressions_least"], found["shared_seeds"]) == (1, 1, 1.0)
