@@ -1,42 +1,29 @@
 """Analysis of audio for tests: tempo, key, loudness, peak and silence, by tools that are independent of the package."""
 
-import librosa
 import numpy as np
 import pyloudnorm
 from scipy.signal import resample_poly
 
-RATE = 22_050
+from benchmarks.songs import key
+from benchmarks.songs.tempo import estimate_tempo
 
-# Krumhansl, Cognitive Foundations of Musical Pitch (1990), p. 30: probe-tone ratings.
-MAJOR = [6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88]
-MINOR = [6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17]
+RATE = 24_000
 
 
 def mono(audio, sample_rate=48_000):
-    """Return audio, [channels, samples] at 48 kHz, as [samples] at 22,050 Hz."""
+    """Return audio, [channels, samples] at 48 kHz, as [samples] at 24 kHz."""
     assert sample_rate == 48_000
-    return resample_poly(audio.mean(axis=0), 147, 320)
+    return resample_poly(audio.mean(axis=0), 1, 2)
 
 
-def estimate_tempo(sound):
-    """Return quarter notes a minute, by beat tracking."""
-    return float(np.atleast_1d(librosa.beat.beat_track(y=sound, sr=RATE)[0])[0])
-
-
-def tempo_error(estimated, expected):
-    """Return the relative error; half and double tempo count as correct."""
-    return min(abs(estimated * factor / expected - 1) for factor in (0.5, 1, 2))
+def tempo_error(sound, expected):
+    """Return the relative error of the tempo that is heard, in quarter notes a minute; half and double are wrong."""
+    return abs(estimate_tempo(sound, RATE) / expected - 1)
 
 
 def estimate_key(sound):
-    """Return (tonic as pitch class, "major" | "minor"): the key profile with the highest correlation to the chroma."""
-    chroma = librosa.feature.chroma_cqt(y=sound, sr=RATE).mean(axis=1)
-    fits = {
-        (tonic, mode): np.corrcoef(chroma, np.roll(profile, tonic))[0, 1]
-        for tonic in range(12)
-        for mode, profile in (("major", MAJOR), ("minor", MINOR))
-    }
-    return max(fits, key=fits.get)
+    """Return (tonic as pitch class, "major" | "minor")."""
+    return key.estimate_key(sound, RATE)
 
 
 def relative_keys(tonic, mode):

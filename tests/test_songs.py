@@ -60,7 +60,7 @@ def test_the_song_is_as_long_loud_and_clean_as_it_should_be(song, audio):
 
 def test_tempo_and_key_of_the_audio_are_those_of_the_metadata(song, audio):
     sound = audio_analysis.mono(audio)
-    assert audio_analysis.tempo_error(audio_analysis.estimate_tempo(sound), song.metadata.bpm) < 0.04
+    assert audio_analysis.tempo_error(sound, song.metadata.bpm) < 0.02
     tonic, mode = song.metadata.key.split()
     assert audio_analysis.estimate_key(sound) in audio_analysis.relative_keys(PITCH_CLASSES[tonic], mode)
 
