@@ -40,6 +40,7 @@ def run_record(attempt: Attempt, engines: dict[str, Any], audio: AudioResult, fo
         "timings": attempt.timings,
         "memory": attempt.memory,
         "measurements": audio.measurements,
+        "notes": audio.notes,
         "stems": [
             {"file": name, "name": stem.name, "role": stem.role, "sampleRate": stem.sample_rate}
             for stem, name in audio.stem_files

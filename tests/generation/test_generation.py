@@ -35,7 +35,7 @@ class Run:
             metadata_engine=self.metadata_engine,
             audio_engine=self.audio_engine,
             folder=SongFolder(self.songs, "g"),
-            draw=lambda path, **_: path.write_bytes(b"picture"),
+            draw=lambda path, **_: path.write_bytes(b"picture") and "",
             emit=EventLog(new_state(job(), asked), Unkept(), self._publish),
             log_row=self.rows.append,
             **options,

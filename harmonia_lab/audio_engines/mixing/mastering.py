@@ -46,17 +46,28 @@ class Master(NamedTuple):
     limiting: float
 
 
-def master(mix: NDArray[np.float32], sample_rate: int, cancel: CancelToken) -> Master:
+def master(
+    mix: NDArray[np.float32],
+    sample_rate: int,
+    cancel: CancelToken,
+    *,
+    crest: float = math.inf,
+    powers: NDArray[np.float64] | None = None,
+) -> Master:
     """Bring mix [2, samples] to the target loudness and peak, by one gain and the limiter.
+
+    crest: dB, the most by which the true peak should exceed the target loudness; from 13 on, −1 dBTP is the ceiling.
+    powers: of `segment_powers` of the mix, if the caller has them, or nearly these.
 
     The gain is found on a quick estimate; the result is measured, and the estimate's target corrected by the error. A
     mix that never exceeds −70 LUFS is silence by the standard, and is returned unchanged. Raises Cancelled.
     """
-    powers = segment_powers(mix, sample_rate, cancel)
+    powers = segment_powers(mix, sample_rate, cancel) if powers is None else powers
     loudness = integrated_loudness(powers)
     if not math.isfinite(loudness):
         return Master(mix, loudness, _decibels(true_peak(mix, cancel)), 0.0, 0.0)
-    aim, ceiling, gain = _TARGET_LUFS, _TRUE_PEAK_DBTP - _MARGIN_DB, _TARGET_LUFS - loudness
+    aim, gain = _TARGET_LUFS, _TARGET_LUFS - loudness
+    ceiling = min(_TRUE_PEAK_DBTP, _TARGET_LUFS + crest) - _MARGIN_DB
     # Intersample peaks are only measured where a gain of up to `highest` may lift them over the ceiling.
     highest = gain + _MAKE_UP_DB
     peaks = cell_peaks(mix, ratio(ceiling - highest), cancel)
