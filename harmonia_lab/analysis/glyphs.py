@@ -46,17 +46,26 @@ class Glyphs:
         self.missing = "".join(sorted(filter(_is_needed, lacking)))
 
     @property
+    def scripts(self) -> list[str]:
+        """The scripts of the missing letters, by name."""
+        names = {unicodedata.name(letter, "unnamed").split()[0] for letter in self.missing}
+        return sorted(name if name == "CJK" else name.capitalize() for name in names)
+
+    @property
+    def remedy(self) -> str:
+        """What brings fonts with the missing letters: a command for Debian and Ubuntu."""
+        east = {script for script in self.scripts if script.upper() in _EAST_ASIAN}
+        packages = ["fonts-noto-cjk"] * bool(east) + ["fonts-noto-core"] * (len(east) < len(self.scripts))
+        return f"apt-get install {' '.join(packages)}"
+
+    @property
     def note(self) -> str:
         """Which letters are missing and what to install, in sentences; "" if none is."""
         if not self.missing:
             return ""
-        scripts = {unicodedata.name(letter, "unnamed").split()[0] for letter in self.missing}
-        east = scripts & _EAST_ASIAN
-        packages = ["fonts-noto-cjk"] * bool(east) + ["fonts-noto-core"] * bool(scripts - east)
-        names = ", ".join(sorted(script if script == "CJK" else script.capitalize() for script in scripts))
         return (
-            f"No font on this machine has letters of these scripts, so they are left out here: {names}. lyrics.txt has "
-            f"them. Fonts on Debian and Ubuntu: apt-get install {' '.join(packages)}"
+            "No font on this machine has letters of these scripts, so they are left out here: "
+            f"{', '.join(self.scripts)}. lyrics.txt has them. Fonts on Debian and Ubuntu: {self.remedy}"
         )
 
     def drawable(self, text: str) -> str:

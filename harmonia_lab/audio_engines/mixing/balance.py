@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from harmonia_lab.audio_engines.mixing.spectral import bell, frame_frequencies, 
 from harmonia_lab.engines.base import CancelToken, Stem
 from harmonia_lab.protocol.vocabulary import Role
 
-__all__ = ["StemLevel", "role_response", "role_send", "stem_levels"]
+__all__ = ["LeadToBand", "StemLevel", "role_response", "role_send", "stem_levels"]
 
 
 class _Channel(NamedTuple):
@@ -56,7 +56,21 @@ lead's own level is where the search for it begins. The filters separate the rol
 
 _STEM_LUFS = -23.0  # of the lead; the sum of all stems stays well below full scale
 _MAX_STEM_GAIN_DB = 30.0  # a stem that needs more is soft on purpose, or noise
+_LEAST_LEAD_DB = -1.9
+"""The least power of the lead against the sum of all others; a preset's loudness may ask for more. Bass has much power
+and little loudness, and covers a melody all the same. After the roles' filters the lead has about 1 dB more."""
+
 _MAX_LEAD_CHANGE_DB = 12.0  # a lead that needs more hardly plays where words are sung
+
+
+class LeadToBand(NamedTuple):
+    """The lead against all other stems together, where words are sung, before the compressor, which changes both alike.
+
+    loudness: K-weighted, after the roles' filters, LU. power: unweighted, of the stems as rendered, at their gains, dB.
+    """
+
+    loudness: float
+    power: float
 
 
 @dataclass(frozen=True)
@@ -79,15 +93,18 @@ def stem_levels(
     sung: Sequence[tuple[float, float]],
     cancel: CancelToken,
     progress: Callable[[float], None],
-) -> tuple[list[StemLevel], float | None]:
-    """Return each stem's level, and the loudness of the lead minus that of all others where words are sung, in LU."""
+) -> tuple[list[StemLevel], LeadToBand | None]:
+    """Return each stem's level, and where the lead then stands; None without a lead or without others.
+
+    channels: each stem's audio, [1 or 2, samples]. sung: spans of seconds; empty for the whole song. Raises Cancelled.
+    """
     roles = [stem.role for stem in stems]
     levels: list[StemLevel] = []
-    sums: dict[bool, NDArray[np.float64]] = {}  # is it a lead? → power of each 100 ms, after the gains
+    powers = np.zeros((2, 2))  # [others and lead, K-weighted and unweighted], added up over the sung spans
     for index, (stem, audio) in enumerate(zip(stems, channels, strict=True)):
         # A mono stem is played by both loudspeakers, and so has twice the power.
-        powers = segment_powers(audio, stem.sample_rate, cancel, role_response(stem)) * (3 - len(audio))
-        loudness = integrated_loudness(powers)
+        weighted = segment_powers(audio, stem.sample_rate, cancel, role_response(stem)) * (3 - len(audio))
+        loudness = integrated_loudness(weighted)
         gain = 0.0
         if math.isfinite(loudness):
             offset = preset.drums if stem.role == "drums" else preset.bass if stem.role == "bass" else 0.0
@@ -95,38 +112,33 @@ def stem_levels(
             gain = min(wanted - loudness, _MAX_STEM_GAIN_DB)
         pan = _pan(stem.role, roles[:index].count(stem.role), roles.count(stem.role))
         levels.append(StemLevel(stem.name, loudness if math.isfinite(loudness) else None, gain, pan))
-        sums[stem.role == "lead"] = _added(sums.get(stem.role == "lead"), powers * ratio(gain) ** 2)
+        low = preset.low if stem.role == "bass" else 0.0
+        sums = _inside(weighted[None], 10, sung), _inside(audio, stem.sample_rate, sung, 4) * (3 - len(audio))
+        powers[int(stem.role == "lead")] += np.array([sums[0], sums[1] * ratio(low) ** 2]) * ratio(gain) ** 2
         progress(len(levels) / len(stems))
-    now = _lead_to_band(sums, sung)
-    if now is None:
+    if not (powers > 0).all():
         return levels, None
-    change = min(max(preset.lead - now, -_MAX_LEAD_CHANGE_DB), _MAX_LEAD_CHANGE_DB)
+    now = LeadToBand(*(10 * np.log10(powers[1] / powers[0])).tolist())
+    change = min(max(preset.lead - now.loudness, _LEAST_LEAD_DB - now.power), _MAX_LEAD_CHANGE_DB)
+    change = max(change, -_MAX_LEAD_CHANGE_DB)
     moved = [
         replace(level, gain_db=level.gain_db + change) if role == "lead" else level
         for level, role in zip(levels, roles, strict=True)
     ]
-    return moved, now + change
+    return moved, LeadToBand(now.loudness + change, now.power + change)
 
 
-def _added(total: NDArray[np.float64] | None, powers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the sum of two series of powers, of which either may end earlier."""
-    if total is None:
-        return powers
-    longer, shorter = (total, powers) if len(total) >= len(powers) else (powers, total)
-    result = longer.copy()
-    result[: len(shorter)] += shorter
-    return result
+def _inside(values: NDArray[Any], rate: int, spans: Sequence[tuple[float, float]], stride: int = 1) -> float:
+    """Return the sum, per second of `values` [channels, rate · seconds], inside the spans, every `stride`-th counted.
 
-
-def _lead_to_band(sums: dict[bool, NDArray[np.float64]], sung: Sequence[tuple[float, float]]) -> float | None:
-    """Return the ratio of the mean powers, lead to others, in dB, inside the `sung` spans; None if either is silent."""
-    means = []
-    for is_lead in (True, False):
-        powers = sums.get(is_lead, np.zeros(1))
-        parts = [powers[round(start * 10) : round(end * 10)] for start, end in sung] or [powers]
-        means.append(float(np.concatenate(parts).sum()))
-    lead, band = means
-    return 10 * math.log10(lead / band) if lead > 0 and band > 0 else None
+    The values are powers, or, where there are several a millisecond, samples, which are squared.
+    """
+    parts = [values[:, round(start * rate) : round(end * rate) : stride] for start, end in spans] or [
+        values[:, ::stride]
+    ]
+    return (
+        sum(float((np.square(part) if rate > 1000 else part).sum(dtype=np.float64)) for part in parts) * stride / rate
+    )
 
 
 def role_response(stem: Stem) -> NDArray[np.complex128]:

@@ -50,15 +50,16 @@ ramp before the section begins. Otherwise listeners turn up a sparse intro, and 
 class Measurements:
     """Measurements of the finished song. None stands for −∞.
 
-    preset: its name. lead_to_band_lu: loudness of the lead minus that of all other stems together, where words are
-    sung, before the compressor, which changes both alike; None without a lead or without others. compression_db: the
-    compressor's mean and its deepest reduction. peak_to_loudness_db: true peak minus loudness. silent: the mix was
+    preset: its name. lead_to_band_lu, lead_to_band_db: loudness and power of the lead against all other stems together,
+    where words are sung (`balance.LeadToBand`); None without a lead or without others. compression_db: the compressor's
+    mean and its deepest reduction. peak_to_loudness_db: true peak minus loudness. silent: the mix was
     silent, and so was not mastered. master_gain_db: gain of the whole mix before the limiter. limiting_db: the
     limiter's deepest reduction. section_lifts_db: the gain that raised each section.
     """
 
     preset: str
     lead_to_band_lu: float | None
+    lead_to_band_db: float | None
     compression_db: tuple[float, float]
     loudness_lufs: float | None
     true_peak_dbtp: float | None
@@ -133,7 +134,8 @@ def mix(
     silent = not math.isfinite(result.loudness)
     measurements = Measurements(
         preset=preset.name,
-        lead_to_band_lu=lead,
+        lead_to_band_lu=lead and lead.loudness,
+        lead_to_band_db=lead and lead.power,
         compression_db=compression,
         loudness_lufs=_finite(result.loudness),
         true_peak_dbtp=_finite(result.true_peak),
