@@ -71,6 +71,8 @@ class Glyphs:
     def drawable(self, text: str) -> str:
         """Return the text on one line, without what no font has; "–" where nothing else is left of a text."""
         line = " ".join(text.split())
+        if line.isascii() and line.isprintable():
+            return line
         kept = "".join(c for c in line if c not in self._lacking and (c.isprintable() or c in "\u200c\u200d"))
         kept = " ".join(kept.split())
         return kept or ("–" if any(letter in self.missing for letter in line) else "")

@@ -6,6 +6,7 @@ broken only where it is longer than the whole picture is wide. Kana and Han brea
 
 from __future__ import annotations
 
+import itertools
 import math
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -99,12 +100,9 @@ def _pieces(text: str) -> list[tuple[str, str]]:
     """Return what stays whole, each with the space before it: words, and single characters of Han and kana."""
     pieces: list[tuple[str, str]] = []
     for number, word in enumerate(text.split()):
-        space = " " if number else ""
-        start = 0
-        for index in range(1, len(word) + 1):
-            if index == len(word) or _may_break(word[index - 1], word[index]):
-                pieces.append((space if not start else "", word[start:index]))
-                start = index
+        borders = [] if word.isascii() else [at for at in range(1, len(word)) if _may_break(word[at - 1], word[at])]
+        for start, end in itertools.pairwise([0, *borders, len(word)]):
+            pieces.append((" " if number and not start else "", word[start:end]))
     return pieces
 
 

@@ -69,7 +69,7 @@ def test_the_same_mix_gives_the_same_bytes():
     assert first.tobytes() == second.tobytes()
 
 
-@pytest.mark.parametrize("samples", [0, 1, 47, 48, 49, 100_000])
+@pytest.mark.parametrize("samples", [0, 1, 47, 48, 49, 90_001])
 def test_any_length_and_silence_can_be_compressed(samples):
     silence = np.zeros((2, samples), np.float32)
     assert not compress(silence, FAST, RATE, CancelToken()).any()
