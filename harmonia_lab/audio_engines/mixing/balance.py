@@ -60,7 +60,7 @@ _LEAST_LEAD_DB = -1.9
 """The least power of the lead against the sum of all others; a preset's loudness may ask for more. Bass has much power
 and little loudness, and covers a melody all the same. After the roles' filters the lead has about 1 dB more."""
 
-_MAX_LEAD_CHANGE_DB = 12.0  # a lead that needs more hardly plays where words are sung
+_MAX_LEAD_CHANGE_DB = 9.0  # a lead that needs more hardly plays where words are sung
 
 
 class LeadToBand(NamedTuple):
@@ -113,8 +113,8 @@ def stem_levels(
         pan = _pan(stem.role, roles[:index].count(stem.role), roles.count(stem.role))
         levels.append(StemLevel(stem.name, loudness if math.isfinite(loudness) else None, gain, pan))
         low = preset.low if stem.role == "bass" else 0.0
-        sums = _inside(weighted[None], 10, sung), _inside(audio, stem.sample_rate, sung, 4) * (3 - len(audio))
-        powers[int(stem.role == "lead")] += np.array([sums[0], sums[1] * ratio(low) ** 2]) * ratio(gain) ** 2
+        plain = _inside(_unweighted(audio), stem.sample_rate // 4, sung) * (3 - len(audio)) * ratio(low) ** 2
+        powers[int(stem.role == "lead")] += np.array([_inside(weighted, 10, sung), plain]) * ratio(gain) ** 2
         progress(len(levels) / len(stems))
     if not (powers > 0).all():
         return levels, None
@@ -128,17 +128,15 @@ def stem_levels(
     return moved, LeadToBand(now.loudness + change, now.power + change)
 
 
-def _inside(values: NDArray[Any], rate: int, spans: Sequence[tuple[float, float]], stride: int = 1) -> float:
-    """Return the sum, per second of `values` [channels, rate · seconds], inside the spans, every `stride`-th counted.
+def _inside(powers: NDArray[Any], rate: int, spans: Sequence[tuple[float, float]]) -> float:
+    """Return the sum of `powers` [samples], of which there are `rate` a second, inside the spans, per second."""
+    parts = [powers[round(start * rate) : round(end * rate)] for start, end in spans] or [powers]
+    return sum(float(part.sum(dtype=np.float64)) for part in parts) / rate
 
-    The values are powers, or, where there are several a millisecond, samples, which are squared.
-    """
-    parts = [values[:, round(start * rate) : round(end * rate) : stride] for start, end in spans] or [
-        values[:, ::stride]
-    ]
-    return (
-        sum(float((np.square(part) if rate > 1000 else part).sum(dtype=np.float64)) for part in parts) * stride / rate
-    )
+
+def _unweighted(audio: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the power of every fourth sample, summed over channels: enough for a mean, in a quarter of the time."""
+    return np.asarray(np.square(audio[:, ::4]).sum(axis=0))
 
 
 def role_response(stem: Stem) -> NDArray[np.complex128]:

@@ -73,7 +73,7 @@ def test_a_lead_that_hardly_plays_where_words_are_sung_is_raised_within_reason()
     stems = [Stem("flute", "lead", stereo(audio), RATE), *band(8.0)[1:]]
     plain = mixed(stems, 8.0).measurements.stems[0].gain_db
     raised = mixed(stems, 8.0, sung=[(0.0, 4.0)]).measurements.stems[0].gain_db
-    assert raised - plain < 13
+    assert raised - plain < 19  # 9 dB up instead of at most 9 down
 
 
 def test_width_changes_the_difference_of_left_and_right_and_leaves_the_bass_in_the_middle():
