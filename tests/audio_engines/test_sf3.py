@@ -64,7 +64,7 @@ def test_every_sample_lies_where_its_record_says_and_loops_where_it_did(bank, tm
         assert new[0] == old[0]
         assert [at - new[1] for at in new[2:5]] == [at - old[1] for at in old[2:5]]
         assert new[5:] == old[5:]
-        assert not pcm[new[2] : new[2] + 46].any()  # the format's silence between samples
+        assert new[2] == new[1] or not pcm[new[2] : new[2] + 46].any()  # the format's silence between samples
     assert {name: ours[name] for name in (b"igen", b"pgen", b"INAM")} == {
         name: original[name] for name in (b"igen", b"pgen", b"INAM")
     }
