@@ -39,20 +39,24 @@ def compressed(sound, rate):
     return file.getvalue()
 
 
-def write_sf3(path):
-    """Write the bundled bank as SF3."""
+def write_sf3(path, first=60):
+    """Write the bundled bank as SF3: the first samples (flutes, pianos, some drums) as Vorbis, the others as they are."""
     parts = contents()
     pcm = np.frombuffer(parts[b"smpl"], "<i2")
     sounds, records = b"", b""
-    for record in RECORD.iter_unpack(parts[b"shdr"]):
+    for number, record in enumerate(RECORD.iter_unpack(parts[b"shdr"])):
         name, start, end, loop_start, loop_end, rate, *rest, kind = record
-        if end > start:
-            ogg = compressed(pcm[start:end], rate)
-            begin, sounds = len(sounds), sounds + ogg
-            moved = begin, len(sounds), loop_start - start, loop_end - start
-            records += RECORD.pack(name, *moved, rate, *rest, kind | 0x10)
+        begin = len(sounds)
+        if end > start and number < first:
+            sounds += compressed(pcm[start:end], rate)
+            moved, kind = (begin, len(sounds), loop_start - start, loop_end - start), kind | 0x10
+            sounds += bytes(len(sounds) % 2)
+        elif end > start:
+            sounds += pcm[start:end].tobytes()
+            moved = tuple(begin // 2 + at - start for at in (start, end, loop_start, loop_end))
         else:
-            records += RECORD.pack(*record)
+            moved = start, end, loop_start, loop_end
+        records += RECORD.pack(name, *moved, rate, *rest, kind)
     info = parts[b"INFO"].replace(parts[b"ifil"], struct.pack("<HH", 3, 0), 1)
     pdta = parts[b"pdta"].replace(parts[b"shdr"], records)
     lists = [b"INFO" + info, b"sdta" + chunk(b"smpl", sounds), b"pdta" + pdta]

@@ -35,7 +35,7 @@ def test_thrash_and_a_lullaby_of_the_same_stems_differ_in_crest_by_five_decibels
     assert lullaby.compression_db == (0, 0)
 
 
-@pytest.mark.parametrize("genre", ["rock", "folk", "hip hop"])
+@pytest.mark.parametrize("genre", ["rock", "folk"])
 @pytest.mark.parametrize("level", [0.1, 10.0])
 def test_the_lead_has_the_presets_place_against_the_sum_of_the_others_where_words_are_sung(genre, level):
     second = np.arange(8 * RATE) / RATE
