@@ -40,7 +40,7 @@ def compressed(sound, rate):
 
 
 def write_sf3(path, first=60):
-    """Write the bundled bank as SF3: the first samples (flutes, pianos, some drums) as Vorbis, the others as they are."""
+    """Write the bundled bank as SF3: the first samples (flute, piano, some drums) as Vorbis, the others as they are."""
     parts = contents()
     pcm = np.frombuffer(parts[b"smpl"], "<i2")
     sounds, records = b"", b""
