@@ -76,7 +76,8 @@ def _block_powers(audio: NDArray[np.float32], cancel: CancelToken) -> NDArray[np
         powers[first:last] = np.square(block).sum(axis=(0, 2))
     if whole < len(powers):
         powers[whole] = np.square(audio[:, whole * _STEP :]).sum() * (_STEP / (samples - whole * _STEP))
-    return powers / (channels * _STEP)
+    powers /= channels * _STEP
+    return powers
 
 
 def _curve(over: NDArray[np.float64], settings: Compression) -> NDArray[np.float64]:

@@ -210,4 +210,4 @@ def _sound(data: mmap.mmap, smpl: slice, number: int, sample: _Sample) -> bytes:
     if len(sound) != promised or sound.shape[1] != 1:
         found = f"{len(sound)} of {promised} values in {sound.shape[1]} channels"
         raise BankFormatError(f"its sample {name!r} (number {number}) is damaged: it has {found}")
-    return np.rint(np.clip(sound[:, 0] * 32768, -32768, 32767)).astype("<i2").tobytes()
+    return bytes(np.rint(np.clip(sound[:, 0] * 32768, -32768, 32767)).astype("<i2"))
