@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import struct
 import subprocess
 import sys
 
@@ -69,6 +70,23 @@ def test_every_sample_lies_where_its_record_says_and_loops_where_it_did(bank, tm
         name: original[name] for name in (b"igen", b"pgen", b"INAM")
     }
     assert ours[b"ifil"] == b"\2\0\4\0"
+
+
+def test_a_bank_whose_odd_chunks_are_not_padded_is_read_as_well(bank, tmp_path):
+    """As Debian's MuseScore_General_Lite.sf3 is written."""
+    data = bank.read_bytes()
+    parts = contents(bank)
+    info = parts[b"INFO"] + b"ICMT" + struct.pack("<I", 3) + b"odd"
+    at = data.index(b"LIST") + 8
+    rest = data[at + 4 + len(parts[b"INFO"]) :]
+    data = b"LIST" + struct.pack("<I", len(info) + 4) + b"INFO" + info + rest
+    odd = tmp_path / "odd.sf3"
+    odd.write_bytes(b"RIFF" + struct.pack("<I", len(data) + 4) + b"sfbk" + data)
+    path = unpacked(odd, tmp_path)
+    assert contents(path)[b"ICMT"] == b"odd\0"
+    plan = planned(1.0)
+    for ours, plain in zip(stems(odd, plan), stems(bank, plan), strict=True):
+        assert np.array_equal(ours.audio, plain.audio)
 
 
 def test_processes_that_need_the_same_bank_at_once_unpack_it_once(bank, tmp_path):

@@ -134,7 +134,8 @@ def _walk(data: mmap.mmap, where: slice) -> Iterator[tuple[bytes, slice]]:
         if start + 8 + size > where.stop:
             raise BankFormatError(f"its chunk {name.decode('latin-1')!r} is longer than the list that contains it")
         yield name, slice(start + 8, start + 8 + size)
-        start += 8 + size + size % 2
+        start += 8 + size
+        start += size % 2 and data[start : start + 1] == b"\0"  # not all programs write the byte after an odd chunk
 
 
 def _samples(data: mmap.mmap, chunks: dict[bytes, slice]) -> list[_Sample]:
@@ -165,16 +166,13 @@ def _write_sf2(data: mmap.mmap, target: BinaryIO) -> None:
 def _write_list(
     target: BinaryIO, kind: bytes, data: mmap.mmap, chunks: dict[bytes, slice], changed: dict[bytes, bytes]
 ) -> None:
-    """Write a list with all its chunks; `changed` has new content by name, as long as the old."""
-    where = chunks[kind]
-    target.write(struct.pack("<4sI4s", b"LIST", where.stop - where.start + 4, kind))
-    begin = target.tell()
-    target.write(data[where])
-    for name, content in changed.items():
-        target.seek(begin + chunks[name].start - where.start)
-        target.write(content)
-    target.seek(0, io.SEEK_END)
-    target.write(bytes(target.tell() % 2))  # chunks begin at even places
+    """Write a list with all its chunks; `changed` has new content by name. Texts get an even length."""
+    content = kind
+    for name, where in _walk(data, chunks[kind]):
+        part = changed.get(name, data[where])
+        part += bytes(len(part) % 2)
+        content += name + struct.pack("<I", len(part)) + part
+    target.write(b"LIST" + struct.pack("<I", len(content)) + content)
 
 
 def _moved(sample: _Sample, start: int, length: int) -> _Sample:
