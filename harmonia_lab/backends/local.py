@@ -170,8 +170,8 @@ class LocalBackend:
             del self._jobs[job.handle.id]
 
 
-def _draw_overview(path: Path, **picture: Any) -> None:
-    """Draw the song's picture. The drawing library loads when the first picture is drawn."""
+def _draw_overview(path: Path, **picture: Any) -> str:
+    """Draw the song's picture. Return what it can't show. The drawing library loads when the first picture is drawn."""
     from harmonia_lab.analysis.plots import overview  # noqa: PLC0415 - see above
 
-    overview(path, **picture)
+    return overview(path, **picture)

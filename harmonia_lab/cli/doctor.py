@@ -86,6 +86,16 @@ def _gpu() -> Check:
     return Check("GPU", "ok", f"NVIDIA driver present ({tool}); {measure}")
 
 
+def _fonts() -> Check:
+    from harmonia_lab.analysis.glyphs import Glyphs  # noqa: PLC0415 - the drawing library loads with it
+
+    glyphs = Glyphs(["夜あ가क ก"])  # of Han, kana, Hangul, Devanagari and Thai a letter each
+    if glyphs.missing:
+        lacking = f"none for {', '.join(glyphs.scripts)}, so songs' pictures lack these letters"
+        return Check("fonts", "optional", lacking, glyphs.remedy)
+    return Check("fonts", "ok", "for Han, kana, Hangul, Devanagari and Thai too")
+
+
 def _home() -> Check:
     folder = home_folder()
     problem = _unwritable(folder)
@@ -137,4 +147,4 @@ def _checks() -> Iterator[Check]:
         if spec.check is not None:
             yield _engine(spec.name, spec.check)
     yield from (_broken(name, reason) for name, reason in broken_engines().items())
-    yield from (_gpu(), _home(), _songs())
+    yield from (_gpu(), _fonts(), _home(), _songs())

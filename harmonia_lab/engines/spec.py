@@ -36,7 +36,8 @@ Verdict = Literal["ok", "missing", "optional"]
 class Check:
     """One line of `harmonia doctor`.
 
-    verdict: ok; missing (songs can't be made); optional (they can). mend: a command, or what to do; "" when ok.
+    verdict: ok; missing (songs can't be made); optional (they can). mend: a command, or what to do; when ok, what would
+    be better, or "".
     """
 
     name: str

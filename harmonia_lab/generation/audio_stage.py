@@ -50,7 +50,11 @@ LICENCE_NOTE = (
 
 
 class DrawOverview(Protocol):
-    """Draws a song's picture. Passed in, because `analysis/` is a layer above this one."""
+    """Draws a song's picture, and returns what it can't show, as a sentence, or "".
+
+    chords: starts in seconds, and symbols. melody: start and end of each note of the lead in seconds, and its MIDI
+    pitch. Passed in, because `analysis/` is a layer above this one.
+    """
 
     def __call__(
         self,
@@ -62,7 +66,9 @@ class DrawOverview(Protocol):
         subtitle: str,
         sections: Sequence[tuple[str, float, float]],
         sung: Sequence[SungLine],
-    ) -> None: ...
+        chords: Sequence[tuple[float, str]],
+        melody: Sequence[tuple[float, float, int]],
+    ) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class AudioResult:
     """The result of stage 2, beside the files in the song's folder.
 
     seeds: part name → seed. second_digests: file name → SHA-256 of each second of its audio. seconds: length of the
-    song.
+    song. notes: what its files lack, in sentences.
     """
 
     seeds: dict[str, int]
@@ -78,6 +84,7 @@ class AudioResult:
     stem_files: list[tuple[Stem, str]]
     seconds: float
     measurements: dict[str, Any]
+    notes: list[str]
 
 
 def run_audio(
@@ -129,10 +136,10 @@ class _AudioStage:
             mixed = self._mix(plan, stems)
         stem_files = [(stem, f"stems/{i}-{stem.name.replace(' ', '-')}.flac") for i, stem in enumerate(stems, 1)]
         with attempt.timed("write_s"):
-            digests = self._write(plan, mixed, stem_files)
+            digests, notes = self._write(plan, mixed, stem_files)
             finished.discard()
         seconds = mixed.audio.shape[1] / mixed.sample_rate
-        return AudioResult(seeds, digests, stem_files, seconds, mixed.measurements.to_json())
+        return AudioResult(seeds, digests, stem_files, seconds, mixed.measurements.to_json(), notes)
 
     def _report(self, phase: Phase, fraction: float, status: str, instrument: str | None, completed: int) -> None:
         estimate = self._attempt.overall.at(phase, fraction)
@@ -189,18 +196,23 @@ class _AudioStage:
         return stems
 
     def _mix(self, plan: Plan, stems: Sequence[Stem]) -> Mix:
-        from harmonia_lab.audio_engines.mixing import mix  # noqa: PLC0415
+        from harmonia_lab.audio_engines.mixing import mix, mix_preset  # noqa: PLC0415
 
+        bar = plan.seconds_per_bar
         return mix(
             stems,
             seconds=plan.seconds,
-            sections=[section.bar * plan.seconds_per_bar for section in plan.sections],
+            preset=mix_preset(plan.genre),
+            sections=[section.bar * bar for section in plan.sections],
+            sung=[(s.bar * bar, (s.bar + s.bars) * bar) for s in plan.sections if s.lyric_section is not None],
             cancel=self._attempt.cancel,
             progress=lambda fraction: self._report("mix", fraction, "Mixing audio...", None, self._stem_count),
         )
 
-    def _write(self, plan: Plan, mixed: Mix, stem_files: Sequence[tuple[Stem, str]]) -> dict[str, list[str]]:
-        """Write every file but `run.json`. Return each audio file's SHA-256 digests, one for each second."""
+    def _write(
+        self, plan: Plan, mixed: Mix, stem_files: Sequence[tuple[Stem, str]]
+    ) -> tuple[dict[str, list[str]], list[str]]:
+        """Write every file but `run.json`. Return each audio file's SHA-256 digests, one for each second, and notes."""
         from harmonia_lab.audio_engines.audiofile import write_flac  # noqa: PLC0415
         from harmonia_lab.music.midi import song_to_midi  # noqa: PLC0415
 
@@ -230,8 +242,9 @@ class _AudioStage:
             write_audio(name, stem.audio, stem.sample_rate, f"{metadata.title}: {stem.name}")
         folder.write_bytes("song.mid", song_to_midi(plan))
         folder.write_text("lyrics.txt", lyrics_text(metadata.title, plan, metadata.lyrics))
-        bar = plan.seconds_per_bar
-        self._draw(
+        bar, beat = plan.seconds_per_bar, plan.seconds_per_beat
+        leads = [part for part in plan.parts if part.instrument.role == "lead"]
+        note = self._draw(
             folder.work / "overview.png",
             audio=mixed.audio,
             sample_rate=mixed.sample_rate,
@@ -239,9 +252,11 @@ class _AudioStage:
             subtitle=f"{metadata.genre} · {', '.join(metadata.mood)} · {metadata.bpm} bpm · {metadata.key}",
             sections=[(s.name, s.bar * bar, min(plan.seconds, (s.bar + s.bars) * bar)) for s in plan.sections],
             sung=plan.sung,
+            chords=[(chord.start * beat, chord.symbol) for chord in plan.chords],
+            melody=[(n.start * beat, (n.start + n.duration) * beat, n.pitch) for part in leads for n in part.notes],
         )
         written()
-        return digests
+        return digests, [note] if note else []
 
 
 def _preview_event(generation_id: str, preview: Preview, counted: Counter[str]) -> AudioPreview:

@@ -45,6 +45,7 @@ def run_record(
         "timings": attempt.timings,
         "memory": attempt.memory,
         "measurements": audio.measurements,
+        "notes": audio.notes,
         "stems": [
             {"file": name, "name": stem.name, "role": stem.role, "sampleRate": stem.sample_rate}
             for stem, name in audio.stem_files

@@ -191,7 +191,14 @@ def test_without_the_bundled_bank_the_command_that_installs_it_is_given(monkeypa
 def test_a_bank_that_does_not_exist_or_is_no_sf2_is_named(tmp_path):
     text = tmp_path / "notes.sf2"
     text.write_text("not a sound bank, just a text")
-    for path, said in ((tmp_path / "none.sf2", "No such file"), (text, "no SF2"), (tmp_path, "Is a directory")):
+    half = tmp_path / "half.sf2"
+    half.write_bytes(BANK.read_bytes()[:200_000])
+    for path, said in (
+        (tmp_path / "none.sf2", "No such file"),
+        (text, "no SF2"),
+        (half, "cut off"),
+        (tmp_path, "Is a directory"),
+    ):
         with pytest.raises(AudioError) as caught:
             SketchEngine(path)
         assert caught.value.code is ErrorCode.AUDIO_UNAVAILABLE
@@ -202,7 +209,7 @@ def test_a_bank_that_does_not_exist_or_is_no_sf2_is_named(tmp_path):
 
 def test_a_corrupt_bank_is_an_error_at_the_first_song_and_not_a_hang(tmp_path):
     broken = tmp_path / "broken.sf2"
-    broken.write_bytes(BANK.read_bytes()[:200_000])
+    broken.write_bytes(BANK.read_bytes().replace(b"inst", b"none", 1))
     engine = SketchEngine(broken)
     with pytest.raises(AudioError) as caught:
         render(engine, planned(1.0))

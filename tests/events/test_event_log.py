@@ -103,7 +103,7 @@ def test_what_the_pipeline_tells_goes_through_and_adds_up(kind, journal, tmp_pat
         metadata_engine=FakeMetadataEngine(),
         audio_engine=FakeAudioEngine(**ENGINES.get(kind, {})),
         folder=SongFolder(tmp_path / "songs", "g"),
-        draw=lambda path, **_: path.write_bytes(b"picture"),
+        draw=lambda path, **_: path.write_bytes(b"picture") and "",
         emit=log,
         log_row=lambda row: None,
         limits=TimeLimits(audio_s=0.2 if kind == "timeout" else 60),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harmonia_lab.audio_engines.mixing import MIX_PRESETS
 from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError, MetadataError, StorageError
 from harmonia_lab.events.event_log import EventLog
 from harmonia_lab.events.state import new_state
@@ -35,7 +36,7 @@ class Run:
             metadata_engine=self.metadata_engine,
             audio_engine=self.audio_engine,
             folder=SongFolder(self.songs, "g"),
-            draw=lambda path, **_: path.write_bytes(b"picture"),
+            draw=self._draw,
             emit=EventLog(new_state(job(), asked), Unkept(), self._publish),
             log_row=self.rows.append,
             **options,
@@ -45,6 +46,11 @@ class Run:
         if event.family == "generation":
             self.events.append(event)
             self._actions.pop(event.name, lambda: None)()
+
+    def _draw(self, path, **picture):
+        path.write_bytes(b"picture")
+        self.picture = picture
+        return "The picture lacks a letter."
 
     def on(self, name, action):
         """Calls `action` when the event `name` is sent first."""
@@ -91,6 +97,23 @@ def test_a_song_comes_out_with_all_its_files_and_a_record_that_holds(tmp_path):
     assert set(record["seeds"]["stems"]) == {s.name for s in song.stems}
     assert len(record["seconds"]["song.flac"]) == 2
     assert run.metadata_engine.seeds == [record["seeds"]["metadata"]]
+    assert record["notes"] == ["The picture lacks a letter."]
+
+
+def test_the_mix_is_the_genres_and_the_picture_shows_the_plans_chords_and_melody(tmp_path):
+    run = Run(tmp_path)
+    folder = Path(run.generation.run().directory)
+    said = read_record(folder)["measurements"]
+    assert said["preset"] == "folk"
+    assert said["lead_to_band_lu"] >= MIX_PRESETS["folk"].lead - 0.001
+    plan = json.loads((folder / "plan.json").read_text())
+    beat = 60 / plan["bpm"]
+    assert run.picture["chords"] == [(pytest.approx(c["start"] * beat), c["symbol"]) for c in plan["chords"]]
+    (lead,) = [part for part in plan["parts"] if part["instrument"]["role"] == "lead"]
+    assert [pitch for _, _, pitch in run.picture["melody"]] == [note["pitch"] for note in lead["notes"]]
+    first = lead["notes"][0]
+    start, end, _ = run.picture["melody"][0]
+    assert (start, end - start) == pytest.approx((first["start"] * beat, first["duration"] * beat), abs=1e-5)
 
 
 @pytest.mark.parametrize("uses_gpu", [True, False])

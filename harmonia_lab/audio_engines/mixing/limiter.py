@@ -1,7 +1,7 @@
 """The look-ahead limiter: a gain that keeps every peak under a ceiling and changes too slowly to be heard.
 
-Owns the gain's curve and its application (not the peaks, which `loudness.cell_peaks` measures, nor the loudness of the
-result, which is in `mastering.py`).
+Owns the gain's curve, and the application of a gain that changes, the compressor's too (not the peaks, which
+`loudness.cell_peaks` measures, nor the loudness of the result, which is in `mastering.py`).
 """
 
 from __future__ import annotations
@@ -48,15 +48,23 @@ def limiting_gains(peaks: NDArray[np.float32], ceiling: float, sample_rate: int)
 
 
 def apply_gains(
-    audio: NDArray[np.float32], gain: float, gains: NDArray[np.float32], out: NDArray[np.float32], cancel: CancelToken
+    audio: NDArray[np.float32],
+    gain: float,
+    gains: NDArray[np.float32],
+    out: NDArray[np.float32],
+    cancel: CancelToken,
+    cell: int = CELL,
 ) -> None:
-    """Write audio · gain · `gains` (of `limiting_gains`, interpolated) to `out`; audio and out: [channels, samples]."""
-    ramp = np.arange(CELL, dtype=np.float32) / CELL
+    """Write audio · gain · `gains` (at the borders of cells of `cell` samples, interpolated) to `out`.
+
+    audio and out: [channels, samples], and may be the same array.
+    """
+    ramp = np.arange(cell, dtype=np.float32) / cell
     for first in range(0, len(gains) - 1, BLOCK):
         cancel.raise_if_cancelled()
         ends = gains[first : first + BLOCK + 1] * np.float32(gain)
         line = (ends[:-1, None] + np.diff(ends)[:, None] * ramp).reshape(-1)
-        where = slice(first * CELL, min((first + BLOCK) * CELL, audio.shape[1]))
+        where = slice(first * cell, min((first + BLOCK) * cell, audio.shape[1]))
         np.multiply(audio[:, where], line[: where.stop - where.start], out=out[:, where])
 
 

@@ -30,6 +30,9 @@ _MAX_LIMITING_DB = 15.0
 """A mix that would need more (a lone click) stays below the target, since such a limiter would be audible."""
 
 _MAKE_UP_DB = 1.5  # the loudness that limiting usually takes
+_DENSE_CREST_DB, _UNSEEN_LOSS_LU = 10.0, 0.2
+"""A limiter that brings the crest below this works all the time, and takes that much more than is estimated."""
+
 _ATTEMPTS, _STEPS = 4, 40
 
 
@@ -46,19 +49,32 @@ class Master(NamedTuple):
     limiting: float
 
 
-def master(mix: NDArray[np.float32], sample_rate: int, cancel: CancelToken) -> Master:
+def master(
+    mix: NDArray[np.float32],
+    sample_rate: int,
+    cancel: CancelToken,
+    *,
+    crest: float = math.inf,
+    powers: NDArray[np.float64] | None = None,
+) -> Master:
     """Bring mix [2, samples] to the target loudness and peak, by one gain and the limiter.
+
+    crest: dB, the most by which the true peak should exceed the target loudness; from 13 on, −1 dBTP is the ceiling.
+    powers: of `segment_powers` of the mix, if the caller has them, or nearly these.
 
     The gain is found on a quick estimate; the result is measured, and the estimate's target corrected by the error. A
     mix that never exceeds −70 LUFS is silence by the standard, and is returned unchanged. Raises Cancelled.
     """
-    powers = segment_powers(mix, sample_rate, cancel)
+    powers = segment_powers(mix, sample_rate, cancel) if powers is None else powers
     loudness = integrated_loudness(powers)
     if not math.isfinite(loudness):
         return Master(mix, loudness, _decibels(true_peak(mix, cancel)), 0.0, 0.0)
-    aim, ceiling, gain = _TARGET_LUFS, _TRUE_PEAK_DBTP - _MARGIN_DB, _TARGET_LUFS - loudness
+    gain = _TARGET_LUFS - loudness
+    aim = _TARGET_LUFS + (_UNSEEN_LOSS_LU if crest < _DENSE_CREST_DB else 0.0)
+    ceiling = min(_TRUE_PEAK_DBTP, _TARGET_LUFS + crest) - _MARGIN_DB
     # Intersample peaks are only measured where a gain of up to `highest` may lift them over the ceiling.
-    highest = gain + _MAKE_UP_DB
+    make_up = _MAKE_UP_DB + max(0.0, _DENSE_CREST_DB - crest) / 2
+    highest = gain + make_up
     peaks = cell_peaks(mix, ratio(ceiling - highest), cancel)
     most = ceiling - _decibels(float(peaks.max())) + _MAX_LIMITING_DB
     estimate = _Estimate(powers, peaks, sample_rate)
@@ -66,7 +82,7 @@ def master(mix: NDArray[np.float32], sample_rate: int, cancel: CancelToken) -> M
     for _ in range(_ATTEMPTS):
         gain, gains = estimate.solve(min(gain, most), most, aim, ceiling, cancel)
         if gain > highest:
-            highest = gain + _MAKE_UP_DB
+            highest = gain + make_up
             estimate = _Estimate(powers, cell_peaks(mix, ratio(ceiling - highest), cancel), sample_rate)
             gain, gains = estimate.solve(gain, most, aim, ceiling, cancel)
         apply_gains(mix, ratio(gain), gains, out, cancel)

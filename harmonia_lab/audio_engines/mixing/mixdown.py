@@ -1,10 +1,9 @@
 """Mixdown: from stems to a mastered song, with level, filters, panning and reverb for each stem.
 
-Owns the balance between roles and the summing (not mastering, measurements, reverb and filters, which are in
-`mastering.py`, `loudness.py`, `reverb.py` and `spectral.py`, nor audio files, which are in `../audiofile.py`).
-
-Every stem is first brought to the same loudness, so that the balance in `_CHANNELS` holds for any engine, sound bank
-and arrangement. Equal stems give equal bytes: neither time nor threads nor BLAS influence the result.
+Owns the order of the steps, and the summing (not levels, which are in `balance.py`, what differs by genre, in
+`presets.py`, compression, mastering, measurements, reverb and filters, in `compressor.py`, `mastering.py`,
+`loudness.py`, `reverb.py` and `spectral.py`, nor audio files, in `../audiofile.py`). Equal stems give equal bytes:
+neither time nor threads nor BLAS influence the result.
 """
 
 from __future__ import annotations
@@ -14,54 +13,31 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harmonia_lab.audio_engines.mixing.balance import StemLevel, role_response, role_send, stem_levels
+from harmonia_lab.audio_engines.mixing.compressor import compress
 from harmonia_lab.audio_engines.mixing.loudness import integrated_loudness, segment_powers
 from harmonia_lab.audio_engines.mixing.mastering import master, ratio
+from harmonia_lab.audio_engines.mixing.presets import SINGLE_MIX, MixPreset
 from harmonia_lab.audio_engines.mixing.reverb import add_reverb
-from harmonia_lab.audio_engines.mixing.spectral import Framing, bell, frame_frequencies, high_pass, keep_freed_memory
+from harmonia_lab.audio_engines.mixing.spectral import (
+    Framing,
+    frame_frequencies,
+    high_pass,
+    keep_freed_memory,
+    low_shelf,
+)
 from harmonia_lab.engines.base import CancelToken, Stem
 from harmonia_lab.errors import AudioError
-from harmonia_lab.protocol.vocabulary import Role
 
 __all__ = ["Measurements", "Mix", "StemLevel", "mix"]
 
-
 _SAMPLE_RATE = 48_000  # Hz, of the song
-
-
-class _Channel(NamedTuple):
-    """The mixer settings of a role.
-
-    level: LU relative to the lead. high_pass: Hz. bell: Hz, dB, Q. pan: of the role's only part, −1 left … 1 right.
-    width: largest pan of several parts. send: level of the reverb relative to the dry sound, dB.
-    """
-
-    level: float
-    high_pass: float
-    bell: tuple[float, float, float]
-    pan: float
-    width: float
-    send: float
-
-
-_CHANNELS: dict[Role, _Channel] = {
-    "lead": _Channel(0.0, 110, (3000, 1.5, 0.8), 0.0, 0.35, -8),
-    "chords": _Channel(-3.0, 100, (2800, -1.5, 0.7), 0.25, 0.5, -10),
-    "bass": _Channel(-2.5, 32, (750, 1.5, 0.8), 0.0, 0.15, -30),
-    "drums": _Channel(-2.5, 28, (350, -2.0, 0.8), 0.0, 0.3, -14),
-    "pad": _Channel(-7.0, 150, (400, -2.0, 0.7), -0.3, 0.6, -6),
-    "mix": _Channel(0.0, 28, (1000, 0.0, 1.0), 0.0, 0.0, -math.inf),
-}
-"""Levels as usual in a vocal mix: the melody loudest, the rhythm section slightly softer, chords 3 LU and pads 7 LU
-below the melody, since continuous sounds need little level. The filters separate the roles: chords are cut around
-3 kHz, where the lead is boosted, and only bass and drums go below 100 Hz."""
-
-_STEM_LUFS = -23.0  # of the lead; the sum of all stems stays well below full scale
-_MAX_STEM_GAIN_DB = 30.0  # a stem that needs more is soft on purpose, or noise
+_LOW_HZ, _MONO_BELOW_HZ = 90.0, 120.0  # of the preset's shelf, and of its width
 _MAX_AMPLITUDE = 1e6  # +120 dBFS; more is an error of the engine
 _FADE_IN_S, _FADE_OUT_S = 0.004, 0.2
 
@@ -71,27 +47,20 @@ ramp before the section begins. Otherwise listeners turn up a sparse intro, and 
 
 
 @dataclass(frozen=True)
-class StemLevel:
-    """loudness_lufs: as rendered, after its role's filters; None for silence. gain_db: applied before mastering.
-
-    pan: −1 left … 1 right.
-    """
-
-    name: str
-    loudness_lufs: float | None
-    gain_db: float
-    pan: float
-
-
-@dataclass(frozen=True)
 class Measurements:
     """Measurements of the finished song. None stands for −∞.
 
-    peak_to_loudness_db: true peak minus loudness. silent: the mix was silent, and so was not mastered. master_gain_db:
-    gain of the whole mix before the limiter. limiting_db: the limiter's deepest reduction. section_lifts_db: the gain
-    that raised each section.
+    preset: its name. lead_to_band_lu, lead_to_band_db: loudness and power of the lead against all other stems together,
+    where words are sung (`balance.LeadToBand`); None without a lead or without others. compression_db: the compressor's
+    mean and its deepest reduction. peak_to_loudness_db: true peak minus loudness. silent: the mix was
+    silent, and so was not mastered. master_gain_db: gain of the whole mix before the limiter. limiting_db: the
+    limiter's deepest reduction. section_lifts_db: the gain that raised each section.
     """
 
+    preset: str
+    lead_to_band_lu: float | None
+    lead_to_band_db: float | None
+    compression_db: tuple[float, float]
     loudness_lufs: float | None
     true_peak_dbtp: float | None
     peak_to_loudness_db: float | None
@@ -133,43 +102,41 @@ def mix(
     seconds: float,
     cancel: CancelToken,
     progress: Callable[[float], None],
+    preset: MixPreset = SINGLE_MIX,
     sections: Sequence[float] = (),
+    sung: Sequence[tuple[float, float]] = (),
 ) -> Mix:
     """Return a song of exactly round(seconds · 48,000) samples; shorter stems are padded with silence, longer ones cut.
 
-    Stems may have any number of channels, and any sample rate that is a multiple of 25 Hz. sections: the starts of the
-    song's sections in seconds, in order; see `_CONTRAST_LU`. progress: called with 0…1. Raises Cancelled, and
+    Stems may have any number of channels, and any sample rate that is a multiple of 25 Hz. preset: the genre's;
+    `SINGLE_MIX` is used instead where all stems are whole mixes. sections: the starts of the song's sections in
+    seconds, in order; see `_CONTRAST_LU`. sung: start and end, in seconds, of the sections in which words are sung;
+    without any, the lead is set against the others in the whole song. progress: called with 0…1. Raises Cancelled, and
     AudioError for a stem without channels, with NaN or infinity, or of another sample rate.
     """
     keep_freed_memory()
-    levels: list[StemLevel] = []
-    strips: list[_Strip] = []
-    roles = [stem.role for stem in stems]
-    for index, stem in enumerate(stems):
-        audio = _checked(stem)[:, : math.ceil(seconds * stem.sample_rate)]
-        channel, frequencies = _CHANNELS[stem.role], frame_frequencies(stem.sample_rate)
-        response = high_pass(frequencies, channel.high_pass) * bell(frequencies, *channel.bell)
-        # A mono stem is played by both loudspeakers, and so has twice the power.
-        powers = segment_powers(audio, stem.sample_rate, cancel, response) * (3 - len(audio))
-        loudness = integrated_loudness(powers)
-        gain = 0.0
-        if math.isfinite(loudness):
-            wanted = _STEM_LUFS + channel.level - 5 * math.log10(roles.count(stem.role))
-            gain = min(wanted - loudness, _MAX_STEM_GAIN_DB)
-        pan = _pan(stem.role, roles[:index].count(stem.role), roles.count(stem.role))
-        levels.append(StemLevel(stem.name, _finite(loudness), gain, pan))
-        strips.append(_strip(stem, levels[-1], audio, response))
-        progress(0.35 * len(levels) / len(stems))
-    bus, send = _sum(strips, round(seconds * _SAMPLE_RATE), cancel, lambda done: progress(0.35 + 0.35 * done))
+    if all(stem.role == "mix" for stem in stems):
+        preset = SINGLE_MIX
+    channels = [_checked(stem)[:, : math.ceil(seconds * stem.sample_rate)] for stem in stems]
+    levels, lead = stem_levels(stems, channels, preset, sung, cancel, lambda done: progress(0.35 * done))
+    strips = [_strip(stem, level, audio, preset) for stem, level, audio in zip(stems, levels, channels, strict=True)]
+    samples = round(seconds * _SAMPLE_RATE)
+    bus, send = _sum(strips, samples, preset, cancel, lambda done: progress(0.35 + 0.35 * done))
     add_reverb(send, bus, _SAMPLE_RATE, cancel)
     del send  # it is half as large as the bus
     _fade(bus)
-    lifts = _raise_soft_sections(bus, sections, cancel)
+    powers = segment_powers(bus, _SAMPLE_RATE, cancel)
+    lifts = _raise_soft_sections(bus, powers, sections, cancel)
+    compression = _compress(bus, powers, preset, cancel)
     progress(0.8)
-    result = master(bus, _SAMPLE_RATE, cancel)
+    result = master(bus, _SAMPLE_RATE, cancel, crest=preset.crest, powers=powers)
     progress(1.0)
     silent = not math.isfinite(result.loudness)
     measurements = Measurements(
+        preset=preset.name,
+        lead_to_band_lu=lead and lead.loudness,
+        lead_to_band_db=lead and lead.power,
+        compression_db=compression,
         loudness_lufs=_finite(result.loudness),
         true_peak_dbtp=_finite(result.true_peak),
         peak_to_loudness_db=None if silent else result.true_peak - result.loudness,
@@ -180,6 +147,18 @@ def mix(
         stems=tuple(levels),
     )
     return Mix(result.audio, _SAMPLE_RATE, measurements)
+
+
+def _compress(
+    bus: NDArray[np.float32], powers: NDArray[np.float64], preset: MixPreset, cancel: CancelToken
+) -> tuple[float, float]:
+    """Compress bus in place, and `powers`, one for each 100 ms, likewise. Return mean and deepest reduction in dB."""
+    if preset.compression is None or not bus.shape[1]:
+        return 0.0, 0.0
+    reduction = compress(bus, preset.compression, _SAMPLE_RATE, cancel)
+    starts = np.minimum(np.arange(len(powers)) * 100, len(reduction) - 1)  # a reduction belongs to a millisecond
+    powers *= np.add.reduceat(10 ** (reduction / -10), starts) / np.diff(starts, append=len(reduction)).clip(1)
+    return float(reduction.mean()), float(reduction.max())
 
 
 def _checked(stem: Stem) -> NDArray[np.float32]:
@@ -201,31 +180,29 @@ def _checked(stem: Stem) -> NDArray[np.float32]:
     return audio
 
 
-def _pan(role: Role, index: int, count: int) -> float:
-    """Return the pan of one of `count` parts of a role, −1…1: the role's `pan`, or several spread over its `width`."""
-    channel = _CHANNELS[role]
-    return (2 * index / (count - 1) - 1) * channel.width if count > 1 else channel.pan
-
-
-def _strip(stem: Stem, level: StemLevel, audio: NDArray[np.float32], response: NDArray[np.complex128]) -> _Strip:
+def _strip(stem: Stem, level: StemLevel, audio: NDArray[np.float32], preset: MixPreset) -> _Strip:
     """Return the stem's channel strip, with gain, filters and resampling as one response.
 
     Frames last 2 s at every sample rate, so that a bin has the same frequency at all of them: resampling means leaving
     out bins or adding empty ones.
     """
-    response = response[: Framing.at(_SAMPLE_RATE).size // 2 + 1] * ratio(level.gain_db)
+    response = role_response(stem)[: Framing.at(_SAMPLE_RATE).size // 2 + 1] * ratio(level.gain_db)
     if stem.sample_rate != _SAMPLE_RATE:
         response = response * _band_edge(len(response)) * (_SAMPLE_RATE / stem.sample_rate)
     angle = (level.pan + 1) * math.pi / 4  # constant power, 1 in the middle
     pan = math.sqrt(2) * np.array([[math.cos(angle)], [math.sin(angle)]], np.float32)
-    send = np.float32(ratio(_CHANNELS[stem.role].send) / 2)  # half, since left and right are added
+    send = np.float32(ratio(role_send(stem.role) + preset.reverb) / 2)  # half, since left and right are added
     return _Strip(audio, Framing.at(stem.sample_rate), response.astype(np.complex64), pan, send)
 
 
 def _sum(
-    strips: Sequence[_Strip], samples: int, cancel: CancelToken, progress: Callable[[float], None]
+    strips: Sequence[_Strip],
+    samples: int,
+    preset: MixPreset,
+    cancel: CancelToken,
+    progress: Callable[[float], None],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the sum of all strips, [2, samples], and the reverb's input, [samples].
+    """Return the strips' sum, with the preset's low end and width, [2, samples], and the reverb's input, [samples].
 
     The strips are linear, and so they are applied and summed as spectra: a stem needs one FFT for each frame, and only
     the sum is transformed back.
@@ -235,6 +212,7 @@ def _sum(
     framing = Framing.at(_SAMPLE_RATE)
     frames = [np.empty((len(strip.audio), strip.framing.size), np.float32) for strip in strips]
     count = framing.count(samples)
+    both, difference = _shape(preset)
     for index in range(count):
         spectra = np.zeros((3, framing.size // 2 + 1), np.complex64)  # left, right, send
         for strip, frame in zip(strips, frames, strict=True):
@@ -245,12 +223,24 @@ def _sum(
                 placed = np.fft.rfft(frame)[:, :bins] * strip.response * strip.pan
                 spectra[:2, :bins] += placed
                 spectra[2, :bins] += (placed[0] + placed[1]) * strip.send
+        if preset is not SINGLE_MIX:
+            middle, side = (spectra[0] + spectra[1]) * both, (spectra[0] - spectra[1]) * difference
+            spectra[0], spectra[1] = middle + side, middle - side
         sound = np.fft.irfft(spectra, framing.size)[:, framing.kept]
         start = index * framing.hop
         bus[:, start : start + framing.hop] = sound[:2, : samples - start]
         send[start : start + framing.hop] = sound[2, : samples - start]
         progress((index + 1) / count)
     return bus, send
+
+
+def _shape(preset: MixPreset) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+    """Return responses for the sum and for the difference of left and right, each halved."""
+    frequencies = frame_frequencies(_SAMPLE_RATE)
+    low = low_shelf(frequencies, _LOW_HZ, preset.low)
+    both = 0.5 * low
+    difference = 0.5 * preset.width * low * np.abs(high_pass(frequencies, _MONO_BELOW_HZ))
+    return both.astype(np.complex64), difference.astype(np.complex64)
 
 
 def _band_edge(bins: int) -> NDArray[np.float64]:
@@ -266,11 +256,15 @@ def _fade(bus: NDArray[np.float32]) -> None:
         bus[:, ::step][:, :length] *= np.asarray(0.5 - 0.5 * np.cos(np.pi * np.arange(length) / length), np.float32)
 
 
-def _raise_soft_sections(bus: NDArray[np.float32], sections: Sequence[float], cancel: CancelToken) -> list[float]:
-    """Raise, in place, sections that are much softer than the loudest one. Return each section's gain in dB."""
+def _raise_soft_sections(
+    bus: NDArray[np.float32], powers: NDArray[np.float64], sections: Sequence[float], cancel: CancelToken
+) -> list[float]:
+    """Raise, in place, sections that are much softer than the loudest one. Return each section's gain in dB.
+
+    powers: of the bus, one for each 100 ms; they are raised too.
+    """
     if len(sections) < 2:
         return [0.0] * len(sections)
-    powers = segment_powers(bus, _SAMPLE_RATE, cancel)
     borders = [round(start * 10) for start in sections] + [len(powers)]
     loudness = [integrated_loudness(powers[first:last]) for first, last in itertools.pairwise(borders)]
     lifts = [
@@ -285,6 +279,7 @@ def _raise_soft_sections(bus: NDArray[np.float32], sections: Sequence[float], ca
             block = bus[:, start : start + _SAMPLE_RATE]
             seconds = (start + np.arange(block.shape[1])) / _SAMPLE_RATE
             block *= (10 ** (np.interp(seconds, times, gains) / 20)).astype(np.float32)
+        powers *= 10 ** (np.interp((np.arange(len(powers)) + 0.5) / 10, times, gains) / 10)
     return lifts
 
 

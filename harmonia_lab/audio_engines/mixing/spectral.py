@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from harmonia_lab.engines.base import CancelToken
 
-__all__ = ["Framing", "bell", "frame_frequencies", "high_pass", "keep_freed_memory", "low_pass"]
+__all__ = ["Framing", "bell", "frame_frequencies", "high_pass", "keep_freed_memory", "low_pass", "low_shelf"]
 
 _HISTORY, _HOP, _LOOKAHEAD = (4, 45, 1)
 """In 1/25 s: 0.16 s before, 1.8 s kept, 0.04 s after. A frame lasts 2 s at every sample rate, so that bin k is always
@@ -90,6 +90,14 @@ def bell(frequencies: NDArray[np.float64], centre: float, gain_db: float, q: flo
     s = 1j * frequencies / centre
     a = 10 ** (gain_db / 40)
     return np.asarray((s * s + s * a / q + 1) / (s * s + s / (a * q) + 1))
+
+
+def low_shelf(frequencies: NDArray[np.float64], corner: float, gain_db: float) -> NDArray[np.complex128]:
+    """Return the response of a shelf: `gain_db` well below `corner` Hz, half of it there (Audio EQ Cookbook, S = 1)."""
+    s = 1j * frequencies / corner
+    a = 10 ** (gain_db / 40)
+    root = math.sqrt(2 * a)
+    return np.asarray(a * (s * s + root * s + a) / (a * s * s + root * s + 1))
 
 
 def keep_freed_memory() -> None:

@@ -1,7 +1,7 @@
 """The sketch engine: renders a plan offline with a General MIDI sound bank, one instrument after another.
 
 Owns the choice of the sound bank, and the child process that renders (`renderer.py` says why it is a process). The
-notes come from the plan (`music/plan.py`); mixing is in `audio_engines/mixing/`.
+notes come from the plan (`music/plan.py`); `sf3.py` unpacks compressed banks; mixing is in `audio_engines/mixing/`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harmonia_lab.audio_engines.sketch.sf3 import BankFormatError, is_compressed
 from harmonia_lab.child_process import ChildProcess, python_command
 from harmonia_lab.engines.base import AudioProgress, CancelToken, Stem
 from harmonia_lab.errors import AudioError, ErrorCode
 from harmonia_lab.music.midi import part_to_midi
 from harmonia_lab.music.plan import Part, Plan
-from harmonia_lab.storage import cached_digest
+from harmonia_lab.storage import cached_digest, home_folder
 
 __all__ = ["SAMPLE_RATE", "SketchEngine"]
 
@@ -39,8 +40,9 @@ _BUNDLED = ("TimGM6mb.sf2", "GPL-2.0 (TimGM6mb by Tim Brechbill, as shipped insi
 class SketchEngine:
     """An `AudioEngine` that plays the plan's notes with a sound bank.
 
-    soundfont: an SF2 file; by default the one that HARMONIA_SOUNDFONT names, or else TimGM6mb. Raises AudioError
-    (AUDIO_UNAVAILABLE) where the renderer or the sound bank is missing, or the bank is no SF2 file. One thread renders
+    soundfont: an SF2 or SF3 file; by default the one that HARMONIA_SOUNDFONT names, or else TimGM6mb. An SF3 file is
+    unpacked when it is first used, into the folder `sound-banks` of `HARMONIA_HOME`. Raises AudioError
+    (AUDIO_UNAVAILABLE) where the renderer or the sound bank is missing, or the bank is no such file. One thread renders
     at a time; `close` and a cancel may come from any thread.
     """
 
@@ -50,7 +52,8 @@ class SketchEngine:
     def __init__(self, soundfont: Path | None = None) -> None:
         if importlib.util.find_spec("midirenderer") is None:
             raise _unavailable("The sketch engine's renderer, midirenderer, isn't installed.", _install("midirenderer"))
-        self._bank, self._licence = _find_bank(soundfont)
+        self._bank, self._licence, compressed = _find_bank(soundfont)
+        self._cache = home_folder() / "sound-banks" if compressed else None
         self._child: _Renderer | None = None
         self._lock = threading.Lock()
 
@@ -117,7 +120,7 @@ class SketchEngine:
             if self._child is None or not self._child.running:
                 if self._child is not None:
                     self._child.kill()
-                self._child = _Renderer(self._bank)
+                self._child = _Renderer(self._bank, self._cache)
             return self._child
 
     def _stop(self) -> None:
@@ -132,7 +135,9 @@ class SketchEngine:
         return AudioError(f"The renderer failed: {error}.", hint="Try again; `harmonia doctor` checks the engine.")
 
 
-_CHOOSE_BANK = "Set HARMONIA_SOUNDFONT to a General MIDI sound bank (an .sf2 file), or unset it to use the bundled one."
+_CHOOSE_BANK = (
+    "Set HARMONIA_SOUNDFONT to a General MIDI sound bank (an .sf2 or .sf3 file), or unset it to use the bundled one."
+)
 
 
 def _install(package: str) -> str:
@@ -143,8 +148,11 @@ def _unavailable(message: str, hint: str) -> AudioError:
     return AudioError(message, code=ErrorCode.AUDIO_UNAVAILABLE, hint=hint)
 
 
-def _find_bank(soundfont: Path | None) -> tuple[Path, str]:
-    """Return the bank and its licence. Only the head of the file is read. Raises AudioError (AUDIO_UNAVAILABLE)."""
+def _find_bank(soundfont: Path | None) -> tuple[Path, str, bool]:
+    """Return the bank, its licence, and whether it is compressed (SF3). Only the heads of its chunks are read.
+
+    Raises AudioError (AUDIO_UNAVAILABLE).
+    """
     chosen = soundfont or (Path(os.environ["HARMONIA_SOUNDFONT"]) if os.environ.get("HARMONIA_SOUNDFONT") else None)
     if chosen is None:
         name, licence = _BUNDLED
@@ -152,17 +160,16 @@ def _find_bank(soundfont: Path | None) -> tuple[Path, str]:
         bank = Path(spec.origin).parent / name if spec and spec.origin else None
         if bank is None or not bank.is_file():
             raise _unavailable(f"The sound bank {name} is missing; it comes with pretty_midi.", _install("pretty_midi"))
-        return bank, licence
+        return bank, licence, False
     bank = chosen.expanduser().absolute()
     try:
-        with bank.open("rb") as file:
-            head = file.read(12)
+        compressed = is_compressed(bank)
     except OSError as error:
         message = f"The sound bank {bank} cannot be opened: {error.strerror or error}."
         raise _unavailable(message, _CHOOSE_BANK) from error
-    if head[:4] != b"RIFF" or head[8:] != b"sfbk":
-        raise _unavailable(f"{bank} is no SF2 sound bank.", _CHOOSE_BANK)
-    return bank, "the user's own sound bank, licence not known"
+    except BankFormatError as error:
+        raise _unavailable(f"{bank} is no SF2 or SF3 sound bank that can be used: {error}.", _CHOOSE_BANK) from error
+    return bank, "the user's own sound bank, licence not known", compressed
 
 
 class _RendererError(Exception):
@@ -176,8 +183,9 @@ class _BankError(_RendererError):
 class _Renderer:
     """The child process. `renderer.py` describes the frames that it reads and writes."""
 
-    def __init__(self, bank: Path) -> None:
-        self._process = ChildProcess(python_command("harmonia_lab.audio_engines.sketch.renderer", str(bank)))
+    def __init__(self, bank: Path, cache: Path | None) -> None:
+        arguments = [str(bank), *([str(cache)] if cache else [])]
+        self._process = ChildProcess(python_command("harmonia_lab.audio_engines.sketch.renderer", *arguments))
         self._pipes_lock = threading.Lock()
         self._loaded = False
 

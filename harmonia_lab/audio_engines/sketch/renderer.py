@@ -6,7 +6,8 @@ the standard library and `midirenderer`, so that it starts in 50 ms.
 
 Frames in both directions: a 4-byte little-endian length, then that many bytes. Request: a MIDI file. Answer: the byte
 `+` and a WAV file (48 kHz, stereo, 16 bit), or the byte `-` and an error message in UTF-8. The process sends one answer
-before any request: `+` once the bank is loaded.
+before any request: `+` once the bank is loaded. An SF3 bank is unpacked first, here and not in the parent, because that
+takes seconds.
 """
 
 from __future__ import annotations
@@ -21,26 +22,41 @@ _SILENT_MIDI = b"MThd\0\0\0\6\0\0\0\1\1\xe0MTrk\0\0\0\4\0\xff\x2f\0"
 """An empty MIDI file: rendering it makes `midirenderer` load the whole bank."""
 
 
-def main(bank_path: str, requests: BinaryIO, answers: BinaryIO) -> None:
+def main(bank_path: str, requests: BinaryIO, answers: BinaryIO, cache: str = "") -> None:
+    """cache: the folder of unpacked banks, for an SF3 bank; else empty."""
     import midirenderer  # noqa: PLC0415 - the parent process reports a missing wheel
 
     # Ctrl-C reaches every process of the terminal, but only the parent may end this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    bank = Path(bank_path).read_bytes()
+
+    def send(mark: bytes, payload: bytes) -> None:
+        answers.write(struct.pack("<I", len(payload) + 1) + mark)
+        answers.write(payload)
+        answers.flush()
+
+    try:
+        bank = (_unpacked(bank_path, cache) if cache else Path(bank_path)).read_bytes()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the parent reports it
+        send(b"-", str(error).encode())
+        return
 
     def answer(midi: bytes) -> None:
         try:
             mark, payload = b"+", midirenderer.render_wave_from(bank, midi)
         except BaseException as error:  # noqa: BLE001 - a panic in the Rust code is a BaseException
             mark, payload = b"-", f"{type(error).__name__}: {error}".encode()
-        answers.write(struct.pack("<I", len(payload) + 1) + mark)
-        answers.write(payload)
-        answers.flush()
+        send(mark, payload)
 
     answer(_SILENT_MIDI)
     while len(head := requests.read(4)) == 4:
         answer(requests.read(struct.unpack("<I", head)[0]))
 
 
+def _unpacked(bank_path: str, cache: str) -> Path:
+    from harmonia_lab.audio_engines.sketch.sf3 import unpacked  # noqa: PLC0415 - needed for SF3 banks alone
+
+    return unpacked(Path(bank_path), Path(cache))
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.stdin.buffer, sys.stdout.buffer)
+    main(sys.argv[1], sys.stdin.buffer, sys.stdout.buffer, *sys.argv[2:])

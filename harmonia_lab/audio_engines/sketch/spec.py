@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harmonia_lab.engines.spec import AudioEngineSpec, Check
@@ -12,6 +14,10 @@ if TYPE_CHECKING:
     from harmonia_lab.engines.base import AudioEngine
 
 __all__ = ["ENGINE"]
+
+
+_SETTING = "HARMONIA_SOUNDFONT"
+_FLUID_R3 = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
 
 
 def _make(_model: str | None, _settings: Mapping[str, Any]) -> AudioEngine:
@@ -25,7 +31,13 @@ def _check() -> Check:
         bank = _make(None, {}).identity()["model"]
     except HarmoniaError as error:
         return Check("sketch engine", "missing", error.message, error.hint)
-    return Check("sketch engine", "ok", f"sound bank {bank}")
+    return Check("sketch engine", "ok", f"sound bank {bank}", "" if os.environ.get(_SETTING) else _better_bank())
+
+
+def _better_bank() -> str:
+    """Return how to use FluidR3, which Debian and Ubuntu have: 10 dB more at 4 to 8 kHz, and a wider stereo image."""
+    install = "" if _FLUID_R3.is_file() else "apt-get install fluid-soundfont-gm (120 MB), then "
+    return f"brighter and wider, 1.7 times as slow: {install}{_SETTING}={_FLUID_R3}"
 
 
 ENGINE = AudioEngineSpec(

@@ -7,7 +7,7 @@ import pyloudnorm
 import pytest
 from scipy.signal import resample_poly
 
-from harmonia_lab.audio_engines.mixing import mix
+from harmonia_lab.audio_engines.mixing import MIX_PRESETS, mix
 from harmonia_lab.engines.base import CancelToken, Stem
 from harmonia_lab.errors import AudioError, Cancelled, ErrorCode
 
@@ -98,7 +98,7 @@ def test_the_same_stems_give_the_same_bytes_in_any_thread():
 def test_the_lead_stands_above_the_chords_however_loud_they_were_rendered():
     first, second = halves(0.1 * np.random.default_rng(5).standard_normal(10 * RATE))
     stems = [Stem("lead", "lead", 0.05 * first, RATE), Stem("chords", "chords", 5 * second, RATE)]
-    audio = mixed(stems, 10.0).audio.astype(np.float64)
+    audio = mixed(stems, 10.0, preset=MIX_PRESETS["folk"]._replace(lead=3.0)).audio.astype(np.float64)
     meter = pyloudnorm.Meter(RATE)
     lead = meter.integrated_loudness(audio[:, : 5 * RATE].T)
     chords = meter.integrated_loudness(audio[:, 6 * RATE :].T)
