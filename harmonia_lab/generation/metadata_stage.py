@@ -1,16 +1,17 @@
 """Stage 1: runs the metadata engine.
 
-Owns how the engine's reports become events and log columns. How a generation starts, is retried and ends is decided in
-`generation.py`.
+Owns how the engine's reports become events and log columns, and adds the narrative's digest to the metadata. How a
+generation starts, is retried and ends is decided in `generation.py`.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from harmonia_lab.engines.base import MetadataEngine, MetadataProgress, MetadataResult
 from harmonia_lab.generation.attempt import Attempt
-from harmonia_lab.music.seeds import derive_seed
+from harmonia_lab.music.seeds import derive_seed, narrative_digest
 from harmonia_lab.protocol.events import MetadataGenerationComplete, MetadataGenerationProgress, PartialMetadata
 
 __all__ = ["run_metadata"]
@@ -38,6 +39,8 @@ def run_metadata(attempt: Attempt, engine: MetadataEngine) -> MetadataResult:
     with attempt.measured("metadata"):
         result = engine.write(attempt.request, derive_seed(attempt.seed, "metadata"), report, attempt.cancel)
     seconds = time.perf_counter() - started
+    digest = narrative_digest(attempt.request.narrative)
+    result = replace(result, metadata=result.metadata.model_copy(update={"narrative_digest": digest}))
     attempt.record_duration("metadata_s", seconds)
     attempt.record_duration("metadata_load_s", result.model_load_s)
     attempt.row |= {

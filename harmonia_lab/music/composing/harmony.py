@@ -6,12 +6,12 @@ Owns which chord sounds when, and the scale over it (not the octaves of its note
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
 from statistics import correlation
 from typing import NamedTuple
 
-from harmonia_lab.music.composing.form import Form, Section
+from harmonia_lab.music.composing.form import Form
 from harmonia_lab.music.genres import GenreStyle
 from harmonia_lab.music.plan import Chord
 from harmonia_lab.protocol.vocabulary import TONICS
@@ -47,52 +47,92 @@ def harmonise(
     The genre's progressions are tried in random order, and the first that makes the key clear is taken; if none does,
     the one that makes it clearest. final: beat of the last chord. beats: its end.
     """
-    last = _chord(key.numeral("I"), final, beats - final, key, style._replace(sevenths=False))
+    last = _chord(key.numeral("I"), final, beats - final, key, style._replace(sevenths=False, dominant_sevenths=False))
     if not form.final_bar:
         half = final / 2
         before = zip((key.numeral("I"), "V"), (0.0, half), strict=True) if final else ()
         return (*(_chord(numeral, start, half, key, style) for numeral, start in before), last)
-    best, clearest = [last], -2.0  # less than any difference of correlations
-    for scheme in _schemes(style, key, rng):
-        chords = [*_chords(form, style, key, scheme, final), last]
-        clarity = _clarity(chords, key)
-        if clarity > clearest:
-            best, clearest = chords, clarity
+    scheme = _clear_scheme(style, key.minor, rng)
+    return (*_chords(form, style, key, scheme, final), last)
+
+
+class _Scheme(NamedTuple):
+    """progressions: by kind of section. opening: the chord that ends most sections and leads on to the next one."""
+
+    progressions: Mapping[str, str]
+    opening: str
+
+    def numerals(self, kind: str, count: int) -> list[str]:
+        """Return `count` numerals of a kind of section.
+
+        Of a progression's forms the longest is taken that fills the section a whole number of times, else the first.
+        """
+        forms = [form.split() for form in self.progressions[kind].split("|")]
+        whole = [form for form in forms if count % len(form) == 0]
+        return list(islice(cycle(max(whole, key=len, default=forms[0])), count))
+
+
+def _clear_scheme(style: GenreStyle, minor: bool, rng: random.Random) -> _Scheme:
+    """Return the first clear scheme in random order; if there is none, the clearest.
+
+    It is judged in a song of two verses and two choruses, of two lines and of four, so that the choice does not change
+    with the length of the lyrics, the tempo or the key.
+    """
+    best, clearest = None, -2.0  # less than any difference of correlations
+    for scheme in _schemes(style, minor, rng):
+        clarity = min(_clarity(_model_song(scheme, style, minor, units), Key(0, minor)) for units in (4, 8))
+        if best is None or clarity > clearest:
+            best, clearest = scheme, clarity
         if clearest >= _CLEAR:
             break
-    return tuple(best)
+    assert best is not None  # every genre has progressions
+    return best
 
 
-_Scheme = tuple[dict[str, list[str]], str]
-"""Numerals by kind of section, and the chord that ends most sections and leads on to the next one."""
+def _model_song(scheme: _Scheme, style: GenreStyle, minor: bool, units: int) -> list[Chord]:
+    """Return the chords of two verses and two choruses of `units` chords each, and a last tonic, each a beat long."""
+    key = Key(0, minor)
+    numerals = [
+        numeral
+        for kind in ("verse", "chorus") * 2
+        for numeral in _with_cadence(scheme.numerals(kind, units), kind, style, key, scheme.opening)
+    ]
+    return [_chord(numeral, 0.0, 1.0, key, style) for numeral in (*numerals, key.numeral("I"))]
 
 
-def _schemes(style: GenreStyle, key: Key, rng: random.Random) -> list[_Scheme]:
+def _schemes(style: GenreStyle, minor: bool, rng: random.Random) -> list[_Scheme]:
     """Return all ways to assign the genre's progressions to verses, choruses and bridges, in random order.
 
     Choruses start on the tonic if the genre has such a progression, and differ from verses if it has two. Sections end
     on the dominant; the weaker subdominant comes last, for keys that the dominant makes unclear.
     """
-    stock = [numerals.split() for numerals in (style.minor if key.minor else style.major)]
+    key = Key(0, minor)
+    stock = style.progressions.minor if minor else style.progressions.major
     found = []
-    for chorus in [p for p in stock if p[0] == key.numeral("I")] or stock:
-        for verse in [p for p in stock if p is not chorus] or stock:
-            for bridge in [p for p in stock if p is not chorus and p is not verse] or stock:
-                away = next((i for i, numeral in enumerate(bridge) if numeral.lower() in ("iv", "vi")), 0)
-                tail = {"bridge": bridge[away:] + bridge[:away], "solo": verse, "outro": chorus}
-                found.append({"intro": chorus, "verse": verse, "chorus": chorus, **tail})
+    for chorus in [p for p in stock if p.split()[0] == key.numeral("I")] or stock:
+        for verse in [p for p in stock if p != chorus] or stock:
+            bridge = rng.choice([p for p in stock if p not in (chorus, verse)] or stock)
+            intro = rng.choice((chorus, verse))
+            parts = {"verse": verse, "chorus": chorus, "bridge": _turned_away(bridge), "solo": verse}
+            found.append({**parts, "intro": intro, "outro": chorus})
     rng.shuffle(found)
-    return [(p, opening) for opening in (_dominant(style, key), key.numeral("IV")) for p in found]
+    return [_Scheme(p, opening) for opening in (_dominant(style, key), key.numeral("IV")) for p in found]
+
+
+def _turned_away(progression: str) -> str:
+    """Return the progression from its first subdominant or submediant on: bridges begin away from the tonic."""
+    numerals = progression.split("|")[0].split()
+    away = next((i for i, numeral in enumerate(numerals) if numeral.lower() in ("iv", "vi")), 0)
+    return " ".join(numerals[away:] + numerals[:away])
 
 
 def _dominant(style: GenreStyle, key: Key) -> str:
-    """Return V; in minor metal VII, because power chords have no third that could be the raised leading tone."""
-    return "VII" if key.minor and style.groove == "metal" else "V"
+    """Return V; for power chords in minor VII (`GenreStyle.power_chords`)."""
+    return "VII" if key.minor and style.power_chords else "V"
 
 
 def _chords(form: Form, style: GenreStyle, key: Key, scheme: _Scheme, final: float) -> list[Chord]:
     """Return all chords before the last one."""
-    progressions, opening = scheme
     bar = style.beats_per_bar
     unit = max(form.line_bars * bar / 2, bar if bar % 2 else bar / 2)
     chords: list[Chord] = []
@@ -101,18 +141,18 @@ def _chords(form: Form, style: GenreStyle, key: Key, scheme: _Scheme, final: flo
         end = min(final, start + section.bars * bar)
         if start < end:
             count = max(1, -int(-(end - start) // unit))
-            numerals = list(islice(cycle(progressions[section.kind]), count))
-            for i, numeral in enumerate(_with_cadence(numerals, section, style, key, opening)):
+            numerals = scheme.numerals(section.kind, count)
+            for i, numeral in enumerate(_with_cadence(numerals, section.kind, style, key, scheme.opening)):
                 at = start + i * unit
                 chords.append(_chord(numeral, at, min(end, at + unit) - at, key, style))
     return chords
 
 
-def _with_cadence(numerals: list[str], section: Section, style: GenreStyle, key: Key, opening: str) -> list[str]:
+def _with_cadence(numerals: list[str], kind: str, style: GenreStyle, key: Key, opening: str) -> list[str]:
     """Return the numerals with a cadence: choruses close on the tonic, other sections end on `opening`."""
-    if section.kind == "chorus" and not style.open_choruses and len(numerals) >= 4:
+    if kind == "chorus" and not style.open_choruses and len(numerals) >= 4:
         close = [_dominant(style, key), key.numeral("I")]
-    elif len(numerals) >= (4 if section.kind == "intro" else 2):
+    elif len(numerals) >= (4 if kind == "intro" else 2):
         close = [opening]
     else:
         return numerals
@@ -123,24 +163,30 @@ def _with_cadence(numerals: list[str], section: Section, style: GenreStyle, key:
 
 
 def _chord(numeral: str, start: float, duration: float, key: Key, style: GenreStyle) -> Chord:
-    intervals, suffix = _quality(numeral, sevenths=style.sevenths, blues=style.groove == "shuffle")
-    root = key.scale[_DEGREES.index(numeral.lower().rstrip("°"))]
+    bare = numeral.removeprefix("b").rstrip("°")
+    intervals, suffix = _quality(numeral, key, style)
+    root = (key.scale[_DEGREES.index(bare.lower())] - numeral.startswith("b")) % 12
     return Chord(start, duration, TONICS[root] + suffix, tuple((root + step) % 12 for step in intervals))
 
 
-def _quality(numeral: str, *, sevenths: bool, blues: bool) -> tuple[tuple[int, ...], str]:
+_SECONDARY_DOMINANTS = {False: ("II", "III", "VI", "VII", "bVII"), True: ("II", "IV", "VII")}
+"""Chords that have a minor seventh where a genre has sevenths, by whether the key is minor; bVII is the "backdoor"."""
+
+
+def _quality(numeral: str, key: Key, style: GenreStyle) -> tuple[tuple[int, ...], str]:
     """Return the intervals above the root, and the chord symbol's suffix.
 
     The dominant always has its seventh, because without it it could be the tonic of another key. A major tonic gets a
     sixth instead of the major seventh, as jazz pianists play it when the melody rests on the tonic, a semitone above.
     """
     if numeral.endswith("°"):
-        return ((0, 3, 6, 10), "m7b5") if sevenths else ((0, 3, 6), "dim")
+        return ((0, 3, 6, 10), "m7b5") if style.sevenths else ((0, 3, 6), "dim")
     if numeral.islower():
-        return ((0, 3, 7, 10), "m7") if sevenths else ((0, 3, 7), "m")
-    if numeral == "V" or (sevenths and (blues or numeral == "VII")):
+        return ((0, 3, 7, 10), "m7") if style.sevenths else ((0, 3, 7), "m")
+    dominant = style.dominant_sevenths or numeral in _SECONDARY_DOMINANTS[key.minor]
+    if numeral == "V" or (style.sevenths and dominant):
         return (0, 4, 7, 10), "7"
-    if not sevenths:
+    if not style.sevenths:
         return (0, 4, 7), ""
     return ((0, 4, 7, 9), "6") if numeral == "I" else ((0, 4, 7, 11), "maj7")
 
@@ -178,9 +224,10 @@ def _clarity(chords: Sequence[Chord], key: Key) -> float:
 def scale_over(chord: Chord, key: Key) -> frozenset[int]:
     """Return the pitch classes that a melody may use over a chord: the key's scale, altered as in the chord.
 
-    In minor the dominant's raised leading tone replaces the natural seventh (harmonic minor); in major a blue seventh
-    or third replaces the natural one.
+    A chord's major third outside the scale is the raised degree below (harmonic minor over the dominant, F sharp over
+    D in C major); any other foreign tone is the lowered degree above (blue sevenths and thirds, borrowed chords).
     """
-    scale, tones = set(key.scale), set(chord.pitch_classes)
-    replaced = {(tone + (-1 if key.minor else 1)) % 12 for tone in tones - scale}
-    return frozenset((scale - replaced) | tones)
+    tones = set(chord.pitch_classes)
+    third = (chord.root + 4) % 12
+    replaced = {(tone + (-1 if tone == third else 1)) % 12 for tone in tones - set(key.scale)}
+    return frozenset((set(key.scale) - replaced) | tones)
