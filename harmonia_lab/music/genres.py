@@ -158,8 +158,8 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         _GUITAR_KEYS, ("hold", "stop", "tag"), syncopation=0.5, pickups=0.5,
     ),
     "metal": GenreStyle(
-        (112, 152), 0.0, ("metal", "thrash", "double bass"), ("power", "gallop", "chug"), ("eighths", "gallop", "pulse"),
-        PROGRESSIONS["metal"],
+        (112, 152), 0.0, ("metal", "thrash", "double bass"), ("power", "gallop", "chug"),
+        ("eighths", "gallop", "pulse"), PROGRESSIONS["metal"],
         {"lead": ("violin", "electric guitar"), "chords": ("distorted guitar",), "bass": ("bass guitar",),
          "drums": ("drums",), "pad": ("choir", "strings")},
         (-1, 0, 1, 2, 3), ("stop", "hold", "stop"), syncopation=0.3, pickups=0.35, power_chords=True, minor_bias=0.5,
@@ -167,8 +167,8 @@ GENRE_STYLES: dict[str, GenreStyle] = {
     "bossa nova": GenreStyle(
         (108, 136), 0.0, ("bossa", "bossa clave", "samba"), ("bossa", "bossa partido", "push"),
         ("bossa", "root fifth", "half notes"), PROGRESSIONS["bossa nova"],
-        {"lead": ("flute", "clarinet", "saxophone"), "chords": ("nylon guitar",), "bass": ("double bass", "bass guitar"),
-         "drums": ("brush kit", "drums"), "pad": ("", "strings")},
+        {"lead": ("flute", "clarinet", "saxophone"), "chords": ("nylon guitar",),
+         "bass": ("double bass", "bass guitar"), "drums": ("brush kit", "drums"), "pad": ("", "strings")},
         _HORN_KEYS, ("tag", "hold", "stop"), syncopation=0.6, pickups=0.5, sevenths=True,
     ),
     "reggae": GenreStyle(

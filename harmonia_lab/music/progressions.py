@@ -5,9 +5,9 @@ unclear.
 
 Sources; progressions are common property, and the sources say which ones are common. Pop, rock, indie: T. de Clercq and
 D. Temperley, "A corpus analysis of rock harmony", Popular Music 30/1 (2011); loops, Aeolian, Dorian and Mixolydian
-shuttles, also of electronic music, house, hip hop and reggae: P. Tagg, "Everyday Tonality" (2009). Country: C. Williams,
-"The Nashville Number System" (1988). Jazz, bossa nova: M. Levine, "The Jazz Theory Book" (1995): ii-V-I, turnarounds
-with secondary dominants, the backdoor bVII. Blues: the eight- and twelve-bar forms with slow change, quick change and
+shuttles, also of electronic music, house, hip hop and reggae: P. Tagg, "Everyday Tonality" (2009). Country: C.
+Williams, "The Nashville Number System" (1988). Jazz, bossa nova: M. Levine, "The Jazz Theory Book" (1995):
+ii-V-I, turnarounds with secondary dominants, the backdoor bVII. Blues: the eight- and twelve-bar forms with slow change, quick change and
 jazz changes, also Levine. Classical, waltz: E. Aldwell and C. Schachter, "Harmony and Voice Leading": cadential
 patterns, descending fifths, descending thirds, the Neapolitan. Metal: E. Lilja, "Theory and Analysis of Classic Heavy
 Metal Harmony" (2009). Cinematic: F. Lehman, "Hollywood Harmony" (2018). Folk, soul, ambient: stock material.
@@ -69,7 +69,9 @@ PROGRESSIONS: dict[str, Progressions] = {
         ("i iv i i iv iv i V | i iv i i iv iv i i VI V i V", "i i i i iv iv i V | i i i i iv iv i i VI V i V",
          "i i iv iv i V i V | i i i i iv iv i i V iv i V", "i iv i V iv iv i V | i iv i i iv iv i V VI V i V",
          "i VI i i iv iv VI V | i VI i i iv iv i i ii° V i V", "i i VI V i iv i V | i iv i V iv iv i i VI V i V",
-         "i iv VII III iv i V i | i i iv i iv iv i i V V i V"),
+         "i iv VII III iv i V i | i i iv i iv iv i i V V i V",
+         "i V i i iv i V i | i i i i iv iv i i V V i V", "i VI iv V i VI iv V | i i i i iv iv i i VI iv i V",
+         "i iv i V i iv V i | i i iv i iv iv i i V iv i V"),
     ),
     "soul": Progressions(
         ("I vi ii V", "I IV ii V", "IV iii ii I", "I iii IV V", "I ii iii IV", "I iii vi IV", "IV V iii vi",

@@ -5,7 +5,7 @@ Owns how they are played. `comping.py` has the patterns, `voicing.py` makes the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from harmonia_lab.music.composing.arranging import Player
 from harmonia_lab.music.composing.comping import COMPING, SECOND_COMPING, VoicingPart
@@ -109,8 +109,8 @@ def pad_section(
 ) -> list[ScoreNote]:
     """Return a pad's notes for one section: held chords; notes that two chords share are tied, up to eight beats.
 
-    In light later verses a counter-line takes their place: the note of each chord nearest to the one before. Instruments
-    that decay, such as a vibraphone, repeat notes with each chord.
+    In light later verses a counter-line takes their place. Instruments that decay, such as a vibraphone, repeat notes
+    with each chord.
     """
     start, end = context.span(section)
     chords = context.chords_between(start, end)

@@ -86,7 +86,9 @@ def activity_levels(context: SongContext, players: Sequence[Player]) -> list[lis
     table = []
     for player in players:
         early = rng.random() < 0.45
-        table.append([_wanted(player, section, early=early, tag=context.feel.ending == "tag") for section in context.sections])
+        table.append(
+            [_wanted(player, section, early=early, tag=context.feel.ending == "tag") for section in context.sections]
+        )
     leads = [i for i, player in enumerate(players) if player.role == "lead"]
     for column, section in enumerate(context.sections):
         if section.kind == "solo" and len(leads) > 1:

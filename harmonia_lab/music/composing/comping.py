@@ -197,9 +197,9 @@ COMPING: dict[str, tuple[Bars, Bars]] = {
 SECOND_COMPING = {
     "push": "arpeggio", "eighths": "arpeggio", "arpeggio": "push", "fingerpick": "push", "boom chick": "fingerpick",
     "charleston": "stabs", "shuffle": "stabs", "offbeat": "arpeggio", "broken": "stabs", "stabs": "arpeggio",
-    "alberti": "push", "power": "eighths", "bossa": "stabs", "skank": "push", "oom pah": "waltz arpeggio", "ostinato": "push",
-    "pulse": "arpeggio", "tresillo": "arpeggio", "travis": "pulse", "four in the bar": "charleston", "gallop": "eighths",
-    "chug": "eighths", "bossa partido": "stabs", "skank bubble": "push", "skank double": "arpeggio",
-    "waltz arpeggio": "waltz lilt", "waltz lilt": "waltz arpeggio",
+    "alberti": "push", "power": "eighths", "bossa": "stabs", "skank": "push", "oom pah": "waltz arpeggio",
+    "ostinato": "push", "pulse": "arpeggio", "tresillo": "arpeggio", "travis": "pulse", "four in the bar": "charleston",
+    "gallop": "eighths", "chug": "eighths", "bossa partido": "stabs", "skank bubble": "push",
+    "skank double": "arpeggio", "waltz arpeggio": "waltz lilt", "waltz lilt": "waltz arpeggio",
 }  # fmt: skip
 """The pattern that a second chord instrument plays, by the first one's, so that it doesn't double the first."""

@@ -1,7 +1,7 @@
 """`compose`: from a song's metadata to its plan.
 
-Owns the order of decisions: form, chords, feel, arrangement, notes, performance. Each decision has its own module, and each
-has its own random generators, so that a change to one leaves the others' results as they are.
+Owns the order of decisions: form, chords, feel, arrangement, notes, performance. Each decision has its own module, and
+each has its own random generators, so that a change to one leaves the others' results as they are.
 """
 
 from __future__ import annotations
@@ -138,7 +138,9 @@ class _Band:
             return drum_section(context, section, player, level, into=following)
         if player.role == "bass":
             return bass_section(context, section, player, level)
-        return [] if player.has_melody else counter_melody_section(context, section, player, self._tessituras[row], tune)
+        return (
+            [] if player.has_melody else counter_melody_section(context, section, player, self._tessituras[row], tune)
+        )
 
     def _ending(self, row: int, tunes: Sequence[_Tune]) -> list[ScoreNote]:
         context, player = self.context, self.players[row]

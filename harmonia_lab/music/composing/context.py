@@ -21,9 +21,6 @@ from harmonia_lab.music.seeds import derive_rng
 
 __all__ = ["ScoreNote", "SongContext"]
 
-_LONGEST_STOP = 2.6
-"""Seconds from a stopped last chord to the end of the song, most of it reverberation, then silence."""
-
 
 class ScoreNote(NamedTuple):
     """A note as written, on the grid, before `performance.py` plays it. accent: added to the velocity, about −30…30."""
@@ -94,11 +91,12 @@ class SongContext:
 
     @property
     def final_hold(self) -> float:
-        """How long the last chord is held, in beats: half a second if it is stopped and the song ends soon.
+        """How long the last chord is held, in beats; it stops a little before the song does, so that it can decay.
 
-        Else it stops a little before the song does, so that it can decay.
+        The ending "stop" cuts it after half a second, or, in slow songs, 2.4 s before the end, which is enough silence.
         """
         length = self.beats - self.final
         hold = length - min(self.in_beats(0.4), 0.25 * length)
-        stopped = self.feel.ending == "stop" and self.in_seconds(length) <= _LONGEST_STOP
-        return min(hold, self.in_beats(0.5)) if stopped else hold
+        if self.feel.ending != "stop":
+            return hold
+        return min(hold, max(self.in_beats(0.5), length - self.in_beats(2.4)))

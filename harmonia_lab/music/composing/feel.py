@@ -44,5 +44,7 @@ def choose_feel(style: GenreStyle, seed: int) -> Feel:
         bass=derive_rng(seed, "feel", "bass").choice(style.bass),
         ending=derive_rng(seed, "feel", "ending").choice(style.endings),
         last_chorus=derive_rng(seed, "feel", "last chorus").choice(("octave", "harmony")),
-        pause=derive_rng(seed, "feel", "pause").choice(("stop", "stop", "breakdown", "none")) if style.breaks else "none",
+        pause=derive_rng(seed, "feel", "pause").choice(("stop", "stop", "breakdown", "none"))
+        if style.breaks
+        else "none",
     )

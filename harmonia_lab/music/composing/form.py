@@ -126,10 +126,10 @@ def _with_bridge(
 ) -> list[_Block]:
     """Return the best sequence with a played bridge before the last chorus, if it sings all that `sequence` sings."""
     at = len(blocks) - (blocks[-1].kind == "chorus")
-    for lines in (4, 2):
+    for lines in (4, 2) if at > 1 else ():
         longer = [*blocks[:at], _Block("bridge", None, _INSTRUMENTAL[:lines]), *blocks[at:]]
         found = _best_sequence(longer, line_bars, capacity, final_bar, wants_bridge=True)
-        bridged = at > 1 and any(block.kind == "bridge" for block in found)
+        bridged = any(block.kind == "bridge" for block in found)
         if bridged and _sung_lines(found) >= _sung_lines(sequence):
             return found
     return sequence
@@ -164,11 +164,11 @@ def _blocks(lyrics: Sequence[LyricSection], order: Sequence[str]) -> list[_Block
     return blocks
 
 
-def _longest_sequence(blocks: Sequence[_Block], final_bar: int) -> list[_Block]:
-    """Return the blocks, then solo, last chorus and the blocks again, until there is one for each bar of the song."""
+def _longest_sequence(blocks: Sequence[_Block], lines: int) -> list[_Block]:
+    """Return the blocks, then solo, last chorus and the blocks again, until there is one for each line of the song."""
     chorus = next((block for block in reversed(blocks) if block.kind == "chorus"), None)
     again = [_Block("solo", None, _INSTRUMENTAL), *([chorus] if chorus else []), *blocks]
-    return [*blocks, *islice(cycle(again), max(0, final_bar + 1 - len(blocks)))]
+    return [*blocks, *islice(cycle(again), max(0, lines + 1 - len(blocks)))]
 
 
 def _best_sequence(
@@ -178,7 +178,7 @@ def _best_sequence(
 
     wants_bridge: a bridge that is played rather than sung is worth more than lines that are played, too.
     """
-    sequence = _longest_sequence(blocks, final_bar)
+    sequence = _longest_sequence(blocks, final_bar // line_bars)
     ideal = min(4, round(final_bar / 8)) + min(4, round(final_bar / 12))  # bars of intro and outro
     best: tuple[float, list[_Block]] = (-math.inf, [])
     for verse_lines, chorus_lines in product((1, 2, 3, 4, 6, 8, 99), repeat=2):
@@ -191,6 +191,8 @@ def _best_sequence(
         bridge = next((i for i, b in enumerate(cut) if b.kind == "bridge" and b.lyric_section is None), len(cut))
         before = 0
         for last, length in enumerate(lengths):
+            if before > final_bar:
+                break
             # A long song may close with its chorus twice.
             for final in (last, choruses[-1]) if choruses and last >= len(blocks) else (last,):
                 spare = final_bar - before - lengths[final]

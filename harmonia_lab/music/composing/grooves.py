@@ -41,7 +41,8 @@ GROOVES: dict[str, Groove] = {
     ),
     "pop stomp": Groove(
         {"kick": "x...x...x...x...", "stick": "....x.......x...", "shaker": "o.x.o.x.o.x.o.x."},
-        {"kick": "X...X...X...X...", "snare": "....X.......X..g", "hat": "..x...x...x...x.", "clap": "....o.......o..."},
+        {"kick": "X...X...X...X...", "snare": "....X.......X..g", "hat": "..x...x...x...x.",
+         "clap": "....o.......o..."},
     ),
     "pop sixteenths": Groove(
         {"kick": "x.....x...x.....", "stick": "....x.......x...", "hat": "xoooxoooxoooxooo"},
@@ -50,7 +51,8 @@ GROOVES: dict[str, Groove] = {
     ),
     "pop push": Groove(
         {"kick": "x..x..x.........", "stick": "....x.......x...", "hat": "x.x.x.x.x.x.x.x."},
-        {"kick": "X..x..X...x.....", "snare": "....X..g....X...", "hat": "x.x.x.x.x.x.x.x.", "open": "......o........."},
+        {"kick": "X..x..X...x.....", "snare": "....X..g....X...", "hat": "x.x.x.x.x.x.x.x.",
+         "open": "......o........."},
     ),
     # Rock
     "rock": Groove(
@@ -63,7 +65,8 @@ GROOVES: dict[str, Groove] = {
     ),
     "rock four": Groove(
         {"kick": "x...x...x...x...", "snare": "....x.......x...", "hat": "x...x...x...x..."},
-        {"kick": "X...X...X...X...", "snare": "....X..g....X.x.", "ride": "X...X...X...X...", "tambourine": "..o...o...o...o."},
+        {"kick": "X...X...X...X...", "snare": "....X..g....X.x.", "ride": "X...X...X...X...",
+         "tambourine": "..o...o...o...o."},
     ),
     "surf": Groove(
         {"kick": "x.......x.x.....", "snare": "....x.x.....x...", "hat": "x.o.x.o.x.o.x.o."},
@@ -92,7 +95,8 @@ GROOVES: dict[str, Groove] = {
     ),
     "country rock": Groove(
         {"kick": "x.......x.......", "stick": "....x.......x...", "hat": "x.o.x.o.x.o.x.o."},
-        {"kick": "X.......X.x.....", "snare": "....X.......X...", "hat": "x.o.x.o.x.o.x.o.", "open": "..............o."},
+        {"kick": "X.......X.x.....", "snare": "....X.......X...", "hat": "x.o.x.o.x.o.x.o.",
+         "open": "..............o."},
     ),
     # Jazz and blues
     "swing": Groove(
@@ -123,7 +127,8 @@ GROOVES: dict[str, Groove] = {
     ),
     "slow blues": Groove(
         {"kick": "x.....o.x.......", "stick": "....x.......x...", "ride": "x.o.x.o.x.o.x.o."},
-        {"kick": "X.....x.X.....x.", "snare": "....X.......X.g.", "ride": "X.o.X.o.X.o.X.o.", "pedal": "....x.......x..."},
+        {"kick": "X.....x.X.....x.", "snare": "....X.......X.g.", "ride": "X.o.X.o.X.o.X.o.",
+         "pedal": "....x.......x..."},
     ),
     # Soul
     "soul": Groove(
@@ -138,7 +143,8 @@ GROOVES: dict[str, Groove] = {
     ),
     "funk": Groove(
         {"kick": "x.....x...x.....", "snare": "....x..g.g..x...", "hat": "x.o.x.o.x.o.x.o."},
-        {"kick": "X.x...x...x..x..", "snare": "....X..g.g.gX..g", "hat": "xoxoxoxoxoxoxo..", "open": "..............x."},
+        {"kick": "X.x...x...x..x..", "snare": "....X..g.g.gX..g", "hat": "xoxoxoxoxoxoxo..",
+         "open": "..............x."},
     ),
     # Electronic music
     "electro": Groove(
@@ -151,7 +157,8 @@ GROOVES: dict[str, Groove] = {
     ),
     "electro break": Groove(
         {"kick": "X.....x.........", "snare": "....x.......x...", "hat": "x.x.x.x.x.x.x.x."},
-        {"kick": "X.....X...X.....", "snare": "....X.......X..g", "hat": "xoxxxoxoxoxxxoxo", "clap": "....o.......o..."},
+        {"kick": "X.....X...X.....", "snare": "....X.......X..g", "hat": "xoxxxoxoxoxxxoxo",
+         "clap": "....o.......o..."},
     ),
     "house": Groove(
         {"kick": "X...X...X...X...", "hat": "..x...x...x...x.", "shaker": "o.o.o.o.o.o.o.o."},
@@ -160,7 +167,8 @@ GROOVES: dict[str, Groove] = {
     ),
     "deep house": Groove(
         {"kick": "X...X...X...X...", "hat": "..x...x...x..ox.", "stick": "...o......o....."},
-        {"kick": "X...X...X...X...", "clap": "....x.......x...", "open": "..x...x...x...x.", "stick": "...x..x...x..x..",
+        {"kick": "X...X...X...X...", "clap": "....x.......x...", "open": "..x...x...x...x.",
+         "stick": "...x..x...x..x..",
          "hat": "oo.ooo.ooo.ooo.o"},
     ),
     "disco": Groove(
@@ -182,7 +190,8 @@ GROOVES: dict[str, Groove] = {
     ),
     "lo-fi": Groove(
         {"kick": "X......x........", "stick": "....x.......x...", "hat": "x.o.x.o.x.o.x.o."},
-        {"kick": "X......x..x.....", "snare": "....x.......x..g", "hat": "x.o.x.oox.o.x.o.", "shaker": "o.o.o.o.o.o.o.o."},
+        {"kick": "X......x..x.....", "snare": "....x.......x..g", "hat": "x.o.x.oox.o.x.o.",
+         "shaker": "o.o.o.o.o.o.o.o."},
     ),
     "trap": Groove(
         {"kick": "X.....x.........", "clap": "....x.......x...", "hat": "x.x.x.x.x.x.x.x."},
@@ -201,7 +210,8 @@ GROOVES: dict[str, Groove] = {
     ),
     "indie disco": Groove(
         {"kick": "X...X...X...X...", "snare": "....x.......x...", "hat": "..x...x...x...x."},
-        {"kick": "X...X...X...X...", "snare": "....X.......X..g", "hat": "xo.oxo.oxo.oxo.o", "open": "..x...x...x...x."},
+        {"kick": "X...X...X...X...", "snare": "....X.......X..g", "hat": "xo.oxo.oxo.oxo.o",
+         "open": "..x...x...x...x."},
     ),
     # Metal
     "metal": Groove(
@@ -242,11 +252,13 @@ GROOVES: dict[str, Groove] = {
     ),
     "rockers": Groove(
         {"kick": "x...o...X...o...", "stick": "........x.......", "hat": "x.o.x.o.x.o.x.o."},
-        {"kick": "X.x.X.x.X.x.X.x.", "snare": "........X.....g.", "hat": "x.o.x.o.x.o.x...", "open": "..............o."},
+        {"kick": "X.x.X.x.X.x.X.x.", "snare": "........X.....g.", "hat": "x.o.x.o.x.o.x...",
+         "open": "..............o."},
     ),
     "steppers": Groove(
         {"kick": "X...X...X...X...", "stick": "......x.....x...", "hat": "x.o.x.o.x.o.x.o."},
-        {"kick": "X...X...X...X...", "snare": "....o...X...o...", "stick": "..x...x...x..x..", "hat": "..x...x...x...x."},
+        {"kick": "X...X...X...X...", "snare": "....o...X...o...", "stick": "..x...x...x..x..",
+         "hat": "..x...x...x...x."},
     ),
     # Waltz: three beats
     "waltz": Groove(

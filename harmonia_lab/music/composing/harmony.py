@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from itertools import cycle, islice
+from itertools import cycle, islice, product
 from statistics import correlation
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from harmonia_lab.music.genres import GenreStyle
 from harmonia_lab.music.plan import Chord
 from harmonia_lab.protocol.vocabulary import TONICS
 
-__all__ = ["Key", "harmonise", "scale_over"]
+__all__ = ["KEY_PROFILES", "Key", "harmonise", "scale_over"]
 
 _MAJOR_SCALE = (0, 2, 4, 5, 7, 9, 11)
 _MINOR_SCALE = (0, 2, 3, 5, 7, 8, 10)
@@ -45,15 +45,23 @@ def harmonise(
     """Return the song's chords: two to a phrase, cadences at the ends of sections, the tonic triad at the end.
 
     The genre's progressions are tried in random order, and the first that makes the key clear is taken; if none does,
-    the one that makes it clearest. final: beat of the last chord. beats: its end.
+    the one that makes it clearest. They are judged by a model song first of all, so that the choice seldom changes with
+    the length of the lyrics or the tempo. final: beat of the last chord. beats: its end.
     """
     last = _chord(key.numeral("I"), final, beats - final, key, style._replace(sevenths=False, dominant_sevenths=False))
     if not form.final_bar:
         half = final / 2
         before = zip((key.numeral("I"), "V"), (0.0, half), strict=True) if final else ()
         return (*(_chord(numeral, start, half, key, style) for numeral, start in before), last)
-    scheme = _clear_scheme(style, key.minor, rng)
-    return (*_chords(form, style, key, scheme, final), last)
+    best, clearest = [last], -2.0  # less than any difference of correlations
+    for scheme in _schemes(style, key.minor, rng):
+        chords = [*_chords(form, style, key, scheme, final), last]
+        clarity = _clarity(chords, key)
+        if clarity > clearest:
+            best, clearest = chords, clarity
+        if clarity >= _CLEAR_ENOUGH and _model_clarity(scheme, style, key.minor) >= _CLEAR:
+            return tuple(chords)
+    return tuple(best)
 
 
 class _Scheme(NamedTuple):
@@ -72,56 +80,43 @@ class _Scheme(NamedTuple):
         return list(islice(cycle(max(whole, key=len, default=forms[0])), count))
 
 
-def _clear_scheme(style: GenreStyle, minor: bool, rng: random.Random) -> _Scheme:
-    """Return the first clear scheme in random order; if there is none, the clearest.
-
-    It is judged in a song of two verses and two choruses, of two lines and of four, so that the choice does not change
-    with the length of the lyrics, the tempo or the key.
-    """
-    best, clearest = None, -2.0  # less than any difference of correlations
-    for scheme in _schemes(style, minor, rng):
-        clarity = min(_clarity(_model_song(scheme, style, minor, units), Key(0, minor)) for units in (4, 8))
-        if best is None or clarity > clearest:
-            best, clearest = scheme, clarity
-        if clearest >= _CLEAR:
-            break
-    assert best is not None  # every genre has progressions
-    return best
-
-
-def _model_song(scheme: _Scheme, style: GenreStyle, minor: bool, units: int) -> list[Chord]:
-    """Return the chords of two verses and two choruses of `units` chords each, and a last tonic, each a beat long."""
+def _model_clarity(scheme: _Scheme, style: GenreStyle, minor: bool) -> float:
+    """Return the clarity of two verses and two choruses, of two lines or of four, whichever is less clear."""
     key = Key(0, minor)
-    numerals = [
-        numeral
-        for kind in ("verse", "chorus") * 2
-        for numeral in _with_cadence(scheme.numerals(kind, units), kind, style, key, scheme.opening)
-    ]
-    return [_chord(numeral, 0.0, 1.0, key, style) for numeral in (*numerals, key.numeral("I"))]
+    found = []
+    for units in (4, 8):
+        numerals = [
+            numeral
+            for kind in ("verse", "chorus") * 2
+            for numeral in _with_cadence(scheme.numerals(kind, units), kind, style, key, scheme.opening)
+        ]
+        chords = [_chord(numeral, 0.0, 1.0, key, style) for numeral in (*numerals, key.numeral("I"))]
+        found.append(_clarity(chords, key))
+    return min(found)
 
 
 def _schemes(style: GenreStyle, minor: bool, rng: random.Random) -> list[_Scheme]:
     """Return all ways to assign the genre's progressions to verses, choruses and bridges, in random order.
 
-    Choruses start on the tonic if the genre has such a progression, and differ from verses if it has two. Sections end
-    on the dominant; the weaker subdominant comes last, for keys that the dominant makes unclear.
+    Choruses differ from verses. Sections end on the dominant, or, for a chorus that the dominant makes unclear with all
+    verses, on the weaker subdominant.
     """
     key = Key(0, minor)
     stock = style.progressions.minor if minor else style.progressions.major
     found = []
-    for chorus in [p for p in stock if p.split()[0] == key.numeral("I")] or stock:
-        for verse in [p for p in stock if p != chorus] or stock:
-            bridge = rng.choice([p for p in stock if p not in (chorus, verse)] or stock)
+    for chorus in rng.sample(stock, len(stock)):
+        verses = [p for p in stock if p != chorus]
+        for opening, verse in product((_dominant(style, key), key.numeral("IV")), rng.sample(verses, len(verses))):
+            bridge = rng.choice([p for p in stock if p not in (chorus, verse)])
             intro = rng.choice((chorus, verse))
             parts = {"verse": verse, "chorus": chorus, "bridge": _turned_away(bridge), "solo": verse}
-            found.append({**parts, "intro": intro, "outro": chorus})
-    rng.shuffle(found)
-    return [_Scheme(p, opening) for opening in (_dominant(style, key), key.numeral("IV")) for p in found]
+            found.append(_Scheme({**parts, "intro": intro, "outro": chorus}, opening))
+    return found
 
 
 def _turned_away(progression: str) -> str:
     """Return the progression from its first subdominant or submediant on: bridges begin away from the tonic."""
-    numerals = progression.split("|")[0].split()
+    numerals = progression.partition("|")[0].split()
     away = next((i for i, numeral in enumerate(numerals) if numeral.lower() in ("iv", "vi")), 0)
     return " ".join(numerals[away:] + numerals[:away])
 
@@ -191,8 +186,8 @@ def _quality(numeral: str, key: Key, style: GenreStyle) -> tuple[tuple[int, ...]
     return ((0, 4, 7, 9), "6") if numeral == "I" else ((0, 4, 7, 11), "maj7")
 
 
-_CLEAR = 0.1  # of `_clarity`
-_PROFILES = {
+_CLEAR, _CLEAR_ENOUGH = 0.1, 0.12  # of `_clarity`, in the model song and in the song itself
+KEY_PROFILES = {
     False: (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
     True: (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
 }
@@ -214,7 +209,7 @@ def _clarity(chords: Sequence[Chord], key: Key) -> float:
                 pitch_class_profile[(tone + interval) % 12] += weight * strength
     relative = Key((key.tonic + (3 if key.minor else 9)) % 12, not key.minor)
     fits = {
-        Key(tonic, minor): correlation(pitch_class_profile, [_PROFILES[minor][(i - tonic) % 12] for i in range(12)])
+        Key(tonic, minor): correlation(pitch_class_profile, [KEY_PROFILES[minor][(i - tonic) % 12] for i in range(12)])
         for tonic in range(12)
         for minor in (False, True)
     }

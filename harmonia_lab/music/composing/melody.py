@@ -3,8 +3,8 @@
 Owns pitches and lengths of the melody's notes as written. `rhythm.py` places the syllables.
 
 Each line's pitches are the cheapest path through the notes in range (dynamic programming): chord tones on strong
-beats and long notes, steps rather than leaps, a leap followed by a step back, non-chord tones left by step, close to
-the theme's contour. D. Huron, "Sweet Anticipation" (2006), chapters 5-6, found these habits in most melodies: pitch
+beats and long notes, steps rather than leaps, a leap followed by a step back, non-chord tones left by step, rather
+stable degrees of the key (`harmony.KEY_PROFILES`), close to the theme's contour. D. Huron, "Sweet Anticipation" (2006), chapters 5-6, found these habits in most melodies: pitch
 proximity, step inertia, post-skip reversal, and the phrase as an arch.
 """
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from harmonia_lab.music.composing.context import ScoreNote, SongContext
 from harmonia_lab.music.composing.form import Section
-from harmonia_lab.music.composing.harmony import scale_over
+from harmonia_lab.music.composing.harmony import KEY_PROFILES, scale_over
 from harmonia_lab.music.composing.rhythm import metric_weight, place_syllables
 from harmonia_lab.music.composing.themes import PhrasePlan
 
@@ -54,8 +54,10 @@ def melody_tessitura(low: int, high: int, register: int, home: int) -> Tessitura
 
     home: pitch class of the centre of the verses, which keeps its place in the scale when the song's key changes.
     """
-    ideal = round(min(high - 9.0, max(low + 5.0, low + 0.36 * (high - low) + register)))
-    centre = min(high - 9, max(low + 5, ideal + (home - ideal + 6) % 12 - 6))
+    lowest, highest = low + 5, high - 9
+    ideal = round(low + 0.36 * (high - low) + register)
+    first = max(lowest, min(ideal - 6, highest - 11))  # of an octave of centres, of which one fits
+    centre = min(highest, first + (home - first) % 12)
     return Tessitura(max(low, centre - 9), min(high, centre + 15), float(centre))
 
 
@@ -155,7 +157,8 @@ def _pitches(
                 jitter = noise[(math.floor(onset * 4) * 31 + pitch - round(tessitura.centre)) % 1024]
                 foreign = 0.4 if pitch % 12 not in tones else 0.0
                 end = _ending_cost(pitch % 12, chord.root, context.key.tonic, theme) if final else 0.0
-                costs[pitch] = 0.07 * abs(pitch - target) ** 1.6 + 1.4 * jitter + foreign + end
+                stable = 0.25 * KEY_PROFILES[context.key.minor][(pitch - context.key.tonic) % 12]
+                costs[pitch] = 0.07 * abs(pitch - target) ** 1.6 + 1.4 * jitter + foreign + end - stable
         paths = (
             _extended(paths, costs, non_chord_tones, tastes) if paths else {(p, 0): (c, (p,)) for p, c in costs.items()}
         )
@@ -199,7 +202,7 @@ _INTERVAL_COSTS = (0.45, 0.25, 0.18, 0.4, 0.45, 0.25, 6.0, 0.35, 1.3, 1.5, 5.0, 
 
 
 def _interval_costs(context: SongContext) -> list[float]:
-    """Return the costs of moves by 0…12 semitones in this song: some songs repeat notes, others like thirds or leaps."""
+    """Return the costs of moves by 0…12 semitones: some songs repeat notes, others like thirds or leaps."""
     rng = context.rng("melody", "intervals")
     repeated, thirds, leaps = rng.choice((-0.3, 0.0, 0.3)), rng.choice((-0.15, 0.0, 0.15)), rng.choice((-0.1, 0.0, 0.2))
     tastes = (repeated, 0.0, 0.0, thirds, thirds, leaps, 0.0, leaps)

@@ -45,7 +45,9 @@ def place_syllables(
     """
     count, first = len(stressed), entry or 0.0
     span = beats - room - first
-    densest = 0.9 if beat_s < 0.6 else 0.75  # share of the slots that have a syllable; fast sixteenths are a last resort
+    densest = (
+        0.9 if beat_s < 0.6 else 0.75
+    )  # share of the slots that have a syllable; fast sixteenths are a last resort
     grid = next((g for g in (0.5, 0.25, 0.125) if count <= densest * (span - 1) / g), 0.0625)
     slots = max(count, int((span - (1.0 if beats > 2 else 0.5)) / grid) + 1)
     liking = _liking(beats_per_bar, 0.35 + 1.3 * syncopation, rng)

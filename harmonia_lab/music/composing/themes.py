@@ -95,7 +95,9 @@ def _entry(
     upbeats = int(min(room, context.room_before(phrase)) / unit + 1e-6)
     if not syllables:
         density = 0.5 + 0.5 * (context.cues.tempo - 0.5)
-        stresses = invented_stresses(end - start, context.in_seconds(1), density, context.rng("melody", theme, "length"))
+        stresses = invented_stresses(
+            end - start, context.in_seconds(1), density, context.rng("melody", theme, "length")
+        )
         syllables = tuple(Syllable("", stressed) for stressed in (*[False] * (upbeats if early else 0), *stresses))
     unstressed = next((i for i, syllable in enumerate(syllables) if syllable.stressed), 0)
     if early and unstressed:
