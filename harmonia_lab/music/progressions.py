@@ -56,8 +56,8 @@ PROGRESSIONS: dict[str, Progressions] = {
         ("i iv V i", "i VII VI V", "i VI III VII", "i iv i V", "i III VII i", "i VI iv V", "i VII i V"),
     ),
     "jazz": Progressions(
-        ("ii V I vi", "I vi ii V", "iii vi ii V", "I IV iii vi", "I VI ii V", "I II ii V", "iii VI ii V",
-         "IV bVII I VI", "I iii ii V", "I IV ii V"),
+        ("ii V I vi", "I vi ii V", "iii vi ii V", "ii V I I", "I VI ii V", "I II ii V", "ii V I IV", "IV iv I VI",
+         "IV bVII I VI", "I ii V I", "I IV ii V", "I IV iii vi", "I bVII IV V"),
         ("ii° V i i", "i VI ii° V", "i iv VII III", "i iv ii° V", "i VII VI V", "iv VII III VI", "i i iv V",
          "i iv i V"),
     ),
@@ -74,8 +74,8 @@ PROGRESSIONS: dict[str, Progressions] = {
          "i iv i V i iv V i | i i iv i iv iv i i V iv i V"),
     ),
     "soul": Progressions(
-        ("I vi ii V", "I IV ii V", "IV iii ii I", "I iii IV V", "I ii iii IV", "I iii vi IV", "IV V iii vi",
-         "I ii IV V", "I vi IV V"),
+        ("I vi ii V", "I IV ii V", "IV iii ii I", "I iii IV V", "ii V I IV", "I bVII IV V", "IV V I vi", "I ii IV V",
+         "I vi IV V", "IV iv I V", "I IV I ii"),
         ("i iv VII III", "i VI iv V", "i iv i V", "i IV i IV", "i VII VI V", "i III iv V", "i iv VI V"),
     ),
     "electronic": Progressions(
@@ -84,7 +84,8 @@ PROGRESSIONS: dict[str, Progressions] = {
          "i III VI VII"),
     ),
     "house": Progressions(
-        ("I vi IV V", "vi IV I V", "I iii vi IV", "I IV ii V", "IV V iii vi", "I iii IV V", "I ii vi V", "IV iii vi V"),
+        ("I vi IV V", "vi IV I V", "I ii IV V", "I IV ii V", "IV V iii vi", "I IV bVII IV", "vi ii V I", "I bVII IV V",
+         "IV I ii V", "I IV iv V", "I IV I V"),
         ("i VI III VII", "i VII VI VII", "i iv VII VI", "i iv VI V", "VI VII i i", "i III VII iv", "i v VI VII",
          "VI v i VII"),
     ),
@@ -94,8 +95,8 @@ PROGRESSIONS: dict[str, Progressions] = {
          "iv VI i i"),
     ),
     "hip hop": Progressions(
-        ("I vi IV V", "ii V I vi", "IV iii vi I", "I IV iii vi", "I iii vi IV", "ii iii vi I", "IV iii ii I",
-         "I vi ii V"),
+        ("I vi IV V", "ii V I vi", "IV iv I VI", "I IV iii vi", "I ii IV V", "I bVII IV V", "IV I ii V", "I vi ii V",
+         "I IV iv V", "I IV bVII IV", "vi ii V I"),
         ("i VI iv V", "i iv VI VII", "i VII VI V", "i VI i VII", "i VI III VII", "i iv i V", "VI V i i", "i III VI V"),
     ),
     "classical": Progressions(
@@ -116,7 +117,8 @@ PROGRESSIONS: dict[str, Progressions] = {
          "i VI iv VII", "i iv VII III"),
     ),
     "bossa nova": Progressions(
-        ("I vi ii V", "I IV ii V", "iii vi ii V", "I II ii V", "I VI ii V", "ii V I VI", "IV iv iii VI", "I iii ii V"),
+        ("I vi ii V", "I IV ii V", "iii vi ii V", "I II ii V", "I VI ii V", "ii V I VI", "IV iv I VI", "ii V I IV",
+         "I bVII IV V", "I ii V I", "I iv I V"),
         ("i iv ii° V", "i VI ii° V", "i iv VII III", "ii° V i i", "i VII VI V", "iv VII III VI", "i v iv V"),
     ),
     "reggae": Progressions(

@@ -54,7 +54,7 @@ def melody_tessitura(low: int, high: int, register: int, home: int) -> Tessitura
 
     home: pitch class of the centre of the verses, which keeps its place in the scale when the song's key changes.
     """
-    lowest, highest = low + 5, high - 9
+    lowest, highest = low + 5, high - 8
     ideal = round(low + 0.36 * (high - low) + register)
     first = max(lowest, min(ideal - 6, highest - 11))  # of an octave of centres, of which one fits
     centre = min(highest, first + (home - first) % 12)
