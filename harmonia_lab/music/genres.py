@@ -48,7 +48,7 @@ class GenreStyle(NamedTuple):
     fifths: tuple[int, ...]
     endings: tuple[Ending, ...]
     syncopation: float = 0.4
-    pickups: float = 0.5
+    pickups: float = 0.65
     swing_grid: float = 0.5
     sevenths: bool = False
     dominant_sevenths: bool = False
@@ -70,77 +70,77 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         {"lead": ("flute", "clarinet", "synth lead", "saxophone"),
          "chords": ("piano", "electric piano", "acoustic guitar", "electric guitar"),
          "bass": ("bass guitar", "synth bass"), "drums": ("drums",), "pad": ("strings", "synth pad")},
-        _ANY_KEYS, ("hold", "stop", "tag"), syncopation=0.5, pickups=0.5,
+        _ANY_KEYS, ("hold", "stop", "tag"), syncopation=0.5, pickups=0.65,
     ),
     "rock": GenreStyle(
         (104, 140), 0.0, ("rock", "rock driving", "rock four", "surf"), ("eighths", "push", "stabs"),
         ("eighths", "pulse", "syncopated"), PROGRESSIONS["rock"],
         {"lead": ("harmonica", "electric guitar", "saxophone"), "chords": ("electric guitar", "distorted guitar"),
          "bass": ("bass guitar",), "drums": ("drums",), "pad": ("organ",)},
-        _GUITAR_KEYS, ("hold", "stop", "stop"), syncopation=0.4, pickups=0.45,
+        _GUITAR_KEYS, ("hold", "stop", "stop"), syncopation=0.4, pickups=0.6,
     ),
     "folk": GenreStyle(
         (80, 112), 0.0, ("train", "brush sixteenths", "two beat", "folk stomp"),
         ("fingerpick", "travis", "boom chick"), ("root fifth", "half notes", "pulse"), PROGRESSIONS["folk"],
         {"lead": ("flute", "violin", "pan flute", "harmonica"), "chords": ("nylon guitar", "acoustic guitar", "banjo"),
          "bass": ("double bass",), "drums": ("", "brush kit"), "pad": ("strings", "accordion")},
-        _GUITAR_KEYS, ("hold", "hold", "tag"), syncopation=0.15, pickups=0.65,
+        _GUITAR_KEYS, ("hold", "hold", "tag"), syncopation=0.15, pickups=0.8,
     ),
     "country": GenreStyle(
         (92, 128), 0.25, ("train", "two beat", "country rock", "brush sixteenths"),
         ("boom chick", "travis", "push"), ("root fifth", "walking", "half notes"), PROGRESSIONS["country"],
         {"lead": ("harmonica", "violin", "electric guitar"), "chords": ("acoustic guitar", "banjo"),
          "bass": ("double bass", "bass guitar"), "drums": ("brush kit", "drums"), "pad": ("accordion",)},
-        _GUITAR_KEYS, ("stop", "hold", "tag"), syncopation=0.2, pickups=0.65, minor_bias=-0.2,
+        _GUITAR_KEYS, ("stop", "hold", "tag"), syncopation=0.2, pickups=0.8, minor_bias=-0.2,
     ),
     "jazz": GenreStyle(
         (96, 144), 0.85, ("swing", "two feel", "brush swing"), ("charleston", "stabs", "four in the bar"),
         ("walking", "half notes", "two feel"), PROGRESSIONS["jazz"],
         {"lead": ("clarinet", "saxophone", "trumpet"), "chords": ("piano", "electric piano"), "bass": ("double bass",),
          "drums": ("brush kit", "drums"), "pad": ("", "vibraphone")},
-        _HORN_KEYS, ("tag", "hold", "stop"), syncopation=0.7, pickups=0.5, sevenths=True,
+        _HORN_KEYS, ("tag", "hold", "stop"), syncopation=0.7, pickups=0.65, sevenths=True,
     ),
     "blues": GenreStyle(
         (80, 116), 0.9, ("shuffle", "texas shuffle", "slow blues"), ("shuffle", "stabs", "four in the bar"),
         ("boogie", "walking", "pulse"), PROGRESSIONS["blues"],
         {"lead": ("harmonica", "clarinet", "saxophone", "electric guitar"), "chords": ("piano", "electric guitar"),
          "bass": ("double bass", "bass guitar"), "drums": ("drums",), "pad": ("organ",)},
-        _GUITAR_KEYS, ("stop", "hold", "tag"), syncopation=0.4, pickups=0.5, sevenths=True, dominant_sevenths=True,
+        _GUITAR_KEYS, ("stop", "hold", "tag"), syncopation=0.4, pickups=0.65, sevenths=True, dominant_sevenths=True,
     ),
     "soul": GenreStyle(
         (76, 112), 0.2, ("soul", "motown", "funk"), ("push", "stabs", "pulse"),
         ("syncopated", "octaves", "tresillo"), PROGRESSIONS["soul"],
         {"lead": ("flute", "saxophone", "trumpet"), "chords": ("electric piano", "piano"), "bass": ("bass guitar",),
          "drums": ("drums",), "pad": ("organ", "brass")},
-        _HORN_KEYS, ("tag", "hold", "stop"), syncopation=0.7, pickups=0.4, swing_grid=0.25, sevenths=True,
+        _HORN_KEYS, ("tag", "hold", "stop"), syncopation=0.7, pickups=0.55, swing_grid=0.25, sevenths=True,
     ),
     "electronic": GenreStyle(
         (96, 128), 0.0, ("electro", "synth pop", "electro break"), ("arpeggio", "pulse", "tresillo"),
         ("eighths", "octaves", "tresillo"), PROGRESSIONS["electronic"],
         {"lead": ("vibraphone", "flute", "synth lead"), "chords": ("electric piano", "synth lead"),
          "bass": ("synth bass",), "drums": ("drum machine",), "pad": ("synth pad", "strings")},
-        _ANY_KEYS, ("hold", "stop", "tag"), syncopation=0.5, pickups=0.35, open_choruses=True, minor_bias=0.15,
+        _ANY_KEYS, ("hold", "stop", "tag"), syncopation=0.5, pickups=0.5, open_choruses=True, minor_bias=0.15,
     ),
     "house": GenreStyle(
         (118, 128), 0.0, ("house", "deep house", "disco"), ("offbeat", "tresillo", "stabs"),
         ("offbeat", "octaves", "tresillo"), PROGRESSIONS["house"],
         {"lead": ("flute", "synth lead", "saxophone"), "chords": ("electric piano", "piano"), "bass": ("synth bass",),
          "drums": ("drum machine",), "pad": ("synth pad", "strings")},
-        _ANY_KEYS, ("stop", "hold", "tag"), syncopation=0.6, pickups=0.35, open_choruses=True, sevenths=True,
+        _ANY_KEYS, ("stop", "hold", "tag"), syncopation=0.6, pickups=0.5, open_choruses=True, sevenths=True,
         minor_bias=0.15,
     ),
     "ambient": GenreStyle(
         (60, 80), 0.0, ("none",), ("broken", "fingerpick", "arpeggio"), ("long", "half notes"), PROGRESSIONS["ambient"],
         {"lead": ("kalimba", "music box", "vibraphone", "flute"), "chords": ("harp", "piano"),
          "bass": ("cello", "synth bass"), "drums": ("",), "pad": ("synth pad", "choir")},
-        _ANY_KEYS, ("hold", "tag"), syncopation=0.0, pickups=0.25, open_choruses=True, breaks=False,
+        _ANY_KEYS, ("hold", "tag"), syncopation=0.0, pickups=0.4, open_choruses=True, breaks=False,
     ),
     "hip hop": GenreStyle(
         (78, 96), 0.35, ("boom bap", "lo-fi", "trap"), ("stabs", "push", "arpeggio"),
         ("syncopated", "long", "tresillo"), PROGRESSIONS["hip hop"],
         {"lead": ("flute", "vibraphone", "trumpet", "synth lead"), "chords": ("electric piano", "piano"),
          "bass": ("bass guitar", "synth bass"), "drums": ("drum machine",), "pad": ("strings", "synth pad")},
-        _ANY_KEYS, ("stop", "tag", "hold"), syncopation=0.8, pickups=0.5, open_choruses=True, swing_grid=0.25,
+        _ANY_KEYS, ("stop", "tag", "hold"), syncopation=0.8, pickups=0.65, open_choruses=True, swing_grid=0.25,
         sevenths=True, minor_bias=0.2,
     ),
     "classical": GenreStyle(
@@ -148,35 +148,35 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         PROGRESSIONS["classical"],
         {"lead": ("oboe", "clarinet", "flute", "violin"), "chords": ("harp", "piano", "harpsichord"),
          "bass": ("cello",), "drums": ("",), "pad": ("strings", "french horn")},
-        _ANY_KEYS, ("hold", "stop"), syncopation=0.0, pickups=0.5, breaks=False,
+        _ANY_KEYS, ("hold", "stop"), syncopation=0.0, pickups=0.65, breaks=False,
     ),
     "indie": GenreStyle(
         (92, 132), 0.0, ("indie", "indie toms", "indie disco"), ("arpeggio", "eighths", "pulse"),
         ("eighths", "pulse", "syncopated"), PROGRESSIONS["indie"],
         {"lead": ("kalimba", "electric guitar", "synth lead"), "chords": ("acoustic guitar", "electric guitar"),
          "bass": ("bass guitar",), "drums": ("drums",), "pad": ("synth pad", "organ")},
-        _GUITAR_KEYS, ("hold", "stop", "tag"), syncopation=0.5, pickups=0.5,
+        _GUITAR_KEYS, ("hold", "stop", "tag"), syncopation=0.5, pickups=0.65,
     ),
     "metal": GenreStyle(
         (112, 152), 0.0, ("metal", "thrash", "double bass"), ("power", "gallop", "chug"),
         ("eighths", "gallop", "pulse"), PROGRESSIONS["metal"],
         {"lead": ("violin", "electric guitar"), "chords": ("distorted guitar",), "bass": ("bass guitar",),
          "drums": ("drums",), "pad": ("choir", "strings")},
-        (-1, 0, 1, 2, 3), ("stop", "hold", "stop"), syncopation=0.3, pickups=0.35, power_chords=True, minor_bias=0.5,
+        (-1, 0, 1, 2, 3), ("stop", "hold", "stop"), syncopation=0.3, pickups=0.5, power_chords=True, minor_bias=0.5,
     ),
     "bossa nova": GenreStyle(
         (108, 136), 0.0, ("bossa", "bossa clave", "samba"), ("bossa", "bossa partido", "push"),
         ("bossa", "root fifth", "half notes"), PROGRESSIONS["bossa nova"],
         {"lead": ("flute", "clarinet", "saxophone"), "chords": ("nylon guitar",),
          "bass": ("double bass", "bass guitar"), "drums": ("brush kit", "drums"), "pad": ("", "strings")},
-        _HORN_KEYS, ("tag", "hold", "stop"), syncopation=0.6, pickups=0.5, sevenths=True,
+        _HORN_KEYS, ("tag", "hold", "stop"), syncopation=0.6, pickups=0.65, sevenths=True,
     ),
     "reggae": GenreStyle(
         (72, 92), 0.15, ("one drop", "rockers", "steppers"), ("skank", "skank bubble", "skank double"),
         ("reggae", "tresillo", "roots"), PROGRESSIONS["reggae"],
         {"lead": ("trumpet", "saxophone", "harmonica"), "chords": ("electric piano", "electric guitar"),
          "bass": ("bass guitar",), "drums": ("drums",), "pad": ("organ",)},
-        _GUITAR_KEYS, ("tag", "hold", "stop"), syncopation=0.6, pickups=0.45, open_choruses=True, swing_grid=0.25,
+        _GUITAR_KEYS, ("tag", "hold", "stop"), syncopation=0.6, pickups=0.6, open_choruses=True, swing_grid=0.25,
         minor_bias=-0.1,
     ),
     "waltz": GenreStyle(
@@ -184,14 +184,14 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         ("downbeat", "waltz walk"), PROGRESSIONS["waltz"],
         {"lead": ("oboe", "clarinet", "flute", "violin"), "chords": ("harp", "piano", "accordion"),
          "bass": ("cello", "double bass"), "drums": ("", "brush kit"), "pad": ("strings",)},
-        _ANY_KEYS, ("hold", "stop", "tag"), syncopation=0.0, pickups=0.6, beats_per_bar=3,
+        _ANY_KEYS, ("hold", "stop", "tag"), syncopation=0.0, pickups=0.75, beats_per_bar=3,
     ),
     "cinematic": GenreStyle(
         (80, 120), 0.0, ("epic", "march", "taiko"), ("ostinato", "pulse", "broken"), ("long", "pulse", "half notes"),
         PROGRESSIONS["cinematic"],
         {"lead": ("cello", "french horn", "violin", "trumpet"), "chords": ("harp", "piano", "strings"),
          "bass": ("cello", "double bass"), "drums": ("", "drums"), "pad": ("strings", "choir", "brass")},
-        _ANY_KEYS, ("hold", "stop", "hold"), syncopation=0.1, pickups=0.4, minor_bias=0.15,
+        _ANY_KEYS, ("hold", "stop", "hold"), syncopation=0.1, pickups=0.55, minor_bias=0.15,
     ),
 }  # fmt: skip
 """One row for each of `protocol.vocabulary.GENRES`."""

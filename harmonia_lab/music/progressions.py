@@ -6,11 +6,12 @@ unclear.
 Sources; progressions are common property, and the sources say which ones are common. Pop, rock, indie: T. de Clercq and
 D. Temperley, "A corpus analysis of rock harmony", Popular Music 30/1 (2011); loops, Aeolian, Dorian and Mixolydian
 shuttles, also of electronic music, house, hip hop and reggae: P. Tagg, "Everyday Tonality" (2009). Country: C.
-Williams, "The Nashville Number System" (1988). Jazz, bossa nova: M. Levine, "The Jazz Theory Book" (1995):
-ii-V-I, turnarounds with secondary dominants, the backdoor bVII. Blues: the eight- and twelve-bar forms with slow change, quick change and
-jazz changes, also Levine. Classical, waltz: E. Aldwell and C. Schachter, "Harmony and Voice Leading": cadential
-patterns, descending fifths, descending thirds, the Neapolitan. Metal: E. Lilja, "Theory and Analysis of Classic Heavy
-Metal Harmony" (2009). Cinematic: F. Lehman, "Hollywood Harmony" (2018). Folk, soul, ambient: stock material.
+Williams, "The Nashville Number System" (1988). Jazz, bossa nova: M. Levine, "The Jazz Theory Book" (1995): ii-V-I,
+turnarounds with secondary dominants, the backdoor bVII. Blues: the eight- and twelve-bar forms with slow change, quick
+change and jazz changes, also Levine. Classical, waltz: E. Aldwell and C. Schachter, "Harmony and Voice Leading":
+cadential patterns, descending fifths, descending thirds, the Neapolitan. Metal: E. Lilja, "Theory and Analysis of
+Classic Heavy Metal Harmony" (2009). Cinematic: F. Lehman, "Hollywood Harmony" (2018). Folk, soul, ambient: stock
+material.
 """
 
 from __future__ import annotations

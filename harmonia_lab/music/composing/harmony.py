@@ -5,10 +5,11 @@ Owns which chord sounds when, and the scale over it (not the octaves of its note
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice, product
-from statistics import correlation
+from operator import mul
 from typing import NamedTuple
 
 from harmonia_lab.music.composing.form import Form
@@ -208,12 +209,23 @@ def _clarity(chords: Sequence[Chord], key: Key) -> float:
             for interval, strength in ((0, 1.0), (7, 0.35), (4, 0.2)):
                 pitch_class_profile[(tone + interval) % 12] += weight * strength
     relative = Key((key.tonic + (3 if key.minor else 9)) % 12, not key.minor)
-    fits = {
-        Key(tonic, minor): correlation(pitch_class_profile, [KEY_PROFILES[minor][(i - tonic) % 12] for i in range(12)])
-        for tonic in range(12)
-        for minor in (False, True)
-    }
+    centred = _centred(pitch_class_profile)
+    fits = {other: sum(map(mul, centred, profile)) for other, profile in _CENTRED_PROFILES.items()}
     return max(fits[key], fits[relative]) - max(fit for other, fit in fits.items() if other not in (key, relative))
+
+
+def _centred(profile: Sequence[float]) -> tuple[float, ...]:
+    """Return the profile with mean 0 and length 1: the correlation of two is then the sum of their products."""
+    mean = sum(profile) / len(profile)
+    length = math.hypot(*(value - mean for value in profile)) or 1.0
+    return tuple((value - mean) / length for value in profile)
+
+
+_CENTRED_PROFILES = {
+    Key(tonic, minor): _centred([profile[(i - tonic) % 12] for i in range(12)])
+    for minor, profile in KEY_PROFILES.items()
+    for tonic in range(12)
+}
 
 
 def scale_over(chord: Chord, key: Key) -> frozenset[int]:

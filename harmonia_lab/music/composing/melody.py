@@ -4,8 +4,9 @@ Owns pitches and lengths of the melody's notes as written. `rhythm.py` places th
 
 Each line's pitches are the cheapest path through the notes in range (dynamic programming): chord tones on strong
 beats and long notes, steps rather than leaps, a leap followed by a step back, non-chord tones left by step, rather
-stable degrees of the key (`harmony.KEY_PROFILES`), close to the theme's contour. D. Huron, "Sweet Anticipation" (2006), chapters 5-6, found these habits in most melodies: pitch
-proximity, step inertia, post-skip reversal, and the phrase as an arch.
+stable degrees of the key (`harmony.KEY_PROFILES`), close to the theme's contour. D. Huron, "Sweet Anticipation" (2006),
+chapters 5-6, found these habits in most melodies: pitch proximity, step inertia, post-skip reversal, and the phrase as
+an arch.
 """
 
 from __future__ import annotations
