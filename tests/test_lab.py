@@ -10,6 +10,7 @@ import pytest
 from harmonia_lab import Lab
 from harmonia_lab.errors import Disconnected, ErrorCode, HarmoniaError, InvalidRequest
 from harmonia_lab.generation.handle import JobHandle
+from harmonia_lab.music.seeds import narrative_digest
 from harmonia_lab.protocol.models import Instrument
 from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine, FakeMetadataEngine, FakeOllama
 from tests.waiting import until
@@ -30,7 +31,7 @@ def test_a_song_is_made_logged_and_heard_of(lab):
     heard = []
     lab.events.subscribe(heard.append)
     song = lab.compose("A story.", seconds=2, seed=7, progress=False)
-    assert song.metadata == SONG_METADATA
+    assert song.metadata == SONG_METADATA.model_copy(update={"narrative_digest": narrative_digest("A story.")})
     frame = lab.log.frame()
     assert frame["checksum"].tolist() == [song.checksum]
     assert [e.name for e in heard if hasattr(e, "checksum")] == ["audio-generation-complete"]

@@ -1,7 +1,7 @@
 """Stage 1: runs the metadata engine.
 
-Owns how the engine's reports become events and log columns. How a generation starts, is retried and ends is decided in
-`generation.py`.
+Owns how the engine's reports become events and log columns, and adds the narrative's digest to the metadata. How a
+generation starts, is retried and ends is decided in `generation.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 from harmonia_lab.engines.base import MetadataEngine, MetadataProgress, MetadataResult
 from harmonia_lab.generation.attempt import Attempt
 from harmonia_lab.metadata_engines.wishes import understand
-from harmonia_lab.music.seeds import derive_seed
+from harmonia_lab.music.seeds import derive_seed, narrative_digest
 from harmonia_lab.protocol.events import MetadataGenerationComplete, MetadataGenerationProgress, PartialMetadata
 
 __all__ = ["run_metadata"]
@@ -45,8 +45,10 @@ def run_metadata(attempt: Attempt, engine: MetadataEngine) -> MetadataResult:
     started = time.perf_counter()
     with attempt.measured("metadata"):
         result = engine.write(attempt.request, derive_seed(attempt.seed, "metadata"), report, attempt.cancel)
-    result = replace(result, metadata=asked.followed_by(result.metadata))
     seconds = time.perf_counter() - started
+    # Of the story without its wishes: another tempo wished for leaves the rest of the plan as it was.
+    digest = {"narrative_digest": narrative_digest(asked.request.narrative)}
+    result = replace(result, metadata=asked.followed_by(result.metadata).model_copy(update=digest))
     attempt.record_duration("metadata_s", seconds)
     attempt.record_duration("metadata_load_s", result.model_load_s)
     attempt.row |= {

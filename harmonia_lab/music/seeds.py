@@ -1,11 +1,16 @@
-"""Random seeds for the parts of a song. Owns how they are derived from the song's own seed."""
+"""Random seeds for the parts of a song. Owns how they are derived from the song's own seed and from its narrative."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 
-__all__ = ["derive_rng", "derive_seed"]
+__all__ = ["derive_rng", "derive_seed", "narrative_digest"]
+
+
+def narrative_digest(narrative: str) -> str:
+    """Return what stands for the narrative in seeds: the first 16 hex digits of SHA-256 over its UTF-8 text."""
+    return hashlib.sha256(narrative.encode()).hexdigest()[:16]
 
 
 def derive_seed(seed: int, *names: str) -> int:

@@ -13,6 +13,7 @@ from harmonia_lab.events.state import new_state
 from harmonia_lab.generation.artifacts import SongFolder, read_record
 from harmonia_lab.generation.generation import Generation, TimeLimits
 from harmonia_lab.generation.verify import check_folder
+from harmonia_lab.music.seeds import narrative_digest
 from harmonia_lab.protocol.events import LifecycleEvent, ProgressEvent
 from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.store.run_log import COLUMNS
@@ -91,6 +92,8 @@ def test_a_song_comes_out_with_all_its_files_and_a_record_that_holds(tmp_path):
     ]
     assert [Path(s.path).parent for s in song.stems] == [folder / "stems"] * len(SONG_METADATA.instruments)
     assert check_folder(folder).ok
+    kept = json.loads((folder / "metadata.json").read_text())
+    assert kept["narrativeDigest"] == narrative_digest(run.generation.request.narrative)
     record = read_record(folder)
     assert record["request"]["seed"] == song.seed == 7
     assert record["engines"]["audio"]["model"] == "tones"

@@ -19,7 +19,7 @@ from harmonia_lab.metadata_engines.prompting.verses import form_for
 from harmonia_lab.metadata_engines.prompting.words import content_stems, plain
 from harmonia_lab.metadata_engines.wishes import understand
 from harmonia_lab.music.moods import MOOD_AFFECT, suggest_features
-from harmonia_lab.music.seeds import derive_seed
+from harmonia_lab.music.seeds import derive_seed, narrative_digest
 from harmonia_lab.protocol.models import SongMetadata, SongRequest
 from harmonia_lab.protocol.vocabulary import GENRES, MOODS
 from harmonia_lab.syllables import words_of
@@ -72,7 +72,8 @@ async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> Son
     title = _title(dialogue, attempts, sections, context) or titles.title_of(f"{moods[0]} {genre}")
     text = lyrics.as_text(sections)
     dialogue.report(1.0, "lyrics", "Metadata complete", title=title, lyrics=text)
-    suggestion = suggest_features(genre, moods, derive_seed(seed, "style"), narrative=story.prompt_text)
+    style_seed = derive_seed(seed, "style", narrative_digest(request.narrative))
+    suggestion = suggest_features(genre, moods, style_seed, narrative=story.prompt_text)
     metadata = SongMetadata(
         title=title,
         lyrics=text,

@@ -29,7 +29,7 @@ from harmonia_lab.metadata_engines.prompting.story import clean, excerpt, excerp
 from harmonia_lab.metadata_engines.prompting.verses import form_for
 from harmonia_lab.metadata_engines.wishes import Understanding, understand
 from harmonia_lab.music.moods import suggest_features
-from harmonia_lab.music.seeds import derive_seed
+from harmonia_lab.music.seeds import derive_seed, narrative_digest
 from harmonia_lab.protocol.models import Instrument, SongMetadata, SongRequest, explain
 from harmonia_lab.protocol.vocabulary import GENRES, INSTRUMENTS, MOODS, find_instrument, normalise_key
 
@@ -279,7 +279,8 @@ def _finish(
         Instrument(name=name, role=INSTRUMENTS[name].role) for name in draft.instruments
     ]
     if request.instruments is None and not {"bass", "chords", "pad"} & {i.role for i in instruments}:
-        band = suggest_features(genre, draft.mood, derive_seed(seed, "style"), narrative="").instruments
+        style_seed = derive_seed(seed, "style", narrative_digest(request.narrative))
+        band = suggest_features(genre, draft.mood, style_seed, narrative="").instruments
         instruments = [*instruments, *(i for i in band if i.role in {"bass", "chords"})][:8]
         why = "the model named nothing that carries harmony"
         dialogue.note(chosen="instruments", value=[i.name for i in instruments], why=why)

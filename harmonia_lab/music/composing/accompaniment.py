@@ -1,149 +1,21 @@
 """Chords and pads: the genre's comping patterns over smoothly connected voicings.
 
-Owns the comping patterns by name (`GenreStyle.comping`). `voicing.py` makes the voicings.
+Owns how they are played. `comping.py` has the patterns, `voicing.py` makes the voicings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from harmonia_lab.music.composing.arranging import Player
+from harmonia_lab.music.composing.comping import COMPING, SECOND_COMPING, VoicingPart
 from harmonia_lab.music.composing.context import ScoreNote, SongContext
 from harmonia_lab.music.composing.form import Section
-from harmonia_lab.music.composing.ranges import SUSTAINED, chord_range
+from harmonia_lab.music.composing.ranges import SUSTAINED, chord_range, nearest_pitch
 from harmonia_lab.music.composing.voicing import voice_lead
 from harmonia_lab.music.plan import Chord
 
 __all__ = ["Voicings", "chord_voicings", "comp_ending", "comp_section", "pad_section"]
-
-VoicingPart = Literal["all", "low", "upper"] | int
-ChordHit = tuple[float, float, VoicingPart, float]
-"""Beat in the bar, length in beats, which notes of the voicing (a number is an index into it, and wraps round an octave
-higher), accent."""
-
-Bars = tuple[tuple[ChordHit, ...], ...]
-"""Bars, played one after the other and then again from the first."""
-
-
-def _run(indices: Sequence[int], step: float, length: float) -> tuple[ChordHit, ...]:
-    """Return an arpeggio: the voicing's notes at `indices`, one every `step` beats, each lasting `length` beats."""
-    return tuple((i * step, length, index, 4.0 if i * step % 2 == 0 else -4.0) for i, index in enumerate(indices))
-
-
-def _chug(length: float, part: VoicingPart) -> tuple[ChordHit, ...]:
-    """Return a bar of repeated eighths, each lasting `length` beats, accented on the beats."""
-    return tuple((i / 2, length, part, 4.0 if i % 2 == 0 else -7.0) for i in range(8))
-
-
-_COMPING: dict[str, tuple[Bars, Bars]] = {
-    "push": (
-        (((0, 1.9, "all", 0), (2, 1.9, "all", -3)), ((0, 1.4, "all", 0), (1.5, 2.3, "all", -2))),
-        (
-            ((0, 0.9, "all", 4), (1, 0.45, "upper", -6), (1.5, 1.4, "all", 2), (3, 0.9, "upper", -3)),
-            ((0, 0.9, "all", 4), (1, 0.9, "upper", -5), (2, 0.9, "all", 1), (3, 0.45, "upper", -5),
-             (3.5, 0.45, "all", 2)),
-        ),
-    ),
-    "eighths": ((_chug(0.3, "low"),), (_chug(0.45, "all"),)),
-    "fingerpick": (
-        (_run((0, 2, 1, 2, 0, 3, 1, 2), 0.5, 0.9), _run((0, 2, 1, 3, 0, 2, 1, 2), 0.5, 0.9)),
-        (
-            (*_run((0, 2, 1, 3, 0, 2, 1, 3), 0.5, 0.9), (0, 1.8, 3, 2), (2, 1.8, 3, 0)),
-            (*_run((0, 3, 1, 2, 0, 3, 2, 1), 0.5, 0.9), (0, 1.8, 2, 2), (2, 1.8, 2, 0)),
-        ),
-    ),
-    "boom chick": (
-        (((0, 0.8, "low", 0), (1, 0.5, "upper", -2), (2, 0.8, "low", -3), (3, 0.5, "upper", -2)),),
-        (
-            ((0, 0.8, "low", 2), (1, 0.4, "upper", 0), (1.5, 0.3, "upper", -9), (2, 0.8, "low", 0),
-             (3, 0.4, "upper", 0)),
-            ((0, 0.8, "low", 2), (1, 0.4, "upper", 0), (2, 0.8, "low", 0), (3, 0.4, "upper", 0),
-             (3.5, 0.3, "upper", -8)),
-        ),
-    ),
-    "charleston": (
-        (((0, 0.9, "all", 0), (1.5, 0.5, "all", -2)), ((1.5, 0.5, "all", -1), (3, 0.6, "all", -4)),
-         ((0, 2.4, "all", -2),)),
-        (
-            ((0, 0.6, "all", 3), (1.5, 0.8, "all", 0), (3.5, 0.4, "all", 0)),
-            ((0.5, 0.4, "all", 0), (2, 0.6, "all", 2), (3.5, 0.4, "all", -2)),
-            ((0, 0.6, "all", 2), (1.5, 1.2, "all", 0), (3, 0.5, "all", -3)),
-        ),
-    ),
-    "shuffle": (
-        (((0, 0.9, "all", 0), (1, 0.4, "upper", -5), (2, 0.9, "all", -2), (3, 0.4, "upper", -5),
-         (3.5, 0.4, "upper", -8)),),
-        (_chug(0.42, "all"), ((0, 0.4, "all", 4), (1, 0.4, "all", 0), (1.5, 0.4, "all", -4),
-         (2.5, 1.2, "all", 2))),
-    ),
-    "arpeggio": (
-        (_run((0, 1, 2, 3, 2, 1, 2, 3), 0.5, 0.6),),
-        (_run((0, 2, 1, 3, 2, 4, 3, 2), 0.5, 0.6), _run((0, 2, 1, 3, 4, 3, 2, 1), 0.5, 0.6)),
-    ),
-    "offbeat": (
-        (tuple((beat + 0.5, 0.4, "all", 0) for beat in range(4)),),
-        (
-            ((0, 0.3, "all", 2), (0.75, 0.3, "all", -2), (1.5, 0.4, "all", 2), (2.5, 0.4, "all", 0),
-             (3.5, 0.4, "all", 0)),
-            ((0.5, 0.4, "all", 2), (1.5, 0.4, "all", 0), (2.25, 0.3, "all", -2), (2.75, 0.3, "all", 0),
-             (3.5, 0.4, "all", 1)),
-        ),
-    ),
-    "broken": (
-        (((0, 4, 0, 4), (1, 3, 2, -2), (2, 2, 1, 2), (3, 1.5, 3, -2)),),
-        (_run((0, 1, 2, 3, 4, 3, 2, 1), 0.5, 1.5), _run((0, 2, 1, 3, 2, 4, 3, 2), 0.5, 1.5)),
-    ),
-    "stabs": (
-        (((0, 1.6, "all", 0), (2.5, 1.2, "all", -3)),),
-        (((0, 1.2, "all", 3), (1.75, 0.5, "all", -3), (2.5, 1.2, "all", 1)),
-         ((0, 1.5, "all", 3), (2.5, 0.4, "all", 0), (3.25, 0.5, "all", -2))),
-    ),
-    "alberti": (
-        (_run((0, 2, 1, 2, 0, 2, 1, 2), 0.5, 0.5),),
-        ((*_run((0, 2, 1, 2, 0, 2, 1, 2), 0.5, 0.5), (0, 0.9, 3, 3), (2, 0.9, 3, 0)),),
-    ),
-    "power": (
-        (((0, 3.8, "all", 3),), ((0, 1.8, "all", 3), (2, 0.9, "all", 0), (3, 0.9, "all", 0))),
-        (
-            ((0, 0.9, "all", 6), *((1 + i * 0.5, 0.35, "low", -1) for i in range(6))),
-            (*((i * 0.5, 0.35, "low", 0) for i in range(5)), (2.5, 0.9, "all", 5), (3.5, 0.4, "low", 0)),
-        ),
-    ),
-    "bossa": (
-        (
-            ((0, 1.4, "all", 3), (2, 0.9, "low", 0), (2.5, 0.5, "upper", -3), (3.5, 0.5, "upper", -2)),
-            ((0, 0.9, "low", 2), (1, 0.9, "upper", -2), (2, 0.9, "low", 0), (3.5, 0.5, "upper", -2)),
-        ),
-        (
-            ((0, 0.6, "all", 4), (1, 0.4, "upper", -1), (2, 0.9, "low", 3), (2.5, 0.5, "upper", -2),
-             (3.5, 0.5, "upper", -1)),
-            ((0, 0.9, "low", 4), (1, 0.6, "upper", 0), (2, 0.9, "all", 3), (3, 0.4, "upper", -1),
-             (3.5, 0.5, "upper", -2)),
-        ),
-    ),
-    "skank": (
-        (((1, 0.3, "all", 2), (3, 0.3, "all", 2)),),
-        (((1, 0.3, "all", 3), (1.5, 0.2, "all", -8), (3, 0.3, "all", 3), (3.5, 0.2, "all", -8)),),
-    ),
-    "oom pah": (
-        (((1, 0.6, "upper", 0), (2, 0.6, "upper", -2)),),
-        (((0, 0.8, "low", 2), (1, 0.6, "upper", 1), (2, 0.6, "upper", -1)), (*_run((0, 1, 2, 3, 2, 1), 0.5, 0.5),)),
-    ),
-    "ostinato": (
-        (_run((0, 1, 2, 1, 0, 1, 2, 1), 0.5, 0.5),),
-        (_run((0, 3, 1, 3, 0, 3, 2, 3), 0.5, 0.45), _run((0, 3, 1, 3, 2, 3, 1, 3), 0.5, 0.45)),
-    ),
-}  # fmt: skip
-"""Name → (light, full)."""
-
-_SECOND = {
-    "push": "arpeggio", "eighths": "arpeggio", "arpeggio": "push", "fingerpick": "push", "boom chick": "fingerpick",
-    "charleston": "stabs", "shuffle": "stabs", "offbeat": "arpeggio", "broken": "stabs", "stabs": "arpeggio",
-    "alberti": "push", "power": "eighths", "bossa": "stabs", "skank": "push", "oom pah": "oom pah", "ostinato": "push",
-}  # fmt: skip
-"""The pattern that a second chord instrument plays, by the first one's, so that it doesn't double the first."""
-
 
 Voicings = Mapping[Chord, tuple[int, ...]]
 """A chord instrument's voicing of each chord: pitches from the lowest up."""
@@ -154,7 +26,7 @@ def chord_voicings(context: SongContext, player: Player) -> tuple[Voicings, Voic
 
     Further players of a role play higher.
     """
-    if context.style.comping == "power" and player.role == "chords" and player.role_index == 0:
+    if context.style.power_chords and player.role == "chords" and player.role_index == 0:
         power = {chord: _power_chord(chord) for chord in context.chords}
         return power, power
     low, high = chord_range(player.instrument.name)
@@ -180,8 +52,9 @@ def comp_section(
 ) -> list[ScoreNote]:
     """Return a chord instrument's notes for one section. level: of `arranging.activity_levels`."""
     start, end = context.span(section)
-    name = context.style.comping
-    bars = _COMPING[_SECOND[name] if player.role_index % 2 else name][level - 1]
+    contrast = section.kind in ("bridge", "solo") or (section.kind == "verse" and section.occurrence)
+    name = context.feel.contrast if contrast else context.feel.comping
+    bars = COMPING[SECOND_COMPING[name] if player.role_index % 2 else name][level - 1]
     # The song's first section starts with the pattern's first bar, which has the downbeat.
     first = context.rng("comping", player.name, section.kind).randrange(len(bars)) if section.bar else 0
     legato = 1.0 if context.cues.articulation > 0.9 else 0.6 + 0.4 * context.cues.articulation
@@ -231,15 +104,21 @@ def comp_ending(context: SongContext, player: Player, voicings: Voicings) -> lis
     return _without_doubles([ScoreNote(context.final, context.final_hold, pitch, 3.0) for pitch in pitches])
 
 
-def pad_section(context: SongContext, section: Section, player: Player, voicings: Voicings) -> list[ScoreNote]:
+def pad_section(
+    context: SongContext, section: Section, player: Player, level: int, voicings: Voicings
+) -> list[ScoreNote]:
     """Return a pad's notes for one section: held chords; notes that two chords share are tied, up to eight beats.
 
-    Instruments that decay, such as a vibraphone, repeat them with each chord.
+    In light later verses a counter-line takes their place. Instruments that decay, such as a vibraphone, repeat notes
+    with each chord.
     """
     start, end = context.span(section)
+    chords = context.chords_between(start, end)
+    if section.kind == "verse" and section.occurrence and level == 1 and chords:
+        return _counter_line(context, chords, end, voicings)
     sounding: dict[int, ScoreNote] = {}
     finished: list[ScoreNote] = []
-    for chord in context.chords_between(start, end):
+    for chord in chords:
         stop = min(chord.end, end)
         now: dict[int, ScoreNote] = {}
         for pitch in voicings[chord]:
@@ -252,3 +131,20 @@ def pad_section(context: SongContext, section: Section, player: Player, voicings
         finished += sounding.values()
         sounding = now
     return finished + list(sounding.values())
+
+
+def _counter_line(context: SongContext, chords: Sequence[Chord], end: float, voicings: Voicings) -> list[ScoreNote]:
+    """Return one note for each chord, a third or seventh if it has one near, and a passing note into the next chord."""
+    pitch = voicings[chords[0]][-1]
+    notes: list[ScoreNote] = []
+    for chord in chords:
+        guides = {chord.pitch_classes[i] for i in (1, -1)}
+        target = nearest_pitch([p for p in range(pitch - 6, pitch + 7) if p % 12 in guides], pitch)
+        if notes and abs(target - pitch) in (3, 4) and notes[-1].duration >= 1.5:
+            between = [p for p in range(min(pitch, target) + 1, max(pitch, target)) if p % 12 in context.key.scale]
+            notes[-1] = notes[-1]._replace(duration=notes[-1].duration - 0.5)
+            notes += [ScoreNote(chord.start - 0.5, 0.5, nearest_pitch(between, pitch), 6.0)] if between else []
+        low, high = min(voicings[chord]), max(voicings[chord])
+        pitch = target if low <= target <= high else nearest_pitch(voicings[chord], target)
+        notes.append(ScoreNote(chord.start, min(chord.end, end) - chord.start, pitch, 8.0))
+    return notes

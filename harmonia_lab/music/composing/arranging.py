@@ -86,7 +86,9 @@ def activity_levels(context: SongContext, players: Sequence[Player]) -> list[lis
     table = []
     for player in players:
         early = rng.random() < 0.45
-        table.append([_wanted(player, section, early=early) for section in context.sections])
+        table.append(
+            [_wanted(player, section, early=early, tag=context.feel.ending == "tag") for section in context.sections]
+        )
     leads = [i for i, player in enumerate(players) if player.role == "lead"]
     for column, section in enumerate(context.sections):
         if section.kind == "solo" and len(leads) > 1:
@@ -100,14 +102,15 @@ def activity_levels(context: SongContext, players: Sequence[Player]) -> list[lis
     return table
 
 
-def _wanted(player: Player, section: Section, *, early: bool) -> int:
+def _wanted(player: Player, section: Section, *, early: bool, tag: bool) -> int:
     table = _OTHERS if player.role_index else _FIRST
     level = table[player.role][_COLUMNS.index(section.kind)]
     later_verse = section.kind == "verse" and section.occurrence > 0 and player.role != "lead"
     sung = player.has_melody and section.has_words  # an intro or outro may have words
     early_roles = {"intro": ("bass", "drums", "lead"), "bridge": ("bass", "drums"), "outro": ("lead",)}
     enters_early = early and not player.role_index and player.role in early_roles.get(section.kind, ())
-    return max(level, int(later_verse or sung or enters_early))
+    repeats_hook = tag and section.kind == "outro" and player.has_melody
+    return max(level, int(later_verse or sung or enters_early or repeats_hook))
 
 
 def _add_harmony(table: list[list[int]], players: Sequence[Player], column: int, section: Section) -> None:

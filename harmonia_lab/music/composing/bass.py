@@ -49,20 +49,47 @@ _FIGURES: dict[str, tuple[tuple[BassHit, ...], tuple[BassHit, ...]]] = {
         ((0, 0.9, "R"), (1, 0.9, "3"), (2, 1.4, "5")),
         ((0, 0.6, "R"), (0.75, 0.6, "R"), (1.5, 0.45, "3"), (2, 0.9, "5"), (3, 0.45, "R"), (3.5, 0.4, "A")),
     ),
+    "pulse": (
+        ((0, 1.9, "R"), (2, 1.9, "R")),
+        ((0, 0.95, "R"), (1, 0.95, "R"), (2, 0.95, "R"), (3, 0.95, "A")),
+    ),
+    "tresillo": (
+        ((0, 1.4, "R"), (1.5, 1.4, "R"), (3, 0.9, "5")),
+        ((0, 1.4, "R"), (1.5, 1.4, "5"), (3, 0.45, "8"), (3.5, 0.45, "A")),
+    ),
+    "octaves": (
+        ((0, 0.9, "R"), (1.5, 0.4, "8"), (2, 0.9, "R"), (3.5, 0.4, "8")),
+        (*((i * 0.5, 0.42, "8" if i % 2 else "R") for i in range(7)), (3.5, 0.42, "A")),
+    ),
+    "two feel": (((0, 1.9, "R"), (2, 1.9, "5")), ((0, 1.4, "R"), (1.5, 0.4, "R"), (2, 0.95, "5"), (3, 0.95, "A"))),
+    "gallop": (
+        ((0, 1.9, "R"), (2, 0.9, "R"), (3, 0.9, "A")),
+        tuple((beat + at, length, "R") for beat in range(4) for at, length in ((0, 0.45), (0.5, 0.22), (0.75, 0.22))),
+    ),
+    "roots": (
+        ((0, 0.9, "R"), (1.5, 0.4, "5"), (2, 1.4, "8")),
+        ((0, 0.6, "R"), (1, 0.4, "R"), (1.5, 0.4, "5"), (2.5, 0.45, "8"), (3, 0.45, "5"), (3.5, 0.45, "A")),
+    ),
     "downbeat": (((0, 2.8, "R"),), ((0, 1.9, "R"), (2, 0.9, "A"))),
+    "waltz walk": (((0, 1.9, "R"), (2, 0.9, "5")), ((0, 0.95, "R"), (1, 0.95, "3"), (2, 0.95, "A"))),
 }  # fmt: skip
 """Name → (light, full)."""
 
 
 def bass_section(context: SongContext, section: Section, player: Player, level: int) -> list[ScoreNote]:
-    """Return the bass notes of one section. A second bass doubles the roots an octave higher, in long notes."""
+    """Return the bass notes of one section; in light later verses every second bar is full.
+
+    A second bass doubles the roots an octave higher, in long notes.
+    """
     start, end = context.span(section)
-    name = "downbeat" if context.beats_per_bar == 3 else "long" if player.role_index else context.style.bass
+    long = "downbeat" if context.beats_per_bar == 3 else "long"
+    light, full = _FIGURES[long if player.role_index else context.feel.bass]
+    returning = section.kind == "verse" and section.occurrence > 0
     low, high = (pitch + 12 * min(player.role_index, 1) for pitch in bass_range(player.instrument.name))
     hits = [
         (bar + beat, length, tone)
-        for bar in range(round(start), round(end), context.beats_per_bar)
-        for beat, length, tone in _FIGURES[name][level - 1]
+        for number, bar in enumerate(range(round(start), round(end), context.beats_per_bar))
+        for beat, length, tone in (full if level == 2 or (returning and number % 2) else light)
         if bar + beat < end - 1e-6
     ]
     shortening = context.cues.articulation if context.cues.articulation < 0.8 else 1.0

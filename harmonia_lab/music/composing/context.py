@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple
 
+from harmonia_lab.music.composing.feel import Feel
 from harmonia_lab.music.composing.form import Phrase, Section
 from harmonia_lab.music.composing.harmony import Key
 from harmonia_lab.music.genres import GenreStyle
@@ -48,6 +49,7 @@ class SongContext:
     final: float
     key: Key
     style: GenreStyle
+    feel: Feel
     cues: MusicalCues
     sections: tuple[Section, ...]
     chords: tuple[Chord, ...]
@@ -82,8 +84,19 @@ class SongContext:
         start = float(part.bar * self.beats_per_bar)
         return start, min(self.final, start + part.bars * self.beats_per_bar)
 
+    def room_before(self, phrase: Phrase) -> float:
+        """Return the beats that a pickup may take from the phrase before, a fifth of it; 0 if there is none."""
+        before = (p for section in self.sections for p in section.phrases if p.bar + p.bars == phrase.bar)
+        return 0.2 * self.beats_per_bar * max((p.bars for p in before), default=0)
+
     @property
     def final_hold(self) -> float:
-        """How long the last chord is held, in beats; it stops a little before the song does, so that it can decay."""
+        """How long the last chord is held, in beats; it stops a little before the song does, so that it can decay.
+
+        The ending "stop" cuts it after half a second, or, in slow songs, 2.4 s before the end, which is enough silence.
+        """
         length = self.beats - self.final
-        return length - min(self.in_beats(0.4), 0.25 * length)
+        hold = length - min(self.in_beats(0.4), 0.25 * length)
+        if self.feel.ending != "stop":
+            return hold
+        return min(hold, max(self.in_beats(0.5), length - self.in_beats(2.4)))

@@ -14,19 +14,27 @@ from harmonia_lab.music.composing.harmony import scale_over
 from harmonia_lab.music.composing.melody import Tessitura
 from harmonia_lab.music.composing.ranges import nearest_pitch
 
-__all__ = ["counter_melody_section", "lead_ending"]
+__all__ = ["counter_melody_section", "lead_ending", "second_voice"]
 
 
 def counter_melody_section(
-    context: SongContext, section: Section, player: Player, tessitura: Tessitura, tune: Sequence[ScoreNote]
+    context: SongContext,
+    section: Section,
+    player: Player,
+    tessitura: Tessitura,
+    tune: Sequence[Sequence[ScoreNote]],
 ) -> list[ScoreNote]:
-    """Return a voice below the tune (for a third lead: above) in choruses; elsewhere answers while the tune rests."""
+    """Return a voice below the tune (for a third lead: above) in choruses; elsewhere answers while the tune rests.
+
+    tune: the notes of each of the section's phrases, or nothing.
+    """
     if section.kind == "chorus" and tune:
-        return _second_voice(context, tessitura, tune, above=player.role_index % 2 == 0)
+        notes = [note for phrase in tune for note in phrase]
+        return second_voice(context, tessitura, notes, above=player.role_index % 2 == 0)
     return _answers(context, section, player, tessitura, tune)
 
 
-def _second_voice(
+def second_voice(
     context: SongContext, tessitura: Tessitura, tune: Sequence[ScoreNote], *, above: bool
 ) -> list[ScoreNote]:
     """Return thirds and sixths, mostly parallel: the nearest chord tone on that side, on short notes any scale tone."""
@@ -48,7 +56,11 @@ def _second_voice(
 
 
 def _answers(
-    context: SongContext, section: Section, player: Player, tessitura: Tessitura, tune: Sequence[ScoreNote]
+    context: SongContext,
+    section: Section,
+    player: Player,
+    tessitura: Tessitura,
+    tune: Sequence[Sequence[ScoreNote]],
 ) -> list[ScoreNote]:
     """Return a short figure at the end of a phrase if the tune rests there, else held thirds through the phrase."""
     rng = context.rng("answers", player.name, section.kind)
@@ -57,7 +69,7 @@ def _answers(
         start, end = context.span(phrase)
         if start >= end or (index % 2 != player.role_index % 2 and len(section.phrases) > 1):
             continue  # the players alternate, and each leaves every other phrase to the tune
-        sung = [note for note in tune if start <= note.start < end]
+        sung = tune[index] if tune else ()
         # A held last note may be answered after half a beat.
         silent_from = max(end - context.beats_per_bar, sung[-1].start + 0.5) if sung else start + (end - start) / 2
         eighths = int((end - silent_from) / 0.5)

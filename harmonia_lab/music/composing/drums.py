@@ -1,17 +1,19 @@
 """Drums: the genre's groove, light or full, with ghost notes, fills before a new section and a crash on its first beat.
 
-Owns the grooves by name (`GenreStyle.groove`) and the fills. Pitches are General MIDI percussion keys, under our own
-names.
+Owns the fills, and how grooves are played; `grooves.py` has the patterns. Pitches are General MIDI percussion keys,
+under our own names.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 
 from harmonia_lab.music.composing.arranging import Player
 from harmonia_lab.music.composing.context import ScoreNote, SongContext
 from harmonia_lab.music.composing.form import Section
+from harmonia_lab.music.composing.grooves import GROOVES
 
 __all__ = ["drum_ending", "drum_section"]
 
@@ -30,98 +32,6 @@ _SOFTER = {
 }  # fmt: skip
 """Added to the accent of drums that would otherwise be too loud beside kick and snare."""
 
-Groove = Mapping[str, str]
-"""Drum → sixteenths of one bar, or of several bars that follow each other.
-
-X accent, x normal, o soft, g ghost note (each is played with probability 0.45), . rest. A pattern has as many
-sixteenths as its bar, or a multiple.
-"""
-
-_GROOVES: dict[str, tuple[Groove, Groove]] = {
-    "pop": (
-        {"kick": "x.......x.x.....", "stick": "....x.......x...", "hat": "x.o.x.o.x.o.x.o."},
-        {"kick": "X.....x.x.x.....", "snare": "....X..g.g..X..g", "hat": "x.o.x.o.x.o.x...",
-         "open": "..............x."},
-    ),
-    "rock": (
-        {"kick": "X.......x.x.....", "snare": "....x.......x...", "hat": "x.o.x.o.x.o.x.o."},
-        {"kick": "X.....x.X.x.....", "snare": "....X..g....X..g", "ride": "X.x.X.x.X.x.X.x."},
-    ),
-    "train": (
-        {"kick": "x.......x.......", "snare": "o.o.x.o.o.o.x.o."},
-        {"kick": "X.......X.......", "snare": "ogoox.oogogox.oo", "hat": "....x.......x...",
-         "tambourine": "....o.......o..."},
-    ),
-    "swing": (
-        {"kick": "o.......o.......", "ride": "x...x.o.x...x.o.", "pedal": "....x.......x..."},
-        {"kick": "o...o...o...o...", "ride": "X...X.x.X...X.x.", "pedal": "....x.......x...",
-         "snare": "......g...g...g."},
-    ),
-    "shuffle": (
-        {"kick": "x.......x.......", "stick": "....x.......x...", "hat": "x.o.x.o.x.o.x.o."},
-        {"kick": "X.......X.x.....", "snare": "..g.X.g...g.X.g.", "ride": "X.x.X.x.X.x.X.x."},
-    ),
-    "soul": (
-        {"kick": "x.......x.x.....", "stick": "....x.......x...", "hat": "x.o.x.o.x.o.x.o."},
-        {"kick": "X.....g.x.x..g..", "snare": "....X..g.g..X..g", "hat": "x.oox.oox.oox.oo",
-         "tambourine": "....x.......x..."},
-    ),
-    "electro": (
-        {"kick": "X.......X.......", "clap": "....x.......x...", "hat": "..x...x...x...x."},
-        {"kick": "X...X...X...X...", "clap": "....X.......X...", "hat": "x.oox.oox.oox.oo", "open": "..x...x...x...x."},
-    ),
-    "house": (
-        {"kick": "X...X...X...X...", "hat": "..x...x...x...x.", "shaker": "o.o.o.o.o.o.o.o."},
-        {"kick": "X...X...X...X...", "clap": "....X.......X...", "open": "..x...x...x...x.",
-         "shaker": "ooxoooxoooxoooxo"},
-    ),
-    "none": (
-        {"kick": "o...............", "ride": "o...o...o...o..."},
-        {"kick": "x.......o.......", "ride": "x...x...x...x...", "stick": "....o.......o..."},
-    ),
-    "boom bap": (
-        {"kick": "X.........x.....", "snare": "....x.......x...", "hat": "x.x.x.x.x.x.x.x."},
-        {"kick": "X......x..x.....", "snare": "....X..g.g..X...", "hat": "x.x.x.xox.x.x.x.",
-         "open": "..............g."},
-    ),
-    "indie": (
-        {"kick": "X.......x.......", "snare": "....x.......x...", "hat": "x.o.x.o.x.o.x.o."},
-        {"kick": "X.....x.X.....g.", "snare": "....X.......X..g", "ride": "X.x.X.x.X.x.X.x.",
-         "floor tom": "..........g....."},
-    ),
-    "metal": (
-        {"kick": "X.x.....X.x.....", "snare": "....X.......X...", "hat": "X...X...X...X..."},
-        {"kick": "X.xxX.xxX.xxX.xx", "snare": "....X.......X...", "ride": "X...X...X...X..."},
-    ),
-    "bossa": (
-        {"kick": "x...o...x...o...", "hat": "X.o.X.o.X.o.X.o.", "pedal": "....x.......x..."},
-        {"kick": "x...o.o.x...o.o.", "stick": "x.....o.....x.......x.....o.....", "hat": "X.o.X.o.X.o.X.o.",
-         "pedal": "....x.......x..."},
-    ),
-    "one drop": (
-        {"kick": "........X.......", "stick": "........x.......", "hat": "x.o.x.o.x.o.x.o."},
-        {"kick": "X...X...X...X...", "snare": "....o...X...o..g", "hat": "x.oox.oox.oox.oo"},
-    ),
-    "waltz": (
-        {"kick": "x...........", "ride": "x...o...o...", "pedal": "....o...o..."},
-        {"kick": "X...........", "snare": "....o...o.g.", "ride": "X...x...x.o."},
-    ),
-    "epic": (
-        {"low tom": "X.......x.......", "kick": "x..............."},
-        {"low tom": "X.....x.x...x.x.", "floor tom": "....x..x....x..x", "kick": "X.......X.......",
-         "snare": "o.ooo.ooo.ooo.oo"},
-    ),
-    "second kit": (
-        {"shaker": "x.o.x.o.x.o.x.o.", "low conga": "......x.......x."},
-        {"shaker": "x.oox.oox.oox.oo", "tambourine": "....X.......X...", "high conga": "...x..x....x..x.",
-         "low conga": "..............x."},
-    ),
-}  # fmt: skip
-"""Name → (light, full)."""
-
-_QUIET_GROOVES = frozenset({"swing", "train", "none", "bossa", "waltz"})
-"""Grooves whose crash and fills are quieter."""
-
 _FILL_RHYTHMS = ("xxxx", "x.xx", "xx.x", "x.x.", "xxx.", "..xx")
 _FILL_DRUMS = {
     "down the toms": ("snare", "high tom", "tom", "floor tom"), "snare": ("snare", "snare", "snare", "snare"),
@@ -135,27 +45,39 @@ def drum_section(context: SongContext, section: Section, player: Player, level: 
     if start >= end:
         return []
     rng = context.rng("drums", player.name, str(section.bar))
-    groove = _GROOVES["second kit" if player.role_index else context.style.groove][level - 1]
+    groove = GROOVES["second kit"] if player.role_index else context.feel.groove
+    pattern = groove.full if level == 2 else groove.light
+    if section.occurrence and section.kind in ("verse", "chorus") and groove.fills and not player.role_index:
+        pattern = {**context.feel.lift, **pattern}
     steps = context.beats_per_bar * 4
     keys = _keys(player)
     notes: list[ScoreNote] = []
     for number, bar in enumerate(range(round(start), round(end), context.beats_per_bar)):
-        for name, pattern in groove.items():
-            first = number % (len(pattern) // steps) * steps
-            notes += _hits(name, keys[name], pattern[first : first + steps], bar, end, rng)
-    if player.role_index:
+        for name, marks in pattern.items():
+            first = number % (len(marks) // steps) * steps
+            notes += _hits(name, keys[name], marks[first : first + steps], bar, end, rng)
+    if player.role_index or not groove.fills:
         return notes
-    fill = _fill(end, into, context, rng)
-    if fill and end - start > context.beats_per_bar:
-        filled_from = min(note.start for note in fill) - 1e-6  # beats are floats
-        feet = (keys["kick"], keys["pedal"])  # they play on during a fill
-        notes = [note for note in notes if note.start < filled_from or note.pitch in feet] + fill
+    if end - start > context.beats_per_bar:
+        beats = 2 if into in ("chorus", "solo") and context.in_seconds(2) < 1.6 else 1
+        notes = _with_fill(notes, _fill(end, beats, context, rng), keys)
+    if section.occurrence and end - start >= 4 * context.beats_per_bar:
+        middle = start + context.beats_per_bar * ((end - start) // context.beats_per_bar // 2)
+        notes = _with_fill(notes, _fill(middle, 1, context, rng), keys)
     if level == 2 or section.kind in ("chorus", "solo"):
-        soft = context.style.groove in _QUIET_GROOVES
         # The crash takes the place of hat and ride.
-        notes.append(ScoreNote(start, 2.0, _KEYS["crash"], -14.0 if soft else 4.0))
         notes = [note for note in notes if note.start > start or note.pitch not in (_KEYS["hat"], _KEYS["ride"])]
+        notes.append(ScoreNote(start, 2.0, _KEYS["crash"], -14.0 if groove.quiet else 4.0))
     return notes
+
+
+def _with_fill(notes: list[ScoreNote], fill: list[ScoreNote], keys: Mapping[str, int]) -> list[ScoreNote]:
+    """Return the notes with the fill in place of those under it, but for the feet, which play on."""
+    if not fill:
+        return notes
+    first, last = min(note.start for note in fill) - 1e-6, math.ceil(max(note.start for note in fill) + 1e-6)
+    feet = (keys["kick"], keys["pedal"])
+    return [note for note in notes if not first < note.start < last or note.pitch in feet] + fill
 
 
 def _keys(player: Player) -> dict[str, int]:
@@ -167,7 +89,7 @@ def _keys(player: Player) -> dict[str, int]:
 
 
 def _hits(name: str, key: int, pattern: str, bar: int, end: float, rng: random.Random) -> list[ScoreNote]:
-    """Return one drum's notes in the bar that starts at beat `bar`. pattern: sixteenths, see `Groove`."""
+    """Return one drum's notes in the bar that starts at beat `bar`. pattern: sixteenths, see `grooves.Pattern`."""
     length = 0.5 if name == "open" else 0.2
     found = []
     for step, mark in enumerate(pattern):
@@ -178,13 +100,10 @@ def _hits(name: str, key: int, pattern: str, bar: int, end: float, rng: random.R
     return found
 
 
-def _fill(end: float, into: str, context: SongContext, rng: random.Random) -> list[ScoreNote]:
-    """Return a fill of two beats before a chorus or solo (unless the tempo is slow), else of one beat."""
-    if context.style.groove == "none":
-        return []
-    beats = 2 if into in ("chorus", "solo") and context.in_seconds(2) < 1.6 else 1
+def _fill(end: float, beats: int, context: SongContext, rng: random.Random) -> list[ScoreNote]:
+    """Return a fill of one or two beats that ends at beat `end`."""
     drums = _FILL_DRUMS[rng.choice(sorted(_FILL_DRUMS))]
-    quiet = -12.0 if context.style.groove in _QUIET_GROOVES else 0.0
+    quiet = -12.0 if context.feel.groove.quiet else 0.0
     step = 0.25 if context.in_seconds(0.25) > 0.11 else 0.5  # more than 9 hits a second blur
     rhythm = "".join(rng.choice(_FILL_RHYTHMS) for _ in range(beats))
     count = round(beats / step)
@@ -197,7 +116,7 @@ def _fill(end: float, into: str, context: SongContext, rng: random.Random) -> li
 
 def drum_ending(context: SongContext, player: Player) -> list[ScoreNote]:
     """Return kick and cymbal (for a second kit a conga) on the last chord."""
-    quiet = -14.0 if context.style.groove in _QUIET_GROOVES else 0.0
+    quiet = -14.0 if context.feel.groove.quiet else 0.0
     names = ("low conga",) if player.role_index else ("kick", "crash")
     keys = _keys(player)
     return [ScoreNote(context.final, context.final_hold, keys[name], quiet) for name in names]

@@ -5,7 +5,7 @@ Owns the layout in bars and each section's intensity (not pitch).
 A song is an intro, the lyrics' sections (repeated with solos when the song is longer than the lyrics, shortened when it
 is shorter), an outro, and a final chord that lasts until the end. All sequences of sections that fit are scored, and
 the best is taken: one that has a chorus and ends with it, has lines in pairs, leaves little out, and has a short intro
-and outro.
+and outro. A song of more than 64 s has a bridge, also if the lyrics have none, as long as no line is lost to it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,16 @@ from typing import NamedTuple
 
 from harmonia_lab.languages.section_names import section_kind
 from harmonia_lab.music.composing.prosody import LyricLine, syllabify
+from harmonia_lab.music.seeds import derive_rng
 from harmonia_lab.protocol.models import LyricSection
 
-__all__ = ["Form", "Phrase", "Section", "lay_out"]
+__all__ = ["Form", "Phrase", "Section", "Shape", "choose_shape", "lay_out"]
+
+_BRIDGE_FROM = 64.0
+"""Seconds."""
+
+_BRIDGE_WORTH = 12.0
+"""In units of the score: sections with words are worth 1, dropped lines cost 0.5."""
 
 _FINAL_CHORD_SECONDS = 1.6
 _SYLLABLES_PER_SECOND = 5.0
@@ -76,17 +83,66 @@ class _Block(NamedTuple):
     lines: tuple[LyricLine | None, ...]
 
 
-def lay_out(lyrics: Sequence[LyricSection], bar_seconds: float, seconds: float, language: str | None = None) -> Form:
+class Shape(NamedTuple):
+    """What a seed decides about a form. order: kinds of the sections of a song without lyrics. intro_share: of the bars
+    that the sections leave to intro and outro."""
+
+    order: tuple[str, ...]
+    intro_share: float
+
+
+_PLAIN_SHAPE = Shape(("verse", "chorus", "verse", "chorus", "bridge", "chorus"), 0.6)
+_ORDERS = (
+    _PLAIN_SHAPE.order,
+    ("verse", "verse", "chorus", "verse", "bridge", "chorus"),
+    ("chorus", "verse", "chorus", "verse", "bridge", "chorus"),
+)
+_INTRO_SHARES = (0.6, 0.6, 0.5, 0.35, 0.2)
+
+
+def choose_shape(seed: int) -> Shape:
+    """Return the shape that the seed chooses; it decides about no line of the lyrics."""
+    return Shape(derive_rng(seed, "form", "order").choice(_ORDERS), derive_rng(seed, "form").choice(_INTRO_SHARES))
+
+
+def lay_out(
+    lyrics: Sequence[LyricSection],
+    bar_seconds: float,
+    seconds: float,
+    shape: Shape = _PLAIN_SHAPE,
+    language: str | None = None,
+) -> Form:
     """Return the form of a song of `seconds`, whose final chord lasts at least 1.6 s or, if less, 40 % of the song.
 
-    language: the lyrics', as a BCP 47 tag; None for English."""
+    language: the lyrics', as a BCP 47 tag; None for English.
+    """
     bars = max(1, math.ceil(seconds / bar_seconds - 1e-9))
     final_bar = max(0, int((seconds - min(_FINAL_CHORD_SECONDS, 0.4 * seconds)) / bar_seconds + 1e-9))
-    blocks = _blocks(lyrics, language)
+    blocks = _blocks(lyrics, shape.order, language)
     line_bars = _line_bars([line for block in blocks for line in block.lines if line], bar_seconds, final_bar)
     capacity = max(1, int(line_bars * bar_seconds * _SYLLABLES_PER_SECOND))  # syllables
-    sequence = _best_sequence(blocks, line_bars, capacity, final_bar)
-    return Form(_place(sequence, line_bars, capacity, final_bar, bars), line_bars, final_bar, bars)
+    sequence = _best_sequence(blocks, line_bars, capacity, final_bar, wants_bridge=seconds > _BRIDGE_FROM)
+    if seconds > _BRIDGE_FROM and not any(block.kind == "bridge" for block in blocks):
+        sequence = _with_bridge(sequence, blocks, line_bars, capacity, final_bar)
+    return Form(_place(sequence, line_bars, capacity, final_bar, bars, shape), line_bars, final_bar, bars)
+
+
+def _with_bridge(
+    sequence: list[_Block], blocks: Sequence[_Block], line_bars: int, capacity: int, final_bar: int
+) -> list[_Block]:
+    """Return the best sequence with a played bridge before the last chorus, if it sings all that `sequence` sings."""
+    at = len(blocks) - (blocks[-1].kind == "chorus")
+    for lines in (4, 2) if at > 1 else ():
+        longer = [*blocks[:at], _Block("bridge", None, _INSTRUMENTAL[:lines]), *blocks[at:]]
+        found = _best_sequence(longer, line_bars, capacity, final_bar, wants_bridge=True)
+        bridged = any(block.kind == "bridge" for block in found)
+        if bridged and _sung_lines(found) >= _sung_lines(sequence):
+            return found
+    return sequence
+
+
+def _sung_lines(sequence: Sequence[_Block]) -> set[tuple[int | None, int]]:
+    return {(block.lyric_section, i) for block in sequence for i, line in enumerate(block.lines) if line}
 
 
 def _line_bars(lines: Sequence[LyricLine], bar_seconds: float, final_bar: int) -> int:
@@ -103,7 +159,7 @@ def _kind_of(section: LyricSection, lyrics: Sequence[LyricSection]) -> str:
     return section_kind(section.name) or ("chorus" if comes_back else "verse")
 
 
-def _blocks(lyrics: Sequence[LyricSection], language: str | None) -> list[_Block]:
+def _blocks(lyrics: Sequence[LyricSection], order: Sequence[str], language: str | None) -> list[_Block]:
     """Return the lyrics' sections, with instrumental choruses if they have none; without lyrics, all instrumental."""
     blocks = []
     for index, section in enumerate(lyrics):
@@ -111,24 +167,28 @@ def _blocks(lyrics: Sequence[LyricSection], language: str | None) -> list[_Block
         if lines:
             blocks.append(_Block(_kind_of(section, lyrics), index, lines))
     if not blocks:
-        kinds = ("verse", "chorus", "verse", "chorus", "bridge", "chorus")
-        return [_Block(kind, None, _INSTRUMENTAL) for kind in kinds]
+        return [_Block(kind, None, _INSTRUMENTAL) for kind in order]
     if not any(block.kind == "chorus" for block in blocks):
         for position in range(len(blocks) // 2 * 2, 0, -2):  # after every second block, from the last
             blocks.insert(position, _Block("chorus", None, _INSTRUMENTAL))
     return blocks
 
 
-def _longest_sequence(blocks: Sequence[_Block], final_bar: int) -> list[_Block]:
-    """Return the blocks, then solo, last chorus and the blocks again, until there is one for each bar of the song."""
+def _longest_sequence(blocks: Sequence[_Block], lines: int) -> list[_Block]:
+    """Return the blocks, then solo, last chorus and the blocks again, until there is one for each line of the song."""
     chorus = next((block for block in reversed(blocks) if block.kind == "chorus"), None)
     again = [_Block("solo", None, _INSTRUMENTAL), *([chorus] if chorus else []), *blocks]
-    return [*blocks, *islice(cycle(again), max(0, final_bar + 1 - len(blocks)))]
+    return [*blocks, *islice(cycle(again), max(0, lines + 1 - len(blocks)))]
 
 
-def _best_sequence(blocks: Sequence[_Block], line_bars: int, capacity: int, final_bar: int) -> list[_Block]:
-    """Return the best of all beginnings of the longest sequence, with verses and choruses of all lengths."""
-    sequence = _longest_sequence(blocks, final_bar)
+def _best_sequence(
+    blocks: Sequence[_Block], line_bars: int, capacity: int, final_bar: int, *, wants_bridge: bool
+) -> list[_Block]:
+    """Return the best of all beginnings of the longest sequence, with verses and choruses of all lengths.
+
+    wants_bridge: a bridge that is played rather than sung is worth more than lines that are played, too.
+    """
+    sequence = _longest_sequence(blocks, final_bar // line_bars)
     ideal = min(4, round(final_bar / 8)) + min(4, round(final_bar / 12))  # bars of intro and outro
     best: tuple[float, list[_Block]] = (-math.inf, [])
     for verse_lines, chorus_lines in product((1, 2, 3, 4, 6, 8, 99), repeat=2):
@@ -138,8 +198,11 @@ def _best_sequence(blocks: Sequence[_Block], line_bars: int, capacity: int, fina
         odd = sum(len(b.lines) % 2 and len(full.lines) > len(b.lines) for full, b in zip(sequence, cut, strict=True))
         lengths = [sum(_bars_of(line, line_bars, capacity) for line in block.lines) for block in cut]
         choruses = [i for i, block in enumerate(cut) if block.kind == "chorus"]
+        bridge = next((i for i, b in enumerate(cut) if b.kind == "bridge" and b.lyric_section is None), len(cut))
         before = 0
         for last, length in enumerate(lengths):
+            if before > final_bar:
+                break
             # A long song may close with its chorus twice.
             for final in (last, choruses[-1]) if choruses and last >= len(blocks) else (last,):
                 spare = final_bar - before - lengths[final]
@@ -148,6 +211,7 @@ def _best_sequence(blocks: Sequence[_Block], line_bars: int, capacity: int, fina
                 score -= 4.0 * max(0, spare - ideal - line_bars) / line_bars
                 if choruses:
                     score += 8.0 * (choruses[0] <= last) + 3.0 * (cut[final].kind == "chorus")
+                score += _BRIDGE_WORTH * (wants_bridge and bridge < last)
                 if spare >= 0 and score > best[0]:
                     best = (score, [*cut[:last], cut[final]])
             before += length
@@ -158,10 +222,12 @@ def _bars_of(line: LyricLine | None, line_bars: int, capacity: int) -> int:
     return line_bars * (math.ceil(len(line.syllables) / capacity) if line else 1)
 
 
-def _place(blocks: Sequence[_Block], line_bars: int, capacity: int, final_bar: int, bars: int) -> tuple[Section, ...]:
-    """Return the blocks as sections, between an intro of 60 % of the spare bars and an outro of 40 %."""
+def _place(
+    blocks: Sequence[_Block], line_bars: int, capacity: int, final_bar: int, bars: int, shape: Shape
+) -> tuple[Section, ...]:
+    """Return the blocks as sections, between an intro and an outro that share the spare bars."""
     spare = final_bar - sum(_bars_of(line, line_bars, capacity) for block in blocks for line in block.lines)
-    outro = round(0.4 * spare) if blocks else 0
+    outro = spare - round(shape.intro_share * spare) if blocks else 0
     sections: list[Section] = []
     seen = Counter[str]()
 

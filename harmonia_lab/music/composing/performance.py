@@ -29,6 +29,9 @@ _BALANCE = {"lead": 8.0, "chords": -4.0, "bass": 2.0, "drums": 2.0, "pad": -14.0
 _STRUM_MS = 11.0
 """Standard deviation of the timing; velocity added for a role; delay between the notes of a plucked chord."""
 
+_TAG_FADE = 18.0
+"""Steps of velocity that a tag loses until the last chord."""
+
 
 def apply_swing(beat: float, swing: float, grid: float) -> float:
     """Return when a straight beat is played: every second position of the grid is late, at swing 1 by a third of it."""
@@ -59,6 +62,8 @@ def perform(context: SongContext, player: Player, section: Section, notes: Seque
         off = apply_swing(note.end, style.swing, style.swing_grid)
         loud = base + note.accent + 5.0 * metric_weight(note.start, context.beats_per_bar) + rng.gauss(0.0, 2.5)
         loud += 4.0 * math.sin(math.pi * (note.start - start) / length)
+        if section.kind == "outro" and context.feel.ending == "tag":
+            loud -= _TAG_FADE * min(1.0, max(0.0, (note.start - start) / length))
         if player.role == "lead":
             loud += 0.25 * (note.pitch - middle)
         on = max(0.0, on)
