@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -117,7 +117,10 @@ def _not_ollama(url: str) -> MetadataError:
 
 @dataclass
 class OllamaDialogue:
-    """The `Dialogue` of one song with one model. transcript, tokens, *_s (seconds): grow with each answer."""
+    """The `Dialogue` of one song with one model. transcript, tokens, *_s (seconds): grow with each answer.
+
+    at_once: answers to one question that the server writes at once; more than one only for our own server.
+    """
 
     client: ollama.AsyncClient
     url: str
@@ -128,6 +131,7 @@ class OllamaDialogue:
     max_story_characters: int
     timeouts: Timeouts
     options: Mapping[str, Any]
+    at_once: int = 1
     transcript: list[dict[str, Any]] = field(default_factory=list)
     tokens: int = 0
     generating_s: float = 0.0
@@ -145,11 +149,29 @@ class OllamaDialogue:
                 loaded = await self.client.chat(self.model.name, messages=[], options=dict(self.options))
         self.load_s += _seconds(loaded.load_duration)
 
+    @property
+    def model_digest(self) -> str | None:
+        return self.model.digest
+
     async def ask(self, question: Question, on_text: Callable[[str], None] | None = None) -> Answer:
-        options = {**self.options, **question.options, "seed": derive_seed(self.seed, question.purpose)}
+        return (await self._answers(question, {}, on_text))[0]
+
+    async def ask_several(self, question: Question, count: int) -> Sequence[Answer]:
+        if self.at_once >= count:
+            return await self._answers(question, {"n": count})
+        return [await self.ask(replace(question, purpose=f"{question.purpose}-{number}")) for number in range(count)]
+
+    async def _answers(
+        self, question: Question, extra: Mapping[str, Any], on_text: Callable[[str], None] | None = None
+    ) -> list[Answer]:
+        """Return the answers to a request: one, or, of our own server with the option `n`, several in a row."""
+        options = {**self.options, **question.options, "seed": derive_seed(self.seed, question.purpose), **extra}
+        if question.static and self.at_once > 1:
+            options["static"] = question.static
         think = False if self.model.thinks and not question.may_think else None
+        answers: list[Answer] = []
         text, thoughts, tokens = "", "", []
-        last = None
+        complete = False
         with translated_errors(self.url, "in the middle of its answer"):
             async with asyncio.timeout(self.timeouts.stall) as limit:
                 parts = await self.client.chat(
@@ -164,23 +186,26 @@ class OllamaDialogue:
                 )
                 async for part in parts:
                     limit.reschedule(asyncio.get_running_loop().time() + self.timeouts.stall)
+                    complete = False
                     text += part.message.content or ""
                     thoughts += part.message.thinking or ""
                     tokens += _tokens(part)
                     if part.done:
-                        last = part
+                        self._count(part)
+                        self.transcript.append(_entry(question, options, think, text, thoughts, part))
+                        answer = without_thoughts(text)
+                        answers.append(Answer(answer, part.done_reason != "length", tokens if answer == text else ()))
+                        text, thoughts, tokens = "", "", []
+                        complete = True
                     elif part.message.content or part.message.thinking:
                         self._add_piece(without_thoughts(text), on_text)
-        if last is None:
+        if not complete:
             raise MetadataError(
                 f"The Ollama server at {self.url} ended its answer in the middle.",
                 code=ErrorCode.OLLAMA_UNAVAILABLE,
                 hint="Look at the server's log; it may have been stopped.",
             )
-        self._count(last)
-        self.transcript.append(_entry(question, options, think, text, thoughts, last))
-        answer = without_thoughts(text)
-        return Answer(answer, last.done_reason != "length", tokens if answer == text else ())
+        return answers
 
     def report(self, fraction: float, step: Step, status: str, **partial: Any) -> None:
         known = {**self._last.partial, **partial}

@@ -46,6 +46,9 @@ RELEASE_S = 5.0
 OLLAMA_TOP_LOGPROBS, EMBEDDED_TOP_LOGPROBS = 20, 3000
 """Largest `top_logprobs` of a request: Ollama refuses more."""
 
+SEQUENCES = 8
+"""Answers to one question that the embedded server writes at once (`embedded/llama.py` has as many sequences)."""
+
 T = TypeVar("T")
 
 
@@ -160,6 +163,7 @@ class OllamaEngine:
                 max_story_characters=int(options.get("num_ctx", 2048)) * 3 // 2,
                 timeouts=self._timeouts,
                 options=options,
+                at_once=SEQUENCES if self._endpoint else 1,
             )
             before_s = time.perf_counter() - begun
             await dialogue.load()
