@@ -12,7 +12,7 @@ TRITON ?= yes
 # Whole files, in their order: by default, xdist keeps those with few tests for the end, which are the longest ones.
 TWO_WORKERS := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: song test stress lab bench bench-fanout bench-kernel bench-gpu-rehearsal setup clean
+.PHONY: song test stress lab bench bench-fanout bench-kernel bench-lyrics bench-gpu-rehearsal setup clean
 
 song: $(VENV)/.installed  ## make a song from a story
 	@$(BIN)/harmonia song "$(STORY)" --seconds 30 --seed 7
@@ -40,6 +40,9 @@ bench-fanout: $(VENV)/.installed-test  ## compare the server with python-socketi
 
 bench-kernel: $(VENV)/.installed-test  ## measure the server in a busy kernel; ARGS='--rounds 1'
 	$(BIN)/python -m benchmarks.server kernel $(ARGS)
+
+bench-lyrics: $(VENV)/.installed-test  ## measure stage 1's words; ARGS='--before OTHER_CHECKOUT --seeds 2'
+	$(BIN)/python -m benchmarks.lyrics compare $(if $(OUT),$(OUT),build/lyrics.jsonl) $(ARGS)
 
 bench-gpu-rehearsal: $(VENV)/.installed-test  ## run the GPU benchmark and its kernels on the CPU; TRITON= saves a download of 188 MB
 	$(BIN)/python -m benchmarks.gpu rehearse $(if $(TRITON),,--without-triton)
