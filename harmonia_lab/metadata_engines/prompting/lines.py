@@ -9,25 +9,29 @@ punctuation, and before a preposition or a conjunction, where a singer can breat
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from harmonia_lab.metadata_engines.prompting.dialogue_types import GeneratedToken
+from harmonia_lab.metadata_engines.prompting.examples import EXAMPLES
 from harmonia_lab.metadata_engines.prompting.words import FUNCTION_WORDS, content_stems, persons, plain, stem, word_set
 from harmonia_lab.syllables import count_syllables, in_dictionary, words_of
 
 __all__ = [
     "META_STEMS",
+    "PAUSE_PROBABILITY",
     "CandidateLine",
     "StoryContext",
     "cut_into_lines",
     "is_meta",
+    "pause_probability",
     "refusal",
     "score",
-    "with_ending",
 ]
 
 WORDS = range(4, 10)
@@ -38,7 +42,12 @@ TARGET_SYLLABLES = 8
 LONGEST_RUN = 4
 """Most clauses in one line."""
 
-UNLIKELY = -6.0
+PAUSE_PROBABILITY = 0.25
+"""Least probability of a pause behind a line that ends where the model went on, or with another last word."""
+
+_PAUSE = re.compile(r"\s*[.,;:!?…—\n]|\s+(?:and|but|or|as|where|when|while|until)$|$")
+
+UNLIKELY = -5.0
 """Log-probability below which an alternative last word is ignored."""
 
 _SENTENCE = re.compile(r"[^.!?;:\n…—\"“”()\[\]*_#<>|{}]+")
@@ -71,6 +80,19 @@ _CLICHES = word_set("""
 """)
 """Words that language models overuse. They lower the score."""
 
+_STOCK = re.compile(
+    r"(?:(?:and |but |oh |so )?(?:in|within|amids?t?|beneath|under|through|into|from|beyond|by|at|on) (?:the |a |this |every |each |our )?"
+    r"(?:heart|stillness|quiet|silence|depths?|midst|realm|lands?|shadows?|glow|hush|embrace|twilight|moonlight|moon"
+    r"|stars?|starry|night|darkness|storm|world|dreams?|edge|light|golden|gentle|soft|shimmering|twilight's|dawn's"
+    r"|night's|moon's|nature's|evening's|morning's)\b"
+    r"|as (?:the )?(?:sun|night|moon|world|stars?|day|darkness|dawn|twilight)\b"
+    r"|(?:with |in )?(?:every|each) (?:step|breath|beat|note|word|moment|heart|passing)\b"
+    r"|(?:a|an|the) (?:tale|story|symphony|tapestry|song|dance|whisper|testament|world|gentle|beacon) (?:of|where|to|that)\b"
+    r"|(?:whispers?|echoes|lost|amidst?) |where (?:dreams|shadows|whispers|hearts?)\b|once upon|oh the|the (?:world|stars) (?:is|above)"
+    r"|and in the end)"
+)
+"""Beginnings that small models write about any story, of which each is in several of a hundred songs."""
+
 _NO_ENDING = _DANGLING | _CLICHES | _META
 """Words that never replace a line's last word."""
 
@@ -84,8 +106,9 @@ class CandidateLine:
 
     words: lower case. stems: see `content_stems`. persons: of its pronouns. fluency: mean log-probability of its
     tokens, None if unknown. opens, closes: whether punctuation stands before and after it. sample: number of the text
-    that it was cut from; start, end: its first and last clause there. endings: alternative last words, with how much
-    less likely they were (difference of log-probabilities). swapped: its last word is one of those. value: see `score`.
+    that it was cut from; start, end: its first and last clause there. swapped: its last word is not the one of the
+    sample, but one that the model considered there. drop: how much less likely it was, in nats, 0 or more. value: see
+    `score`.
     """
 
     text: str
@@ -99,8 +122,8 @@ class CandidateLine:
     sample: int = 0
     start: int = 0
     end: int = 0
-    endings: tuple[tuple[str, float], ...] = ()
     swapped: bool = False
+    drop: float = 0.0
     value: float = 0.0
 
 
@@ -109,7 +132,7 @@ class StoryContext:
     """The story that lines and titles are compared with.
 
     stems: of its words. names: its capitalised words. plain_text: its words in lower case, joined by spaces. persons:
-    of its pronouns. mood_conflicts: stems that contradict the song's moods.
+    of its pronouns. mood_conflicts: stems that contradict the song's moods. name_stems: of persons and places.
     """
 
     stems: frozenset[str]
@@ -117,6 +140,8 @@ class StoryContext:
     plain_text: str
     persons: frozenset[str]
     mood_conflicts: frozenset[str] = frozenset()
+    name_stems: frozenset[str] = frozenset()
+    syllables: int = TARGET_SYLLABLES
 
     def place(self, *lines: CandidateLine) -> float:
         """Return the mean position in the story, 0…1, of the words that it shares with the lines; 0.5 for none."""
@@ -128,37 +153,46 @@ class StoryContext:
 def cut_into_lines(
     text: str, sample: int, *, complete: bool, tokens: Sequence[GeneratedToken] = ()
 ) -> list[CandidateLine]:
-    """Return every run of clauses within a sentence that has the length of a line.
+    """Return every run of up to `LONGEST_RUN` neighbouring clauses of a sentence that has the length of a line.
 
-    complete: False if a token limit cut the text off; its last clause is then left out. tokens: the text's tokens in
-    order; empty without log-probabilities.
+    With log-probabilities, also every beginning of a run behind which the model might have paused, and each such line
+    with the last words that the model considered there (`swapped`). complete: False if a token limit cut the text off;
+    its last clause is then left out. tokens: the text's tokens in order; empty without log-probabilities.
     """
     spans = _TokenSpans(tokens)
     sentences = [(m.start(), m.group()) for m in _SENTENCE.finditer(text) if m.group().strip()]
-    lines = []
+    lines: list[CandidateLine] = []
     number = 0
     for index, (offset, sentence) in enumerate(sentences):
         clauses = list(_clauses(sentence, offset))
         if not complete and index == len(sentences) - 1 and text.rstrip()[-1:] not in ".!?":
             del clauses[-1:]
-        for first in range(len(clauses)):
-            for last in range(first, min(first + LONGEST_RUN, len(clauses))):
-                line = _line(text, clauses[first], clauses[last], spans)
-                if line:
-                    lines.append(replace(line, sample=sample, start=number + first, end=number + last))
+        for first, clause in enumerate(clauses):
+            for last, run in enumerate(clauses[first : first + LONGEST_RUN], first):
+                for end in [*spans.word_ends(run.begin, run.end), run.end]:
+                    line = _line(text, clause, run._replace(end=end, closes=run.closes and end == run.end), spans)
+                    if line:
+                        line = replace(line, sample=sample, start=number + first, end=number + last)
+                        own = end == run.end or spans.pause(end) > PAUSE_PROBABILITY
+                        lines += [line] * own + [_with_ending(line, *other) for other in spans.others(end)]
         number += len(clauses) + 2
     return lines
 
 
-def with_ending(line: CandidateLine, word: str) -> CandidateLine:
-    """Return the line with another last word."""
-    if word == line.words[-1]:
-        return line
+def _with_ending(line: CandidateLine, word: str, drop: float) -> CandidateLine:
+    """Return the line with another last word, which is `drop` nats less likely than its own, negative if more."""
     text = line.text[: len(line.text) - len(line.words[-1])] + word
     syllables = line.syllables - count_syllables(line.words[-1]) + count_syllables(word)
-    words = (*line.words[:-1], word)
+    fluency = None if line.fluency is None else line.fluency - drop / (len(line.words) + 1)
     return replace(
-        line, text=text, words=words, stems=frozenset(content_stems(text)), syllables=syllables, swapped=True
+        line,
+        text=text,
+        words=(*line.words[:-1], word),
+        stems=frozenset(content_stems(text)),
+        syllables=syllables,
+        fluency=fluency,
+        swapped=True,
+        drop=max(0.0, drop),
     )
 
 
@@ -199,7 +233,6 @@ def _line(text: str, first: _Clause, last: _Clause, spans: _TokenSpans) -> Candi
         fluency=spans.fluency(first.begin, end),
         opens=first.opens,
         closes=last.closes,
-        endings=spans.endings(end, words[-1]),
     )
 
 
@@ -209,23 +242,43 @@ class _TokenSpans:
     def __init__(self, tokens: Sequence[GeneratedToken]) -> None:
         ends = list(itertools.accumulate(len(token.text) for token in tokens))
         self._tokens = list(zip([0, *ends], ends, tokens, strict=False))
+        self._last = {end: (begin, token) for begin, end, token in self._tokens}
+        self._next = {begin: token for begin, _, token in self._tokens}
 
     def fluency(self, begin: int, end: int) -> float | None:
         inside = [max(token.logprob, -8.0) for first, last, token in self._tokens if last > begin and first < end]
         return sum(inside) / len(inside) if inside else None
 
-    def endings(self, end: int, word: str) -> tuple[tuple[str, float], ...]:
-        """Return the alternatives to the word that ends here, if it is a single token; most likely ones first."""
-        token = next((token for _, last, token in self._tokens if last == end and token.text == f" {word}"), None)
-        if token is None:
-            return ()
-        return tuple(
+    def word_ends(self, begin: int, end: int) -> list[int]:
+        """Return where, between two places in the text, a word ends that is a token by itself."""
+        inside = [(last, token.text) for first, last, token in self._tokens if first > begin and last < end]
+        return [at for at, word in inside if word[:1] == " " and word[1:].isalpha() and at in self._next
+                and not self._next[at].text[:1].isalnum() and self._next[at].text[:1] not in "'’-"]  # fmt: skip
+
+    def pause(self, end: int) -> float:
+        """Return the probability of a pause behind the token that ends here."""
+        return pause_probability(self._next[end]) if end in self._next else 0.0
+
+    def others(self, end: int) -> list[tuple[str, float]]:
+        """Return the alternatives to the one-token word that ends here, with how much less likely they were."""
+        _, token = self._last.get(end, (0, None))
+        if token is None or token.text[:1] != " ":
+            return []
+        own = token.text[1:]
+        return [
             (text[1:], token.logprob - logprob)
             for text, logprob in token.alternatives
-            if logprob > UNLIKELY and text[:1] == " " and text[1:] != word and _can_end(text[1:])
-        )
+            if logprob > UNLIKELY and text[:1] == " " and text[1:] != own and _can_end(text[1:])
+        ]
 
 
+def pause_probability(token: GeneratedToken) -> float:
+    """Return the probability that a pause stood in this token's place: punctuation, a line end, a conjunction."""
+    alternatives = token.alternatives or ((token.text, 0.0),)
+    return sum(math.exp(logprob) for text, logprob in alternatives if _PAUSE.match(text))
+
+
+@functools.lru_cache(maxsize=8192)
 def _can_end(word: str) -> bool:
     return word.isalpha() and word.islower() and len(word) > 2 and word not in _NO_ENDING and in_dictionary(word)
 
@@ -260,6 +313,19 @@ def _repeats_or_is_empty(line: CandidateLine, _story: StoryContext) -> bool:
     return repeats or len(stems) < 2 or len(set(stems)) < len(stems)
 
 
+def _copies_an_example(line: CandidateLine, story: StoryContext) -> bool:
+    """Return whether the line has two words of one example line that the story lacks, or four words in a row."""
+    text = " ".join(line.words)
+    return any(
+        len((line.stems & stems) - story.stems) >= 2 or _copied(line.words, words) >= 4 or text == words
+        for stems, words in _EXAMPLE_LINES
+    )
+
+
+_EXAMPLE_LINES = tuple(
+    (frozenset(content_stems(line)), " ".join(map(plain, words_of(line)))) for one in EXAMPLES for line in one.lines
+)
+
 # Transcripts and error messages contain these reasons.
 _REFUSALS: tuple[tuple[str, Callable[[CandidateLine, StoryContext], bool]], ...] = (
     ("not in the dictionary", lambda line, _story: not all(map(in_dictionary, line.words))),
@@ -269,10 +335,8 @@ _REFUSALS: tuple[tuple[str, Callable[[CandidateLine, StoryContext], bool]], ...]
     ("hangs in the air", _is_incomplete),
     ("repeats or says nothing", _repeats_or_is_empty),
     ("a list", lambda line, _story: line.text.count(",") >= min(3, len(line.words) // 2)),
-    (
-        "copied from the story",
-        lambda line, story: len(line.words) >= WORDS[-1] and " ".join(line.words) in story.plain_text,
-    ),
+    ("copied from the story", lambda line, story: f" {' '.join(line.words)} " in f" {story.plain_text} "),
+    ("copied from an example", lambda line, story: _copies_an_example(line, story)),
 )
 
 
@@ -283,14 +347,16 @@ def is_meta(words: Iterable[str], story: StoryContext) -> bool:
 
 
 def score(line: CandidateLine, story: StoryContext) -> CandidateLine:
-    """Return the line with its value, about −2…3: relation to the story, fluency, shape, persons and clichés."""
-    value = min(1.2, 0.6 * len(line.stems & story.stems))
+    """Return the line with its value, about −3…3: relation to the story, fluency, shape, persons and stock phrases."""
+    related = line.stems & story.stems
+    value = 1.0 * bool(related) + 0.4 * min(2, max(0, len(related) - 1)) + 0.5 * bool(related & story.name_stems)
     if line.fluency is not None:
-        value += max(-1.0, min(0.4, 1.2 + line.fluency))
-    value += 0.5 * line.opens + 0.4 * line.closes
-    value -= 0.15 * max(0, abs(line.syllables - TARGET_SYLLABLES) - 1)
+        value += max(-1.5, min(0.4, 1.2 + line.fluency))
+    value += 0.5 * line.opens + 0.4 * line.closes - 0.2 * line.drop - 0.2 * line.swapped
+    value -= 0.15 * max(0, abs(line.syllables - story.syllables) - 1)
     value -= 0.5 * len(line.persons - story.persons - {"they"})
     value -= 0.5 * len(_CLICHES.intersection(line.words))
+    value -= 1.5 * bool(_STOCK.match(" ".join(line.words)))
     value -= 0.7 * len(line.stems & story.mood_conflicts)
     value -= 0.25 * max(0, _copied(line.words, story.plain_text) - 4)
     if line.words[0] in _CONJUNCTIONS:
