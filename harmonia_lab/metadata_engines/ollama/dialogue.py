@@ -166,7 +166,9 @@ class OllamaDialogue:
     ) -> list[Answer]:
         """Return the answers to a request: one, or, of our own server with the option `n`, several in a row."""
         options = {**self.options, **question.options, "seed": derive_seed(self.seed, question.purpose), **extra}
-        if question.static and self.at_once > 1:
+        if self.at_once == 1:
+            options.pop("logit_bias", None)  # of our own server, like `static` and `n`
+        elif question.static:
             options["static"] = question.static
         think = False if self.model.thinks and not question.may_think else None
         answers: list[Answer] = []

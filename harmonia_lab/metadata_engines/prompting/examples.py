@@ -1,26 +1,24 @@
-"""The prompt for small models: written examples of stories with mood, genre, title and song, and a story to continue.
+"""The prompt for titles and lyrics: examples of stories with a song, and the story that gets one.
 
-Owns the examples, which we wrote, and the form of the prompt (not what is made of the answers: `labels.py`, `titles.py`,
-`lyrics.py`). Each question continues the one before it, so that a server that keeps its cache reads a story once; the
-examples are the same for every song, so that our own server keeps what it read of them.
+Owns the examples, which we wrote, and the form of the prompt (not what is made of the answers:
+`lyrics.py`). The examples are the same for every song, so that our own server keeps what it read of them.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from harmonia_lab.metadata_engines.prompting.dialogue_types import ChatMessage
 
-__all__ = ["EXAMPLES", "STATIC", "prompt"]
+__all__ = ["EXAMPLES", "STATIC", "song_prompt"]
 
 
 class Example(NamedTuple):
     """lines: of the song, in couplets."""
 
     story: str
-    mood: str
-    genre: str
     title: str
     lines: tuple[str, ...]
 
@@ -28,8 +26,6 @@ class Example(NamedTuple):
 EXAMPLES = (
     Example(
         "A girl leaves her small town on a train at dawn and waves to her mother.",
-        "bittersweet",
-        "folk",
         "Mother at the Gate",
         (
             "The train pulls out, the girl looks back,",
@@ -40,8 +36,6 @@ EXAMPLES = (
     ),
     Example(
         "Benny and Rosa race their old cars along the coast road.",
-        "energetic",
-        "rock",
         "Coast Road",
         (
             "Turn the key and hear it roar,",
@@ -52,8 +46,6 @@ EXAMPLES = (
     ),
     Example(
         "A scientist in Antarctica listens to the ice at night.",
-        "calm",
-        "ambient",
         "The Ice Is Singing",
         (
             "She sits alone and hears it crack,",
@@ -64,8 +56,6 @@ EXAMPLES = (
     ),
     Example(
         "A widow talks to the moon in a smoky bar.",
-        "lonely",
-        "blues",
         "The Chair Where He Sat",
         (
             "She tells the moon about his hat,",
@@ -76,8 +66,6 @@ EXAMPLES = (
     ),
     Example(
         "Sam's team wins the cup after eleven years of losing.",
-        "triumphant",
-        "pop",
         "Eleven Years",
         (
             "Eleven years we lost the game,",
@@ -88,8 +76,6 @@ EXAMPLES = (
     ),
     Example(
         "Someone follows her home through the fog.",
-        "tense",
-        "electronic",
         "Someone Behind",
         (
             "She hears the steps, she walks too fast,",
@@ -100,8 +86,6 @@ EXAMPLES = (
     ),
     Example(
         "An old man looks at photographs of his youth.",
-        "nostalgic",
-        "jazz",
         "The Boy in the Photograph",
         (
             "He turns the pages one by one,",
@@ -112,25 +96,24 @@ EXAMPLES = (
     ),
 )
 
-_TASK = "Write the mood, the genre, the title and a short song of rhyming lines for each story."
+_POET = "You are a poet who writes song lyrics."
+_SONG_TASK = "Write a song about it in short rhyming lines."
+_SONGS = (
+    ChatMessage("system", _POET),
+    *itertools.chain.from_iterable(
+        (
+            ChatMessage("user", f"Story: {one.story}\n\n{_SONG_TASK}"),
+            ChatMessage("assistant", "\n".join((one.title, "", *one.lines))),
+        )
+        for one in EXAMPLES
+    ),
+)
 
-
-def _written(example: Example) -> str:
-    song = "\n".join(example.lines)
-    head = f"Story: {example.story}\nMood: {example.mood}\nGenre: {example.genre}\nTitle: {example.title}\n"
-    return f"{head}Song:\n{song}\n\n"
-
-
-_START = "".join(map(_written, EXAMPLES)) + "Story:"
-
-STATIC = len(_START)
+STATIC = len("Story:")
 """Characters of the prompt's last message that are the same for every story."""
 
 
-def prompt(story: str, known: Sequence[tuple[str, str]], head: str, begun: str = "") -> tuple[ChatMessage, ...]:
-    """Return the messages whose continuation is the value of `head`: Mood, Genre, Title or Song.
-
-    known: the heads before it with their values. begun: the beginning of the value.
-    """
-    lines = "".join(f"{name}: {value}\n" for name, value in known)
-    return (ChatMessage("user", _TASK), ChatMessage("assistant", f"{_START} {story}\n{lines}{head}:{begun}"))
+def song_prompt(story: str, begun: str = "") -> tuple[ChatMessage, ...]:
+    """Return the messages whose answer is a title, an empty line, and lines. begun: the beginning of the answer."""
+    asked = (*_SONGS, ChatMessage("user", f"Story: {story}\n\n{_SONG_TASK}"))
+    return (*asked, ChatMessage("assistant", begun)) if begun else asked

@@ -1,6 +1,6 @@
 """Genre and mood of a story, from a small model's scores for the labels and from cue words.
 
-Owns the calibration and the weights of both sources (not the prompt: `examples.py`, nor the cue words: `cues.py`).
+Owns the few-shot prompts, the calibration and the weights of both sources (not the cue words: `cues.py`).
 
 A model of 135 M parameters gives no useful answer when it is asked for a mood in words. The log-probability of each
 label as the next token is informative, once the same score for neutral stories is subtracted (T. Zhao et al.,
@@ -22,13 +22,31 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 
 from harmonia_lab.metadata_engines.prompting.cues import GENRE_CUES, MOOD_CUES, MOODS_OF_GENRE
-from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, Question
-from harmonia_lab.metadata_engines.prompting.examples import STATIC, prompt
+from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, ChatMessage, Question
 from harmonia_lab.metadata_engines.prompting.words import content_stems
 from harmonia_lab.music.moods import MOOD_AFFECT
 from harmonia_lab.protocol.vocabulary import GENRES, MOODS
 
 __all__ = ["NEUTRAL_STORIES", "choose_genre", "choose_moods", "has_genre_cue", "known_neutral", "label_question", "label_scores"]
+
+SHOTS: Mapping[str, Sequence[tuple[str, str]]] = {
+    "Genre": (
+        ("A girl leaves her small town on a train at dawn and waves to her mother.", "folk"),
+        ("Friends race their old cars along the coast road.", "rock"),
+        ("A scientist in Antarctica listens to the ice at night.", "ambient"),
+        ("Strangers dance until morning under the strobe lights.", "electronic"),
+        ("A widow talks to the moon in a smoky bar.", "blues"),
+        ("A cowboy rides home to his ranch.", "country"),
+    ),
+    "Mood": (
+        ("A girl leaves her small town on a train at dawn and waves to her mother.", "bittersweet"),
+        ("Friends race their old cars along the coast road.", "energetic"),
+        ("A scientist in Antarctica listens to the ice at night.", "calm"),
+        ("A team wins the cup after years of losing.", "triumphant"),
+        ("Someone follows her home through the fog.", "tense"),
+        ("An old man looks at photographs of his youth.", "nostalgic"),
+    ),
+}
 
 NEUTRAL_STORIES = ("A person does something.", "Someone somewhere thinks about things.", "There is a story.")
 
@@ -42,25 +60,24 @@ TOP_LOGPROBS = 3000
 """Log-probabilities to ask for; the rarest label needs that many. A server may return fewer."""
 
 
-def label_question(
-    head: str, story: str, purpose: str, max_top_logprobs: int, known: Sequence[tuple[str, str]] = ()
-) -> Question:
-    """Return the question whose answer is the first token of the label. head: Mood or Genre. known: heads before it."""
+def label_question(head: str, story: str, purpose: str, max_top_logprobs: int) -> Question:
+    """Return the question whose answer is the first token of the label. head: Genre or Mood."""
+    shots = "".join(f"Story: {text}\n{head}: {label}\n\n" for text, label in SHOTS[head]) + "Story:"
     return Question(
         purpose,
-        prompt(story, known, head),
+        (
+            ChatMessage("user", f"Write the {head.lower()} of the song for each story."),
+            ChatMessage("assistant", f"{shots} {story}\n{head}:"),
+        ),
         {"temperature": 0.0, "repeat_penalty": 1.0, "num_predict": 1},
         top_logprobs=min(TOP_LOGPROBS, max_top_logprobs),
-        static=0 if known else STATIC,
+        static=len(shots),
     )
 
 
-def known_neutral(digest: str | None, head: str, known: Sequence[tuple[str, str]]) -> dict[str, float] | None:
-    """Return the neutral stories' mean scores of the model with this digest, or None if they aren't known.
-
-    known: the heads before `head`, as for `label_question`.
-    """
-    return _neutral_table().get(digest or "", {}).get(" ".join([*(value for _, value in known), head]))
+def known_neutral(digest: str | None, head: str) -> dict[str, float] | None:
+    """Return the neutral stories' mean scores of the model with this digest, or None if they aren't known."""
+    return _neutral_table().get(digest or "", {}).get(head)
 
 
 @functools.lru_cache(maxsize=1)

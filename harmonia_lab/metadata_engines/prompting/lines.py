@@ -32,6 +32,7 @@ __all__ = [
     "pause_probability",
     "refusal",
     "score",
+    "with_hero",
 ]
 
 WORDS = range(4, 10)
@@ -107,8 +108,8 @@ class CandidateLine:
     words: lower case. stems: see `content_stems`. persons: of its pronouns. fluency: mean log-probability of its
     tokens, None if unknown. opens, closes: whether punctuation stands before and after it. sample: number of the text
     that it was cut from; start, end: its first and last clause there. swapped: its last word is not the one of the
-    sample, but one that the model considered there. drop: how much less likely it was, in nats, 0 or more. value: see
-    `score`.
+    sample, but one that the model considered there. drop: how much less likely it was, in nats, 0 or more. pause: the
+    probability of a pause behind the sample's own last word. value: see `score`.
     """
 
     text: str
@@ -124,6 +125,7 @@ class CandidateLine:
     end: int = 0
     swapped: bool = False
     drop: float = 0.0
+    pause: float = 1.0
     value: float = 0.0
 
 
@@ -140,8 +142,13 @@ class StoryContext:
     plain_text: str
     persons: frozenset[str]
     mood_conflicts: frozenset[str] = frozenset()
-    name_stems: frozenset[str] = frozenset()
+    proper_names: tuple[str, ...] = ()
+    hero: tuple[str, str] | None = None
     syllables: int = TARGET_SYLLABLES
+
+    @property
+    def name_stems(self) -> frozenset[str]:
+        return frozenset(map(stem, self.proper_names))
 
     def place(self, *lines: CandidateLine) -> float:
         """Return the mean position in the story, 0…1, of the words that it shares with the lines; 0.5 for none."""
@@ -172,8 +179,9 @@ def cut_into_lines(
                 for end in [*spans.word_ends(run.begin, run.end), run.end]:
                     line = _line(text, clause, run._replace(end=end, closes=run.closes and end == run.end), spans)
                     if line:
-                        line = replace(line, sample=sample, start=number + first, end=number + last)
-                        own = end == run.end or spans.pause(end) > PAUSE_PROBABILITY
+                        pause = 1.0 if end == run.end else spans.pause(end)
+                        line = replace(line, sample=sample, start=number + first, end=number + last, pause=pause)
+                        own = pause > PAUSE_PROBABILITY
                         lines += [line] * own + [_with_ending(line, *other) for other in spans.others(end)]
         number += len(clauses) + 2
     return lines
@@ -193,6 +201,21 @@ def _with_ending(line: CandidateLine, word: str, drop: float) -> CandidateLine:
         fluency=fluency,
         swapped=True,
         drop=max(0.0, drop),
+    )
+
+
+def with_hero(line: CandidateLine, hero: tuple[str, str] | None) -> CandidateLine | None:
+    """Return the line with the hero's name instead of the pronoun that it begins with; None for another line."""
+    name, pronoun = hero or ("", "")
+    first, _, rest = line.text.partition(" ")
+    if not name or first != pronoun:
+        return None
+    return replace(
+        line,
+        text=f"{name} {rest}",
+        words=(plain(name), *line.words[1:]),
+        stems=line.stems | {stem(name)},
+        syllables=line.syllables - 1 + count_syllables(name),
     )
 
 
@@ -288,6 +311,10 @@ def refusal(line: CandidateLine, story: StoryContext) -> str | None:
     return next((reason for reason, holds in _REFUSALS if holds(line, story)), None)
 
 
+def _is_known(word: str, story: StoryContext) -> bool:
+    return in_dictionary(word) or stem(word) in story.name_stems
+
+
 def _is_not_plain_text(line: CandidateLine, _story: StoryContext) -> bool:
     all_capitals = any(len(word) > 1 and word.isupper() for word in words_of(line.text))
     return all_capitals or bool(re.search(r"[^\w\s,'’-]|[\d_]", line.text))
@@ -328,11 +355,12 @@ _EXAMPLE_LINES = tuple(
 
 # Transcripts and error messages contain these reasons.
 _REFUSALS: tuple[tuple[str, Callable[[CandidateLine, StoryContext], bool]], ...] = (
-    ("not in the dictionary", lambda line, _story: not all(map(in_dictionary, line.words))),
+    ("not in the dictionary", lambda line, story: not all(_is_known(word, story) for word in line.words)),
     ("not plain text", _is_not_plain_text),
     ("a name that the story lacks", _has_unknown_name),
     ("talks about the task", lambda line, story: is_meta(line.words, story)),
     ("hangs in the air", _is_incomplete),
+    ("too short or too long", lambda line, _story: line.syllables not in SYLLABLES),
     ("repeats or says nothing", _repeats_or_is_empty),
     ("a list", lambda line, _story: line.text.count(",") >= min(3, len(line.words) // 2)),
     ("copied from the story", lambda line, story: f" {' '.join(line.words)} " in f" {story.plain_text} "),
@@ -349,10 +377,11 @@ def is_meta(words: Iterable[str], story: StoryContext) -> bool:
 def score(line: CandidateLine, story: StoryContext) -> CandidateLine:
     """Return the line with its value, about −3…3: relation to the story, fluency, shape, persons and stock phrases."""
     related = line.stems & story.stems
-    value = 1.0 * bool(related) + 0.4 * min(2, max(0, len(related) - 1)) + 0.5 * bool(related & story.name_stems)
+    value = 1.3 * bool(related) + 0.4 * min(2, max(0, len(related) - 1)) + 0.5 * bool(related & story.name_stems)
     if line.fluency is not None:
         value += max(-1.5, min(0.4, 1.2 + line.fluency))
-    value += 0.5 * line.opens + 0.4 * line.closes - 0.2 * line.drop - 0.2 * line.swapped
+    value += 0.5 * line.opens + 0.4 * line.closes - 0.25 * line.drop
+    value -= line.swapped * (1.0 - 0.7 * line.pause)
     value -= 0.15 * max(0, abs(line.syllables - story.syllables) - 1)
     value -= 0.5 * len(line.persons - story.persons - {"they"})
     value -= 0.5 * len(_CLICHES.intersection(line.words))

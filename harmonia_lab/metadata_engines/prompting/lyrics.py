@@ -1,7 +1,7 @@
 """The lyrics of one song from a small model: sample texts, cut them into lines, choose, and let the model judge.
 
-Owns the prompts for verses, and how many samples a song of a given length gets (not what makes a good line: `lines.py`,
-nor a good couplet: `verses.py`).
+Owns how many samples a song of a given length gets, and the model's judgement (not the prompts: `examples.py`, nor what
+makes a good line: `lines.py`, or couplet: `verses.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, Dialogue, Question
-from harmonia_lab.metadata_engines.prompting.examples import prompt
+from harmonia_lab.metadata_engines.prompting.examples import STATIC, song_prompt
 from harmonia_lab.metadata_engines.prompting.lines import (
     PAUSE_PROBABILITY,
     CandidateLine,
@@ -21,8 +21,10 @@ from harmonia_lab.metadata_engines.prompting.lines import (
     pause_probability,
     refusal,
     score,
+    with_hero,
 )
 from harmonia_lab.metadata_engines.prompting.story import Story, passages
+from harmonia_lab.metadata_engines.prompting.titles import rank_attempt
 from harmonia_lab.metadata_engines.prompting.verses import best_couplets, unsung
 from harmonia_lab.metadata_engines.prompting.words import content_stems
 from harmonia_lab.protocol.models import LyricSection
@@ -36,6 +38,9 @@ SAMPLES, SAMPLES_OF_A_PART = 8, 6
 """Texts about the story of a song with one verse, and about each part of the story of a song with more."""
 
 SAMPLE_TOKENS = 48
+NAME_BIAS = 1.5
+"""Added to the logits of the tokens of the story's names, where our own server writes."""
+
 ENDINGS = 40
 """Alternatives to ask for at each token: some of them are last words that rhyme."""
 
@@ -45,13 +50,10 @@ ROUNDS = 4
 REPAIRS = 2
 """Rounds of further samples if the first ones hold too few lines."""
 
-STOP = ["\n\n", "\nStory", "\nMood"]
-"""What ends a song in the prompt's form."""
-
 SAMPLING: Mapping[str, Any] = {
     "temperature": 0.7,
     "top_p": 0.95,
-    "top_k": 0,
+    "top_k": 50,
     "min_p": 0.05,
     "repeat_penalty": 1.1,
     "repeat_last_n": 64,
@@ -61,41 +63,38 @@ SectionLines = tuple[str, list[CandidateLine]]
 """Its kind (verse, chorus, bridge) and its lines."""
 
 class LyricWriter:
-    """Writes one song's lyrics. known: mood, genre and title, in the form of `examples.prompt`; the chorus prefers the
-    title's words."""
+    """Writes one song's lyrics. titles: (rank, title) of each title over a sample that was not refused.
 
-    def __init__(
-        self, dialogue: Dialogue, story: Story, context: StoryContext, known: Sequence[tuple[str, str]]
-    ) -> None:
+    partial: what is known of the song, for the progress reports.
+    """
+
+    def __init__(self, dialogue: Dialogue, story: Story, context: StoryContext, **partial: Any) -> None:
+        self.titles: list[tuple[float, str]] = []
         self._dialogue = dialogue
         self._story = story
         self._context = context
-        self._known = known
-        self._title = frozenset(content_stems(dict(known).get("Title", "")))
-        self._lines: dict[int, list[CandidateLine]] = {}  # by the passage that the sample was about
+        self._partial = partial
         self._excerpt = ""
+        self._lines: dict[int, list[CandidateLine]] = {}  # by the passage that the sample was about
         self._samples = 0
         self._reasons: Counter[str] = Counter()
         self._judged: dict[tuple[str, ...], bool] = {}  # whether the model would pause behind a replaced last word
 
-    async def write(self, form: Sequence[tuple[str, int]], report: Callable[[float, str], None]) -> list[SectionLines]:
-        """Return the sections of a form, shorter if the model wrote too few usable lines. Raises MetadataError if none.
-
-        report: called with the part that is done, 0…1, and the best lines so far.
-        """
+    async def write(self, form: Sequence[tuple[str, int]]) -> list[SectionLines]:
+        """Return the sections of a form, shorter if the model wrote too few usable lines. Raises MetadataError if none."""
+        self._dialogue.report(0.22, "title", "Generating title...", **self._partial)
         parts = sum(kind == "verse" for kind, _ in form)
         excerpts = passages(self._story.prompt_text, parts, BUDGET)
-        self._excerpt = excerpts[-1]
-        for part, text in enumerate(excerpts):
-            await self._sample(part, text, SAMPLES if parts == 1 else SAMPLES_OF_A_PART)
-            report(0.8 * (part + 1) / parts, self._draft(parts))
+        for part, self._excerpt in enumerate(excerpts):
+            await self._sample(part, SAMPLES if parts == 1 else SAMPLES_OF_A_PART)
+            self._report(0.22 + 0.6 * (part + 1) / parts, 4 * parts)
         sections = await self._choose(form)
         for repair in range(1, REPAIRS + 1):
             if all(len(lines) == count for (_, lines), (_, count) in zip(sections, form, strict=True)):
                 break
             self._dialogue.note(repair=repair, refused=dict(self._reasons))
-            for part, text in enumerate(excerpts):
-                await self._sample(part, text, SAMPLES_OF_A_PART, temperature=0.9)
+            for part, self._excerpt in enumerate(excerpts):
+                await self._sample(part, SAMPLES_OF_A_PART, temperature=0.9)
             sections = await self._choose(form)
         sections = [(kind, lines) for kind, lines in sections if lines]
         if not sections:
@@ -109,37 +108,44 @@ class LyricWriter:
             )
         return sections
 
-    async def _sample(self, part: int, text: str, count: int, **options: Any) -> None:
-        """Sample texts about an excerpt, and keep their usable lines."""
+    def _report(self, fraction: float, count: int) -> None:
+        """Report the best title and the best lines so far."""
+        best = sorted((line for line in self._all_lines() if not line.swapped), key=lambda line: -line.value)[:count]
+        title = {"title": max(self.titles)[1]} if self.titles else {}
+        lines = "\n".join(line.text for line in best)
+        self._dialogue.report(fraction, "lyrics", "Creating lyrics...", lyrics=lines, **title)
+
+    async def _sample(self, part: int, count: int, **options: Any) -> None:
+        """Sample songs about an excerpt, and keep their titles and usable lines."""
+        bias = [[f" {name}", NAME_BIAS] for name in self._context.proper_names]
         question = Question(
             f"lyrics-{self._samples}",
-            prompt(text, self._known, "Song"),
-            {**SAMPLING, "num_predict": SAMPLE_TOKENS, "stop": STOP, **options},
+            song_prompt(self._excerpt),
+            {**SAMPLING, "num_predict": SAMPLE_TOKENS, "logit_bias": bias, **options},
             top_logprobs=min(ENDINGS, self._dialogue.max_top_logprobs),
+            static=STATIC,
         )
         for answer in await self._dialogue.ask_several(question, count):
+            attempt = rank_attempt(answer, self._context) if "\n" in answer.text else None
+            self.titles += [attempt] if attempt else []
             self._keep(answer, part)
 
     def _keep(self, answer: Answer, part: int) -> None:
         known = {line.words for line in self._all_lines()}
-        for line in cut_into_lines(answer.text, self._samples, complete=answer.complete, tokens=answer.tokens):
-            if line.words in known:
-                continue
-            known.add(line.words)
-            reason = refusal(line, self._context)
-            if reason:
-                self._reasons[reason] += not line.swapped
-            else:
-                self._lines.setdefault(part, []).append(score(line, self._context))
+        cut = cut_into_lines(answer.text, self._samples, complete=answer.complete, tokens=answer.tokens)
+        named = [line for line in (with_hero(line, self._context.hero) for line in cut) if line]
+        for line in (*cut, *named):
+            if line.words not in known:
+                known.add(line.words)
+                reason = refusal(line, self._context)
+                if reason:
+                    self._reasons[reason] += not line.swapped
+                else:
+                    self._lines.setdefault(part, []).append(score(line, self._context))
         self._samples += 1
 
     def _all_lines(self) -> list[CandidateLine]:
         return [line for lines in self._lines.values() for line in lines]
-
-    def _draft(self, parts: int) -> str:
-        """Return the best lines so far, for the progress report."""
-        best = sorted((line for line in self._all_lines() if not line.swapped), key=lambda line: -line.value)
-        return "\n".join(line.text for line in best[: 4 * parts])
 
     async def _choose(self, form: Sequence[tuple[str, int]]) -> list[SectionLines]:
         """Choose lines, let the model judge their replaced last words, and choose again while it rejects some."""
@@ -155,9 +161,10 @@ class LyricWriter:
 
     async def _may_end(self, line: CandidateLine) -> bool:
         """Return whether the model would pause after a line whose last word was replaced."""
+        title = max(self.titles)[1] if self.titles else "Song"
         question = Question(
             f"ending-{len(self._judged)}",
-            prompt(self._excerpt, self._known, "Song", f"\n{line.text}"),
+            song_prompt(self._excerpt, f"{title}\n\n{line.text}"),
             {"temperature": 0.0, "repeat_penalty": 1.0, "num_predict": 1},
             top_logprobs=min(20, self._dialogue.max_top_logprobs),
         )
@@ -171,7 +178,7 @@ class LyricWriter:
             couplets = best_couplets(
                 [line for line in lines if allowed(line)],
                 count // 2,
-                bonus=lambda line: bonus * min(2, len(self._title & line.stems)),
+                bonus=lambda line: bonus * min(2, len(title & line.stems)),
                 used=used,
                 names=self._context.name_stems,
             )
@@ -180,6 +187,7 @@ class LyricWriter:
             used.extend(found)
             return found
 
+        title = frozenset(content_stems(max(self.titles)[1])) if self.titles else frozenset()
         counts = dict(form)
         chorus = take(self._all_lines(), counts["chorus"], bonus=0.5) if "chorus" in counts else []
         sections: list[SectionLines] = []

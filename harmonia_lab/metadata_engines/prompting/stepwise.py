@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 
 from harmonia_lab.metadata_engines.prompting import labels, lyrics, titles
 from harmonia_lab.metadata_engines.prompting.cues import MOOD_CUES
-from harmonia_lab.metadata_engines.prompting.dialogue_types import Dialogue, Question
-from harmonia_lab.metadata_engines.prompting.examples import prompt
+from harmonia_lab.metadata_engines.prompting.dialogue_types import Dialogue
+from harmonia_lab.metadata_engines.prompting.examples import song_prompt
 from harmonia_lab.metadata_engines.prompting.lines import StoryContext
 from harmonia_lab.metadata_engines.prompting.story import Story, excerpt, excerpt_note, read_story
 from harmonia_lab.metadata_engines.prompting.verses import form_for
-from harmonia_lab.metadata_engines.prompting.words import content_stems, plain, proper_names, stem
+from harmonia_lab.metadata_engines.prompting.words import content_stems, hero_of, plain, proper_names
 from harmonia_lab.music.genres import GENRE_STYLES, nearest_genre
 from harmonia_lab.music.moods import MOOD_AFFECT, suggest_features
 from harmonia_lab.music.seeds import derive_seed
@@ -29,7 +29,6 @@ __all__ = ["template_version", "write_song"]
 BUDGET = 600
 """Characters of the story in a prompt for labels and titles, some 150 tokens, and in the first one for lyrics."""
 
-TITLE_ATTEMPTS = 4
 
 CONFLICT = 0.9
 """Moods whose valences (each −1…1) differ by more than this contradict each other."""
@@ -37,7 +36,7 @@ CONFLICT = 0.9
 
 def template_version() -> str:
     """Return a version that changes when one of the prompts below or `lyrics.SAMPLING` changes."""
-    text = repr((prompt("", (), ""), lyrics.SAMPLING, labels.NEUTRAL_STORIES))
+    text = repr((song_prompt(""), lyrics.SAMPLING, labels.SHOTS, labels.NEUTRAL_STORIES))
     return f"stepwise-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -51,22 +50,15 @@ async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> Son
         dialogue.note(note=excerpt_note(story.prompt_text))
     moods = await _moods(dialogue, story)
     genre = request.genre or await _genre(dialogue, story, moods)
-    dialogue.report(0.22, "title", "Generating title...", genre=genre, mood=moods)
     suggestion = suggest_features(genre, moods, derive_seed(seed, "style"), narrative=story.prompt_text)
     bpm = request.bpm or suggestion.bpm
     bar_seconds = 60.0 / bpm * GENRE_STYLES[nearest_genre(genre)].beats_per_bar
     form, syllables = form_for(request.seconds, bar_seconds)
     context = _context(story, moods, syllables)
-    known = [("Mood", moods[0]), ("Genre", genre)]
-    attempts = await _title_attempts(dialogue, story, known, context)
-    draft = max(attempts)[1] if attempts else ""
-    writer = lyrics.LyricWriter(dialogue, story, context, [*known, ("Title", draft)] if draft else known)
-    sections = await writer.write(
-        form,
-        lambda done, lines: dialogue.report(0.35 + 0.6 * done, "lyrics", "Creating lyrics...", lyrics=lines),
-    )
+    writer = lyrics.LyricWriter(dialogue, story, context, genre=genre, mood=moods)
+    sections = await writer.write(form)
     sections = lyrics.sung_part(sections, request.seconds, bar_seconds)
-    title = _title(dialogue, attempts, sections, context)
+    title = _title(dialogue, writer.titles, sections, context)
     text = lyrics.as_text(sections)
     dialogue.report(1.0, "lyrics", "Metadata complete", title=title, lyrics=text)
     return SongMetadata(
@@ -82,7 +74,7 @@ async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> Son
 
 async def _moods(dialogue: Dialogue, story: Story) -> list[str]:
     dialogue.report(0.02, "mood", "Finding the mood...")
-    scores, neutral = await _scores(dialogue, "Mood", MOODS, story, ())
+    scores, neutral = await _scores(dialogue, "Mood", MOODS, story)
     moods = labels.choose_moods(story.prompt_text, scores, neutral)
     dialogue.note(chosen="mood", value=moods, scores=_rounded(scores))
     return moods
@@ -93,44 +85,30 @@ async def _genre(dialogue: Dialogue, story: Story, moods: Sequence[str]) -> str:
     scores: Mapping[str, float] = {}
     neutral: Sequence[Mapping[str, float]] = ()
     if not labels.has_genre_cue(story.prompt_text):
-        scores, neutral = await _scores(dialogue, "Genre", GENRES, story, [("Mood", moods[0])])
+        scores, neutral = await _scores(dialogue, "Genre", GENRES, story)
     genre = labels.choose_genre(story.prompt_text, moods, scores, neutral)
     dialogue.note(chosen="genre", value=genre, scores=_rounded(scores))
     return genre
 
 
 async def _scores(
-    dialogue: Dialogue, head: str, choices: Sequence[str], story: Story, known: Sequence[tuple[str, str]]
+    dialogue: Dialogue, head: str, choices: Sequence[str], story: Story
 ) -> tuple[dict[str, float], list[dict[str, float]]]:
     """Return the labels' scores for the story and, to calibrate them (`labels.py`), for each neutral story.
 
     The neutral stories' scores are a constant of the model: `labels.known_neutral` has them for the shipped one.
     """
     found = []
-    constant = labels.known_neutral(dialogue.model_digest, head, known)
-    texts = [excerpt(story.prompt_text, BUDGET), *(() if constant else labels.NEUTRAL_STORIES)]
+    known = labels.known_neutral(dialogue.model_digest, head)
+    texts = [excerpt(story.prompt_text, BUDGET), *(() if known else labels.NEUTRAL_STORIES)]
     for number, text in enumerate(texts):
-        question = labels.label_question(head, text, f"{head.lower()}-{number}", dialogue.max_top_logprobs, known)
+        question = labels.label_question(head, text, f"{head.lower()}-{number}", dialogue.max_top_logprobs)
         found.append(labels.label_scores(await dialogue.ask(question), choices))
-    return found[0], [constant] if constant else found[1:]
+    return found[0], [known] if known else found[1:]
 
 
 def _rounded(scores: Mapping[str, float]) -> dict[str, float]:
     return {label: round(value, 3) for label, value in scores.items()}
-
-
-async def _title_attempts(
-    dialogue: Dialogue, story: Story, known: Sequence[tuple[str, str]], context: StoryContext
-) -> list[tuple[float, str]]:
-    """Return (rank, title) of each attempt that was not refused; a higher rank is better."""
-    messages = prompt(excerpt(story.prompt_text, BUDGET), known, "Title")
-    # No repeat_penalty: it would penalise the story's own words, which a good title uses.
-    options = {**lyrics.SAMPLING, "repeat_penalty": 1.0, "num_predict": 10, "stop": ["\n"]}
-    answers = await dialogue.ask_several(Question("title", messages, options, top_logprobs=1), TITLE_ATTEMPTS)
-    found = [attempt for attempt in (titles.rank_attempt(answer, context) for answer in answers) if attempt]
-    best = {"title": max(found)[1]} if found else {}
-    dialogue.report(0.35, "title", "Generating title...", **best)
-    return found
 
 
 def _title(
@@ -174,6 +152,7 @@ def _context(story: Story, moods: Sequence[str], syllables: int) -> StoryContext
         plain_text,
         story.persons,
         mood_conflicts=opposite_cues - own_cues - story.stems,
-        name_stems=frozenset(map(stem, proper_names(story.prompt_text))) if story.stems else frozenset(),
+        proper_names=tuple(proper_names(story.prompt_text)) if story.stems else (),
+        hero=hero_of(story.prompt_text) if story.stems else None,
         syllables=syllables,
     )

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from harmonia_lab.metadata_engines.prompting.lines import TARGET_SYLLABLES, CandidateLine
-from harmonia_lab.metadata_engines.prompting.words import stem
+from harmonia_lab.metadata_engines.prompting.words import FUNCTION_WORDS, stem
 from harmonia_lab.music.composing.form import lay_out
 from harmonia_lab.protocol.models import LyricSection
 from harmonia_lab.syllables import rhyme, rhyme_families
@@ -166,6 +166,8 @@ def _continuity(a: CandidateLine, b: CandidateLine) -> float:
         value -= 0.3
     if a.words[:2] == b.words[:2]:
         value -= 0.8
+    elif a.words[0] == b.words[0] and a.words[0] not in FUNCTION_WORDS:
+        value -= 0.5
     return value
 
 
@@ -185,9 +187,10 @@ def _freshest(pairs: Sequence[Couplet], used: Sequence[CandidateLine], names: fr
         penalty = 0.0
         for line in pair[:2]:
             penalty += 0.4 * len(line.stems & stems) + (line.words[-1] in ends) + 0.4 * (line.words[:2] in begins)
+            penalty += 0.5 * (line.words[0] not in FUNCTION_WORDS and line.words[0] in {first for first, *_ in begins})
         if used:
             penalty += 0.3 * len((pair.first.persons | pair.second.persons) - persons)
-        return pair.value - penalty + 1.0 * bool(both & missing)
+        return pair.value - penalty + 2.0 * bool(both & missing)
 
     return max(pairs, key=freshness)
 

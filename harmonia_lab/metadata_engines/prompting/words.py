@@ -9,7 +9,7 @@ import re
 
 from harmonia_lab.syllables import in_dictionary, words_of
 
-__all__ = ["FUNCTION_WORDS", "content_stems", "persons", "plain", "proper_names", "stem", "word_set"]
+__all__ = ["FUNCTION_WORDS", "content_stems", "hero_of", "persons", "plain", "proper_names", "stem", "word_set"]
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -83,6 +83,16 @@ def proper_names(text: str) -> list[str]:
         if named and plain(word) not in FUNCTION_WORDS and not word.isupper():
             found[word] = None
     return list(found)
+
+
+def hero_of(text: str) -> tuple[str, str] | None:
+    """Return the first person's name in a text and the pronoun for it, He or She; None if no pronoun follows a name."""
+    places = set(re.findall(r"\b(?:in|at|from|to|near|off|of|on|called) ([A-ZÀ-Þ][^\W\d_]+)", text))
+    for name in proper_names(text):
+        pronoun = re.search(r"\b(he|him|his|she|her)\b", text.partition(name)[2].lower())
+        if name not in places and pronoun:
+            return name, "She" if pronoun[1] in {"she", "her"} else "He"
+    return None
 
 
 def _acts(word: str, rest: str) -> bool:
