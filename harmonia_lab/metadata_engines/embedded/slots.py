@@ -1,8 +1,8 @@
 """llama.cpp's slots: its caches for prompts, one a sequence; emptied, and given the state of a static prompt.
 
-Owns the calls of the native server's HTTP side, which alone can do this, and the files of states (not when: `llama.py`).
-A state is exact: the numbers that the passes over the prompt have left in the cache. It depends on the model's file,
-on the library and on the processor, so the file's name does, too.
+Owns the calls of the native server's HTTP side, which alone can do this, and the files of states (not when they are
+made: `llama.py`). A state is exact: the numbers that the passes over the prompt have left in the cache. It depends on
+the model's file, on the library and on the processor, so the file's name does, too.
 """
 
 from __future__ import annotations

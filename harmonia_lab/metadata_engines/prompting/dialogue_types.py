@@ -62,8 +62,9 @@ class Answer:
 class Dialogue(Protocol):
     """One song's requests to one model.
 
-    model_digest: SHA-256 of the model's file, if the server says it. max_top_logprobs: the server's limit for `Question.top_logprobs`. max_story_characters: length of a story that fits
-    into the model's context beside the prompt and the answer.
+    model_digest: SHA-256 of the model's file, if the server says it. max_top_logprobs: the server's limit for
+    `Question.top_logprobs`. max_story_characters: length of a story that fits into the model's context beside the
+    prompt and the answer.
     """
 
     model_digest: str | None

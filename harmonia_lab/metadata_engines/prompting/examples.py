@@ -7,7 +7,6 @@ Owns the examples, which we wrote, and the form of the prompt (not what is made 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from harmonia_lab.metadata_engines.prompting.dialogue_types import ChatMessage

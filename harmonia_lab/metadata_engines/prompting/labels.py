@@ -27,7 +27,15 @@ from harmonia_lab.metadata_engines.prompting.words import content_stems
 from harmonia_lab.music.moods import MOOD_AFFECT
 from harmonia_lab.protocol.vocabulary import GENRES, MOODS
 
-__all__ = ["NEUTRAL_STORIES", "choose_genre", "choose_moods", "has_genre_cue", "known_neutral", "label_question", "label_scores"]
+__all__ = [
+    "NEUTRAL_STORIES",
+    "choose_genre",
+    "choose_moods",
+    "has_genre_cue",
+    "known_neutral",
+    "label_question",
+    "label_scores",
+]
 
 SHOTS: Mapping[str, Sequence[tuple[str, str]]] = {
     "Genre": (

@@ -11,18 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harmonia_lab.errors import ErrorCode, MetadataError
-from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, Dialogue, Question
-from harmonia_lab.metadata_engines.prompting.examples import STATIC, song_prompt
-from harmonia_lab.metadata_engines.prompting.lines import (
+from harmonia_lab.metadata_engines.prompting.cutting import (
     PAUSE_PROBABILITY,
-    CandidateLine,
-    StoryContext,
     cut_into_lines,
     pause_probability,
-    refusal,
-    score,
     with_hero,
 )
+from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, Dialogue, Question
+from harmonia_lab.metadata_engines.prompting.examples import STATIC, song_prompt
+from harmonia_lab.metadata_engines.prompting.lines import CandidateLine, StoryContext, refusal, score
 from harmonia_lab.metadata_engines.prompting.story import Story, passages
 from harmonia_lab.metadata_engines.prompting.titles import rank_attempt
 from harmonia_lab.metadata_engines.prompting.verses import best_couplets, unsung
@@ -37,14 +34,14 @@ BUDGET = 600
 SAMPLES, SAMPLES_OF_A_PART = 8, 6
 """Texts about the story of a song with one verse, and about each part of the story of a song with more."""
 
-SAMPLE_TOKENS = 48
+SAMPLE_TOKENS = 60
 NAME_BIAS = 1.5
 """Added to the logits of the tokens of the story's names, where our own server writes."""
 
 ENDINGS = 40
 """Alternatives to ask for at each token: some of them are last words that rhyme."""
 
-ROUNDS = 4
+ROUNDS = 6
 """Choices of lines, each followed by the model's judgement of the last words that were replaced."""
 
 REPAIRS = 2
@@ -61,6 +58,7 @@ SAMPLING: Mapping[str, Any] = {
 
 SectionLines = tuple[str, list[CandidateLine]]
 """Its kind (verse, chorus, bridge) and its lines."""
+
 
 class LyricWriter:
     """Writes one song's lyrics. titles: (rank, title) of each title over a sample that was not refused.
@@ -81,7 +79,10 @@ class LyricWriter:
         self._judged: dict[tuple[str, ...], bool] = {}  # whether the model would pause behind a replaced last word
 
     async def write(self, form: Sequence[tuple[str, int]]) -> list[SectionLines]:
-        """Return the sections of a form, shorter if the model wrote too few usable lines. Raises MetadataError if none."""
+        """Return the sections of a form, shorter if the model wrote too few usable lines.
+
+        Raises MetadataError (METADATA_INVALID) if it wrote none.
+        """
         self._dialogue.report(0.22, "title", "Generating title...", **self._partial)
         parts = sum(kind == "verse" for kind, _ in form)
         excerpts = passages(self._story.prompt_text, parts, BUDGET)

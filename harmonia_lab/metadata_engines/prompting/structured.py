@@ -19,7 +19,7 @@ from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.metadata_engines.prompting.answers import find_object, parse_partial, plain_line
 from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, ChatMessage, Dialogue, Question
 from harmonia_lab.metadata_engines.prompting.story import clean, excerpt, excerpt_note
-from harmonia_lab.metadata_engines.prompting.verses import form_for
+from harmonia_lab.metadata_engines.prompting.verses import usual_form
 from harmonia_lab.music.moods import suggest_features
 from harmonia_lab.music.seeds import derive_seed
 from harmonia_lab.protocol.models import Instrument, SongMetadata, SongRequest, explain
@@ -142,7 +142,7 @@ def template_version() -> str:
 async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> SongMetadata:
     """Return the song's metadata. Raises MetadataError; METADATA_INVALID if no answer can be used."""
     dialogue.report(0.0, "analysis", "Analyzing narrative...")
-    form = form_for(request.seconds)
+    form = usual_form(request.seconds)
     story = _story(request, dialogue.max_story_characters)
     if len(story) < len(request.narrative) // 2:
         dialogue.note(note=excerpt_note(request.narrative))

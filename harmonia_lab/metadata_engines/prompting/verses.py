@@ -18,9 +18,9 @@ from harmonia_lab.music.composing.form import lay_out
 from harmonia_lab.protocol.models import LyricSection
 from harmonia_lab.syllables import rhyme, rhyme_families
 
-__all__ = ["Couplet", "best_couplets", "form_for", "unsung"]
+__all__ = ["Couplet", "best_couplets", "form_for", "unsung", "usual_form"]
 
-RHYME = 3.0
+RHYME = 4.0
 """Value of a perfect rhyme, in units of `CandidateLine.value`."""
 
 RHYME_VALUES = {1.0: 1.0, 0.5: 0.75, 0.0: 0.0}
@@ -74,12 +74,20 @@ def form_for(seconds: float, bar_seconds: float) -> tuple[list[tuple[str, int]],
     bar_seconds: of the music, whose tempo decides how many bars a line takes, and so how many lines fit; shorter lines
     may take one bar instead of two. A form has at most four verses; a longer song repeats them.
     """
-    for form in FORMS:
-        if 4 * sum(count for _, count in form) + 4 <= seconds:
-            for syllables in (TARGET_SYLLABLES, SHORT_SYLLABLES):
-                if _is_sung(form, syllables, seconds, bar_seconds):
-                    return list(form), syllables
+    for form in _fitting(seconds):
+        for syllables in (TARGET_SYLLABLES, SHORT_SYLLABLES):
+            if _is_sung(form, syllables, seconds, bar_seconds):
+                return list(form), syllables
     return list(FORMS[-1]), TARGET_SYLLABLES
+
+
+def usual_form(seconds: float) -> list[tuple[str, int]]:
+    """Return the form of a song whose tempo isn't known: the longest with 4 s a line, and 4 s more."""
+    return list(_fitting(seconds)[0])
+
+
+def _fitting(seconds: float) -> Sequence[tuple[tuple[str, int], ...]]:
+    return [form for form in FORMS if 4 * sum(count for _, count in form) + 4 <= seconds] or FORMS[-1:]
 
 
 def _is_sung(form: Sequence[tuple[str, int]], syllables: int, seconds: float, bar_seconds: float) -> bool:

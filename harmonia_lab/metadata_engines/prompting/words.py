@@ -38,7 +38,9 @@ _NO_NAMES = word_set("""
     Thursday Friday Saturday Sunday English French German Spanish Italian American Christmas Easter God Mr Mrs Ms Dr St
     Happy Dear Mum Mom Mama Dad Papa Grandma Grandpa Mother Father Grandmother Grandfather
 """)
-_VERBS = word_set("was is has had grew went came took got found lived loves loved turns said says lost knew met learned")
+_VERBS = word_set(
+    "was is has had grew went came took got found lived loves loved turns said says lost knew met learned"
+)
 
 _PERSONS = {
     "first": word_set("i me my mine myself i'm i've i'll i'd we us our ours we're we've we'll"),
