@@ -117,6 +117,10 @@ def _folder() -> Path:
     return home_folder() / "embedded"
 
 
+def _states_folder() -> Path:
+    return _folder() / "states"
+
+
 DYING_S = 2.0
 """A process's sockets close a little before it is gone; on a busy machine, not so little."""
 
@@ -182,7 +186,7 @@ class EmbeddedServer:
             self._port = listener.getsockname()[1]
             settings = {"token": self._token, "socket": listener.fileno(), "name": self.model}
             settings |= {"path": str(self._path), "threads": self.threads, "idle_s": IDLE_S}
-            child.send(settings | {"states": str(_folder())})
+            child.send(settings | {"states": str(_states_folder())})
         return child
 
     def check(self) -> None:
