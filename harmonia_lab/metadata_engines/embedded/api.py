@@ -122,7 +122,7 @@ class _Api:
         for answer, lines in zip(answers, waiting, strict=True):
             for line in lines:
                 await _send(request, response, line)
-            await _send(request, response, answer.last(load_ns, time.perf_counter_ns() - started))
+            await _send(request, response, answer.last(load_ns, time.perf_counter_ns() - started, len(answers)))
         return response
 
     async def _body(self, request: web.Request) -> dict[str, Any]:
@@ -151,7 +151,8 @@ class _Answer:
             return None
         return _line(self._name, text) | {"done": False} | ({"logprobs": logprobs} if logprobs else {})
 
-    def last(self, load_ns: int, total_ns: int) -> dict[str, Any]:
+    def last(self, load_ns: int, total_ns: int, answers: int) -> dict[str, Any]:
+        """Return the last line. answers: how many were written at once; each gets its share of the durations."""
         timings = self._timings
         return _line(self._name) | {
             "done": True,
@@ -159,9 +160,9 @@ class _Answer:
             "total_duration": total_ns,
             "load_duration": load_ns,
             "prompt_eval_count": timings.get("prompt_n", 0) + timings.get("cache_n", 0),
-            "prompt_eval_duration": int(timings.get("prompt_ms", 0) * 1e6),
+            "prompt_eval_duration": int(timings.get("prompt_ms", 0) * 1e6 / answers),
             "eval_count": timings.get("predicted_n", 0),
-            "eval_duration": int(timings.get("predicted_ms", 0) * 1e6),
+            "eval_duration": int(timings.get("predicted_ms", 0) * 1e6 / answers),
         }
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from harmonia_lab.metadata_engines.embedded.ollama_options import ApiError
 from harmonia_lab.storage import cached_digest
 
 __all__ = ["Slots", "static_name"]
@@ -34,7 +35,7 @@ def static_name(messages: Any, model: Path) -> str:
 
 
 class Slots:
-    """The slots of the native server at `address`, such as http://127.0.0.1:40123. Blocking."""
+    """The `count` slots of the native server at `address`, such as http://127.0.0.1:40123, with its key. Blocking."""
 
     def __init__(self, address: str, key: str, count: int) -> None:
         self._address = urlsplit(address).netloc
@@ -42,10 +43,10 @@ class Slots:
         self._count = count
 
     def erase(self) -> None:
-        """Empty all slots. Raises OSError."""
+        """Empty all slots. Raises ApiError."""
         for slot in range(self._count):
             if not self._act(slot, "erase", {}):
-                raise OSError(f"the slot {slot} could not be emptied")
+                raise ApiError(500, f"the model's cache {slot} could not be emptied")
 
     def restore(self, name: str) -> bool:
         """Give the first slot, which must be empty, the state in a file; return whether that could be done."""
@@ -70,5 +71,7 @@ class Slots:
         try:
             connection.request("POST", f"/slots/{slot}?action={action}", json.dumps(body), headers)
             return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
         finally:
             connection.close()
