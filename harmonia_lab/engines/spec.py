@@ -56,7 +56,7 @@ class Installation:
 
     is_installed: whether there is nothing to do. pip_arguments: of each `pip install` to be run, in this order.
     random_model: makes a model with random weights, from a size and a folder, and returns the folder; None where the
-    engine has no such model. prepare: what is done once after the installs, so that the first song need not wait for it.
+    engine has no such model. prepare: what is done after the installs, so that no song waits for it.
     """
 
     title: str
