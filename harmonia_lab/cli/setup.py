@@ -22,10 +22,12 @@ def run(options: argparse.Namespace) -> int:
     installation = installations()[options.what]
     if options.random:
         _make_random_model(options.what, installation, *options.random)
-    elif installation.is_installed():
+        return 0
+    if installation.is_installed():
         print(f"{installation.title} is installed.", file=sys.stderr)
     else:
         _install(installation)
+    installation.prepare()
     return 0
 
 

@@ -82,7 +82,7 @@ class Installation:
 
     is_installed: whether there is nothing to do. pip_arguments: of each `pip install` to be run, in this order.
     random_model: makes a model with random weights, from a size and a folder, and returns the folder; None where the
-    engine has no such model.
+    engine has no such model. prepare: what is done after the installs, so that no song waits for it.
     """
 
     title: str
@@ -91,6 +91,7 @@ class Installation:
     is_installed: Callable[[], bool]
     pip_arguments: Callable[[], Sequence[Sequence[str]]]
     random_model: Callable[[str, str], Path] | None = None
+    prepare: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True, kw_only=True)

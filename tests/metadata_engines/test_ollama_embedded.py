@@ -66,7 +66,7 @@ def test_the_record_names_the_model_by_its_content(train):
     record = train.record
     assert (record["model"], record["strategy"]) == ("smollm2:135m", "stepwise")
     assert record["digest"] == record["sha256"]
-    assert record["quantization"] == "Q4_1"
+    assert record["quantization"] == "Q8_0"
     assert record["templateVersion"].startswith("stepwise-")
     assert train.tokens > 100
     assert train.tokens_per_second > 1

@@ -7,6 +7,8 @@ the model: `llama.py`). Written from https://github.com/ollama/ollama/blob/main/
 - `top_logprobs` goes up to the size of the vocabulary, where Ollama stops at 20.
 - A prompt longer than the context is refused (400); Ollama drops the oldest messages.
 - There is one model. Its context is fixed, and it stays loaded as long as the process runs.
+- A chat without messages, which loads the model, also empties its cache: a song begins with it (`llama.py`).
+- With the option `n`, that many answers come one after the other, each with a last line of its own.
 """
 
 from __future__ import annotations
@@ -98,20 +100,30 @@ class _Api:
         body = await self._body(request)
         load_ns = await self.model.load()
         if not body.get("messages"):
+            await self.model.clear()
             return web.json_response(_line(self.name) | {"done": True, "done_reason": "load", "load_duration": load_ns})
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-        answer = _Answer(self.name)
+        chat = to_llama(body)
+        answers = [_Answer(self.name) for _ in range(chat.get("n", 1))]
+        waiting: list[list[dict[str, Any]]] = [[] for _ in answers]
         try:
-            async with contextlib.aclosing(self.model.chat(to_llama(body))) as chunks:
+            async with contextlib.aclosing(self.model.chat(chat)) as chunks:
                 async for chunk in chunks:
-                    line = answer.add(chunk)
-                    if line:
+                    number = (chunk.get("choices") or [{}])[0].get("index", 0)
+                    line = answers[number].add(chunk)
+                    if line and number:
+                        waiting[number].append(line)
+                    elif line:
                         await _send(request, response, line)
         except ApiError as error:
             if not response.prepared:
                 raise
             return await _send(request, response, {"error": str(error)})  # the status line has been sent already
-        return await _send(request, response, answer.last(load_ns, time.perf_counter_ns() - started))
+        for answer, lines in zip(answers, waiting, strict=True):
+            for line in lines:
+                await _send(request, response, line)
+            await _send(request, response, answer.last(load_ns, time.perf_counter_ns() - started, len(answers)))
+        return response
 
     async def _body(self, request: web.Request) -> dict[str, Any]:
         body: dict[str, Any] = await request.json()
@@ -139,7 +151,8 @@ class _Answer:
             return None
         return _line(self._name, text) | {"done": False} | ({"logprobs": logprobs} if logprobs else {})
 
-    def last(self, load_ns: int, total_ns: int) -> dict[str, Any]:
+    def last(self, load_ns: int, total_ns: int, answers: int) -> dict[str, Any]:
+        """Return the last line. answers: how many were written at once; each gets its share of the durations."""
         timings = self._timings
         return _line(self._name) | {
             "done": True,
@@ -147,9 +160,9 @@ class _Answer:
             "total_duration": total_ns,
             "load_duration": load_ns,
             "prompt_eval_count": timings.get("prompt_n", 0) + timings.get("cache_n", 0),
-            "prompt_eval_duration": int(timings.get("prompt_ms", 0) * 1e6),
+            "prompt_eval_duration": int(timings.get("prompt_ms", 0) * 1e6 / answers),
             "eval_count": timings.get("predicted_n", 0),
-            "eval_duration": int(timings.get("predicted_ms", 0) * 1e6),
+            "eval_duration": int(timings.get("predicted_ms", 0) * 1e6 / answers),
         }
 
 

@@ -1,6 +1,6 @@
 """The header of a GGUF model file.
 
-Owns the parser of the header (not the weights, nor running a model: `llama.py`). The format is described in
+Owns the parser of the header (not the weights: `q8.py`, nor running a model: `llama.py`). The format is described in
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; the quantisation names are llama.cpp's `llama_ftype`.
 """
 
@@ -11,9 +11,9 @@ import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-__all__ = ["GgufHeader", "read_header"]
+__all__ = ["GgufHeader", "TensorInfo", "read_header"]
 
 _MAGIC = b"GGUF"
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -29,15 +29,34 @@ _FILE_TYPES = {
 }  # fmt: skip
 
 
+class TensorInfo(NamedTuple):
+    """shape: weights along each axis. kind: ggml's number of the type. offset: bytes from the start of the data.
+
+    place: where type and offset stand in the file.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: int
+    offset: int
+    place: int
+
+
 @dataclass(frozen=True)
 class GgufHeader:
     """metadata: the file's key-value pairs, with the length instead of an array of strings, such as the vocabulary.
 
-    parameters: number of weights in all tensors.
+    data_offset: where the weights begin, in bytes.
     """
 
     metadata: dict[str, Any]
-    parameters: int
+    tensors: tuple[TensorInfo, ...]
+    data_offset: int
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights in all tensors."""
+        return sum(math.prod(tensor.shape) for tensor in self.tensors)
 
     @property
     def quantization(self) -> str:
@@ -66,13 +85,17 @@ def read_header(path: Path) -> GgufHeader:
         for _ in range(pairs):
             key = _string(file)
             metadata[key] = _value(file, *_unpack(file, "I"))
-        parameters = 0
+        infos = []
         for _ in range(tensors):
-            _string(file)
+            name = _string(file)
             (dimensions,) = _unpack(file, "I")
-            parameters += math.prod(_unpack(file, f"{dimensions}Q"))
-            _exactly(file, 12)  # type and offset of the tensor
-    return GgufHeader(metadata, parameters)
+            shape = _unpack(file, f"{dimensions}Q")
+            place = file.tell()
+            kind, offset = _unpack(file, "IQ")
+            infos.append(TensorInfo(name, shape, kind, offset, place))
+        alignment = int(metadata.get("general.alignment", 32))
+        data_offset = file.tell() + -file.tell() % max(1, alignment)
+    return GgufHeader(metadata, tuple(infos), data_offset)
 
 
 def _exactly(file: BinaryIO, count: int) -> bytes:

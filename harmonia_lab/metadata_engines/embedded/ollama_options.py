@@ -34,13 +34,20 @@ class ApiError(Exception):
 def to_llama(body: dict[str, Any]) -> dict[str, Any]:
     """Return the chat request for llama.cpp, which answers with a chunk per token and prefill step.
 
-    llama.cpp checks the values; like Ollama, it ignores unknown options.
+    llama.cpp checks the values; like Ollama, it ignores unknown options. Options that Ollama lacks: `n`, the number of
+    answers (`logit_bias` is llama.cpp's own, too), and `static`, the number of characters of the last message with
+    which every song's prompt begins; they become the messages `static` for `LanguageModel.chat`.
     """
     chat = _DEFAULTS | (body.get("options") or {})
+    static = chat.pop("static", 0)
+    if static:
+        *before, last = body["messages"]
+        chat["static"] = [*before, last | {"content": last["content"][:static]}]
     chat |= {
         "messages": body["messages"],
         "max_tokens": chat.pop("num_predict", -1),
-        "cache_prompt": True,  # the same bytes as a cold prompt, also with a seed: see `llama.py`
+        "cache_prompt": True,
+        "id_slot": 0,
         "stream": True,
         "timings_per_token": True,
         "return_progress": True,  # a chunk per step, so that a prefill can be stopped

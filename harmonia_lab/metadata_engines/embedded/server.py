@@ -1,7 +1,7 @@
 """The server process of the embedded language model, started by `launch.py` with `python -P -m` and this module's name.
 
 Owns its start and its end (not the HTTP side: `api.py`, nor the model: `llama.py`). The settings come as one JSON line
-on standard input, because other users could read arguments: {token, socket, name, path, threads, idle_s};
+on standard input, because other users could read arguments: {token, socket, name, path, threads, idle_s, states};
 `socket` is the number of an inherited, listening socket. The process ends when standard input closes, because then the
 parent has ended, and after `idle_s` seconds without a request, or up to twice as long, to free the model's memory.
 """
@@ -26,7 +26,7 @@ from harmonia_lab.metadata_engines.embedded.llama import LanguageModel
 
 async def serve(settings: dict[str, Any]) -> None:
     """Serve until no request has come for some time."""
-    model = LanguageModel(Path(settings["path"]), settings["threads"])
+    model = LanguageModel(Path(settings["path"]), settings["threads"], Path(settings["states"]))
     app = application(model, settings["name"], settings["token"])
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
     await runner.setup()

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from harmonia_lab.engines.spec import Check, Installation, MetadataEngineSpec
 from harmonia_lab.errors import ErrorCode, MetadataError
-from harmonia_lab.metadata_engines.embedded.launch import DEFAULT_MODEL, EmbeddedServer, is_installed, pip_arguments
+from harmonia_lab.metadata_engines.embedded.launch import (
+    DEFAULT_MODEL,
+    EmbeddedServer,
+    is_installed,
+    pip_arguments,
+    prepare,
+)
 
 if TYPE_CHECKING:
     from harmonia_lab.engines.base import MetadataEngine
@@ -48,5 +54,6 @@ ENGINE = MetadataEngineSpec(
         code=ErrorCode.OLLAMA_MODEL_MISSING,
         is_installed=is_installed,
         pip_arguments=lambda: [pip_arguments()],
+        prepare=prepare,
     ),
 )

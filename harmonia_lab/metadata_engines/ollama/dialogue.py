@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
@@ -36,7 +36,10 @@ ALIVE_S = 5.0
 
 @dataclass
 class OllamaDialogue:
-    """The `Dialogue` of one song with one model. transcript, tokens, *_s (seconds): grow with each answer."""
+    """The `Dialogue` of one song with one model. transcript, tokens, *_s (seconds): grow with each answer.
+
+    at_once: answers to one question that the server writes at once; more than one only for our own server.
+    """
 
     client: ollama.AsyncClient
     where: str
@@ -47,6 +50,7 @@ class OllamaDialogue:
     max_story_characters: int
     settings: OllamaSettings
     options: Mapping[str, Any]
+    at_once: int = 1
     transcript: list[dict[str, Any]] = field(default_factory=list)
     tokens: int = 0
     generating_s: float = 0.0
@@ -76,9 +80,17 @@ class OllamaDialogue:
                 raise
         self.load_s += _seconds(loaded.load_duration)
 
+    @property
+    def model_digest(self) -> str | None:
+        return self.model.digest
+
     async def ask(self, question: Question, on_text: Callable[[str], None] | None = None) -> Answer:
-        with translated_errors(self.where, "in the middle of its answer"):
-            return await when_free(lambda: self._ask(question, on_text), self.settings.timeouts.busy, self._say)
+        return (await self._answers(question, {}, on_text))[0]
+
+    async def ask_several(self, question: Question, count: int) -> Sequence[Answer]:
+        if self.at_once >= count:
+            return await self._answers(question, {"n": count})
+        return [await self.ask(replace(question, purpose=f"{question.purpose}-{number}")) for number in range(count)]
 
     def report(self, fraction: float, step: Step, status: str, **partial: Any) -> None:
         known = {**self._last.partial, **partial}
@@ -87,48 +99,72 @@ class OllamaDialogue:
     def note(self, **facts: Any) -> None:
         self.transcript.append(facts)
 
-    async def _ask(self, question: Question, on_text: Callable[[str], None] | None) -> Answer:
+    async def _answers(
+        self, question: Question, extra: Mapping[str, Any], on_text: Callable[[str], None] | None = None
+    ) -> list[Answer]:
+        """Return the answers to a request: one, or, of our own server with the option `n`, several in a row."""
+        options = {**self.options, **question.options, "seed": derive_seed(self.seed, question.purpose), **extra}
+        if self.at_once == 1:
+            options.pop("logit_bias", None)  # of our own server, like `static` and `n`
+        elif question.static:
+            options["static"] = question.static
+        with translated_errors(self.where, "in the middle of its answer"):
+            return await when_free(
+                lambda: self._ask(question, options, on_text), self.settings.timeouts.busy, self._say
+            )
+
+    async def _ask(
+        self, question: Question, options: Mapping[str, Any], on_text: Callable[[str], None] | None
+    ) -> list[Answer]:
         """Ask once; a second time where the server refuses the question's `think`."""
         think = self._think(question)
         try:
-            return await self._stream(question, think, on_text)
+            return await self._stream(question, options, think, on_text)
         except HttpFailure as failure:
             if think is None or failure.status != HTTPStatus.BAD_REQUEST or "think" not in failure.text.lower():
                 raise
         self._takes_think = False
         self.note(note=f"The server refused think={think!r}, and was asked without it.")
-        return await self._stream(question, None, on_text)
+        return await self._stream(question, options, None, on_text)
 
     async def _stream(
-        self, question: Question, think: bool | ThinkLevel | None, on_text: Callable[[str], None] | None
-    ) -> Answer:
-        options = {**self.options, **question.options, "seed": derive_seed(self.seed, question.purpose)}
+        self,
+        question: Question,
+        options: Mapping[str, Any],
+        think: bool | ThinkLevel | None,
+        on_text: Callable[[str], None] | None,
+    ) -> list[Answer]:
         if "num_predict" in options and self._may_meet_thoughts(question):
-            options["num_predict"] += self._thinking_room
-        text, thoughts, tokens = "", "", list[GeneratedToken]()
-        last = None
+            options = {**options, "num_predict": options["num_predict"] + self._thinking_room}
+        answers: list[Answer] = []
+        text, thoughts, tokens, complete = "", "", list[GeneratedToken](), False
 
         def add(part: ollama.ChatResponse) -> None:
-            nonlocal text, thoughts, last
+            nonlocal text, thoughts, tokens, complete
             text += part.message.content or ""
             thoughts += part.message.thinking or ""
-            tokens.extend(_tokens(part))
+            tokens += _tokens(part)
+            complete = bool(part.done)
             if part.done:
-                last = part
+                self._count(part)
+                self.transcript.append(_entry(question, options, think, text, thoughts, part))
+                answers.append(self._answer(text, thoughts, tokens, complete=part.done_reason != "length"))
+                text, thoughts, tokens = "", "", []
             elif part.message.content or part.message.thinking:
                 self._add_piece(without_thoughts(text), on_text)
 
         await self._receive(question, options, think, add)
-        if last is None:
+        if not complete:
             raise MetadataError(
                 f"The Ollama server at {self.where} ended its answer in the middle.",
                 code=ErrorCode.OLLAMA_UNAVAILABLE,
                 hint="Look at the server's log; it may have been stopped.",
             )
-        self._count(last)
-        self.transcript.append(_entry(question, options, think, text, thoughts, last))
+        return answers
+
+    def _answer(self, text: str, thoughts: str, tokens: Sequence[GeneratedToken], *, complete: bool) -> Answer:
+        """Return the answer without its thoughts, and remember whether the model has any."""
         answer = without_thoughts(text)
-        complete = last.done_reason != "length"
         if thoughts or answer != text:
             self._has_thought = True
         if not complete and not answer.strip():

@@ -37,6 +37,9 @@ RELEASE_S = 5.0
 OLLAMA_TOP_LOGPROBS, EMBEDDED_TOP_LOGPROBS = 20, 3000
 """Largest `top_logprobs` of a request: Ollama refuses more."""
 
+SEQUENCES = 8
+"""Answers to one question that the embedded server writes at once (`embedded/llama.py` has as many sequences)."""
+
 T = TypeVar("T")
 
 
@@ -139,6 +142,7 @@ class OllamaEngine:
                 max_story_characters=story_bytes,
                 settings=self._settings,
                 options=options,
+                at_once=SEQUENCES if self._endpoint else 1,
             )
             before_s = time.perf_counter() - begun
             await dialogue.load()

@@ -28,7 +28,8 @@ class Question:
 
     options: Ollama's sampling options; the dialogue adds the seed. schema: JSON schema of the answer. top_logprobs:
     alternatives to return for each token, with log-probabilities; 0 for none. A server may return fewer than asked for.
-    may_think: whether a thinking model may think first. If it may not, some servers ignore `schema`.
+    may_think: whether a thinking model may think first. If it may not, some servers ignore `schema`. static: with how
+    many characters of the last message the prompt begins in every song; our own server keeps what it read of them.
     """
 
     purpose: str
@@ -37,6 +38,7 @@ class Question:
     schema: Mapping[str, Any] | None = None
     top_logprobs: int = 0
     may_think: bool = False
+    static: int = 0
 
 
 class GeneratedToken(NamedTuple):
@@ -60,15 +62,24 @@ class Answer:
 class Dialogue(Protocol):
     """One song's requests to one model.
 
-    max_top_logprobs: the server's limit for `Question.top_logprobs`. max_story_characters: length of a story that fits
-    into the model's context beside the prompt and the answer.
+    model_digest: SHA-256 of the model's file, if the server says it. max_top_logprobs: the server's limit for
+    `Question.top_logprobs`. max_story_characters: length of a story that fits into the model's context beside the
+    prompt and the answer.
     """
 
+    model_digest: str | None
     max_top_logprobs: int
     max_story_characters: int
 
     async def ask(self, question: Question, on_text: Callable[[str], None] | None = None) -> Answer:
         """Return the model's answer. `on_text` gets the text so far with each piece. Raises MetadataError."""
+        ...
+
+    async def ask_several(self, question: Question, count: int) -> Sequence[Answer]:
+        """Return `count` answers to one question, each with a seed of its own. Raises MetadataError.
+
+        Our own server writes them at once; another is asked one by one.
+        """
         ...
 
     def report(self, fraction: float, step: Step, status: str, **partial: Any) -> None:

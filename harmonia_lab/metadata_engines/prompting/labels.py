@@ -15,8 +15,11 @@ cue word for a genre.
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 from collections.abc import Mapping, Sequence
+from importlib import resources
 
 from harmonia_lab.metadata_engines.prompting.cues import GENRE_CUES, MOOD_CUES, MOODS_OF_GENRE
 from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, ChatMessage, Question
@@ -24,7 +27,15 @@ from harmonia_lab.metadata_engines.prompting.words import content_stems
 from harmonia_lab.music.moods import MOOD_AFFECT
 from harmonia_lab.protocol.vocabulary import GENRES, MOODS
 
-__all__ = ["NEUTRAL_STORIES", "choose_genre", "choose_moods", "has_genre_cue", "label_question", "label_scores"]
+__all__ = [
+    "NEUTRAL_STORIES",
+    "choose_genre",
+    "choose_moods",
+    "has_genre_cue",
+    "known_neutral",
+    "label_question",
+    "label_scores",
+]
 
 SHOTS: Mapping[str, Sequence[tuple[str, str]]] = {
     "Genre": (
@@ -59,16 +70,30 @@ TOP_LOGPROBS = 3000
 
 def label_question(head: str, story: str, purpose: str, max_top_logprobs: int) -> Question:
     """Return the question whose answer is the first token of the label. head: Genre or Mood."""
-    shots = "".join(f"Story: {text}\n{head}: {label}\n\n" for text, label in SHOTS[head])
+    shots = "".join(f"Story: {text}\n{head}: {label}\n\n" for text, label in SHOTS[head]) + "Story:"
     return Question(
         purpose,
         (
             ChatMessage("user", f"Write the {head.lower()} of the song for each story."),
-            ChatMessage("assistant", f"{shots}Story: {story}\n{head}:"),
+            ChatMessage("assistant", f"{shots} {story}\n{head}:"),
         ),
         {"temperature": 0.0, "repeat_penalty": 1.0, "num_predict": 1},
         top_logprobs=min(TOP_LOGPROBS, max_top_logprobs),
+        static=len(shots),
     )
+
+
+def known_neutral(digest: str | None, head: str) -> dict[str, float] | None:
+    """Return the neutral stories' mean scores of the model with this digest, or None if they aren't known."""
+    return _neutral_table().get(digest or "", {}).get(head)
+
+
+@functools.lru_cache(maxsize=1)
+def _neutral_table() -> dict[str, dict[str, dict[str, float]]]:
+    """Return {digest: {head: {label: score}}}."""
+    text = resources.files(__package__).joinpath("neutral.json").read_text(encoding="utf-8")
+    table: dict[str, dict[str, dict[str, float]]] = json.loads(text)
+    return table
 
 
 def label_scores(answer: Answer, labels: Sequence[str]) -> dict[str, float]:

@@ -1,33 +1,31 @@
-"""Candidate lines of lyrics, cut from the free text of a small model.
+"""Candidate lines of lyrics: whether one can be used, and how good it is.
 
-Owns the cutting of text into clauses, the reasons to refuse a line, and the score of a single line (not which lines go
-together: `verses.py`). Pure functions.
-
-A model of 135 M parameters writes good clauses and poor verses. So the model writes freely, and its text is cut at
-punctuation, and before a preposition or a conjunction, where a singer can breathe.
+Owns the reasons to refuse a line, and the score of a single line (not how text becomes lines: `cutting.py`, nor which
+lines go together: `verses.py`). Pure functions.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
-from harmonia_lab.metadata_engines.prompting.dialogue_types import GeneratedToken
-from harmonia_lab.metadata_engines.prompting.words import FUNCTION_WORDS, content_stems, persons, plain, stem, word_set
-from harmonia_lab.syllables import count_syllables, in_dictionary, words_of
+from harmonia_lab.metadata_engines.prompting.examples import EXAMPLES
+from harmonia_lab.metadata_engines.prompting.words import FUNCTION_WORDS, content_stems, plain, stem, word_set
+from harmonia_lab.syllables import in_dictionary, words_of
 
 __all__ = [
     "META_STEMS",
+    "SYLLABLES",
+    "WORDS",
     "CandidateLine",
     "StoryContext",
-    "cut_into_lines",
+    "can_end",
     "is_meta",
     "refusal",
     "score",
-    "with_ending",
 ]
 
 WORDS = range(4, 10)
@@ -35,17 +33,6 @@ SYLLABLES = range(5, 12)
 """The length of a line that a singer takes in one breath at a usual tempo."""
 
 TARGET_SYLLABLES = 8
-LONGEST_RUN = 4
-"""Most clauses in one line."""
-
-UNLIKELY = -6.0
-"""Log-probability below which an alternative last word is ignored."""
-
-_SENTENCE = re.compile(r"[^.!?;:\n…—\"“”()\[\]*_#<>|{}]+")
-_CLAUSE_BREAK = re.compile(
-    r",|\s-\s|\s(?=(?:and|but|or|with|in|on|at|by|from|for|as|where|when|while|that|who|until|like|into|through|under"
-    r"|over|beneath|beside|between|across|behind|beyond|before|after|because|if|upon|within|without)\s)"
-)
 _CONJUNCTIONS = word_set("and but or as where when while that who until because if so which than")
 _DANGLING = FUNCTION_WORDS - word_set("""
     me you him her it us them mine yours hers ours theirs myself yourself himself herself itself themselves again now
@@ -71,6 +58,21 @@ _CLICHES = word_set("""
 """)
 """Words that language models overuse. They lower the score."""
 
+_STOCK = re.compile(
+    r"(?:(?:and |but |oh |so )?"
+    r"(?:in|within|amids?t?|beneath|under|through|into|from|beyond|by|at|on) (?:the |a |this |every |each |our )?"
+    r"(?:heart|stillness|quiet|silence|depths?|midst|realm|lands?|shadows?|glow|hush|embrace|twilight|moonlight|moon"
+    r"|stars?|starry|night|darkness|storm|world|dreams?|edge|light|golden|gentle|soft|shimmering|twilight's|dawn's"
+    r"|night's|moon's|nature's|evening's|morning's)\b"
+    r"|as (?:the )?(?:sun|night|moon|world|stars?|day|darkness|dawn|twilight)\b"
+    r"|(?:with |in )?(?:every|each) (?:step|breath|beat|note|word|moment|heart|passing)\b"
+    r"|(?:a|an|the) (?:tale|story|symphony|tapestry|song|dance|whisper|testament|world|gentle|beacon)"
+    r" (?:of|where|to|that)\b"
+    r"|(?:whispers?|echoes|lost|amidst?) |where (?:dreams|shadows|whispers|hearts?)\b"
+    r"|once upon|oh the|the (?:world|stars) (?:is|above)|and in the end)"
+)
+"""Beginnings that small models write about any story, of which each is in several of a hundred songs."""
+
 _NO_ENDING = _DANGLING | _CLICHES | _META
 """Words that never replace a line's last word."""
 
@@ -84,8 +86,9 @@ class CandidateLine:
 
     words: lower case. stems: see `content_stems`. persons: of its pronouns. fluency: mean log-probability of its
     tokens, None if unknown. opens, closes: whether punctuation stands before and after it. sample: number of the text
-    that it was cut from; start, end: its first and last clause there. endings: alternative last words, with how much
-    less likely they were (difference of log-probabilities). swapped: its last word is one of those. value: see `score`.
+    that it was cut from; start, end: its first and last clause there. swapped: its last word is not the one of the
+    sample, but one that the model considered there. drop: how much less likely it was, in nats, 0 or more. pause: the
+    probability of a pause behind the sample's own last word. value: see `score`.
     """
 
     text: str
@@ -99,8 +102,9 @@ class CandidateLine:
     sample: int = 0
     start: int = 0
     end: int = 0
-    endings: tuple[tuple[str, float], ...] = ()
     swapped: bool = False
+    drop: float = 0.0
+    pause: float = 1.0
     value: float = 0.0
 
 
@@ -109,7 +113,7 @@ class StoryContext:
     """The story that lines and titles are compared with.
 
     stems: of its words. names: its capitalised words. plain_text: its words in lower case, joined by spaces. persons:
-    of its pronouns. mood_conflicts: stems that contradict the song's moods.
+    of its pronouns. mood_conflicts: stems that contradict the song's moods. name_stems: of persons and places.
     """
 
     stems: frozenset[str]
@@ -117,6 +121,13 @@ class StoryContext:
     plain_text: str
     persons: frozenset[str]
     mood_conflicts: frozenset[str] = frozenset()
+    proper_names: tuple[str, ...] = ()
+    hero: tuple[str, str] | None = None
+    syllables: int = TARGET_SYLLABLES
+
+    @property
+    def name_stems(self) -> frozenset[str]:
+        return frozenset(map(stem, self.proper_names))
 
     def place(self, *lines: CandidateLine) -> float:
         """Return the mean position in the story, 0…1, of the words that it shares with the lines; 0.5 for none."""
@@ -125,114 +136,19 @@ class StoryContext:
         return sum(found) / len(found) / len(order) if found else 0.5
 
 
-def cut_into_lines(
-    text: str, sample: int, *, complete: bool, tokens: Sequence[GeneratedToken] = ()
-) -> list[CandidateLine]:
-    """Return every run of clauses within a sentence that has the length of a line.
-
-    complete: False if a token limit cut the text off; its last clause is then left out. tokens: the text's tokens in
-    order; empty without log-probabilities.
-    """
-    spans = _TokenSpans(tokens)
-    sentences = [(m.start(), m.group()) for m in _SENTENCE.finditer(text) if m.group().strip()]
-    lines = []
-    number = 0
-    for index, (offset, sentence) in enumerate(sentences):
-        clauses = list(_clauses(sentence, offset))
-        if not complete and index == len(sentences) - 1 and text.rstrip()[-1:] not in ".!?":
-            del clauses[-1:]
-        for first in range(len(clauses)):
-            for last in range(first, min(first + LONGEST_RUN, len(clauses))):
-                line = _line(text, clauses[first], clauses[last], spans)
-                if line:
-                    lines.append(replace(line, sample=sample, start=number + first, end=number + last))
-        number += len(clauses) + 2
-    return lines
-
-
-def with_ending(line: CandidateLine, word: str) -> CandidateLine:
-    """Return the line with another last word."""
-    if word == line.words[-1]:
-        return line
-    text = line.text[: len(line.text) - len(line.words[-1])] + word
-    syllables = line.syllables - count_syllables(line.words[-1]) + count_syllables(word)
-    words = (*line.words[:-1], word)
-    return replace(
-        line, text=text, words=words, stems=frozenset(content_stems(text)), syllables=syllables, swapped=True
-    )
-
-
-class _Clause(NamedTuple):
-    """begin, end: in the text. opens, closes: whether punctuation stands before and after it."""
-
-    begin: int
-    end: int
-    opens: bool
-    closes: bool
-
-
-def _clauses(sentence: str, offset: int) -> Iterator[_Clause]:
-    begin, opens = 0, True
-    for match in [*_CLAUSE_BREAK.finditer(sentence), None]:
-        end = match.start() if match else len(sentence)
-        closes = match is None or bool(match.group().strip())
-        if sentence[begin:end].strip():
-            yield _Clause(offset + begin, offset + end, opens, closes)
-        begin, opens = match.end() if match else end, closes
-
-
-def _line(text: str, first: _Clause, last: _Clause, spans: _TokenSpans) -> CandidateLine | None:
-    """Return the line from the first to the last clause; None if it is too short or too long."""
-    raw = text[first.begin : last.end]
-    piece = " ".join(raw.replace("’", "'").split()).strip(" ,-'")
-    words = tuple(plain(word) for word in words_of(piece))
-    syllables = sum(map(count_syllables, words))
-    if len(words) not in WORDS or syllables not in SYLLABLES:
-        return None
-    end = first.begin + len(raw.rstrip(" ,-'’"))
-    return CandidateLine(
-        text=piece[0].upper() + piece[1:],
-        words=words,
-        stems=frozenset(content_stems(piece)),
-        persons=persons(piece),
-        syllables=syllables,
-        fluency=spans.fluency(first.begin, end),
-        opens=first.opens,
-        closes=last.closes,
-        endings=spans.endings(end, words[-1]),
-    )
-
-
-class _TokenSpans:
-    """The tokens of a text, each with its start and end there."""
-
-    def __init__(self, tokens: Sequence[GeneratedToken]) -> None:
-        ends = list(itertools.accumulate(len(token.text) for token in tokens))
-        self._tokens = list(zip([0, *ends], ends, tokens, strict=False))
-
-    def fluency(self, begin: int, end: int) -> float | None:
-        inside = [max(token.logprob, -8.0) for first, last, token in self._tokens if last > begin and first < end]
-        return sum(inside) / len(inside) if inside else None
-
-    def endings(self, end: int, word: str) -> tuple[tuple[str, float], ...]:
-        """Return the alternatives to the word that ends here, if it is a single token; most likely ones first."""
-        token = next((token for _, last, token in self._tokens if last == end and token.text == f" {word}"), None)
-        if token is None:
-            return ()
-        return tuple(
-            (text[1:], token.logprob - logprob)
-            for text, logprob in token.alternatives
-            if logprob > UNLIKELY and text[:1] == " " and text[1:] != word and _can_end(text[1:])
-        )
-
-
-def _can_end(word: str) -> bool:
+@functools.lru_cache(maxsize=8192)
+def can_end(word: str) -> bool:
+    """Return whether a word may replace the last word of a line."""
     return word.isalpha() and word.islower() and len(word) > 2 and word not in _NO_ENDING and in_dictionary(word)
 
 
 def refusal(line: CandidateLine, story: StoryContext) -> str | None:
     """Return why the line can't be used, or None."""
     return next((reason for reason, holds in _REFUSALS if holds(line, story)), None)
+
+
+def _is_known(word: str, story: StoryContext) -> bool:
+    return in_dictionary(word) or stem(word) in story.name_stems
 
 
 def _is_not_plain_text(line: CandidateLine, _story: StoryContext) -> bool:
@@ -260,19 +176,31 @@ def _repeats_or_is_empty(line: CandidateLine, _story: StoryContext) -> bool:
     return repeats or len(stems) < 2 or len(set(stems)) < len(stems)
 
 
+def _copies_an_example(line: CandidateLine, story: StoryContext) -> bool:
+    """Return whether the line has two words of one example line that the story lacks, or four words in a row."""
+    text = " ".join(line.words)
+    return any(
+        len((line.stems & stems) - story.stems) >= 2 or _copied(line.words, words) >= 4 or text == words
+        for stems, words in _EXAMPLE_LINES
+    )
+
+
+_EXAMPLE_LINES = tuple(
+    (frozenset(content_stems(line)), " ".join(map(plain, words_of(line)))) for one in EXAMPLES for line in one.lines
+)
+
 # Transcripts and error messages contain these reasons.
 _REFUSALS: tuple[tuple[str, Callable[[CandidateLine, StoryContext], bool]], ...] = (
-    ("not in the dictionary", lambda line, _story: not all(map(in_dictionary, line.words))),
+    ("not in the dictionary", lambda line, story: not all(_is_known(word, story) for word in line.words)),
     ("not plain text", _is_not_plain_text),
     ("a name that the story lacks", _has_unknown_name),
     ("talks about the task", lambda line, story: is_meta(line.words, story)),
     ("hangs in the air", _is_incomplete),
+    ("too short or too long", lambda line, _story: line.syllables not in SYLLABLES),
     ("repeats or says nothing", _repeats_or_is_empty),
     ("a list", lambda line, _story: line.text.count(",") >= min(3, len(line.words) // 2)),
-    (
-        "copied from the story",
-        lambda line, story: len(line.words) >= WORDS[-1] and " ".join(line.words) in story.plain_text,
-    ),
+    ("copied from the story", lambda line, story: f" {' '.join(line.words)} " in f" {story.plain_text} "),
+    ("copied from an example", _copies_an_example),
 )
 
 
@@ -283,14 +211,17 @@ def is_meta(words: Iterable[str], story: StoryContext) -> bool:
 
 
 def score(line: CandidateLine, story: StoryContext) -> CandidateLine:
-    """Return the line with its value, about −2…3: relation to the story, fluency, shape, persons and clichés."""
-    value = min(1.2, 0.6 * len(line.stems & story.stems))
+    """Return the line with its value, about −3…3: relation to the story, fluency, shape, persons and stock phrases."""
+    related = line.stems & story.stems
+    value = 1.3 * bool(related) + 0.4 * min(2, max(0, len(related) - 1)) + 0.5 * bool(related & story.name_stems)
     if line.fluency is not None:
-        value += max(-1.0, min(0.4, 1.2 + line.fluency))
-    value += 0.5 * line.opens + 0.4 * line.closes
-    value -= 0.15 * max(0, abs(line.syllables - TARGET_SYLLABLES) - 1)
+        value += max(-1.5, min(0.4, 1.2 + line.fluency))
+    value += 0.5 * line.opens + 0.4 * line.closes - 0.25 * line.drop
+    value -= line.swapped * (1.0 - 0.7 * line.pause)
+    value -= 0.15 * max(0, abs(line.syllables - story.syllables) - 1)
     value -= 0.5 * len(line.persons - story.persons - {"they"})
     value -= 0.5 * len(_CLICHES.intersection(line.words))
+    value -= 1.5 * bool(_STOCK.match(" ".join(line.words)))
     value -= 0.7 * len(line.stems & story.mood_conflicts)
     value -= 0.25 * max(0, _copied(line.words, story.plain_text) - 4)
     if line.words[0] in _CONJUNCTIONS:

@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from harmonia_lab.languages.tags import language_name, primary
 from harmonia_lab.metadata_engines.prompting import labels, lyrics, titles
 from harmonia_lab.metadata_engines.prompting.cues import MOOD_CUES
-from harmonia_lab.metadata_engines.prompting.dialogue_types import ChatMessage, Dialogue, Question
+from harmonia_lab.metadata_engines.prompting.dialogue_types import Dialogue
+from harmonia_lab.metadata_engines.prompting.examples import song_prompt
 from harmonia_lab.metadata_engines.prompting.lines import StoryContext
 from harmonia_lab.metadata_engines.prompting.story import Story, excerpt, excerpt_note, read_story
 from harmonia_lab.metadata_engines.prompting.verses import form_for
-from harmonia_lab.metadata_engines.prompting.words import content_stems, plain
+from harmonia_lab.metadata_engines.prompting.words import content_stems, hero_of, plain, proper_names
 from harmonia_lab.metadata_engines.wishes import understand
+from harmonia_lab.music.genres import GENRE_STYLES, nearest_genre
 from harmonia_lab.music.moods import MOOD_AFFECT, suggest_features
 from harmonia_lab.music.seeds import derive_seed, narrative_digest
 from harmonia_lab.protocol.models import SongMetadata, SongRequest
@@ -27,10 +29,8 @@ from harmonia_lab.syllables import words_of
 __all__ = ["template_version", "write_song"]
 
 BUDGET = 600
-"""Characters of the story in a prompt for labels and titles, some 150 tokens."""
+"""Characters of the story in a prompt for labels and titles, some 150 tokens, and in the first one for lyrics."""
 
-TITLE_ATTEMPTS = 8
-_TITLE_PROMPT = "Write a short title for a song about this story."
 
 CONFLICT = 0.9
 """Moods whose valences (each −1…1) differ by more than this contradict each other."""
@@ -38,8 +38,7 @@ CONFLICT = 0.9
 
 def template_version() -> str:
     """Return a version that changes when one of the prompts below or `lyrics.SAMPLING` changes."""
-    prompts = (lyrics.POET, lyrics.PROMPTS, lyrics.SAMPLING, _TITLE_PROMPT, titles.EXAMPLES)
-    text = repr((prompts, labels.SHOTS, labels.NEUTRAL_STORIES))
+    text = repr((song_prompt(""), lyrics.SAMPLING, labels.SHOTS, labels.NEUTRAL_STORIES))
     return f"stepwise-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -56,30 +55,25 @@ async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> Son
         dialogue.note(note=excerpt_note(story.prompt_text))
     moods = asked.moods or await _moods(dialogue, story)
     genre = request.genre or await _genre(dialogue, story, moods)
-    dialogue.report(0.22, "title", "Generating title...", genre=genre, mood=moods)
-    context = _context(story, moods)
-    attempts = await _title_attempts(dialogue, story, context)
-    draft = max(attempts)[1] if attempts else ""
-    writer = lyrics.LyricWriter(dialogue, story, context, draft)
-    sections = (
-        []
-        if asked.instrumental
-        else await writer.write(
-            form_for(request.seconds),
-            lambda done, lines: dialogue.report(0.35 + 0.6 * done, "lyrics", "Creating lyrics...", lyrics=lines),
-        )
-    )
-    title = _title(dialogue, attempts, sections, context) or titles.title_of(f"{moods[0]} {genre}")
-    text = lyrics.as_text(sections)
-    dialogue.report(1.0, "lyrics", "Metadata complete", title=title, lyrics=text)
     style_seed = derive_seed(seed, "style", narrative_digest(request.narrative))
     suggestion = suggest_features(genre, moods, style_seed, narrative=story.prompt_text)
+    bpm = request.bpm or suggestion.bpm
+    bar_seconds = 60.0 / bpm * GENRE_STYLES[nearest_genre(genre)].beats_per_bar
+    form, syllables = form_for(request.seconds, bar_seconds)
+    context = _context(story, moods, syllables)
+    writer = lyrics.LyricWriter(dialogue, story, context, genre=genre, mood=moods)
+    sections = lyrics.sung_part(await writer.write(form), request.seconds, bar_seconds)
+    if asked.instrumental:
+        sections = []  # the model writes a title over lyrics only, so that an instrumental needs them too
+    title = _title(dialogue, writer.titles, sections, context) or titles.title_of(f"{moods[0]} {genre}")
+    text = lyrics.as_text(sections)
+    dialogue.report(1.0, "lyrics", "Metadata complete", title=title, lyrics=text)
     metadata = SongMetadata(
         title=title,
         lyrics=text,
         genre=genre,
         mood=moods,
-        bpm=request.bpm or suggestion.bpm,
+        bpm=bpm,
         key=request.key or suggestion.key,
         instruments=request.instruments or list(suggestion.instruments),
         language="en",
@@ -119,34 +113,21 @@ async def _genre(dialogue: Dialogue, story: Story, moods: Sequence[str]) -> str:
 async def _scores(
     dialogue: Dialogue, head: str, choices: Sequence[str], story: Story
 ) -> tuple[dict[str, float], list[dict[str, float]]]:
-    """Return the labels' scores for the story and, to calibrate them (`labels.py`), for each neutral story."""
+    """Return the labels' scores for the story and, to calibrate them (`labels.py`), for each neutral story.
+
+    The neutral stories' scores are a constant of the model: `labels.known_neutral` has them for the shipped one.
+    """
     found = []
-    for number, text in enumerate((*labels.NEUTRAL_STORIES, excerpt(story.prompt_text, BUDGET))):
+    known = labels.known_neutral(dialogue.model_digest, head)
+    texts = [excerpt(story.prompt_text, BUDGET), *(() if known else labels.NEUTRAL_STORIES)]
+    for number, text in enumerate(texts):
         question = labels.label_question(head, text, f"{head.lower()}-{number}", dialogue.max_top_logprobs)
         found.append(labels.label_scores(await dialogue.ask(question), choices))
-    return found[-1], found[:-1]
+    return found[0], [known] if known else found[1:]
 
 
 def _rounded(scores: Mapping[str, float]) -> dict[str, float]:
     return {label: round(value, 3) for label, value in scores.items()}
-
-
-async def _title_attempts(dialogue: Dialogue, story: Story, context: StoryContext) -> list[tuple[float, str]]:
-    """Return (rank, title) of each attempt that was not refused; a higher rank is better."""
-    messages = [ChatMessage("system", lyrics.POET)]
-    for example, title in titles.EXAMPLES:
-        messages += [ChatMessage("user", f"The story: {example}\n\n{_TITLE_PROMPT}"), ChatMessage("assistant", title)]
-    messages.append(ChatMessage("user", f"The story: {excerpt(story.prompt_text, BUDGET)}\n\n{_TITLE_PROMPT}"))
-    # No repeat_penalty: it would penalise the story's own words, which a good title uses.
-    options = {**lyrics.SAMPLING, "temperature": 0.8, "repeat_penalty": 1.0, "num_predict": 12, "stop": ["\n"]}
-    found: list[tuple[float, str]] = []
-    for number in range(TITLE_ATTEMPTS):
-        answer = await dialogue.ask(Question(f"title-{number}", messages, options, top_logprobs=1))
-        attempt = titles.rank_attempt(answer, context)
-        found += [attempt] if attempt else []
-        best = {"title": max(found)[1]} if found else {}
-        dialogue.report(0.22 + 0.13 * ((number + 1) / TITLE_ATTEMPTS), "title", "Generating title...", **best)
-    return found
 
 
 def _title(
@@ -175,7 +156,7 @@ def _title(
     return title
 
 
-def _context(story: Story, moods: Sequence[str]) -> StoryContext:
+def _context(story: Story, moods: Sequence[str], syllables: int) -> StoryContext:
     """Return the story as lines and titles are compared with it.
 
     Cue words of moods opposite to the first one conflict, unless the story or its own moods use them.
@@ -185,5 +166,13 @@ def _context(story: Story, moods: Sequence[str]) -> StoryContext:
     opposite_cues = frozenset[str]().union(*(MOOD_CUES[mood] for mood in opposite))
     own_cues = frozenset[str]().union(*(MOOD_CUES[mood] for mood in moods))
     plain_text = " ".join(plain(word) for word in words_of(story.prompt_text))
-    names = story.names | titles.numerals(story.prompt_text)
-    return StoryContext(story.stems, names, plain_text, story.persons, opposite_cues - own_cues - story.stems)
+    return StoryContext(
+        story.stems,
+        story.names | titles.numerals(story.prompt_text),
+        plain_text,
+        story.persons,
+        mood_conflicts=opposite_cues - own_cues - story.stems,
+        proper_names=tuple(proper_names(story.prompt_text)) if story.stems else (),
+        hero=hero_of(story.prompt_text) if story.stems else None,
+        syllables=syllables,
+    )

@@ -26,7 +26,7 @@ from harmonia_lab.metadata_engines.prompting.chords import is_chord_line, withou
 from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, ChatMessage, Dialogue, Question
 from harmonia_lab.metadata_engines.prompting.mending import FIELDS, Mending, mend
 from harmonia_lab.metadata_engines.prompting.story import clean, excerpt, excerpt_note
-from harmonia_lab.metadata_engines.prompting.verses import form_for
+from harmonia_lab.metadata_engines.prompting.verses import usual_form
 from harmonia_lab.metadata_engines.wishes import Understanding, understand
 from harmonia_lab.music.moods import suggest_features
 from harmonia_lab.music.seeds import derive_seed, narrative_digest
@@ -159,7 +159,9 @@ def template_version() -> str:
 def answer_tokens(request: SongRequest) -> int:
     """Return the tokens that the answer to a request may take, thoughts apart."""
     language = request.language or detect_language(request.narrative) or "en"
-    return 400 + (24 if primary(language) in _FEW_TOKENS else 60) * sum(count for _, count in form_for(request.seconds))
+    return 400 + (24 if primary(language) in _FEW_TOKENS else 60) * sum(
+        count for _, count in usual_form(request.seconds)
+    )
 
 
 async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> SongMetadata:
@@ -167,7 +169,7 @@ async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> Son
     dialogue.report(0.0, "analysis", "Analyzing narrative...")
     asked = understand(request)
     request = asked.request
-    form = form_for(request.seconds)
+    form = usual_form(request.seconds)
     story = _story(request, dialogue.max_story_characters)
     language = request.language or detect_language(story)
     warnings = _clipped(dialogue, story, request)

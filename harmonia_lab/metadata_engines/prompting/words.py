@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 
-from harmonia_lab.syllables import words_of
+from harmonia_lab.syllables import in_dictionary, words_of
 
-__all__ = ["FUNCTION_WORDS", "content_stems", "persons", "plain", "stem", "word_set"]
+__all__ = ["FUNCTION_WORDS", "content_stems", "hero_of", "persons", "plain", "proper_names", "stem", "word_set"]
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -31,6 +31,16 @@ FUNCTION_WORDS = word_set("""
     let lets put seem seems something nothing everything anything someone everyone anyone nobody somebody
 """)
 """Words that say little about the topic of a text. Lower case."""
+
+_CAPITALISED = re.compile(r"[A-ZÀ-Þ][^\W\d_]+")
+_NO_NAMES = word_set("""
+    January February March April May June July August September October November December Monday Tuesday Wednesday
+    Thursday Friday Saturday Sunday English French German Spanish Italian American Christmas Easter God Mr Mrs Ms Dr St
+    Happy Dear Mum Mom Mama Dad Papa Grandma Grandpa Mother Father Grandmother Grandfather
+""")
+_VERBS = word_set(
+    "was is has had grew went came took got found lived loves loved turns said says lost knew met learned"
+)
 
 _PERSONS = {
     "first": word_set("i me my mine myself i'm i've i'll i'd we us our ours we're we've we'll"),
@@ -60,6 +70,38 @@ def stem(word: str) -> str:
 def content_stems(text: str) -> list[str]:
     """Return the stems of all words but function words and short ones, in order, with repetitions."""
     return [stem(word) for word in words_of(text) if plain(word) not in FUNCTION_WORDS and len(word) > 2]
+
+
+def proper_names(text: str) -> list[str]:
+    """Return the names of persons and places in a text: words with a capital inside a sentence, or, at the beginning of
+    one, words that the dictionary lacks or that a verb follows.
+    """
+    found: dict[str, None] = {}
+    for match in _CAPITALISED.finditer(text):
+        word = match[0]
+        before = text[: match.start()].rstrip("\"“‘'(")
+        begins = not before.strip() or before.rstrip()[-1] in ".!?:…" or word in _NO_NAMES
+        named = not begins or not in_dictionary(word) or (word not in _NO_NAMES and _acts(word, text[match.end() :]))
+        if named and plain(word) not in FUNCTION_WORDS and not word.isupper():
+            found[word] = None
+    return list(found)
+
+
+def hero_of(text: str) -> tuple[str, str] | None:
+    """Return the first person's name in a text and the pronoun for it, He or She; None if no pronoun follows a name."""
+    places = set(re.findall(r"\b(?:in|at|from|to|near|off|of|on|called) ([A-ZÀ-Þ][^\W\d_]+)", text))
+    for name in proper_names(text):
+        pronoun = re.search(r"\b(he|him|his|she|her)\b", text.partition(name)[2].lower())
+        if name not in places and pronoun:
+            return name, "She" if pronoun[1] in {"she", "her"} else "He"
+    return None
+
+
+def _acts(word: str, rest: str) -> bool:
+    """Return whether the first word of a sentence, which has no article, is the subject of a verb, as a name is."""
+    following = re.match(r" ([a-z]+)", rest)
+    verb = following is not None and (following[1] in _VERBS or following[1].endswith("ed"))
+    return verb and not word.endswith(("s", "ing", "ly"))
 
 
 def persons(text: str) -> frozenset[str]:

@@ -86,25 +86,63 @@ def test_a_stream_adds_up_to_the_same_answer(server, client):
     assert chunks[-1].eval_count == 12
 
 
-def test_a_prompt_gives_the_same_numbers_and_words_however_much_of_it_comes_from_the_cache():
-    messages = [*ASK, {"role": "assistant", "content": "Mood:"}]
-    server = EmbeddedServer(threads=1)
-    server.start()
+def test_the_same_requests_give_the_same_numbers_and_words_whatever_was_asked_before(monkeypatch, tmp_path):
+    """A song begins with an empty chat. The first server saves the static prompt's state, the second restores it."""
+    monkeypatch.setattr(launch, "_states_folder", lambda: tmp_path / "states")
+    story = "Story: A girl leaves.\nMood: sad\n\nStory:"
+    label = [*ASK, {"role": "assistant", "content": f"{story} A ship comes home at night.\nMood:"}]
+    logprobs = {"logprobs": True, "top_logprobs": 50}
 
-    def read():
-        settings = {"logprobs": True, "top_logprobs": 50, "options": {"seed": 7, "num_predict": 12}}
-        return [entry.model_dump() for entry in chat(client, server.model, messages, **settings).logprobs]
+    def song(client, model):
+        client.chat(model, [])
+        asked = [
+            (label, {"num_predict": 1, "temperature": 0.0, "static": len(story)}),
+            (ASK, {"num_predict": 12, "n": 4, "seed": 7}),
+            ([*ASK, {"role": "assistant", "content": "The keeper"}], {"num_predict": 3, "seed": 7}),
+        ]
+        chunks = [list(client.chat(model, m, stream=True, options=options, **logprobs)) for m, options in asked]
+        return [entry.model_dump() for each in chunks for chunk in each for entry in chunk.logprobs or ()]
 
-    try:
-        with ollama.Client(server.url, headers=server.headers, trust_env=False) as client:
-            cold = read()
-            assert read() == cold
-            for shared in range(0, 40, 9):
-                other = [{"role": "user", "content": ASK[0]["content"][:shared] + "?"}]
-                chat(client, server.model, other, options={"num_predict": 2})
-                assert read() == cold
-    finally:
-        server.close()
+    songs = []
+    for _ in range(2):
+        server = EmbeddedServer(threads=1)
+        server.start()
+        try:
+            with ollama.Client(server.url, headers=server.headers, trust_env=False) as client:
+                songs.append(song(client, server.model))
+                for shared in range(0, 40, 13):
+                    other = [{"role": "user", "content": ASK[0]["content"][:shared] + "?"}]
+                    chat(client, server.model, other, options={"num_predict": 2, "n": 3})
+                    songs.append(song(client, server.model))
+        finally:
+            server.close()
+    assert len(list((tmp_path / "states").glob("*.state"))) == 1
+    assert len(songs[0]) == 1 + 4 * 12 + 3
+    assert all(other == songs[0] for other in songs)
+
+
+def test_several_answers_come_one_after_the_other_each_with_its_counts(server, client):
+    chunks = list(client.chat(server.model, ASK, stream=True, options={"num_predict": 6, "seed": 1, "n": 3}))
+    lasts = [chunk for chunk in chunks if chunk.done]
+    ends = [number for number, chunk in enumerate(chunks) if chunk.done]
+    texts = ["".join(c.message.content for c in chunks[a:b]) for a, b in pairwise([0, *(end + 1 for end in ends)])]
+    assert [last.eval_count for last in lasts] == [6, 6, 6]
+    assert len(set(texts)) == 3
+    assert all(texts)
+
+
+def test_the_models_fast_copy_is_made_once_and_used_where_it_can_be_made(monkeypatch, tmp_path):
+    path = launch.find_model()[1]
+    monkeypatch.setenv("HARMONIA_HOME", str(tmp_path))
+    copy = launch.fast_copy(path)
+    assert copy.parent.parent == tmp_path
+    assert launch.read_header(copy).quantization == "Q8_0"
+    written = copy.stat().st_mtime_ns
+    assert launch.fast_copy(path) == copy
+    assert copy.stat().st_mtime_ns == written
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("HARMONIA_HOME", str(tmp_path / "a file"))
+    assert launch.fast_copy(path) == path
 
 
 def test_another_seed_gives_other_words(server, client):
@@ -196,13 +234,13 @@ def test_a_prompt_that_is_longer_than_the_context_is_refused(server, client):
 def test_the_model_is_described(server, client):
     record = server.record()
     shown = client.show(server.model)
-    assert shown.details.quantization_level == record["quantization"] == "Q4_1"
+    assert shown.details.quantization_level == record["quantization"] == "Q8_0"
     assert shown.details.parameter_size == "134.52M"
     assert client.list().models[0].digest == record["sha256"]
     assert shown.modelinfo["general.parameter_count"] == record["parameters"]
     assert record["threads"] == 1
     assert record["licence"] == "Apache-2.0"
-    assert record["bytes"] == launch.find_model()[1].stat().st_size
+    assert record["bytes"] == launch.fast_copy(launch.find_model()[1]).stat().st_size
     version = httpx.get(f"{server.url}/api/version", headers=server.headers, trust_env=False).json()
     assert version["version"].endswith("-embedded")
 

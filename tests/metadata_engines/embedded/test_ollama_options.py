@@ -38,3 +38,12 @@ def test_log_probabilities_have_ollamas_form():
     entry = {"token": "a", "id": 1, "bytes": [97], "logprob": -1.0}
     plain = {"token": "a", "logprob": -1.0}
     assert logprob_entry(entry | {"top_logprobs": [entry]}) == plain | {"top_logprobs": [plain]}
+
+
+def test_several_answers_and_a_static_beginning_are_options_of_our_own():
+    messages = [{"role": "user", "content": "Tell."}, {"role": "assistant", "content": "Story: A dog."}]
+    chat = to_llama(BODY | {"messages": messages, "options": {"n": 3, "static": len("Story:")}})
+    assert chat["n"] == 3
+    assert chat["messages"] == messages
+    assert chat["static"] == [messages[0], {"role": "assistant", "content": "Story:"}]
+    assert "static" not in translate()

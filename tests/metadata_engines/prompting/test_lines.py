@@ -2,9 +2,11 @@
 
 import pytest
 
+from harmonia_lab.metadata_engines.prompting.cutting import cut_into_lines, with_hero
 from harmonia_lab.metadata_engines.prompting.dialogue_types import GeneratedToken
-from harmonia_lab.metadata_engines.prompting.lines import StoryContext, cut_into_lines, refusal, score, with_ending
-from harmonia_lab.metadata_engines.prompting.words import content_stems, persons, plain
+from harmonia_lab.metadata_engines.prompting.examples import EXAMPLES
+from harmonia_lab.metadata_engines.prompting.lines import StoryContext, refusal, score
+from harmonia_lab.metadata_engines.prompting.words import content_stems, hero_of, persons, plain, proper_names
 from harmonia_lab.syllables import words_of
 
 STORY = "An old keeper named Anna watches the storm from her lighthouse and keeps the lamp burning for a lost ship."
@@ -13,7 +15,15 @@ STORY = "An old keeper named Anna watches the storm from her lighthouse and keep
 def context(story=STORY, mood_conflicts=frozenset()):
     names = frozenset(word for word in words_of(story) if word[0].isupper())
     plain_text = " ".join(map(plain, words_of(story)))
-    return StoryContext(frozenset(content_stems(story)), names, plain_text, persons(story), mood_conflicts)
+    return StoryContext(
+        frozenset(content_stems(story)),
+        names,
+        plain_text,
+        persons(story),
+        mood_conflicts,
+        tuple(proper_names(story)),
+        hero_of(story),
+    )
 
 
 def lines_of(text, *, complete=True, tokens=()):
@@ -70,13 +80,31 @@ def test_other_last_words_come_from_the_models_alternatives():
         GeneratedToken(" night", -0.5, others),
         GeneratedToken(".", -0.1),
     ]
-    (line,) = [
-        line for line in lines_of("The lamp is burning through the night.", tokens=tokens) if line.opens and line.closes
+    own, swapped = [
+        line for line in lines_of("The lamp is burning through the night.", tokens=tokens) if len(line.words) == 7
     ]
-    assert line.endings == (("light", pytest.approx(1.0)),)
-    swapped = with_ending(line, "light")
-    assert (swapped.text, swapped.swapped) == ("The lamp is burning through the light", True)
-    assert line.fluency == pytest.approx(-6.5 / 7)
+    assert (own.text, own.swapped) == ("The lamp is burning through the night", False)
+    assert own.fluency == pytest.approx(-6.5 / 7)
+    assert (swapped.text, swapped.swapped, swapped.drop) == ("The lamp is burning through the light", True, 1.0)
+    assert swapped.fluency < own.fluency
+
+
+@pytest.mark.parametrize(("pause", "ends"), [(-0.5, True), (-4.0, False)])
+def test_a_line_also_ends_where_the_model_might_have_paused(pause, ends):
+    tokens = [GeneratedToken(word, -1.0) for word in ["The", " lamp", " is", " burning", " here"]]
+    tokens += [GeneratedToken(" alone", -1.0, ((" alone", -1.0), (",", pause))), GeneratedToken(".", -0.1)]
+    assert ("The lamp is burning here" in texts("The lamp is burning here alone.", tokens=tokens)) is ends
+
+
+def test_the_hero_is_named_instead_of_the_pronoun_that_means_them():
+    story = "Nora got a telescope. On a clear night she saw the rings of Saturn. He waited in Leeds."
+    assert proper_names(story) == ["Nora", "Saturn", "Leeds"]
+    assert hero_of(story) == ("Nora", "She")
+    line = with_hero(one_line("She looks into the burning sky"), hero_of(story))
+    assert (line.text, line.syllables, "nora" in line.words) == ("Nora looks into the burning sky", 9, True)
+    assert with_hero(one_line("He looks into the burning sky"), hero_of(story)) is None
+    assert hero_of("Two brothers build a boat. He sails away.") is None
+    assert refusal(line, context(story)) is None
 
 
 @pytest.mark.parametrize(
@@ -96,6 +124,9 @@ def test_other_last_words_come_from_the_models_alternatives():
         ("Again and again it was gone", "repeats or says nothing"),
         ("Lamp, keeper, storm, ship", "a list"),
         ("From her lighthouse and keeps the lamp burning for", "hangs in the air"),
+        ("Watches the storm from her lighthouse", "copied from the story"),
+        (EXAMPLES[0].lines[0].rstrip(","), "copied from an example"),
+        ("The dawn is cold, the boat won't wait", "copied from an example"),
     ],
 )
 def test_a_line_is_refused_for_a_reason(text, reason):
@@ -123,6 +154,11 @@ def test_a_line_about_the_story_scores_higher():
 )
 def test_cliches_other_persons_and_conjunctions_at_the_beginning_lower_the_score(better, worse):
     assert score(one_line(better), context()).value > score(one_line(worse), context()).value
+
+
+@pytest.mark.parametrize("stock", ["In the heart of the burning storm", "As the night falls on the burning storm"])
+def test_a_stock_opening_costs_more_than_a_second_word_of_the_story_gains(stock):
+    assert score(one_line(stock), context()).value < score(one_line("A stranger walks into the storm"), context()).value
 
 
 def test_words_that_contradict_the_mood_lower_the_score():

@@ -1,12 +1,13 @@
 """Lyrics from a scripted model."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, GeneratedToken
-from harmonia_lab.metadata_engines.prompting.lyrics import REPAIRS, LyricWriter, as_text, predicts_pause
+from harmonia_lab.metadata_engines.prompting.lyrics import REPAIRS, LyricWriter, as_text, predicts_pause, sung_part
 from harmonia_lab.metadata_engines.prompting.story import read_story
 from tests.metadata_engines.prompting.test_lines import STORY, context, one_line
 
@@ -32,11 +33,12 @@ def answer(text, others=()):
 class Script:
     """A dialogue that answers with each text in turn, then always with the last one; `after` follows every line."""
 
+    model_digest = None
     max_top_logprobs = 20
 
     def __init__(self, *texts, after=","):
         self.texts, self.after = list(texts), after
-        self.questions, self.notes = [], []
+        self.questions, self.notes, self.reports = [], [], []
 
     async def ask(self, question, on_text=None):
         self.questions.append(question)
@@ -45,25 +47,32 @@ class Script:
         text = self.texts.pop(0) if len(self.texts) > 1 else self.texts[0]
         return text if isinstance(text, Answer) else Answer(text, complete=True)
 
+    async def ask_several(self, question, count):
+        return [await self.ask(replace(question, purpose=f"{question.purpose}-{number}")) for number in range(count)]
+
     def note(self, **facts):
         self.notes.append(facts)
 
+    def report(self, fraction, step, status, **partial):
+        self.reports.append((fraction, partial))
 
-def write(script, form=FORM, title=""):
-    reports = []
-    writer = LyricWriter(script, read_story(STORY), context(), title)
-    sections = asyncio.run(writer.write(form, lambda done, lines: reports.append((done, lines))))
-    return sections, reports
+
+def write(script, form=FORM):
+    writer = LyricWriter(script, read_story(STORY), context(), genre="folk")
+    return asyncio.run(writer.write(form)), writer
 
 
 def test_the_form_is_filled_with_the_models_own_lines():
-    sections, reports = write(Script(GOOD))
+    script = Script(GOOD)
+    sections, _ = write(script)
     assert [(kind, len(lines)) for kind, lines in sections] == FORM
     texts = [line.text for _, lines in sections for line in lines]
     assert len(set(texts)) == 4
-    assert all(text in GOOD for text in texts)
-    assert [done for done, _ in reports] == sorted(done for done, _ in reports)
-    assert reports[-1][1].count("\n") == 3
+    assert all(text.replace("Anna", "She") in GOOD for text in texts)  # the story's "her" is Anna
+    done = [fraction for fraction, _ in script.reports]
+    assert done == sorted(done)
+    assert script.reports[0][1] == {"genre": "folk"}
+    assert script.reports[-1][1]["lyrics"].count("\n") == 3
 
 
 def test_the_chorus_is_written_once_and_sung_again():
@@ -72,9 +81,22 @@ def test_the_chorus_is_written_once_and_sung_again():
     assert sections[0] != sections[2]
 
 
-def test_the_chorus_prefers_words_of_the_title():
-    sections, _ = write(Script(GOOD), title="A Ship Tonight")
+def test_a_sample_begins_with_a_title_whose_words_the_chorus_prefers():
+    sections, writer = write(Script("A Ship Tonight\n\n" + GOOD))
+    assert {title for _, title in writer.titles} == {"A Ship Tonight"}
     assert any("ship" in line.words for line in sections[1][1])
+
+
+def test_a_story_with_a_name_is_sung_with_it():
+    sections, _ = write(Script(GOOD + " The lamp is low, and Anna knows the sea."), [("verse", 2)])
+    assert any("anna" in line.words for line in sections[0][1])
+
+
+def test_lines_for_which_the_song_has_no_room_are_left_out():
+    sections, _ = write(Script(GOOD, MORE), [("verse", 4), ("chorus", 2)])
+    kept = sung_part(sections, 12.0, 2.0)
+    assert sung_part(sections, 60.0, 2.0) == sections
+    assert 0 < sum(len(lines) for _, lines in kept) < 6
 
 
 @pytest.mark.parametrize(("after", "sung"), [(",", "light"), ("house", "dark")])
