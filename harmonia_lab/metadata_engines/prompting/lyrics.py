@@ -41,7 +41,7 @@ NAME_BIAS = 1.5
 ENDINGS = 40
 """Alternatives to ask for at each token: some of them are last words that rhyme."""
 
-ROUNDS = 6
+ROUNDS = 8
 """Choices of lines, each followed by the model's judgement of the last words that were replaced."""
 
 REPAIRS = 2
