@@ -219,6 +219,8 @@ def score(line: CandidateLine, story: StoryContext) -> CandidateLine:
     value += 0.5 * line.opens + 0.4 * line.closes - 0.25 * line.drop
     value -= line.swapped * (1.0 - 0.7 * line.pause)
     value -= 0.15 * max(0, abs(line.syllables - story.syllables) - 1)
+    if story.syllables < TARGET_SYLLABLES:
+        value -= 0.5 * max(0, line.syllables - story.syllables)
     value -= 0.5 * len(line.persons - story.persons - {"they"})
     value -= 0.5 * len(_CLICHES.intersection(line.words))
     value -= 1.5 * bool(_STOCK.match(" ".join(line.words)))

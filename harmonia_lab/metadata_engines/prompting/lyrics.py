@@ -35,13 +35,13 @@ SAMPLES, SAMPLES_OF_A_PART = 8, 6
 """Texts about the story of a song with one verse, and about each part of the story of a song with more."""
 
 SAMPLE_TOKENS = 60
-NAME_BIAS = 1.5
+NAME_BIAS = 2.5
 """Added to the logits of the tokens of the story's names, where our own server writes."""
 
 ENDINGS = 40
 """Alternatives to ask for at each token: some of them are last words that rhyme."""
 
-ROUNDS = 6
+ROUNDS = 8
 """Choices of lines, each followed by the model's judgement of the last words that were replaced."""
 
 REPAIRS = 2
