@@ -121,7 +121,7 @@ class Lab:
         self._panels: WeakValueDictionary[str, Panel] = WeakValueDictionary()
         self.server: Server | IsolatedServer | None = None
         """The server that `serve` started last."""
-        self._arguments = {
+        self._arguments: dict[str, Any] = {
             "metadata": metadata,
             "model": model,
             "metadata_settings": dict(metadata_settings or {}),
