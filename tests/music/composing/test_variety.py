@@ -12,6 +12,7 @@ from harmonia_lab.music.composing.feel import choose_feel
 from harmonia_lab.music.composing.form import choose_shape, lay_out
 from harmonia_lab.music.composing.grooves import GROOVES
 from harmonia_lab.music.composing.harmony import Key, harmonise
+from harmonia_lab.music.composing.ranges import PITCH_RANGES
 from harmonia_lab.music.genres import GENRE_STYLES
 from harmonia_lab.music.progressions import PROGRESSIONS
 from harmonia_lab.music.seeds import narrative_digest
@@ -164,6 +165,15 @@ def test_the_last_chorus_doubles_its_hook():
             for note in tune
         )
         assert doubled >= 0.9 * len(tune)
+
+
+def test_every_instrument_stays_in_its_range_with_counter_lines_and_doubled_hooks_too():
+    for number, genre in enumerate(GENRES):
+        plan = compose(song(genre, number, story=number % 4), 45, number)
+        for part in plan.parts:
+            if part.instrument.role != "drums":
+                low, high = PITCH_RANGES[part.instrument.name]
+                assert all(low <= note.pitch <= high for note in part.notes), (genre, part.name)
 
 
 def test_the_band_stops_before_the_last_chorus_and_the_tune_goes_on():
