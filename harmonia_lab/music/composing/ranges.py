@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["PLUCKED", "SUSTAINED", "bass_range", "chord_range", "melody_range", "nearest_pitch"]
+__all__ = ["PITCH_RANGES", "PLUCKED", "SUSTAINED", "bass_range", "chord_range", "melody_range", "nearest_pitch"]
 
-_RANGES = {
+PITCH_RANGES = {
     "piano": (36, 90), "electric piano": (40, 88), "harpsichord": (41, 84), "music box": (60, 96),
     "vibraphone": (53, 89), "marimba": (45, 86), "organ": (40, 86), "accordion": (48, 86), "harmonica": (60, 88),
     "acoustic guitar": (40, 79), "nylon guitar": (40, 79), "electric guitar": (40, 84), "distorted guitar": (40, 82),
@@ -35,20 +35,20 @@ SUSTAINED = frozenset(
 
 def melody_range(name: str) -> tuple[int, int]:
     """Return lowest and highest pitch for a melody: the upper part of the range, above the instrument's own chords."""
-    low, high = _RANGES[name]
+    low, high = PITCH_RANGES[name]
     return max(low, min(56, high - 24)), high
 
 
 def chord_range(name: str) -> tuple[int, int]:
     """Return lowest and highest pitch for close chords: about two octaves from D3, inside the instrument's range."""
-    low, high = _RANGES[name]
+    low, high = PITCH_RANGES[name]
     bottom = min(max(low, 50), high - 17)
     return bottom, min(high, bottom + 26)
 
 
 def bass_range(name: str) -> tuple[int, int]:
     """Return lowest and highest pitch for a bass: an octave and a fifth from the lowest note at or above E1."""
-    low, high = _RANGES[name]
+    low, high = PITCH_RANGES[name]
     return max(28, low), min(high, max(28, low) + 19)
 
 

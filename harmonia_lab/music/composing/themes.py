@@ -2,8 +2,6 @@
 
 Owns these three (not pitches and rhythms, which are in `melody.py` and `rhythm.py`). Lines that share a theme enter
 alike: on the first beat, after it (a syncopated entry), or before the bar line (a pickup) if they begin unstressed.
-Most of the songs that we know have all three; W. Everett, "The Foundations of Rock" (2009), counts unaccented
-beginnings among the things that tell verses from choruses.
 """
 
 from __future__ import annotations
