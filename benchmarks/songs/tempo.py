@@ -48,8 +48,8 @@ from which octaves are counted."""
 
 _WEIGHTS = {"alike": 1.98, "double alike": -1.93, "double": 4.16, "half": 2.01, "distance": -4.58, "slower": 4.94}
 """Of the logarithms of the values in `_score`. Fitted on 58 songs of the version of 2026-11-27, made with other seeds
-than the songs that are measured, and on 37 renderings of clicks and chords at 44 to 205 a minute. With weights fitted on
-the other genres alone, each of the 58 is right too."""
+than the songs that are measured, and on 37 renderings of clicks and chords at 44 to 205 a minute. With weights fitted
+on the other genres alone, each of the 58 is right too."""
 
 
 def estimate_tempo(sound: Array, sample_rate: int) -> float:
