@@ -8,27 +8,30 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from benchmarks.songs import measure, table, ten
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
 
-COMMANDS = {
-    "measure": (measure, "make songs of all genres and moods, and measure each"),
-    "table": (table, "print the figures of songs that were measured before"),
-    "ten": (ten, "ten songs from ten narratives with wishes: what was asked, what is heard"),
+Command = tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int], str]
+
+COMMANDS: dict[str, Command] = {
+    "measure": (measure.configure, measure.run, "make songs of all genres and moods, and measure each"),
+    "table": (table.configure, table.run, "print the figures of songs that were measured before"),
+    "ten": (ten.configure, ten.run, "ten songs from ten narratives with wishes: what was asked, what is heard"),
 }
+"""Name → its options, what it does, and its help."""
 
 
 def main(given: Sequence[str]) -> int:
     """Run one command and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.songs", description="Measures how songs sound.")
     commands = parser.add_subparsers(dest="what", required=True, metavar="|".join(COMMANDS))
-    for name, (module, described) in COMMANDS.items():
-        module.configure(commands.add_parser(name, help=described))
+    for name, (configure, _, described) in COMMANDS.items():
+        configure(commands.add_parser(name, help=described))
     options = parser.parse_args(given)
     try:
-        return COMMANDS[options.what][0].run(options)
+        return COMMANDS[options.what][1](options)
     except HarmoniaError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, InvalidRequest) else 1

@@ -50,7 +50,7 @@ def balance(
     others = [each for each in stems if each != name]
     if name not in stems or not others or not spans:
         return None
-    frequencies = np.fft.rfftfreq(_SIZE, 1 / sample_rate)
+    frequencies = np.arange(_SIZE // 2 + 1) * sample_rate / _SIZE
     weights = np.abs(_k_weighting(frequencies)) ** 2
     powers = np.zeros(2)
     for channel in range(len(song)):

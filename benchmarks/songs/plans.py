@@ -87,17 +87,18 @@ def groove(plan: PlanData) -> str:
 
 def lead_name(plan: PlanData) -> str | None:
     """Return the name of the part that sings: the one with the most words, else the first lead; None without either."""
-    words = {part["name"]: sum(bool(note["lyric"]) for note in part["notes"]) for part in plan["parts"]}
+    words: dict[str, int] = {p["name"]: sum(bool(note["lyric"]) for note in p["notes"]) for p in plan["parts"]}
     best = max(words, key=lambda name: words[name], default=None)
     if best is not None and words[best]:
         return best
-    return next((part["name"] for part in plan["parts"] if part["instrument"]["role"] == "lead"), None)
+    leads: list[str] = [part["name"] for part in plan["parts"] if part["instrument"]["role"] == "lead"]
+    return leads[0] if leads else None
 
 
 def melody(plan: PlanData) -> Melody:
     """Return the notes of the part that sings, of simultaneous ones the highest, on the grid of sixteenths."""
     name = lead_name(plan)
-    notes = next((part["notes"] for part in plan["parts"] if part["name"] == name), [])
+    notes = [note for part in plan["parts"] if part["name"] == name for note in part["notes"]]
     found: dict[int, int] = {}
     for note in notes:
         at = round(note["start"] * 4)
