@@ -31,7 +31,8 @@ def main(given: Sequence[str]) -> int:
         configure(commands.add_parser(name, help=described))
     options = parser.parse_args(given)
     try:
-        return COMMANDS[options.what][1](options)
+        code: int = COMMANDS[options.what][1](options)
+        return code
     except HarmoniaError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, InvalidRequest) else 1

@@ -51,7 +51,7 @@ def balance(
     if name not in stems or not others or not spans:
         return None
     frequencies = np.arange(_SIZE // 2 + 1) * sample_rate / _SIZE
-    weights = np.abs(_k_weighting(frequencies)) ** 2
+    weights = np.abs(_k_weighting(frequencies.astype(np.float64))) ** 2
     powers = np.zeros(2)
     for channel in range(len(song)):
         starts = _frame_starts(spans, song.shape[1], sample_rate)

@@ -98,7 +98,7 @@ def lead_name(plan: PlanData) -> str | None:
 def melody(plan: PlanData) -> Melody:
     """Return the notes of the part that sings, of simultaneous ones the highest, on the grid of sixteenths."""
     name = lead_name(plan)
-    notes = [note for part in plan["parts"] if part["name"] == name for note in part["notes"]]
+    notes: list[dict[str, Any]] = [note for part in plan["parts"] if part["name"] == name for note in part["notes"]]
     found: dict[int, int] = {}
     for note in notes:
         at = round(note["start"] * 4)

@@ -335,9 +335,10 @@ def _kept(text: str, segments: Sequence[_Segment], wishes: Sequence[_Segment]) -
     for start, end in kept:
         joined = bool(pieces) and kept[len(pieces) - 1][1] + 1 == start
         pieces.append((text[kept[len(pieces) - 1][1]] if joined else ", " if pieces else "") + text[start:end])
-    told = "".join(pieces)
-    told = " ".join(told[TOPIC_WORDS.match(told).end() :].split()).strip(" ,;:-–—/|")  # type: ignore[union-attr]
-    return told[:1].upper() + told[1:]
+    joined_text = "".join(pieces)
+    topic = TOPIC_WORDS.match(joined_text)
+    story = " ".join(joined_text[topic.end() if topic else 0 :].split()).strip(" ,;:-–—/|")
+    return story[:1].upper() + story[1:]
 
 
 def _understood(text: str, segment: _Segment, candidates: Sequence[Candidate]) -> Iterator[Found]:

@@ -78,7 +78,7 @@ class _Scheme(NamedTuple):
         """
         forms = [form.split() for form in self.progressions[kind].split("|")]
         whole = [form for form in forms if count % len(form) == 0]
-        return list(islice(cycle(max(whole, key=len, default=forms[0])), count))
+        return list(islice(cycle(max(whole, key=len) if whole else forms[0]), count))
 
 
 def _model_clarity(scheme: _Scheme, style: GenreStyle, minor: bool) -> float:
@@ -210,7 +210,7 @@ def _clarity(chords: Sequence[Chord], key: Key) -> float:
                 pitch_class_profile[(tone + interval) % 12] += weight * strength
     relative = Key((key.tonic + (3 if key.minor else 9)) % 12, not key.minor)
     centred = _centred(pitch_class_profile)
-    fits = {other: sum(map(mul, centred, profile)) for other, profile in _CENTRED_PROFILES.items()}
+    fits: dict[Key, float] = {other: sum(map(mul, centred, profile)) for other, profile in _CENTRED_PROFILES.items()}
     return max(fits[key], fits[relative]) - max(fit for other, fit in fits.items() if other not in (key, relative))
 
 
