@@ -32,12 +32,12 @@ def main(given: Sequence[str]) -> int:
     options = parser.parse_args(given)
     try:
         code: int = COMMANDS[options.what][1](options)
-        return code
     except HarmoniaError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, InvalidRequest) else 1
     except KeyboardInterrupt:
         return 130
+    return code
 
 
 if __name__ == "__main__":

@@ -78,7 +78,8 @@ class _Scheme(NamedTuple):
         """
         forms = [form.split() for form in self.progressions[kind].split("|")]
         whole = [form for form in forms if count % len(form) == 0]
-        return list(islice(cycle(max(whole, key=len) if whole else forms[0]), count))
+        longest = next((form for form in whole if len(form) == max(map(len, whole))), forms[0])
+        return list(islice(cycle(longest), count))
 
 
 def _model_clarity(scheme: _Scheme, style: GenreStyle, minor: bool) -> float:
