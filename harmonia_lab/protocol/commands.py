@@ -51,7 +51,7 @@ __all__ = [
     "WireCommand",
 ]
 
-PROTOCOL_VERSION = "1.0"
+PROTOCOL_VERSION = "1.1"
 """major.minor. An addition that old clients can ignore increments the minor number, any other change the major."""
 
 Seq = Annotated[int, Field(ge=0, le=2**53 - 1, strict=True)]

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from harmonia_lab.music.seeds import narrative_digest
 from harmonia_lab.testing import FakeOllama
 from tests.server.engines import METADATA, Player, Writer, make_lab
 from tests.waiting import until
@@ -71,7 +72,8 @@ def test_the_words_alone_are_written_edited_and_sung(lab, gate):
     gate.set()
     until(lambda: form.editor.layout.display == "")
     until(lambda: shown(form).get("status") == "cancelled")
-    assert form.metadata() == METADATA
+    digest = narrative_digest("A lighthouse.")
+    assert form.metadata() == METADATA.model_copy(update={"narrative_digest": digest})
     form._fields["title"].value, form._fields["bpm"].value = "High Tide", 60
     form._fields["instruments"].value = "double bass, flute"
     sung.set()

@@ -6,6 +6,7 @@ by rule when the last answer lacks it.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Mapping
@@ -50,8 +51,7 @@ class Mending:
 def mend(answer: Mapping[str, Any], request: SongRequest, seed: int, *, fill: bool = False) -> Mending:
     """Return the answer with known names of fields and usable values, as far as rules can make them.
 
-    fill: also make up what is missing, but for the lyrics. What the request gives is not mended: it replaces the
-    answer's.
+    fill: also make up what is missing, but for the lyrics. What the request gives replaces the answer's.
     """
     mending = Mending({_field(name): value for name, value in answer.items()})
     _mend_text(mending, "title", LONGEST_TITLE)
@@ -63,13 +63,24 @@ def mend(answer: Mapping[str, Any], request: SongRequest, seed: int, *, fill: bo
         if getattr(request, name) is None and (fill or mending.values.get(name) is not None):
             rule(mending, band)
         elif getattr(request, name) is not None:
-            mending.values[name] = _given(request, name)
+            _take_given(mending, name, _given(request, name))
     return mending
 
 
 def _field(name: str) -> str:
     plain = name.strip().lower().replace(" ", "_")
     return _OTHER_NAMES.get(plain, plain)
+
+
+def _take_given(mending: Mending, name: str, given: Any) -> None:
+    """Replace the answer's value by the request's; note it, if the answer says otherwise."""
+    answered = mending.values.get(name)
+    read = {"key": normalise_key, "instruments": sorted}.get(name, lambda value: value)
+    with contextlib.suppress(TypeError, ValueError, AttributeError):  # the answer's value may be of any type
+        if answered is None or read(answered) == read(given):
+            mending.values[name] = given
+            return
+    mending.replace(name, given, "the request gives it")
 
 
 def _given(request: SongRequest, name: str) -> Any:

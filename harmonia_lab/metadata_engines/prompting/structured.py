@@ -319,14 +319,12 @@ def _written_language(draft: SongDraft, asked: str | None, language: str | None)
 
 
 def _note_mended(dialogue: Dialogue, draft: SongDraft, metadata: SongMetadata) -> None:
-    """Note in the transcript what the model answered otherwise than it was asked."""
-    for name in ("genre", "mood", "bpm", "key"):
-        answered, used = getattr(draft, name), getattr(metadata, name)
+    """Note in the transcript what the model answered otherwise than it was asked, tempo and key apart (`mend`)."""
+    names = sorted(instrument.name for instrument in metadata.instruments)
+    values = {"genre": (draft.genre, metadata.genre), "mood": (draft.mood, metadata.mood)}
+    for name, (answered, used) in (values | {"instruments": (sorted(draft.instruments), names)}).items():
         if answered != used:
-            dialogue.note(mended=name, answered=answered, used=used)
-    names = [instrument.name for instrument in metadata.instruments]
-    if sorted(draft.instruments) != sorted(names):
-        dialogue.note(mended="instruments", answered=draft.instruments, used=names)
+            dialogue.note(mended=name, was=answered, value=used, why="the request gives it")
 
 
 def _plain(value: Any) -> Any:

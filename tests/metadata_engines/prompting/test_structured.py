@@ -293,8 +293,8 @@ def test_an_answer_that_ignores_wishes_is_mended_and_the_mending_noted():
     assert (song.genre, song.bpm, song.key) == ("waltz", 80, "D minor")
     assert [instrument.name for instrument in song.instruments] == ["cello", "piano"]
     mended = {note["mended"]: note for note in script.notes if "mended" in note}
-    assert mended["bpm"] == {"mended": "bpm", "answered": 84, "used": 80}
-    assert mended["instruments"]["answered"] == SONG["instruments"]
+    assert mended["bpm"] == {"mended": "bpm", "was": 84, "value": 80, "why": "the request gives it"}
+    assert mended["instruments"]["was"] == sorted(SONG["instruments"])
     assert "key" not in mended  # the answer had it right
 
 
