@@ -322,9 +322,9 @@ def _kept(text: str, segments: Sequence[_Segment], wishes: Sequence[_Segment]) -
     for segment in segments:
         rest = segment.words[segment.run :]
         if segment in wishes:
-            told = rest and (_is_head(segment) or not segment.asks or len(rest) > 4)
-            dense = rest and not _is_head(segment) and not segment.asks
-            if told and not dense:
+            tells = bool(rest) and (_is_head(segment) or not segment.asks or len(rest) > 4)
+            dense = bool(rest) and not _is_head(segment) and not segment.asks
+            if tells and not dense:
                 begin = segment.run
                 while begin and segment.words[begin - 1].text in DETERMINERS:
                     begin -= 1
