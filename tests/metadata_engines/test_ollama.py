@@ -117,10 +117,8 @@ def small_model():
     words = itertools.cycle(["The lamp is burning through the night, ", "A lonely ship is sailing home, "])
 
     def answer(body):
-        asked = body["messages"][-1]["content"]
-        if "title" in asked:
-            return "The Keeper's Storm"
-        return " calm" if body["options"]["num_predict"] == 1 else next(words) + lyric
+        song = f"The Keeper's Storm\n\n{next(words)}{lyric}"
+        return " calm" if body["options"]["num_predict"] == 1 else song
 
     return FakeOllama(answer, models={"tiny:135m": FakeModel("135M")})
 

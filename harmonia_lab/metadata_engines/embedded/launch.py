@@ -9,6 +9,7 @@ stage 1 has one code path: `metadata_engines/ollama/engine.py` with another addr
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -101,7 +102,8 @@ def fast_copy(path: Path) -> Path:
             write_q8_0(path, part)
             part.replace(copy)
         except OSError:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
             return path
     return copy
 

@@ -7,6 +7,7 @@ the model's file, on the library and on the processor, so the file's name does, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import importlib.metadata
@@ -63,7 +64,8 @@ class Slots:
             for old in states[:-KEPT_STATES]:
                 old.unlink(missing_ok=True)
         except OSError:
-            (folder / part).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (folder / part).unlink(missing_ok=True)
 
     def _act(self, slot: int, action: str, body: dict[str, Any]) -> bool:
         connection = http.client.HTTPConnection(self._address, timeout=60)

@@ -97,7 +97,7 @@ def test_the_same_requests_give_the_same_numbers_and_words_whatever_was_asked_be
         client.chat(model, [])
         asked = [
             (label, {"num_predict": 1, "temperature": 0.0, "static": len(story)}),
-            (ASK, {"num_predict": 12, "n": 4, "seed": 7}),
+            (ASK, {"num_predict": 6, "n": 4, "seed": 7}),
             ([*ASK, {"role": "assistant", "content": "The keeper"}], {"num_predict": 3, "seed": 7}),
         ]
         chunks = [list(client.chat(model, m, stream=True, options=options, **logprobs)) for m, options in asked]
@@ -110,14 +110,13 @@ def test_the_same_requests_give_the_same_numbers_and_words_whatever_was_asked_be
         try:
             with ollama.Client(server.url, headers=server.headers, trust_env=False) as client:
                 songs.append(song(client, server.model))
-                for shared in range(0, 40, 13):
-                    other = [{"role": "user", "content": ASK[0]["content"][:shared] + "?"}]
-                    chat(client, server.model, other, options={"num_predict": 2, "n": 3})
-                    songs.append(song(client, server.model))
+                other = [{"role": "user", "content": ASK[0]["content"][:13] + "?"}]
+                chat(client, server.model, other, options={"num_predict": 2, "n": 3})
+                songs.append(song(client, server.model))
         finally:
             server.close()
     assert len(list((tmp_path / "states").glob("*.state"))) == 1
-    assert len(songs[0]) == 1 + 4 * 12 + 3
+    assert len(songs[0]) == 1 + 4 * 6 + 3
     assert all(other == songs[0] for other in songs)
 
 
