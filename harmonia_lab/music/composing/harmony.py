@@ -77,7 +77,8 @@ class _Scheme(NamedTuple):
         """
         forms = [form.split() for form in self.progressions[kind].split("|")]
         whole = [form for form in forms if count % len(form) == 0] or forms[:1]
-        return list(islice(cycle(max(whole, key=len)), count))
+        chosen = max(whole, key=len)
+        return list(islice(cycle(chosen), count))
 
 
 def _model_clarity(scheme: _Scheme, style: GenreStyle, minor: bool) -> float:
