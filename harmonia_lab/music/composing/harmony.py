@@ -9,7 +9,6 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice, product
-from operator import mul
 from typing import NamedTuple
 
 from harmonia_lab.music.composing.form import Form
@@ -77,9 +76,9 @@ class _Scheme(NamedTuple):
         Of a progression's forms the longest is taken that fills the section a whole number of times, else the first.
         """
         forms = [form.split() for form in self.progressions[kind].split("|")]
-        whole = [form for form in forms if count % len(form) == 0]
-        longest = next((form for form in whole if len(form) == max(map(len, whole))), forms[0])
-        return list(islice(cycle(longest), count))
+        whole = [form for form in forms if count % len(form) == 0] or forms[:1]
+        chosen = max(whole, key=len)
+        return list(islice(cycle(chosen), count))
 
 
 def _model_clarity(scheme: _Scheme, style: GenreStyle, minor: bool) -> float:
@@ -211,7 +210,9 @@ def _clarity(chords: Sequence[Chord], key: Key) -> float:
                 pitch_class_profile[(tone + interval) % 12] += weight * strength
     relative = Key((key.tonic + (3 if key.minor else 9)) % 12, not key.minor)
     centred = _centred(pitch_class_profile)
-    fits: dict[Key, float] = {other: sum(map(mul, centred, profile)) for other, profile in _CENTRED_PROFILES.items()}
+    fits = {
+        other: sum(a * b for a, b in zip(centred, profile, strict=True)) for other, profile in _CENTRED_PROFILES.items()
+    }
     return max(fits[key], fits[relative]) - max(fit for other, fit in fits.items() if other not in (key, relative))
 
 
