@@ -3,7 +3,9 @@
 Owns the meter. It knows nothing of a song but its samples.
 
 Sources. Chroma: the harmonic pitch class profile of E. Gómez, "Tonal description of polyphonic audio for music content
-processing", INFORMS Journal on Computing 18/3 (2006): peaks, tuning, harmonics. Profiles: D. Temperley, "Music and
+processing", INFORMS Journal on Computing 18/3 (2006): spectral peaks, tuning, frames of equal weight. Its sum over the
+notes of which a peak may be a harmonic is left out: it moves chords with sevenths towards the key a fifth below.
+Profiles: D. Temperley, "Music and
 Probability" (2007), table 6.1, from the Kostka-Payne corpus; J. Albrecht and D. Shanahan, "The use of large corpora to
 train a new type of key-finding algorithm", Music Perception 31/1 (2013). The composer's own test of a clear key uses
 Krumhansl's probe-tone ratings (1990).
@@ -37,10 +39,6 @@ _LOWEST, _HIGHEST = 100.0, 5000.0
 _FLOOR = 1e-3
 """Peaks below this ratio of the frame's highest are left out: −60 dB."""
 
-_HARMONICS = 6
-_DECAY = 0.6
-"""A peak may be the n-th harmonic of a lower note; that note's pitch class gets _DECAY ** (n − 1) of it (Gómez)."""
-
 
 def estimate_key(sound: Array, sample_rate: int) -> tuple[int, str]:
     """Return the key of mono audio, −1…1: (tonic as pitch class 0…11, "major" | "minor")."""
@@ -65,12 +63,10 @@ def chroma(sound: Array, sample_rate: int) -> Array:
     pitches = 69 + 12 * np.log2(frequencies / 440)
     tuning = np.angle(np.sum(strengths * np.exp(2j * np.pi * pitches))) / (2 * np.pi)  # semitones, −½…½
     total = np.zeros((frames.max() + 1, 12))
-    for number in range(1, _HARMONICS + 1):
-        pitch = pitches - tuning - 12 * np.log2(number)
-        nearest = np.round(pitch)
-        # A peak between two semitones counts for neither: cos² over 2/3 of a semitone to each side.
-        weight = np.cos(np.pi / 2 * np.minimum(np.abs(pitch - nearest) / (2 / 3), 1)) ** 2 * _DECAY ** (number - 1)
-        np.add.at(total, (frames, nearest.astype(int) % 12), strengths * weight)
+    nearest = np.round(pitches - tuning)
+    # A peak between two semitones counts for neither: cos² over 2/3 of a semitone to each side.
+    weight = np.cos(np.pi / 2 * np.minimum(np.abs(pitches - tuning - nearest) / (2 / 3), 1)) ** 2
+    np.add.at(total, (frames, nearest.astype(int) % 12), strengths * weight)
     loudest = total.max(axis=1, keepdims=True)
     return np.asarray((total / np.where(loudest > 0, loudest, 1)).mean(axis=0))
 

@@ -12,8 +12,8 @@ from fractions import Fraction
 from typing import Any
 
 __all__ = [
-    "Figure", "Melody", "entries", "figures", "groove", "lead_name", "melody", "progressions", "shared_figures",
-    "sung_spans",
+    "Figure", "Melody", "different_grooves", "entries", "figures", "groove", "lead_name", "melody", "progressions",
+    "shared_figures", "sung_spans",
 ]  # fmt: skip
 
 PlanData = Mapping[str, Any]
@@ -27,8 +27,11 @@ _DEGREES = ("1", "b2", "2", "b3", "3", "4", "#4", "5", "b6", "6", "b7", "7")
 _DRUMS = {35: "kick", 36: "kick", 37: "stick", 38: "snare", 39: "clap", 40: "snare"}
 """The drums that tell grooves apart; hats, cymbals, ghost notes and fills vary inside one groove."""
 
-_GHOST = 24
-"""Steps of velocity: a hit that much softer than the song's loudest of that drum is a ghost note."""
+_GHOST = 30
+"""Steps of velocity: a hit that much softer than its drum's loudest one is a ghost note."""
+
+_ALIKE = 0.75
+"""Grooves that have more than this share of their hits in common, of all hits of both, are one groove."""
 
 
 def progressions(plan: PlanData, chords: int = 4) -> dict[str, str]:
@@ -53,36 +56,36 @@ def _degree(chord: Mapping[str, Any], tonic: int) -> str:
     return _DEGREES[(root - tonic) % 12] + ("m" if minor else "")
 
 
-def groove(plan: PlanData) -> str:
-    """Return the commonest bar of kick, stick, snare and clap in the song, choruses if it has some; "" without drums.
+def groove(plan: PlanData) -> list[str]:
+    """Return the hits of kick, stick, snare and clap that most bars of the choruses have, or of the song without any.
 
-    As "kick 0 8 10, snare 4 12": sixteenths from the bar line.
+    As ["kick 0", "kick 8", "snare 4", …]: sixteenths from the bar line. Empty without drums.
     """
     kits = [part for part in plan["parts"] if part["instrument"]["role"] == "drums"]
     if not kits:
-        return ""
+        return []
     steps = round(plan["beats_per_bar"] * 4)
     notes = [note for note in kits[0]["notes"] if note["pitch"] in _DRUMS]
     loudest = {pitch: max(n["velocity"] for n in notes if n["pitch"] == pitch) for pitch in {n["pitch"] for n in notes}}
-    bars: dict[int, set[tuple[str, int]]] = {}
+    bars: dict[int, set[str]] = {}
     for note in notes:
         if note["velocity"] > loudest[note["pitch"]] - _GHOST:
-            at = round(note["start"] * 4)
-            bars.setdefault(at // steps, set()).add((_DRUMS[note["pitch"]], at % steps))
-    chorus = {
-        bar
-        for section in plan["sections"]
-        if section["name"] == "chorus"
-        for bar in range(section["bar"], section["bar"] + section["bars"])
-    }
-    counted = Counter(frozenset(hits) for bar, hits in bars.items() if bar in chorus) or Counter(
-        frozenset(hits) for hits in bars.values()
-    )
-    if not counted:
-        return "none"
-    hits = max(counted, key=lambda each: (counted[each], sorted(each)))
-    drums = sorted({drum for drum, _ in hits})
-    return ", ".join(f"{drum} {' '.join(str(at) for name, at in sorted(hits) if name == drum)}" for drum in drums)
+            bar, step = divmod(round(note["start"] * 4), steps)
+            bars.setdefault(bar, set()).add(f"{_DRUMS[note['pitch']]} {step}")
+    sections = [section for section in plan["sections"] if section["name"] == "chorus"]
+    chorus = {bar for section in sections for bar in range(section["bar"], section["bar"] + section["bars"])}
+    chosen = [hits for bar, hits in bars.items() if bar in chorus] or list(bars.values())
+    counted = Counter(hit for hits in chosen for hit in hits)
+    return sorted(hit for hit, number in counted.items() if number > 0.6 * len(chosen))
+
+
+def different_grooves(grooves: Iterable[Sequence[str]]) -> int:
+    """Return how many grooves there are; those that are nearly alike (`_ALIKE`) count as one, empty ones don't."""
+    known: list[set[str]] = []
+    for hits in map(set, grooves):
+        if hits and all(len(hits & other) <= _ALIKE * len(hits | other) for other in known):
+            known.append(hits)
+    return len(known)
 
 
 def lead_name(plan: PlanData) -> str | None:

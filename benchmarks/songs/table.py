@@ -62,7 +62,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     crests = _medians(songs, "crest")
     entries = [entry for row in songs for entry in row["entries"]]
     by_genre, stories = _groups(rows, "plan"), _groups(rows, "story")
-    grooves = [len({row["groove"] for row in group}) for group in by_genre if any(row["groove"] for row in group)]
+    grooves = [found for group in by_genre if (found := plans.different_grooves(row["groove"] for row in group))]
     return {
         "n_songs": len(songs),
         "tempo_clicks": _share(tempo_right(row["bpm"], row["clicks"]["bpm"]) for row in songs),
@@ -192,7 +192,7 @@ def _by_genre(rows: Sequence[Row]) -> Iterable[str]:
         key = sum(row["key"] == row["heard"]["key"] for row in own)
         cells = (
             genre, len(own), tempo, key, crests.get(genre, ""), leads.get(genre, ""), _different(group, "progressions"),
-            len({row["groove"] for row in group if row["groove"]}),
+            plans.different_grooves(row["groove"] for row in group),
         )  # fmt: skip
         yield f"| {' | '.join(map(str, cells))} |"
 

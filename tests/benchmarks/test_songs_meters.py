@@ -81,13 +81,22 @@ def test_a_progression_is_given_in_degrees_without_repeats():
     assert plans.progressions(again) == plans.progressions(plan()) == {"verse": "1 6m 4 5"}
 
 
-def test_the_groove_is_the_commonest_bar_without_ghost_notes_and_hats():
+def test_the_groove_is_what_most_bars_have_without_ghost_notes_and_hats():
     bar = [note(0, 36), note(1, 38), note(2.02, 36), note(3, 38), note(0.5, 42), note(1.75, 38, velocity=50)]
     notes = [one | {"start": one["start"] + 4 * number} for number in range(3) for one in bar]
     notes += [note(12 + 0.25 * i, 38) for i in range(16)]  # a fill
     found = plans.groove(plan(parts=[part("drums", "drums", notes)]))
-    assert found == "kick 0 8, snare 4 12"
-    assert plans.groove(plan()) == ""
+    assert found == ["kick 0", "kick 8", "snare 12", "snare 4"]
+    assert plans.groove(plan()) == []
+
+
+def test_grooves_that_differ_by_a_hit_are_one():
+    one, nearly, other = (
+        ["kick 0", "kick 8", "snare 4", "snare 12", "kick 10"],
+        ["kick 0", "kick 8", "snare 4", "snare 12"],
+        ["kick 0", "snare 8"],
+    )
+    assert plans.different_grooves([one, nearly, other, [], other]) == 2
 
 
 def test_the_lead_is_the_part_with_the_words_else_the_first_lead():
@@ -139,8 +148,8 @@ def test_half_and_double_tempo_and_the_relative_key_are_wrong():
 
 def test_the_genre_with_the_fewest_grooves_and_progressions_decides():
     tune = [[4, 60], [4, 62], [2, 64], [2, 65], [4, 67], [4, 64], [4, 60]]
-    plan_row = {"kind": "plan", "genre": "pop", "groove": "kick 0", "progressions": {"verse": "1"}, "tune": tune}
-    other = plan_row | {"groove": "kick 8", "progressions": {"verse": "4"}}
+    plan_row = {"kind": "plan", "genre": "pop", "groove": ["kick 0"], "progressions": {"verse": "1"}, "tune": tune}
+    other = plan_row | {"groove": ["kick 8"], "progressions": {"verse": "4"}}
     rows = [plan_row, other, plan_row | {"genre": "metal"}]
     found = table.summary(rows)
     assert (found["grooves_least"], found["progressions_least"], found["shared_seeds"]) == (1, 1, 1.0)
