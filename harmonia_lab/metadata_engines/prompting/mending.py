@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +75,8 @@ def _field(name: str) -> str:
 def _take_given(mending: Mending, name: str, given: Any) -> None:
     """Replace the answer's value by the request's; note it, if the answer says otherwise."""
     answered = mending.values.get(name)
-    read = {"key": normalise_key, "instruments": sorted}.get(name, lambda value: value)
+    readers: dict[str, Callable[[Any], Any]] = {"key": normalise_key, "instruments": sorted}
+    read = readers.get(name, lambda value: value)
     with contextlib.suppress(TypeError, ValueError, AttributeError):  # the answer's value may be of any type
         if answered is None or read(answered) == read(given):
             mending.values[name] = given

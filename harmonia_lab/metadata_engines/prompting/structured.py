@@ -1,29 +1,27 @@
 """The strategy for large models: one answer with the whole song as a JSON object, read while it streams, and repaired.
 
-Owns the prompts, the answer's schema and its validation (not the search for JSON in prose: `answers.py`, nor the rules
-for small faults: `mending.py`).
+Owns the prompts and the course of questions (not the form of an answer: `draft.py`, nor the search for JSON in prose:
+`answers.py`, nor the rules for small faults: `mending.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import ValidationError
 
 from harmonia_lab.engines.base import Step
 from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.languages.detection import detect_language, same_family
-from harmonia_lab.languages.section_names import header_of, section_kind
 from harmonia_lab.languages.singing import estimate_warning
 from harmonia_lab.languages.tags import language_name, primary
 from harmonia_lab.metadata_engines.prompting.answers import find_record, parse_partial, plain_line
-from harmonia_lab.metadata_engines.prompting.chords import is_chord_line, without_chords
 from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, ChatMessage, Dialogue, Question
+from harmonia_lab.metadata_engines.prompting.draft import SongDraft
 from harmonia_lab.metadata_engines.prompting.mending import FIELDS, Mending, mend
 from harmonia_lab.metadata_engines.prompting.story import clean, excerpt, excerpt_note
 from harmonia_lab.metadata_engines.prompting.verses import usual_form
@@ -31,12 +29,9 @@ from harmonia_lab.metadata_engines.wishes import Understanding, understand
 from harmonia_lab.music.moods import suggest_features
 from harmonia_lab.music.seeds import derive_seed, narrative_digest
 from harmonia_lab.protocol.models import Instrument, SongMetadata, SongRequest, explain
-from harmonia_lab.protocol.vocabulary import GENRES, INSTRUMENTS, MOODS, find_instrument, normalise_key
+from harmonia_lab.protocol.vocabulary import GENRES, INSTRUMENTS, MOODS
 
-__all__ = ["SongDraft", "answer_tokens", "template_version", "write_song"]
-
-MOST_LINES = 16
-"""Of one section."""
+__all__ = ["answer_tokens", "template_version", "write_song"]
 
 REPAIRS = 2
 """Most repeated questions that tell the model what was wrong with its answer."""
@@ -66,88 +61,6 @@ _FEW_TOKENS = frozenset({"en", "es", "de", "fr", "it", "pt", "nl"})
 """Languages of which a line of lyrics takes some dozen tokens; others take up to three times as many."""
 
 _REPAIR = "That can't be used: {problems} Answer again, with the whole corrected JSON object and nothing else."
-
-
-# The names and docstrings of the two models are part of the JSON schema that the language model gets: a change of them
-# changes songs and the template version.
-class SongDraft(BaseModel):
-    """The answer that is asked for. Validation forgives what is said in another form but clear."""
-
-    class Section(BaseModel):
-        """A block of lyrics."""
-
-        model_config = ConfigDict(extra="ignore")
-
-        section: Annotated[str, Field(min_length=1, max_length=40)]
-        lines: Annotated[list[str], Field(min_length=1, max_length=16)]
-
-    model_config = ConfigDict(extra="ignore")
-
-    title: Annotated[str, Field(min_length=1, max_length=80)]
-    lyrics: Annotated[list[Section], Field(min_length=1, max_length=16)]
-    genre: Annotated[str, StringConstraints(min_length=1, max_length=40, to_lower=True)]
-    mood: Annotated[list[str], Field(min_length=1, max_length=5)]
-    bpm: Annotated[int, Field(ge=40, le=220)]
-    key: str
-    instruments: Annotated[list[str], Field(min_length=1, max_length=8)]
-
-    @field_validator("title", "genre", mode="before")
-    @classmethod
-    def _one_line(cls, value: Any) -> Any:
-        return _plain(value)
-
-    @field_validator("lyrics", mode="before")
-    @classmethod
-    def _sections(cls, value: Any) -> Any:
-        """Also accept one text with headers, a list of lines, and an object of sections."""
-        if isinstance(value, Mapping):
-            value = [{"section": name, "lines": lines} for name, lines in value.items()]
-        if isinstance(value, list) and all(isinstance(line, str) for line in value):
-            value = "\n".join(value)
-        if isinstance(value, str):
-            value = _sections_of(value)
-        if not isinstance(value, list):
-            return value
-        sections = [part for number, section in enumerate(value, 1) for part in _clean_sections(section, number)]
-        # A section without words is an interlude, unless the song has no words at all.
-        return _with_words(sections) or sections
-
-    @field_validator("mood", mode="before")
-    @classmethod
-    def _moods(cls, value: Any) -> Any:
-        words = re.split(r"[,;/]|\band\b", value) if isinstance(value, str) else value
-        if not isinstance(words, list):
-            return words
-        words = [_plain(word).lower() if isinstance(word, str) else word for word in words]
-        return [word for word in words if word][:3]
-
-    @field_validator("bpm", mode="before")
-    @classmethod
-    def _number(cls, value: Any) -> Any:
-        match = re.search(r"\d+", value) if isinstance(value, str) else None
-        return int(match[0]) if match else round(value) if isinstance(value, float) and math.isfinite(value) else value
-
-    @field_validator("key")
-    @classmethod
-    def _key(cls, value: str) -> str:
-        found = normalise_key(re.sub(r"(?i)\b(key of|scale)\b", "", value))
-        if found is None:
-            raise ValueError("must be a major or minor key such as 'A minor'")
-        return found
-
-    @field_validator("instruments", mode="before")
-    @classmethod
-    def _known(cls, value: Any) -> Any:
-        """Return the known instruments, each once. Raise ValueError if there is none."""
-        if isinstance(value, str):
-            value = value.split(",")
-        if not isinstance(value, list):
-            return value
-        names = [entry.get("name") if isinstance(entry, Mapping) else entry for entry in value]
-        known = [find_instrument(name) for name in names if isinstance(name, str)]
-        if not any(known):
-            raise ValueError(f"must name instruments from this list: {', '.join(INSTRUMENTS)}")
-        return list(dict.fromkeys(filter(None, known)))
 
 
 def template_version() -> str:
@@ -325,55 +238,6 @@ def _note_mended(dialogue: Dialogue, draft: SongDraft, metadata: SongMetadata) -
     for name, (answered, used) in (values | {"instruments": (sorted(draft.instruments), names)}).items():
         if answered != used:
             dialogue.note(mended=name, was=answered, value=used, why="the request gives it")
-
-
-def _plain(value: Any) -> Any:
-    return plain_line(value) if isinstance(value, str) else value
-
-
-def _sections_of(text: str) -> list[dict[str, Any]]:
-    """Return the sections of a text whose headers are lines such as "[Verse 1]", "Estribillo:" or 【サビ】."""
-    sections: list[dict[str, Any]] = [{"section": "Verse 1", "lines": []}]
-    for line in text.splitlines():
-        header = header_of(line)
-        if header and without_chords(line).strip():
-            sections.append({"section": header, "lines": []})
-        elif line.strip():
-            sections[-1]["lines"].append(line)
-    return _with_words(sections)
-
-
-def _with_words(sections: list[Any]) -> list[Any]:
-    """Return the sections that have lines. One without gets those of the section of its kind, if it is a chorus."""
-    words = {section_kind(s["section"]): s["lines"] for s in reversed(sections) if isinstance(s, dict) and s["lines"]}
-    found = [
-        {**s, "lines": words["chorus"]}
-        if isinstance(s, dict) and not s["lines"] and "chorus" in words and section_kind(s["section"]) == "chorus"
-        else s
-        for s in sections
-    ]
-    return [s for s in found if not isinstance(s, dict) or s["lines"]]
-
-
-def _clean_sections(section: Any, number: int) -> list[Any]:
-    """Return a section with plain lines, without chords and lines in brackets; a long one as several sections.
-
-    Also accept other names of its fields.
-    """
-    if not isinstance(section, Mapping):
-        return [section]
-    name = section.get("section") or section.get("name") or section.get("type") or ""
-    lines = section.get("lines") or section.get("text") or section.get("lyrics") or []
-    lines = lines.splitlines() if isinstance(lines, str) else lines
-    if isinstance(lines, list):
-        lines = [without_chords(line) if isinstance(line, str) else line for line in lines]
-        lines = [_plain(line) for line in lines if not (isinstance(line, str) and is_chord_line(line))]
-        lines = [line for line in lines if line]
-        lines = [line for line in lines if not (isinstance(line, str) and re.fullmatch(r"[\[(【（].*[\])】）]", line))]
-    title = plain_line(without_chords(str(name))).strip("[]()【】（） :").title()[:40].strip() or f"Part {number}"
-    if not isinstance(lines, list) or len(lines) <= MOST_LINES:
-        return [{"section": title, "lines": lines}]
-    return [{"section": title, "lines": lines[at : at + MOST_LINES]} for at in range(0, len(lines), MOST_LINES)]
 
 
 class _DraftProgress:

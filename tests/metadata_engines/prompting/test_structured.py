@@ -7,7 +7,8 @@ import pytest
 
 from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer
-from harmonia_lab.metadata_engines.prompting.structured import SongDraft, template_version, write_song
+from harmonia_lab.metadata_engines.prompting.draft import SongDraft
+from harmonia_lab.metadata_engines.prompting.structured import template_version, write_song
 from harmonia_lab.protocol.models import parse_request
 
 SONG = {
