@@ -56,7 +56,8 @@ def song(request):
 def test_tempo_and_key_of_the_audio_are_the_plans(song):
     plan, _, mix = song
     sound = audio_analysis.mono(mix)
-    assert audio_analysis.tempo_error(sound, plan.bpm) < 0.02
+    # Drums in half time leave the octave open; `make bench-songs` counts octaves too, over all genres.
+    assert min(audio_analysis.tempo_error(sound, bpm) for bpm in (plan.bpm, plan.bpm / 2)) < 0.02
     assert audio_analysis.estimate_key(sound) in audio_analysis.relative_keys(plan.tonic, plan.mode)
 
 

@@ -507,7 +507,7 @@ def test_stories_that_a_small_model_can_not_read_differ_in_prompts_and_seeds_and
         assert "English only" in warning
         assert run.result.metadata.language == "en"
         assert next(report.status for report in run.reports if warning in report.status)
-        asked.append(next(chat["messages"][-1]["content"] for chat in server.chats if "poem" in str(chat["messages"])))
+        asked.append(next(chat["messages"][-1]["content"] for chat in server.chats if "poet" in str(chat["messages"])))
         seeds.append(tuple(chat["options"]["seed"] for chat in server.chats)[:8])
     assert len(set(asked)) == len(set(seeds)) == len(STORIES)
 

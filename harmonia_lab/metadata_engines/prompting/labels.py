@@ -16,6 +16,7 @@ cue word for a genre.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,7 @@ __all__ = [
     "known_neutral",
     "label_question",
     "label_scores",
+    "prompts_digest",
 ]
 
 SHOTS: Mapping[str, Sequence[tuple[str, str]]] = {
@@ -90,10 +92,17 @@ def known_neutral(digest: str | None, head: str) -> dict[str, float] | None:
 
 @functools.lru_cache(maxsize=1)
 def _neutral_table() -> dict[str, dict[str, dict[str, float]]]:
-    """Return {digest: {head: {label: score}}}."""
+    """Return {digest: {head: {label: score}}}; nothing if the prompts have changed since the scores were measured."""
     text = resources.files(__package__).joinpath("neutral.json").read_text(encoding="utf-8")
-    table: dict[str, dict[str, dict[str, float]]] = json.loads(text)
-    return table
+    measured = json.loads(text)
+    table: dict[str, dict[str, dict[str, float]]] = measured["models"]
+    return table if measured["prompts"] == prompts_digest() else {}
+
+
+def prompts_digest() -> str:
+    """Return a digest of all that the neutral stories' scores depend on, the model apart."""
+    heads = [[m.content for m in label_question(head, "", "", 0).messages] for head in SHOTS]
+    return hashlib.sha256(repr((heads, NEUTRAL_STORIES, MOODS, GENRES)).encode()).hexdigest()[:16]
 
 
 def label_scores(answer: Answer, labels: Sequence[str]) -> dict[str, float]:

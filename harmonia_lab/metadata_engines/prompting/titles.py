@@ -1,6 +1,6 @@
 """Titles from a small model's attempts and from phrases of its lyrics, with their ranks.
 
-Owns the cleaning, the refusals and the ranking of titles (not the prompt: `stepwise.py`). Pure functions.
+Owns the cleaning, the refusals and the ranking of titles (not the prompt: `examples.py`). Pure functions.
 """
 
 from __future__ import annotations
@@ -14,13 +14,7 @@ from harmonia_lab.metadata_engines.prompting.lines import META_STEMS, CandidateL
 from harmonia_lab.metadata_engines.prompting.words import FUNCTION_WORDS, plain, stem, word_set
 from harmonia_lab.syllables import in_dictionary, words_of
 
-__all__ = ["EXAMPLES", "numerals", "phrases", "rank", "rank_attempt", "title_of"]
-
-EXAMPLES = (
-    ("A girl leaves her small town on a train at dawn and waves to her mother.", "Morning Train"),
-    ("A scientist in Antarctica listens to the ice at night.", "The Ice Is Singing"),
-    ("Two brothers build a boat and sail away from the island.", "Sails of Our Own"),
-)
+__all__ = ["numerals", "phrases", "rank", "rank_attempt", "title_of"]
 
 NAME = 0.4
 """Added to a title that has a name or a number of the story."""

@@ -1,6 +1,7 @@
 """Genre and mood: from the model's scores and the cue words, on stories that were labelled by hand."""
 
 import json
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,14 @@ def test_cue_words_alone_name_a_fitting_mood_and_genre_for_most_labelled_stories
 def test_the_second_mood_fits_the_first():
     scores = dict.fromkeys(MOODS, -9.0) | {"joyful": 0.0, "angry": -0.5, "playful": -1.0}
     assert labels.choose_moods("", scores, []) == ["joyful", "playful"]
+
+
+def test_the_table_of_neutral_scores_is_of_these_prompts():
+    table = json.loads(files(labels.__package__).joinpath("neutral.json").read_text(encoding="utf-8"))
+    assert table["prompts"] == labels.prompts_digest(), "measure the neutral stories again"
+    (digest,) = table["models"]
+    assert labels.known_neutral(digest, "Mood").keys() == set(MOODS)
+    assert labels.known_neutral("another model", "Mood") is None
 
 
 def test_half_of_what_a_neutral_story_scores_is_subtracted():
