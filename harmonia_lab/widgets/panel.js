@@ -98,7 +98,7 @@ function render({ model, el }) {
   const title = make("h3", "hl-title");
   const facts = make("p", "hl-facts");
   const wishes = make("p", "hl-facts");
-  const warnings = make("p", "hl-plan", { role: "status" });
+  const warnings = make("p", "hl-plan", { role: "note" });
   const overall = bar("Song");
   overall.row.classList.add("hl-overall");
   const stages = [bar("Lyrics"), bar("Music")];
