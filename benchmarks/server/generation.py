@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,14 +52,16 @@ def scratch_lab() -> Iterator[Lab]:
 def begin(lab: Lab) -> EventLog:
     """Publish the lifecycle events that lead into stage 2, for the user "local"; return the event log."""
     from harmonia_lab.events.event_log import EventLog  # noqa: PLC0415 - as in `scratch_lab`
-    from harmonia_lab.events.state import new_state  # noqa: PLC0415 - as above
+    from harmonia_lab.events.state import Cursor, new_state  # noqa: PLC0415 - as above
     from harmonia_lab.testing import SONG_METADATA  # noqa: PLC0415 - as above
 
     now = utc_now()
     job = Job(id=GENERATION, user_id="local", created_at=now, updated_at=now)
     request = SongRequest(narrative=STORY, generation_id=GENERATION)
     lab.journal.begin(job, request)
-    log = EventLog(new_state(job, request), lab.journal, lab.events)
+    # The event log numbers progress itself: the first one must get the number that the subscribers wait for.
+    state = replace(new_state(job, request), generation_cursor=Cursor(tick=FIRST_TICK - 1))
+    log = EventLog(state, lab.journal, lab.events)
     log.queued(0, 1.0)
     same = {"generation_id": GENERATION}
     log(MetadataGenerationStarted(**same, user_id="local", narrative=STORY, model="none"))
