@@ -113,7 +113,7 @@ class LanguageModel:
             self._slots = Slots(self._server.listening_address, key, SEQUENCES)
         except Exception as error:
             reason = " ".join((_log_since(log_start) or str(error)).split())
-            raise ApiError(500, f"the model could not be loaded: {reason}") from error
+            raise ApiError(500, f"the model file {self.path.name} could not be loaded: {reason}") from error
 
     def _clear(self) -> None:
         if self._slots:

@@ -510,7 +510,7 @@ def test_a_model_file_that_is_damaged_behind_its_header_fails_to_load_with_the_l
     try:
         with (
             ollama.Client(server.url, headers=server.headers, trust_env=False) as client,
-            pytest.raises(ollama.ResponseError, match=r"could not be loaded: .*half\.gguf"),
+            pytest.raises(ollama.ResponseError, match=r"half\.gguf could not be loaded: .*corrupted"),
         ):
             chat(client, "half")
     finally:
