@@ -85,7 +85,8 @@ def test_a_part_that_hangs_costs_its_own_limit_and_its_rows_stay(tmp_path, monke
     status = measure.run(parser.parse_args(["--out", str(out), "--parts", "tokens,speed,codec"]))
     rows = Rows(out / "rows.jsonl").read()
     assert status == 1
-    assert [row["part"] for row in rows if row["kind"] == "missing"] == ["tokens", "speed", "codec"]
+    # In any order: a part's process is started while the part before still runs, and writes here before its turn.
+    assert {row["part"] for row in rows if row["kind"] == "missing"} == set(limits)
     assert {row["part"]: row["status"] for row in rows if row["kind"] == "part"} == {
         "tokens": "timeout", "speed": "failed", "codec": "done",
     }  # fmt: skip
