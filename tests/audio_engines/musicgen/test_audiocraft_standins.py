@@ -78,6 +78,7 @@ def test_transformers_stays_healthy_and_standard_output_has_no_word_of_audiocraf
     assert imported_first["said"] == "healthy\n"
 
 
+@pytest.mark.stress
 def test_what_was_imported_before_is_the_same_afterwards(checkpoint):
     names = ("torch", "librosa", "scipy", "transformers", "transformers.models.t5.modeling_t5")
     said = run(
@@ -94,24 +95,29 @@ def test_what_was_imported_before_is_the_same_afterwards(checkpoint):
     assert said == "healthy\n"
 
 
-def test_a_missing_package_is_named_and_nothing_half_imported_stays(checkpoint):
-    """transformers was imported before, but none of its models."""
-    out = run(
-        "import transformers",
-        "import sys; sys.modules['omegaconf'] = None",
-        "from harmonia_lab.audio_engines.musicgen.audiocraft_standins import load_audiocraft",
-        "from harmonia_lab.errors import HarmoniaError",
-        "try: load_audiocraft()",
-        "except HarmoniaError as error: print(error.code, error)",
-        "assert not [name for name in sys.modules if name.partition('.')[0] == 'audiocraft']",
-        "del sys.modules['omegaconf']; load_audiocraft()",
-        *transformers_is_healthy(checkpoint),
-        warnings="default",
-    )
+WITHOUT_A_PACKAGE = (
+    "import transformers",
+    "import sys; sys.modules['omegaconf'] = None",
+    "from harmonia_lab.audio_engines.musicgen.audiocraft_standins import load_audiocraft",
+    "from harmonia_lab.errors import HarmoniaError",
+    "try: load_audiocraft()",
+    "except HarmoniaError as error: print(error.code, error)",
+    "assert not [name for name in sys.modules if name.partition('.')[0] == 'audiocraft']",
+)
+"""Lines of a program in which transformers was imported before, but none of its models."""
+
+
+def test_a_missing_package_is_named_and_nothing_half_imported_stays():
+    out = run(*WITHOUT_A_PACKAGE, warnings="default")
     assert "MUSICGEN_UNAVAILABLE" in out
     assert "omegaconf" in out
     assert "harmonia setup musicgen" in out
-    assert out.endswith("healthy\n")
+
+
+@pytest.mark.stress
+def test_a_package_that_comes_back_is_used_and_transformers_stays_healthy(checkpoint):
+    again = ("del sys.modules['omegaconf']; load_audiocraft()", *transformers_is_healthy(checkpoint))
+    assert run(*WITHOUT_A_PACKAGE, *again, warnings="default").endswith("healthy\n")
 
 
 @pytest.mark.parametrize(("sr", "n_fft"), [(32000, 16384), (22050, 2048)])

@@ -76,9 +76,15 @@ def test_tokens_are_audiocrafts_after_a_prompt(musicgen, decoder, size, greedy):
     assert torch.equal(ours[..., :23], prompt)
 
 
-def test_tokens_are_audiocrafts_beyond_the_window(musicgen, decoder):
+@pytest.mark.parametrize(
+    ("duration_s", "window_s", "stride_s"),
+    [(12, 6, 4), pytest.param(45, 30, 18, marks=pytest.mark.stress)],
+    ids=["a short window", "the models' own window"],
+)
+def test_tokens_are_audiocrafts_beyond_the_window(musicgen, decoder, monkeypatch, duration_s, window_s, stride_s):
     model = musicgen("tiny")
-    model.set_generation_params(duration=45.0, extend_stride=18)
+    monkeypatch.setattr(model, "max_duration", float(window_s))
+    model.set_generation_params(duration=float(duration_s), extend_stride=stride_s)
     attributes = conditions(model, 1)
     torch.manual_seed(9)
     theirs = model._generate_tokens(attributes, None)
@@ -87,16 +93,16 @@ def test_tokens_are_audiocrafts_beyond_the_window(musicgen, decoder):
     ours = generate_windows(
         decoder("tiny"),
         lambda start: attributes,
-        frames=45 * 50,
-        window=30 * 50,
-        stride=18 * 50,
+        frames=duration_s * 50,
+        window=window_s * 50,
+        stride=stride_s * 50,
         on_step=lambda view: seen.append((view.done, view.total, view.frames)),
     )
     assert torch.equal(theirs, ours)
     done, totals, frames = zip(*seen, strict=True)
     assert list(done) == list(range(1, totals[0] + 1))
     assert set(totals) == {totals[-1]} == {done[-1]}
-    assert frames[-1] == 45 * 50
+    assert frames[-1] == duration_s * 50
 
 
 def test_logits_are_audiocrafts(musicgen, decoder):
