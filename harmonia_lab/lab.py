@@ -50,6 +50,7 @@ from harmonia_lab.protocol.models import (
 from harmonia_lab.storage import home_folder
 from harmonia_lab.store.journal import Journal
 from harmonia_lab.store.metrics import Metrics
+from harmonia_lab.store.run_log import A_SONG, RunLabels
 from harmonia_lab.widgets.frontend import in_kernel
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Lab:
         songs: Path | str = "songs",
         home: Path | str | None = None,
         limits: TimeLimits | None = None,
+        labels: RunLabels = A_SONG,
     ) -> None:
         """metadata: "auto" (Ollama if a server answers and has a model, else the embedded model), "ollama", "embedded",
         the name of an installed package's engine, or an engine of your own. model: the language model's name.
@@ -101,7 +103,7 @@ class Lab:
         MusicGen a name or a folder. audio_settings: of that engine, by name; for MusicGen those of
         `audio_engines.musicgen.settings.Settings` (arrangement, decoder, top_k, …).
         songs: the folder that songs go to. home: where the run log lives (default: HARMONIA_HOME, or the per-user state
-        folder).
+        folder). labels: for the songs' rows in it, such as `RunLabels("bench")`.
 
         Raises InvalidRequest for an unknown engine name, MetadataError if that engine isn't available.
         """
@@ -109,6 +111,7 @@ class Lab:
         self.home = Path(home) if home is not None else home_folder()
         self.log = BenchmarkLog(self.home / "runs.jsonl")
         self.limits = limits or TimeLimits()
+        self.labels = labels
         self.events = Fanout()
         """`lab.events.subscribe(callback)` calls `callback` with every event of every generation."""
         self.metrics = Metrics()
@@ -199,15 +202,17 @@ class Lab:
         user: str = LOCAL_USER,
         limits: QueueLimits | None = None,
         here: bool = False,
+        labels: RunLabels | None = None,
     ) -> JobHandle:
         """`submit`, with the request as one value. user: the song's owner; users take turns. here: make it in this
-        process, also while an isolated server makes the other songs.
+        process, also while an isolated server makes the other songs. labels: for its rows in the run log, in place of
+        the lab's.
 
         Raises InvalidRequest if the generation's id is taken, or for an option that an isolated server can't take;
         Refused (QUEUE_FULL) beyond `limits`.
         """
         backend = self._local if here else self._current
-        options = JobOptions(audio, out)
+        options = JobOptions(audio, out, labels=labels or self.labels)
         job = backend.submit(with_wished_length(request), replace(options, user=user, limits=limits))
         self._options[job.id] = options
         return job
@@ -447,7 +452,7 @@ class Lab:
             again = Path(scratch) / "song"
             engine = self._audio_engines.from_record(record["engines"]["audio"])
             try:
-                self.submit_request(request, audio=engine, out=again, here=True).result()
+                self.submit_request(request, audio=engine, out=again, here=True, labels=RunLabels("verify")).result()
             finally:
                 self._audio_engines.forget(engine)  # it has the record's settings, not this lab's
             return compare_records(record, read_record(again), folder, again)

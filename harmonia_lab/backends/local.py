@@ -26,7 +26,7 @@ from harmonia_lab.generation.handle import JobHandle
 from harmonia_lab.protocol.events import FamilyEvent
 from harmonia_lab.protocol.models import ENDED, Job, SongRequest, utc_now
 from harmonia_lab.store.journal import Journal
-from harmonia_lab.store.run_log import RunLog
+from harmonia_lab.store.run_log import RunLabels, RunLog
 
 __all__ = ["LocalBackend"]
 
@@ -80,7 +80,7 @@ class LocalBackend:
             now = utc_now()
             job = Job(id=generation_id, user_id=options.user, created_at=now, updated_at=now)
             state = new_state(job, request)
-            made = self._make_job(request, state, engine, folder)
+            made = self._make_job(request, state, engine, folder, options.labels)
             self._journal().begin(job, request)
             self._track(made)
             self._queue.submit(made, user=options.user)
@@ -103,7 +103,7 @@ class LocalBackend:
             request = self._journal().request(generation_id).model_copy(update={"metadata": state.metadata})
             folder = self._folder(generation_id, options.out)
             engine = self._audio_engines.get(options.audio, request.audio_model)
-            made = self._make_job(request, state, engine, folder)
+            made = self._make_job(request, state, engine, folder, options.labels)
             folder.resume()
             self._track(made)
             self._queue.submit(made, user=state.owner)
@@ -140,7 +140,12 @@ class LocalBackend:
         return SongFolder(self._songs, generation_id, Path(out) if out is not None else None)
 
     def _make_job(
-        self, request: SongRequest, state: GenerationState, engine: AudioEngine, folder: SongFolder
+        self,
+        request: SongRequest,
+        state: GenerationState,
+        engine: AudioEngine,
+        folder: SongFolder,
+        labels: RunLabels,
     ) -> LocalJob:
         job = LocalJob()
         job.handle = JobHandle(job, state.id, state, self._panel)
@@ -157,6 +162,7 @@ class LocalBackend:
             history=self._run_log.rows(),
             limits=self._limits,
             user_id=state.owner,
+            labels=labels,
         )
         return job
 

@@ -16,6 +16,7 @@ from harmonia_lab.batch.rows import Row
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.generation.artifacts import read_record
 from harmonia_lab.storage import write_bytes
+from harmonia_lab.store.run_log import PURPOSES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +106,7 @@ class BatchReport:
 
         A song that was made under another HARMONIA_HOME has no row.
         """
-        frame = self._log.frame()
+        frame = self._log.frame(purposes=PURPOSES)
         return frame[frame["generation_id"].isin([outcome.song["generationId"] for outcome in self.songs])]
 
     def to_json(self) -> dict[str, Any]:
