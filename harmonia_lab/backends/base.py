@@ -23,13 +23,15 @@ LOCAL_USER = "local"
 @dataclass(frozen=True)
 class JobOptions:
     """How a song is submitted. audio: another engine than the lab's. out: the song's own folder. user: its owner; users
-    take turns. limits: of the queue; None for none. labels: for its rows in the run log."""
+    take turns. limits: of the queue; None for none. labels: for its rows in the run log. replaces: as `SongFolder` has
+    it."""
 
     audio: str | AudioEngine | None = None
     out: Path | str | None = None
     user: str = LOCAL_USER
     limits: QueueLimits | None = None
     labels: RunLabels = A_SONG
+    replaces: bool = False
 
 
 class Backend(Protocol):

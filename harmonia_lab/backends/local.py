@@ -76,7 +76,7 @@ class LocalBackend:
             seed = request.seed if request.seed is not None else secrets.randbits(32)
             request = request.model_copy(update={"generation_id": generation_id, "seed": seed})
             engine = self._audio_engines.get(options.audio, request.audio_model)
-            folder = self._folder(generation_id, options.out)
+            folder = self._folder(generation_id, options)
             now = utc_now()
             job = Job(id=generation_id, user_id=options.user, created_at=now, updated_at=now)
             state = new_state(job, request)
@@ -101,7 +101,7 @@ class LocalBackend:
                 )
             self._queue.check_limits(state.owner, options.limits)
             request = self._journal().request(generation_id).model_copy(update={"metadata": state.metadata})
-            folder = self._folder(generation_id, options.out)
+            folder = self._folder(generation_id, options)
             engine = self._audio_engines.get(options.audio, request.audio_model)
             made = self._make_job(request, state, engine, folder, options.labels)
             folder.resume()
@@ -136,8 +136,9 @@ class LocalBackend:
             if not job.handle.done:
                 job.handle.stop(grace_s)
 
-    def _folder(self, generation_id: str, out: Path | str | None) -> SongFolder:
-        return SongFolder(self._songs, generation_id, Path(out) if out is not None else None)
+    def _folder(self, generation_id: str, options: JobOptions) -> SongFolder:
+        out = Path(options.out) if options.out is not None else None
+        return SongFolder(self._songs, generation_id, out, replaces=options.replaces)
 
     def _make_job(
         self,
