@@ -315,10 +315,11 @@ class Lab:
     @property
     def metadata_choices(self) -> tuple[str, ...]:
         """Stage 1 as it was asked for, "auto" or an engine's name; then what else the same songs may be named by: the
-        engines that "auto" may mean, or "auto"."""
-        if self._arguments["metadata"] == "auto":
-            return ("auto", *engine_names(METADATA_GROUP))
-        return (self.metadata_engine.name, *(["auto"] if self.metadata_reason != "given" else []))
+        engines that "auto" may mean, or "auto". No engine is looked for."""
+        asked = self._arguments["metadata"]
+        if not isinstance(asked, str):
+            return (asked.name,)
+        return ("auto", *engine_names(METADATA_GROUP)) if asked == "auto" else (asked, "auto")
 
     def engines_for(
         self, request: SongRequest, audio: str | AudioEngine | None = None, *, metadata: str | None = None
@@ -330,13 +331,15 @@ class Lab:
         """
         engine = self._audio_engines.get(audio, request.audio_model)
         identity = engine.identity()
-        writer = metadata or self.metadata_engine.name
-        own = self.metadata_engine.model if self.metadata_reason == "given" else None
+        stage_2 = {"engine": engine.name, "model": identity.get("model"), "settings": identity.get("settings")}
+        if request.metadata:
+            return {"metadata": None, "audio": stage_2}
+        asked, writer = self._arguments["metadata"], metadata or self.metadata_engine.name
+        own = None if isinstance(asked, str) else asked.model
         stage_1 = {"engine": writer, "model": request.model or self._arguments["model"] or own}
         if settings := song_settings(writer, self._arguments["metadata_settings"]):
             stage_1["settings"] = settings
-        stage_2 = {"engine": engine.name, "model": identity.get("model"), "settings": identity.get("settings")}
-        return {"metadata": None if request.metadata else stage_1, "audio": stage_2}
+        return {"metadata": stage_1, "audio": stage_2}
 
     def language_models(self, timeout_s: float) -> Sequence[str]:
         """Return the names of the models of stage 1's server. Raises MetadataError if it doesn't answer in time."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from harmonia_lab.batch.identity import EngineNames, Identities, Identity
 from harmonia_lab.batch.pace import Asked, Pace
-from harmonia_lab.batch.report import Outcome
+from harmonia_lab.batch.report import Outcome, Writer
 from harmonia_lab.batch.rows import Row
 from harmonia_lab.batch.songs import engine_of, song_of
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
@@ -40,10 +40,13 @@ class Plan:
     """outcomes: one a row, in order: kept, failed, or waiting. tasks: index of a row → the song that it waits for; a
     row that waits and has no task waits for the song of row `same_as`. pace: of the songs that are there."""
 
-    def __init__(self, lab: EngineNames, writer: str, table: list[Row], out: Path | None, *, remake: bool) -> None:
-        """writer: the engine that writes words now. out: None: there are no songs. remake: not to keep a song whose
-        words another engine wrote, or which is damaged."""
+    def __init__(
+        self, lab: EngineNames, writer: Writer | None, table: list[Row], out: Path | None, *, remake: bool
+    ) -> None:
+        """writer: the engine that writes words now; None if no row needs one. out: None: there are no songs. remake:
+        not to keep a song whose words another engine wrote, or which is damaged."""
         self._out, self._writer, self._remake = out, writer, remake
+        self._there = _names_in(out)
         self._identities = Identities(lab)
         self._first: dict[str, int] = {}
         self.outcomes: list[Outcome] = []
@@ -60,6 +63,8 @@ class Plan:
                 return replace(earlier, row=row, same_as=earlier.row.number)
             self._first[identity.digest] = index
             song, task = self._found(identity)
+            if task is not None and identity.request.metadata is None and self._writer and self._writer.error:
+                raise self._writer.error
         except HarmoniaError as error:
             return Outcome(row, "failed", error=error)
         if song is not None:
@@ -73,17 +78,18 @@ class Plan:
         """Return the song that is kept, or the task. Raises InvalidRequest where a folder is in the way."""
         out = self._out or Path()
         for name, writer in identity.folders.items():
-            song = song_of(out / name, out) if self._out else None
+            song = song_of(out / name, out) if name in self._there else None
             if song is None or not is_song_of(out / name, identity):
                 continue
             by = engine_of(song, "metadata")
             if writer not in ("", by):
                 continue
-            if self._remake and by not in (self._writer, "given"):
-                return None, Task(identity, out / name, replaces=True)
+            if self._remake and self._writer and by not in (self._writer.engine, "given"):
+                same_seed = identity.request.model_copy(update={"seed": song["seed"]})
+                return None, Task(replace(identity, request=same_seed), out / name, replaces=True)
             return song, None
         folder = out / next(iter(identity.folders))
-        taken = self._out is not None and _is_taken(folder)
+        taken = folder.name in self._there and _is_taken(folder)
         if taken and not (self._remake and folder.is_dir()):
             raise InvalidRequest(
                 f"{folder} is there already, and {_why_not(folder, out, identity)}.",
@@ -96,6 +102,14 @@ def is_song_of(folder: Path, identity: Identity) -> bool:
     """Return whether the whole song in `folder`, one of the row's, is the row's. A digest in the folder's name says so;
     a name that a person chose doesn't."""
     return not identity.named or not identity.differs(read_record(folder))
+
+
+def _names_in(out: Path | None) -> frozenset[str]:
+    """Return what the folder holds: one look, where a table may have ten thousand rows. Raises StorageError."""
+    if out is None or not out.is_dir():
+        return frozenset()
+    with storage_errors(out):
+        return frozenset(path.name for path in out.iterdir())
 
 
 def _is_taken(folder: Path) -> bool:

@@ -70,12 +70,13 @@ class Outcome:
 @dataclass(frozen=True)
 class Writer:
     """The engine that writes the words. reason: why it is that one. auto: whether it was taken for "auto".
-    fallback: whether it was, because no other engine could be had."""
+    fallback: whether it was, because no other engine could be had. error: why there is none; None if there is."""
 
     engine: str
     reason: str
     auto: bool
     fallback: bool
+    error: HarmoniaError | None = None
 
 
 class BatchReport:
@@ -218,7 +219,7 @@ class BatchReport:
         waiting = f", {statuses['waiting']} not begun" if statuses["waiting"] else ""
         made = f"{_counted(len(self.songs), 'song')} ({statuses['made']} made now, {statuses['kept']} kept)"
         by = [
-            f"{title}: {', '.join(f'{number} by {printable(name)}' for name, number in found.items())}"
+            f"{title}: {', '.join(f'{number} {_by(name)}' for name, number in found.items())}"
             for title, found in zip(("Words", "Music"), self.engines.values(), strict=True)
             if found
         ]
@@ -268,6 +269,10 @@ def _additions(plain: dict[str, Any], songs: list[dict[str, Any]]) -> dict[str, 
 
 def _error_to_json(error: HarmoniaError) -> dict[str, Any]:
     return {"code": error.code, "message": error.message, "hint": error.hint}
+
+
+def _by(engine: str) -> str:
+    return engine if engine == "given" else f"by {printable(engine)}"
 
 
 def _counted(number: int, what: str) -> str:

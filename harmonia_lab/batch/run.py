@@ -113,11 +113,11 @@ def _run(
 ) -> BatchReport:
     if not isinstance(options.stop_after, int) or options.stop_after < 0:
         raise InvalidRequest("stop_after is a number of songs; 0 never stops.", details={"fields": ["stop_after"]})
-    writer = _writer(lab)
-    _check_required(options.require, writer, table)
+    writer = _writer(lab, table)
+    _check_required(options.require, writer)
     out = Path(given).expanduser().absolute() if given is not None else None
     if options.check:
-        plan = Plan(lab, writer.engine, table, out, remake=options.remake)
+        plan = Plan(lab, writer, table, out, remake=options.remake)
         report = BatchReport(out or Path(), plan.outcomes, lab.log, writer)
         report.state = "checked"
         for outcome in report.errors:
@@ -129,27 +129,35 @@ def _run(
     refuse_unreadable(table)
     assert out is not None
     with _locked(out):
-        plan = Plan(lab, writer.engine, table, out, remake=options.remake)
+        plan = Plan(lab, writer, table, out, remake=options.remake)
         return _Night(lab, plan, out, writer, options, print_line).run()
 
 
-def _writer(lab: BatchLab) -> Writer:
-    engine, auto = lab.metadata_engine.name, lab.metadata_choices[0] == "auto"
+def _writer(lab: BatchLab, table: list[Row]) -> Writer | None:
+    """Return the engine that writes words, or None if no row needs one: then none is looked for."""
+    if all(row.request is None or row.request.metadata is not None for row in table):
+        return None
+    auto = lab.metadata_choices[0] == "auto"
+    try:
+        engine = lab.metadata_engine.name
+    except MetadataError as error:
+        return Writer("none", error.message.rstrip("."), auto, fallback=False, error=error)
     spec = metadata_specs().get(engine)
-    return Writer(engine, lab.metadata_reason, auto, auto and spec is not None and spec.fallback)
+    return Writer(engine, lab.metadata_reason, auto, fallback=auto and spec is not None and spec.fallback)
 
 
-def _check_required(required: str | None, writer: Writer, table: list[Row]) -> None:
+def _check_required(required: str | None, writer: Writer | None) -> None:
     """Raise InvalidRequest for an unknown engine, MetadataError if words are to be written and another engine would."""
-    if required is None or required == writer.engine:
+    names = engine_names(METADATA_GROUP)
+    if required is None or (writer and required == writer.engine):
         return
-    if required not in (names := engine_names(METADATA_GROUP)):
+    if required not in names:
         raise InvalidRequest(
             f"There is no metadata engine {required[:40]!r} to require.",
             hint=f"Known: {', '.join(names)}.",
             details={"fields": ["require"]},
         )
-    if any(row.request is not None and row.request.metadata is None for row in table):
+    if writer is not None:
         raise MetadataError(
             f"The batch requires {required}, and the words would be by {writer.engine}: {writer.reason}.",
             code=ErrorCode.OLLAMA_UNAVAILABLE,
@@ -161,7 +169,7 @@ class _Night:
     """One run over the rows of a plan."""
 
     def __init__(
-        self, lab: BatchLab, plan: Plan, out: Path, writer: Writer, options: BatchOptions, print_line: PrintLine
+        self, lab: BatchLab, plan: Plan, out: Path, writer: Writer | None, options: BatchOptions, print_line: PrintLine
     ) -> None:
         self._lab, self._plan, self._out, self._options, self._print_line = lab, plan, out, options, print_line
         self._outcomes, self._writer = plan.outcomes, writer
@@ -281,7 +289,7 @@ class _Night:
                     self._outcomes[index] = replace(outcome, status="made", song=song)
 
 
-def _preview(plan: Plan, writer: Writer, report: BatchReport) -> Iterator[str]:
+def _preview(plan: Plan, writer: Writer | None, report: BatchReport) -> Iterator[str]:
     """Yield what a person who leaves for the night must know before."""
     count, tasks = len(plan.outcomes), plan.tasks.values()
     left = plan.pace.seconds_left(task.asked for task in tasks)
@@ -297,7 +305,7 @@ def _preview(plan: Plan, writer: Writer, report: BatchReport) -> Iterator[str]:
         yield f"These rows can't be made: {shown}{' …' if len(report.errors) > 10 else ''}"
     if report.unused_columns:
         yield f"Columns for the report alone: {printable(', '.join(report.unused_columns))}"
-    if any(task.identity.request.metadata is None for task in tasks):
+    if writer and any(task.identity.request.metadata is None for task in tasks):
         yield f"Words by {writer.engine} ({writer.reason})"
         if writer.fallback:
             yield (
