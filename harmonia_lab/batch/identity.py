@@ -19,7 +19,7 @@ from harmonia_lab.generation.artifacts import slug
 from harmonia_lab.metadata_engines.wishes import with_wished_length
 from harmonia_lab.protocol.models import SongRequest
 
-__all__ = ["Identities", "Identity", "digest_of"]
+__all__ = ["RowIdentities", "RowIdentity", "digest_of"]
 
 
 class EngineNames(Protocol):
@@ -34,7 +34,7 @@ class EngineNames(Protocol):
 
 
 @dataclass(frozen=True)
-class Identity:
+class RowIdentity:
     """request: with its seed. digest: SHA-256 of what the row asks for. folders: name of the song's folder, and after
     it those under which it may stand already → the engine of stage 1 that must have written it; "" for any.
     engines: as the row asks for them. named: whether the row names the folder, which then doesn't tell the request."""
@@ -61,14 +61,14 @@ class Identity:
         return found
 
 
-class Identities:
+class RowIdentities:
     """The identities of one lab's rows. The engines are asked once for each choice of engines and models."""
 
     def __init__(self, lab: EngineNames) -> None:
         self._lab = lab
         self._engines: dict[tuple[Any, ...], dict[str, Any]] = {}
 
-    def of(self, row: Row) -> Identity:
+    def of(self, row: Row) -> RowIdentity:
         """Return the row's identity. A row without a seed gets one from its digest, so that the same table makes the
         same songs everywhere. Raises InvalidRequest for an unknown engine, the engine's error if it isn't available."""
         if row.request is None:
@@ -81,14 +81,14 @@ class Identities:
         seed = int(digest[:8], 16) if asked.seed is None else asked.seed
         request = asked.model_copy(update={"seed": seed})
         if row.name is not None:
-            return Identity(request, digest, {row.name: ""}, engines, named=True)
+            return RowIdentity(request, digest, {row.name: ""}, engines, named=True)
         title = slug(asked.metadata.title if asked.metadata else asked.narrative)
         folders = {f"{title}-{digest[:12]}": ""}
         if asked.metadata is None:
             for name in choices[1:]:
                 other = digest_of([plain, self._engines_for(asked, row.audio, name)])
                 folders[f"{title}-{other[:12]}"] = choices[0] if name == "auto" else ""
-        return Identity(request, digest, folders, engines)
+        return RowIdentity(request, digest, folders, engines)
 
     def _engines_for(self, request: SongRequest, audio: str | None, metadata: str) -> dict[str, Any]:
         key = (audio, request.audio_model, request.model, request.metadata is None, metadata)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harmonia_lab.batch.identity import EngineNames, Identities, Identity
+from harmonia_lab.batch.identity import EngineNames, RowIdentities, RowIdentity
 from harmonia_lab.batch.pace import Asked, Pace
 from harmonia_lab.batch.report import Outcome, Writer
 from harmonia_lab.batch.rows import Row
@@ -19,14 +19,14 @@ from harmonia_lab.errors import HarmoniaError, InvalidRequest
 from harmonia_lab.generation.artifacts import read_record
 from harmonia_lab.storage import storage_errors
 
-__all__ = ["Plan", "Task", "is_song_of"]
+__all__ = ["BatchPlan", "Task", "is_song_of"]
 
 
 @dataclass(frozen=True)
 class Task:
     """A song to make in `folder`. replaces: whether another one is there, to be moved aside when this one is whole."""
 
-    identity: Identity
+    identity: RowIdentity
     folder: Path
     replaces: bool = False
 
@@ -36,7 +36,7 @@ class Task:
         return request.metadata is None, str(self.identity.engines["audio"]["engine"]), request.seconds
 
 
-class Plan:
+class BatchPlan:
     """outcomes: one a row, in order: kept, failed, or waiting. tasks: index of a row → the song that it waits for; a
     row that waits and has no task waits for the song of row `same_as`. pace: of the songs that are there."""
 
@@ -47,7 +47,7 @@ class Plan:
         not to keep a song whose words another engine wrote, or which is damaged."""
         self._out, self._writer, self._remake = out, writer, remake
         self._there = _names_in(out)
-        self._identities = Identities(lab)
+        self._identities = RowIdentities(lab)
         self._first: dict[str, int] = {}
         self.outcomes: list[Outcome] = []
         self.tasks: dict[int, Task] = {}
@@ -74,7 +74,7 @@ class Plan:
             self.tasks[index] = task
         return Outcome(row)
 
-    def _found(self, identity: Identity) -> tuple[dict[str, Any] | None, Task | None]:
+    def _found(self, identity: RowIdentity) -> tuple[dict[str, Any] | None, Task | None]:
         """Return the song that is kept, or the task. Raises InvalidRequest where a folder is in the way."""
         out = self._out or Path()
         for name, writer in identity.folders.items():
@@ -98,7 +98,7 @@ class Plan:
         return None, Task(identity, folder, replaces=taken)
 
 
-def is_song_of(folder: Path, identity: Identity) -> bool:
+def is_song_of(folder: Path, identity: RowIdentity) -> bool:
     """Return whether the whole song in `folder`, one of the row's, is the row's. A digest in the folder's name says so;
     a name that a person chose doesn't."""
     return not identity.named or not identity.differs(read_record(folder))
@@ -118,7 +118,7 @@ def _is_taken(folder: Path) -> bool:
         return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
 
 
-def _why_not(folder: Path, out: Path, identity: Identity) -> str:
+def _why_not(folder: Path, out: Path, identity: RowIdentity) -> str:
     if song_of(folder, out) is None:
         return "is no whole song"
     fields = ", ".join(f"another {name}" for name in identity.differs(read_record(folder)))

@@ -32,7 +32,7 @@ REPORT_VERSION = 2
 own names. 1, without a number: written at the end."""
 
 RowStatus = Literal["made", "kept", "failed", "waiting"]
-State = Literal["checked", "running", "done", "stopped", "interrupted"]
+BatchState = Literal["checked", "running", "done", "stopped", "interrupted"]
 
 LEAST_S, COST_SHARE = 1.0, 50
 """While a batch runs, its report isn't written again for so many seconds, and so many times as long as it took."""
@@ -90,7 +90,7 @@ class BatchReport:
         self, out: Path, outcomes: list[Outcome], log: BenchmarkLog | None, writer: Writer | None = None
     ) -> None:
         self.out, self.outcomes, self._log, self.writer = out, outcomes, log, writer
-        self.state: State = "done"
+        self.state: BatchState = "done"
         self.stopped: HarmoniaError | None = None
         self.unwritten: StorageError | None = None
         self._due = 0.0

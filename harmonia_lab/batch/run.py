@@ -21,7 +21,7 @@ from harmonia_lab.analysis.frames import BenchmarkLog
 from harmonia_lab.batch.identity import EngineNames, digest_of
 from harmonia_lab.batch.listening import write_page
 from harmonia_lab.batch.pace import told
-from harmonia_lab.batch.plan import Plan, Task, is_song_of
+from harmonia_lab.batch.plan import BatchPlan, Task, is_song_of
 from harmonia_lab.batch.report import BatchReport, Outcome, Writer, printable
 from harmonia_lab.batch.rows import Row, read_rows, refuse_unreadable, rows_of
 from harmonia_lab.batch.songs import clear_leftovers, leftovers, song_of
@@ -117,7 +117,7 @@ def _run(
     _check_required(options.require, writer)
     out = Path(given).expanduser().absolute() if given is not None else None
     if options.check:
-        plan = Plan(lab, writer, table, out, remake=options.remake)
+        plan = BatchPlan(lab, writer, table, out, remake=options.remake)
         report = BatchReport(out or Path(), plan.outcomes, lab.log, writer)
         report.state = "checked"
         for outcome in report.errors:
@@ -129,7 +129,7 @@ def _run(
     refuse_unreadable(table)
     assert out is not None
     with _locked(out):
-        plan = Plan(lab, writer, table, out, remake=options.remake)
+        plan = BatchPlan(lab, writer, table, out, remake=options.remake)
         return _Night(lab, plan, out, writer, options, print_line).run()
 
 
@@ -169,7 +169,13 @@ class _Night:
     """One run over the rows of a plan."""
 
     def __init__(
-        self, lab: BatchLab, plan: Plan, out: Path, writer: Writer | None, options: BatchOptions, print_line: PrintLine
+        self,
+        lab: BatchLab,
+        plan: BatchPlan,
+        out: Path,
+        writer: Writer | None,
+        options: BatchOptions,
+        print_line: PrintLine,
     ) -> None:
         self._lab, self._plan, self._out, self._options, self._print_line = lab, plan, out, options, print_line
         self._outcomes, self._writer = plan.outcomes, writer
@@ -289,7 +295,7 @@ class _Night:
                     self._outcomes[index] = replace(outcome, status="made", song=song)
 
 
-def _preview(plan: Plan, writer: Writer | None, report: BatchReport) -> Iterator[str]:
+def _preview(plan: BatchPlan, writer: Writer | None, report: BatchReport) -> Iterator[str]:
     """Yield what a person who leaves for the night must know before."""
     count, tasks = len(plan.outcomes), plan.tasks.values()
     left = plan.pace.seconds_left(task.asked for task in tasks)

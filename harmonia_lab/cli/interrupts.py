@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable
+from types import FrameType
 from typing import NoReturn
 
 __all__ = ["STOPS", "Interrupts", "handle"]
@@ -19,7 +20,7 @@ STOPS = (signal.SIGTERM, signal.SIGHUP)
 """How services and batch systems stop a process, and what a terminal sends that is closed."""
 
 
-def handle(numbers: Iterable[signal.Signals], handler: Callable[[int, object], object]) -> None:
+def handle(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], object]) -> None:
     """Let `handler` take these signals. One that hangs up stays ignored if it is: `nohup` did that."""
     for number in numbers:
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from harmonia_lab.batch import read_report
-from harmonia_lab.batch.identity import Identities
+from harmonia_lab.batch.identity import RowIdentities
 from harmonia_lab.batch.report import BatchReport, Outcome, Writer
 from harmonia_lab.batch.rows import rows_of
 from harmonia_lab.batch.songs import song_of
@@ -108,10 +108,10 @@ def test_a_row_put_into_the_middle_of_the_table_leaves_the_others_as_they_are(la
 
 
 def test_two_names_are_two_songs_and_no_name_is_the_row_of_before(lab):
-    one, two, none = map(Identities(lab).of, rows_of([row(name="a"), row(name="b"), row()]))
+    one, two, none = map(RowIdentities(lab).of, rows_of([row(name="a"), row(name="b"), row()]))
     assert len({one.request.seed, two.request.seed, none.request.seed}) == 3
     assert list(one.folders) == ["a"]
-    assert none == Identities(lab).of(rows_of([row()])[0])
+    assert none == RowIdentities(lab).of(rows_of([row()])[0])
 
 
 def test_a_name_is_the_folders_and_is_not_enough_where_the_row_has_changed(lab, tmp_path):
