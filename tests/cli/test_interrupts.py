@@ -13,7 +13,7 @@ from tests.waiting import until
 @pytest.fixture
 def sent(monkeypatch):
     sent = []
-    monkeypatch.setattr(interrupts, "AGAIN_S", 0.01)
+    monkeypatch.setattr(interrupts, "AGAIN_S", 0.2)
     monkeypatch.setattr(interrupts.os, "kill", lambda _, number: sent.append(number))
     return sent
 
