@@ -93,8 +93,9 @@ def metadata_settings_to_json(metadata: str, settings: Mapping[str, Any]) -> dic
 
 
 def song_settings(engine: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a metadata engine that decide what a song is like, as plain JSON values."""
-    spec = metadata_specs().get(engine)
+    """Return the settings of a metadata engine that decide what a song is like, as plain JSON values. "auto" means the
+    one that has settings."""
+    spec = _configurable(engine) if engine == "auto" and settings else metadata_specs().get(engine)
     return spec.song_settings(settings) if spec and spec.options else {}
 
 

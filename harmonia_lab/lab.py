@@ -22,6 +22,7 @@ from harmonia_lab.backends.base import LOCAL_USER, Backend, JobOptions
 from harmonia_lab.backends.local import LocalBackend
 from harmonia_lab.engine_registry import (
     AUDIO_GROUP,
+    METADATA_GROUP,
     AudioEngines,
     choose_metadata,
     engine_names,
@@ -50,6 +51,7 @@ from harmonia_lab.protocol.models import (
 from harmonia_lab.storage import home_folder
 from harmonia_lab.store.journal import Journal
 from harmonia_lab.store.metrics import Metrics
+from harmonia_lab.store.run_log import A_SONG, RunLabels
 from harmonia_lab.widgets.frontend import in_kernel
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ class Lab:
         songs: Path | str = "songs",
         home: Path | str | None = None,
         limits: TimeLimits | None = None,
+        labels: RunLabels = A_SONG,
     ) -> None:
         """metadata: "auto" (Ollama if a server answers and has a model, else the embedded model), "ollama", "embedded",
         the name of an installed package's engine, or an engine of your own. model: the language model's name.
@@ -101,7 +104,7 @@ class Lab:
         MusicGen a name or a folder. audio_settings: of that engine, by name; for MusicGen those of
         `audio_engines.musicgen.settings.Settings` (arrangement, decoder, top_k, …).
         songs: the folder that songs go to. home: where the run log lives (default: HARMONIA_HOME, or the per-user state
-        folder).
+        folder). labels: for the songs' rows in it, such as `RunLabels("bench")`.
 
         Raises InvalidRequest for an unknown engine name, MetadataError if that engine isn't available.
         """
@@ -109,6 +112,7 @@ class Lab:
         self.home = Path(home) if home is not None else home_folder()
         self.log = BenchmarkLog(self.home / "runs.jsonl")
         self.limits = limits or TimeLimits()
+        self.labels = labels
         self.events = Fanout()
         """`lab.events.subscribe(callback)` calls `callback` with every event of every generation."""
         self.metrics = Metrics()
@@ -199,15 +203,18 @@ class Lab:
         user: str = LOCAL_USER,
         limits: QueueLimits | None = None,
         here: bool = False,
+        replaces: bool = False,
+        labels: RunLabels | None = None,
     ) -> JobHandle:
         """`submit`, with the request as one value. user: the song's owner; users take turns. here: make it in this
-        process, also while an isolated server makes the other songs.
+        process, also while an isolated server makes the other songs. replaces: when the song is whole, move what `out`
+        has into a folder `replaced` beside it. labels: for its rows in the run log, in place of the lab's.
 
         Raises InvalidRequest if the generation's id is taken, or for an option that an isolated server can't take;
         Refused (QUEUE_FULL) beyond `limits`.
         """
         backend = self._local if here else self._current
-        options = JobOptions(audio, out)
+        options = JobOptions(audio, out, replaces=replaces, labels=labels or self.labels)
         job = backend.submit(with_wished_length(request), replace(options, user=user, limits=limits))
         self._options[job.id] = options
         return job
@@ -248,19 +255,38 @@ class Lab:
         """Return the backend that works at the generation, or else the one that gets new songs."""
         return next((backend for backend in self._backends if backend.owns(generation_id)), self._current)
 
-    def batch(self, rows: Rows, out: Path | str, *, say: Callable[[str], None] | None = None) -> BatchReport:
+    def batch(
+        self,
+        rows: Rows,
+        out: Path | str | None,
+        *,
+        check: bool = False,
+        remake: bool = False,
+        require: str | None = None,
+        stop_after: int = 5,
+        encoding: str | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> BatchReport:
         """Make the songs of a table in `out`, one after the other. Songs that `out` has already are kept; a song that
-        fails stops no other. `out` gets `report.json`, and `listen.html` to compare variants by ear.
+        fails stops no other. `out` gets `report.json`, also while the songs are made, and `listen.html` to compare
+        variants by ear.
 
-        rows: a .csv or .jsonl file, or mappings; columns as `harmonia_lab.batch.COLUMNS`. say: gets one line for each
-        stage (default: standard error).
+        rows: a .csv, .tsv, .jsonl or .json file, or mappings; columns as `harmonia_lab.batch.COLUMNS`. encoding: of the
+        file; None: UTF-8, or what its byte-order mark says. say: gets one line for each stage (default: standard
+        error).
+        check: make nothing, and report which rows can't be made; out: None takes no song as made.
+        remake: make a song again that is damaged, or whose words another engine wrote than "auto" means now; the old
+        one is moved to `out`/replaced when the new one is whole. require: the engine of stage 1 without which the batch
+        neither begins nor goes on. stop_after: so many songs in a row that fail with one error code; 0: never.
 
-        Raises InvalidRequest for a table that can't be read, StorageError if `out` can't be written or another batch
-        is writing to it. An interrupt cancels the song that is being made, and is raised again.
+        Raises InvalidRequest for a table that can't be read, MetadataError if the required engine isn't there,
+        StorageError if `out` can't be written or another batch is writing to it. An interrupt cancels the song that is
+        being made, and is raised again.
         """
-        from harmonia_lab.batch import run_batch  # noqa: PLC0415 - loads for batches alone
+        from harmonia_lab.batch.run import BatchOptions, run_batch  # noqa: PLC0415 - loads for batches alone
 
-        return run_batch(self, rows, out, say)
+        options = BatchOptions(check, remake, require, stop_after)
+        return run_batch(self, rows, out, options, encoding=encoding, say=say)
 
     def sweep(
         self,
@@ -269,30 +295,51 @@ class Lab:
         seeds: Iterable[int] = range(5),
         audio: Sequence[str] = ("auto",),
         out: Path | str | None = None,
+        check: bool = False,
+        remake: bool = False,
+        require: str | None = None,
+        stop_after: int = 5,
         say: Callable[[str], None] | None = None,
         **fields: Any,
     ) -> BatchReport:
         """Make a batch of every narrative with every seed and audio engine. fields: the other columns, equal for all.
 
         out: by default a folder in `songs` named after the table's digest, so that a cell that runs again continues.
+        The other options are those of `batch`.
         """
-        from harmonia_lab.batch import run_sweep  # noqa: PLC0415 - as above
+        from harmonia_lab.batch.run import BatchOptions, run_sweep  # noqa: PLC0415 - as above
 
-        return run_sweep(self, narratives, seeds=seeds, audio=audio, out=out, say=say, **fields)
+        options = BatchOptions(check, remake, require, stop_after)
+        return run_sweep(self, narratives, options, seeds=seeds, audio=audio, out=out, say=say, **fields)
 
-    def engines_for(self, request: SongRequest, audio: str | AudioEngine | None = None) -> dict[str, Any]:
+    @property
+    def metadata_choices(self) -> tuple[str, ...]:
+        """Stage 1 as it was asked for, "auto" or an engine's name; then what else the same songs may be named by: the
+        engines that "auto" may mean, or "auto". No engine is looked for."""
+        asked = self._arguments["metadata"]
+        if not isinstance(asked, str):
+            return (asked.name,)
+        return ("auto", *engine_names(METADATA_GROUP)) if asked == "auto" else (asked, "auto")
+
+    def engines_for(
+        self, request: SongRequest, audio: str | AudioEngine | None = None, *, metadata: str | None = None
+    ) -> dict[str, Any]:
         """Return what `request` would be made with, as far as it was chosen: names of engines and models, settings.
+        metadata: the engine of stage 1 to name, or "auto"; None: the lab's.
 
         Raises InvalidRequest for an unknown engine, the engine's error if it isn't available.
         """
         engine = self._audio_engines.get(audio, request.audio_model)
         identity = engine.identity()
-        own = self.metadata_engine.model if self.metadata_reason == "given" else None
-        stage_1 = {"engine": self.metadata_engine.name, "model": request.model or self._arguments["model"] or own}
-        if settings := song_settings(self.metadata_engine.name, self._arguments["metadata_settings"]):
-            stage_1["settings"] = settings
         stage_2 = {"engine": engine.name, "model": identity.get("model"), "settings": identity.get("settings")}
-        return {"metadata": None if request.metadata else stage_1, "audio": stage_2}
+        if request.metadata:
+            return {"metadata": None, "audio": stage_2}
+        asked, writer = self._arguments["metadata"], metadata or self.metadata_engine.name
+        own = None if isinstance(asked, str) else asked.model
+        stage_1 = {"engine": writer, "model": request.model or self._arguments["model"] or own}
+        if settings := song_settings(writer, self._arguments["metadata_settings"]):
+            stage_1["settings"] = settings
+        return {"metadata": stage_1, "audio": stage_2}
 
     def language_models(self, timeout_s: float) -> Sequence[str]:
         """Return the names of the models of stage 1's server. Raises MetadataError if it doesn't answer in time."""
@@ -447,7 +494,7 @@ class Lab:
             again = Path(scratch) / "song"
             engine = self._audio_engines.from_record(record["engines"]["audio"])
             try:
-                self.submit_request(request, audio=engine, out=again, here=True).result()
+                self.submit_request(request, audio=engine, out=again, here=True, labels=RunLabels("verify")).result()
             finally:
                 self._audio_engines.forget(engine)  # it has the record's settings, not this lab's
             return compare_records(record, read_record(again), folder, again)

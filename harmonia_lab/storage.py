@@ -16,7 +16,15 @@ from pathlib import Path
 
 from harmonia_lab.errors import ErrorCode, StorageError
 
-__all__ = ["cached_digest", "home_folder", "package_environment", "storage_error", "storage_errors", "write_bytes"]
+__all__ = [
+    "cached_digest",
+    "home_folder",
+    "package_environment",
+    "replace_bytes",
+    "storage_error",
+    "storage_errors",
+    "write_bytes",
+]
 
 
 def home_folder() -> Path:
@@ -51,6 +59,14 @@ def write_bytes(path: Path, data: bytes | bytearray | memoryview) -> None:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
+
+
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: a reader, or a full disk, finds the file of before. Raises as `write_bytes`."""
+    part = path.with_name(f".{path.name}.partial")
+    write_bytes(part, data)
+    with storage_errors(path):
+        part.replace(path)
 
 
 def cached_digest(path: Path) -> str:

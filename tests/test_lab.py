@@ -8,10 +8,11 @@ import psutil
 import pytest
 
 from harmonia_lab import Lab
-from harmonia_lab.errors import Disconnected, ErrorCode, HarmoniaError, InvalidRequest
+from harmonia_lab.errors import AudioError, Disconnected, ErrorCode, HarmoniaError, InvalidRequest
 from harmonia_lab.generation.handle import JobHandle
 from harmonia_lab.music.seeds import narrative_digest
-from harmonia_lab.protocol.models import Instrument
+from harmonia_lab.protocol.models import Instrument, SongRequest
+from harmonia_lab.store.run_log import PURPOSES, RunLabels
 from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine, FakeMetadataEngine, FakeOllama
 from tests.waiting import until
 
@@ -32,7 +33,7 @@ def test_a_song_is_made_logged_and_heard_of(lab):
     lab.events.subscribe(heard.append)
     song = lab.compose("A story.", seconds=2, seed=7, progress=False)
     assert song.metadata == SONG_METADATA.model_copy(update={"narrative_digest": narrative_digest("A story.")})
-    frame = lab.log.frame()
+    frame = lab.log.frame(purposes=PURPOSES)
     assert frame["checksum"].tolist() == [song.checksum]
     assert [e.name for e in heard if hasattr(e, "checksum")] == ["audio-generation-complete"]
 
@@ -188,3 +189,29 @@ def test_closing_twice_leaves_no_child_process(tmp_path):
     lab.close()
     lab.close()
     assert set(psutil.Process().children(recursive=True)) == before
+
+
+def test_labels_stand_in_each_row_of_a_song_also_when_it_is_tried_again(tmp_path):
+    labels = RunLabels("study", study="s1", block=3, configuration="fast")
+    audio = FakeAudioEngine(errors=[AudioError("Once.")])
+    with Lab(metadata=FakeMetadataEngine(), audio=audio, songs=tmp_path / "songs", home=tmp_path) as lab:
+        job = lab.submit_request(SongRequest(narrative="A story.", seconds=1), labels=labels)
+        job.wait(60)
+        lab.retry(job.id).result(60)
+        lab.compose("Another.", seconds=1, progress=False)
+        rows = lab.log.rows()
+        assert [tuple(row[name] for name in vars(labels)) for row in rows[:-1]] == [("study", "s1", 3, "fast")] * 2
+        assert rows[-1]["purpose"] == "test", "engines of harmonia_lab.testing made it"
+        assert lab.log.frame()["generation_id"].tolist() == [job.id, job.id]
+
+
+def test_a_song_made_again_to_verify_it_is_no_song_of_the_log(lab):
+    song = lab.compose(metadata=SONG_METADATA, audio="sketch", seconds=1, progress=False)
+    assert lab.verify(song.directory, rerun=True).ok
+    assert [row["purpose"] for row in lab.log.rows()] == ["test", "verify"]
+
+
+def test_a_lab_of_a_benchmark_marks_its_songs(tmp_path):
+    with Lab(metadata="embedded", audio="sketch", songs=tmp_path, home=tmp_path, labels=RunLabels("bench")) as lab:
+        lab.compose(metadata=SONG_METADATA, seconds=1, progress=False)
+        assert [row["purpose"] for row in lab.log.rows()] == ["bench"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from harmonia_lab.store.run_log import COLUMNS, RunLog
+from harmonia_lab.store.run_log import COLUMNS, Purpose, RunLog
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,9 +16,12 @@ __all__ = ["BenchmarkLog", "frame_of", "work_frame"]
 class BenchmarkLog(RunLog):
     """The run log, readable as one DataFrame."""
 
-    def frame(self) -> pd.DataFrame:
-        """Return one row for each attempt, oldest first. Columns: `run_log.COLUMNS`; their units: `attrs["units"]`."""
-        return frame_of(self.rows())
+    def frame(self, *, purposes: Collection[Purpose] = ("song", "study")) -> pd.DataFrame:
+        """Return one row for each attempt, oldest first. Columns: `run_log.COLUMNS`; their units: `attrs["units"]`.
+
+        purposes: of the attempts; `run_log.PURPOSES` for all.
+        """
+        return frame_of([row for row in self.rows() if row["purpose"] in purposes])
 
 
 def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:

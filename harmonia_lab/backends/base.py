@@ -12,6 +12,7 @@ from typing import Protocol
 from harmonia_lab.engines.base import AudioEngine
 from harmonia_lab.generation.handle import JobHandle, QueueLimits
 from harmonia_lab.protocol.models import SongRequest
+from harmonia_lab.store.run_log import A_SONG, RunLabels
 
 __all__ = ["LOCAL_USER", "Backend", "JobOptions"]
 
@@ -22,12 +23,15 @@ LOCAL_USER = "local"
 @dataclass(frozen=True)
 class JobOptions:
     """How a song is submitted. audio: another engine than the lab's. out: the song's own folder. user: its owner; users
-    take turns. limits: of the queue; None for none."""
+    take turns. limits: of the queue; None for none. labels: for its rows in the run log. replaces: as `SongFolder` has
+    it."""
 
     audio: str | AudioEngine | None = None
     out: Path | str | None = None
     user: str = LOCAL_USER
     limits: QueueLimits | None = None
+    labels: RunLabels = A_SONG
+    replaces: bool = False
 
 
 class Backend(Protocol):

@@ -26,7 +26,7 @@ from harmonia_lab.generation.handle import JobHandle
 from harmonia_lab.protocol.events import FamilyEvent
 from harmonia_lab.protocol.models import ENDED, Job, SongRequest, utc_now
 from harmonia_lab.store.journal import Journal
-from harmonia_lab.store.run_log import RunLog
+from harmonia_lab.store.run_log import RunLabels, RunLog
 
 __all__ = ["LocalBackend"]
 
@@ -76,11 +76,11 @@ class LocalBackend:
             seed = request.seed if request.seed is not None else secrets.randbits(32)
             request = request.model_copy(update={"generation_id": generation_id, "seed": seed})
             engine = self._audio_engines.get(options.audio, request.audio_model)
-            folder = self._folder(generation_id, options.out)
+            folder = self._folder(generation_id, options)
             now = utc_now()
             job = Job(id=generation_id, user_id=options.user, created_at=now, updated_at=now)
             state = new_state(job, request)
-            made = self._make_job(request, state, engine, folder)
+            made = self._make_job(request, state, engine, folder, options.labels)
             self._journal().begin(job, request)
             self._track(made)
             self._queue.submit(made, user=options.user)
@@ -101,9 +101,9 @@ class LocalBackend:
                 )
             self._queue.check_limits(state.owner, options.limits)
             request = self._journal().request(generation_id).model_copy(update={"metadata": state.metadata})
-            folder = self._folder(generation_id, options.out)
+            folder = self._folder(generation_id, options)
             engine = self._audio_engines.get(options.audio, request.audio_model)
-            made = self._make_job(request, state, engine, folder)
+            made = self._make_job(request, state, engine, folder, options.labels)
             folder.resume()
             self._track(made)
             self._queue.submit(made, user=state.owner)
@@ -136,11 +136,17 @@ class LocalBackend:
             if not job.handle.done:
                 job.handle.stop(grace_s)
 
-    def _folder(self, generation_id: str, out: Path | str | None) -> SongFolder:
-        return SongFolder(self._songs, generation_id, Path(out) if out is not None else None)
+    def _folder(self, generation_id: str, options: JobOptions) -> SongFolder:
+        out = Path(options.out) if options.out is not None else None
+        return SongFolder(self._songs, generation_id, out, replaces=options.replaces)
 
     def _make_job(
-        self, request: SongRequest, state: GenerationState, engine: AudioEngine, folder: SongFolder
+        self,
+        request: SongRequest,
+        state: GenerationState,
+        engine: AudioEngine,
+        folder: SongFolder,
+        labels: RunLabels,
     ) -> LocalJob:
         job = LocalJob()
         job.handle = JobHandle(job, state.id, state, self._panel)
@@ -157,6 +163,7 @@ class LocalBackend:
             history=self._run_log.rows(),
             limits=self._limits,
             user_id=state.owner,
+            labels=labels,
         )
         return job
 

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from harmonia_lab.batch.report import BatchReport, Outcome
-from harmonia_lab.storage import write_bytes
+from harmonia_lab.storage import replace_bytes
 
 __all__ = ["write_page"]
 
@@ -26,7 +26,7 @@ def write_page(report: BatchReport) -> None:
     page = importlib.resources.files("harmonia_lab.batch").joinpath("listen.html").read_text("utf-8")
     # Inside a script element, only "<" can end the element or open a comment.
     data = json.dumps(_groups(report), ensure_ascii=True).replace("<", "\\u003c")
-    write_bytes(report.out / "listen.html", page.replace("/*GROUPS*/[]", data).encode())
+    replace_bytes(report.out / "listen.html", page.replace("/*GROUPS*/[]", data).encode())
 
 
 def _groups(report: BatchReport) -> list[dict[str, Any]]:

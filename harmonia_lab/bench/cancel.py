@@ -26,6 +26,7 @@ from harmonia_lab.lab import Lab
 from harmonia_lab.protocol.events import AudioGenerationComplete, GenerationCancelled
 from harmonia_lab.protocol.models import SongMetadata
 from harmonia_lab.server.settings import RateLimits, ServerSettings
+from harmonia_lab.store.run_log import RunLabels
 
 __all__ = ["measure", "run"]
 
@@ -41,7 +42,13 @@ def measure(*, runs: int, seconds: float) -> dict[str, Any]:
     """Cancel `runs` songs of `seconds` s in each stage. Return milliseconds by stage, and what the songs left."""
     with (
         tempfile.TemporaryDirectory(prefix="harmonia-bench-") as scratch,
-        Lab(metadata="embedded", audio="sketch", songs=Path(scratch) / "songs", home=scratch) as lab,
+        Lab(
+            metadata="embedded",
+            audio="sketch",
+            songs=Path(scratch) / "songs",
+            home=scratch,
+            labels=RunLabels("bench"),
+        ) as lab,
     ):
         server = lab.serve(ServerSettings(port=0, rates=RateLimits(starts=(1000.0, 1000))))
         stages = asyncio.run(_measure(server.url, server.token(), lab, runs, seconds))

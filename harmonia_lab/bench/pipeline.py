@@ -14,7 +14,7 @@ from typing import Any
 
 from harmonia_lab.bench.report import check_range, circumstances, publish, spread
 from harmonia_lab.lab import Lab
-from harmonia_lab.store.run_log import COLUMNS
+from harmonia_lab.store.run_log import COLUMNS, RunLabels
 
 __all__ = ["measure", "run"]
 
@@ -37,7 +37,13 @@ def measure(*, runs: int, seconds: float) -> dict[str, Any]:
     """Make `runs` + 1 songs in a scratch folder. Return {column: {median, min, max}}, with the machine and versions."""
     with (
         tempfile.TemporaryDirectory(prefix="harmonia-bench-") as scratch,
-        Lab(metadata="embedded", audio="sketch", songs=Path(scratch) / "songs", home=scratch) as lab,
+        Lab(
+            metadata="embedded",
+            audio="sketch",
+            songs=Path(scratch) / "songs",
+            home=scratch,
+            labels=RunLabels("bench"),
+        ) as lab,
     ):
         for seed in range(runs + 1):
             print(f"song {seed} of {runs}{' (warm-up, not counted)' if seed == 0 else ''}", file=sys.stderr)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from harmonia_lab.cli.arguments import UsageError, make_parser
+from harmonia_lab.cli.interrupts import STOPS, handle
 
 if TYPE_CHECKING:
     import argparse
@@ -30,8 +31,7 @@ EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_CANCELLED = 0, 1, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     try:
-        # Services and batch systems stop a process by SIGTERM, which ends a song as cleanly as an interrupt.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        handle(STOPS, signal.default_int_handler)  # they end a song as cleanly as an interrupt
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a terminal that lacks letters gets question marks
         status = _run_given(list(sys.argv[1:] if argv is None else argv))

@@ -83,11 +83,34 @@ def _song(command: Parser) -> None:
 
 
 def _batch(command: Parser) -> None:
-    command.add_argument("table", metavar="FILE", help="a .csv with a header, or a .jsonl")
-    command.add_argument("--out", metavar="DIR", required=True, help="the folder of songs, report.json and listen.html")
+    command.add_argument("table", metavar="FILE", help="a .csv or .tsv with a header, a .jsonl, or a .json list")
+    command.add_argument("--out", metavar="DIR", help="the folder of songs, report.json and listen.html")
+    command.add_argument(
+        "--check", action="store_true", help="make nothing: tell which rows can't be made (exit status 1 or 2)"
+    )
+    command.add_argument(
+        "--remake",
+        action="store_true",
+        help="make again what is damaged, or whose words another engine wrote than 'auto' means now; the old song is "
+        "moved to DIR/replaced when the new one is whole",
+    )
+    command.add_argument(
+        "--require", metavar="ENGINE", help="neither begin nor go on without this engine for the words, such as ollama"
+    )
+    command.add_argument(
+        "--stop-after",
+        type=int,
+        default=5,
+        metavar="N",
+        help="stop after so many songs in a row that fail with one error code (default 5; 0: never)",
+    )
+    command.add_argument(
+        "--encoding", metavar="NAME", help="of FILE, such as cp1252 (default: UTF-8, or what its byte-order mark says)"
+    )
     command.epilog = (
         "Run again, it goes on where it was stopped: songs that are made are kept. Columns: narrative, seconds, seed, "
-        "bpm, key, genre, instruments, language, wishes, model, metadata (a file), audio, audio_model"
+        "bpm, key, genre, instruments, language, wishes, model, metadata (a file), audio, audio_model, name (of the "
+        "song's folder); other columns go into report.json."
     )
     _add_song_options(command)
 

@@ -1,6 +1,7 @@
 """Signals as interrupts that are not lost.
 
-Owns the handler that raises KeyboardInterrupt until the command has acknowledged it (not how the command then ends).
+Owns which signals stop a command, and the handler that raises KeyboardInterrupt until the command has acknowledged it
+(not how the command then ends).
 """
 
 from __future__ import annotations
@@ -8,11 +9,22 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterable
+from types import FrameType
 from typing import NoReturn
 
-__all__ = ["Interrupts"]
+__all__ = ["STOPS", "Interrupts", "handle"]
 
 AGAIN_S = 1.0
+STOPS = (signal.SIGTERM, signal.SIGHUP)
+"""How services and batch systems stop a process, and what a terminal sends that is closed."""
+
+
+def handle(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], object]) -> None:
+    """Let `handler` take these signals. One that hangs up stays ignored if it is: `nohup` did that."""
+    for number in numbers:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 class Interrupts:

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harmonia_lab.cli.arguments import lab_parameters
-from harmonia_lab.cli.interrupts import Interrupts
+from harmonia_lab.cli.interrupts import STOPS, Interrupts, handle
 from harmonia_lab.engine_registry import audio_specs, metadata_specs
 from harmonia_lab.engines.spec import EngineSpec
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
@@ -27,8 +27,7 @@ __all__ = ["run"]
 
 def run(options: argparse.Namespace) -> int:
     interrupts = Interrupts()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupts)
+    handle((signal.SIGINT, *STOPS), interrupts)
     names = ("seconds", "seed", "bpm", "key", "genre", "instruments", "language", "wishes")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     given["metadata"] = _metadata(Path(options.source)) if options.source else None

@@ -16,6 +16,8 @@ import json
 import re
 import shutil
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +64,10 @@ class SongFolder:
     Raises InvalidRequest if the destination is taken, StorageError if it can't be written.
     """
 
-    def __init__(self, songs: Path, generation_id: str, out: Path | None = None) -> None:
-        """songs: the folder in which a folder named by the title is made. out: the song's own folder, instead."""
+    def __init__(self, songs: Path, generation_id: str, out: Path | None = None, *, replaces: bool = False) -> None:
+        """songs: the folder in which a folder named by the title is made. out: the song's own folder, instead.
+        replaces: `publish` moves what is at `out` into a folder `replaced` beside it."""
+        self._replaces = replaces
         self._songs = songs.expanduser().absolute()
         self._out = out.expanduser().absolute() if out is not None else None
         self._id = generation_id
@@ -77,7 +81,8 @@ class SongFolder:
     def create(self) -> None:
         """Make the working folder; called first, so that a folder that can't be made fails before any model runs."""
         with storage_errors(self._out or self.work):
-            if self._out is not None and self._out.exists() and (not self._out.is_dir() or any(self._out.iterdir())):
+            if self._is_taken():
+                assert self._out is not None
                 what = "is a file" if not self._out.is_dir() else "is not empty"
                 raise InvalidRequest(
                     f"The output folder {self._out} {what}.",
@@ -102,9 +107,30 @@ class SongFolder:
         final = self._out or self._songs / f"{slug(title)}-{self._id[:8]}"
         if self._out is None and final.exists():  # two ids that clients chose may have the same first 8 characters
             final = self._songs / f"{slug(title)}-{self._id}"
-        with storage_errors(final):
+        with storage_errors(final), self._moved_aside(final):
             self.work.rename(final)  # replaces an empty folder, fails on any other: never mixes two songs
         return final
+
+    def _is_taken(self) -> bool:
+        """Return whether something is in the song's place that must stay there."""
+        if self._out is None or not self._out.exists():
+            return False
+        return not self._out.is_dir() or (not self._replaces and any(self._out.iterdir()))
+
+    @contextmanager
+    def _moved_aside(self, final: Path) -> Iterator[None]:
+        """Move the song that is to be replaced away while the block puts the new one there; back, if that fails."""
+        if not self._replaces or not final.exists():
+            yield
+            return
+        aside = final.parent / "replaced" / f"{final.name}-{self._id[:8]}"
+        aside.parent.mkdir(exist_ok=True)
+        final.rename(aside)
+        try:
+            yield
+        except BaseException:
+            aside.rename(final)
+            raise
 
     def keep(self, *, metadata_given: bool) -> Path | None:
         """After a failure, keep the folder under a visible name if anything in it is finished, else delete it.

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from harmonia_lab.protocol.events import (
     utc_now,
 )
 from harmonia_lab.protocol.models import JobStatus, Song, SongRequest
+from harmonia_lab.store.run_log import A_SONG, RunLabels
 
 __all__ = ["Generation", "TimeLimits"]
 
@@ -69,10 +70,11 @@ class Generation:
         history: Sequence[dict[str, Any]] = (),
         limits: TimeLimits | None = None,
         user_id: str = "local",
+        labels: RunLabels = A_SONG,
     ) -> None:
         """request: must have a generation id and a seed. emit: called with each event, in order, in the thread that
         calls `run` (or `abandon`). log_row: writes a row to the run log. history: rows of the run log, to estimate
-        times from."""
+        times from. labels: for each row; a song that an engine of `harmonia_lab.testing` makes is a test."""
         assert request.generation_id is not None
         assert request.seed is not None
         self.request = request
@@ -88,6 +90,8 @@ class Generation:
         self._log_row = log_row
         self._limits = limits or TimeLimits()
         self._user_id = user_id
+        for_tests = any(hasattr(engine, "for_tests") for engine in (metadata_engine, audio_engine))
+        self._labels = RunLabels("test") if labels == A_SONG and for_tests else labels
         self._emit = emit
         self._lock = threading.Lock()
         self._status: JobStatus = "pending"
@@ -297,6 +301,7 @@ class Generation:
             "run_id": f"{self.id}-{self._attempt_number}",
             "generation_id": self.id,
             "attempt": self._attempt_number,
+            **asdict(self._labels),
             "started_at": utc_now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "version": __version__,
             "git_commit": git_commit(),

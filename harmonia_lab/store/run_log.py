@@ -13,14 +13,35 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from harmonia_lab.errors import StorageError
 from harmonia_lab.storage import storage_errors
 
-__all__ = ["COLUMNS", "SCHEMA_VERSION", "Column", "RunLog"]
+__all__ = ["A_SONG", "COLUMNS", "PURPOSES", "SCHEMA_VERSION", "Column", "Purpose", "RunLabels", "RunLog"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+Purpose = Literal["song", "study", "verify", "bench", "test"]
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+
+
+@dataclass(frozen=True)
+class RunLabels:
+    """What a generation is made for, in each of its rows.
+
+    purpose: "song" for one that a person wants, "study" for one of a study's; "verify" (made again to compare it),
+    "bench" and "test" for songs that say nothing about a person's work. study: the study's id. block: its number in the
+    study; None for a warm-up. configuration: its name in the study.
+    """
+
+    purpose: Purpose = "song"
+    study: str | None = None
+    block: int | None = None
+    configuration: str | None = None
+
+
+A_SONG = RunLabels()
 
 
 @dataclass(frozen=True)
@@ -39,6 +60,10 @@ COLUMNS: dict[str, Column] = {
     "run_id": Column("", _TEXT, "one attempt at one generation"),
     "generation_id": Column("", _TEXT, "the generation that the attempt belongs to"),
     "attempt": Column("", _INT, "1 for the first; more after recovery"),
+    "purpose": Column("", _TEXT, "what it was made for: song, study, verify, bench or test"),
+    "study": Column("", _TEXT, "id of the study that it belongs to"),
+    "block": Column("", _INT, "number of its block in the study; missing in a study: a warm-up"),
+    "configuration": Column("", _TEXT, "name of its configuration in the study"),
     "started_at": Column("UTC", _TEXT, "when the attempt began, ISO 8601"),
     "status": Column("", _TEXT, "completed, failed or cancelled"),
     "error_code": Column("", _TEXT, "why it failed, from errors.ErrorCode"),
@@ -118,7 +143,10 @@ class RunLog:
         unknown = row.keys() - COLUMNS.keys()
         if unknown:
             raise KeyError(f"columns that the run log does not have: {sorted(unknown)}")
-        full = {name: row.get(name) for name in COLUMNS} | {"schema": SCHEMA_VERSION}
+        full = {name: row.get(name) for name in COLUMNS} | {
+            "schema": SCHEMA_VERSION,
+            "purpose": row.get("purpose") or "song",
+        }
         line = json.dumps(full, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +188,8 @@ class RunLog:
             except ValueError:
                 continue
             if isinstance(row, dict) and (_fitting(_INT, row.get("schema")) or 0) <= SCHEMA_VERSION:
-                found.append({name: _fitting(column.dtype, row.get(name)) for name, column in COLUMNS.items()})
+                known = {name: _fitting(column.dtype, row.get(name)) for name, column in COLUMNS.items()}
+                found.append(known | {"purpose": known["purpose"] or "song"})  # schema 1 had no purposes
         return found
 
 

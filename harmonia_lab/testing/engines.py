@@ -36,6 +36,9 @@ class FakeMetadataEngine:
     later calls succeed.
     """
 
+    for_tests = True
+    """Its songs are marked as tests in the run log."""
+
     name = "fake"
     model = "fake-model"
 
@@ -82,6 +85,9 @@ class FakeAudioEngine:
 
     rendered: names of the parts rendered so far, in order, without those that an earlier attempt had finished.
     """
+
+    for_tests = True
+    """Its songs are marked as tests in the run log."""
 
     name = "fake"
 

@@ -9,7 +9,7 @@ from harmonia_lab import Lab
 from harmonia_lab.analysis.compare import DEFAULT_COLUMNS, MIN_RUNS, compare, ratio_interval
 from harmonia_lab.analysis.frames import frame_of, work_frame
 from harmonia_lab.errors import AudioError, InvalidRequest
-from harmonia_lab.store.run_log import COLUMNS
+from harmonia_lab.store.run_log import COLUMNS, PURPOSES
 from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine, FakeMetadataEngine
 
 NOISE = {
@@ -139,7 +139,7 @@ def test_a_difference_planted_in_an_engine_comes_back_from_the_log_of_its_songs(
         with Lab(metadata=FakeMetadataEngine(), audio=engine, songs=tmp_path / "s", home=tmp_path / str(seed)) as lab:
             table = [{"metadata": SONG_METADATA, "seconds": 1, "seed": n} for n in range(10 + seed)]
             lab.batch(table, tmp_path / f"out-{seed}", say=lambda line: None)
-            frames.append(lab.log.frame())
+            frames.append(lab.log.frame(purposes=PURPOSES))
     found = compare(*frames)
     row = found.table.loc["steps_per_second"]
     assert row["low"] < 1.3 < row["high"]

@@ -5,32 +5,9 @@ import threading
 
 import pytest
 
-from harmonia_lab import Lab
 from harmonia_lab.errors import AudioError, ErrorCode, InvalidRequest, StorageError
 from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine, FakeMetadataEngine
-
-
-def lab_in(folder, **engines):
-    engines = {"metadata": FakeMetadataEngine(), "audio": FakeAudioEngine()} | engines
-    return Lab(**engines, songs=folder / "songs", home=folder / "home")
-
-
-@pytest.fixture
-def lab(tmp_path):
-    with lab_in(tmp_path) as lab:
-        yield lab
-
-
-def row(**fields):
-    return {"narrative": "A story.", "seconds": 1, **fields}
-
-
-def statuses(report):
-    return [outcome.status for outcome in report.outcomes]
-
-
-def quiet(line):
-    """Nobody listens."""
+from tests.batch.conftest import lab_in, quiet, row, statuses
 
 
 def test_songs_are_made_once_and_kept_at_the_next_run(lab, tmp_path):
@@ -104,7 +81,12 @@ def test_a_row_may_choose_its_audio_model(lab, tmp_path, checkpoint):
 def test_a_line_is_said_for_each_stage(lab, tmp_path):
     lines = []
     lab.batch([row(seed=1), row(seed=1), row(bpm=1)], tmp_path / "out", say=lines.append)
-    assert [line.split()[:2] for line in lines] == [
+    assert lines[:3] == [
+        "3 rows: 1 songs to make, 0 kept, 1 the same as others, 1 with errors",
+        "These rows can't be made: row 3",
+        "Words by fake (given)",
+    ]
+    assert [line.split()[:2] for line in lines[3:]] == [
         ["1/3", "lyrics"],
         ["1/3", "music"],
         ["2/3", "the"],

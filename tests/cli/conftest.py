@@ -17,6 +17,7 @@ import pytest
 
 from harmonia_lab.analysis.frames import BenchmarkLog
 from harmonia_lab.cli import main
+from harmonia_lab.cli.interrupts import STOPS
 
 STORY = "An old lighthouse keeper spends his last night at the tower and waits for a ship."
 
@@ -55,7 +56,7 @@ class CommandLine:
     @contextlib.contextmanager
     def _surroundings(self):
         """The command's working folder and environment, and afterwards everything as it was."""
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *STOPS)}
         ours = logging.getLogger("harmonia_lab")
         logged, level = list(ours.handlers), ours.level
         with pytest.MonkeyPatch.context() as patched, contextlib.chdir(self.folder):

@@ -39,7 +39,7 @@ def test_a_killed_batch_is_finished_by_the_next_run_and_nothing_is_made_twice(ha
     assert alive == []
     before = {path.parent.name: path.stat().st_mtime_ns for path in out.glob("*/run.json")}
     assert 2 <= len(before) < 7
-    assert not (out / "report.json").exists()
+    assert json.loads((out / "report.json").read_text())["state"] == "running"
     made_before = len(harmonia.rows)
 
     done = harmonia("batch", table, "--out", "out", "--json")
@@ -74,7 +74,9 @@ def test_a_person_reads_a_table_and_where_to_listen_and_a_clean_batch_exits_0(ha
     text = done.stdout.decode()
     for part in ("Harbour Light", "2 songs (2 made now, 0 kept), 0 errors", "report.json", "listen.html", "runs.jsonl"):
         assert part in text
-    assert [line.split()[:2] for line in done.stderr.decode().splitlines()] == [["1/2", "music"], ["2/2", "music"]]
+    lines = done.stderr.decode().splitlines()
+    assert lines[0] == "2 rows: 2 songs to make, 0 kept, 0 with errors"
+    assert [line.split()[:2] for line in lines[1:]] == [["1/2", "music"], ["2/2", "music"]]
 
 
 @pytest.mark.parametrize(
@@ -84,11 +86,12 @@ def test_a_person_reads_a_table_and_where_to_listen_and_a_clean_batch_exits_0(ha
         ("narrative\n", "has no rows"),
         ("narrative,seed\nA, story,1\n", "line 2 has 3 cells"),
         ("tempo\n90\n", "no column 'tempo'"),
+        (b"narrative;seed\r\nEin M\xe4rchen.;1\r\n", "(cp1252) would read: 'Ein M\xe4rchen.;1'"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_bad_usage_and_makes_nothing(harmonia, content, says):
     if content is not None:
-        (harmonia.folder / "t.csv").write_text(content)
+        (harmonia.folder / "t.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     done = harmonia("batch", "t.csv", "--out", "out", "--json")
     assert done.returncode == 2
     error = json.loads(done.stdout)["error"]
@@ -103,7 +106,7 @@ def test_every_column_is_in_the_help(harmonia):
     assert all(column in text.partition("Columns:")[2].partition("positional")[0] for column in COLUMNS)
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGHUP])
 def test_an_interrupt_ends_it_with_130_and_a_report(harmonia, table, stop):
     run = harmonia.start("batch", table, "--out", "out")
     for raw in run.stderr:
@@ -118,3 +121,40 @@ def test_an_interrupt_ends_it_with_130_and_a_report(harmonia, table, stop):
     made = [row["directory"] for row in rows if row["status"] == "made"]
     assert {path.parent.name for path in (harmonia.folder / "out").glob("*/run.json")} == set(made)
     assert [row["status"] for row in rows if row["row"] in (1, 2, 9)] == ["made", "made", "waiting"]
+
+
+def test_a_check_tells_every_bad_row_and_makes_nothing(harmonia, table):
+    done = harmonia("batch", table, "--check")
+    assert done.returncode == 1, done.stderr.decode()
+    lines = done.stdout.decode().splitlines()
+    assert [line.partition(": ")[0] for line in lines[:2]] == ["line 4", "9 rows"]
+    assert "8 songs to make, 0 kept, 1 with errors" in lines[1]
+    assert harmonia.rows == []
+    found = json.loads(harmonia("batch", table, "--check", "--json").stdout)
+    assert (found["state"], found["waiting"], found["codes"]) == ("checked", 8, {"INVALID_PAYLOAD": 1})
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "says"),
+    [
+        ("narrative,id\nA story.,x\n", 0, "1 rows: 1 songs to make, 0 kept, 0 with errors"),
+        ("narrative,seed\nA, story,1\nB,x\nC, d, e\n", 2, "line 4 has 3 cells"),
+    ],
+)
+def test_a_check_ends_as_the_night_would(harmonia, content, status, says):
+    (harmonia.folder / "t.csv").write_text(content)
+    done = harmonia("batch", "t.csv", "--check", "--out", "out")
+    assert (done.returncode, done.stderr) == (status, b"")
+    assert says in done.stdout.decode()
+    assert not (harmonia.folder / "out").exists()
+
+
+def test_a_batch_needs_a_folder_and_a_required_engine(harmonia, table):
+    done = harmonia("batch", table)
+    assert done.returncode == 2
+    assert b"--out is missing" in done.stderr
+    (harmonia.folder / "t.csv").write_text("narrative\nA story.\n")
+    done = harmonia("batch", "t.csv", "--out", "out", "--require", "ollama")
+    assert done.returncode == 1
+    assert b"requires ollama" in done.stderr
+    assert not (harmonia.folder / "out").exists()

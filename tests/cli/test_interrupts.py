@@ -13,7 +13,7 @@ from tests.waiting import until
 @pytest.fixture
 def sent(monkeypatch):
     sent = []
-    monkeypatch.setattr(interrupts, "AGAIN_S", 0.01)
+    monkeypatch.setattr(interrupts, "AGAIN_S", 0.2)
     monkeypatch.setattr(interrupts.os, "kill", lambda _, number: sent.append(number))
     return sent
 
@@ -31,3 +31,27 @@ def test_whoever_has_heard_it_is_left_alone_however_long_the_end_takes(sent):
     mine.acknowledge()
     until(lambda: not set(threading.enumerate()) - before, "the end of the timer")
     assert sent == []
+
+
+@pytest.fixture
+def before():
+    handlers = {number: signal.getsignal(number) for number in interrupts.STOPS}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def heard(number, frame):
+    """A handler."""
+
+
+def test_a_terminal_that_is_closed_stops_a_command_as_a_service_does(before):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    interrupts.handle(interrupts.STOPS, heard)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == [heard, heard]
+
+
+def test_nohup_is_respected(before):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    interrupts.handle(interrupts.STOPS, heard)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == [heard, signal.SIG_IGN]

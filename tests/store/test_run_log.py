@@ -8,7 +8,7 @@ import pytest
 
 from harmonia_lab.analysis.frames import BenchmarkLog
 from harmonia_lab.errors import ErrorCode, StorageError
-from harmonia_lab.store.run_log import COLUMNS, SCHEMA_VERSION, RunLog
+from harmonia_lab.store.run_log import COLUMNS, PURPOSES, SCHEMA_VERSION, RunLog
 
 
 @pytest.fixture
@@ -93,3 +93,12 @@ def test_a_value_of_another_type_is_missing_and_costs_no_other(log):
     assert frame["run_id"].tolist() == ["a", "b", "c"]
     assert frame[list(odd)].iloc[1:].isna().all().all()
     assert (frame["total_s"].mean(), frame["tokens"].sum()) == (2.0, 7)
+
+
+def test_what_a_song_was_made_for_stands_in_its_row_and_only_songs_and_studies_are_in_the_frame(log):
+    for purpose in PURPOSES:
+        log.append({"run_id": purpose, "purpose": purpose})
+    log.append({"run_id": "plain"})
+    assert log.frame()["run_id"].tolist() == ["song", "study", "plain"]
+    assert log.frame(purposes=["verify", "bench"])["run_id"].tolist() == ["verify", "bench"]
+    assert len(log.frame(purposes=PURPOSES)) == len(PURPOSES) + 1

@@ -26,8 +26,9 @@ def main(bank_path: str, requests: BinaryIO, answers: BinaryIO, cache: str = "")
     """cache: the folder of unpacked banks, for an SF3 bank; else empty."""
     import midirenderer  # noqa: PLC0415 - the parent process reports a missing wheel
 
-    # Ctrl-C reaches every process of the terminal, but only the parent may end this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C, and the end of a terminal, reach every process of the terminal, but only the parent may end this one.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
     def send(mark: bytes, payload: bytes) -> None:
         answers.write(struct.pack("<I", len(payload) + 1) + mark)

@@ -384,5 +384,7 @@ def understand(request: SongRequest) -> Understanding:
 
 def with_wished_length(request: SongRequest) -> SongRequest:
     """Return the request, with the length that its narrative wishes for if the caller gave none."""
+    if "seconds" in request.model_fields_set:
+        return request
     seconds = understand(request).request.seconds
     return request if seconds == request.seconds else request.model_copy(update={"seconds": seconds})
