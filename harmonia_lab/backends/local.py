@@ -106,7 +106,9 @@ class LocalBackend:
             request = self._journal().request(generation_id).model_copy(update={"metadata": state.metadata})
             folder = self._folder(generation_id, options.out)
             engine = self._audio_engines.get(options.audio, request.audio_model)
-            made = self._make_job(request, state, engine, folder, options.labels, self._attempts_of(generation_id) + 1)
+            earlier_row = self._kept_row(generation_id)
+            labels = RunLabels.of(earlier_row) if earlier_row else options.labels
+            made = self._make_job(request, state, engine, folder, labels, (earlier_row.get("attempt") or 1) + 1)
             self._keep_row(generation_id, made.generation.row)
             folder.resume()
             self._track(made)
@@ -173,11 +175,11 @@ class LocalBackend:
         )
         return job
 
-    def _attempts_of(self, generation_id: str) -> int:
-        """Return the number of the last attempt at a generation that has failed."""
+    def _kept_row(self, generation_id: str) -> dict[str, Any]:
+        """Return the row that the last attempt began with; empty if an older version began it."""
         with contextlib.suppress(StorageError):
-            return int(self._journal().last_attempt(generation_id).get("attempt") or 1)
-        return 1
+            return self._journal().last_attempt(generation_id)
+        return {}
 
     def _keep_row(self, generation_id: str, row: dict[str, Any]) -> None:
         """Keep the row of an attempt that begins, for the process that finds this one killed."""

@@ -72,21 +72,16 @@ def _log_interrupted(state: GenerationState, journal: Journal, run_log: RunLog) 
         row = journal.last_attempt(state.id) or _row_of(state, journal.request(state.id))
         if not run_log.has(row["run_id"]):
             run_log.append(row | {"status": "failed", "error_code": ErrorCode.INTERRUPTED, "stage": state.stage})
-    except (
-        StorageError,
-        KeyError,
-    ) as error:  # KeyError: the journal's row is damaged, or has columns of a newer version
+    except (StorageError, KeyError) as error:  # KeyError: the kept row is damaged, or has columns of a newer version
         _log.warning("The interrupted generation %s could not be logged. %s", state.id, error)
 
 
 def _row_of(state: GenerationState, request: SongRequest) -> dict[str, Any]:
-    """Return what the journal knows of an attempt that an older version of Harmonia Lab began."""
-    began = state.started_at or state.kept_job.created_at
+    """Return what the journal knows of an attempt that an older version of Harmonia Lab began: not its number."""
     return {
-        "run_id": f"{state.id}-1",
+        "run_id": f"{state.id}-interrupted",
         "generation_id": state.id,
-        "attempt": 1,
-        "started_at": iso_time(began),
+        "started_at": iso_time(state.started_at or state.kept_job.created_at),
         "seed": request.seed,
         "narrative_characters": len(request.narrative),
         "seconds_requested": request.seconds,

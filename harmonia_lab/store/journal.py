@@ -1,9 +1,10 @@
 """The journal: every lifecycle event with its `seq`, and one row for each generation, in a SQLite file.
 
-Owns that file (WAL), which several processes may share. With each generation stands the run log's row of its last attempt
-as far as it was known when that began: a killed process leaves it to the one that finds the generation. A generation's state is computed from its row and its events;
-of its progress, only the latest is stored, in the row. The journal stores no URL: it returns `audioUrl` and
-`outputPath` as the song's file URI, and the server signs a URL at each send (`protocol.events.linked`).
+Owns that file (WAL), which several processes may share. A generation's state is computed from its row and its events;
+of its progress, only the latest is stored, in the row. The run log's row of its last attempt is kept too, as far as it
+was known when the attempt began: for the log of the process that finds it interrupted. The journal stores no URL: it
+returns `audioUrl` and `outputPath` as the song's file URI, and the server signs a URL at each send
+(`protocol.events.linked`).
 """
 
 from __future__ import annotations
@@ -92,7 +93,10 @@ class Journal:
             undo.pop_all()
 
     def begin(self, job: Job, request: SongRequest, attempt: Mapping[str, Any] | None = None) -> None:
-        """Add a pending generation. attempt: its row of the run log so far. Raises InvalidRequest if its id is taken."""
+        """Add a pending generation. attempt: its row of the run log so far.
+
+        Raises InvalidRequest if the id is taken.
+        """
         state = new_state(job, request)
         with self._write_lock, self._transaction() as database:
             try:

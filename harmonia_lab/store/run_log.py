@@ -11,7 +11,7 @@ import fcntl
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,11 @@ class RunLabels:
     study: str | None = None
     block: int | None = None
     configuration: str | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> RunLabels:
+        """Return the labels in a row."""
+        return cls(row.get("purpose") or "song", row.get("study"), row.get("block"), row.get("configuration"))
 
 
 A_SONG = RunLabels()
@@ -100,9 +105,7 @@ COLUMNS: dict[str, Column] = {
     "instruments": Column("", _INT, "how many were planned"),
     "total_s": Column("s", _FLOAT, "wall time of the attempt"),
     "cpu_s": Column("s", _FLOAT, "processor time of the process and its ended children"),
-    "load_1m": Column(
-        "", _FLOAT, "the machine's load average of the minute before the attempt: tasks that ran or waited"
-    ),
+    "load_1m": Column("", _FLOAT, "load average of the minute before the attempt: tasks that ran or waited"),
     "others_cpu_share": Column(
         "", _FLOAT, "processor time of other programs during the attempt, over that of all the machine's cores, 0…1"
     ),
@@ -135,9 +138,7 @@ COLUMNS: dict[str, Column] = {
     "metadata_pss_peak_bytes": Column("bytes", _INT, "stage 1: as above, without the processes of stage 2's engine"),
     "audio_pss_peak_bytes": Column("bytes", _INT, "stage 2: as above, without the processes of stage 1's engine"),
     "metadata_rss_peak_bytes": Column(
-        "bytes",
-        _INT,
-        "stage 1: highest sum of resident memory over all processes; pages that they share count for each",
+        "bytes", _INT, "stage 1: highest resident memory, children included; pages that they share count for each"
     ),
     "audio_rss_peak_bytes": Column("bytes", _INT, "stage 2: the same"),
     "metadata_gpu_allocated_peak_bytes": Column("bytes", _INT, "stage 1: torch's peak of allocated device memory"),
@@ -196,21 +197,24 @@ class RunLog:
         Raises StorageError if the log exists and can't be read.
         """
         with self._reading() as file:
-            yield from self._typed(file, columns, left_out or LeftOut())
+            yield from self._typed(file, columns, left_out or LeftOut(), many=True)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return all complete rows, oldest first; for a log of many thousands, `values` takes a tenth of the memory.
+        """Return all complete rows, oldest first; for a log of many thousands, `values` takes much less of everything.
 
         A row that a crash cut off or that has a newer schema is left out; so is a value that isn't of its column's
         type, so that a faulty edit of the file costs no other value.
 
         Raises StorageError if the log exists and can't be read.
         """
-        return [dict(zip(COLUMNS, row, strict=True)) for row in self.values(list(COLUMNS))]
+        with self._reading() as file:
+            return [dict(zip(COLUMNS, row, strict=True)) for row in self._typed(file, list(COLUMNS), LeftOut())]
 
     def latest(self, count: int, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the last `count` rows, oldest first, or as many as `TAIL_BYTES` hold: however long the log is, it costs
-        the same. Raises StorageError if the log exists and can't be read."""
+        """Return the last `count` rows, oldest first, or as many as `TAIL_BYTES` hold: a long log costs no more.
+
+        Raises StorageError if the log exists and can't be read.
+        """
         with self._reading() as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL_BYTES))
@@ -243,10 +247,13 @@ class RunLog:
         except (FileNotFoundError, NotADirectoryError):
             return io.BytesIO()
 
-    def _typed(self, lines: Iterable[bytes], columns: Sequence[str], left_out: LeftOut) -> Iterator[tuple[Any, ...]]:
+    def _typed(
+        self, lines: Iterable[bytes], columns: Sequence[str], left_out: LeftOut, *, many: bool = False
+    ) -> Iterator[tuple[Any, ...]]:
         """Yield the columns' values of each line that is a row."""
+        types = {name: COLUMNS[name].dtype for name in columns}
         at = list(columns).index("purpose") if "purpose" in columns else None
-        for row in typed_rows(lines, {name: COLUMNS[name].dtype for name in columns}, SCHEMA_VERSION, left_out):
+        for row in typed_rows(lines, types, SCHEMA_VERSION, left_out, many=many):
             if at is not None and row[at] is None:  # schema 1 had no purposes
                 yield (*row[:at], A_SONG.purpose, *row[at + 1 :])
             else:
