@@ -62,7 +62,7 @@ def _share(part: float, whole: float) -> float:
 def _processors() -> _Processors | None:
     """Read the first line of /proc/stat (proc_stat(5)), in clock ticks: user, nice, system, idle, iowait, irq, softirq,
     steal. The guests that follow are in user and nice already."""
-    with suppress(OSError, ValueError, IndexError), open(f"{PROC}/stat", "rb") as file:  # noqa: PTH123
+    with suppress(OSError, ValueError), open(f"{PROC}/stat", "rb") as file:  # noqa: PTH123
         ticks = [int(field) / os.sysconf("SC_CLK_TCK") for field in file.readline().split()[1:9]]
         user, nice, system, _, _, irq, softirq, steal = ticks
         return _Processors(sum(ticks), user + nice + system + irq + softirq, steal)
@@ -71,7 +71,7 @@ def _processors() -> _Processors | None:
 
 def _waited_s() -> float | None:
     """Read the total of "some" in /proc/pressure/cpu, in microseconds (the kernel's accounting/psi.rst)."""
-    with suppress(OSError, ValueError, IndexError), open(f"{PROC}/pressure/cpu", "rb") as file:  # noqa: PTH123
-        some = next(line for line in file if line.startswith(b"some "))
-        return int(some.rpartition(b"total=")[2]) / 1e6
+    with suppress(OSError, ValueError), open(f"{PROC}/pressure/cpu", "rb") as file:  # noqa: PTH123
+        some = file.readline()
+        return int(some.rpartition(b"total=")[2]) / 1e6 if some.startswith(b"some ") else None
     return None

@@ -72,7 +72,7 @@ def test_the_run_log_has_its_rows(lab):
 def test_what_was_killed_gets_its_row_from_what_the_journal_knows(lab):
     assert lab.journal.state("old-interrupted").status == "failed"
     row = lab.log.rows()[-1]
-    assert (row["generation_id"], row["error_code"], row["stage"]) == ("old-interrupted", "INTERRUPTED", "audio")
+    assert (row["generation_id"], row["error_code"], row["stage"]) == ("old-interrupted", "INTERRUPTED", "metadata")
     assert (row["narrative_characters"], row["started_at"][-1]) == (len("It is interrupted."), "Z")
     assert len(lab.log.rows()) == 4
 
