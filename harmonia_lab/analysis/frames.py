@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import islice
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harmonia_lab.errors import InvalidRequest
-from harmonia_lab.store.log_lines import Dtype, LeftOut, fitting
-from harmonia_lab.store.run_log import COLUMNS, Purpose, RunLog
+from harmonia_lab.store.log_lines import Dtype, LeftOut, Row, fitting
+from harmonia_lab.store.run_log import COLUMNS, Purpose, RunLog, line_reader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BenchmarkLog", "frame_of", "work_frame"]
 
-CHUNK_ROWS = 2000
-"""Rows that are Python objects at once: a hundred thousand of them would take several times the frame's memory."""
+EXACT_FLOATS = 2**53
+"""Integers below have a float of their own."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,10 +48,10 @@ class BenchmarkLog(RunLog):
                 hint=f"Its columns: {', '.join(COLUMNS)}.",
                 details={"fields": ["columns"]},
             )
-        names = ["purpose", *(name for name in asked if name != "purpose")]
-        left_out = LeftOut()
-        rows = self.values(names, left_out)
-        frame = _frame((row for row in rows if purposes is None or row[0] in purposes), names)[asked]
+        reader = line_reader(["purpose", *(name for name in asked if name not in ("schema", "purpose"))], many=True)
+        blocks = ([row for row in block if purposes is None or row[1] in purposes] for block in self.blocks(reader))
+        frame = _frame(blocks, reader.columns)[asked]
+        left_out = reader.left_out
         frame.attrs = {"units": {name: COLUMNS[name].unit for name in asked}, "left_out": vars(left_out)}
         self._warn_of(left_out)
         return frame
@@ -72,18 +73,19 @@ class BenchmarkLog(RunLog):
 
 def frame_of(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Return the rows with typed columns. Missing values are `<NA>`, so that a mean never counts them."""
-    values = (tuple(fitting(column.dtype, row.get(name)) for name, column in COLUMNS.items()) for row in rows)
-    frame = _frame(values, list(COLUMNS))
+    block = [tuple(fitting(column.dtype, row.get(name)) for name, column in COLUMNS.items()) for row in rows]
+    frame = _frame([block], list(COLUMNS))
     frame.attrs["units"] = {name: column.unit for name, column in COLUMNS.items()}
     return frame
 
 
-def _frame(rows: Iterator[tuple[Any, ...]], names: Sequence[str]) -> pd.DataFrame:
+def _frame(blocks: Iterable[list[Row]], names: Sequence[str]) -> pd.DataFrame:
+    """Return a frame of the rows, a block at a time: all rows as objects would take several times its memory."""
     import pandas as pd  # noqa: PLC0415
 
     columns = [_collector(COLUMNS[name].dtype) for name in names]
-    while chunk := list(islice(rows, CHUNK_ROWS)):
-        for column, values in zip(columns, zip(*chunk, strict=True), strict=True):
+    for block in blocks:
+        for column, values in zip(columns, zip(*block, strict=True), strict=bool(block)):
             column.add(values)
     return pd.DataFrame({name: column.array() for name, column in zip(names, columns, strict=True)})
 
@@ -91,7 +93,7 @@ def _frame(rows: Iterator[tuple[Any, ...]], names: Sequence[str]) -> pd.DataFram
 class _Collector(Protocol):
     """Makes a column of values that come in chunks. None is a missing value."""
 
-    def add(self, values: tuple[Any, ...]) -> None: ...
+    def add(self, values: Row) -> None: ...
 
     def array(self) -> Any:
         """Return a pandas array."""
@@ -106,7 +108,7 @@ class _Floats:
     def __init__(self) -> None:
         self._chunks: list[Any] = []
 
-    def add(self, values: tuple[Any, ...]) -> None:
+    def add(self, values: Row) -> None:
         import numpy as np  # noqa: PLC0415
 
         self._chunks.append(np.array(values, np.float64))  # None becomes NaN, which no line of JSON holds
@@ -124,48 +126,57 @@ class _Integers:
         self._chunks: list[Any] = []
         self._missing: list[Any] = []
 
-    def add(self, values: tuple[Any, ...]) -> None:
+    def add(self, values: Row) -> None:
         import numpy as np  # noqa: PLC0415
 
-        self._missing.append(np.array([value is None for value in values], bool))
-        self._chunks.append(np.array([value or 0 for value in values], np.int64))  # exact, where a float isn't
+        floats = np.array(values, np.float64)  # None becomes NaN
+        missing = np.isnan(floats)
+        if np.abs(floats, out=np.zeros(len(floats)), where=~missing).max(initial=0) < EXACT_FLOATS:
+            integers = np.where(missing, 0, floats).astype(np.int64)
+        else:
+            integers = np.array([value or 0 for value in values], np.int64)
+        self._chunks.append(integers)
+        self._missing.append(missing)
 
     def array(self) -> Any:
         import numpy as np  # noqa: PLC0415
         import pandas as pd  # noqa: PLC0415
 
-        numbers = np.concatenate([np.empty(0, np.int64), *self._chunks])
-        return pd.arrays.IntegerArray(numbers, np.concatenate([np.empty(0, bool), *self._missing]))
+        integers = np.concatenate([np.empty(0, np.int64), *self._chunks])
+        return pd.arrays.IntegerArray(integers, np.concatenate([np.empty(0, bool), *self._missing]))
+
+
+class _Texts:
+    """Keeps equal texts once, and a number for each row: a host's name stands in all of them."""
+
+    def __init__(self) -> None:
+        self._numbers: defaultdict[Any, int] = defaultdict(count().__next__)
+        self._chunks: list[Any] = []
+
+    def add(self, values: Row) -> None:
+        import numpy as np  # noqa: PLC0415
+
+        self._chunks.append(np.array([self._numbers[value] for value in values], np.int32))
+
+    def array(self) -> Any:
+        import numpy as np  # noqa: PLC0415
+        import pandas as pd  # noqa: PLC0415
+
+        texts = pd.array(list(self._numbers), dtype="string")
+        return texts.take(np.concatenate([np.empty(0, np.int32), *self._chunks]))
 
 
 class _Objects:
     def __init__(self) -> None:
         self._values: list[Any] = []
 
-    def add(self, values: tuple[Any, ...]) -> None:
+    def add(self, values: Row) -> None:
         self._values += values
 
     def array(self) -> Any:
         import pandas as pd  # noqa: PLC0415
 
         return pd.array(self._values, dtype="object")
-
-
-class _Texts(_Objects):
-    """Equal texts are kept once: a host's name stands in every row."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._kept: dict[Any, Any] = {}
-
-    def add(self, values: tuple[Any, ...]) -> None:
-        kept = self._kept.setdefault
-        self._values += [kept(value, value) for value in values]
-
-    def array(self) -> Any:
-        import pandas as pd  # noqa: PLC0415
-
-        return pd.array(self._values, dtype="string")
 
 
 def work_frame(frame: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import fcntl
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,23 @@ from typing import Any, BinaryIO, Literal, get_args
 
 from harmonia_lab.errors import StorageError
 from harmonia_lab.storage import storage_errors
-from harmonia_lab.store.log_lines import Dtype, LeftOut, typed_rows
+from harmonia_lab.store.log_lines import Dtype, LineReader, Row
 
-__all__ = ["A_SONG", "COLUMNS", "PURPOSES", "SCHEMA_VERSION", "Column", "Purpose", "RunLabels", "RunLog"]
+__all__ = [
+    "A_SONG",
+    "COLUMNS",
+    "PURPOSES",
+    "SCHEMA_VERSION",
+    "Column",
+    "Purpose",
+    "RunLabels",
+    "RunLog",
+    "line_reader",
+]
 
 SCHEMA_VERSION = 2
+BLOCK_BYTES = 2**20
+"""What is in memory at once of a log that is read whole."""
 TAIL_BYTES = 2 * 2**20
 """A thousand rows or more: `RunLog.latest` reads no more of the file."""
 
@@ -191,26 +203,27 @@ class RunLog:
             finally:
                 os.close(fd)
 
-    def values(self, columns: Sequence[str], left_out: LeftOut | None = None) -> Iterator[tuple[Any, ...]]:
-        """Yield the columns' values of each row, oldest first, as they are read. left_out: counts what is no row.
+    def blocks(self, reader: LineReader) -> Iterator[list[Row]]:
+        """Yield all rows as `reader` reads them, oldest first, some thousand at once.
 
         Raises StorageError if the log exists and can't be read.
         """
         with self._reading() as file:
-            yield from self._typed(file, columns, left_out or LeftOut(), many=True)
+            while block := file.read(BLOCK_BYTES) + file.readline():
+                yield reader.rows(block)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return all complete rows, oldest first; for a log of many thousands, `values` takes much less of everything.
+        """Return all complete rows, oldest first. Of a log of many thousands, `BenchmarkLog.frame` takes much less.
 
         A row that a crash cut off or that has a newer schema is left out; so is a value that isn't of its column's
         type, so that a faulty edit of the file costs no other value.
 
         Raises StorageError if the log exists and can't be read.
         """
-        with self._reading() as file:
-            return [dict(zip(COLUMNS, row, strict=True)) for row in self._typed(file, list(COLUMNS), LeftOut())]
+        reader = line_reader(COLUMNS)
+        return [dict(zip(reader.columns, row, strict=True)) for block in self.blocks(reader) for row in block]
 
-    def latest(self, count: int, columns: Sequence[str]) -> list[dict[str, Any]]:
+    def latest(self, count: int, columns: Iterable[str]) -> list[dict[str, Any]]:
         """Return the last `count` rows, oldest first, or as many as `TAIL_BYTES` hold: a long log costs no more.
 
         Raises StorageError if the log exists and can't be read.
@@ -220,15 +233,16 @@ class RunLog:
             file.seek(max(0, size - TAIL_BYTES))
             if size > TAIL_BYTES:
                 file.readline()  # the end of a row, or a whole one
-            lines = file.readlines()[-count:]
-        return [dict(zip(columns, row, strict=True)) for row in self._typed(lines, columns, LeftOut())]
+            lines = file.readlines()[-count:]  # blank ones count, which only an editor makes
+        reader = line_reader(columns)
+        return [dict(zip(reader.columns, row, strict=True)) for row in reader.rows(b"".join(lines))]
 
     def has(self, run_id: str) -> bool:
         """Return whether the attempt has its row. Raises StorageError if the log exists and can't be read."""
         needle = json.dumps(run_id, ensure_ascii=False).encode()
         with self._reading() as file:
-            candidates = (line for line in file if needle in line)
-            return any(row == (run_id,) for row in self._typed(candidates, ["run_id"], LeftOut()))
+            lines = [line for line in file if needle in line]
+        return any(found == run_id for _, found in line_reader(["run_id"]).rows(b"".join(lines)))
 
     @contextmanager
     def _reading(self) -> Iterator[BinaryIO]:
@@ -247,14 +261,8 @@ class RunLog:
         except (FileNotFoundError, NotADirectoryError):
             return io.BytesIO()
 
-    def _typed(
-        self, lines: Iterable[bytes], columns: Sequence[str], left_out: LeftOut, *, many: bool = False
-    ) -> Iterator[tuple[Any, ...]]:
-        """Yield the columns' values of each line that is a row."""
-        types = {name: COLUMNS[name].dtype for name in columns}
-        at = list(columns).index("purpose") if "purpose" in columns else None
-        for row in typed_rows(lines, types, SCHEMA_VERSION, left_out, many=many):
-            if at is not None and row[at] is None:  # schema 1 had no purposes
-                yield (*row[:at], A_SONG.purpose, *row[at + 1 :])
-            else:
-                yield row
+
+def line_reader(columns: Iterable[str], *, many: bool = False) -> LineReader:
+    """Return a reader of rows with `columns`, and "schema" before them. many: of a log that may be long."""
+    types = {name: COLUMNS[name].dtype for name in ("schema", *columns)}
+    return LineReader(types, SCHEMA_VERSION, {"purpose": A_SONG.purpose}, many=many)
