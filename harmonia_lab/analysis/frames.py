@@ -62,13 +62,10 @@ class BenchmarkLog(RunLog):
             return
         self._said = left_out
         if left_out.newer:
-            _log.warning(
-                "%s: %d rows of a newer version of Harmonia Lab are left out. Upgrade to read them.",
-                self.path,
-                left_out.newer,
-            )
+            message = "%s: rows of a newer version of Harmonia Lab are left out: %d. Upgrade to read them."
+            _log.warning(message, self.path, left_out.newer)
         if left_out.damaged:
-            _log.warning("%s: %d damaged lines are left out.", self.path, left_out.damaged)
+            _log.warning("%s: damaged lines are left out: %d.", self.path, left_out.damaged)
 
 
 def frame_of(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
@@ -101,7 +98,13 @@ class _Collector(Protocol):
 
 
 def _collector(dtype: Dtype) -> _Collector:
-    return {"Float64": _Floats, "Int64": _Integers, "string": _Texts, "object": _Objects}[dtype]()
+    kinds: dict[Dtype, type[_Collector]] = {
+        "Float64": _Floats,
+        "Int64": _Integers,
+        "string": _Texts,
+        "object": _Objects,
+    }
+    return kinds[dtype]()
 
 
 class _Floats:

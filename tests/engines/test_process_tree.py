@@ -15,8 +15,9 @@ from harmonia_lab.engines.process_tree import descendants, pss_bytes, rss_bytes
 MIB = 2**20
 
 PARENT = """
-import os, subprocess, sys, threading
-threads = [threading.Thread(target=lambda: subprocess.Popen([sys.executable, "-c", "input()"])) for _ in range(2)]
+import subprocess, sys, threading
+child = "taken = b'x' * (24 * 2**20); print('child', flush=True); input()"
+threads = [threading.Thread(target=lambda: subprocess.Popen([sys.executable, "-c", child])) for _ in range(2)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
 print("ready", flush=True)
@@ -26,11 +27,12 @@ input()
 
 @pytest.fixture
 def parent():
-    """A process whose threads have started two more."""
+    """A process whose threads have started two more, of 24 MiB and what an interpreter takes."""
     command = [sys.executable, "-c", PARENT]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, **pipes) as process:
-        process.stdout.readline()
+        for _ in range(3):
+            process.stdout.readline()
         yield process
         process.stdin.close()
 
