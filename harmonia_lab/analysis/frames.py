@@ -9,7 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harmonia_lab.errors import InvalidRequest
-from harmonia_lab.store.log_lines import Dtype, LeftOut, Row, fitting
+from harmonia_lab.store.log_lines import ColumnType, LeftOut, LogRow, fitting
 from harmonia_lab.store.run_log import COLUMNS, Purpose, RunLog, line_reader
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def frame_of(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     return frame
 
 
-def _frame(blocks: Iterable[list[Row]], names: Sequence[str]) -> pd.DataFrame:
+def _frame(blocks: Iterable[list[LogRow]], names: Sequence[str]) -> pd.DataFrame:
     """Return a frame of the rows, a block at a time: all rows as objects would take several times its memory."""
     import pandas as pd  # noqa: PLC0415
 
@@ -90,15 +90,15 @@ def _frame(blocks: Iterable[list[Row]], names: Sequence[str]) -> pd.DataFrame:
 class _Collector(Protocol):
     """Makes a column of values that come in chunks. None is a missing value."""
 
-    def add(self, values: Row) -> None: ...
+    def add(self, values: LogRow) -> None: ...
 
     def array(self) -> Any:
         """Return a pandas array."""
         ...
 
 
-def _collector(dtype: Dtype) -> _Collector:
-    kinds: dict[Dtype, type[_Collector]] = {
+def _collector(dtype: ColumnType) -> _Collector:
+    kinds: dict[ColumnType, type[_Collector]] = {
         "Float64": _Floats,
         "Int64": _Integers,
         "string": _Texts,
@@ -111,7 +111,7 @@ class _Floats:
     def __init__(self) -> None:
         self._chunks: list[Any] = []
 
-    def add(self, values: Row) -> None:
+    def add(self, values: LogRow) -> None:
         import numpy as np  # noqa: PLC0415
 
         self._chunks.append(np.array(values, np.float64))  # None becomes NaN, which no line of JSON holds
@@ -129,7 +129,7 @@ class _Integers:
         self._chunks: list[Any] = []
         self._missing: list[Any] = []
 
-    def add(self, values: Row) -> None:
+    def add(self, values: LogRow) -> None:
         import numpy as np  # noqa: PLC0415
 
         floats = np.array(values, np.float64)  # None becomes NaN
@@ -156,7 +156,7 @@ class _Texts:
         self._numbers: defaultdict[Any, int] = defaultdict(count().__next__)
         self._chunks: list[Any] = []
 
-    def add(self, values: Row) -> None:
+    def add(self, values: LogRow) -> None:
         import numpy as np  # noqa: PLC0415
 
         self._chunks.append(np.array([self._numbers[value] for value in values], np.int32))
@@ -173,7 +173,7 @@ class _Objects:
     def __init__(self) -> None:
         self._values: list[Any] = []
 
-    def add(self, values: Row) -> None:
+    def add(self, values: LogRow) -> None:
         self._values += values
 
     def array(self) -> Any:

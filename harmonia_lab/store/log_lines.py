@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-__all__ = ["Dtype", "LeftOut", "LineReader", "fitting"]
+__all__ = ["ColumnType", "LeftOut", "LineReader", "fitting"]
 
-Dtype = Literal["string", "Int64", "Float64", "object"]
+ColumnType = Literal["string", "Int64", "Float64", "object"]
 """Of a column: pandas extension types, which can hold missing values; "object" holds a dict."""
 
-Row = tuple[Any, ...]
+LogRow = tuple[Any, ...]
 
 INT64 = (-(2**63), 2**63 - 1)
 
@@ -37,7 +37,7 @@ class LineReader:
     """
 
     def __init__(
-        self, columns: Mapping[str, Dtype], schema: int, defaults: Mapping[str, Any], *, many: bool = False
+        self, columns: Mapping[str, ColumnType], schema: int, defaults: Mapping[str, Any], *, many: bool = False
     ) -> None:
         """columns: in the order of the rows' values; the first is "schema". schema: the newest that is known. defaults:
         values of columns that older lines lack. many: parse by msgspec, in a quarter of the time; loading that costs as
@@ -48,7 +48,7 @@ class LineReader:
         self._parse = _fast_parser(columns) if many else None
         self.left_out = LeftOut()
 
-    def rows(self, lines: bytes) -> list[Row]:
+    def rows(self, lines: bytes) -> list[LogRow]:
         """Return the rows of some whole lines, in order; None where a value is missing."""
         found = None if self._parse is None else self._parse(lines)
         if found is None:
@@ -61,7 +61,7 @@ class LineReader:
             known = [row if row[at] is not None else (*row[:at], default, *row[at + 1 :]) for row in known]
         return known
 
-    def _values(self, line: bytes) -> Row | None:
+    def _values(self, line: bytes) -> LogRow | None:
         """Return a line's values, or None if it is no JSON object."""
         try:
             # Replaced: an editor may have saved the file in another encoding, which spoils a name or two.
@@ -73,7 +73,7 @@ class LineReader:
         return tuple(fitting(dtype, row.get(name)) for name, dtype in self._types.items())
 
 
-def _fast_parser(columns: Mapping[str, Dtype]) -> Callable[[bytes], list[Row] | None]:
+def _fast_parser(columns: Mapping[str, ColumnType]) -> Callable[[bytes], list[LogRow] | None]:
     """Return a function from lines to rows, which parses no column that isn't asked for. It returns None if any line is
     no row, or has a value of another type."""
     import msgspec  # noqa: PLC0415 - most commands read no frame of the log
@@ -84,7 +84,7 @@ def _fast_parser(columns: Mapping[str, Dtype]) -> Callable[[bytes], list[Row] | 
     fields = [(name, types[dtype] | None, None) for name, dtype in columns.items()]
     decode = msgspec.json.Decoder(msgspec.defstruct("Row", fields, gc=False)).decode_lines
 
-    def parse(lines: bytes) -> list[Row] | None:
+    def parse(lines: bytes) -> list[LogRow] | None:
         try:
             found = decode(lines)
         except (ValueError, RecursionError):
@@ -96,7 +96,7 @@ def _fast_parser(columns: Mapping[str, Dtype]) -> Callable[[bytes], list[Row] | 
     return parse
 
 
-def fitting(dtype: Dtype, value: Any) -> Any:
+def fitting(dtype: ColumnType, value: Any) -> Any:
     """Return `value` as a column of type `dtype` holds it, or None if it can't."""
     if dtype == "string":
         return value if isinstance(value, str) and _encodable(value) else None

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Literal, get_args
 
 from harmonia_lab.errors import StorageError
 from harmonia_lab.storage import storage_errors
-from harmonia_lab.store.log_lines import Dtype, LineReader, Row
+from harmonia_lab.store.log_lines import ColumnType, LineReader, LogRow
 
 __all__ = [
     "A_SONG",
@@ -71,13 +71,13 @@ class Column:
     """unit: "" for names, counts and ratios."""
 
     unit: str
-    dtype: Dtype
+    dtype: ColumnType
     meaning: str
 
 
-_TEXT: Dtype = "string"
-_INT: Dtype = "Int64"
-_FLOAT: Dtype = "Float64"
+_TEXT: ColumnType = "string"
+_INT: ColumnType = "Int64"
+_FLOAT: ColumnType = "Float64"
 
 COLUMNS: dict[str, Column] = {
     "schema": Column("", _INT, "version of this table"),
@@ -203,7 +203,7 @@ class RunLog:
             finally:
                 os.close(fd)
 
-    def blocks(self, reader: LineReader) -> Iterator[list[Row]]:
+    def blocks(self, reader: LineReader) -> Iterator[list[LogRow]]:
         """Yield all rows as `reader` reads them, oldest first, some thousand at once.
 
         Raises StorageError if the log exists and can't be read.
