@@ -22,6 +22,7 @@ import psutil
 
 from harmonia_lab.engines import gpu_memory
 from harmonia_lab.engines.process_tree import descendants, pss_bytes, rss_bytes
+from harmonia_lab.errors import Cancelled
 
 __all__ = [
     "MemoryReading",
@@ -101,9 +102,11 @@ class MemoryReading:
 
     rss_peak: the highest sum over this process and its children, sampled every 0.1 s; pages that they share count
     for each. pss_peak: the highest without double counting, of all of them but `others`; total_pss_peak: of all of
-    them. PSS is read each second or less often, and at the end; None where the kernel doesn't tell.
+    them. PSS is read each second or less often, and at the end unless that is a cancel; None where it wasn't, or where
+    the kernel doesn't tell.
     gpu_allocated_peak, gpu_reserved_peak: torch's own peaks, reset at the start; gpu_used_peak: the highest use of the
     whole device that NVML reported, sampled as often. Without a GPU they are None, and gpu_reason says why.
+    ended: when the block's work was done, before the last readings, as `time.perf_counter` counts.
     samples: over time, at most `MAX_SAMPLES`; when there are more, every second one is dropped.
     """
 
@@ -116,6 +119,7 @@ class MemoryReading:
     gpu_reason: str | None = None
     samples: list[MemorySample] = field(default_factory=list)
     began: float = field(default_factory=time.perf_counter)
+    ended: float = 0.0
     _stride: int = 1
     _count: int = 0
 
@@ -175,20 +179,26 @@ def measure_memory(others: Callable[[], Iterable[int]] = tuple) -> Iterator[Memo
     sample()
     sampler = threading.Thread(target=keep_sampling, name="harmonia-memory", daemon=True)
     sampler.start()
+    hurried = False
     try:
         yield reading
+    except Cancelled:
+        hurried = True  # somebody waits for its end
+        raise
     finally:
         stop.set()
-        sampler.join()  # it takes one sample at most; two threads must not sample at once
         cuda = cuda or _cuda(in_use=True)  # the block may have loaded torch
         if cuda is not None:
             cuda.synchronize()
             reading.gpu_allocated_peak = cuda.max_memory_allocated()
             reading.gpu_reserved_peak = cuda.max_memory_reserved()
+        reading.ended = time.perf_counter()
+        sampler.join()  # it takes one sample at most; two threads must not sample at once
         reasons = [None if cuda is not None else _no_gpu_reason(), gpu if isinstance(gpu, str) else None]
         reading.gpu_reason = "; ".join(reason for reason in reasons if reason) or None
         sample()
-        sample_pss()  # also of a block that took less than a second
+        if not hurried:
+            sample_pss()  # also of a block that took less than a second
 
 
 def measured_gpu() -> gpu_memory.Device | str:

@@ -76,13 +76,13 @@ class Attempt:
         self.record_duration(column, time.perf_counter() - began)
 
     @contextmanager
-    def measured(self, stage: StageName) -> Iterator[None]:
-        """Record a stage's memory, also if it raises: peaks in `row`, samples in `memory`."""
+    def measured(self, stage: StageName) -> Iterator[MemoryReading]:
+        """Record a stage's memory, also if it raises: peaks in `row`, samples in `memory`. Yield the reading."""
         others = [engine for name, engine in self.engines.items() if name != stage]  # they idle or load meanwhile
         reading: MemoryReading | None = None
         try:
             with measure_memory(lambda: [pid for engine in others for pid in processes_of(engine)]) as reading:
-                yield
+                yield reading
         finally:
             if reading is not None:
                 self._record_memory(stage, reading)

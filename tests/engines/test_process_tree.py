@@ -9,8 +9,9 @@ import time
 import psutil
 import pytest
 
-from harmonia_lab.engines import process_tree
+from harmonia_lab.engines import probes, process_tree
 from harmonia_lab.engines.process_tree import descendants, pss_bytes, rss_bytes
+from harmonia_lab.errors import Cancelled
 
 MIB = 2**20
 
@@ -110,8 +111,6 @@ def test_peaks_agree_with_those_of_a_sampler_outside():
 
 
 def test_processes_of_the_other_stage_count_for_the_whole_alone(parent):
-    from harmonia_lab.engines import probes
-
     with probes.measure_memory(lambda: [parent.pid]) as reading:
         pass
     apart = pss_bytes([parent.pid, *descendants(parent.pid)])
@@ -119,8 +118,6 @@ def test_processes_of_the_other_stage_count_for_the_whole_alone(parent):
 
 
 def test_pss_is_read_no_oftener_than_its_cost_allows(monkeypatch):
-    from harmonia_lab.engines import probes
-
     monkeypatch.setattr(probes, "SAMPLE_INTERVAL_S", 0.002)
     monkeypatch.setattr(probes, "PSS_INTERVAL_S", 0.01)
     at = []
@@ -137,3 +134,11 @@ def test_pss_is_read_no_oftener_than_its_cost_allows(monkeypatch):
             time.sleep(0.01)
     sampled = [moment for moment, thread in at[::2] if thread == "harmonia-memory"]
     assert sampled[1] - sampled[0] >= 50 * 0.01
+
+
+def test_a_cancel_does_not_wait_for_a_reading_of_pss(monkeypatch):
+    monkeypatch.setattr(probes, "pss_bytes", lambda _: pytest.fail("it was read"))
+    with pytest.raises(Cancelled), probes.measure_memory() as reading:
+        raise Cancelled
+    assert reading.pss_peak is None
+    assert reading.rss_peak > 0
