@@ -35,9 +35,9 @@ class BenchmarkLog(RunLog):
     ) -> pd.DataFrame:
         """Return one row for each attempt, oldest first. Columns: `run_log.COLUMNS`; their units: `attrs["units"]`.
 
-        columns: only these, in this order; None for all. Fewer are faster: of 100,000 rows, eight take a third of a
-        second, all of them more than one. purposes: of the attempts; None for all. `attrs["left_out"]` counts lines
-        of the file that are no row: `newer`, written by a newer version of Harmonia Lab, and `damaged`.
+        columns: only these, in this order; None for all. Eight take a third of the time of all. purposes: of the
+        attempts; None for all. `attrs["left_out"]` counts lines of the file that are no row: `newer`, written by a
+        newer version of Harmonia Lab, and `damaged`.
 
         Raises InvalidRequest for an unknown column, StorageError if the log can't be read.
         """
