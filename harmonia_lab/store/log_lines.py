@@ -87,7 +87,7 @@ def _fast_parser(columns: Mapping[str, ColumnType]) -> Callable[[bytes], list[Lo
     def parse(lines: bytes) -> list[LogRow] | None:
         try:
             found = decode(lines)
-        except (ValueError, RecursionError):
+        except (msgspec.DecodeError, ValueError, RecursionError):  # ValueError: of text that isn't UTF-8
             return None
         # It takes two objects in one line for two rows, and one in two lines for one.
         count = lines.count(b"\n") + (lines[-1:] != b"\n")
