@@ -223,3 +223,11 @@ def test_making_a_song_reads_the_end_of_the_log_alone(tmp_path, monkeypatch):
 def test_it_is_known_whether_an_attempt_has_its_row(log):
     log.append({"run_id": "x-1", "generation_id": "x", "host": "x-2"})
     assert (log.has("x-1"), log.has("x-2"), log.has("x")) == (True, False, False)
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, -(2**63), 2**63 - 1])
+def test_a_whole_number_is_exact_however_large(log, number):
+    log.append({"run_id": "a", "seed": 7})
+    log.append({"run_id": "b", "seed": number})
+    log.append({"run_id": "c"})
+    assert log.frame(["seed"])["seed"].tolist() == [7, number, pd.NA]
