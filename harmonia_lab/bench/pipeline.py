@@ -22,7 +22,8 @@ STORY = "Two friends row out at night to see the comet, and one of them tells th
 
 MEASURED = (
     "total_s", "metadata_s", "time_to_first_token_s", "tokens", "tokens_per_second", "audio_s", "audio_cpu_s", "plan_s",
-    "render_s", "mix_s", "write_s", "real_time_factor", "metadata_rss_peak_bytes", "audio_rss_peak_bytes",
+    "render_s", "mix_s", "write_s", "real_time_factor", "metadata_pss_peak_bytes", "audio_pss_peak_bytes",
+    "metadata_rss_peak_bytes", "audio_rss_peak_bytes",
 )  # fmt: skip
 
 
@@ -49,7 +50,8 @@ def measure(*, runs: int, seconds: float) -> dict[str, Any]:
             print(f"song {seed} of {runs}{' (warm-up, not counted)' if seed == 0 else ''}", file=sys.stderr)
             lab.compose(STORY, seconds=seconds, seed=seed, progress=False)
         rows = lab.log.rows()[1:]
-    columns = {name: spread([row[name] for row in rows if row[name] is not None]) for name in MEASURED}
+    values = {name: [row[name] for row in rows if row[name] is not None] for name in MEASURED}
+    columns = {name: spread(found) for name, found in values.items() if found}  # without PSS where there is none
     return {"runs": runs, "seconds": seconds, "columns": columns, **circumstances()}
 
 

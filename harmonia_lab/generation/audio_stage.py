@@ -92,9 +92,9 @@ def run_audio(
 ) -> AudioResult:
     """Make the song from its metadata, with its files in `folder`. Raises AudioError, StorageError or Cancelled."""
     started, cpu = time.perf_counter(), cpu_seconds()
-    with attempt.measured("audio"):
+    with attempt.measured("audio") as reading:
         result = _AudioStage(attempt, engine, metadata, folder, draw).run()
-    seconds = time.perf_counter() - started
+    seconds = reading.ended - started
     attempt.record_duration("audio_s", seconds)
     attempt.row["audio_cpu_s"] = round(cpu_seconds() - cpu, 3)
     attempt.row["audio_seconds"] = result.seconds

@@ -43,9 +43,9 @@ def run_metadata(attempt: Attempt, engine: MetadataEngine) -> MetadataResult:
     if asked.status:
         report(MetadataProgress(0.0, "analysis", asked.status))
     started = time.perf_counter()
-    with attempt.measured("metadata"):
+    with attempt.measured("metadata") as reading:
         result = engine.write(attempt.request, derive_seed(attempt.seed, "metadata"), report, attempt.cancel)
-    seconds = time.perf_counter() - started
+    seconds = reading.ended - started
     # Of the story without its wishes: another tempo wished for leaves the rest of the plan as it was.
     digest = {"narrative_digest": narrative_digest(asked.request.narrative)}
     result = replace(result, metadata=asked.followed_by(result.metadata).model_copy(update=digest))

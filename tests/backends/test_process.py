@@ -23,6 +23,7 @@ from harmonia_lab.errors import (
 )
 from harmonia_lab.generation.handle import JobHandle, QueueLimits
 from harmonia_lab.protocol.models import SongRequest
+from harmonia_lab.store.run_log import RunLabels
 from harmonia_lab.testing import FakeAudioEngine
 from tests.backends.conftest import LIFECYCLE, LONG, SONG, isolated, new_lab
 from tests.server.conftest import Ear
@@ -197,6 +198,7 @@ def test_the_limits_on_clients_are_not_the_kernels(lab):
         {"audio": FakeAudioEngine()},
         {"user": "ann"},
         {"limits": QueueLimits()},
+        {"labels": RunLabels("study")},
     ],
 )
 def test_what_the_wire_cannot_say_is_refused_and_named(lab, option):
@@ -343,6 +345,10 @@ def test_a_killed_server_is_mourned_and_the_next_replays_and_tries_again(tmp_pat
             assert (caught.value.code, caught.value.recoverable) == (ErrorCode.INTERRUPTED, True)
             assert each.status == "failed"
         assert not first.running
+        assert [(row["generation_id"], row["error_code"]) for row in lab.log.rows()] == [
+            ("g", "INTERRUPTED"),
+            (waiting.id, "INTERRUPTED"),
+        ]
         assert lifecycle(event for event in heard if event.generation_id == "g") == [
             *of_job,
             ("generation-error", 2),
