@@ -117,7 +117,12 @@ def _token(command: Parser) -> None:
 
 
 def _verify(command: Parser) -> None:
-    command.add_argument("folder", metavar="DIR", help="a song's folder")
+    command.add_argument(
+        "folders",
+        nargs="+",
+        metavar="DIR",
+        help="a song's folder, one with songs below it such as a batch's, or an export",
+    )
     command.add_argument("--rerun", action="store_true", help="make the song again, and compare byte by byte")
     _add_json(command)
 

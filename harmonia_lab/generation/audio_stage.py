@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harmonia_lab._version import __version__
 from harmonia_lab.engines.base import AudioEngine, AudioProgress, Preview, Stem
 from harmonia_lab.engines.probes import cpu_seconds
 from harmonia_lab.generation.artifacts import SongFolder, lyrics_text
@@ -228,12 +227,8 @@ class _AudioStage:
         digests: dict[str, list[str]] = {}
 
         def write_audio(name: str, audio: NDArray[np.float32], sample_rate: int, title: str) -> None:
-            tags: dict[Tag, str] = {
-                "title": title,
-                "genre": metadata.genre,
-                "software": f"Harmonia Lab {__version__}",
-                "comment": LICENCE_NOTE,
-            }
+            # What the request determines, and no version, date or id: the same request makes the same bytes.
+            tags: dict[Tag, str] = {"title": title, "genre": metadata.genre, "comment": LICENCE_NOTE}
             digests[name] = write_flac(folder.work / name, audio, sample_rate, tags, cancel)
             written()
 
