@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
         labs: dict[str, Lab] = {}
         for song in songs:
             try:
-                report = _checked(song, labs, stack, rerun=options.rerun)
+                report = _credentials(song, options) if song.is_file() else _checked(song, labs, stack, options)
             except HarmoniaError as error:
                 if (alone and len(songs) == 1) or isinstance(error, Cancelled):
                     raise
@@ -54,10 +54,16 @@ def run(options: argparse.Namespace) -> int:
     return 0 if done else 1
 
 
-def _checked(folder: Path, labs: dict[str, Lab], stack: ExitStack, *, rerun: bool) -> Verification:
+def _credentials(path: Path, options: argparse.Namespace) -> Verification:
+    from harmonia_lab.export.credentials import check_credentials  # noqa: PLC0415 - an optional package
+
+    return check_credentials(path, Path(options.trust) if options.trust else None)
+
+
+def _checked(folder: Path, labs: dict[str, Lab], stack: ExitStack, options: argparse.Namespace) -> Verification:
     """labs: by metadata engine; made when a song is made again, and closed by `stack`."""
     report = check_folder(folder)
-    if not (rerun and report.ok):
+    if not (options.rerun and report.ok):
         return report
     from harmonia_lab.engine_registry import is_repeatable  # noqa: PLC0415 - the engines load only for a second run
     from harmonia_lab.lab import Lab  # noqa: PLC0415 - as above

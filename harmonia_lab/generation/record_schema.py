@@ -11,9 +11,10 @@ import hashlib
 import json
 import math
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # pydantic brings it, and wants this one before Python 3.12
 
 __all__ = [
     "DIGEST",

@@ -5,16 +5,18 @@ Owns where the cuts are. How many syllables a word has is known before, by `sing
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 
 __all__ = ["divide"]
 
 _VOWELS = frozenset("aeiouyæœøıαειουηωаеёиоуыэюяіїєўѣა")
-_TOGETHER = frozenset(
-    "bl br ch ck cl cr dl dr fl fr gh gl gn gr kl kn kr ph pl pr qu sch sh sk sl sm sn sp st str sw th tl tr tw wh wr zl "
-    "бл бр вл вр гл гр др кл кр пл пр ст тр фл фр хл".split()  # noqa: SIM905 - a word list
-)
+_TOGETHER = {
+    *("bl", "br", "ch", "ck", "cl", "cr", "dl", "dr", "fl", "fr", "gh", "gl", "gn", "gr", "kl", "kn", "kr", "ph", "pl"),
+    *("pr", "qu", "sch", "sh", "sk", "sl", "sm", "sn", "sp", "st", "str", "sw", "th", "tl", "tr", "tw", "wh", "wr"),
+    *("бл", "бр", "вл", "вр", "гл", "гр", "др", "кл", "кр", "пл", "пр", "ст", "тр", "фл", "фр", "хл"),
+}
 """Consonants that begin a syllable together, or are one sound."""
 
 
@@ -28,7 +30,7 @@ def divide(word: str, count: int) -> tuple[str, ...]:
     nuclei = _nuclei(word, count)
     if len(nuclei) != count:
         return (word, *[""] * (count - 1))
-    cuts = [_cut(word, end, start) for (_, end), (start, _) in zip(nuclei, nuclei[1:], strict=False)]
+    cuts = [_cut(word, end, start) for (_, end), (start, _) in itertools.pairwise(nuclei)]
     return tuple(word[start:end] for start, end in zip([0, *cuts], [*cuts, len(word)], strict=True))
 
 

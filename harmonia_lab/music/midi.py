@@ -94,7 +94,11 @@ def _track(plan: Plan, part: Part, channel: int, *, program: bool) -> mido.MidiT
         ]
     events += [(tick, 1, control(11, level)) for tick, level in _fade(plan)]
     events += [
-        (min(end, _tick(lyric.beat)), 1 if lyric.text in ("\r", "\n") else 2, mido.MetaMessage("lyrics", text=lyric.text))
+        (
+            min(end, _tick(lyric.beat)),
+            1 if lyric.text in ("\r", "\n") else 2,
+            mido.MetaMessage("lyrics", text=lyric.text),
+        )
         for lyric in lyric_events(plan, part.notes)
     ]
     return _timed(events, end)
