@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harmonia_lab.batch.report import printable
 from harmonia_lab.cli.quoting import quoted
 from harmonia_lab.errors import Cancelled, HarmoniaError
 from harmonia_lab.generation.artifacts import read_record
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     if len(songs) > 1 and not options.json:
         said = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items() if count)
         print(f"{len(songs)} songs: {said}.")
-    if done and not options.rerun and not options.json:
+    if done and not options.rerun and not options.json and any(song.is_dir() for song in songs):
         print(_WORTH)
     return 0 if done else 1
 
@@ -118,14 +119,16 @@ def _summary(report: Verification, *, rerun: bool) -> dict[str, object]:
 
 def _text(report: Verification, *, rerun: bool) -> str:
     count = len(report.checked)
-    if report.ok:
-        verdict, what = (
-            ("Bit-exact", f"{count} files made again, all the same") if rerun else ("As recorded", f"{count} files")
-        )
+    if not report.ok:
+        verdict, what = "Differs", f" ({len(report.differing)} of {count} files)"
+    elif report.folder.is_file():
+        verdict, what = "Signed", ""
+    elif rerun:
+        verdict, what = "Bit-exact", f" ({count} files made again, all the same)"
     else:
-        verdict, what = "Differs", f"{len(report.differing)} of {count} files"
-    lines = [f"{verdict}: {quoted(report.folder)} ({what})"]
+        verdict, what = "As recorded", f" ({count} files)"
+    lines = [f"{verdict}: {quoted(report.folder)}{what}"]
     for finding in report.findings:
         where = "" if finding.second is None else f", from second {finding.second}"
-        lines.append(f"  {quoted(report.folder / finding.file)}: {finding.what}{where}")
-    return "\n".join([*lines, *(f"  Note: {note}" for note in report.notes)])
+        lines.append(f"  {quoted(report.folder / finding.file)}: {printable(finding.what)}{where}")
+    return "\n".join([*lines, *(f"  Note: {printable(note)}" for note in report.notes)])

@@ -189,7 +189,10 @@ def check_credentials(path: Path, trust: Path | None = None) -> Verification:
         f"{failure['code']}: {failure.get('explanation', '')}" for failure in failures if failure["code"] not in _TRUST
     ]
     report.findings += [Finding(".", what) for what in told]
-    report.notes += _statement(store["manifests"][store["active_manifest"]])
+    try:
+        report.notes += _statement(store["manifests"][store["active_manifest"]])
+    except (KeyError, TypeError, AttributeError):  # another program's, with other types
+        report.notes.append("What the credentials say can't be read here.")
     if len(told) < len(failures):
         report.notes.append("Nobody here vouches for the signer: --trust FILE names certificates that you trust.")
     return report

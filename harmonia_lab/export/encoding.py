@@ -42,9 +42,7 @@ def encoded_file(path: Path, audio_format: AudioFormat, tags: SongTags) -> bytes
         return tagged_flac(path.read_bytes(), tags)
     try:
         with soundfile.SoundFile(path) as source:
-            seconds = iter(lambda: source.read(source.samplerate, dtype="float32", always_2d=True), None)
-            blocks = _until_empty(seconds)
-            return _encoded(blocks, source.samplerate, source.channels, audio_format, tags)
+            return _encoded(_seconds(source), source.samplerate, source.channels, audio_format, tags)
     except soundfile.LibsndfileError as error:
         raise AudioError(
             f"{path} can't be written as {audio_format}: {error.error_string}", hint="Choose --format flac or wav."
@@ -65,10 +63,8 @@ def encoded(
         ) from error
 
 
-def _until_empty(blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-    for block in blocks:
-        if not len(block):
-            return
+def _seconds(source: Any) -> Iterator[NDArray[np.float32]]:
+    while len(block := source.read(source.samplerate, dtype="float32", always_2d=True)):
         yield block
 
 
