@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from pathlib import Path
 
 __all__ = ["quoted"]
@@ -15,15 +16,23 @@ __all__ = ["quoted"]
 def quoted(path: Path) -> str:
     """Return the path so that bash, zsh and ksh read it as one word; a relative path never looks like an option.
 
-    Names with control characters, or bytes that are no UTF-8, are written as `$'…'` with escapes: they would move the
-    cursor or get lost.
+    Names with control characters, bytes that are no UTF-8, or letters that standard output lacks are written as `$'…'`
+    with escapes: they would move the cursor or get lost.
     """
     text = str(path)
     if text.startswith("-"):
         text = f"./{text}"
-    if text.isprintable():
+    if _can_be_shown(text):
         return shlex.quote(text)
     safe = "".join(
         chr(byte) if 32 <= byte < 127 and chr(byte) not in "'\\" else f"\\x{byte:02x}" for byte in os.fsencode(text)
     )
     return f"$'{safe}'"
+
+
+def _can_be_shown(text: str) -> bool:
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return text.isprintable()

@@ -43,9 +43,9 @@ def run(options: argparse.Namespace) -> int:
                 verdicts["as recorded" if report.ok else "differ"] += 1
                 _show(report, rerun=options.rerun, as_json=options.json)
     for path in set(asked) - {*songs}:
-        if (report := _against_batch(path, found[path])) is not None:
-            verdicts["differ"] += bool(report.findings)
-            _show(report, rerun=False, as_json=options.json)
+        if (batch := _against_batch(path, found[path])) is not None:
+            verdicts["differ"] += bool(batch.findings)
+            _show(batch, rerun=False, as_json=options.json)
     done = verdicts.total() == verdicts["as recorded"]
     if len(songs) > 1 and not options.json:
         said = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items() if count)

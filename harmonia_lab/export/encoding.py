@@ -53,10 +53,14 @@ def encoded(
     audio: NDArray[np.float32], sample_rate: int, audio_format: AudioFormat, tags: SongTags, cancel: CancelToken
 ) -> bytes:
     """Return audio [channels, samples] as a file in `audio_format`. Raises AudioError, Cancelled."""
-    starts = range(0, audio.shape[1], sample_rate)
-    blocks = (audio[:, start : start + sample_rate].T for start in starts if not cancel.raise_if_cancelled())
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        for start in range(0, audio.shape[1], sample_rate):
+            cancel.raise_if_cancelled()
+            yield audio[:, start : start + sample_rate].T
+
     try:
-        return _encoded(blocks, sample_rate, len(audio), audio_format, tags)
+        return _encoded(blocks(), sample_rate, len(audio), audio_format, tags)
     except soundfile.LibsndfileError as error:
         raise AudioError(
             f"A stem can't be written as {audio_format}: {error.error_string}", hint="Choose --format flac or wav."

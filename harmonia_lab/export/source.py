@@ -35,16 +35,15 @@ class SourceSong:
         """Raises HarmoniaError: NOT_FOUND if there is no whole song, RECORD_DAMAGED."""
         record = read_record(folder)
         altered = check_folder(folder).differing
-        song = SourceSong(folder, record, SongMetadata.model_construct(), altered)
         try:
-            metadata = SongMetadata.model_validate_json(song.file("metadata.json").read_bytes())
+            metadata = SongMetadata.model_validate_json(_file(folder, "metadata.json").read_bytes())
         except (OSError, ValidationError) as error:
             raise HarmoniaError(
                 f"{folder} does not hold a whole song: metadata.json is damaged.",
                 code=ErrorCode.NOT_FOUND,
                 hint="`harmonia verify` says what was changed.",
             ) from error
-        return replace(song, metadata=metadata)
+        return SourceSong(folder, record, metadata, altered)
 
     @property
     def name(self) -> str:
@@ -53,14 +52,7 @@ class SourceSong:
 
     def file(self, name: str) -> Path:
         """Return one of the song's files. Raises HarmoniaError (NOT_FOUND)."""
-        path = file_inside(self.folder, name)
-        if path is None or not path.is_file():
-            raise HarmoniaError(
-                f"{self.folder / name} is missing.",
-                code=ErrorCode.NOT_FOUND,
-                hint="`harmonia verify` says what else is.",
-            )
-        return path
+        return _file(self.folder, name)
 
     def tags(self, cover: str | None) -> SongTags:
         """Return the song's tags. cover: as in `song.ExportOptions`."""
@@ -71,3 +63,12 @@ class SourceSong:
             return read_picture(Path(cover)) if cover else None
         own = file_inside(self.folder, "overview.png")
         return read_picture(own) if own is not None and own.is_file() else None
+
+
+def _file(folder: Path, name: str) -> Path:
+    path = file_inside(folder, name)
+    if path is None or not path.is_file():
+        raise HarmoniaError(
+            f"{folder / name} is missing.", code=ErrorCode.NOT_FOUND, hint="`harmonia verify` says what else is."
+        )
+    return path

@@ -65,7 +65,8 @@ def _seeds(record: dict[str, Any]) -> Iterator[str]:
     seeds = record.get("seeds")
     if seeds is None:
         return
-    derived = {f"seeds.{name}": (seeds[name], (name,)) for name in ("metadata", "plan") if name in seeds}
+    derived: dict[str, tuple[int, tuple[str, ...]]] = {}
+    derived |= {f"seeds.{name}": (seeds[name], (name,)) for name in ("metadata", "plan") if name in seeds}
     derived |= {f"seeds.stems.{name}": (seed, ("stem", name)) for name, seed in seeds.get("stems", {}).items()}
     stated = {"seeds.request": seeds["request"]}
     if isinstance(record["request"].get("seed"), int):

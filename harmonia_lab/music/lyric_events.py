@@ -30,7 +30,7 @@ class LyricEvent(NamedTuple):
     text: str
 
 
-class _Word(NamedTuple):
+class _PlacedWord(NamedTuple):
     """A word under its notes. text: as in the lyrics, with what stands before and after it. line: index of its line."""
 
     notes: Sequence[Note]
@@ -73,7 +73,7 @@ def _words(notes: Sequence[Note]) -> Iterator[list[Note]]:
         yield word
 
 
-def _with_text(plan: Plan, words: list[list[Note]]) -> list[_Word]:
+def _with_text(plan: Plan, words: list[list[Note]]) -> list[_PlacedWord]:
     """Find each word in its sung line, and with it the spaces and signs around it.
 
     A word that isn't found, such as one that was cut at the start, is written with a space.
@@ -82,7 +82,7 @@ def _with_text(plan: Plan, words: list[list[Note]]) -> list[_Word]:
     found = []
     for word, place, following in zip(words, places, [*places[1:], None], strict=True):
         if place is None:
-            found.append(_Word(word, "", word[0].lyric.strip("-") or "~", " ", None))
+            found.append(_PlacedWord(word, "", word[0].lyric.strip("-") or "~", " ", None))
             continue
         line, start, end = place
         text = plan.sung[line].text
@@ -91,7 +91,7 @@ def _with_text(plan: Plan, words: list[list[Note]]) -> list[_Word]:
         after, space, _ = gap.partition(" ")
         if not same_line:
             after, space = gap.strip(), " "
-        found.append(_Word(word, _before(text, start, places, line), text[start:end], after + space, line))
+        found.append(_PlacedWord(word, _before(text, start, places, line), text[start:end], after + space, line))
     return found
 
 

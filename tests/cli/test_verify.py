@@ -37,7 +37,11 @@ def test_a_batch_is_every_song_below_it_and_one_damaged_song_stops_no_other(harm
     (night / "one" / "run.json").write_text("{")
     done = harmonia("verify", str(night), "--json")
     found = {Path(each["directory"]).name: each for each in lines(done)}
-    assert {name: each["ok"] for name, each in found.items()} == {"one": False, "it's two $HOME 🎵": True, "three": True}
+    assert {name: each["ok"] for name, each in found.items()} == {
+        "one": False,
+        "it's two $HOME 🎵": True,
+        "three": True,
+    }
     assert found["one"]["error"]["code"] == "RECORD_DAMAGED"
     assert done.returncode == 1
     said = harmonia("verify", str(night)).stdout.decode()
@@ -58,7 +62,9 @@ def test_a_path_that_is_printed_can_be_pasted(harmonia, night):
     assert words[0].removesuffix(":") == str(odd / "lyrics.txt")
 
 
-@pytest.mark.parametrize("name", ["plain", "with space", "it's", "-rf", "tab\tline\nend\x1b[31m", "caf\udce9", 'a"$b`c'])
+@pytest.mark.parametrize(
+    "name", ["plain", "with space", "it's", "-rf", "tab\tline\nend\x1b[31m", "caf\udce9", 'a"$b`c']
+)
 def test_bash_reads_a_quoted_path_as_it_is(name):
     echoed = subprocess.run(["bash", "-c", f"printf %s {quoted(Path(name))}"], capture_output=True, check=True).stdout
     assert echoed.removeprefix(b"./") == name.encode("utf-8", "surrogateescape")

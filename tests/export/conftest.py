@@ -23,7 +23,7 @@ METADATA = SONG_METADATA.model_copy(
 def made_song(tmp_path_factory):
     home = tmp_path_factory.mktemp("export")
     with Lab(metadata=FakeMetadataEngine(METADATA), audio=FakeAudioEngine(), songs=home / "songs", home=home) as lab:
-        song = lab.compose("A story.", seconds=2, seed=7, generation_id="gen-1", out=home / "sea", progress=False)
+        song = lab.compose("A story.", seconds=1, seed=7, generation_id="gen-1", out=home / "sea", progress=False)
     return Path(song.directory)
 
 

@@ -24,7 +24,7 @@ def test_every_song_is_a_file_and_a_row_with_its_name(made_song, tmp_path):
         assert (tmp_path / "set" / "data" / row["file_name"]).read_bytes() == (folder / "song.flac").read_bytes()
     first = rows[0]
     assert (first["title"], first["bpm"], first["mood"]) == ("Sea / Meer 🌊 «ä»", 96, ["calm", "dark"])
-    assert (first["seed"], first["audio_model"], first["seconds"]) == (7, "tones", 2.0)
+    assert (first["seed"], first["audio_model"], first["seconds"]) == (7, "tones", 1.0)
     assert first["record_sha256"] == read_record(made_song)["recordSha256"]
     card = (tmp_path / "set" / "README.md").read_text()
     assert "| fake tones | fake fake-model | 2 |" in card

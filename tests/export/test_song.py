@@ -65,9 +65,7 @@ def test_libsndfile_reads_the_tags_that_it_knows(exported, name):
 
 
 def test_the_same_song_makes_the_same_bytes(made_song, tmp_path, exported):
-    again = export_song(
-        made_song, tmp_path, ExportOptions(formats=("ogg", "mp3"), artist="Ann Ä", album="Sea; songs")
-    )
+    again = export_song(made_song, tmp_path, ExportOptions(formats=("ogg", "mp3"), artist="Ann Ä", album="Sea; songs"))
     for path in again.files:
         assert path.read_bytes() == exported[path.suffix[1:]].read_bytes()
 
@@ -80,7 +78,7 @@ def test_a_cover_of_ones_own_a_large_one_and_none(made_song, tmp_path):
     for path in export_song(made_song, tmp_path / "own", options).files:
         cover = TinyTag.get(path, image=True).images.front_cover
         assert (cover.mime_type, cover.data) == ("image/jpeg", picture.read_bytes())
-        assert soundfile.info(path).frames == 96_000
+        assert soundfile.info(path).frames == 48_000
     none = export_song(made_song, tmp_path / "none", ExportOptions(formats=("ogg",), cover="")).files[0]
     assert TinyTag.get(none, image=True).images.front_cover is None
     with pytest.raises(InvalidRequest, match="it is no PNG and no JPEG"):
@@ -109,7 +107,7 @@ def test_an_altered_song_is_exported_with_a_note_and_an_incomplete_one_is_not(so
 
 def test_the_songs_folder_is_only_read(song, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in song.rglob("*")}
-    export_song(song, tmp_path / "out", ExportOptions(stems=("mixed",)))
+    export_song(song, tmp_path / "out", ExportOptions(formats=("wav",), stems=("mixed",)))
     assert {path: path.stat().st_mtime_ns for path in song.rglob("*")} == before
 
 
@@ -132,9 +130,6 @@ def test_stems_as_mixed_add_up_to_the_song_before_mastering(made_song, tmp_path)
 
 
 def test_stems_of_another_mixer_are_said_to_be_so(song, tmp_path):
-
-
-
 
     record = json.loads((song / "run.json").read_text())
     del record["recordSha256"]

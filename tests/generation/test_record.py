@@ -64,15 +64,24 @@ def test_a_record_that_an_editor_laid_out_anew_is_the_same_record(folder, laid_o
         (lambda r: r["seeds"].update(request=8), "seeds.request is 8, where the other seeds follow from 7"),
         (lambda r: r["seeds"]["stems"].update(flute=3), "seeds.stems.flute is 3, where "),
         (lambda r: r.update(songId="song-x"), 'songId is "song-x", where generationId'),
-        (lambda r: r["measurements"].update(loudness_lufs=-9.0), "measurements.loudness_lufs is -9.0, where the song has"),
-        (lambda r: r["measurements"].update(true_peak_dbtp=0.0), "measurements.true_peak_dbtp is 0.0, where the song has"),
+        (
+            lambda r: r["measurements"].update(loudness_lufs=-9.0),
+            "measurements.loudness_lufs is -9.0, where the song has",
+        ),
+        (
+            lambda r: r["measurements"].update(true_peak_dbtp=0.0),
+            "measurements.true_peak_dbtp is 0.0, where the song has",
+        ),
         (lambda r: r["request"].update(seconds=30), "request.seconds is 30, where the song was planned for 1"),
         (lambda r: r["timings"].update(total=0.001), "timings.total is 0.001 s, less than its parts"),
         (lambda r: r["files"].pop("lyrics.txt"), "files leaves out lyrics.txt, which is in the folder"),
         (lambda r: r["files"]["lyrics.txt"].update(bytes=1), "lyrics.txt.bytes is 1, where the file has"),
         (lambda r: r["stems"].pop(), "stems leaves out stems/2-flute.flac"),
         (lambda r: r["stems"][0].update(sampleRate=1), "stems/1-piano.flac has a sample rate of 32000 Hz, and not 1"),
-        (lambda r: r["seconds"]["song.flac"].append("0" * 64), "seconds.song.flac differs from the file, from second 1"),
+        (
+            lambda r: r["seconds"]["song.flac"].append("0" * 64),
+            "seconds.song.flac differs from the file, from second 1",
+        ),
         (lambda r: r["warnings"].append("None."), "warnings differs from metadata.json"),
     ],
 )
