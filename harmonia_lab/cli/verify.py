@@ -119,14 +119,15 @@ def _summary(report: Verification, *, rerun: bool) -> dict[str, object]:
 
 def _text(report: Verification, *, rerun: bool) -> str:
     count = len(report.checked)
+    files = f"{count} file{'' if count == 1 else 's'}"
     if not report.ok:
-        verdict, what = "Differs", f" ({len(report.differing)} of {count} files)"
+        verdict, what = "Differs", f" ({len(report.differing)} of {files})"
     elif report.folder.is_file():
         verdict, what = "Signed", ""
     elif rerun:
-        verdict, what = "Bit-exact", f" ({count} files made again, all the same)"
+        verdict, what = "Bit-exact", f" ({files} made again, all the same)"
     else:
-        verdict, what = "As recorded", f" ({count} files)"
+        verdict, what = "As recorded", f" ({files})"
     lines = [f"{verdict}: {quoted(report.folder)}{what}"]
     for finding in report.findings:
         where = "" if finding.second is None else f", from second {finding.second}"

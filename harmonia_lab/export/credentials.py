@@ -90,10 +90,11 @@ def _algorithm(private: Any) -> str:
 
 
 def digital_source_type(record: Mapping[str, Any]) -> str:
-    """Return IPTC's name for how the sound was made.
+    """Return IPTC's name for how the sound was made (cv.iptc.org/newscodes/digitalsourcetype).
 
-    "trainedAlgorithmicMedia" (by a model derived from sampled content) for every audio engine but the sketch, whose
-    sound is "algorithmicMedia" (by an algorithm that is not based on sampled training data), whoever wrote the words.
+    "trainedAlgorithmicMedia" ("created algorithmically using a model derived from sampled content") for every audio
+    engine but the sketch, whose sound is "algorithmicMedia" ("created purely by an algorithm not based on any sampled
+    training data"), whoever wrote the words.
     """
     return "algorithmicMedia" if record["engines"]["audio"]["engine"] in _RULES else "trainedAlgorithmicMedia"
 

@@ -6,10 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from harmonia_lab import Lab
 from harmonia_lab.errors import ErrorCode, HarmoniaError
 from harmonia_lab.generation.artifacts import load_song, read_record
+from harmonia_lab.generation.audio_stage import LICENCE_NOTE
 from harmonia_lab.generation.record_schema import DIGEST, check_types, record_digest, sealed
 from harmonia_lab.generation.verify import check_folder, song_folders
 from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine
@@ -201,6 +203,13 @@ def test_songs_are_found_below_a_folder_and_unfinished_ones_are_not(folder, tmp_
     assert song_folders(tmp_path / "night") == [deep]
     assert song_folders(deep) == [deep]
     assert song_folders(tmp_path / "night" / "loop" / "sea") == [tmp_path / "night" / "loop" / "sea" / "one"]
+
+
+def test_the_sound_carries_what_the_request_determines_and_nothing_else(song):
+    for name, title in (("song.flac", "Harbour Light"), ("stems/1-piano.flac", "Harbour Light: piano")):
+        with soundfile.SoundFile(song / name) as file:
+            tags = file.copy_metadata()
+        assert tags == {"title": title, "genre": "folk", "comment": LICENCE_NOTE}
 
 
 def test_a_digest_counts_values_and_not_their_spelling():
