@@ -388,7 +388,7 @@ class Lab:
         return make_again(
             report.folder,
             report.notes,
-            metadata_engine=self.metadata_engine,
+            metadata_engine=lambda: self.metadata_engine,
             audio_engines=self._audio_engines,
             submit=self.submit_request,
         )

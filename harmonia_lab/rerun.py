@@ -27,20 +27,21 @@ def make_again(
     folder: Path,
     notes: list[str],
     *,
-    metadata_engine: MetadataEngine,
+    metadata_engine: Callable[[], MetadataEngine],
     audio_engines: AudioEngines,
     submit: Callable[..., JobHandle],
 ) -> Verification:
     """Return which files of the song in `folder` come out differently now. notes: gets what limits the comparison.
 
-    submit: `Lab.submit_request`. Raises HarmoniaError (RECORD_DAMAGED) for a record that makes no request, and what
-    ends the second song.
+    metadata_engine: returns the lab's; not called for a song whose stage 1 can't be repeated. submit:
+    `Lab.submit_request`. Raises HarmoniaError (RECORD_DAMAGED) for a record that makes no request, and what ends the
+    second song.
     """
     record = read_record(folder)
     recorded = record["engines"]["metadata"]["engine"]
     try:
         request = SongRequest.model_validate(record["request"] | {"generationId": None})
-        if recorded != metadata_engine.name or not is_repeatable(recorded):
+        if not is_repeatable(recorded) or recorded != metadata_engine().name:
             metadata = SongMetadata.model_validate_json((folder / "metadata.json").read_bytes())
             request = request.model_copy(update={"metadata": metadata})
             if recorded != "given":

@@ -65,13 +65,14 @@ class Verification:
 def song_folders(path: Path) -> list[Path]:
     """Return the songs' folders: `path` itself if it is one, else those below it, such as a batch's, by name.
 
-    A folder that a song's making left unfinished (`*.partial-*`) is none, and links to folders aren't followed.
+    Left out are folders that a song's making left unfinished (`*.partial-*`), and those that a batch has moved to
+    `replaced`. Links to folders aren't followed.
     """
     if (path / "run.json").exists() or not path.is_dir():
         return [path]
     found = []
     for folder, below, files in os.walk(path):
-        below[:] = sorted(name for name in below if ".partial-" not in name)
+        below[:] = sorted(name for name in below if ".partial-" not in name and name != "replaced")
         if "run.json" in files:
             found.append(Path(folder))
             below.clear()

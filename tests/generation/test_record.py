@@ -199,9 +199,11 @@ def test_songs_are_found_below_a_folder_and_unfinished_ones_are_not(folder, tmp_
     shutil.copytree(folder, deep)
     shutil.copytree(folder, tmp_path / "night" / ".two.partial-12345678")
     shutil.copytree(folder, tmp_path / "night" / "three.partial-12345678")
+    shutil.copytree(folder, tmp_path / "night" / "replaced" / "four")
     (tmp_path / "night" / "loop").symlink_to(tmp_path / "night", target_is_directory=True)
     assert song_folders(tmp_path / "night") == [deep]
     assert song_folders(deep) == [deep]
+    assert song_folders(tmp_path / "night" / "replaced") == [tmp_path / "night" / "replaced" / "four"]
     assert song_folders(tmp_path / "night" / "loop" / "sea") == [tmp_path / "night" / "loop" / "sea" / "one"]
 
 
