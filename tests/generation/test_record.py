@@ -224,3 +224,13 @@ def test_a_digest_counts_values_and_not_their_spelling():
 def test_a_record_of_another_program_is_no_record():
     for content in (None, [], "x", {"recordVersion": 2}):
         assert check_types(content)
+
+
+def test_a_record_that_makes_no_request_is_damaged_when_the_song_is_to_be_made_again(tmp_path):
+    folder = Path(shutil.copytree(OLD, tmp_path / "old"))
+    edit(folder, lambda record: record["request"].update(narrative=5))
+    with Lab(metadata=FakeMetadataEngine(), audio=FakeAudioEngine(), songs=tmp_path, home=tmp_path) as lab:
+        with pytest.raises(HarmoniaError, match="no song can be asked for as it says") as caught:
+            lab.verify(folder, rerun=True)
+        assert caught.value.code is ErrorCode.RECORD_DAMAGED
+        assert lab.log.rows() == []
