@@ -136,7 +136,7 @@ def _manifest(record: Mapping[str, Any], metadata: SongMetadata, mime: str) -> d
         "softwareAgent": agent,
         "digitalSourceType": _SOURCES + digital_source_type(record),
     }
-    named = ("engine", "model", "digest", "sha256", "licence", "randomWeights")
+    named = ("engine", "model", "digest", "sha256", "weights", "licence")
     generation = {
         "generationId": record.get("generationId"),
         "seeds": record.get("seeds"),
