@@ -53,6 +53,7 @@ class ErrorCode(StrEnum):
     MUSICGEN_MEMORY = "MUSICGEN_MEMORY"
     STORAGE_FULL = "STORAGE_FULL"
     STORAGE_UNWRITABLE = "STORAGE_UNWRITABLE"
+    RECORD_DAMAGED = "RECORD_DAMAGED"
     INVALID_PAYLOAD = "INVALID_PAYLOAD"
     NOT_FOUND = "NOT_FOUND"
     UNAUTHORIZED = "UNAUTHORIZED"
@@ -120,6 +121,7 @@ CODES: dict[ErrorCode, Code] = {
     ),
     ErrorCode.STORAGE_FULL: Code("The disk is full.", True),
     ErrorCode.STORAGE_UNWRITABLE: Code("A file or folder cannot be written.", False),
+    ErrorCode.RECORD_DAMAGED: Code("A song's record, run.json, cannot be read, or holds wrong types.", False),
     ErrorCode.INVALID_PAYLOAD: Code("The request has a value that cannot be used.", False),
     ErrorCode.NOT_FOUND: Code("There is no such file, song or record.", False),
     ErrorCode.UNAUTHORIZED: Code("The token is missing, bad or expired, or its user has no right to do this.", False),

@@ -6,9 +6,7 @@ name; a backend (`backends/`) makes the songs.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -26,18 +24,16 @@ from harmonia_lab.engine_registry import (
     AudioEngines,
     choose_metadata,
     engine_names,
-    is_repeatable,
     language_models,
     song_settings,
 )
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
-from harmonia_lab.errors import HarmoniaError, InvalidRequest
+from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.events.fanout import Fanout
-from harmonia_lab.generation.artifacts import read_record
 from harmonia_lab.generation.generation import TimeLimits
 from harmonia_lab.generation.handle import JobHandle, QueueLimits
 from harmonia_lab.generation.recovery import fail_interrupted
-from harmonia_lab.generation.verify import Verification, check_folder, compare_records
+from harmonia_lab.generation.verify import Verification, check_folder
 from harmonia_lab.metadata_engines.stand_in import StandInEngine
 from harmonia_lab.metadata_engines.wishes import with_wished_length
 from harmonia_lab.protocol.models import (
@@ -48,11 +44,12 @@ from harmonia_lab.protocol.models import (
     check_contradictions,
     parse_request,
 )
+from harmonia_lab.rerun import make_again
 from harmonia_lab.storage import home_folder
 from harmonia_lab.store.journal import Journal
 from harmonia_lab.store.metrics import Metrics
 from harmonia_lab.store.run_log import A_SONG, RunLabels
-from harmonia_lab.widgets.frontend import in_kernel
+from harmonia_lab.watching import CANCEL_GRACE_S, wait_for
 
 if TYPE_CHECKING:
     from harmonia_lab.backends.isolated_server import IsolatedServer
@@ -66,12 +63,6 @@ if TYPE_CHECKING:
 __all__ = ["CANCEL_GRACE_S", "Lab"]
 
 _log = logging.getLogger(__name__)
-
-SUMMARY_S = 10.0
-"""Seconds that a cell which composed waits for its summary, for which a copy of the sound is encoded."""
-
-CANCEL_GRACE_S = 0.25
-"""Seconds that an interrupt waits for the worker to stop by itself, before the song is ended without it."""
 
 
 class Lab:
@@ -431,37 +422,23 @@ class Lab:
 
         An interrupt cancels the song and is raised again. Raises the HarmoniaError that ended the song.
         """
-        return self._wait(self.submit(narrative, **options), progress=progress)
-
-    def _wait(self, job: JobHandle, *, progress: bool) -> Song:
-        try:
-            if progress and in_kernel():
-                panel = self.panel(job.id)
-                panel.display()
-                job.wait()
-                panel.settled.wait(SUMMARY_S)
-            elif progress:
-                from harmonia_lab.terminal import watch  # noqa: PLC0415 - rich loads only where something is shown
-
-                watch(job)
-            return job.result()
-        except KeyboardInterrupt:
-            with contextlib.suppress(HarmoniaError):  # an isolated server may not answer
-                job.stop(CANCEL_GRACE_S)
-            raise
+        return wait_for(self.submit(narrative, **options), self.panel, progress=progress)
 
     def verify(self, folder: Path | str, *, rerun: bool = False) -> Verification:
         """Compare a song's files with its record; with `rerun`, make the song again and compare that instead.
 
-        Raises HarmoniaError (NOT_FOUND) if the folder holds no song.
+        Raises HarmoniaError: NOT_FOUND if the folder holds no song, RECORD_DAMAGED if its record can't be read.
         """
-        folder = Path(folder)
-        report = check_folder(folder)
-        if rerun and report.ok:
-            again = self._rerun(folder, report.notes)
-            again.notes = [*report.notes, *again.notes]
-            return again
-        return report
+        report = check_folder(Path(folder))
+        if not (rerun and report.ok):
+            return report
+        return make_again(
+            report.folder,
+            report.notes,
+            metadata_engine=lambda: self.metadata_engine,
+            audio_engines=self._audio_engines,
+            submit=self.submit_request,
+        )
 
     def close(self) -> None:
         """Cancel the songs, stop the server, and close the engines. Idempotent."""
@@ -484,22 +461,3 @@ class Lab:
     def __repr__(self) -> str:
         stage_1 = f"{self.metadata_engine.name} [{self.metadata_reason}]"
         return f"Lab(metadata={stage_1}, audio={self.audio_engine.name}, songs={self.songs})"
-
-    def _rerun(self, folder: Path, notes: list[str]) -> Verification:
-        """Make the recorded song again in a temporary folder, and compare the records."""
-        record = read_record(folder)
-        request = SongRequest.model_validate(record["request"] | {"generationId": None})
-        recorded = record["engines"]["metadata"]["engine"]
-        if recorded != self.metadata_engine.name or not is_repeatable(recorded):
-            metadata = SongMetadata.model_validate_json((folder / "metadata.json").read_bytes())
-            request = request.model_copy(update={"metadata": metadata})
-            if recorded != "given":
-                notes.append(f"Stage 1 ran on {recorded}, which can't be repeated to the byte; its metadata was taken.")
-        with tempfile.TemporaryDirectory(prefix="harmonia-verify-") as scratch:
-            again = Path(scratch) / "song"
-            engine = self._audio_engines.from_record(record["engines"]["audio"])
-            try:
-                self.submit_request(request, audio=engine, out=again, here=True, labels=RunLabels("verify")).result()
-            finally:
-                self._audio_engines.forget(engine)  # it has the record's settings, not this lab's
-            return compare_records(record, read_record(again), folder, again)

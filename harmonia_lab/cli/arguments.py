@@ -140,9 +140,62 @@ def _token(command: Parser) -> None:
 
 
 def _verify(command: Parser) -> None:
-    command.add_argument("folder", metavar="DIR", help="a song's folder")
-    command.add_argument("--rerun", action="store_true", help="make the song again, and compare byte by byte")
+    command.add_argument(
+        "folders",
+        nargs="+",
+        metavar="DIR",
+        help="a song's folder, one with songs below it such as a batch's, or an export",
+    )
+    command.add_argument("--rerun", action="store_true", help="make the songs again, and compare byte by byte")
+    command.add_argument("--trust", metavar="FILE", help="of exports: certificates (PEM) whose signatures you trust")
+    _add_json(command, "print a JSON object for each song, a line each")
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.epilog = """examples:
+  harmonia verify songs/the-lamp-1a2b3c4d --rerun
+  harmonia verify night                       every song of a batch
+  harmonia verify exports/the-lamp-1a2b3c4d.wav --trust root.pem    the content credentials of an export
+
+Digests find accidents, not forgery: who changes a song can write its record anew. The content credentials of a signed
+export stop that."""
+
+
+def _export(command: Parser) -> None:
+    command.add_argument(
+        "folders", nargs="+", metavar="DIR", help="a song's folder, or one with songs below it, such as a batch's"
+    )
+    command.add_argument(
+        "--format",
+        dest="formats",
+        action="append",
+        choices=("mp3", "ogg", "wav", "flac", "audiofolder"),
+        help="of the sound, also more than once (default mp3); audiofolder: all songs as a data set for Hugging Face",
+    )
+    command.add_argument("--out", metavar="DIR", default="exports", help="where the files go (default exports)")
+    command.add_argument(
+        "--stems",
+        action="append",
+        default=[],
+        choices=("mixed", "rendered"),
+        help="the stems too: mixed, as they sound in the song, whose sum is the song before mastering; or as rendered",
+    )
+    command.add_argument("--midi", action="store_true", help="the notes too, with the lyrics as events")
+    command.add_argument("--cover", metavar="FILE", help="a .png or .jpg (default: the song's picture; none: no cover)")
+    command.add_argument("--artist", help="for the tags")
+    command.add_argument("--album", help="for the tags")
+    command.add_argument(
+        "--sign",
+        nargs=2,
+        metavar=("CERTIFICATES", "KEY"),
+        help="add content credentials (C2PA), signed with your key: two PEM files, the chain and its key",
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace files that are there")
     _add_json(command)
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.epilog = """examples:
+  harmonia export songs/the-lamp-1a2b3c4d --format flac --stems mixed --midi --out for-the-daw
+  harmonia export night --format mp3 --artist "Ann Author" --album "Sea songs"
+  harmonia export night --format audiofolder --out dataset
+  harmonia export songs/the-lamp-1a2b3c4d --format wav --sign chain.pem key.pem; harmonia verify exports/*.wav"""
 
 
 def _bench(command: Parser) -> None:
@@ -258,6 +311,7 @@ _COMMANDS: dict[str, tuple[Callable[[Parser], None], str]] = {
     "serve": (_serve, "let clients make songs over Socket.IO and HTTP, until it is stopped"),
     "token": (_token, "print a token with which a client connects as USER"),
     "verify": (_verify, "check a song's files against its record"),
+    "export": (_export, "write songs for other programs, with tags, stems, or as a data set"),
     "doctor": (_add_json, "list what is installed, and how to install the rest"),
     "bench": (_bench, "measure this machine"),
     "protocol": (_protocol, "print the wire protocol, for other people's tools"),

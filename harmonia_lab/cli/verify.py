@@ -1,29 +1,109 @@
-"""`harmonia verify`: compare a song's files with its record, or with the same song made again."""
+"""`harmonia verify`: compare songs' files with their records, or with the same songs made again."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from harmonia_lab.batch.report import printable
+from harmonia_lab.cli.quoting import quoted
+from harmonia_lab.errors import Cancelled, HarmoniaError
 from harmonia_lab.generation.artifacts import read_record
-from harmonia_lab.generation.verify import Verification, check_folder
+from harmonia_lab.generation.verify import Finding, Verification, check_folder, song_folders
+
+if TYPE_CHECKING:
+    from harmonia_lab.lab import Lab
 
 __all__ = ["run"]
 
+_WORTH = "Digests find accidents, not forgery: who changes a song can write its record anew."
+
 
 def run(options: argparse.Namespace) -> int:
-    folder = Path(options.folder)
-    report = check_folder(folder)
-    if options.rerun and report.ok:
-        from harmonia_lab.engine_registry import is_repeatable  # noqa: PLC0415 - as below
-        from harmonia_lab.lab import Lab  # noqa: PLC0415 - the engines load only for a second run
+    asked = [Path(name) for name in options.folders]
+    found = {path: song_folders(path) or [path] for path in asked}
+    songs = list(dict.fromkeys(song for below in found.values() for song in below))
+    alone = songs == asked
+    verdicts: Counter[str] = Counter()
+    with ExitStack() as stack:
+        labs: dict[str, Lab] = {}
+        for song in songs:
+            try:
+                report = _credentials(song, options) if song.is_file() else _checked(song, labs, stack, options)
+            except HarmoniaError as error:
+                if (alone and len(songs) == 1) or isinstance(error, Cancelled):
+                    raise
+                verdicts["can't be checked"] += 1
+                _show_error(song, error, as_json=options.json)
+            else:
+                verdicts["as recorded" if report.ok else "differ"] += 1
+                _show(report, rerun=options.rerun, as_json=options.json)
+    for path in set(asked) - {*songs}:
+        if (batch := _against_batch(path, found[path])) is not None:
+            verdicts["differ"] += bool(batch.findings)
+            _show(batch, rerun=False, as_json=options.json)
+    done = verdicts.total() == verdicts["as recorded"]
+    if len(songs) > 1 and not options.json:
+        said = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items() if count)
+        print(f"{len(songs)} songs: {said}.")
+    if done and not options.rerun and not options.json and any(song.is_dir() for song in songs):
+        print(_WORTH)
+    return 0 if done else 1
 
-        recorded = read_record(folder)["engines"]["metadata"]["engine"]
-        with Lab(metadata=recorded if is_repeatable(recorded) else "auto") as lab:
-            report = lab.verify(folder, rerun=True)
-    print(json.dumps(_summary(report, rerun=options.rerun)) if options.json else _text(report, rerun=options.rerun))
-    return 0 if report.ok else 1
+
+def _credentials(path: Path, options: argparse.Namespace) -> Verification:
+    from harmonia_lab.export.credentials import check_credentials  # noqa: PLC0415 - an optional package
+
+    return check_credentials(path, Path(options.trust) if options.trust else None)
+
+
+def _checked(folder: Path, labs: dict[str, Lab], stack: ExitStack, options: argparse.Namespace) -> Verification:
+    """labs: by metadata engine; made when a song is made again, and closed by `stack`."""
+    report = check_folder(folder)
+    if not (options.rerun and report.ok):
+        return report
+    from harmonia_lab.engine_registry import is_repeatable  # noqa: PLC0415 - the engines load only for a second run
+    from harmonia_lab.lab import Lab  # noqa: PLC0415 - as above
+
+    recorded = read_record(folder)["engines"]["metadata"]["engine"]
+    engine = recorded if is_repeatable(recorded) else "auto"
+    if engine not in labs:
+        labs[engine] = stack.enter_context(Lab(metadata=engine))
+    return labs[engine].verify(folder, rerun=True)
+
+
+def _against_batch(path: Path, songs: list[Path]) -> Verification | None:
+    """Compare a batch's folder with its `report.json`, if it has one: songs that were made may be gone."""
+    try:
+        rows = json.loads((path / "report.json").read_bytes())["rows"]
+        named = {path / row["directory"] for row in rows if row.get("directory")}
+        failed = sum(row.get("status") == "failed" for row in rows)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    gone = sorted(named - {*songs})
+    report = Verification(path, ["report.json"])
+    report.findings = [
+        Finding(str(song.relative_to(path)), "report.json names this song, and it is gone") for song in gone
+    ]
+    if failed:
+        report.notes.append(f"{failed} of the {len(rows)} rows in report.json failed, and have no song.")
+    return report if gone or failed else None
+
+
+def _show(report: Verification, *, rerun: bool, as_json: bool) -> None:
+    print(json.dumps(_summary(report, rerun=rerun)) if as_json else _text(report, rerun=rerun), flush=True)
+
+
+def _show_error(folder: Path, error: HarmoniaError, *, as_json: bool) -> None:
+    if as_json:
+        body: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
+        print(json.dumps({"directory": str(folder), "ok": False, "error": body}), flush=True)
+    else:
+        print(f"Can't be checked: {quoted(folder)}\n  {error.message} [{error.code}]", flush=True)
 
 
 def _summary(report: Verification, *, rerun: bool) -> dict[str, object]:
@@ -38,12 +118,18 @@ def _summary(report: Verification, *, rerun: bool) -> dict[str, object]:
 
 
 def _text(report: Verification, *, rerun: bool) -> str:
-    if report.ok:
-        verdict = (
-            f"Bit-exact: {len(report.checked)} files made again, all the same."
-            if rerun
-            else (f"As recorded: {len(report.checked)} files, all with their SHA-256.")
-        )
+    count = len(report.checked)
+    files = f"{count} file{'' if count == 1 else 's'}"
+    if not report.ok:
+        verdict, what = "Differs", f" ({len(report.differing)} of {files})"
+    elif report.folder.is_file():
+        verdict, what = "Signed", ""
+    elif rerun:
+        verdict, what = "Bit-exact", f" ({files} made again, all the same)"
     else:
-        verdict = f"{len(report.findings)} of {len(report.checked)} files differ:"
-    return "\n".join([verdict, *(f"  {finding}" for finding in report.findings), *(f"Note: {n}" for n in report.notes)])
+        verdict, what = "As recorded", f" ({files})"
+    lines = [f"{verdict}: {quoted(report.folder)}{what}"]
+    for finding in report.findings:
+        where = "" if finding.second is None else f", from second {finding.second}"
+        lines.append(f"  {quoted(report.folder / finding.file)}: {printable(finding.what)}{where}")
+    return "\n".join([*lines, *(f"  Note: {printable(note)}" for note in report.notes)])

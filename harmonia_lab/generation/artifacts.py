@@ -24,12 +24,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
+from harmonia_lab.generation.record_schema import MAX_BYTES, RECORD_VERSION, check_types
 from harmonia_lab.music.plan import Plan
 from harmonia_lab.protocol.models import Song, SongMetadata, StemFile
 from harmonia_lab.storage import storage_errors, write_bytes
 
 __all__ = [
-    "RECORD_VERSION",
     "REPEATABLE",
     "SongFolder",
     "file_digest",
@@ -39,11 +39,6 @@ __all__ = [
     "read_record",
     "slug",
 ]
-
-RECORD_VERSION = 1
-
-_READ = ("request", "engines", "files", "seconds")
-"""Parts of a record that every reader relies on; each is an object."""
 
 REPEATABLE = ("song.flac", "stems/*.flac", "song.mid", "metadata.json", "plan.json", "lyrics.txt", "overview.png")
 """Files that the same request, seed, versions and threads make again to the byte; transcript and record hold times."""
@@ -209,28 +204,52 @@ def package_versions() -> dict[str, str]:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return `run.json` of a song's folder. Raises HarmoniaError (NOT_FOUND) if it is missing or can't be read."""
+    """Return `run.json` of a song's folder, of any version up to ours, with every part of the type that it should have.
+
+    Raises HarmoniaError: NOT_FOUND if there is none or a newer version wrote it, RECORD_DAMAGED if it can't be read.
+    """
     path = folder / "run.json"
     try:
-        record = json.loads(path.read_bytes())
-        version = int(record["recordVersion"])
-        if version > RECORD_VERSION:
+        if not path.exists():
             raise HarmoniaError(
-                f"{path} was written by a newer Harmonia Lab (record version {version}).",
+                f"{folder} is no song's folder: {path.name} is missing.",
                 code=ErrorCode.NOT_FOUND,
-                hint="Update Harmonia Lab.",
+                hint="Name the folder that `harmonia song` printed.",
+                details={"path": str(path)},
             )
-        for part in _READ:
-            record[part].items()  # raises unless it is there and an object
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if not path.is_file():  # to read a pipe would wait for its writer
+            raise _damaged(path, "it is no file")
+        if path.stat().st_size > MAX_BYTES:
+            raise _damaged(path, f"it has {path.stat().st_size:,} bytes, far more than any record")
+        record = json.loads(path.read_bytes(), parse_constant=_no_number)
+    except OSError as error:
+        raise _damaged(path, f"it cannot be read: {(error.strerror or str(error)).lower()}") from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"it is no JSON: {error}") from error
+    version = record.get("recordVersion") if isinstance(record, dict) else None
+    if isinstance(version, int) and version > RECORD_VERSION:
         raise HarmoniaError(
-            f"{folder} is no song's folder: {path.name} is missing or cannot be read.",
+            f"{path} was written by a newer Harmonia Lab (record version {version}).",
             code=ErrorCode.NOT_FOUND,
-            hint="Name the folder that `harmonia song` printed.",
-            details={"path": str(path)},
-        ) from error
+            hint="Update Harmonia Lab.",
+        )
+    if (fault := check_types(record)) is not None:
+        raise _damaged(path, fault)
     assert isinstance(record, dict)
     return record
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON's")
+
+
+def _damaged(path: Path, why: str) -> HarmoniaError:
+    return HarmoniaError(
+        f"The record {path} is damaged: {why}.",
+        code=ErrorCode.RECORD_DAMAGED,
+        hint="Take it from a copy of the song's folder.",
+        details={"path": str(path)},
+    )
 
 
 def load_song(folder: Path, *, duration: float) -> Song:

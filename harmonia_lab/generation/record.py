@@ -1,6 +1,7 @@
 """`run.json`, the record: all that is needed to make a song again, and to check that the result is the same.
 
-Owns its content. `artifacts.py` reads it and names the files; `verify.py` compares records.
+Owns its content. `record_schema.py` has the types of its parts and its digest, `artifacts.py` reads it and names the
+files, `verify.py` compares records.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harmonia_lab.engines.probes import host
-from harmonia_lab.generation.artifacts import RECORD_VERSION, REPEATABLE, SongFolder, file_digest, package_versions
+from harmonia_lab.generation.artifacts import REPEATABLE, SongFolder, file_digest, package_versions
+from harmonia_lab.generation.record_schema import RECORD_VERSION, sealed
 from harmonia_lab.music.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ def run_record(
 ) -> dict[str, Any]:
     """Return the record of a song whose files are all in `folder.work`. engines: stage → the engine's own record."""
     files = sorted(path for pattern in (*REPEATABLE, "transcript.jsonl") for path in folder.work.glob(pattern))
-    return {
+    record = {
         "recordVersion": RECORD_VERSION,
         "generationId": attempt.generation_id,
         "songId": attempt.song_id,
@@ -56,3 +58,4 @@ def run_record(
         },
         "seconds": audio.second_digests,
     }
+    return sealed(record)

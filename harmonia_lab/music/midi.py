@@ -1,6 +1,7 @@
 """A plan as Standard MIDI Files: the whole song, or one part alone for a renderer.
 
-Owns the mapping to MIDI events and channels (not the rendering, which is in `audio_engines/sketch/`).
+Owns the mapping to MIDI events and channels (not the rendering, which is in `audio_engines/sketch/`, nor the texts of
+lyric events, which are in `lyric_events.py`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import io
 
 import mido
 
+from harmonia_lab.music.lyric_events import lyric_events
 from harmonia_lab.music.plan import Part, Plan
 from harmonia_lab.protocol.vocabulary import INSTRUMENTS
 
@@ -37,8 +39,8 @@ MidiEvent = tuple[int, int, mido.Message | mido.MetaMessage]
 def song_to_midi(plan: Plan) -> bytes:
     """Return a type 1 file: a conductor track (tempo, metre, key, section markers), then a track for each part.
 
-    The part with the melody has lyric events, "-" for each further syllable of a word. All kits share
-    channel 10 and so the program of the first one.
+    The part with the melody has lyric events, as `lyric_events.py` says. All kits share channel 10 and so the program
+    of the first one.
     """
     tracks = [_conductor(plan)]
     free_channels = iter([channel for channel in range(16) if channel != _DRUM_CHANNEL])
@@ -86,13 +88,19 @@ def _track(plan: Plan, part: Part, channel: int, *, program: bool) -> mido.MidiT
     for note in part.notes:
         on = _tick(note.start)
         off = min(end, max(on + 1, _tick(note.start + note.duration)))
-        if note.lyric:
-            events.append((on, 2, mido.MetaMessage("lyrics", text=note.lyric)))
         events += [
             (on, 3, mido.Message("note_on", channel=channel, note=note.pitch, velocity=note.velocity)),
             (off, 1, mido.Message("note_off", channel=channel, note=note.pitch, velocity=0)),
         ]
     events += [(tick, 1, control(11, level)) for tick, level in _fade(plan)]
+    events += [
+        (
+            min(end, _tick(lyric.beat)),
+            1 if lyric.text in ("\r", "\n") else 2,
+            mido.MetaMessage("lyrics", text=lyric.text),
+        )
+        for lyric in lyric_events(plan, part.notes)
+    ]
     return _timed(events, end)
 
 

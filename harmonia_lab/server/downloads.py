@@ -18,6 +18,7 @@ from aiohttp import hdrs, web
 from harmonia_lab.errors import ErrorCode, Refused
 from harmonia_lab.events.state import GenerationState
 from harmonia_lab.generation.artifacts import read_record
+from harmonia_lab.generation.record_schema import file_inside
 
 __all__ = ["SongFile", "find_file", "send_file", "stem_names"]
 
@@ -57,7 +58,7 @@ def _files_of(state: GenerationState) -> dict[str, SongFile]:
     return {
         name: SongFile(folder / name, int(file["bytes"]), str(file["sha256"]))
         for name, file in read_record(folder)["files"].items()
-        if Path(name).suffix in CONTENT_TYPES
+        if Path(name).suffix in CONTENT_TYPES and file_inside(folder, name)
     }
 
 

@@ -23,6 +23,7 @@ from harmonia_lab.client.store import State, Store
 from harmonia_lab.errors import Disconnected, ErrorCode, HarmoniaError, Refused
 from harmonia_lab.events.fanout import Fanout
 from harmonia_lab.generation.artifacts import read_record
+from harmonia_lab.generation.record_schema import file_inside
 from harmonia_lab.protocol.events import AudioPreview, FamilyEvent
 from harmonia_lab.store.journal import Journal
 
@@ -116,7 +117,8 @@ class LabEvents:
         if state is None or state.song_path is None:
             raise Refused("The song is not done.", code=ErrorCode.NOT_FOUND)
         folder = state.song_path.parent
-        return {name: (folder / name).read_bytes for name in sorted(read_record(folder)["files"], key=_song_first)}
+        names = sorted(read_record(folder)["files"], key=_song_first)
+        return {name: path.read_bytes for name in names if (path := file_inside(folder, name)) is not None}
 
     def stop(self) -> None:
         self._unsubscribe()

@@ -8,7 +8,8 @@ import pytest
 
 from harmonia_lab.audio_engines.audiofile import write_flac
 from harmonia_lab.engines.base import CancelToken
-from harmonia_lab.generation.artifacts import RECORD_VERSION, file_digest
+from harmonia_lab.generation.artifacts import file_digest
+from harmonia_lab.generation.record_schema import RECORD_VERSION, sealed
 from harmonia_lab.generation.verify import check_folder, compare_records
 
 RATE = 8000
@@ -23,24 +24,27 @@ def tone(seconds=4):
 def folder(tmp_path):
     written = write_flac(tmp_path / "song.flac", tone(), RATE, {"title": "T"}, CancelToken())
     (tmp_path / "lyrics.txt").write_text("la")
-    files = {n: {"sha256": file_digest(tmp_path / n), "bytes": 1} for n in ("song.flac", "lyrics.txt")}
+    files = {
+        name: {"sha256": file_digest(tmp_path / name), "bytes": (tmp_path / name).stat().st_size}
+        for name in ("song.flac", "lyrics.txt")
+    }
     record = {
         "recordVersion": RECORD_VERSION,
         "files": files,
         "seconds": {"song.flac": written},
         "versions": {"numpy": "2.0"},
         "host": {"cpu": "a"},
-        "engines": {"metadata": {"threads": 1}, "audio": {}},
+        "engines": {"metadata": {"engine": "fake", "threads": 1}, "audio": {"engine": "fake"}},
         "request": {},
     }
-    (tmp_path / "run.json").write_text(json.dumps(record))
+    (tmp_path / "run.json").write_text(json.dumps(sealed(record)))
     return tmp_path
 
 
 def test_an_untouched_folder_is_as_recorded(folder):
     report = check_folder(folder)
     assert report.ok
-    assert report.checked == ["lyrics.txt", "song.flac"]
+    assert report.checked == ["lyrics.txt", "song.flac", "run.json"]
     assert report.notes == []
 
 
@@ -81,7 +85,7 @@ def test_broken_missing_and_altered_files_are_told_apart(folder):
 def test_a_file_that_cannot_be_read_is_a_finding(folder):
     record = json.loads((folder / "run.json").read_text())
     record["files"]["a" * 300] = {"sha256": "0" * 64, "bytes": 1}
-    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "run.json").write_text(json.dumps(sealed(record)))
     (finding,) = check_folder(folder).findings
     assert finding.what == "cannot be read: file name too long"
 

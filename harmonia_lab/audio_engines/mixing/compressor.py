@@ -21,7 +21,7 @@ from harmonia_lab.audio_engines.mixing.limiter import apply_gains
 from harmonia_lab.audio_engines.mixing.loudness import CELL
 from harmonia_lab.engines.base import CancelToken
 
-__all__ = ["Compression", "compress"]
+__all__ = ["Compression", "compress", "reduce"]
 
 _STEP = 3 * CELL
 """Samples in a block that has one level: a millisecond at 48 kHz."""
@@ -58,9 +58,14 @@ def compress(
     loud = powers[powers > mean * 10 ** (-_GATE_DB / 10)]
     over = 10 * np.log10(powers / loud.mean() + 1e-12) - settings.threshold
     reduction = _smoothed(_curve(over, settings), settings, _STEP / sample_rate)
+    reduce(audio, reduction, cancel)
+    return reduction
+
+
+def reduce(audio: NDArray[np.float32], reduction: NDArray[np.float64], cancel: CancelToken) -> None:
+    """Lower audio [channels, samples] in place by what `compress` returned, for it or for a part of its sum."""
     gains = np.concatenate([np.ones(1), 10 ** (reduction / -20)]).astype(np.float32)
     apply_gains(audio, 1.0, gains, audio, cancel, cell=_STEP)
-    return reduction
 
 
 def _block_powers(audio: NDArray[np.float32], cancel: CancelToken) -> NDArray[np.float64]:

@@ -11,15 +11,15 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonia_lab.audio_engines.mixing.balance import StemLevel, role_response, role_send, stem_levels
-from harmonia_lab.audio_engines.mixing.compressor import compress
+from harmonia_lab.audio_engines.mixing.balance import LeadToBand, StemLevel, role_response, role_send, stem_levels
+from harmonia_lab.audio_engines.mixing.compressor import compress, reduce
 from harmonia_lab.audio_engines.mixing.loudness import integrated_loudness, segment_powers
 from harmonia_lab.audio_engines.mixing.mastering import master, ratio
 from harmonia_lab.audio_engines.mixing.presets import SINGLE_MIX, MixPreset
@@ -34,7 +34,7 @@ from harmonia_lab.audio_engines.mixing.spectral import (
 from harmonia_lab.engines.base import CancelToken, Stem
 from harmonia_lab.errors import AudioError
 
-__all__ = ["Measurements", "Mix", "StemLevel", "mix"]
+__all__ = ["Measurements", "Mix", "StemLevel", "mix", "mixed_stems"]
 
 _SAMPLE_RATE = 48_000  # Hz, of the song
 _LOW_HZ, _MONO_BELOW_HZ = 90.0, 120.0  # of the preset's shelf, and of its width
@@ -114,29 +114,21 @@ def mix(
     without any, the lead is set against the others in the whole song. progress: called with 0…1. Raises Cancelled, and
     AudioError for a stem without channels, with NaN or infinity, or of another sample rate.
     """
-    keep_freed_memory()
-    if all(stem.role == "mix" for stem in stems):
-        preset = SINGLE_MIX
-    channels = [_checked(stem)[:, : math.ceil(seconds * stem.sample_rate)] for stem in stems]
-    levels, lead = stem_levels(stems, channels, preset, sung, cancel, lambda done: progress(0.35 * done))
-    strips = [_strip(stem, level, audio, preset) for stem, level, audio in zip(stems, levels, channels, strict=True)]
-    samples = round(seconds * _SAMPLE_RATE)
-    bus, send = _sum(strips, samples, preset, cancel, lambda done: progress(0.35 + 0.35 * done))
-    add_reverb(send, bus, _SAMPLE_RATE, cancel)
-    del send  # it is half as large as the bus
-    _fade(bus)
+    desk = _Desk.of(stems, seconds, preset, sung, cancel, progress)
+    bus = _bus(desk, desk.strips, cancel, lambda done: progress(0.35 + 0.35 * done))
     powers = segment_powers(bus, _SAMPLE_RATE, cancel)
     lifts = _raise_soft_sections(bus, powers, sections, cancel)
-    compression = _compress(bus, powers, preset, cancel)
+    reduction = _compress(bus, powers, desk.preset, cancel)
     progress(0.8)
-    result = master(bus, _SAMPLE_RATE, cancel, crest=preset.crest, powers=powers)
+    result = master(bus, _SAMPLE_RATE, cancel, crest=desk.preset.crest, powers=powers)
     progress(1.0)
     silent = not math.isfinite(result.loudness)
+    lead = desk.lead
     measurements = Measurements(
-        preset=preset.name,
+        preset=desk.preset.name,
         lead_to_band_lu=lead and lead.loudness,
         lead_to_band_db=lead and lead.power,
-        compression_db=compression,
+        compression_db=(float(reduction.mean()), float(reduction.max())) if len(reduction) else (0.0, 0.0),
         loudness_lufs=_finite(result.loudness),
         true_peak_dbtp=_finite(result.true_peak),
         peak_to_loudness_db=None if silent else result.true_peak - result.loudness,
@@ -144,21 +136,91 @@ def mix(
         master_gain_db=result.gain,
         limiting_db=result.limiting,
         section_lifts_db=tuple(lifts),
-        stems=tuple(levels),
+        stems=tuple(desk.levels),
     )
     return Mix(result.audio, _SAMPLE_RATE, measurements)
 
 
+def mixed_stems(
+    stems: Sequence[Stem],
+    *,
+    seconds: float,
+    cancel: CancelToken,
+    preset: MixPreset = SINGLE_MIX,
+    sections: Sequence[float] = (),
+    sung: Sequence[tuple[float, float]] = (),
+) -> tuple[tuple[StemLevel, ...], Iterator[NDArray[np.float32]]]:
+    """Return the stems' levels, and each stem as it sounds in the song before mastering, [2, samples] at 48 kHz.
+
+    A stem has its level, filters, place and reverb, the fades, and the gains over time of soft sections and of the
+    compressor, which the whole mix determines. All these are linear, so that the stems' sum is the mix that `master`
+    got, to the rounding of float32. The arguments are those of `mix`.
+    """
+    desk = _Desk.of(stems, seconds, preset, sung, cancel, lambda _: None)
+    bus = _bus(desk, desk.strips, cancel, lambda _: None)
+    powers = segment_powers(bus, _SAMPLE_RATE, cancel)
+    lifts = _raise_soft_sections(bus, powers, sections, cancel)
+    reduction = _compress(bus, powers, desk.preset, cancel)
+
+    def alone() -> Iterator[NDArray[np.float32]]:
+        for strip in desk.strips:
+            audio = _bus(desk, [strip], cancel, lambda _: None)
+            _lift(audio, sections, lifts, cancel)
+            if len(reduction):
+                reduce(audio, reduction, cancel)
+            yield audio
+
+    return tuple(desk.levels), alone()
+
+
+@dataclass(frozen=True)
+class _Desk:
+    """The channel strips of a mix, and what was decided for it. samples: the song's length."""
+
+    preset: MixPreset
+    levels: Sequence[StemLevel]
+    lead: LeadToBand | None
+    strips: Sequence[_Strip]
+    samples: int
+
+    @staticmethod
+    def of(
+        stems: Sequence[Stem],
+        seconds: float,
+        preset: MixPreset,
+        sung: Sequence[tuple[float, float]],
+        cancel: CancelToken,
+        progress: Callable[[float], None],
+    ) -> _Desk:
+        keep_freed_memory()
+        if all(stem.role == "mix" for stem in stems):
+            preset = SINGLE_MIX
+        channels = [_checked(stem)[:, : math.ceil(seconds * stem.sample_rate)] for stem in stems]
+        levels, lead = stem_levels(stems, channels, preset, sung, cancel, lambda done: progress(0.35 * done))
+        strips = [_strip(*each, preset) for each in zip(stems, levels, channels, strict=True)]
+        return _Desk(preset, levels, lead, strips, round(seconds * _SAMPLE_RATE))
+
+
+def _bus(
+    desk: _Desk, strips: Sequence[_Strip], cancel: CancelToken, progress: Callable[[float], None]
+) -> NDArray[np.float32]:
+    """Return the sum of `strips` with reverb and fades, [2, samples]."""
+    bus, send = _sum(strips, desk.samples, desk.preset, cancel, progress)
+    add_reverb(send, bus, _SAMPLE_RATE, cancel)
+    _fade(bus)
+    return bus
+
+
 def _compress(
     bus: NDArray[np.float32], powers: NDArray[np.float64], preset: MixPreset, cancel: CancelToken
-) -> tuple[float, float]:
-    """Compress bus in place, and `powers`, one for each 100 ms, likewise. Return mean and deepest reduction in dB."""
+) -> NDArray[np.float64]:
+    """Compress bus in place, and `powers`, one for each 100 ms, likewise. Return the reduction in dB; empty if none."""
     if preset.compression is None or not bus.shape[1]:
-        return 0.0, 0.0
+        return np.zeros(0)
     reduction = compress(bus, preset.compression, _SAMPLE_RATE, cancel)
     starts = np.minimum(np.arange(len(powers)) * 100, len(reduction) - 1)  # a reduction belongs to a millisecond
     powers *= np.add.reduceat(10 ** (reduction / -10), starts) / np.diff(starts, append=len(reduction)).clip(1)
-    return float(reduction.mean()), float(reduction.max())
+    return reduction
 
 
 def _checked(stem: Stem) -> NDArray[np.float32]:
@@ -271,16 +333,25 @@ def _raise_soft_sections(
         min(max(0.0, (max(loudness) - own - _CONTRAST_LU) / 2), _MAX_LIFT_DB) if math.isfinite(own) else 0.0
         for own in loudness
     ]
-    if any(lifts):
-        times = [at for last, start in itertools.pairwise(sections) for at in (max(last, start - _RAMP_S), start)]
-        gains = [lift for pair in itertools.pairwise(lifts) for lift in pair]
-        for start in range(0, bus.shape[1], _SAMPLE_RATE):
-            cancel.raise_if_cancelled()
-            block = bus[:, start : start + _SAMPLE_RATE]
-            seconds = (start + np.arange(block.shape[1])) / _SAMPLE_RATE
-            block *= (10 ** (np.interp(seconds, times, gains) / 20)).astype(np.float32)
-        powers *= 10 ** (np.interp((np.arange(len(powers)) + 0.5) / 10, times, gains) / 10)
+    if (curve := _lift(bus, sections, lifts, cancel)) is not None:
+        powers *= 10 ** (np.interp((np.arange(len(powers)) + 0.5) / 10, *curve) / 10)
     return lifts
+
+
+def _lift(
+    bus: NDArray[np.float32], sections: Sequence[float], lifts: Sequence[float], cancel: CancelToken
+) -> tuple[list[float], list[float]] | None:
+    """Raise sections in place, with ramps. Return the gain's curve as times (s) and dB; None if it is 0 everywhere."""
+    if not any(lifts):
+        return None
+    times = [at for last, start in itertools.pairwise(sections) for at in (max(last, start - _RAMP_S), start)]
+    gains = [lift for pair in itertools.pairwise(lifts) for lift in pair]
+    for start in range(0, bus.shape[1], _SAMPLE_RATE):
+        cancel.raise_if_cancelled()
+        block = bus[:, start : start + _SAMPLE_RATE]
+        seconds = (start + np.arange(block.shape[1])) / _SAMPLE_RATE
+        block *= (10 ** (np.interp(seconds, times, gains) / 20)).astype(np.float32)
+    return times, gains
 
 
 def _finite(value: float) -> float | None:
