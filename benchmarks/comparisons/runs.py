@@ -24,7 +24,7 @@ __all__ = ["COLUMNS", "configure", "run"]
 
 COLUMNS = (
     "total_s", "cpu_s", "audio_s", "audio_load_s", "plan_s", "render_s", "mix_s", "write_s", "audio_cpu_s",
-    "time_to_first_audio_s", "real_time_factor", "audio_rss_peak_bytes", "audio_seconds", "load_1m",
+    "real_time_factor", "audio_rss_peak_bytes", "audio_seconds", "load_1m",
 )  # fmt: skip
 """Numbers that are kept. load_1m: the system's load average when the song began."""
 
@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     done = _blocks_in(options.file)
-    with tempfile.TemporaryDirectory() as scratch, open(options.file, "a", newline="", encoding="utf-8") as file:
+    with tempfile.TemporaryDirectory() as scratch, options.file.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, KEPT, extrasaction="ignore", lineterminator="\n")
         if not options.file.stat().st_size:
             writer.writeheader()

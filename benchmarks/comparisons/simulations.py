@@ -11,6 +11,8 @@ Owns the noises and the trials. The functions tried are those of `harmonia_lab.a
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -28,8 +30,11 @@ __all__ = ["NOISES", "PARTS", "TRIALS", "configure", "run"]
 Array = NDArray[np.float64]
 Row = dict[str, Any]
 Noise = Callable[[np.random.Generator, tuple[int, ...]], Array]
+Draw = Callable[[np.random.Generator, int], Array]
+"""From a number of studies to their differences or runs."""
 
 TRIALS = 10_000
+METHODS = {"sign flips": intervals.sign_flip_interval, "typical runs": intervals.typical_interval}
 CHUNK = 250
 """Studies drawn at once."""
 
@@ -52,7 +57,9 @@ NOISES: dict[str, Noise] = {
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("part", choices=PARTS, help="; ".join(f"{name}: {what}" for name, (_, what) in PARTS.items()))
     parser.add_argument("file", type=Path, help="a JSONL file; rows of the same part and n in it are replaced")
-    parser.add_argument("--n", type=int, nargs="+", help="blocks, or runs a side (default: all that belong to the part)")
+    parser.add_argument(
+        "--n", type=int, nargs="+", help="blocks, or runs a side (default: all that belong to the part)"
+    )
     parser.add_argument("--trials", type=int, default=TRIALS)
 
 
@@ -69,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _drawn(trials: int, draw: Callable[[np.random.Generator, int], Array], *stream: int | str) -> Iterator[Array]:
+def _drawn(trials: int, draw: Draw, *stream: int | str) -> Iterator[Array]:
     """Yield studies by chunks. stream: names the random numbers, so that figures repeat and noises have their own."""
     random = np.random.default_rng([20261128, *(crc32(str(each).encode()) for each in stream)])
     for begun in range(0, trials, CHUNK):
@@ -84,26 +91,24 @@ def _covers(low: Array, high: Array, truth: float = 0.0) -> NDArray[np.bool_]:
     return (low <= truth) & (truth <= high)
 
 
+def _pairs(noise: Noise, *shape: int, slowed: float = 0.0) -> Draw:
+    """Return what draws differences of two runs, [studies, *shape]."""
+    return lambda random, size: noise(random, (size, *shape)) - noise(random, (size, *shape)) + slowed
+
+
 def _coverage(trials: int, counts: list[int] | None) -> Iterator[Row]:
     """Equal sides; 95 % intervals. Blocks: the difference of two runs. Without blocks: Welch."""
-    for n in counts or COUNTS:
-        for name, noise in NOISES.items():
-            def pairs(random: np.random.Generator, size: int, n: int = n, noise: Noise = noise) -> Array:
-                return noise(random, (size, n)) - noise(random, (size, n))
-
-            about = {"n": n, "noise": name, "trials": trials}
-            level = intervals.sign_flip_interval(np.zeros((1, n)), 0.95)[2]
-            hits = (_covers(*intervals.sign_flip_interval(d)[:2]) for d in _drawn(trials, pairs, n, name))
-            yield about | {"method": "sign flips", "level": round(level, 5), "covered": _share(hits)}
-            if n >= intervals.MIN_BLOCKS_TYPICAL:
-                hits = (_covers(*intervals.typical_interval(d)[:2]) for d in _drawn(trials, pairs, n, name))
-                yield about | {"method": "typical runs", "level": 0.95, "covered": _share(hits)}
-
-            def sides(random: np.random.Generator, size: int, n: int = n, noise: Noise = noise) -> Array:
-                return np.stack([noise(random, (size, n)), noise(random, (size, n))])
-
-            hits = (_covers(*intervals.welch_interval(a, b)) for a, b in _drawn(trials, sides, n, name))
-            yield about | {"method": "Welch", "level": 0.95, "covered": _share(hits)}
+    for n, (name, noise) in itertools.product(counts or COUNTS, NOISES.items()):
+        about = {"n": n, "noise": name, "trials": trials}
+        level = intervals.sign_flip_interval(np.zeros((1, n)), 0.95)[2]
+        hits = (_covers(*intervals.sign_flip_interval(d)[:2]) for d in _drawn(trials, _pairs(noise, n), n, name))
+        yield about | {"method": "sign flips", "level": round(level, 5), "covered": _share(hits)}
+        if n >= intervals.MIN_BLOCKS_TYPICAL:
+            hits = (_covers(*intervals.typical_interval(d)[:2]) for d in _drawn(trials, _pairs(noise, n), n, name))
+            yield about | {"method": "typical runs", "level": 0.95, "covered": _share(hits)}
+        sides = (_drawn(trials, functools.partial(_course, noise, n), n, name, side) for side in "AB")
+        hits = (_covers(*intervals.welch_interval(a, b)) for a, b in zip(*sides, strict=True))
+        yield about | {"method": "Welch", "level": 0.95, "covered": _share(hits)}
 
 
 def _autoregressive(random: np.random.Generator, size: tuple[int, int]) -> Array:
@@ -122,25 +127,30 @@ def _drifting(random: np.random.Generator, size: tuple[int, int]) -> Array:
 COURSES = {"AR(1) .6": _autoregressive, "drift 1 % a run": _drifting}
 
 
+def _in_blocks(course: Noise, n: int) -> Draw:
+    """Return what draws differences of n blocks whose order is drawn, [studies, n]."""
+
+    def draw(random: np.random.Generator, size: int) -> Array:
+        runs = course(random, (size, 2 * n)).reshape(size, n, 2)
+        return (runs[..., 1] - runs[..., 0]) * random.choice((-1.0, 1.0), (size, n))
+
+    return draw
+
+
 def _blocks(trials: int, counts: list[int] | None) -> Iterator[Row]:
     """Equal sides on a machine that changes; one run of each side in a block."""
-    for n in counts or (10, 20, 30):
-        for name, course in COURSES.items():
-            def drawn(random: np.random.Generator, size: int, n: int = n, course: Noise = course) -> Array:
-                pairs = course(random, (size, 2 * n)).reshape(size, n, 2)
-                return (pairs[..., 1] - pairs[..., 0]) * random.choice((-1.0, 1.0), (size, n))
+    for n, (name, course) in itertools.product(counts or (10, 20, 30), COURSES.items()):
+        about = {"n": n, "noise": name, "trials": trials, "level": 0.95}
+        for method, interval in METHODS.items():
+            hits = (_covers(*interval(d)[:2]) for d in _drawn(trials, _in_blocks(course, n), n, name))
+            yield about | {"method": method, "covered": _share(hits)}
+        runs = _drawn(trials, functools.partial(_course, course, 2 * n), n, name)
+        hits = (_covers(*intervals.welch_interval(each[:, :n], each[:, n:])) for each in runs)
+        yield about | {"method": "A, then B: Welch", "covered": _share(hits)}
 
-            def in_turn(random: np.random.Generator, size: int, n: int = n, course: Noise = course) -> Array:
-                runs = course(random, (size, 2 * n))
-                return np.stack([runs[:, :n], runs[:, n:]])
 
-            about = {"n": n, "noise": name, "trials": trials, "level": 0.95}
-            hits = (_covers(*intervals.sign_flip_interval(d)[:2]) for d in _drawn(trials, drawn, n, name))
-            yield about | {"method": "sign flips", "covered": _share(hits)}
-            hits = (_covers(*intervals.typical_interval(d)[:2]) for d in _drawn(trials, drawn, n, name))
-            yield about | {"method": "typical runs", "covered": _share(hits)}
-            hits = (_covers(*intervals.welch_interval(a, b)) for a, b in _drawn(trials, in_turn, n, name))
-            yield about | {"method": "A, then B: Welch", "covered": _share(hits)}
+def _course(course: Noise, runs: int, random: np.random.Generator, size: int) -> Array:
+    return course(random, (size, runs))
 
 
 PLANTED = (
@@ -162,14 +172,9 @@ def _planted(trials: int, counts: list[int] | None) -> Iterator[Row]:
     for name, n, noise in PLANTED:
         if counts and n not in counts:
             continue
-
-        def pairs(random: np.random.Generator, size: int, n: int = n, noise: Noise = noise) -> Array:
-            return noise(random, (size, n)) - noise(random, (size, n)) + SLOWED
-
-        for method, interval in (
-            ("sign flips", intervals.sign_flip_interval), ("typical runs", intervals.typical_interval)
-        ):  # fmt: skip
-            hits = (~_covers(*interval(d, level)[:2]) for d in _drawn(trials, pairs, n, name))
+        for method, interval in METHODS.items():
+            studies = _drawn(trials, _pairs(noise, n, slowed=SLOWED), n, name)
+            hits = (~_covers(*interval(d, level)[:2]) for d in studies)
             yield {"n": n, "noise": name, "trials": trials, "level": level, "method": method, "found": _share(hits)}
 
 
@@ -183,24 +188,19 @@ def _correlation() -> Array:
 
 def _columns(trials: int, counts: list[int] | None) -> Iterator[Row]:
     """Sixteen equal columns: how often any is claimed to differ, and how often one is where each has its own 5 %."""
-    mixed = np.linalg.cholesky(_correlation())
-    for n in counts or (8, 10, 20):
-        for name in ("lognormal .1", "t3", "spikes"):
-            noise = NOISES[name]
-
-            def pairs(random: np.random.Generator, size: int, n: int = n, noise: Noise = noise) -> Array:
-                return (noise(random, (size, n, 16)) - noise(random, (size, n, 16))) @ mixed.T
-
-            chunks = [_claimed(d) for d in _drawn(trials, pairs, n, name)]
-            yield {
-                "n": n, "noise": name, "trials": trials, "method": "primary 4 %, max-T 1 %", "false": _share(claims.any(axis=1) for claims, _ in chunks),
-                "false_primary": _share(claims[:, 0] for claims, _ in chunks),
-                "false_each": _share(each.any(axis=1) for _, each in chunks),
-            }  # fmt: skip
+    mixed = np.linalg.cholesky(_correlation()).T
+    for n, name in itertools.product(counts or (8, 10, 20), ("lognormal .1", "t3", "spikes")):
+        chunks = [_claimed(d @ mixed) for d in _drawn(trials, _pairs(NOISES[name], n, 16), n, name)]
+        yield {
+            "n": n, "noise": name, "trials": trials, "method": "primary 4 %, max-T 1 %",
+            "false": _share(claims.any(axis=1) for claims, _ in chunks),
+            "false_primary": _share(claims[:, 0] for claims, _ in chunks),
+            "false_each": _share(each.any(axis=1) for _, each in chunks),
+        }  # fmt: skip
 
 
 def _claimed(d: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return what `compare` claims of d [studies, blocks, K], and what each column's own 5 % test would, [studies, K]."""
+    """Return what `compare` claims of d [studies, blocks, K], and what tests of each column would, [studies, K]."""
     first, rest = intervals.split_level(0.95, primary_differs=False)
     primary = ~_covers(*intervals.sign_flip_interval(d[..., 0], first)[:2])
     mean, error, critical = intervals.simultaneous_limits(d[..., 1:], (rest, 0.95))

@@ -49,7 +49,9 @@ def run(options: argparse.Namespace) -> int:
         "load": [round(float(value), 1) for value in np.quantile(load, [0, 0.5, 1])],
         "spreads": spreads(rows),
         "relabelled": [
-            relabelled(rows, options.studies, blocks, claim) for blocks in options.blocks for claim in ("mean", "typical")
+            relabelled(rows, options.studies, blocks, claim)
+            for blocks in options.blocks
+            for claim in ("mean", "typical")
         ],
         "splits": half_against_half(rows, options.splits),
     }
@@ -68,7 +70,9 @@ def read_rows(file: Path) -> pd.DataFrame:
 
 def spreads(rows: pd.DataFrame) -> dict[str, float]:
     """Return the standard deviation of the blocks' differences of logarithms, by column, over √2: that of one run."""
-    values = np.log(rows.sort_values(["block", "started_at"])[list(COMPARED)].to_numpy(float)).reshape(-1, 2, len(COMPARED))
+    values = np.log(rows.sort_values(["block", "started_at"])[list(COMPARED)].to_numpy(float)).reshape(
+        -1, 2, len(COMPARED)
+    )
     deviations = (values[:, 1] - values[:, 0]).std(axis=0, ddof=1) / np.sqrt(2)
     return {name: round(float(value), 4) for name, value in zip(COMPARED, deviations, strict=True)}
 

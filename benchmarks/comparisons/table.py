@@ -67,6 +67,7 @@ def readme_rows(simulated: Sequence[Row], studies: Row) -> list[str]:
     [spiking] = cells("planted", "typical runs", "found", n=20, noise="spread .05, spikes")
     false, each = (cells("columns", "primary 4 %, max-T 1 %", name) for name in ("false", "false_each"))
     real = [study for study in studies["relabelled"] if study["claim"] == "mean"]
+    claimed = _range([study["any"] / study["studies"] for study in real])
     splits = studies["splits"]
     return [
         f"| 95 % intervals in drawn blocks (n = 5: 93.75 %) cover, four noises | {_range(covered)} |",
@@ -74,11 +75,10 @@ def readme_rows(simulated: Sequence[Row], studies: Row) -> list[str]:
         f"| the same for typical runs | {_range(typical)} |",
         f"| Welch's intervals without blocks cover, steady machine | {_range(welch)} |",
         f"| the same, one side after the other on the changing machine | {_range(in_turn)} |",
-        f"| 1.1 × in the primary column found, 10 blocks: runs spread by .05; by .15 | {_percent(plain)}; {_percent(loaded)} |",
+        f"| 1.1 × in the primary column found, 10 blocks: spread .05; .15 | {_percent(plain)}; {_percent(loaded)} |",
         f"| the same by typical runs, 20 blocks, 5 % of runs twice as long | {_percent(spiking)} |",
         f"| any false claim over 16 columns (each at 5 %: {_range(each)}) | {_range(false)} |",
-        f"| the same, {_studies(real)} relabelled from {studies['runs']} real songs on a loaded machine |"
-        f" {_range([study['any'] / study['studies'] for study in real])} |",
+        f"| the same, {_studies(real)} relabelled from {studies['runs']} real songs on a loaded machine | {claimed} |",
         f"| their first halves against their second, {splits['splits']} splits | {splits['any']} claims |",
     ]
 
@@ -106,11 +106,11 @@ def _matrix(simulated: Sequence[Row], part: str, figure: str) -> list[str]:
 def _real(studies: Row) -> list[str]:
     spread = ", ".join(f"{name} {value:.3f}" for name, value in studies["spreads"].items())
     low, middle, high = studies["load"]
-    lines = [
+    about = (
         f"{studies['runs']} songs in {studies['blocks']} blocks, {studies['columns']} columns, load {low} to {high}"
-        f" (median {middle}); spread of a run within its block: {spread}.",
-        "", "| design | studies | any claim | of the primary column |", "|---|---|---|---|",
-    ]  # fmt: skip
+        f" (median {middle}); spread of a run within its block: {spread}."
+    )
+    lines = [about, "", "| design | studies | any claim | of the primary column |", "|---|---|---|---|"]
     for study in studies["relabelled"]:
         share = study["any"] / study["studies"]
         lines.append(
@@ -119,8 +119,8 @@ def _real(studies: Row) -> list[str]:
         )
     splits = studies["splits"]
     lines.append(
-        f"| first against second half of {splits['runs']} | {splits['splits']} | {splits['any']}; {splits['without_1']} have"
-        f" an interval without 1 | {splits['primary_without_1']} ({PRIMARY}: interval without 1) |"
+        f"| first against second half of {splits['runs']} | {splits['splits']} | {splits['any']}; without 1 in"
+        f" {splits['without_1']} | {PRIMARY}'s interval without 1 in {splits['primary_without_1']} |"
     )
     return lines
 

@@ -27,10 +27,11 @@ Array = NDArray[np.float64]
 class Sides:
     """Two sides of a comparison.
 
-    names: of the sides. columns: K names. logs: of each side's compared runs, [runs, K]; NaN where a value is missing, and
-    in a whole column of which a value is zero or less. times: when they began, s. blocks: of each side's blocks that the
-    other has too, their mean logarithms [blocks, K], the earliest first; no rows if there are none. block_times: when
-    each of these began, s. a_first: whether A's run came first in each. left_out: runs in no block that both have.
+    names: of the sides. columns: K names. logs: of each side's compared runs, [runs, K]; NaN where a value is missing,
+    and in a whole column of which a value is zero or less. times: when they began, s. blocks: of each side's blocks
+    that the other has too, their mean logarithms [blocks, K], the earliest first; no rows if there are none.
+    block_times: when each of these began, s. a_first: whether A's run came first in each. left_out: runs in no block
+    that both have.
     """
 
     names: tuple[str, str]
@@ -53,7 +54,7 @@ class Sides:
 
 def sides_of(runs: Mapping[str, pd.DataFrame], columns: Sequence[str]) -> Sides:
     """Return the completed runs of two sides (name → rows), paired by `study` and `block` where both have them."""
-    one, other = runs.values()
+    names, (one, other) = list(runs), runs.values()
     logs = _logs(one, columns), _logs(other, columns)
     times = start_times(one), start_times(other)
     with_study = "study" in one and "study" in other
@@ -74,7 +75,7 @@ def sides_of(runs: Mapping[str, pd.DataFrame], columns: Sequence[str]) -> Sides:
         times = times[0][used[0]], times[1][used[1]]
     known = np.isfinite(first).all(axis=0)
     return Sides(
-        (list(runs)[0], list(runs)[1]),
+        (names[0], names[1]),
         tuple(columns),
         logs,
         times,
@@ -97,7 +98,7 @@ def _block_keys(frame: pd.DataFrame, with_study: bool) -> list[tuple[str, str] |
     if "block" not in frame:
         return [None] * len(frame)
     blocks = frame["block"].astype("string").str.removesuffix(".0")
-    studies = frame["study"].astype("string").fillna("") if with_study else blocks.where(False, "")  # noqa: FBT003
+    studies = frame["study"].astype("string").fillna("") if with_study else [""] * len(frame)
     pairs = zip(studies, blocks, blocks.isna(), strict=True)
     return [None if missing else (str(study), str(block)) for study, block, missing in pairs]
 

@@ -6,6 +6,7 @@ quiet page is no proof of a fair comparison. `compare.py` decides what is claime
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -75,7 +76,7 @@ def machine_lines(frames: Iterable[pd.DataFrame]) -> tuple[str, ...]:
 
 
 def unlike(frames: Frames) -> list[str]:
-    """Say which circumstances differ between the sides: in their values, or by most of the runs in how often they occur."""
+    """Say which circumstances differ between the sides: in their values, or in half of the runs."""
     found = []
     for name in EXPECTED_EQUAL:
         if not all(name in frame and len(frame) for frame in frames.values()):
@@ -129,10 +130,8 @@ def processor_time_advice(primary: str, spreads: Mapping[str, float], *, shared:
     steadier = [name for name in spreads if "cpu" in name and spreads[name] * 2 < spreads.get(primary, 0)]
     if steadier:
         name = min(steadier, key=lambda name: spreads[name])
-        return [
-            f"{primary} varies by {spreads[primary]:.2f} (of logarithms), {name} by {spreads[name]:.2f}: other programs"
-            f" disturb wall time more than processor time. Name {name} as primary column of the next study."
-        ]
+        said = f"{primary} varies by {spreads[primary]:.2f} (of logarithms), {name} by {spreads[name]:.2f}:"
+        return [f"{said} on a shared machine, name {name} as primary column of the next study."]
     if shared:
         return [f"{primary} is wall time on a shared machine: name a column of processor time, such as cpu_s, instead."]
     return []
@@ -160,8 +159,8 @@ def order(first: Sequence[bool], names: Sequence[str]) -> list[str]:
     if len(set(first)) == 1:
         one, other = names if first[0] else reversed(names)
         return [f"{one} ran before {other} in every block: the order was not drawn, so drift counts as difference."]
-    if all(one != other for one, other in zip(first, first[1:], strict=False)):
-        return ["The order in the blocks alternates: it was not drawn, and intervals hold less where the machine drifts."]
+    if all(one != other for one, other in itertools.pairwise(first)):
+        return ["The order in the blocks alternates: it was not drawn, so that drift spoils the intervals."]
     return []
 
 
@@ -182,10 +181,8 @@ def spikes(high_a: int, high_b: int, names: Sequence[str], column: str) -> list[
     if (high_a > 0) == (high_b > 0):
         return []
     side, other = names if high_a else reversed(names)
-    return [
-        f"{side} has {max(high_a, high_b)} runs with a {column} far above its others, {other} has none. An interval can't"
-        " tell a rare event of one side: look at typical runs, and make more runs."
-    ]
+    said = f"{side} has {max(high_a, high_b)} runs with a {column} far above its others, {other} has none."
+    return [f"{said} No interval can tell a rare event of one side: look at typical runs, and make more runs."]
 
 
 def count_spikes(logs: Array) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """Is B slower than A, and by how much? Ratios of two sets of run log rows, with confidence intervals.
 
 Owns what is claimed. The researcher chooses which rows are A and which are B; `intervals.py` has the arithmetic and its
-sources, `circumstances.py` the warnings, `tables.py` the layout. `python -m benchmarks.comparisons table` shows what the
-intervals cover and how often differences are claimed that there are not.
+sources, `circumstances.py` the warnings, `tables.py` the layout. `python -m benchmarks.comparisons table` shows what
+the intervals cover and how often differences are claimed that there are not.
 
 A ratio is that of geometric means, because a machine's noise scales with the duration. Rows of a study (`lab.study`)
 have blocks; runs of one block are compared with each other, by sign flips. Rows without blocks are compared by Welch's
@@ -41,16 +41,17 @@ _TABLE = (
 class Comparison:
     """The result of `compare`.
 
-    table: a row for each column, the primary one first: unit, a and b (geometric means), ratio (B/A), low, high and level
-    (its interval, and the level in %), typical, typical_low and typical_high (the ratio of typical runs), n (blocks;
-    missing without blocks), n_a, n_b (runs), differs, finding, n_needed_low and n_needed_high (blocks, or runs a side,
-    with which nine of ten studies would find the least ratio that matters).
-    primary: the column that was named ahead. claim: which ratio of it decides. method: "blocks" or "welch".
-    names: of the sides. ended: side → runs by status. notes: how it was computed. warnings: what may be wrong with it.
-    machine: machine and versions.
+    table: a row for each column, the primary one first: unit, a and b (geometric means), ratio (B/A), low, high and
+    level (its interval, and the level in %), typical, typical_low and typical_high (the ratio of typical runs), n
+    (blocks; missing without blocks), n_a, n_b (runs), differs, finding, n_needed_low and n_needed_high (blocks, or runs
+    a side, with which nine of ten studies would find the least ratio that matters). primary: the column that was named
+    ahead. claim: which ratio of it decides. method: "blocks" or "welch". block_ratios: B/A of each block, a column for
+    each of the table's; no rows without blocks. names: of the sides. ended: side → runs by status. notes: how it was
+    computed. warnings: what may be wrong with it. machine: machine and versions.
     """
 
     table: pd.DataFrame
+    block_ratios: pd.DataFrame
     primary: str | None
     claim: Claim
     method: Literal["blocks", "welch"]
@@ -78,10 +79,8 @@ class Comparison:
     def _texts(self, column: str, row: Any) -> list[str]:
         scale, unit = units_for_people(row["unit"])
         label = (f"{column}, {unit}" if unit else column) + (" (primary)" if column == self.primary else "")
-        ratio, typical = (
-            [figure(row[names[0]]), f"{figure(row[names[1]])} to {figure(row[names[2]])}" if row[names[1]] > 0 else MISSING]
-            for names in (("ratio", "low", "high"), ("typical", "typical_low", "typical_high"))
-        )  # fmt: skip
+        ratio = [figure(row["ratio"]), _interval(row["low"], row["high"])]
+        typical = [figure(row["typical"]), _interval(row["typical_low"], row["typical_high"])]
         level = f"{row['level']:.4g} %" if row["level"] > 0 else MISSING
         counts = [row["n"]] if self.method == "blocks" else [row["n_a"], row["n_b"]]
         means = [figure(row["a"], scale), figure(row["b"], scale)]
@@ -107,6 +106,10 @@ class Comparison:
     __repr__ = __str__
 
 
+def _interval(low: float, high: float) -> str:
+    return f"{figure(low)} to {figure(high)}" if low > 0 else MISSING
+
+
 def compare(
     a: pd.DataFrame,
     b: pd.DataFrame,
@@ -127,8 +130,8 @@ def compare(
     of typical runs, which spikes don't move (from `MIN_BLOCKS_TYPICAL` blocks on). names: of the sides, for tables.
     warm_up: completed runs that are left out at the start of each side; those of a study, which have no block, are left
     out anyway. level: of the whole comparison: the probability that no column is claimed to differ that doesn't.
-    smallest_ratio: the least ratio that matters, for the n that would tell. seed: of the flips drawn where there are more
-    than 12 blocks; the same rows give the same intervals.
+    smallest_ratio: the least ratio that matters, for the n that would tell. seed: of the flips drawn where there are
+    more than 12 blocks; the same rows give the same intervals.
 
     Failed, cancelled and interrupted runs are counted but not compared. A column with values of zero or less on a side
     has no ratio. Where one side ran after the other, nothing is claimed, unless the runs of the sides are farther apart
@@ -149,17 +152,21 @@ def compare(
         listed = columns_of(frames, [primary, *listed])
     elif claim == "typical":
         raise InvalidRequest("No column was named whose typical runs decide.", hint="Give primary=….")
+    units = {name: unit_of(frames[0], name) for name in listed}
+    for frame in frames:
+        frame.attrs = {}  # pandas copies them at every step, which costs more than the arithmetic
     runs, ended = {}, {}
     for side, frame in zip(names, frames, strict=True):
         runs[side], ended[side] = _measured(frame, warm_up)
     sides = sides_of(runs, listed)
     found = Findings(sides, Question(primary is not None, claim, level, smallest_ratio, seed))
-    rows = [{"column": name, "unit": unit_of(frames[0], name), **found.rows[name]} for name in listed]
+    rows = [{"column": name, "unit": units[name], **found.rows[name]} for name in listed]
     table = pd.DataFrame(rows, columns=_TABLE).set_index("column")
     warnings = tuple(_warnings(runs, sides, found.spreads))
     method: Literal["blocks", "welch"] = "blocks" if sides.in_blocks else "welch"
     machine = circumstances.machine_lines(runs.values())
-    return Comparison(table, primary, claim, method, names, ended, tuple(found.notes), warnings, machine)
+    each = pd.DataFrame(np.exp(sides.differences()), columns=listed)
+    return Comparison(table, each, primary, claim, method, names, ended, tuple(found.notes), warnings, machine)
 
 
 def _warnings(runs: dict[str, pd.DataFrame], sides: Sides, spreads: dict[str, float]) -> list[str]:
@@ -168,8 +175,8 @@ def _warnings(runs: dict[str, pd.DataFrame], sides: Sides, spreads: dict[str, fl
     found = [*circumstances.unlike(runs), *circumstances.both_sides(runs), *busy]
     if circumstances.one_after_the_other(*sides.times):
         found.append(
-            "One side ran after the other: a change of the machine meanwhile can't be told from a difference. Only what is"
-            " farther apart than anything within a side is claimed; let `lab.study` draw the order."
+            "One side ran after the other: a change of the machine meanwhile can't be told from a difference, so only"
+            " what is farther apart than anything within a side is claimed. `lab.study` draws the order."
         )
     if not sides.in_blocks:
         for side, frame in runs.items():
@@ -209,11 +216,10 @@ def _check(a: Any, b: Any, claim: str, level: float, smallest_ratio: float, warm
 
 def _measured(frame: pd.DataFrame, warm_up: int) -> tuple[pd.DataFrame, dict[str, int]]:
     """Return the runs of a side that are compared, and how many ended how, warm-ups counted apart too."""
-    status = frame["status"] if "status" in frame else None
-    ended = {} if status is None else {str(s): int(n) for s, n in status.value_counts().items()}
+    ended = {"runs": len(frame)}
+    if "status" in frame:
+        ended = {str(status): int(n) for status, n in frame["status"].value_counts().items()}
     found = completed(frame)
-    if status is None:
-        ended["runs"] = len(frame)
     left_out = min(warm_up, len(found))
     found = found.iloc[warm_up:]
     if {"study", "block"} <= set(found.columns):

@@ -29,8 +29,8 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked: has_primary (the first column was named ahead), which ratio decides, at which level, and from which
-    ratio on a difference matters. seed: of the drawn flips."""
+    """What is asked: has_primary (the first column was named ahead), which ratio decides, at which level, and from
+    which ratio on a difference matters. seed: of the drawn flips."""
 
     has_primary: bool
     claim: Claim = "mean"
@@ -59,9 +59,13 @@ class Findings:
 
     def _compare_blocks(self) -> None:
         asked, differences = self.question, self.sides.differences()
-        columns = {name: values[~np.isnan(values)] for name, values in zip(self.sides.columns, differences.T, strict=True)}
+        columns = {
+            name: values[~np.isnan(values)] for name, values in zip(self.sides.columns, differences.T, strict=True)
+        }
         for at, (name, d) in enumerate(columns.items()):
-            means = [np.exp(side[~np.isnan(differences[:, at]), at].mean()) for side in self.sides.blocks] if len(d) else []
+            means = (
+                [np.exp(side[~np.isnan(differences[:, at]), at].mean()) for side in self.sides.blocks] if len(d) else []
+            )
             runs = [int((~np.isnan(side[:, at])).sum()) for side in self.sides.logs]
             self.rows[name] = _row(means or self._lone_means(at), runs) | {"n": len(d)}
             if len(d) >= 2:
@@ -121,8 +125,8 @@ class Findings:
                 columns[name] = a, b
                 self.spreads[name] = math.sqrt(a.var(ddof=1) + b.var(ddof=1))
         self.notes.append(
-            "No blocks: Welch's t on logarithms, which takes the runs as independent. A study draws the order in blocks:"
-            " its intervals are narrower, and hold where the machine changes meanwhile."
+            "No blocks: Welch's t on logarithms, which takes the runs as independent. A study, which draws the order in"
+            " blocks, has narrower intervals, and they hold where the machine changes meanwhile."
         )
         primary = self.sides.columns[0] if asked.has_primary else None
         rest = [name for name in columns if name != primary]
@@ -132,6 +136,7 @@ class Findings:
             self._welch(primary, *columns[primary], level, level, asked.claim)
             differs = bool(self.rows[primary]["differs"])
         if rest:
+
             def share(level: float) -> None:
                 for name in rest:
                     self._welch(name, *columns[name], 1 - (1 - level) / len(rest), level, "mean")
@@ -165,7 +170,8 @@ class Findings:
         share(others)
         self.notes.append(
             f"Of {error:.4g} % of false claims, {primary} may use {100 * (1 - first):.3g} %, the {_columns(len(names))}"
-            f" together {100 * (1 - others):.3g} % ({how}), " + ("since it differs." if differs else "unless it differs.")
+            f" together {100 * (1 - others):.3g} % ({how}), "
+            + ("since it differs." if differs else "unless it differs.")
         )
 
     def _find(
@@ -194,7 +200,7 @@ class Findings:
             row["finding"] = "can't tell"
 
     def _may_claim(self, name: str) -> bool:
-        """Return whether a difference may be claimed: not if one side ran after the other, unless it is beyond all seen."""
+        """Return whether a difference may be claimed, where one side ran after the other only one beyond all seen."""
         if not circumstances.one_after_the_other(*self.sides.times):
             return True
         at = self.sides.columns.index(name)
@@ -208,7 +214,7 @@ class Findings:
 
     def _note_blocks(self, n: int, without: int) -> None:
         self.notes.append(
-            f"{n} blocks: runs of one block are compared with each other, by sign flips of the differences of logarithms."
+            f"{n} blocks: runs of a block are compared with each other, by sign flips of the differences of logarithms."
         )
         if self.sides.left_out:
             self.notes.append(f"{self.sides.left_out} runs are in no block that both sides have: they are left out.")
@@ -221,7 +227,8 @@ class Findings:
 
 def _row(means: list[float], runs: list[int]) -> Row:
     missing = dict.fromkeys(
-        ("low", "high", "level", "typical", "typical_low", "typical_high", "n", "n_needed_low", "n_needed_high"), math.nan
+        ("low", "high", "level", "typical", "typical_low", "typical_high", "n", "n_needed_low", "n_needed_high"),
+        math.nan,
     )
     ratio = float(means[1] / means[0])
     finding = "no ratio" if math.isnan(ratio) else "can't tell: too few"

@@ -51,8 +51,8 @@ def work_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a copy with durations that leave out the loading of models.
 
     These are `metadata_work_s`, `audio_work_s`, `total_work_s`, and `audio_work_real_time_factor`: `audio_work_s` over
-    the length of the song. frame: any with columns of the run log. What it lacks for a duration leaves that out; loading
-    that isn't known counts as none.
+    the length of the song. frame: any with columns of the run log. What it lacks for a duration leaves that out;
+    loading that isn't known counts as none.
     """
     import pandas as pd  # noqa: PLC0415 - takes a third of a second
 

@@ -37,8 +37,8 @@ MISSING = "–"
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "–": "--", "−": "$-$", "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$",
-    "±": r"$\pm$", "√": r"$\surd$", "…": r"\ldots{}", "’": "'", "\n": " ",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "–": "--", "−": "$-$", "×": r"$\times$", "≥": r"$\geq$",
+    "≤": r"$\leq$", "±": r"$\pm$", "√": r"$\surd$", "…": r"\ldots{}", "’": "'", "\n": " ",
 }  # fmt: skip
 """Characters that mean something to LaTeX, or that its usual fonts lack."""
 
@@ -103,8 +103,9 @@ def summary(
 ) -> Table:
     """Return what completed runs took, for each column and each value of `by`: n, mean, median, middle half, extremes.
 
-    The mean is geometric, as in `compare`; it is missing where a value is zero or less. Missing values are left out, not
-    counted as 0. beneath: lines for the foot, above machine and versions. Raises InvalidRequest for an unknown column.
+    The mean is geometric, as in `compare`; it is missing where a value is zero or less. Missing values are left out,
+    not counted as 0. beneath: lines for the foot, above machine and versions. Raises InvalidRequest for an unknown
+    column.
     """
     import pandas as pd  # noqa: PLC0415 - slow to import, as in frames.py
 
@@ -183,4 +184,4 @@ def _one_line(text: str) -> str:
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    return [cell.ljust(width) if at == 0 else cell.rjust(width) for at, (cell, width) in enumerate(zip(row, widths, strict=True))]
+    return [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
