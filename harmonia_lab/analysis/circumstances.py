@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -81,8 +82,8 @@ def unlike(frames: Frames) -> list[str]:
     for name in EXPECTED_EQUAL:
         if not all(name in frame and len(frame) for frame in frames.values()):
             continue
-        shares = [frame[name].astype("string").fillna("none").value_counts(normalize=True) for frame in frames.values()]
-        one, other = ({str(value): float(share) for value, share in side.items()} for side in shares)
+        counts = [Counter(value or "none" for value in _values(frame, name)) for frame in frames.values()]
+        one, other = ({value: n / side.total() for value, n in side.items()} for side in counts)
         apart = sum(abs(one.get(value, 0) - other.get(value, 0)) for value in one.keys() | other.keys()) / 2
         if one.keys() != other.keys() or apart >= 0.5:
             sides = "; ".join(f"{side} {_shares(values)}" for side, values in zip(frames, (one, other), strict=True))
@@ -209,11 +210,15 @@ def _median(values: Array) -> float:
 
 def _texts(frames: Iterable[pd.DataFrame], column: str) -> list[str]:
     """Return the different values of a column as text, in the order in which they come."""
-    found: dict[str, None] = {}
-    for frame in frames:
-        if column in frame:
-            found |= dict.fromkeys(frame[column].dropna().astype(str))
-    return list(found)
+    return list(
+        dict.fromkeys(value for frame in frames if column in frame for value in _values(frame, column) if value)
+    )
+
+
+def _values(frame: pd.DataFrame, column: str) -> list[str]:
+    """Return a column as text [rows], "" where it is missing. A count that a file gave as 8.0 is 8."""
+    found = zip(frame[column].tolist(), frame[column].isna().tolist(), strict=True)
+    return ["" if missing else str(int(v) if isinstance(v, float) and v.is_integer() else v) for v, missing in found]
 
 
 def _shares(shares: Mapping[str, float]) -> str:
