@@ -132,7 +132,7 @@ def _in_blocks(course: Noise, n: int) -> Draw:
 
     def draw(random: np.random.Generator, size: int) -> Array:
         runs = course(random, (size, 2 * n)).reshape(size, n, 2)
-        return (runs[..., 1] - runs[..., 0]) * random.choice((-1.0, 1.0), (size, n))
+        return np.asarray((runs[..., 1] - runs[..., 0]) * random.choice((-1.0, 1.0), (size, n)))
 
     return draw
 
@@ -193,9 +193,9 @@ def _columns(trials: int, counts: list[int] | None) -> Iterator[Row]:
         chunks = [_claimed(d @ mixed) for d in _drawn(trials, _pairs(NOISES[name], n, 16), n, name)]
         yield {
             "n": n, "noise": name, "trials": trials, "method": "primary 4 %, max-T 1 %",
-            "false": _share(claims.any(axis=1) for claims, _ in chunks),
+            "false": _share(np.asarray(claims.any(axis=1)) for claims, _ in chunks),
             "false_primary": _share(claims[:, 0] for claims, _ in chunks),
-            "false_each": _share(each.any(axis=1) for _, each in chunks),
+            "false_each": _share(np.asarray(each.any(axis=1)) for _, each in chunks),
         }  # fmt: skip
 
 

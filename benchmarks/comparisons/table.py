@@ -69,6 +69,7 @@ def readme_rows(simulated: Sequence[Row], studies: Row) -> list[str]:
     real = [study for study in studies["relabelled"] if study["claim"] == "mean"]
     claimed = _range([study["any"] / study["studies"] for study in real])
     splits = studies["splits"]
+    half, kept = splits["runs"] // 2, f"{splits['any']} (intervals without 1: {splits['without_1']})"
     return [
         f"| 95 % intervals in drawn blocks (n = 5: 93.75 %) cover, four noises | {_range(covered)} |",
         f"| the same, machine drifting by 1 % a run, or AR(1) with ρ = 0.6 | {_range(course)} |",
@@ -79,8 +80,7 @@ def readme_rows(simulated: Sequence[Row], studies: Row) -> list[str]:
         f"| the same by typical runs, 20 blocks, 5 % of runs twice as long | {_percent(spiking)} |",
         f"| any false claim over 16 columns (each at 5 %: {_range(each)}) | {_range(false)} |",
         f"| the same, {_studies(real)} relabelled from {studies['runs']} real songs on a loaded machine | {claimed} |",
-        f"| any claim in {splits['splits']} splits of these songs, {splits['runs'] // 2} against the next"
-        f" {splits['runs'] // 2} | {splits['any']} (intervals without 1: {splits['without_1']}) |",
+        f"| any claim in {splits['splits']} splits of these songs, {half} against the next {half} | {kept} |",
     ]
 
 

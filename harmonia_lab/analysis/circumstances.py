@@ -53,7 +53,8 @@ def start_times(frame: pd.DataFrame) -> Array:
     if "started_at" not in frame:
         return np.full(len(frame), np.nan)
     times = pd.to_datetime(frame["started_at"].astype("string"), utc=True, errors="coerce", format="ISO8601")
-    return ((times - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)).to_numpy(np.float64, na_value=np.nan)
+    seconds = (times - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+    return np.asarray(seconds.to_numpy(np.float64, na_value=np.nan), np.float64)
 
 
 def machine_lines(frames: Iterable[pd.DataFrame]) -> tuple[str, ...]:
@@ -105,7 +106,7 @@ def load(frames: Frames) -> list[str]:
     if max(shares.values()) >= OTHERS_BUSY:
         said = ", ".join(f"{side} {share:.0%}" for side, share in shares.items())
         found.append(f"Other programs used the machine's processors meanwhile (median: {said}).")
-    if min(shares.values()) >= 0 and abs(np.subtract(*shares.values())) >= OTHERS_BUSY:
+    if min(shares.values()) >= 0 and max(shares.values()) - min(shares.values()) >= OTHERS_BUSY:
         found.append("One side ran beside more of other programs' work than the other.")
     for column, limit, what in (
         ("cpu_steal_s", 0.02, "The hypervisor took processor time away"),

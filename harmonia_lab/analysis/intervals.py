@@ -81,7 +81,7 @@ def typical_value(d: Array) -> Array:
         middle = (low + high) / 2
         above = _clipped(d - middle[..., None]).sum(axis=-1) > 0
         low, high = np.where(above, middle, low), np.where(above, high, middle)
-    return (low + high) / 2
+    return np.asarray((low + high) / 2)
 
 
 def typical_interval(d: Array, level: float = 0.95, *, seed: int = 0) -> tuple[Array, Array, float]:
@@ -115,8 +115,9 @@ def welch_interval(a: Array, b: Array, level: float = 0.95) -> tuple[Array, Arra
     """Return Welch's interval for the difference of the means, b − a: (low, high), each [...].
 
     a: logarithms, [..., n]; b: [..., m]. Of the methods tried for runs without blocks it held where n and spread differ
-    between the sides, where permutations cover 81 %. It is the interval of `scipy.stats.ttest_ind(equal_var=False)`; that
-    module takes a second to import, and warns where all runs are equal, so only its quantile of t is taken from scipy.
+    between the sides, where permutations cover 81 %. It is the interval of `scipy.stats.ttest_ind(equal_var=False)`;
+    that module takes a second to import, and warns where all runs are equal, so only its quantile of t is taken from
+    scipy.
     """
     from scipy.special import stdtrit  # noqa: PLC0415 - takes a third of a second
 
@@ -213,4 +214,4 @@ def _clipped(distances: Array) -> Array:
     ordered = np.sort(np.abs(distances), axis=-1)  # numpy's median takes thirty times as long for a few values
     last = ordered.shape[-1] - 1
     scale = (ordered[..., last // 2, None] + ordered[..., (last + 1) // 2, None]) / 2
-    return np.minimum(np.maximum(distances, -scale), scale)
+    return np.asarray(np.minimum(np.maximum(distances, -scale), scale))

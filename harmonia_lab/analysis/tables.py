@@ -118,10 +118,10 @@ def summary(
         for group, members in runs.groupby(by, sort=False, dropna=False):
             values = numbers(members, column)
             values = values[~np.isnan(values)]
-            row = {"column": column, by: group, "unit": unit_of(frame, column), "n": len(values)} | _moments(values)
-            rows.append(row)
+            moments = _moments(values)
+            rows.append({"column": column, by: group, "unit": unit_of(frame, column), "n": len(values)} | moments)
             label = f"{column}, {unit}" if unit else column
-            parts = [figure(row.get(name), scale) for name in ("mean", "median", "low", "high", "least", "most")]
+            parts = [figure(moments.get(name), scale) for name in ("mean", "median", "low", "high", "least", "most")]
             half, extremes = (f"{parts[at]} to {parts[at + 1]}" if len(values) else MISSING for at in (2, 4))
             texts.append([label, str(group), str(len(values)), *parts[:2], half, extremes])
     names = ["column", by, "unit", "n", "mean", "median", "low", "high", "least", "most"]
