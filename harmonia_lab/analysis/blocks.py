@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harmonia_lab.analysis.circumstances import numbers, start_times
+from harmonia_lab.analysis.intervals import Floats
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Sides", "sides_of"]
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -36,10 +34,10 @@ class Sides:
 
     names: tuple[str, str]
     columns: tuple[str, ...]
-    logs: tuple[Array, Array]
-    times: tuple[Array, Array]
-    blocks: tuple[Array, Array]
-    block_times: Array
+    logs: tuple[Floats, Floats]
+    times: tuple[Floats, Floats]
+    blocks: tuple[Floats, Floats]
+    block_times: Floats
     a_first: tuple[bool, ...]
     left_out: int
 
@@ -47,7 +45,7 @@ class Sides:
     def in_blocks(self) -> bool:
         return len(self.blocks[0]) > 0
 
-    def differences(self) -> Array:
+    def differences(self) -> Floats:
         """Return log B − log A of each block, [blocks, K]."""
         return self.blocks[1] - self.blocks[0]
 
@@ -86,7 +84,7 @@ def sides_of(runs: Mapping[str, pd.DataFrame], columns: Sequence[str]) -> Sides:
     )
 
 
-def _logs(frame: pd.DataFrame, columns: Sequence[str]) -> Array:
+def _logs(frame: pd.DataFrame, columns: Sequence[str]) -> Floats:
     """Return logarithms [runs, K]; all NaN in a column that has a value of zero or less."""
     values = np.column_stack([numbers(frame, name) for name in columns]) if columns else np.empty((len(frame), 0))
     positive = ~(values <= 0).any(axis=0)
@@ -103,11 +101,11 @@ def _block_keys(frame: pd.DataFrame, with_study: bool) -> list[tuple[str, str] |
     return [None if missing else (str(study), str(block)) for study, block, missing in pairs]
 
 
-def _earliest(times: Array) -> float:
+def _earliest(times: Floats) -> float:
     return float(np.min(times)) if len(times) and not np.isnan(times).any() else np.inf
 
 
-def _mean(logs: Array) -> Array:
+def _mean(logs: Floats) -> Floats:
     """Return the mean over the runs [runs, K] of what is known, NaN where nothing is."""
     known = ~np.isnan(logs)
     count = known.sum(axis=0)

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+
+from harmonia_lab.analysis.intervals import Floats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,11 +33,10 @@ EXPECTED_EQUAL = (
 OTHERS_BUSY = 0.1
 """Share of the machine's processor time that other programs used, from which a machine counts as shared."""
 
-Array = NDArray[np.float64]
 Frames = Mapping[str, "pd.DataFrame"]
 
 
-def numbers(frame: pd.DataFrame, column: str) -> Array:
+def numbers(frame: pd.DataFrame, column: str) -> Floats:
     """Return a column as floats [rows]; what is missing, infinite or no number is NaN. Missing columns are all NaN."""
     import pandas as pd  # noqa: PLC0415 - slow to import, as in frames.py
 
@@ -46,7 +46,7 @@ def numbers(frame: pd.DataFrame, column: str) -> Array:
     return np.where(np.isfinite(found), found, np.nan)
 
 
-def start_times(frame: pd.DataFrame) -> Array:
+def start_times(frame: pd.DataFrame) -> Floats:
     """Return when each run began, seconds [rows]; NaN where that isn't known."""
     import pandas as pd  # noqa: PLC0415
 
@@ -139,7 +139,7 @@ def processor_time_advice(primary: str, spreads: Mapping[str, float], *, shared:
     return []
 
 
-def one_after_the_other(times_a: Array, times_b: Array) -> bool:
+def one_after_the_other(times_a: Floats, times_b: Floats) -> bool:
     """Return whether one side ran before the other: in nine of ten pairs of a run of A and a run of B."""
     a, b = times_a[~np.isnan(times_a)], times_b[~np.isnan(times_b)]
     if not (len(a) and len(b)):
@@ -148,7 +148,7 @@ def one_after_the_other(times_a: Array, times_b: Array) -> bool:
     return earlier >= 0.9 or earlier <= 0.1
 
 
-def beyond_all_seen(a: Array, b: Array) -> bool:
+def beyond_all_seen(a: Floats, b: Floats) -> bool:
     """Return whether the nearest runs of both sides are farther apart than the runs of either side among themselves."""
     gap = max(b.min() - a.max(), a.min() - b.max())
     return bool(gap > max(np.ptp(a), np.ptp(b)) and gap > 1e-9)
@@ -166,7 +166,7 @@ def order(first: Sequence[bool], names: Sequence[str]) -> list[str]:
     return []
 
 
-def trend(values: Array, times: Array, what: str) -> list[str]:
+def trend(values: Floats, times: Floats, what: str) -> list[str]:
     """Say whether values [n] rise or fall with time (Spearman's rank correlation, p < 0.01)."""
     known = ~(np.isnan(values) | np.isnan(times))
     values, times = values[known], times[known]
@@ -187,7 +187,7 @@ def spikes(high_a: int, high_b: int, names: Sequence[str], column: str) -> list[
     return [f"{said} No interval can tell a rare event of one side: look at typical runs, and make more runs."]
 
 
-def count_spikes(logs: Array) -> tuple[int, int]:
+def count_spikes(logs: Floats) -> tuple[int, int]:
     """Return how many values [n] lie far above and far below the median: 1.5 × and five times the usual distance."""
     if len(logs) < 5:
         return 0, 0
@@ -196,14 +196,14 @@ def count_spikes(logs: Array) -> tuple[int, int]:
     return int((off > far).sum()), int((off < -far).sum())
 
 
-def _ranks(values: Array) -> Array:
+def _ranks(values: Floats) -> Floats:
     """Return ranks [n]; equal values share their mean rank."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2)[inverse]
 
 
-def _median(values: Array) -> float:
+def _median(values: Floats) -> float:
     """Return the median of what is known, or −1."""
     known = values[~np.isnan(values)]
     return float(np.median(known)) if len(known) else -1.0

@@ -20,7 +20,7 @@ import numpy as np
 from harmonia_lab.analysis import circumstances
 from harmonia_lab.analysis.blocks import Sides, sides_of
 from harmonia_lab.analysis.circumstances import EXPECTED_EQUAL
-from harmonia_lab.analysis.findings import Claim, Findings, Question
+from harmonia_lab.analysis.findings import ClaimBy, ComparisonQuestion, Findings
 from harmonia_lab.analysis.frames import completed, unit_of, work_frame
 from harmonia_lab.analysis.intervals import MIN_RUNS
 from harmonia_lab.analysis.tables import DEFAULT_COLUMNS, MISSING, Table, columns_of, figure, units_for_people
@@ -53,7 +53,7 @@ class Comparison:
     table: pd.DataFrame
     block_ratios: pd.DataFrame
     primary: str | None
-    claim: Claim
+    claim: ClaimBy
     method: Literal["blocks", "welch"]
     names: tuple[str, str]
     ended: dict[str, dict[str, int]]
@@ -116,7 +116,7 @@ def compare(
     columns: Sequence[str] | None = None,
     *,
     primary: str | None = None,
-    claim: Claim = "mean",
+    claim: ClaimBy = "mean",
     names: tuple[str, str] = ("A", "B"),
     warm_up: int = 0,
     level: float = 0.95,
@@ -159,7 +159,7 @@ def compare(
     for side, frame in zip(names, frames, strict=True):
         runs[side], ended[side] = _measured(frame, warm_up)
     sides = sides_of(runs, listed)
-    found = Findings(sides, Question(primary is not None, claim, level, smallest_ratio, seed))
+    found = Findings(sides, ComparisonQuestion(primary is not None, claim, level, smallest_ratio, seed))
     rows = [{"column": name, "unit": units[name], **found.rows[name]} for name in listed]
     table = pd.DataFrame(rows, columns=_TABLE).set_index("column")
     warnings = tuple(_warnings(runs, sides, found.spreads))
@@ -204,7 +204,7 @@ def _check(a: Any, b: Any, claim: str, level: float, smallest_ratio: float, warm
 
     if not (isinstance(a, pd.DataFrame) and isinstance(b, pd.DataFrame)):
         raise InvalidRequest("A side is no DataFrame.", hint="Give rows of `lab.log.frame()`, or of pandas.read_csv.")
-    if claim not in get_args(Claim):
+    if claim not in get_args(ClaimBy):
         raise InvalidRequest(f"There is no claim {claim!r}.", hint='claim="mean" or claim="typical".')
     if not 0.5 <= level < 1:
         raise InvalidRequest(f"The level {level!r} isn't within 0.5 to 1.", hint="Most papers use 0.95.")

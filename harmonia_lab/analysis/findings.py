@@ -11,29 +11,27 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harmonia_lab.analysis import circumstances, intervals
 from harmonia_lab.analysis.blocks import Sides
-from harmonia_lab.analysis.intervals import MIN_BLOCKS, MIN_BLOCKS_REST, MIN_BLOCKS_TYPICAL, MIN_RUNS
+from harmonia_lab.analysis.intervals import MIN_BLOCKS, MIN_BLOCKS_REST, MIN_BLOCKS_TYPICAL, MIN_RUNS, Floats
 
-__all__ = ["Claim", "Findings", "Question"]
+__all__ = ["ClaimBy", "ComparisonQuestion", "Findings"]
 
-Claim = Literal["mean", "typical"]
-Array = NDArray[np.float64]
-Row = dict[str, Any]
+ClaimBy = Literal["mean", "typical"]
+FindingRow = dict[str, Any]
 
 ROUNDING = 1e-9
 """Differences of logarithms below this are equal values."""
 
 
 @dataclass(frozen=True)
-class Question:
+class ComparisonQuestion:
     """What is asked: has_primary (the first column was named ahead), which ratio decides, at which level, and from
     which ratio on a difference matters. seed: of the drawn flips."""
 
     has_primary: bool
-    claim: Claim = "mean"
+    claim: ClaimBy = "mean"
     level: float = 0.95
     smallest_ratio: float = 1.1
     seed: int = 0
@@ -44,8 +42,8 @@ class Findings:
     """rows: a row of the table for each column. notes: how they came about. spreads: column → of its logarithms."""
 
     sides: Sides
-    question: Question
-    rows: dict[str, Row] = field(default_factory=dict)
+    question: ComparisonQuestion
+    rows: dict[str, FindingRow] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     spreads: dict[str, float] = field(default_factory=dict)
 
@@ -82,7 +80,7 @@ class Findings:
         if shared:
             self._share_level(shared, differs, primary, lambda level: self._max_t(shared, differences, level))
 
-    def _primary_block(self, name: str, d: Array, level: float) -> bool:
+    def _primary_block(self, name: str, d: Floats, level: float) -> bool:
         """Fill in the primary column's intervals; return whether it differs."""
         row, seed = self.rows[name], self.question.seed
         if len(d) >= MIN_BLOCKS:
@@ -102,7 +100,7 @@ class Findings:
         self._find(name, level, spread, len(d) - 1, intervals.blocks_needed, self.question.claim)
         return bool(row["differs"])
 
-    def _max_t(self, names: list[str], differences: Array, level: float) -> None:
+    def _max_t(self, names: list[str], differences: Floats, level: float) -> None:
         at = [self.sides.columns.index(name) for name in names]
         mean, error, critical = intervals.simultaneous_limits(differences[:, at], (level,), seed=self.question.seed)
         for name, middle, half in zip(names, mean, critical[0] * error, strict=True):
@@ -115,7 +113,7 @@ class Findings:
 
     def _compare_runs(self) -> None:
         asked = self.question
-        columns: dict[str, tuple[Array, Array]] = {}
+        columns: dict[str, tuple[Floats, Floats]] = {}
         for at, name in enumerate(self.sides.columns):
             a, b = (side[~np.isnan(side[:, at]), at] for side in self.sides.logs)
             self.rows[name] = _row(self._lone_means(at), [len(a), len(b)])
@@ -143,7 +141,7 @@ class Findings:
 
             self._share_level(rest, differs, primary, share)
 
-    def _welch(self, name: str, a: Array, b: Array, level: float, together: float, claim: Claim) -> None:
+    def _welch(self, name: str, a: Floats, b: Floats, level: float, together: float, claim: ClaimBy) -> None:
         """level: of this interval; together: of all that share it."""
         low, high = intervals.welch_interval(a, b, level)
         self.rows[name] |= {"low": math.exp(low), "high": math.exp(high), "level": 100 * together}
@@ -176,7 +174,7 @@ class Findings:
 
     def _find(
         self, name: str, level: float, spread: float, degrees: int,
-        needed: Callable[[float, float, float, float], tuple[int, int]], claim: Claim,
+        needed: Callable[[float, float, float, float], tuple[int, int]], claim: ClaimBy,
     ) -> None:  # fmt: skip
         """Fill in what the interval of a column tells."""
         row, smallest = self.rows[name], self.question.smallest_ratio
@@ -225,7 +223,7 @@ class Findings:
             self.notes.append(f"Below {MIN_BLOCKS} blocks there are no intervals.")
 
 
-def _row(means: list[float], runs: list[int]) -> Row:
+def _row(means: list[float], runs: list[int]) -> FindingRow:
     missing = dict.fromkeys(
         ("low", "high", "level", "typical", "typical_low", "typical_high", "n", "n_needed_low", "n_needed_high"),
         math.nan,

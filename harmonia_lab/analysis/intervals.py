@@ -26,8 +26,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "MIN_BLOCKS", "MIN_BLOCKS_REST", "MIN_BLOCKS_TYPICAL", "MIN_RUNS", "blocks_needed", "runs_needed",
-    "sign_flip_interval", "simultaneous_limits", "split_level", "typical_interval", "typical_value", "welch_interval",
+    "MIN_BLOCKS",
+    "MIN_BLOCKS_REST",
+    "MIN_BLOCKS_TYPICAL",
+    "MIN_RUNS",
+    "Floats",
+    "blocks_needed",
+    "runs_needed",
+    "sign_flip_interval",
+    "simultaneous_limits",
+    "split_level",
+    "typical_interval",
+    "typical_value",
+    "welch_interval",
 ]  # fmt: skip
 
 MIN_BLOCKS = 5
@@ -54,10 +65,11 @@ PRIMARY_SHARE = 0.8
 POWER = 0.9
 """Share of the studies with the n of `blocks_needed` in which the difference is found."""
 
-Array = NDArray[np.float64]
+Floats = NDArray[np.float64]
+"""An array of doubles; its shape is said where it is used."""
 
 
-def sign_flip_interval(d: Array, level: float = 0.95, *, seed: int = 0) -> tuple[Array, Array, float]:
+def sign_flip_interval(d: Floats, level: float = 0.95, *, seed: int = 0) -> tuple[Floats, Floats, float]:
     """Return the interval for the mean difference, (low, high), each [...], and the level that it has.
 
     d: differences of logarithms, [..., n]. The level is the lowest possible one that isn't below `level`, or the
@@ -71,7 +83,7 @@ def sign_flip_interval(d: Array, level: float = 0.95, *, seed: int = 0) -> tuple
     return means[..., count - 1], means[..., -count], 1 - 2 * count / total
 
 
-def typical_value(d: Array) -> Array:
+def typical_value(d: Floats) -> Floats:
     """Return the difference of typical runs, [...]: where differences clipped at their median distance balance.
 
     d: [..., n]. It is Huber's estimate with the median of |d − value| as the scale at which he clips.
@@ -84,7 +96,7 @@ def typical_value(d: Array) -> Array:
     return np.asarray((low + high) / 2)
 
 
-def typical_interval(d: Array, level: float = 0.95, *, seed: int = 0) -> tuple[Array, Array, float]:
+def typical_interval(d: Floats, level: float = 0.95, *, seed: int = 0) -> tuple[Floats, Floats, float]:
     """Return the interval for the difference of typical runs, (low, high), each [...], and its level.
 
     d: [..., n]. The flips of `sign_flip_interval`, of differences that are clipped at the median of their distances
@@ -111,7 +123,7 @@ def typical_interval(d: Array, level: float = 0.95, *, seed: int = 0) -> tuple[A
     return found[0], found[1], 1 - 2 * count / total
 
 
-def welch_interval(a: Array, b: Array, level: float = 0.95) -> tuple[Array, Array]:
+def welch_interval(a: Floats, b: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
     """Return Welch's interval for the difference of the means, b − a: (low, high), each [...].
 
     a: logarithms, [..., n]; b: [..., m]. Of the methods tried for runs without blocks it held where n and spread differ
@@ -131,7 +143,7 @@ def welch_interval(a: Array, b: Array, level: float = 0.95) -> tuple[Array, Arra
     return difference - half, difference + half
 
 
-def simultaneous_limits(d: Array, levels: tuple[float, ...], *, seed: int = 0) -> tuple[Array, Array, Array]:
+def simultaneous_limits(d: Floats, levels: tuple[float, ...], *, seed: int = 0) -> tuple[Floats, Floats, Floats]:
     """Return mean, standard error and critical values, so that mean ± critical × error covers all columns at once.
 
     d: [..., n, K], missing values NaN, at least two a column. Returns [..., K], [..., K] and [..., len(levels)].
@@ -201,7 +213,7 @@ def _spread_range(spread: float, degrees: float) -> tuple[float, float]:
     return spread * math.sqrt(degrees / chdtri(degrees, 0.1)), spread * math.sqrt(degrees / chdtri(degrees, 0.9))
 
 
-def _flips(n: int, drawn: int, seed: int) -> Array:
+def _flips(n: int, drawn: int, seed: int) -> Floats:
     """Return which differences each flip turns, [flips, n] of 0 and 1: all but the empty flip, or drawn ones."""
     if n <= ALL_FLIPS_TO:
         return np.array(list(itertools.product((0.0, 1.0), repeat=n))[1:])
@@ -209,7 +221,7 @@ def _flips(n: int, drawn: int, seed: int) -> Array:
     return found[found.any(axis=1)]
 
 
-def _clipped(distances: Array) -> Array:
+def _clipped(distances: Floats) -> Floats:
     """Return distances [..., n], clipped at the median of their absolute values."""
     ordered = np.sort(np.abs(distances), axis=-1)  # numpy's median takes thirty times as long for a few values
     last = ordered.shape[-1] - 1
