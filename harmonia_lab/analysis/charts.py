@@ -61,7 +61,7 @@ def stage_latency(frame: pd.DataFrame, by: str = "audio_engine") -> Figure:
 
     Runs without a stage, as with given metadata, have a bar of their own: a mean counts nothing that is missing as 0.
     """
-    runs = work_frame(completed(frame))
+    runs = _completed(frame)
     _add_steps(runs)
     groups = [
         (name, lacking, members) for name, whole in _groups(runs, by) for lacking, members in _by_missing_steps(whole)
@@ -120,7 +120,7 @@ def real_time_factor(frame: pd.DataFrame, by: str = "audio_engine") -> Figure:
 
     Under 1 is faster than playing. An engine that renders one stem after the other counts as a batch of one.
     """
-    runs = work_frame(completed(frame))
+    runs = _completed(frame)
     for needed in ("audio_work_real_time_factor", "audio_seconds"):
         if needed not in runs:
             raise InvalidRequest(f"There is no column {needed!r}.", hint="See `frame.columns`.")
@@ -136,13 +136,16 @@ def real_time_factor(frame: pd.DataFrame, by: str = "audio_engine") -> Figure:
     if not len(runs):
         panels[1].set_visible(False)
         return _no_runs(figure, panels[0])
+    groups = list(_groups(runs, by))
     for panel, (axis, values) in zip(panels, against, strict=True):
-        for (name, group), (colour, marker, dash) in zip(_groups(runs, by), cycle(STYLES), strict=False):
+        apart = 0.015 * (float(values.max()) - float(values.min()) or 1.0)  # so that no group hides another
+        for index, ((name, group), (colour, marker, dash)) in enumerate(zip(groups, cycle(STYLES), strict=False)):
             x = values.loc[group.index].to_numpy(float)
             y = group["audio_work_real_time_factor"].to_numpy(float)
             label = f"{name} (n = {len(group)})" if panel is panels[0] else None
+            aside = x + apart * (index - (len(groups) - 1) / 2)
             panel.scatter(
-                x, y, s=26, color=colour, marker=marker, alpha=0.75, edgecolor="white", linewidth=0.5, label=label
+                aside, y, s=26, color=colour, marker=marker, alpha=0.75, edgecolor="white", linewidth=0.5, label=label
             )
             positions = np.unique(x)
             medians = [np.median(y[x == position]) for position in positions]
@@ -154,8 +157,9 @@ def real_time_factor(frame: pd.DataFrame, by: str = "audio_engine") -> Figure:
         panel.set_xlabel(axis)
         _style_axes(panel, "both")
     panels[0].set_xlim(left=0)
-    panels[1].set_xticks(np.unique(against[1][1].to_numpy(float)))
-    panels[1].margins(x=0.15)
+    batches = np.unique(against[1][1].to_numpy(float))
+    panels[1].set_xticks(batches)
+    panels[1].set_xlim(batches[0] - 0.5, batches[-1] + 0.5)
     panels[0].set_ylabel("real-time factor (lines: medians)")
     panels[0].text(0.99, 1.0, "as fast as playing", transform=panels[0].get_yaxis_transform(), ha="right", va="bottom",
                    fontsize=8, color=INK)  # fmt: skip
@@ -168,7 +172,7 @@ def spread(frame: pd.DataFrame, column: str = "total_s", by: str = "audio_engine
 
     Raises InvalidRequest for an unknown column.
     """
-    runs = work_frame(completed(frame))
+    runs = _completed(frame)
     [column] = columns_of([runs], [column])
     scale, unit = units_for_people(unit_of(runs, column))
     groups = [(name, group) for name, group in _groups(runs, by) if not np.isnan(numbers(group, column)).all()]
@@ -206,7 +210,7 @@ def blocks(frame: pd.DataFrame, column: str = "total_s", by: str = "configuratio
     The axis is logarithmic: lines of equal slope are equal ratios. Raises InvalidRequest for an unknown column, and for
     rows without blocks.
     """
-    runs = work_frame(completed(frame))
+    runs = _completed(frame)
     [column] = columns_of([runs], [column])
     if "block" not in runs or runs["block"].isna().all():
         raise InvalidRequest("These rows have no blocks.", hint="Draw rows of a study, or `charts.spread`.")
@@ -283,13 +287,12 @@ def _ratio_label(column: str, row: Any, comparison: Comparison) -> str:
 
 def _plain_numbers(axis: Axis) -> None:
     """Label a logarithmic axis with round numbers, also where it spans less than a power of ten."""
-    from matplotlib.ticker import MaxNLocator, NullLocator  # noqa: PLC0415 - as in `_figure`
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator  # noqa: PLC0415 - as in `_figure`
 
     low, high = axis.get_view_interval()
     axis.set_major_formatter("{x:g}")
-    if high < 20 * low:
-        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-        axis.set_minor_locator(NullLocator())
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 4 * low else MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axis.set_minor_locator(NullLocator())
 
 
 def event_latency(latencies: Mapping[str, Sequence[float]]) -> Figure:
@@ -350,6 +353,11 @@ def memory_over_time(folder: Path | str) -> Figure:
     _style_axes(axes, "y")
     figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8)
     return figure
+
+
+def _completed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the completed runs with durations of work, each under an index of its own (frames may be put together)."""
+    return work_frame(completed(frame)).reset_index(drop=True)
 
 
 def _groups(runs: pd.DataFrame, by: str) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -108,6 +108,11 @@ def load(frames: Frames) -> list[str]:
         found.append(f"Other programs used the machine's processors meanwhile (median: {said}).")
     if min(shares.values()) >= 0 and max(shares.values()) - min(shares.values()) >= OTHERS_BUSY:
         found.append("One side ran beside more of other programs' work than the other.")
+    if max(shares.values()) < 0:  # a system that doesn't tell: the load average does, though our own song is in it
+        waiting = {side: _median(numbers(f, "load_1m") / numbers(f, "cores")) for side, f in frames.items()}
+        if max(waiting.values()) > 1:
+            said = ", ".join(f"{side} {ratio:.1f}" for side, ratio in waiting.items())
+            found.append(f"More programs ran than the machine has cores (median load by core: {said}).")
     for column, limit, what in (
         ("cpu_steal_s", 0.02, "The hypervisor took processor time away"),
         ("cpu_pressure_share", 0.25, "Programs waited for a processor"),

@@ -37,7 +37,7 @@ _TABLE = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """The result of `compare`.
 
@@ -142,6 +142,7 @@ def compare(
     import pandas as pd  # noqa: PLC0415 - slow to import, as in frames.py
 
     _check(a, b, claim, level, smallest_ratio, warm_up)
+    names = (str(names[0]), str(names[1]))
     if names[0] == names[1]:
         raise InvalidRequest(f"Both sides are named {names[0]!r}.", hint="Give names=(one, another).")
     frames = [work_frame(a), work_frame(b)]

@@ -96,6 +96,7 @@ class Findings:
             row |= {"typical_low": math.exp(low), "typical_high": math.exp(high)}
         spread = self.spreads.get(name, math.nan)
         if self.question.claim == "typical" and len(d):
+            self.notes.append(f"The ratio of typical runs decides on {name}, as was named ahead.")
             spread = 1.4826 * float(np.median(np.abs(d - intervals.typical_value(d))))
         self._find(name, level, spread, len(d) - 1, intervals.blocks_needed, self.question.claim)
         return bool(row["differs"])
@@ -167,9 +168,8 @@ class Findings:
         first, others = intervals.split_level(asked.level, primary_differs=differs)
         share(others)
         self.notes.append(
-            f"Of {error:.4g} % of false claims, {primary} may use {100 * (1 - first):.3g} %, the {_columns(len(names))}"
-            f" together {100 * (1 - others):.3g} % ({how}), "
-            + ("since it differs." if differs else "unless it differs.")
+            f"Of {error:.4g} % of false claims, {primary} may use {100 * (1 - first):.3g} %, {_columns(len(names))}"
+            f" {100 * (1 - others):.3g} % ({how}), " + ("since it differs." if differs else "unless it differs.")
         )
 
     def _find(
@@ -235,4 +235,4 @@ def _row(means: list[float], runs: list[int]) -> FindingRow:
 
 
 def _columns(count: int) -> str:
-    return "other column" if count == 1 else f"other {count} columns"
+    return "the other column" if count == 1 else f"the other {count} columns together"

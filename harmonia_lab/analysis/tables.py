@@ -43,7 +43,7 @@ _LATEX = {
 """Characters that mean something to LaTeX, or that its usual fonts lack."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """frame: the figures. shown: the same as text, one column for each that is printed. beneath: lines at the foot."""
 

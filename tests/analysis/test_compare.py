@@ -280,6 +280,14 @@ def test_load_by_others_is_a_warning_where_the_log_has_it_and_advises_processor_
     assert compare(*sides(quiet), ["total_s"]).warnings == ()
 
 
+def test_a_system_that_tells_only_its_load_average_is_a_warning_too():
+    busy = study(blocks=8, load_1m=lambda *_: 3.0, cores=lambda *_: 2)
+    [warning, advice] = compare(*sides(busy), ["total_s"]).warnings
+    assert warning == "More programs ran than the machine has cores (median load by core: A 1.5, B 1.5)."
+    assert advice.startswith("total_s is wall time")
+    assert compare(*sides(busy.assign(load_1m=0.5)), ["total_s"]).warnings == ()
+
+
 def test_wall_time_that_varies_more_than_processor_time_is_advised_against_without_a_word_of_load():
     random = np.random.default_rng(3)
     frame = study(spread=0.02).assign(total_s=lambda f: f["total_s"] * np.exp(random.normal(0, 0.2, len(f))))

@@ -23,6 +23,18 @@ def test_the_readme_quotes_the_kept_figures():
         assert row in text, f"`python -m benchmarks.comparisons table --readme` prints:\n{row}"
 
 
+def test_the_text_beside_the_figures_quotes_them_too():
+    text = " ".join((table.RESULTS.parent / "README.md").read_text().split())
+    shares = [100 * study["any"] / study["studies"] for study in STUDIES["relabelled"]]
+    assert f"claims any difference: {min(shares):.1f} to {max(shares):.1f} %" in text
+    assert f"in {100 * kept('planted', 'sign flips', n=10, noise='spread .05')[0]['found']:.1f} % of studies" in text
+    assert f"in {100 * kept('planted', 'sign flips', noise='spread .15')[0]['found']:.0f} %. If only" in text
+    assert f"{STUDIES['runs']} songs" in text
+    assert "(load {} to {})".format(*STUDIES["load"][::2]) in text
+    assert f"so their spread ({STUDIES['spreads']['cpu_s']:.3f})" in text
+    assert f"there {STUDIES['splits']['without_1']} splits have a Welch interval without 1" in text
+
+
 def test_ten_thousand_trials_stand_behind_each_coverage():
     rows = kept("coverage", "sign flips")
     assert {(row["n"], row["noise"]) for row in rows} == {
