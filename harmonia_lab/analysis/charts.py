@@ -1,8 +1,7 @@
 """Charts of the run log: which steps take the time, how it grows, how much runs differ, and how much memory they use.
 
-Owns the looks: colours that colour-blind readers can tell apart (Okabe & Ito 2008), hatches and markers that stay
-visible in greyscale, units on each axis, n in each legend. Each function returns a figure, which a notebook shows and
-`savefig` writes; none uses matplotlib's global state. Failed and cancelled runs are left out.
+Owns what is drawn: units on each axis, n beside each group, every run as a point; `chart_style.py` owns the looks. Each
+function returns a figure, which a notebook shows and `savefig` writes. Failed and cancelled runs are left out.
 """
 
 from __future__ import annotations
@@ -14,6 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harmonia_lab.analysis.chart_style import (
+    COLOURS,
+    FAINT,
+    GREY,
+    HATCHES,
+    INK,
+    STYLES,
+    from_zero,
+    new_figure,
+    plain_numbers,
+    say_no_runs,
+    style_axes,
+    without_math,
+)
 from harmonia_lab.analysis.circumstances import numbers
 from harmonia_lab.analysis.frames import completed, unit_of, work_frame
 from harmonia_lab.analysis.tables import columns_of, units_for_people
@@ -22,24 +35,11 @@ from harmonia_lab.generation.artifacts import read_record
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
     from harmonia_lab.analysis.compare import Comparison
 
 __all__ = ["blocks", "event_latency", "memory_over_time", "ratios", "real_time_factor", "spread", "stage_latency"]
-
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#666666")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-DASHES = ("-", "--", "-.", ":")
-HATCHES = ("", "///", "", "...", "", "\\\\\\", "", "xxx")
-INK, GREY, FAINT = "#1c2026", "#666666", "#d5dae0"
-WIDTH_IN, DPI = 7.2, 150
-"""Width in inches, that of a page's text; dots per inch in a notebook (a PDF has vectors)."""
-
-STYLES = tuple(zip(COLOURS, MARKERS, 2 * DASHES, strict=True))
-"""Colour, marker and line style of each group."""
 
 MEMORY_LABELS = ("host: resident, children included", "GPU: in use by everybody (NVML)")
 
@@ -66,9 +66,9 @@ def stage_latency(frame: pd.DataFrame, by: str = "audio_engine") -> Figure:
     groups = [
         (name, lacking, members) for name, whole in _groups(runs, by) for lacking, members in _by_missing_steps(whole)
     ]
-    figure, (axes,) = _figure(1.5 + 0.6 * max(1, len(groups)))
+    figure, (axes,) = new_figure(1.5 + 0.6 * max(1, len(groups)))
     if not groups:
-        return _no_runs(figure, axes)
+        return say_no_runs(figure, axes)
     lefts = np.zeros(len(groups))
     for index, (label, column) in enumerate(STEPS):
         widths = np.array([_mean_of_known(numbers(members, column)) for _, _, members in groups])
@@ -89,7 +89,7 @@ def stage_latency(frame: pd.DataFrame, by: str = "audio_engine") -> Figure:
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     axes.set_xlabel("seconds a song: mean of each step; circles: each run's total")
-    _style_axes(axes, "x")
+    style_axes(axes, "x")
     figure.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=8)
     return figure
 
@@ -125,7 +125,7 @@ def real_time_factor(frame: pd.DataFrame, by: str = "audio_engine") -> Figure:
         if needed not in runs:
             raise InvalidRequest(f"There is no column {needed!r}.", hint="See `frame.columns`.")
     runs = runs[runs["audio_work_real_time_factor"].notna() & (runs["audio_work_real_time_factor"] > 0)]
-    figure, panels = _figure(3.4, columns=2)
+    figure, panels = new_figure(3.4, columns=2)
     against = (
         ("length of the song, s", runs["audio_seconds"]),
         (
@@ -135,7 +135,7 @@ def real_time_factor(frame: pd.DataFrame, by: str = "audio_engine") -> Figure:
     )
     if not len(runs):
         panels[1].set_visible(False)
-        return _no_runs(figure, panels[0])
+        return say_no_runs(figure, panels[0])
     groups = list(_groups(runs, by))
     for panel, (axis, values) in zip(panels, against, strict=True):
         apart = 0.015 * (float(values.max()) - float(values.min()) or 1.0)  # so that no group hides another
@@ -155,7 +155,7 @@ def real_time_factor(frame: pd.DataFrame, by: str = "audio_engine") -> Figure:
         panel.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
         panel.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
         panel.set_xlabel(axis)
-        _style_axes(panel, "both")
+        style_axes(panel, "both")
     panels[0].set_xlim(left=0)
     batches = np.unique(against[1][1].to_numpy(float))
     panels[1].set_xticks(batches)
@@ -176,9 +176,9 @@ def spread(frame: pd.DataFrame, column: str = "total_s", by: str = "audio_engine
     [column] = columns_of([runs], [column])
     scale, unit = units_for_people(unit_of(runs, column))
     groups = [(name, group) for name, group in _groups(runs, by) if not np.isnan(numbers(group, column)).all()]
-    figure, (axes,) = _figure(3.2)
+    figure, (axes,) = new_figure(3.2)
     if not groups:
-        return _no_runs(figure, axes)
+        return say_no_runs(figure, axes)
     start = 0
     ticks, labels = [], []
     for (name, group), (colour, marker, _) in zip(groups, cycle(STYLES), strict=False):
@@ -197,10 +197,10 @@ def spread(frame: pd.DataFrame, column: str = "total_s", by: str = "audio_engine
         start += len(values) + 1
     axes.set_xticks(ticks, labels)
     axes.tick_params(axis="x", length=0)
-    _from_zero(axes)
+    from_zero(axes)
     axes.set_ylabel(f"{column}{f', {unit}' if unit else ''}")
     axes.set_xlabel("runs in order; line: median; band: middle half; CV: standard deviation over mean")
-    _style_axes(axes, "y")
+    style_axes(axes, "y")
     return figure
 
 
@@ -218,9 +218,9 @@ def blocks(frame: pd.DataFrame, column: str = "total_s", by: str = "configuratio
     runs = runs[runs["block"].notna() & (values > 0)]
     groups = list(_groups(runs, by))
     scale, unit = units_for_people(unit_of(runs, column))
-    figure, (axes,) = _figure(3.6)
+    figure, (axes,) = new_figure(3.6)
     if not groups:
-        return _no_runs(figure, axes)
+        return say_no_runs(figure, axes)
     studies = runs["study"].astype("string").fillna("") if "study" in runs else runs["block"].astype("string")
     where = {index: position for position, (_, group) in enumerate(groups) for index in group.index}
     for _, block in runs.groupby([studies, runs["block"]], sort=False):
@@ -234,21 +234,21 @@ def blocks(frame: pd.DataFrame, column: str = "total_s", by: str = "configuratio
         mean = float(np.exp(np.log(own).mean()))
         axes.plot([position - 0.18, position + 0.18], [mean, mean], color=INK, linewidth=1.8, zorder=4)
     axes.set_yscale("log")
-    _plain_numbers(axes.yaxis)
+    plain_numbers(axes.yaxis)
     axes.set_xticks(range(len(groups)), [f"{name}\nn = {len(group)}" for name, group in groups])
     axes.set_xlim(-0.5, len(groups) - 0.5)
     axes.set_ylabel(f"{column}{f', {unit}' if unit else ''}")
     axes.set_xlabel("lines: runs of one block; bars: geometric means; logarithmic axis")
-    _style_axes(axes, "y")
+    style_axes(axes, "y")
     return figure
 
 
 def ratios(comparison: Comparison) -> Figure:
     """Draw each column's ratio with its interval, and each block's ratio as a dot; the primary column in colour."""
     table = comparison.table[comparison.table["ratio"].notna()].iloc[::-1]
-    figure, (axes,) = _figure(1.3 + 0.42 * max(1, len(table)))
+    figure, (axes,) = new_figure(1.3 + 0.42 * max(1, len(table)))
     if not len(table):
-        return _no_runs(figure, axes)
+        return say_no_runs(figure, axes)
     for position, (column, row) in enumerate(table.iterrows()):
         colour = COLOURS[0] if column == comparison.primary else GREY
         for name, below, marker in (("", 0.0, "o"), ("typical_", -0.2, "D")):
@@ -267,15 +267,15 @@ def ratios(comparison: Comparison) -> Figure:
             each = comparison.block_ratios[column].dropna().to_numpy(float)
             rows = position + 0.26 + 0.05 * (np.arange(len(each)) % 3 - 1)
             axes.plot(each, rows, linestyle="", marker=".", markersize=3.5, color=colour, alpha=0.6, zorder=2)
-    a, b = map(_without_math, comparison.names)
+    a, b = map(without_math, comparison.names)
     axes.axvline(1.0, color=INK, linewidth=0.8, linestyle=":")
     axes.set_xscale("log")
-    _plain_numbers(axes.xaxis)
+    plain_numbers(axes.xaxis)
     axes.set_yticks(range(len(table)), [_ratio_label(str(column), row, comparison) for column, row in table.iterrows()])
     axes.set_ylim(-0.6, len(table) - 0.4)
     points = "; dots: blocks" if len(comparison.block_ratios) else ""
     axes.set_xlabel(f"{b} / {a}\ncircle: geometric means; diamond: typical runs; lines: intervals{points}")
-    _style_axes(axes, "x")
+    style_axes(axes, "x")
     return figure
 
 
@@ -285,27 +285,17 @@ def _ratio_label(column: str, row: Any, comparison: Comparison) -> str:
     return f"{name}\n{count}" + (f", {row['level']:.4g} %" if not np.isnan(row["level"]) else "")
 
 
-def _plain_numbers(axis: Axis) -> None:
-    """Label a logarithmic axis with round numbers, also where it spans less than a power of ten."""
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator  # noqa: PLC0415 - as in `_figure`
-
-    low, high = axis.get_view_interval()
-    axis.set_major_formatter("{x:g}")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 4 * low else MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axis.set_minor_locator(NullLocator())
-
-
 def event_latency(latencies: Mapping[str, Sequence[float]]) -> Figure:
     """Draw the cumulative distribution of events over their latency. latencies: name of a group → seconds."""
-    figure, (axes,) = _figure(3.2)
+    figure, (axes,) = new_figure(3.2)
     drawn = {name: np.sort(np.asarray(values, float)) * 1000 for name, values in latencies.items() if len(values)}
     if not drawn:
-        return _no_runs(figure, axes)
+        return say_no_runs(figure, axes)
     for (name, values), (colour, marker, dash) in zip(drawn.items(), cycle(STYLES), strict=False):
         values = values.clip(min=0.01)  # noqa: PLW2901 - a millisecond clock may give 0, which a log axis can't show
         shares = np.arange(1, len(values) + 1) / len(values)
         half, most = (float(np.percentile(values, p, method="inverted_cdf")) for p in (50, 99))
-        label = f"{_without_math(name)}: p50 {half:.3g} ms, p99 {most:.3g} ms, n = {len(values):,}"
+        label = f"{without_math(name)}: p50 {half:.3g} ms, p99 {most:.3g} ms, n = {len(values):,}"
         axes.step(values, shares, where="post", color=colour, linestyle=dash, label=label)
         axes.plot([half, most], [0.5, 0.99], linestyle="", marker=marker, color=colour)
     axes.set_xscale("log")
@@ -314,7 +304,7 @@ def event_latency(latencies: Mapping[str, Sequence[float]]) -> Figure:
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.set_xlabel("milliseconds from the event to its receiver")
     axes.set_ylabel("events that had arrived")
-    _style_axes(axes, "both")
+    style_axes(axes, "both")
     figure.legend(loc="outside upper left", frameon=False, fontsize=8)
     return figure
 
@@ -330,7 +320,7 @@ def memory_over_time(folder: Path | str) -> Figure:
         raise HarmoniaError(
             f"{folder} was made before memory was recorded over time.", code=ErrorCode.NOT_FOUND, hint="Make it again."
         )
-    figure, (axes,) = _figure(3.2)
+    figure, (axes,) = new_figure(3.2)
     names = {"metadata": "stage 1: lyrics", "audio": "stage 2: music"}
     end = 0.0
     for index, (stage, found) in enumerate(memory.items()):
@@ -347,10 +337,10 @@ def memory_over_time(folder: Path | str) -> Figure:
         if not np.isnan(samples[:, 2]).all():
             axes.plot(seconds, samples[:, 2] / 2**30, color=COLOURS[4], linestyle="--", label=gpu)
     axes.set_xlim(0, max(end, 0.1))
-    _from_zero(axes)
+    from_zero(axes)
     axes.set_xlabel("seconds since the first stage began")
     axes.set_ylabel("memory, GiB")
-    _style_axes(axes, "y")
+    style_axes(axes, "y")
     figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8)
     return figure
 
@@ -367,34 +357,4 @@ def _groups(runs: pd.DataFrame, by: str) -> Iterator[tuple[str, pd.DataFrame]]:
     unit = unit_of(runs, by)
     for value, group in runs.groupby(by, sort=False, dropna=False):
         name = f"{value:g} {unit}".rstrip() if isinstance(value, float) else str(value)
-        yield _without_math(name), group
-
-
-def _without_math(text: str) -> str:
-    """Escape dollar signs, between which matplotlib would read mathematics."""
-    return text.replace("$", r"\$")
-
-
-def _figure(height_in: float, *, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure  # noqa: PLC0415 - takes half a second, which other commands need not wait for
-
-    figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, layout="constrained")
-    return figure, list(figure.subplots(1, columns, sharey=True, squeeze=False)[0])
-
-
-def _no_runs(figure: Figure, axes: Axes) -> Figure:
-    axes.axis("off")
-    axes.text(0.5, 0.5, "no completed runs", transform=axes.transAxes, ha="center", color=INK)
-    return figure
-
-
-def _from_zero(axes: Axes) -> None:
-    """Begin the axis at 0, with room for a whole marker above the highest value."""
-    axes.set_ylim(0, 1.08 * axes.dataLim.y1 or 1)
-
-
-def _style_axes(axes: Axes, grid: str) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis=grid, color=FAINT, linewidth=0.6)  # type: ignore[arg-type] # "x", "y" or "both"
-    axes.set_axisbelow(True)
-    axes.tick_params(which="both", labelsize=8)
+        yield without_math(name), group

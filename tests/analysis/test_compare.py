@@ -362,7 +362,7 @@ def test_a_difference_planted_in_an_engine_comes_back_from_the_log_of_its_songs(
         with Lab(metadata=FakeMetadataEngine(), audio=engine, songs=tmp_path / "s", home=tmp_path / str(seed)) as lab:
             table = [{"metadata": SONG_METADATA, "seconds": 1, "seed": n} for n in range(5 + seed)]
             lab.batch(table, tmp_path / f"out-{seed}", say=lambda line: None)
-            frames.append(lab.log.frame())
+            frames.append(frame_of(lab.log.rows()))
     found = compare(*frames, ["steps_per_second"])
     row = found.table.loc["steps_per_second"]
     assert row["low"] < 1.7 < row["high"]
