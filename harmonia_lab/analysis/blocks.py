@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harmonia_lab.analysis.circumstances import numbers, start_times
+from harmonia_lab.analysis.circumstances import start_times
 from harmonia_lab.analysis.intervals import Floats
+from harmonia_lab.analysis.run_columns import numbers
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -27,8 +27,8 @@ from harmonia_lab.analysis.chart_style import (
     style_axes,
     without_math,
 )
-from harmonia_lab.analysis.circumstances import numbers
-from harmonia_lab.analysis.frames import completed, unit_of, work_frame
+from harmonia_lab.analysis.frames import work_frame
+from harmonia_lab.analysis.run_columns import completed, numbers, unit_of
 from harmonia_lab.analysis.tables import columns_of, units_for_people
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
 from harmonia_lab.generation.artifacts import read_record

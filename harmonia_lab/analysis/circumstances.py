@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harmonia_lab.analysis.intervals import Floats
+from harmonia_lab.analysis.run_columns import numbers
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "EXPECTED_EQUAL", "beyond_all_seen", "both_sides", "count_spikes", "load", "machine_lines", "numbers",
+    "EXPECTED_EQUAL", "beyond_all_seen", "both_sides", "count_spikes", "load", "machine_lines",
     "one_after_the_other", "order", "processor_time_advice", "spikes", "start_times", "trend", "unlike",
 ]  # fmt: skip
 
@@ -34,16 +35,6 @@ OTHERS_BUSY = 0.1
 """Share of the machine's processor time that other programs used, from which a machine counts as shared."""
 
 Frames = Mapping[str, "pd.DataFrame"]
-
-
-def numbers(frame: pd.DataFrame, column: str) -> Floats:
-    """Return a column as floats [rows]; what is missing, infinite or no number is NaN. Missing columns are all NaN."""
-    import pandas as pd  # noqa: PLC0415 - slow to import, as in frames.py
-
-    if column not in frame:
-        return np.full(len(frame), np.nan)
-    found = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    return np.where(np.isfinite(found), found, np.nan)
 
 
 def start_times(frame: pd.DataFrame) -> Floats:

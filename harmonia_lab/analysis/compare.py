@@ -21,8 +21,9 @@ from harmonia_lab.analysis import circumstances
 from harmonia_lab.analysis.blocks import Sides, sides_of
 from harmonia_lab.analysis.circumstances import EXPECTED_EQUAL
 from harmonia_lab.analysis.findings import ClaimBy, ComparisonQuestion, Findings
-from harmonia_lab.analysis.frames import completed, unit_of, work_frame
+from harmonia_lab.analysis.frames import work_frame
 from harmonia_lab.analysis.intervals import MIN_RUNS
+from harmonia_lab.analysis.run_columns import completed, unit_of
 from harmonia_lab.analysis.tables import DEFAULT_COLUMNS, MISSING, Table, columns_of, figure, units_for_people
 from harmonia_lab.errors import InvalidRequest
 

@@ -9,7 +9,7 @@ from harmonia_lab.store.run_log import COLUMNS, RunLog
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BenchmarkLog", "completed", "frame_of", "unit_of", "work_frame"]
+__all__ = ["BenchmarkLog", "frame_of", "work_frame"]
 
 
 class BenchmarkLog(RunLog):
@@ -29,22 +29,6 @@ def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
     )
     frame.attrs["units"] = {name: column.unit for name, column in COLUMNS.items()}
     return frame
-
-
-def completed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of runs that succeeded; all rows of a frame that doesn't say how its runs ended."""
-    return frame[frame["status"] == "completed"] if "status" in frame else frame
-
-
-def unit_of(frame: pd.DataFrame, column: str) -> str:
-    """Return a column's unit: the frame's own, or else the run log's, for a frame that was read from a file."""
-    units: dict[str, str] = frame.attrs.get("units") or {}
-    if column in units:
-        return units[column]
-    return COLUMNS[column].unit if column in COLUMNS else _WORK_UNITS.get(column, "")
-
-
-_WORK_UNITS = {"metadata_work_s": "s", "audio_work_s": "s", "total_work_s": "s", "audio_work_real_time_factor": ""}
 
 
 def work_frame(frame: pd.DataFrame) -> pd.DataFrame:
@@ -71,6 +55,6 @@ def work_frame(frame: pd.DataFrame) -> pd.DataFrame:
         found["total_work_s"] = found["total_s"] - loading("metadata") - loading("audio")
     if {"audio_work_s", "audio_seconds"} <= set(found.columns):
         found["audio_work_real_time_factor"] = found["audio_work_s"] / found["audio_seconds"]
-    added = {name: unit for name, unit in _WORK_UNITS.items() if name in found}
-    found.attrs["units"] = (frame.attrs.get("units") or {}) | added
+    seconds = dict.fromkeys(("metadata_work_s", "audio_work_s", "total_work_s"), "s")
+    found.attrs["units"] = (frame.attrs.get("units") or {}) | seconds | {"audio_work_real_time_factor": ""}
     return found

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harmonia_lab.analysis.circumstances import machine_lines, numbers
-from harmonia_lab.analysis.frames import completed, unit_of, work_frame
+from harmonia_lab.analysis.circumstances import machine_lines
+from harmonia_lab.analysis.frames import work_frame
+from harmonia_lab.analysis.run_columns import completed, numbers, unit_of
 from harmonia_lab.errors import InvalidRequest
 
 if TYPE_CHECKING:
