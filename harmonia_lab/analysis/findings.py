@@ -68,7 +68,7 @@ class Findings:
             self.rows[name] = _row(means or self._lone_means(at), runs) | {"n": len(d)}
             if len(d) >= 2:
                 self.spreads[name] = float(d.std(ddof=1))
-                self.rows[name]["typical"] = math.exp(intervals.typical_value(d))
+                self.rows[name]["typical"] = _ratio_of(intervals.typical_value(d))
         rest = [name for at, name in enumerate(columns) if not (asked.has_primary and at == 0)]
         shared = [name for name in rest if len(columns[name]) >= MIN_BLOCKS_REST]
         self._note_blocks(len(differences), len(rest) - len(shared))
@@ -85,7 +85,7 @@ class Findings:
         row, seed = self.rows[name], self.question.seed
         if len(d) >= MIN_BLOCKS:
             low, high, reached = intervals.sign_flip_interval(d, level, seed=seed)
-            row |= {"low": math.exp(low), "high": math.exp(high), "level": 100 * reached}
+            row |= {"low": _ratio_of(low), "high": _ratio_of(high), "level": 100 * reached}
             if reached < level - 1e-9:
                 self.notes.append(
                     f"{len(d)} blocks have {2 ** len(d)} flips: the level of {name} is {100 * reached:.4g} %, not"
@@ -93,7 +93,7 @@ class Findings:
                 )
         if len(d) >= MIN_BLOCKS_TYPICAL:
             low, high, _ = intervals.typical_interval(d, level, seed=seed)
-            row |= {"typical_low": math.exp(low), "typical_high": math.exp(high)}
+            row |= {"typical_low": _ratio_of(low), "typical_high": _ratio_of(high)}
         spread = self.spreads.get(name, math.nan)
         if self.question.claim == "typical" and len(d):
             self.notes.append(f"The ratio of typical runs decides on {name}, as was named ahead.")
@@ -105,7 +105,7 @@ class Findings:
         at = [self.sides.columns.index(name) for name in names]
         mean, error, critical = intervals.simultaneous_limits(differences[:, at], (level,), seed=self.question.seed)
         for name, middle, half in zip(names, mean, critical[0] * error, strict=True):
-            self.rows[name] |= {"low": math.exp(middle - half), "high": math.exp(middle + half), "level": 100 * level}
+            self.rows[name] |= {"low": _ratio_of(middle - half), "high": _ratio_of(middle + half), "level": 100 * level}
             each = 1 - (1 - level) / len(names)
             degrees = self.rows[name]["n"] - 1
             self._find(name, each, self.spreads[name], degrees, intervals.blocks_needed, "mean")
@@ -119,7 +119,7 @@ class Findings:
             a, b = (side[~np.isnan(side[:, at]), at] for side in self.sides.logs)
             self.rows[name] = _row(self._lone_means(at), [len(a), len(b)])
             if len(a) and len(b):
-                self.rows[name]["typical"] = math.exp(float(np.median(b) - np.median(a)))
+                self.rows[name]["typical"] = _ratio_of(float(np.median(b) - np.median(a)))
             if min(len(a), len(b)) >= MIN_RUNS:
                 columns[name] = a, b
                 self.spreads[name] = math.sqrt(a.var(ddof=1) + b.var(ddof=1))
@@ -145,7 +145,7 @@ class Findings:
     def _welch(self, name: str, a: Floats, b: Floats, level: float, together: float, claim: ClaimBy) -> None:
         """level: of this interval; together: of all that share it."""
         low, high = intervals.welch_interval(a, b, level)
-        self.rows[name] |= {"low": math.exp(low), "high": math.exp(high), "level": 100 * together}
+        self.rows[name] |= {"low": _ratio_of(low), "high": _ratio_of(high), "level": 100 * together}
         self._find(name, level, self.spreads[name], len(a) + len(b) - 2, intervals.runs_needed, claim)
 
     # Both
@@ -232,6 +232,11 @@ def _row(means: list[float], runs: list[int]) -> FindingRow:
     finding = "no ratio" if math.isnan(ratio) else "can't tell: too few"
     return {"a": float(means[0]), "b": float(means[1]), "ratio": ratio, **missing, "n_a": runs[0], "n_b": runs[1],
             "differs": False, "finding": finding}  # fmt: skip
+
+
+def _ratio_of(difference: float) -> float:
+    """Return the ratio of a difference of logarithms; beyond a double's range the largest power of e."""
+    return math.exp(min(float(difference), 700.0))
 
 
 def _columns(count: int) -> str:

@@ -185,6 +185,7 @@ def test_a_column_that_there_is_not_is_refused():
         charts.stage_latency(FRAME, by="colour")
 
 
-def test_matplotlib_loads_only_when_something_is_drawn():
-    code = "import harmonia_lab.analysis.charts, sys; assert not {'matplotlib', 'pandas'} & sys.modules.keys()"
+def test_matplotlib_pandas_and_scipy_load_only_when_something_is_drawn_or_compared():
+    code = "import harmonia_lab.analysis.charts, harmonia_lab.analysis.compare, sys; "
+    code += "assert not {'matplotlib', 'pandas', 'scipy'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
