@@ -234,7 +234,7 @@ def _row(means: list[float], runs: list[int]) -> FindingRow:
             "differs": False, "finding": finding}  # fmt: skip
 
 
-def _ratio_of(difference: float) -> float:
+def _ratio_of(difference: Any) -> float:
     """Return the ratio of a difference of logarithms; beyond a double's range the largest power of e."""
     return math.exp(min(float(difference), 700.0))
 
