@@ -1,8 +1,7 @@
 """Charts of the run log: which steps take the time, how it grows, how much runs differ, and how much memory they use.
 
-Owns the looks: colours that colour-blind readers can tell apart (Okabe & Ito 2008), hatches and markers that stay
-visible in greyscale, units on each axis, n in each legend. Each function returns a figure, which a notebook shows and
-`savefig` writes; none uses matplotlib's global state. Failed and cancelled runs are left out.
+Owns what is drawn: units on each axis, n beside each group, every run as a point; `chart_style.py` owns the looks. Each
+function returns a figure, which a notebook shows and `savefig` writes. Failed and cancelled runs are left out.
 """
 
 from __future__ import annotations
@@ -14,27 +13,33 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harmonia_lab.analysis.chart_style import (
+    COLOURS,
+    FAINT,
+    GREY,
+    HATCHES,
+    INK,
+    STYLES,
+    from_zero,
+    new_figure,
+    plain_numbers,
+    say_no_runs,
+    style_axes,
+    without_math,
+)
 from harmonia_lab.analysis.frames import work_frame
+from harmonia_lab.analysis.run_columns import completed, numbers, unit_of
+from harmonia_lab.analysis.tables import columns_of, units_for_people
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
 from harmonia_lab.generation.artifacts import read_record
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["event_latency", "memory_over_time", "real_time_factor", "spread", "stage_latency"]
+    from harmonia_lab.analysis.compare import Comparison
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#666666")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-DASHES = ("-", "--", "-.", ":")
-HATCHES = ("", "///", "", "...", "", "\\\\\\", "", "xxx")
-INK, FAINT = "#1c2026", "#d5dae0"
-WIDTH_IN, DPI = 7.2, 150
-"""Width in inches, that of a page's text; dots per inch in a notebook (a PDF has vectors)."""
-
-STYLES = tuple(zip(COLOURS, MARKERS, 2 * DASHES, strict=True))
-"""Colour, marker and line style of each group."""
+__all__ = ["blocks", "event_latency", "memory_over_time", "ratios", "real_time_factor", "spread", "stage_latency"]
 
 MEMORY_LABELS = ("host: resident, children included", "GPU: in use by everybody (NVML)")
 
@@ -52,34 +57,62 @@ STEPS = (
 
 
 def stage_latency(frame: pd.DataFrame, by: str = "audio_engine") -> Figure:
-    """Draw mean seconds by step, stacked, one bar for each value of `by`, with a line from fastest to slowest run."""
-    runs = work_frame(_completed(frame))
-    runs["render_work_s"] = runs["render_s"] - runs["audio_load_s"].fillna(0.0)
-    known = [column for _, column in STEPS[:-1]]
-    runs["rest_s"] = (runs["total_s"] - runs[known].fillna(0.0).sum(axis=1)).clip(lower=0.0)
-    groups = list(_groups(runs, by))
-    figure, (axes,) = _figure(1.5 + 0.55 * max(1, len(groups)))
+    """Draw mean seconds by step, stacked, one bar for each value of `by`, and each run's total time as a point.
+
+    Runs without a stage, as with given metadata, have a bar of their own: a mean counts nothing that is missing as 0.
+    """
+    runs = _completed(frame)
+    _add_steps(runs)
+    groups = [
+        (name, lacking, members) for name, whole in _groups(runs, by) for lacking, members in _by_missing_steps(whole)
+    ]
+    figure, (axes,) = new_figure(1.5 + 0.6 * max(1, len(groups)))
     if not groups:
-        return _no_runs(figure, axes)
+        return say_no_runs(figure, axes)
     lefts = np.zeros(len(groups))
     for index, (label, column) in enumerate(STEPS):
-        widths = np.array([float(group[column].fillna(0.0).mean()) for _, group in groups])
+        widths = np.array([_mean_of_known(numbers(members, column)) for _, _, members in groups])
         if widths.max() > 0:
             axes.barh(
                 range(len(groups)), widths, 0.62, left=lefts, label=label, color=COLOURS[index], hatch=HATCHES[index],
                 edgecolor="white", linewidth=0.5,
             )  # fmt: skip
         lefts += widths
-    for position, (_, group) in enumerate(groups):
-        total = group["total_s"].astype(float)
-        axes.plot([total.min(), total.max()], [position, position], color=INK, linewidth=1.2, marker="|", markersize=7)
-    axes.set_yticks(range(len(groups)), [f"{name}\nn = {len(group)}" for name, group in groups])
+    for position, (_, _, members) in enumerate(groups):
+        totals = numbers(members, "total_s")
+        rows = position + 0.27 * (np.arange(len(totals)) % 5 - 2) / 2  # apart, so that equal times stay visible
+        axes.plot(totals, rows, linestyle="", marker="o", markersize=3.5, color=INK, markerfacecolor="white", zorder=3)
+    axes.set_yticks(
+        range(len(groups)),
+        [f"{name}\n{f'without {lacking}, ' if lacking else ''}n = {len(members)}" for name, lacking, members in groups],
+    )
     axes.invert_yaxis()
     axes.set_xlim(left=0)
-    axes.set_xlabel("seconds a song: mean of each step; line: fastest to slowest run")
-    _style_axes(axes, "x")
+    axes.set_xlabel("seconds a song: mean of each step; circles: each run's total")
+    style_axes(axes, "x")
     figure.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=8)
     return figure
+
+
+def _add_steps(runs: pd.DataFrame) -> None:
+    """Add `render_work_s` (rendering without loading) and `rest_s` (what the other steps leave of the total)."""
+    runs["render_work_s"] = numbers(runs, "render_s") - np.nan_to_num(numbers(runs, "audio_load_s"))
+    known = sum(np.nan_to_num(numbers(runs, column)) for _, column in STEPS[:-1])
+    runs["rest_s"] = (numbers(runs, "total_s") - known).clip(min=0.0)
+
+
+def _by_missing_steps(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield (steps that the runs lack, runs), the runs with the most steps first. Loading may be missing: none was."""
+    steps = [(label, column) for label, column in STEPS[:-1] if not column.endswith("_load_s")]
+    missing = np.column_stack([np.isnan(numbers(runs, column)) for _, column in steps])
+    for pattern in sorted(set(map(tuple, missing.tolist())), key=sum):
+        lacking = [label for (label, _), absent in zip(steps, pattern, strict=True) if absent]
+        yield ", ".join(lacking), runs[(missing == pattern).all(axis=1)]
+
+
+def _mean_of_known(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else 0.0
 
 
 def real_time_factor(frame: pd.DataFrame, by: str = "audio_engine") -> Figure:
@@ -87,23 +120,32 @@ def real_time_factor(frame: pd.DataFrame, by: str = "audio_engine") -> Figure:
 
     Under 1 is faster than playing. An engine that renders one stem after the other counts as a batch of one.
     """
-    runs = work_frame(_completed(frame))
+    runs = _completed(frame)
+    for needed in ("audio_work_real_time_factor", "audio_seconds"):
+        if needed not in runs:
+            raise InvalidRequest(f"There is no column {needed!r}.", hint="See `frame.columns`.")
     runs = runs[runs["audio_work_real_time_factor"].notna() & (runs["audio_work_real_time_factor"] > 0)]
-    figure, panels = _figure(3.4, columns=2)
+    figure, panels = new_figure(3.4, columns=2)
     against = (
         ("length of the song, s", runs["audio_seconds"]),
-        ("stems rendered at once", runs["audio_batch"].fillna(1)),
+        (
+            "stems rendered at once",
+            runs["audio_batch"].fillna(1) if "audio_batch" in runs else runs["audio_seconds"] * 0 + 1,
+        ),
     )
     if not len(runs):
         panels[1].set_visible(False)
-        return _no_runs(figure, panels[0])
+        return say_no_runs(figure, panels[0])
+    groups = list(_groups(runs, by))
     for panel, (axis, values) in zip(panels, against, strict=True):
-        for (name, group), (colour, marker, dash) in zip(_groups(runs, by), cycle(STYLES), strict=False):
+        apart = 0.015 * (float(values.max()) - float(values.min()) or 1.0)  # so that no group hides another
+        for index, ((name, group), (colour, marker, dash)) in enumerate(zip(groups, cycle(STYLES), strict=False)):
             x = values.loc[group.index].to_numpy(float)
             y = group["audio_work_real_time_factor"].to_numpy(float)
             label = f"{name} (n = {len(group)})" if panel is panels[0] else None
+            aside = x + apart * (index - (len(groups) - 1) / 2)
             panel.scatter(
-                x, y, s=26, color=colour, marker=marker, alpha=0.75, edgecolor="white", linewidth=0.5, label=label
+                aside, y, s=26, color=colour, marker=marker, alpha=0.75, edgecolor="white", linewidth=0.5, label=label
             )
             positions = np.unique(x)
             medians = [np.median(y[x == position]) for position in positions]
@@ -113,10 +155,11 @@ def real_time_factor(frame: pd.DataFrame, by: str = "audio_engine") -> Figure:
         panel.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
         panel.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
         panel.set_xlabel(axis)
-        _style_axes(panel, "both")
+        style_axes(panel, "both")
     panels[0].set_xlim(left=0)
-    panels[1].set_xticks(np.unique(against[1][1].to_numpy(float)))
-    panels[1].margins(x=0.15)
+    batches = np.unique(against[1][1].to_numpy(float))
+    panels[1].set_xticks(batches)
+    panels[1].set_xlim(batches[0] - 0.5, batches[-1] + 0.5)
     panels[0].set_ylabel("real-time factor (lines: medians)")
     panels[0].text(0.99, 1.0, "as fast as playing", transform=panels[0].get_yaxis_transform(), ha="right", va="bottom",
                    fontsize=8, color=INK)  # fmt: skip
@@ -129,19 +172,18 @@ def spread(frame: pd.DataFrame, column: str = "total_s", by: str = "audio_engine
 
     Raises InvalidRequest for an unknown column.
     """
-    runs = work_frame(_completed(frame))
-    if column not in runs:
-        raise InvalidRequest(f"There is no column {column!r}.", hint="See `frame.columns`.")
-    unit = runs.attrs["units"].get(column, "")
-    scale, unit = (2**-20, "MiB") if unit == "bytes" else (1.0, unit)
-    groups = list(_groups(runs[runs[column].notna()], by))
-    figure, (axes,) = _figure(3.2)
+    runs = _completed(frame)
+    [column] = columns_of([runs], [column])
+    scale, unit = units_for_people(unit_of(runs, column))
+    groups = [(name, group) for name, group in _groups(runs, by) if not np.isnan(numbers(group, column)).all()]
+    figure, (axes,) = new_figure(3.2)
     if not groups:
-        return _no_runs(figure, axes)
+        return say_no_runs(figure, axes)
     start = 0
     ticks, labels = [], []
     for (name, group), (colour, marker, _) in zip(groups, cycle(STYLES), strict=False):
-        values = group[column].to_numpy(float) * scale
+        every = numbers(group, column) * scale
+        values = every[~np.isnan(every)]
         positions = np.arange(start, start + len(values))
         low, middle, high = np.percentile(values, [25, 50, 75])
         ends = [start - 0.5, start + len(values) - 0.5]
@@ -150,28 +192,110 @@ def spread(frame: pd.DataFrame, column: str = "total_s", by: str = "audio_engine
         axes.scatter(positions, values, s=22, color=colour, marker=marker, zorder=3)
         deviation = f"{values.std(ddof=1) / values.mean():.1%}" if len(values) > 1 and values.mean() else "–"
         ticks.append(float(np.mean(ends)))
-        labels.append(f"{name}\nn = {len(values)}, CV {deviation}")
+        of = f" of {len(every)}" if len(values) < len(every) else ""
+        labels.append(f"{name}\nn = {len(values)}{of}, CV {deviation}")
         start += len(values) + 1
     axes.set_xticks(ticks, labels)
     axes.tick_params(axis="x", length=0)
-    _from_zero(axes)
+    from_zero(axes)
     axes.set_ylabel(f"{column}{f', {unit}' if unit else ''}")
     axes.set_xlabel("runs in order; line: median; band: middle half; CV: standard deviation over mean")
-    _style_axes(axes, "y")
+    style_axes(axes, "y")
     return figure
+
+
+def blocks(frame: pd.DataFrame, column: str = "total_s", by: str = "configuration") -> Figure:
+    """Draw `column` of every run of a study, by `by`; lines join the runs of one block, bars are geometric means.
+
+    The axis is logarithmic: lines of equal slope are equal ratios. Raises InvalidRequest for an unknown column, and for
+    rows without blocks.
+    """
+    runs = _completed(frame)
+    [column] = columns_of([runs], [column])
+    if "block" not in runs or runs["block"].isna().all():
+        raise InvalidRequest("These rows have no blocks.", hint="Draw rows of a study, or `charts.spread`.")
+    values = numbers(runs, column)
+    runs = runs[runs["block"].notna() & (values > 0)]
+    groups = list(_groups(runs, by))
+    scale, unit = units_for_people(unit_of(runs, column))
+    figure, (axes,) = new_figure(3.6)
+    if not groups:
+        return say_no_runs(figure, axes)
+    studies = runs["study"].astype("string").fillna("") if "study" in runs else runs["block"].astype("string")
+    where = {index: position for position, (_, group) in enumerate(groups) for index in group.index}
+    for _, block in runs.groupby([studies, runs["block"]], sort=False):
+        places = sorted((where[index], value) for index, value in zip(block.index, numbers(block, column), strict=True))
+        axes.plot(
+            *np.array([(place, value * scale) for place, value in places]).T, color=FAINT, linewidth=1.0, zorder=1
+        )
+    for position, ((_, group), (colour, marker, _)) in enumerate(zip(groups, cycle(STYLES), strict=False)):
+        own = numbers(group, column) * scale
+        axes.scatter(np.full(len(own), position), own, s=22, color=colour, marker=marker, zorder=3, alpha=0.8)
+        mean = float(np.exp(np.log(own).mean()))
+        axes.plot([position - 0.18, position + 0.18], [mean, mean], color=INK, linewidth=1.8, zorder=4)
+    axes.set_yscale("log")
+    plain_numbers(axes.yaxis)
+    axes.set_xticks(range(len(groups)), [f"{name}\nn = {len(group)}" for name, group in groups])
+    axes.set_xlim(-0.5, len(groups) - 0.5)
+    axes.set_ylabel(f"{column}{f', {unit}' if unit else ''}")
+    axes.set_xlabel("lines: runs of one block; bars: geometric means; logarithmic axis")
+    style_axes(axes, "y")
+    return figure
+
+
+def ratios(comparison: Comparison) -> Figure:
+    """Draw each column's ratio with its interval, and each block's ratio as a dot; the primary column in colour."""
+    table = comparison.table[comparison.table["ratio"].notna()].iloc[::-1]
+    figure, (axes,) = new_figure(1.3 + 0.42 * max(1, len(table)))
+    if not len(table):
+        return say_no_runs(figure, axes)
+    for position, (column, row) in enumerate(table.iterrows()):
+        colour = COLOURS[0] if column == comparison.primary else GREY
+        for name, below, marker in (("", 0.0, "o"), ("typical_", -0.2, "D")):
+            low, high = row[f"{name}low"], row[f"{name}high"]
+            middle = row["typical" if name else "ratio"]
+            if not np.isnan(low):
+                axes.plot(
+                    [low, high], [position + below] * 2, color=colour, linewidth=2.0 if not name else 1.2, zorder=3
+                )
+            if not name or not np.isnan(low):
+                face = "white" if name else colour
+                axes.plot(
+                    middle, position + below, marker=marker, markersize=5, color=colour, markerfacecolor=face, zorder=4
+                )
+        if column in comparison.block_ratios:
+            each = comparison.block_ratios[column].dropna().to_numpy(float)
+            rows = position + 0.26 + 0.05 * (np.arange(len(each)) % 3 - 1)
+            axes.plot(each, rows, linestyle="", marker=".", markersize=3.5, color=colour, alpha=0.6, zorder=2)
+    a, b = map(without_math, comparison.names)
+    axes.axvline(1.0, color=INK, linewidth=0.8, linestyle=":")
+    axes.set_xscale("log")
+    plain_numbers(axes.xaxis)
+    axes.set_yticks(range(len(table)), [_ratio_label(str(column), row, comparison) for column, row in table.iterrows()])
+    axes.set_ylim(-0.6, len(table) - 0.4)
+    points = "; dots: blocks" if len(comparison.block_ratios) else ""
+    axes.set_xlabel(f"{b} / {a}\ncircle: geometric means; diamond: typical runs; lines: intervals{points}")
+    style_axes(axes, "x")
+    return figure
+
+
+def _ratio_label(column: str, row: Any, comparison: Comparison) -> str:
+    name = f"{column} (primary)" if column == comparison.primary else column
+    count = f"n = {row['n']:.0f}" if not np.isnan(row["n"]) else f"n = {row['n_a']} + {row['n_b']}"
+    return f"{name}\n{count}" + (f", {row['level']:.4g} %" if not np.isnan(row["level"]) else "")
 
 
 def event_latency(latencies: Mapping[str, Sequence[float]]) -> Figure:
     """Draw the cumulative distribution of events over their latency. latencies: name of a group → seconds."""
-    figure, (axes,) = _figure(3.2)
+    figure, (axes,) = new_figure(3.2)
     drawn = {name: np.sort(np.asarray(values, float)) * 1000 for name, values in latencies.items() if len(values)}
     if not drawn:
-        return _no_runs(figure, axes)
+        return say_no_runs(figure, axes)
     for (name, values), (colour, marker, dash) in zip(drawn.items(), cycle(STYLES), strict=False):
         values = values.clip(min=0.01)  # noqa: PLW2901 - a millisecond clock may give 0, which a log axis can't show
         shares = np.arange(1, len(values) + 1) / len(values)
         half, most = (float(np.percentile(values, p, method="inverted_cdf")) for p in (50, 99))
-        label = f"{_without_math(name)}: p50 {half:.3g} ms, p99 {most:.3g} ms, n = {len(values):,}"
+        label = f"{without_math(name)}: p50 {half:.3g} ms, p99 {most:.3g} ms, n = {len(values):,}"
         axes.step(values, shares, where="post", color=colour, linestyle=dash, label=label)
         axes.plot([half, most], [0.5, 0.99], linestyle="", marker=marker, color=colour)
     axes.set_xscale("log")
@@ -180,7 +304,7 @@ def event_latency(latencies: Mapping[str, Sequence[float]]) -> Figure:
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.set_xlabel("milliseconds from the event to its receiver")
     axes.set_ylabel("events that had arrived")
-    _style_axes(axes, "both")
+    style_axes(axes, "both")
     figure.legend(loc="outside upper left", frameon=False, fontsize=8)
     return figure
 
@@ -196,7 +320,7 @@ def memory_over_time(folder: Path | str) -> Figure:
         raise HarmoniaError(
             f"{folder} was made before memory was recorded over time.", code=ErrorCode.NOT_FOUND, hint="Make it again."
         )
-    figure, (axes,) = _figure(3.2)
+    figure, (axes,) = new_figure(3.2)
     names = {"metadata": "stage 1: lyrics", "audio": "stage 2: music"}
     end = 0.0
     for index, (stage, found) in enumerate(memory.items()):
@@ -213,53 +337,24 @@ def memory_over_time(folder: Path | str) -> Figure:
         if not np.isnan(samples[:, 2]).all():
             axes.plot(seconds, samples[:, 2] / 2**30, color=COLOURS[4], linestyle="--", label=gpu)
     axes.set_xlim(0, max(end, 0.1))
-    _from_zero(axes)
+    from_zero(axes)
     axes.set_xlabel("seconds since the first stage began")
     axes.set_ylabel("memory, GiB")
-    _style_axes(axes, "y")
+    style_axes(axes, "y")
     figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8)
     return figure
 
 
 def _completed(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[frame["status"] == "completed"]
+    """Return the completed runs with durations of work, each under an index of its own (frames may be put together)."""
+    return work_frame(completed(frame)).reset_index(drop=True)
 
 
 def _groups(runs: pd.DataFrame, by: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the runs by `by`, as (name, runs), in the order of their first runs. Raises InvalidRequest."""
     if by not in runs:
         raise InvalidRequest(f"There is no column {by!r}.", hint="See `frame.columns`.")
-    unit = runs.attrs.get("units", {}).get(by, "")
+    unit = unit_of(runs, by)
     for value, group in runs.groupby(by, sort=False, dropna=False):
         name = f"{value:g} {unit}".rstrip() if isinstance(value, float) else str(value)
-        yield _without_math(name), group
-
-
-def _without_math(text: str) -> str:
-    """Escape dollar signs, between which matplotlib would read mathematics."""
-    return text.replace("$", r"\$")
-
-
-def _figure(height_in: float, *, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure  # noqa: PLC0415 - takes half a second, which other commands need not wait for
-
-    figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, layout="constrained")
-    return figure, list(figure.subplots(1, columns, sharey=True, squeeze=False)[0])
-
-
-def _no_runs(figure: Figure, axes: Axes) -> Figure:
-    axes.axis("off")
-    axes.text(0.5, 0.5, "no completed runs", transform=axes.transAxes, ha="center", color=INK)
-    return figure
-
-
-def _from_zero(axes: Axes) -> None:
-    """Begin the axis at 0, with room for a whole marker above the highest value."""
-    axes.set_ylim(0, 1.08 * axes.dataLim.y1 or 1)
-
-
-def _style_axes(axes: Axes, grid: str) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis=grid, color=FAINT, linewidth=0.6)  # type: ignore[arg-type] # "x", "y" or "both"
-    axes.set_axisbelow(True)
-    axes.tick_params(which="both", labelsize=8)
+        yield without_math(name), group

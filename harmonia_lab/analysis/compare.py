@@ -1,179 +1,231 @@
 """Is B slower than A, and by how much? Ratios of two sets of run log rows, with confidence intervals.
 
-Owns the statistics. The researcher chooses which rows are A and which are B; `store/run_log.py` explains the columns.
+Owns what is claimed. The researcher chooses which rows are A and which are B; `intervals.py` has the arithmetic and its
+sources, `circumstances.py` the warnings, `tables.py` the layout. `python -m benchmarks.comparisons table` shows what
+the intervals cover and how often differences are claimed that there are not.
 
-The ratio is that of geometric means, because a machine's noise scales with the duration. The interval is a
-studentised bootstrap ("bootstrap-t": Efron & Tibshirani, An Introduction to the Bootstrap, 1993, section 12.5) over the
-difference of mean logarithms. At n = 10 (3,000 trials each of normal, lognormal and exponential noise, and of noise
-with rare spikes) it covered 94.2 to 95.4 % of the time at 95 %. The percentile bootstrap covered 86 to 93 %; the
-studentised one over plain means 92 to 95 %; Welch's t over logarithms did as well, save for spikes (98 to 99 %).
+A ratio is that of geometric means, because a machine's noise scales with the duration. Rows of a study (`lab.study`)
+have blocks; runs of one block are compared with each other, by sign flips. Rows without blocks are compared by Welch's
+t over logarithms, which takes the runs as independent.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
+from harmonia_lab.analysis import circumstances
+from harmonia_lab.analysis.blocks import Sides, sides_of
+from harmonia_lab.analysis.circumstances import EXPECTED_EQUAL
+from harmonia_lab.analysis.findings import ClaimBy, ComparisonQuestion, Findings
 from harmonia_lab.analysis.frames import work_frame
+from harmonia_lab.analysis.intervals import MIN_RUNS
+from harmonia_lab.analysis.run_columns import completed, unit_of
+from harmonia_lab.analysis.tables import DEFAULT_COLUMNS, MISSING, Table, columns_of, figure, units_for_people
 from harmonia_lab.errors import InvalidRequest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DEFAULT_COLUMNS", "EXPECTED_EQUAL", "MIN_RUNS", "Comparison", "compare", "ratio_interval"]
+__all__ = ["DEFAULT_COLUMNS", "EXPECTED_EQUAL", "MIN_RUNS", "Comparison", "compare"]
 
-MIN_RUNS = 5
-"""Fewest runs on each side for an interval: fewer have too few different resamples."""
-
-DEFAULT_COLUMNS = (
-    "total_work_s", "metadata_work_s", "tokens_per_second", "audio_work_s", "audio_work_real_time_factor", "plan_s",
-    "render_s", "mix_s", "write_s", "steps_per_second", "audio_cpu_s", "cpu_s", "time_to_first_token_s",
-    "time_to_first_audio_s", "metadata_load_s", "audio_load_s", "metadata_rss_peak_bytes", "audio_rss_peak_bytes",
-    "metadata_gpu_allocated_peak_bytes", "audio_gpu_allocated_peak_bytes", "metadata_gpu_used_peak_bytes",
-    "audio_gpu_used_peak_bytes",
+_TABLE = (
+    "column", "unit", "a", "b", "ratio", "low", "high", "level", "typical", "typical_low", "typical_high", "n", "n_a",
+    "n_b", "differs", "finding", "n_needed_low", "n_needed_high",
 )  # fmt: skip
-"""Columns compared by default: work without loading first, then loading and memory."""
-
-EXPECTED_EQUAL = (
-    "host", "platform", "cpu", "cores", "memory_bytes", "gpu", "gpu_driver", "python", "torch", "version",
-    "git_commit", "seconds_requested",
-)  # fmt: skip
-"""Columns that should be equal on both sides: where they differ, they may be the cause of the ratio."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
-    """The result of `compare`. table: one row for each column. ended: side → runs by status. warnings: sentences."""
+    """The result of `compare`.
+
+    table: a row for each column, the primary one first: unit, a and b (geometric means), ratio (B/A), low, high and
+    level (its interval, and the level in %), typical, typical_low and typical_high (the ratio of typical runs), n
+    (blocks; missing without blocks), n_a, n_b (runs), differs, finding, n_needed_low and n_needed_high (blocks, or runs
+    a side, with which nine of ten studies would find the least ratio that matters). primary: the column that was named
+    ahead. claim: which ratio of it decides. method: "blocks" or "welch". block_ratios: B/A of each block, a column for
+    each of the table's; no rows without blocks. names: of the sides. ended: side → runs by status. notes: how it was
+    computed. warnings: what may be wrong with it. machine: machine and versions.
+    """
 
     table: pd.DataFrame
+    block_ratios: pd.DataFrame
+    primary: str | None
+    claim: ClaimBy
+    method: Literal["blocks", "welch"]
+    names: tuple[str, str]
     ended: dict[str, dict[str, int]]
+    notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    machine: tuple[str, ...]
 
-    def _notes(self) -> list[str]:
+    def shown(self) -> Table:
+        """Return the table as it is printed, with notes, warnings, machine and versions beneath."""
+        import pandas as pd  # noqa: PLC0415 - slow to import, as in frames.py
+
+        a, b = self.names
+        counts = ["n"] if self.method == "blocks" else [f"n {a}", f"n {b}"]
+        heads = ["", a, b, f"{b} / {a}", "interval", "level", "typical runs", "interval ", *counts, "finding"]
+        texts = [self._texts(str(column), row) for column, row in self.table.iterrows()]
         sides = (
             f"{side}: {', '.join(f'{n} {what}' for what, n in found.items())}" for side, found in self.ended.items()
         )
-        return [f"Runs. {'; '.join(sides)}.", *(f"Warning: {warning}" for warning in self.warnings)]
+        runs = f"Runs. {'; '.join(sides)}."
+        beneath = (*self.notes, runs, *(f"Warning: {warning}" for warning in self.warnings), *self.machine)
+        return Table(self.table.reset_index(), pd.DataFrame(texts, columns=heads), beneath)
+
+    def _texts(self, column: str, row: Any) -> list[str]:
+        scale, unit = units_for_people(row["unit"])
+        label = (f"{column}, {unit}" if unit else column) + (" (primary)" if column == self.primary else "")
+        ratio = [figure(row["ratio"]), _interval(row["low"], row["high"])]
+        typical = [figure(row["typical"]), _interval(row["typical_low"], row["typical_high"])]
+        level = f"{row['level']:.4g} %" if row["level"] > 0 else MISSING
+        counts = [row["n"]] if self.method == "blocks" else [row["n_a"], row["n_b"]]
+        means = [figure(row["a"], scale), figure(row["b"], scale)]
+        return [label, *means, *ratio, level, *typical, *(f"{count:.0f}" for count in counts), row["finding"]]
+
+    def to_markdown(self) -> str:
+        """Return the table in Markdown, with everything beneath."""
+        return self.shown().to_markdown()
+
+    def to_latex(self) -> str:
+        r"""Return a `table` for LaTeX with the package booktabs."""
+        return self.shown().to_latex()
+
+    def to_html(self) -> str:
+        """Return a table of class `harmonia-table`, without script and style."""
+        return self.shown().to_html()
+
+    _repr_html_ = to_html
 
     def __str__(self) -> str:
-        return "\n".join([self.table.to_string(float_format="{:.4g}".format, na_rep="–"), "", *self._notes()])
+        return str(self.shown())
 
     __repr__ = __str__
 
-    def _repr_html_(self) -> str:
-        import html  # noqa: PLC0415 - only notebooks need it
 
-        table = self.table.to_html(float_format="{:.4g}".format, na_rep="–")
-        return table + "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
+def _interval(low: float, high: float) -> str:
+    return f"{figure(low)} to {figure(high)}" if low > 0 else MISSING
 
 
 def compare(
     a: pd.DataFrame,
     b: pd.DataFrame,
-    columns: tuple[str, ...] | list[str] | None = None,
+    columns: Sequence[str] | None = None,
     *,
+    primary: str | None = None,
+    claim: ClaimBy = "mean",
+    names: tuple[str, str] = ("A", "B"),
     warm_up: int = 0,
     level: float = 0.95,
+    smallest_ratio: float = 1.1,
     seed: int = 0,
 ) -> Comparison:
-    """Return B over A for each column, from frames of the run log (`lab.log.frame()`, or parts of it).
+    """Return B over A for each column, from two frames with columns of the run log (`lab.log.frame()`, a file, …).
 
-    Failed and cancelled runs are counted but not compared. warm_up: completed runs that are left out at the start of
-    each side. level: confidence level of the intervals. seed: of the resampling; the same rows give the same intervals.
+    primary: the column that decides, named before the runs were made; it may use most of the error that `level` leaves.
+    Without one all columns share it. claim: whether the ratio of geometric means of the primary column decides, or that
+    of typical runs, which spikes don't move (from `MIN_BLOCKS_TYPICAL` blocks on). names: of the sides, for tables.
+    warm_up: completed runs that are left out at the start of each side; those of a study, which have no block, are left
+    out anyway. level: of the whole comparison: the probability that no column is claimed to differ that doesn't.
+    smallest_ratio: the least ratio that matters, for the n that would tell. seed: of the flips drawn where there are
+    more than 12 blocks; the same rows give the same intervals.
 
-    The table has for each column its unit, the geometric means of A and B, ratio (B/A), low and high (the interval;
-    missing below `MIN_RUNS` runs a side), n_a, n_b, and differs: whether the interval excludes 1. Runs are assumed
-    independent. A column with values of zero or less on a side has no ratio.
+    Failed, cancelled and interrupted runs are counted but not compared. A column with values of zero or less on a side
+    has no ratio. Where one side ran after the other, nothing is claimed, unless the runs of the sides are farther apart
+    than those of either side among themselves: nothing else tells a difference from a change of the machine.
 
-    Raises InvalidRequest for an unknown column.
+    Raises InvalidRequest for unknown columns, and for options out of range.
     """
-    import pandas as pd  # noqa: PLC0415 - takes a third of a second
+    import pandas as pd  # noqa: PLC0415 - slow to import, as in frames.py
 
-    sides = {"A": work_frame(a), "B": work_frame(b)}
-    asked = (
-        columns
-        if columns is not None
-        else [name for name in DEFAULT_COLUMNS if name in sides["A"] and name in sides["B"]]
-    )
-    unknown = [name for name in asked if name not in sides["A"] or name not in sides["B"]]
-    if unknown:
-        raise InvalidRequest(f"There is no column {unknown[0]!r} in both.", hint="See `frame.columns`.")
-    completed = {side: frame[frame["status"] == "completed"].iloc[warm_up:] for side, frame in sides.items()}
-    units: dict[str, str] = sides["A"].attrs.get("units", {})
-    rows = []
-    for name in asked:
-        values_a, values_b = (frame[name].dropna().to_numpy(np.float64) for frame in completed.values())
-        if columns is None and not (len(values_a) or len(values_b)):
-            continue
-        rows.append({"column": name, "unit": units.get(name, ""), **_ratio(values_a, values_b, level, seed)})
-    table = pd.DataFrame(rows, columns=["column", "unit", "a", "b", "ratio", "low", "high", "n_a", "n_b", "differs"])
-    ended = {
-        side: {str(status): int(n) for status, n in frame["status"].value_counts().items()}
-        | ({"warm-up": min(warm_up, int((frame["status"] == "completed").sum()))} if warm_up else {})
-        for side, frame in sides.items()
-    }
-    return Comparison(table.set_index("column"), ended, tuple(_warnings(completed["A"], completed["B"])))
-
-
-def ratio_interval(
-    a: ArrayLike, b: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the confidence interval for the ratio of geometric means, B over A: (low, high), each [...].
-
-    a: [..., n], b: [..., m], all positive; leading dimensions are separate comparisons.
-    """
-    logs_a, logs_b = np.log(np.asarray(a, np.float64)), np.log(np.asarray(b, np.float64))
-    random = np.random.default_rng(seed)
-    again_a = logs_a[..., random.integers(logs_a.shape[-1], size=(resamples, logs_a.shape[-1]))]
-    again_b = logs_b[..., random.integers(logs_b.shape[-1], size=(resamples, logs_b.shape[-1]))]
-    difference, error = _difference(logs_a, logs_b)
-    differences, errors = _difference(again_a, again_b)  # [..., resamples]
-    off = differences - difference[..., None]
-    # A resample of equal values has a standard error of 0: its studentised deviation is ±∞, or 0 if it deviates by 0.
-    studentised = np.divide(
-        off, errors, out=np.where(np.abs(off) < 1e-12, 0.0, np.copysign(np.inf, off)), where=errors > 0
-    )
-    tail = (1 - level) / 2
-    lowest, highest = np.quantile(studentised, [tail, 1 - tail], axis=-1, method="inverted_cdf")
-    # Where all runs are equal the interval is a point; the product 0 × ∞ would be NaN.
-    with np.errstate(invalid="ignore"):
-        low = np.where(error > 0, difference - highest * error, difference)
-        high = np.where(error > 0, difference - lowest * error, difference)
-    with np.errstate(over="ignore"):
-        return np.exp(low), np.exp(high)
+    _check(a, b, claim, level, smallest_ratio, warm_up)
+    names = (str(names[0]), str(names[1]))
+    if names[0] == names[1]:
+        raise InvalidRequest(f"Both sides are named {names[0]!r}.", hint="Give names=(one, another).")
+    frames = [work_frame(a), work_frame(b)]
+    listed = columns_of(frames, columns)
+    if primary is None and len(listed) == 1:
+        primary = listed[0]
+    if primary is not None:
+        listed = columns_of(frames, [primary, *listed])
+    elif claim == "typical":
+        raise InvalidRequest("No column was named whose typical runs decide.", hint="Give primary=….")
+    units = {name: unit_of(frames[0], name) for name in listed}
+    for frame in frames:
+        frame.attrs = {}  # pandas copies them at every step, which costs more than the arithmetic
+    runs, ended = {}, {}
+    for side, frame in zip(names, frames, strict=True):
+        runs[side], ended[side] = _measured(frame, warm_up)
+    sides = sides_of(runs, listed)
+    found = Findings(sides, ComparisonQuestion(primary is not None, claim, level, smallest_ratio, seed))
+    rows = [{"column": name, "unit": units[name], **found.rows[name]} for name in listed]
+    table = pd.DataFrame(rows, columns=_TABLE).set_index("column")
+    warnings = tuple(_warnings(runs, sides, found.spreads))
+    method: Literal["blocks", "welch"] = "blocks" if sides.in_blocks else "welch"
+    machine = circumstances.machine_lines(runs.values())
+    each = pd.DataFrame(np.exp(sides.differences()), columns=listed)
+    return Comparison(table, each, primary, claim, method, names, ended, tuple(found.notes), warnings, machine)
 
 
-def _difference(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the difference of the means over the last dimension, B less A, and its standard error."""
-    variance = a.var(axis=-1, ddof=1) / a.shape[-1] + b.var(axis=-1, ddof=1) / b.shape[-1]
-    # Rounding gives equal values a variance slightly above 0.
-    return b.mean(axis=-1) - a.mean(axis=-1), np.sqrt(np.where(variance > 1e-24, variance, 0.0))
+def _warnings(runs: dict[str, pd.DataFrame], sides: Sides, spreads: dict[str, float]) -> list[str]:
+    """Return what may be wrong: of the runs as they were made, and of the first column's values."""
+    busy = circumstances.load(runs)
+    found = [*circumstances.unlike(runs), *circumstances.both_sides(runs), *busy]
+    if circumstances.one_after_the_other(*sides.times):
+        found.append(
+            "One side ran after the other: a change of the machine meanwhile can't be told from a difference, so only"
+            " what is farther apart than anything within a side is claimed. `lab.study` draws the order."
+        )
+    if not sides.in_blocks:
+        for side, frame in runs.items():
+            if len(frame) < MIN_RUNS:
+                found.append(f"{side} has {len(frame)} completed runs; below {MIN_RUNS} there are no intervals.")
+    if not sides.columns:
+        return found
+    first = sides.columns[0]
+    found += circumstances.processor_time_advice(first, spreads, shared=bool(busy))
+    if sides.in_blocks:
+        d = sides.differences()[:, 0]
+        found += circumstances.order(sides.a_first, sides.names)
+        found += circumstances.trend(d, sides.block_times, f"The ratio of {first}")
+        high_b, high_a = circumstances.count_spikes(d[~np.isnan(d)])
+    else:
+        values = [logs[:, 0] for logs in sides.logs]
+        centred = np.concatenate([side - np.nanmean(side) if (~np.isnan(side)).any() else side for side in values])
+        found += circumstances.trend(centred, np.concatenate(sides.times), f"{first} within the sides")
+        high_a, high_b = (circumstances.count_spikes(side[~np.isnan(side)])[0] for side in values)
+    return found + circumstances.spikes(high_a, high_b, sides.names, first)
 
 
-def _ratio(a: NDArray[np.float64], b: NDArray[np.float64], level: float, seed: int) -> dict[str, Any]:
-    found: dict[str, Any] = {"n_a": len(a), "n_b": len(b), "differs": False}
-    means = {side: float(np.exp(np.log(v).mean())) for side, v in (("a", a), ("b", b)) if len(v) and v.min() > 0}
-    found |= means
-    if len(means) == 2:
-        found["ratio"] = means["b"] / means["a"]
-        if min(len(a), len(b)) >= MIN_RUNS:
-            low, high = ratio_interval(a, b, level=level, seed=seed)
-            found |= {"low": float(low), "high": float(high), "differs": bool(low > 1 or high < 1)}
-    return found
+def _check(a: Any, b: Any, claim: str, level: float, smallest_ratio: float, warm_up: int) -> None:
+    import pandas as pd  # noqa: PLC0415 - slow to import, as in frames.py
+
+    if not (isinstance(a, pd.DataFrame) and isinstance(b, pd.DataFrame)):
+        raise InvalidRequest("A side is no DataFrame.", hint="Give rows of `lab.log.frame()`, or of pandas.read_csv.")
+    if claim not in get_args(ClaimBy):
+        raise InvalidRequest(f"There is no claim {claim!r}.", hint='claim="mean" or claim="typical".')
+    if not 0.5 <= level < 1:
+        raise InvalidRequest(f"The level {level!r} isn't within 0.5 to 1.", hint="Most papers use 0.95.")
+    if not smallest_ratio > 1:
+        raise InvalidRequest(f"The smallest ratio {smallest_ratio!r} isn't above 1.", hint="1.1 is a tenth more.")
+    if warm_up < 0:
+        raise InvalidRequest(f"{warm_up} runs can't be left out.", hint="warm_up=1 leaves out the first run of a side.")
 
 
-def _warnings(a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
-    found = []
-    for name in EXPECTED_EQUAL:
-        if name not in a or name not in b:
-            continue
-        left, right = (sorted(frame[name].astype("string").fillna("none").unique()) for frame in (a, b))
-        if len({*left, *right}) > 1:
-            found.append(f"{name} differs: A {', '.join(left) or 'none'}; B {', '.join(right) or 'none'}.")
-    for side, frame in (("A", a), ("B", b)):
-        if len(frame) < MIN_RUNS:
-            found.append(f"{side} has {len(frame)} completed runs; below {MIN_RUNS} there are no intervals.")
-    return found
+def _measured(frame: pd.DataFrame, warm_up: int) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Return the runs of a side that are compared, and how many ended how, warm-ups counted apart too."""
+    ended = {"runs": len(frame)}
+    if "status" in frame:
+        ended = {str(status): int(n) for status, n in frame["status"].value_counts().items()}
+    found = completed(frame)
+    left_out = min(warm_up, len(found))
+    found = found.iloc[warm_up:]
+    if {"study", "block"} <= set(found.columns):
+        warming = found["study"].notna() & found["block"].isna()
+        left_out += int(warming.sum())
+        found = found[~warming]
+    return found, ended | ({"warm-up": left_out} if left_out else {})
