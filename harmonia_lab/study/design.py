@@ -6,7 +6,6 @@ Owns `StudyDesign`, its checks beyond single values, and the drawing of the orde
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,16 +14,16 @@ from harmonia_lab.music.seeds import derive_rng, derive_seed
 from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.study.configurations import recorded
 
-__all__ = ["TYPICAL_BLOCKS", "Block", "Claim", "StudyDesign"]
+__all__ = ["CLAIMS", "TYPICAL_BLOCKS", "Block", "StudyDesign"]
 
-Claim = Literal["mean", "typical"]
-"""Which ratio the study claims: of geometric means, or of typical runs."""
+CLAIMS = ("mean", "typical")
+"""Which ratio a study claims: of geometric means, or of typical runs."""
 
-TYPICAL_BLOCKS = 10
-"""Fewest blocks from which the ratio of typical runs has an interval."""
+LEAST_BLOCKS, TYPICAL_BLOCKS = 5, 10
+"""Fewest blocks from which the ratio of means, and that of typical runs, has an interval (`analysis/intervals.py`)."""
 
 PRIMARY_ALPHA = 0.04
-"""The share of studies without a difference in which the primary column may claim one (`analysis/compare.py`)."""
+"""Of the error that a comparison may make, the part of the primary column (`analysis/compare.py`)."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class StudyDesign:
     primary: str
     seeds: tuple[int, ...] = tuple(range(10))
     lengths: tuple[float, ...] = (20.0,)
-    claim: Claim = "mean"
+    claim: Literal["mean", "typical"] = "mean"
     smallest_ratio: float = 1.1
     warm_up: int = 1
     order_seed: int = 0
@@ -105,14 +104,12 @@ class StudyDesign:
     def cautions(self) -> list[str]:
         """Return what this design can't show, as sentences."""
         blocks, found = len(self.seeds) * len(self.lengths) * len(self.stories), []
-        others = len(self.configurations) - 1
-        # Of n blocks there are 2ⁿ flips of signs; the two most extreme ones are the least that can be claimed by.
-        least = math.ceil(math.log2(2 * others / PRIMARY_ALPHA))
-        if blocks < least:
-            found.append(
-                f"{_counted(blocks, 'block')} can't show any difference, however large: it takes {least} or more"
-                f"{f' for {others} comparisons' if others > 1 else ''}. Name more seeds."
-            )
+        # Of n blocks there are 2ⁿ flips of signs, and an interval leaves out two of them at least.
+        alpha, finest = PRIMARY_ALPHA / (len(self.configurations) - 1), 2 ** (1 - blocks)
+        if blocks < LEAST_BLOCKS:
+            found.append(f"{_counted(blocks, 'block')} can't show any difference: it takes {LEAST_BLOCKS} or more.")
+        elif finest > alpha:
+            found.append(f"The level of {blocks} blocks is {100 * (1 - finest):.4g} %, not {100 * (1 - alpha):.4g} %.")
         if self.claim == "typical" and blocks < TYPICAL_BLOCKS:
             found.append(
                 f"The ratio of typical runs has an interval from {TYPICAL_BLOCKS} blocks on; there are {blocks}."

@@ -13,15 +13,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
 from harmonia_lab.protocol.models import SongMetadata, SongRequest, check_contradictions, parse_request
 from harmonia_lab.store.run_log import COLUMNS
 from harmonia_lab.study.configurations import PARAMETERS, combined, restored
-from harmonia_lab.study.design import Claim, StudyDesign
+from harmonia_lab.study.design import CLAIMS, StudyDesign
 
-__all__ = ["FIELDS", "Findings", "design_of", "from_record", "read_design"]
+__all__ = ["FIELDS", "Faults", "design_of", "from_record", "read_design"]
 
 FIELDS = tuple(each.name for each in fields(StudyDesign))
 """Fields of a design. Beside them may stand parameters of `Lab`, which all configurations have in common."""
@@ -35,7 +35,7 @@ _WORK_COLUMNS = ("metadata_work_s", "audio_work_s", "total_work_s", "audio_work_
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f/\\][^\x00-\x1f\x7f/\\]{0,39}")
 
 
-class Findings:
+class Faults:
     """Faults, each with its field, code and message, that are raised as one error."""
 
     def __init__(self) -> None:
@@ -101,10 +101,10 @@ def design_of(
 
     Raises InvalidRequest that names every fault.
     """
-    findings = Findings()
+    faults = Faults()
     for unknown in given.keys() - {*FIELDS, *PARAMETERS}:
-        findings.add(str(unknown)[:40], _unknown("There is no such field", unknown, (*FIELDS, *PARAMETERS)))
-    reader = _Reader(given, findings, folder)
+        faults.add(str(unknown)[:40], _unknown("There is no such field", unknown, (*FIELDS, *PARAMETERS)))
+    reader = _Reader(given, faults, folder)
     values = {
         "name": reader.name("name", name),
         "configurations": reader.configurations(common),
@@ -112,7 +112,7 @@ def design_of(
         "seeds": reader.seeds(),
         "lengths": reader.lengths(),
         "primary": reader.primary(),
-        "claim": reader.choice("claim", get_args(Claim)),
+        "claim": reader.choice("claim", CLAIMS),
         "smallest_ratio": reader.number("smallest_ratio", 1.001, 100),
         "warm_up": reader.number("warm_up", 0, 100, whole=True),
         "order_seed": reader.number("order_seed", 0, 2**32 - 1, whole=True),
@@ -121,8 +121,8 @@ def design_of(
     }
     songs = len(values["stories"]) * len(values["seeds"]) * len(values["lengths"]) * len(values["configurations"])
     if songs > MAX_SONGS:
-        findings.add("seeds", f"{songs:,} songs are more than {MAX_SONGS:,}.")
-    findings.raise_any(where)
+        faults.add("seeds", f"{songs:,} songs are more than {MAX_SONGS:,}.")
+    faults.raise_any(where)
     return StudyDesign(**values)
 
 
@@ -138,14 +138,14 @@ def from_record(plain: Mapping[str, Any], common: Mapping[str, Any]) -> StudyDes
 class _Reader:
     """Reads the fields of a design. What can't be used is a finding, and gives the default, so that reading goes on."""
 
-    def __init__(self, given: Mapping[str, Any], findings: Findings, folder: Path) -> None:
-        self._given, self._findings, self._folder = given, findings, folder
+    def __init__(self, given: Mapping[str, Any], faults: Faults, folder: Path) -> None:
+        self._given, self._faults, self._folder = given, faults, folder
 
     def name(self, field: str, default: str) -> str:
         value = self._given.get(field, default)
         if isinstance(value, str) and _NAME.fullmatch(value):
             return value
-        self._findings.add(field, f"{_shown(value)} is no name: 1 to 40 characters without / and line breaks.")
+        self._faults.add(field, f"{_shown(value)} is no name: 1 to 40 characters without / and line breaks.")
         return default
 
     def number(self, field: str, low: float, high: float, *, whole: bool = False) -> Any:
@@ -153,32 +153,32 @@ class _Reader:
         if _is_number(value, whole=whole) and low <= value <= high:
             return value
         kind = "whole number" if whole else "number"
-        self._findings.add(field, f"{_shown(value)} is no {kind} from {low:g} to {high:g}.")
+        self._faults.add(field, f"{_shown(value)} is no {kind} from {low:g} to {high:g}.")
         return _DEFAULTS[field]
 
     def switch(self, field: str) -> bool:
         value = self._given.get(field, _DEFAULTS[field])
         if not isinstance(value, bool):
-            self._findings.add(field, f"{_shown(value)} is neither true nor false.")
+            self._faults.add(field, f"{_shown(value)} is neither true nor false.")
         return bool(value)
 
     def choice(self, field: str, known: tuple[str, ...]) -> Any:
         value = self._given.get(field, _DEFAULTS[field])
         if value not in known:
-            self._findings.add(field, f"{_shown(value)} is none of {', '.join(known)}.")
+            self._faults.add(field, f"{_shown(value)} is none of {', '.join(known)}.")
         return value
 
     def primary(self) -> str:
         known = [*_WORK_COLUMNS, *(name for name, column in COLUMNS.items() if column.dtype in ("Int64", "Float64"))]
         value = self._given.get("primary")
         if value is None:
-            self._findings.add(
+            self._faults.add(
                 "primary",
                 "Name the column that the study is about, before it runs: cpu_s or audio_cpu_s on a machine that"
                 " others use too, total_work_s where a GPU or another machine does the work.",
             )
         elif value not in known:
-            self._findings.add("primary", _unknown("The run log has no such column of numbers", value, known))
+            self._faults.add("primary", _unknown("The run log has no such column of numbers", value, known))
         return str(value)
 
     def seeds(self) -> tuple[int, ...]:
@@ -199,9 +199,9 @@ class _Reader:
         if isinstance(value, range | tuple):
             value = list(value)
         if not isinstance(value, list) or not value or not all(map(fits, value)):
-            self._findings.add(field, f"{_shown(value)} is not {what}.")
+            self._faults.add(field, f"{_shown(value)} is not {what}.")
         elif len(set(value)) < len(value):
-            self._findings.add(field, "One value stands there twice.")
+            self._faults.add(field, "One value stands there twice.")
         else:
             return tuple(value)
         return ()
@@ -211,19 +211,19 @@ class _Reader:
         self._check_parameters("", for_all)
         given = self._given.get("configurations")
         if not isinstance(given, Mapping) or len(given) < 2:
-            self._findings.add("configurations", "A study compares two configurations or more, each with its name.")
+            self._faults.add("configurations", "A study compares two configurations or more, each with its name.")
             return {}
         found = {}
         for name, own in given.items():
             field = f"configurations.{name}"
             if not isinstance(name, str) or not _NAME.fullmatch(name):
-                self._findings.add(field[:60], "is no name: 1 to 40 characters without / and line breaks.")
+                self._faults.add(field[:60], "is no name: 1 to 40 characters without / and line breaks.")
             elif not isinstance(own, Mapping):
-                self._findings.add(field, f'{_shown(own)} is no set of parameters, such as {{audio = "sketch"}}.')
+                self._faults.add(field, f'{_shown(own)} is no set of parameters, such as {{audio = "sketch"}}.')
             else:
                 for unknown in own.keys() - set(PARAMETERS):
                     message = _unknown("There is no such parameter", unknown, PARAMETERS)
-                    self._findings.add(f"{field}.{str(unknown)[:40]}", message)
+                    self._faults.add(f"{field}.{str(unknown)[:40]}", message)
                 self._check_parameters(f"{field}.", own)
                 found[name] = combined(for_all, {key: value for key, value in own.items() if key in PARAMETERS})
         return found
@@ -231,22 +231,22 @@ class _Reader:
     def _check_parameters(self, prefix: str, given: Mapping[str, Any]) -> None:
         for name, value in given.items():
             if name.endswith("_settings") and not isinstance(value, Mapping):
-                self._findings.add(prefix + name, f"{_shown(value)} is no set of settings by name.")
+                self._faults.add(prefix + name, f"{_shown(value)} is no set of settings by name.")
             elif name in ("model", "audio_model") and not isinstance(value, str | Path):
-                self._findings.add(prefix + name, f"{_shown(value)} is no name of a model.")
+                self._faults.add(prefix + name, f"{_shown(value)} is no name of a model.")
             elif name in ("metadata", "audio") and isinstance(value, int | float | list | Mapping):
-                self._findings.add(prefix + name, f"{_shown(value)} is no engine.")
+                self._faults.add(prefix + name, f"{_shown(value)} is no engine.")
 
     def stories(self) -> tuple[SongRequest, ...]:
         given = self._given.get("stories")
         if isinstance(given, str):
             given = [given]
         if not isinstance(given, list | tuple) or not given:
-            self._findings.add("stories", "Name one story or more: a list of texts.")
+            self._faults.add("stories", "Name one story or more: a list of texts.")
             return ()
         found = []
         for number, story in enumerate(given, 1):
-            with self._findings.gathered(f"stories.{number}"):
+            with self._faults.gathered(f"stories.{number}"):
                 found.append(self._story(story))
         return tuple(found)
 

@@ -25,7 +25,7 @@ from harmonia_lab.storage import locked, storage_errors
 from harmonia_lab.store.run_log import RunLabels, RunLog
 from harmonia_lab.study.design import Block, StudyDesign
 from harmonia_lab.study.folder import StudyFolder, StudyLog, StudyRecord, differences, new_id
-from harmonia_lab.study.reading import Findings, design_of, from_record, read_design
+from harmonia_lab.study.reading import Faults, design_of, from_record, read_design
 from harmonia_lab.study.report import StudyReport
 from harmonia_lab.study.result import MissingSong
 
@@ -248,12 +248,12 @@ def _read(source: DesignSource, common: Mapping[str, Any]) -> _Source:
 
 def _make_labs(make_lab: MakeLab, design: StudyDesign, log: StudyLog | None, stack: ExitStack) -> dict[str, StudyLab]:
     """Return each configuration's lab. Raises InvalidRequest that names each one whose engines can't be had."""
-    labs, findings = {}, Findings()
+    labs, faults = {}, Faults()
     for name, parameters in design.configurations.items():
-        with findings.gathered(f"configurations.{name}"):
+        with faults.gathered(f"configurations.{name}"):
             labs[name] = make_lab(parameters, log)
             stack.callback(labs[name].close)
-    findings.raise_any("The design")
+    faults.raise_any("The design")
     return labs
 
 
