@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harmonia_lab.storage import write_bytes
+from harmonia_lab.study.reproduction import Reproduction
 from harmonia_lab.study.result import StudyResult
 
 if TYPE_CHECKING:
@@ -27,13 +28,13 @@ MAX_STORY = 600
 """Characters of a story that the page shows; `study.json` has the whole."""
 
 
-def write_page(report: StudyResult) -> Path:
-    """Write the page into the study's folder, and return its path. Raises StorageError."""
+def write_page(report: StudyResult, again: Reproduction | None = None) -> Path:
+    """Write the page into the study's folder, and return its path. again: what came out as before. Raises StorageError."""
     template = importlib.resources.files("harmonia_lab.study").joinpath("study.html").read_text("utf-8")
     parts = {
         "TITLE": _text(report.record.design["name"]),
         "DESIGN": _design(report),
-        "RESULT": _result(report),
+        "RESULT": _result(report) + _again(again),
         "FIGURES": _figures(report),
         "DETAILS": _details(report),
         "DATA": _data(report),
@@ -77,6 +78,10 @@ def _result(report: StudyResult) -> str:
     if missing:
         parts.append(f"<h3>Songs that could not be made</h3>{_list(missing)}")
     return "".join(parts)
+
+
+def _again(again: Reproduction | None) -> str:
+    return f"<h3>Against {_text(again.before)}</h3>{_list(again.lines())}" if again else ""
 
 
 def _figures(report: StudyResult) -> str:

@@ -24,6 +24,7 @@ class StudyReport(StudyResult):
         """
         return reproduction(StudyResult(folder), self)
 
-    def write_page(self) -> Path:
-        """Write `study.html` into the study's folder, and return its path. Raises StorageError."""
-        return write_page(self)
+    def write_page(self, again: Reproduction | None = None) -> Path:
+        """Write `study.html` into the study's folder, and return its path. again: what `against` found, to stand there
+        too. Raises StorageError."""
+        return write_page(self, again)

@@ -72,7 +72,7 @@ class Reproduction:
         known = sum(ratio.overlap is not None for ratio in self.ratios)
         return [
             f"Songs: {self.same_songs} of {compared} have the same bytes.{others}{missing}",
-            f"Ratios: of {overlapping} of {known} the intervals overlap.",
+            f"Ratios: the intervals of {overlapping} of {known} overlap.",
             *(f"  {ratio}" for ratio in self.ratios),
             *(["Around them, this differs:", *(f"  {line}" for line in self.around)] if self.around else
               ["Packages, code and machine are the same, as far as they are recorded."]),

@@ -115,9 +115,10 @@ def run_study(
         run = _Run(folder, record, design, labs, log, say or _to_standard_error)
         run.make_all()
     report = StudyReport(folder.path, run.missing)
-    if found.repeated:
-        report.against(found.repeated.path).write(folder)
-    report.write_page()
+    again = report.against(found.repeated.path) if found.repeated else None
+    if again:
+        again.write(folder)
+    report.write_page(again)
     return report
 
 
@@ -154,13 +155,16 @@ class _Run:
         for caution in self._design.cautions():
             self._say(f"Caution: {caution}")
         self._warm_up([name for name in self._labs if any(name == other for _, other in waiting)])
-        count = len(str(len(done) + len(waiting)))
+        count, told = len(str(len(done) + len(waiting))), set[str]()
         for index, (block, name) in enumerate(waiting):
             head = f"{len(done) + index + 1:>{count}}/{len(done) + len(waiting)}  block {block.number}  {name}"
-            error = self._make_if_possible(block, name)
+            given_up = None if self._possible(name) else self._not_tried(name)
+            error = given_up or self._make(name, self._design.request(block), block)
             if error is not None:
                 self.missing.append(MissingSong(block.number, name, error))
-                self._say(f"{head}: [{error.code}] {error.message}")
+                if given_up is None or name not in told:
+                    self._say(f"{head}: [{error.code}] {error.message}")
+                told |= {name} if given_up else set()
             else:
                 took = self._wall_s[name, block.seconds][-1]
                 self._say(f"{head}: {took:.1f} s{self._remaining(waiting[index + 1 :])}")
@@ -187,12 +191,10 @@ class _Run:
     def _given_up(self, name: str) -> bool:
         return len(self._failures[name]) >= GIVEN_UP_AFTER
 
-    def _make_if_possible(self, block: Block, name: str) -> HarmoniaError | None:
-        if not self._possible(name):
-            given_up = name if self._given_up(name) else next(filter(self._given_up, self._labs))
-            last = self._failures[given_up][-1]
-            return HarmoniaError(f"Not tried, since {given_up} failed {GIVEN_UP_AFTER} times in a row.", code=last.code)
-        return self._make(name, self._design.request(block), block)
+    def _not_tried(self, name: str) -> HarmoniaError:
+        given_up = name if self._given_up(name) else next(filter(self._given_up, self._labs))
+        last = self._failures[given_up][-1]
+        return HarmoniaError(f"Not tried, since {given_up} failed {GIVEN_UP_AFTER} times in a row.", code=last.code)
 
     def _make(self, name: str, request: SongRequest, block: Block | None) -> HarmoniaError | None:
         """Make one song, and return the error that ended it, if one did."""

@@ -1,5 +1,6 @@
 """A study makes every song once, in the drawn order, whatever stopped it before; its rows say where they belong."""
 
+import _thread
 import json
 import threading
 
@@ -111,14 +112,14 @@ def test_after_an_interrupt_the_same_call_goes_on_and_what_was_made_is_kept(tmp_
 
 
 def test_a_song_that_is_interrupted_is_cancelled_and_logged(tmp_path):
-    engine = FakeAudioEngine(step_s=60)
-    with lab_in(tmp_path, audio=engine) as lab:
-        lab.events.subscribe(lambda event: None)
-        timer = threading.Timer(0.3, lambda: __import__("_thread").interrupt_main())
-        timer.start()
+    class Interrupting(FakeAudioEngine):
+        def render(self, *arguments):
+            _thread.interrupt_main()
+            return super().render(*arguments)
+
+    with lab_in(tmp_path, audio=Interrupting(step_s=60)) as lab:
         with pytest.raises(KeyboardInterrupt):
             lab.study(design(warm_up=0), tmp_path / "out", say=quiet)
-        timer.join()
         (row,) = StudyReport(tmp_path / "out").folder.rows().rows()
         assert (row["status"], row["block"]) == ("cancelled", 1)
 
