@@ -29,7 +29,10 @@ MAX_STORY = 600
 
 
 def write_page(report: StudyResult, again: Reproduction | None = None) -> Path:
-    """Write the page into the study's folder, and return its path. again: what came out as before. Raises StorageError."""
+    """Write the page into the study's folder, and return its path. again: what came out as before.
+
+    Raises StorageError.
+    """
     template = importlib.resources.files("harmonia_lab.study").joinpath("study.html").read_text("utf-8")
     parts = {
         "TITLE": _text(report.record.design["name"]),

@@ -207,8 +207,8 @@ class _Reader:
         return ()
 
     def configurations(self, common: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        for_all = combined(common, {name: self._given[name] for name in PARAMETERS if name in self._given})
-        self._check_parameters("", for_all)
+        own = self._parameters("", {name: self._given[name] for name in PARAMETERS if name in self._given})
+        for_all = combined(common, own)
         given = self._given.get("configurations")
         if not isinstance(given, Mapping) or len(given) < 2:
             self._faults.add("configurations", "A study compares two configurations or more, each with its name.")
@@ -221,21 +221,24 @@ class _Reader:
             elif not isinstance(own, Mapping):
                 self._faults.add(field, f'{_shown(own)} is no set of parameters, such as {{audio = "sketch"}}.')
             else:
-                for unknown in own.keys() - set(PARAMETERS):
-                    message = _unknown("There is no such parameter", unknown, PARAMETERS)
-                    self._faults.add(f"{field}.{str(unknown)[:40]}", message)
-                self._check_parameters(f"{field}.", own)
-                found[name] = combined(for_all, {key: value for key, value in own.items() if key in PARAMETERS})
+                found[name] = combined(for_all, self._parameters(f"{field}.", own))
         return found
 
-    def _check_parameters(self, prefix: str, given: Mapping[str, Any]) -> None:
+    def _parameters(self, prefix: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those parameters of `Lab` that can be used."""
+        found = {}
         for name, value in given.items():
-            if name.endswith("_settings") and not isinstance(value, Mapping):
+            if name not in PARAMETERS:
+                self._faults.add(f"{prefix}{str(name)[:40]}", _unknown("There is no such parameter", name, PARAMETERS))
+            elif name.endswith("_settings") and not isinstance(value, Mapping):
                 self._faults.add(prefix + name, f"{_shown(value)} is no set of settings by name.")
             elif name in ("model", "audio_model") and not isinstance(value, str | Path):
                 self._faults.add(prefix + name, f"{_shown(value)} is no name of a model.")
             elif name in ("metadata", "audio") and isinstance(value, int | float | list | Mapping):
                 self._faults.add(prefix + name, f"{_shown(value)} is no engine.")
+            else:
+                found[name] = value
+        return found
 
     def stories(self) -> tuple[SongRequest, ...]:
         given = self._given.get("stories")
