@@ -174,21 +174,21 @@ class StudyLog(BenchmarkLog):
 
     def __init__(self, path: Path, folder: StudyFolder, study: str) -> None:
         super().__init__(path)
-        self._folder, self._study = folder, study
+        self._folder, self.study = folder, study
         self._rows = folder.rows()
         self.last: dict[str, Any] = {}
         """The row that was written last into the study's folder."""
 
     def append(self, row: dict[str, Any]) -> None:
         try:
-            if row.get("study") == self._study:
+            if row.get("study") == self.study:
                 self._rows.append(self._shareable(row))
                 self.last = row
         finally:
             super().append(row)
 
     def _shareable(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        digest = hashlib.sha256(f"{self._study} {row.get('host')}".encode()).hexdigest()[:8]
+        digest = hashlib.sha256(f"{self.study} {row.get('host')}".encode()).hexdigest()[:8]
         shared = {**row, "host": f"host-{digest}"}
         if row.get("directory"):
             directory = Path(str(row["directory"]))
