@@ -11,7 +11,7 @@ import html
 import importlib.resources
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,25 +22,28 @@ from harmonia_lab.study.result import StudyResult
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from harmonia_lab.analysis.compare import Comparison
+
 __all__ = ["write_page"]
 
 MAX_STORY = 600
 """Characters of a story that the page shows; `study.json` has the whole."""
 
 
-def write_page(report: StudyResult, again: Reproduction | None = None) -> Path:
+def write_page(report: StudyResult, again: Reproduction | None) -> Path:
     """Write the page into the study's folder, and return its path. again: what came out as before.
 
     Raises StorageError.
     """
     template = importlib.resources.files("harmonia_lab.study").joinpath("study.html").read_text("utf-8")
+    comparisons = report.comparisons()
     parts = {
         "TITLE": _text(report.record.design["name"]),
         "DESIGN": _design(report),
-        "RESULT": _result(report) + _again(again),
-        "FIGURES": _figures(report),
+        "RESULT": _result(report, comparisons) + _again(again),
+        "FIGURES": _figures(report, comparisons),
         "DETAILS": _details(report),
-        "DATA": _data(report),
+        "DATA": _data(report, comparisons),
     }
     for name, content in parts.items():
         template = template.replace(f"<!--{name}-->", content)
@@ -73,9 +76,9 @@ def _engines(engines: dict[str, Any]) -> str:
     )
 
 
-def _result(report: StudyResult) -> str:
+def _result(report: StudyResult, comparisons: Sequence[Comparison]) -> str:
     parts = []
-    for comparison in report.comparisons():
+    for comparison in comparisons:
         parts += [f"<h3>{_text(comparison.names[1])} over {_text(comparison.names[0])}</h3>", comparison.to_html()]
     missing = [f"block {m.block}, {m.configuration}: [{m.error.code}] {m.error.message}" for m in report.missing]
     if missing:
@@ -87,7 +90,7 @@ def _again(again: Reproduction | None) -> str:
     return f"<h3>Against {_text(again.before)}</h3>{_list(again.lines())}" if again else ""
 
 
-def _figures(report: StudyResult) -> str:
+def _figures(report: StudyResult, comparisons: Sequence[Comparison]) -> str:
     from harmonia_lab.analysis import charts  # noqa: PLC0415 - takes half a second
 
     frame, primary = report.frame(), report.primary
@@ -95,7 +98,7 @@ def _figures(report: StudyResult) -> str:
                      f"{primary} of every run; a line joins the runs of one block")]  # fmt: skip
     parts += [
         _figure(lambda c=comparison: charts.ratios(c), f"Ratios, {comparison.names[1]} over {comparison.names[0]}")
-        for comparison in report.comparisons()
+        for comparison in comparisons
     ]
     parts.append(_figure(lambda: charts.spread(frame, primary, by="configuration"), f"{primary} in the order of runs"))
     parts.append(_figure(lambda: charts.stage_latency(frame, by="configuration"), "Steps of a song"))
@@ -133,9 +136,9 @@ def _details(report: StudyResult) -> str:
     )
 
 
-def _data(report: StudyResult) -> str:
+def _data(report: StudyResult, comparisons: Sequence[Comparison]) -> str:
     """Return the figures as JSON inside a script element that no browser runs. Only "<" could end that element."""
-    text = json.dumps({"result": report.to_json() | {"out": None}, "rows": report.folder.rows().rows()})
+    text = json.dumps({"result": report.to_json(comparisons) | {"out": None}, "rows": report.folder.rows().rows()})
     return f'<script type="application/json" id="data">{text.replace("<", chr(92) + "u003c")}</script>'
 
 

@@ -25,6 +25,8 @@ class StudyReport(StudyResult):
         return reproduction(StudyResult(folder), self)
 
     def write_page(self, again: Reproduction | None = None) -> Path:
-        """Write `study.html` into the study's folder, and return its path. again: what `against` found, to stand there
-        too. Raises StorageError."""
+        """Write `study.html` into the study's folder, and return its path. again: what `against` found, for a study
+        that repeats another; it stands on the page then, and in `again.json`. Raises StorageError."""
+        if again:
+            again.write(self.folder)
         return write_page(self, again)

@@ -110,7 +110,7 @@ class StudyResult:
             found.append(f"{_counted(len(lacking), 'block')} of {len(self.record.blocks)} lack a side, and are left"
                          f" out: {_some(lacking)}.")  # fmt: skip
         if parted := _parted(frame):
-            found.append(f"{_counted(len(parted), 'block')} were made in two sessions ({_some(parted)}): still a fair"
+            found.append(f"{_counted(len(parted), 'block')} {'was' if len(parted) == 1 else 'were'} made in two sessions ({_some(parted)}): still a fair"
                          " draw, but more noise.")  # fmt: skip
         sessions = self.folder.packages()
         for number, (before, now) in enumerate(pairwise(sessions), 2):
@@ -124,8 +124,9 @@ class StudyResult:
 
         return summary(self.frame(), [self.primary], by="configuration")
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values: what was made, what is missing, and each comparison's table."""
+    def to_json(self, comparisons: Sequence[Comparison] | None = None) -> dict[str, Any]:
+        """Return plain JSON values: what was made, what is missing, and each comparison's table. comparisons: if they
+        are known already."""
         incomplete = self.incomplete()
         songs = sum(len(block.order) for block in self.record.blocks)
         return {
@@ -139,7 +140,7 @@ class StudyResult:
                 for block, name, error in self.missing
             ],
             "primary": self.primary,
-            "comparisons": [_plain(comparison) for comparison in self.comparisons()],
+            "comparisons": [_plain(comparison) for comparison in comparisons or self.comparisons()],
         }
 
     def __str__(self) -> str:

@@ -92,10 +92,13 @@ def run_study(
     common: Mapping[str, Any],
     source: DesignSource,
     out: Path | str,
+    *,
     say: Callable[[str], None] | None = None,
+    page: bool = True,
 ) -> StudyReport:
     """Make a study, as `Lab.study` says. run_log: gets the rows too. common: parameters of `Lab` for every
     configuration that has no others."""
+    say = say or _to_standard_error
     found, folder = _read(source, common), StudyFolder(out)
     design = found.design
     record = folder.record() if folder.begun else None
@@ -112,13 +115,13 @@ def run_study(
             folder.begin(record, design)
         else:
             _check_unchanged(folder, record, design, engines)
-        run = _Run(folder, record, design, labs, log, say or _to_standard_error)
+            for change in folder.note_packages():
+                say(f"Another version than in the session before: {change}.")
+        run = _Run(folder, record, design, labs, log, say)
         run.make_all()
     report = StudyReport(folder.path, run.missing)
-    again = report.against(found.repeated.path) if found.repeated else None
-    if again:
-        again.write(folder)
-    report.write_page(again)
+    if page:
+        report.write_page(report.against(found.repeated.path) if found.repeated else None)
     return report
 
 
@@ -150,8 +153,6 @@ class _Run:
         ]
         if not waiting:
             return
-        for change in self._folder.note_packages():
-            self._say(f"Another version than in the session before: {change}.")
         for caution in self._design.cautions():
             self._say(f"Caution: {caution}")
         self._warm_up([name for name in self._labs if any(name == other for _, other in waiting)])
