@@ -288,13 +288,15 @@ class Lab:
 
         return run_sweep(self, narratives, seeds=seeds, audio=audio, out=out, say=say, **fields)
 
-    def study(self, design: DesignSource, out: Path | str, *, say: Callable[[str], None] | None = None) -> StudyReport:
+    def study(
+        self, design: DesignSource, out: Path | str, *, say: Callable[[str], None] | None = None, page: bool = True
+    ) -> StudyReport:
         """Compare configurations: make the same songs with each, in blocks and in a drawn order, and keep all that
         somebody else needs to make them again in `out`. The same call goes on where a study was stopped.
 
         design: a .toml or .json file or a mapping (fields: `harmonia_lab.study.StudyDesign`), or the folder of a study,
         which is made again. A configuration has the parameters of `Lab` in which it differs from this lab. say: gets a
-        line for each song (default: standard error).
+        line for each song (default: standard error). page: whether to write `study.html` at the end.
 
         A song that fails stops no other. Raises InvalidRequest for a design that can't be used, with all its faults, or
         that is not the one that `out` has; StorageError if `out` can't be written or another process makes its study.
@@ -302,7 +304,7 @@ class Lab:
         """
         from harmonia_lab.study import run_study  # noqa: PLC0415 - loads for studies alone
 
-        return run_study(self._like_this, self.log, self._arguments, design, out, say)
+        return run_study(self._like_this, self.log, self._arguments, design, out, say=say, page=page)
 
     def check_study(self, design: DesignSource) -> str:
         """Return what a study would make, in a few lines, and make nothing. Raises InvalidRequest as `study`."""

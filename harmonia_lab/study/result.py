@@ -107,11 +107,9 @@ class StudyResult:
         found = []
         lacking = [block for block, names in self.incomplete().items() if {a, b} & set(names)]
         if lacking:
-            found.append(f"{_counted(len(lacking), 'block')} of {len(self.record.blocks)} lack a side, and are left"
-                         f" out: {_some(lacking)}.")  # fmt: skip
+            found.append(f"Left out for lack of a side, of {len(self.record.blocks)} blocks: {_some(lacking)}.")
         if parted := _parted(frame):
-            found.append(f"{_counted(len(parted), 'block')} {'was' if len(parted) == 1 else 'were'} made in two sessions ({_some(parted)}): still a fair"
-                         " draw, but more noise.")  # fmt: skip
+            found.append(f"Made in two sessions, which is as fair but has more noise: blocks {_some(parted)}.")
         sessions = self.folder.packages()
         for number, (before, now) in enumerate(pairwise(sessions), 2):
             changes = differences(before, now)
@@ -182,10 +180,6 @@ def _parted(frame: pd.DataFrame) -> list[int]:
     """
     places = frame.reset_index().groupby("block")["index"].agg(["min", "max", "count"])
     return [int(block) for block in places.index[places["max"] - places["min"] >= places["count"]]]
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _some(found: Sequence[Any]) -> str:

@@ -2,6 +2,7 @@
 
 import _thread
 import json
+import shutil
 import threading
 
 import pytest
@@ -44,14 +45,20 @@ def made(report):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A study of two blocks by a lab with fake engines, whole."""
-    folder = tmp_path_factory.mktemp("study")
+    """A study of two blocks by a lab with fake engines, whole: its report, the run log's rows, and what was said."""
+    folder, lines = tmp_path_factory.mktemp("study"), []
     with lab_in(folder) as lab:
-        return lab.study(design(name="a <b>study</b>"), folder / "out", say=quiet), lab.log.rows()
+        return lab.study(design(name="a <b>study<b>"), folder / "out", say=lines.append), lab.log.rows(), lines
+
+
+@pytest.fixture
+def copied(study, tmp_path):
+    """A copy of that study's folder."""
+    return shutil.copytree(study[0].folder.path, tmp_path / "copied")
 
 
 def test_songs_are_made_in_the_drawn_order_after_a_warm_up_of_each_configuration(study):
-    report, _ = study
+    report, _, _ = study
     drawn = [(block.number, name) for block in report.record.blocks for name in block.order]
     assert made(report) == [(None, "one"), (None, "two"), *drawn]
     assert report.incomplete() == {}
@@ -60,7 +67,7 @@ def test_songs_are_made_in_the_drawn_order_after_a_warm_up_of_each_configuration
 
 
 def test_the_run_log_has_the_same_rows_and_each_knows_its_study_block_and_configuration(study):
-    report, logged = study
+    report, logged, _ = study
     rows = report.folder.rows().rows()
     same = ("run_id", "study", "block", "configuration", "purpose", "cpu_s", "checksum")
     assert [[row[name] for name in same] for row in rows] == [[row[name] for name in same] for row in logged]
@@ -68,7 +75,7 @@ def test_the_run_log_has_the_same_rows_and_each_knows_its_study_block_and_config
 
 
 def test_a_studys_folder_names_no_machine_and_no_folder_outside(study):
-    report, logged = study
+    report, logged, _ = study
     text = "".join(path.read_text() for path in report.folder.path.glob("*") if path.is_file())
     assert str(report.folder.path) not in text
     assert logged[0]["host"]
@@ -78,7 +85,7 @@ def test_a_studys_folder_names_no_machine_and_no_folder_outside(study):
 
 
 def test_the_folder_has_requests_packages_code_and_engines(study):
-    report, _ = study
+    report, _, _ = study
     requests = [json.loads(line) for line in (report.folder.path / "requests.jsonl").read_text().splitlines()]
     assert [(r["block"], r["seed"], r["seconds"]) for r in requests] == [(1, 0, 1.0), (2, 1, 1.0)]
     assert "numpy" in report.folder.packages()[0]
@@ -86,29 +93,26 @@ def test_the_folder_has_requests_packages_code_and_engines(study):
     assert report.record.version
 
 
-def test_a_second_call_makes_nothing(tmp_path, lab):
-    first = lab.study(design(), tmp_path / "out", say=quiet)
-    before = first.folder.rows_path.read_bytes()
-    again = lab.study(design(), tmp_path / "out", say=quiet)
-    assert first.folder.rows_path.read_bytes() == before
-    assert again.record == first.record
+def test_a_second_call_makes_nothing(lab, copied, study):
+    again = lab.study(design(name="a <b>study<b>"), copied, say=quiet, page=False)
+    assert again.folder.rows_path.read_bytes() == study[0].folder.rows_path.read_bytes()
+    assert again.record == study[0].record
+    assert lab.log.rows() == []
 
 
 def test_after_an_interrupt_the_same_call_goes_on_and_what_was_made_is_kept(tmp_path, lab):
     def interrupt(line):
-        if line.startswith("2/4"):
+        if line.startswith("1/4"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        lab.study(design(), tmp_path / "out", say=interrupt)
+        lab.study(design(warm_up=0), tmp_path / "out", say=interrupt, page=False)
     before = StudyReport(tmp_path / "out")
-    half = [entry for entry in made(before) if entry[0]]
-    assert len(half) == 2
-    after = lab.study(design(), tmp_path / "out", say=quiet)
+    (first,) = made(before)
+    after = lab.study(design(warm_up=0), tmp_path / "out", say=quiet, page=False)
     assert after.record == before.record
-    whole = [entry for entry in made(after) if entry[0]]
-    assert whole[:2] == half
-    assert len(set(whole)) == len(whole) == 4
+    assert made(after)[0] == first
+    assert len(set(made(after))) == len(made(after)) == 4
 
 
 def test_a_song_that_is_interrupted_is_cancelled_and_logged(tmp_path):
@@ -124,36 +128,34 @@ def test_a_song_that_is_interrupted_is_cancelled_and_logged(tmp_path):
         assert (row["status"], row["block"]) == ("cancelled", 1)
 
 
-def test_what_a_killed_process_left_is_made_again(tmp_path, lab):
-    report = lab.study(design(), tmp_path / "out", say=quiet)
-    lines = report.folder.rows_path.read_bytes().splitlines(keepends=True)
+def test_what_a_killed_process_left_is_made_again(lab, copied):
+    rows = copied / "rows.jsonl"
+    lines = rows.read_bytes().splitlines(keepends=True)
     last = json.loads(lines[-1])
-    # Killed after the song's folder was there, while its row was being written; and some parts of another song.
-    report.folder.rows_path.write_bytes(b"".join(lines[:-1]) + lines[-1][:50])
-    (report.folder.songs / f".{last['directory'].split('/')[1]}.partial-0123abcd").mkdir()
-    (report.folder.path / "study.html").unlink()
-    after = lab.study(design(), tmp_path / "out", say=quiet)
+    # Killed after the song's folder was there, while its row was being written; and some parts of another attempt.
+    rows.write_bytes(b"".join(lines[:-1]) + lines[-1][:50])
+    (copied / "songs" / f".{last['directory'].split('/')[1]}.partial-0123abcd").mkdir()
+    after = lab.study(design(name="a <b>study<b>"), copied, say=quiet, page=False)
     assert after.incomplete() == {}
-    assert after.folder.page.exists()
     again = after.folder.rows().rows()[-1]
     assert (again["directory"], again["checksum"]) == (last["directory"], last["checksum"])
-    assert list(report.folder.songs.glob(".*")) == []
+    assert list(after.folder.songs.glob(".*")) == []
+    assert any("two sessions" in warning and "blocks 2." in warning for warning in after.compare().warnings)
 
 
 def test_a_begin_that_was_killed_is_begun_again(tmp_path, lab):
     (tmp_path / "out").mkdir()
     for name in ("requests.jsonl", "requirements.txt", "study.json.partial"):
         (tmp_path / "out" / name).write_text("{")
-    assert lab.study(design(seeds=1, warm_up=0), tmp_path / "out", say=quiet).incomplete() == {}
+    assert lab.study(design(seeds=1, warm_up=0), tmp_path / "out", say=quiet, page=False).incomplete() == {}
 
 
-def test_a_design_that_changed_is_refused_with_what_changed(tmp_path, lab):
-    lab.study(design(seeds=1, warm_up=0), tmp_path / "out", say=quiet)
+def test_a_design_that_changed_is_refused_with_what_changed(tmp_path, lab, copied):
     with pytest.raises(InvalidRequest, match=r"lengths\.1: 1\.0, now 2\.0") as caught:
-        lab.study(design(seeds=1, warm_up=0, lengths=[2], claim="typical"), tmp_path / "out", say=quiet)
-    assert caught.value.details["fields"] == ["claim", "lengths.1"]
+        lab.study(design(name="a <b>study<b>", lengths=[2], claim="typical"), copied, say=quiet)
+    assert caught.value.details["fields"] == ["lengths.1", "claim"]
     with lab_in(tmp_path, audio="sketch") as other, pytest.raises(InvalidRequest, match="fake, now sketch"):
-        other.study(design(seeds=1, warm_up=0), tmp_path / "out", say=quiet)
+        other.study(design(name="a <b>study<b>"), copied, say=quiet)
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path, lab):
@@ -171,14 +173,14 @@ def test_a_song_that_fails_stops_no_other_and_is_tried_again_by_the_next_call(tm
     lines = []
     with lab_in(tmp_path) as lab:
         asked = design(warm_up=0, configurations={"one": {}, "two": {"audio": broken}})
-        report = lab.study(asked, tmp_path / "out", say=lines.append)
+        report = lab.study(asked, tmp_path / "out", say=lines.append, page=False)
         (missing,) = report.missing
         assert (missing.configuration, missing.error.code) == ("two", ErrorCode.AUDIO_ERROR)
         assert report.incomplete() == {missing.block: ["two"]}
         assert any("[AUDIO_ERROR] The flute broke." in line for line in lines)
-        assert any("lacks a side" in warning or "lack a side" in warning for warning in report.compare().warnings)
+        assert any("for lack of a side" in warning for warning in report.compare().warnings)
         assert report.compare().ended["two"] == {"failed": 1, "completed": 1}
-        again = lab.study(asked, tmp_path / "out", say=quiet)
+        again = lab.study(asked, tmp_path / "out", say=quiet, page=False)
         assert again.incomplete() == {}
         assert list(again.folder.songs.glob("*partial*")) == []
 
@@ -187,7 +189,7 @@ def test_a_configuration_that_always_fails_does_not_take_the_night(tmp_path):
     broken = FakeAudioEngine(errors=[AudioError("Broken.")] * 100)
     with lab_in(tmp_path) as lab:
         asked = design(seeds=30, configurations={"one": {}, "two": {"audio": broken}})
-        report = lab.study(asked, tmp_path / "out", say=quiet)
+        report = lab.study(asked, tmp_path / "out", say=quiet, page=False)
     assert len(broken.errors) == 97
     assert len(report.missing) + len([entry for entry in made(report) if entry == (entry[0], "one") and entry[0]]) == 60
     assert "since two failed 3 times" in report.missing[-1].error.message
@@ -207,15 +209,18 @@ def test_another_process_at_work_in_the_folder_is_said(tmp_path, lab):
             thread.start()
             thread.join(60)
 
-    lab.study(design(seeds=1, warm_up=0), tmp_path / "out", say=say)
+    lab.study(design(seeds=1, warm_up=0), tmp_path / "out", say=say, page=False)
     assert refused
 
 
 def test_songs_and_models_are_kept_only_where_the_design_keeps_them(tmp_path):
     engine = FakeAudioEngine()
+    engine.closings = 0
+    engine.close = lambda: setattr(engine, "closings", engine.closings + 1)
     with lab_in(tmp_path, audio=engine) as lab:
-        report = lab.study(design(keep_songs=False, keep_loaded=False), tmp_path / "out", say=quiet)
-        assert engine.closed
+        asked = design(seeds=1, warm_up=0, keep_songs=False, keep_loaded=False)
+        report = lab.study(asked, tmp_path / "out", say=quiet, page=False)
+    assert engine.closings == 2 + 2 + 1  # after each song, by each configuration's lab, and by this one
     assert list(report.folder.songs.iterdir()) == []
     assert all(row["checksum"] for row in report.folder.rows().rows())
 
@@ -229,47 +234,49 @@ def test_engines_that_cannot_be_had_are_all_named_before_anything_is_made(tmp_pa
     assert "4 songs of 4 s in all" in lab.check_study(design())
 
 
-def test_lines_tell_how_far_it_is_and_how_long_it_will_take(tmp_path, lab):
-    lines = []
-    lab.study(design(), tmp_path / "out", say=lines.append)
-    assert [line.split(":")[0] for line in lines[-4:]] == [
-        f"{number}/4  block {block.number}  {name}"
-        for number, (block, name) in enumerate(
-            ((block, name) for block in StudyReport(tmp_path / "out").record.blocks for name in block.order), 1
-        )
-    ]
-    assert all(" to go" in line for line in lines[-4:-1])
+def test_lines_tell_how_far_it_is_and_how_long_it_will_take(study):
+    report, _, lines = study
+    drawn = [(block.number, name) for block in report.record.blocks for name in block.order]
+    heads = [f"{number}/4  block {block}  {name}" for number, (block, name) in enumerate(drawn, 1)]
+    assert [line.split(":")[0] for line in lines[-4:]] == heads
+    assert [" to go" in line for line in lines[-4:]] == [True, True, True, False]
 
 
-def test_a_study_made_again_has_the_same_order_and_bytes_and_says_what_differs_around_it(tmp_path, study):
-    report, _ = study
-    with lab_in(tmp_path) as lab:
-        with pytest.raises(InvalidRequest, match="object"):
-            lab.study(report.folder.path, tmp_path / "out", say=quiet)
-        again = lab.study(design(name="a <b>study</b>"), tmp_path / "out", say=quiet)
-    packages = tmp_path / "out" / "requirements.txt"
+def test_a_study_made_again_says_which_songs_are_the_same_and_what_differs_around_it(study, copied):
+    packages, rows = copied / "requirements.txt", copied / "rows.jsonl"
     packages.write_text(packages.read_text().replace("numpy==", "numpy==0."))
-    found = again.against(report.folder.path)
-    assert (found.same_songs, found.other_songs, found.missing_songs) == (4, [], 0)
-    assert any(line.startswith("numpy: ") for line in found.around)
-    assert "4 of 4 have the same bytes" in str(found)
+    lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    lines[-1]["checksum"] = "0" * 64
+    rows.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    found = StudyReport(copied).against(study[0].folder.path)
+    assert (found.same_songs, found.missing_songs) == (3, 0)
+    assert found.other_songs == [(lines[-1]["block"], lines[-1]["configuration"])]
+    assert [line.split(":")[0] for line in found.around] == ["numpy"]
+    assert "3 of 4 have the same bytes" in str(found)
 
 
-def test_another_study_is_not_taken_for_the_same_one_again(tmp_path, lab, study):
-    report = lab.study(design(seeds=1, warm_up=0), tmp_path / "out", say=quiet)
+def test_a_study_of_engine_objects_cannot_be_made_from_its_folder(lab, tmp_path, study):
+    with pytest.raises(InvalidRequest, match="object"):
+        lab.study(study[0].folder.path, tmp_path / "out", say=quiet)
+
+
+def test_another_study_is_not_taken_for_the_same_one_again(tmp_path, study, copied):
+    record = json.loads((copied / "study.json").read_text())
+    record["blocks"][0]["seed"] = 5
+    (copied / "study.json").write_text(json.dumps(record))
     with pytest.raises(InvalidRequest, match="does not repeat"):
-        report.against(study[0].folder.path)
+        StudyReport(copied).against(study[0].folder.path)
     with pytest.raises(HarmoniaError, match="no study"):
-        report.against(tmp_path)
-    (tmp_path / "study.json").write_text('{"studyVersion": 99}')
+        StudyReport(copied).against(tmp_path)
+    (copied / "study.json").write_text('{"studyVersion": 99}')
     with pytest.raises(HarmoniaError, match="newer"):
-        StudyReport(tmp_path)
+        StudyReport(copied)
 
 
 def test_the_page_is_one_file_without_scripts_and_shows_texts_as_text(study):
-    report, _ = study
+    report, _, _ = study
     page = report.folder.page.read_text()
-    assert "a &lt;b&gt;study" in page
+    assert "a &lt;b&gt;study&lt;b&gt;" in page
     assert "<b>study" not in page
     assert "default-src 'none'" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
