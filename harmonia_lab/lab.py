@@ -244,7 +244,7 @@ class Lab:
         with self._journal_lock:
             if self._journal is None:
                 self._journal = Journal(self.home / "journal.sqlite3")
-                for generation_id in fail_interrupted(self._journal):
+                for generation_id in fail_interrupted(self._journal, self.log):
                     _log.warning("Generation %s was interrupted: the process that made it has ended.", generation_id)
             return self._journal
 
@@ -376,7 +376,12 @@ class Lab:
             # looks again, and warns by itself.)
             arguments["metadata"] = self.metadata_engine.name
         backend = ProcessBackend(
-            LabSettings.of(arguments), settings, journal=self.journal, publish=self.events, panel=self.panel
+            LabSettings.of(arguments),
+            settings,
+            journal=self.journal,
+            run_log=self.log,
+            publish=self.events,
+            panel=self.panel,
         )
         self._backends.append(backend)
         if not self._local.busy:  # models load in the server's process from now on; a later song here loads them again

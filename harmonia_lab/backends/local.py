@@ -6,9 +6,11 @@ Owns the jobs that wait or run here. `generation/` makes a song, `events/event_l
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ from harmonia_lab.backends.job_queue import JobQueue
 from harmonia_lab.backends.local_job import LocalJob
 from harmonia_lab.engine_registry import AudioEngines
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
-from harmonia_lab.errors import ErrorCode, Refused
+from harmonia_lab.errors import ErrorCode, Refused, StorageError
 from harmonia_lab.events.event_log import EventLog
 from harmonia_lab.events.state import GenerationState, new_state
 from harmonia_lab.generation.artifacts import SongFolder
 from harmonia_lab.generation.generation import Generation, TimeLimits
 from harmonia_lab.generation.handle import JobHandle
+from harmonia_lab.generation.progress import LEARNT_COLUMNS, LEARNT_ROWS
 from harmonia_lab.protocol.events import FamilyEvent
 from harmonia_lab.protocol.models import ENDED, Job, SongRequest, utc_now
 from harmonia_lab.store.journal import Journal
@@ -81,7 +84,7 @@ class LocalBackend:
             job = Job(id=generation_id, user_id=options.user, created_at=now, updated_at=now)
             state = new_state(job, request)
             made = self._make_job(request, state, engine, folder, options.labels)
-            self._journal().begin(job, request)
+            self._journal().begin(job, request, made.generation.row)
             self._track(made)
             self._queue.submit(made, user=options.user)
             return made.handle
@@ -103,7 +106,10 @@ class LocalBackend:
             request = self._journal().request(generation_id).model_copy(update={"metadata": state.metadata})
             folder = self._folder(generation_id, options.out)
             engine = self._audio_engines.get(options.audio, request.audio_model)
-            made = self._make_job(request, state, engine, folder, options.labels)
+            earlier_row = self._kept_row(generation_id)
+            labels = RunLabels.of(earlier_row) if earlier_row else options.labels
+            made = self._make_job(request, state, engine, folder, labels, (earlier_row.get("attempt") or 1) + 1)
+            self._keep_row(generation_id, made.generation.row)
             folder.resume()
             self._track(made)
             self._queue.submit(made, user=state.owner)
@@ -146,6 +152,7 @@ class LocalBackend:
         engine: AudioEngine,
         folder: SongFolder,
         labels: RunLabels,
+        first_attempt: int = 1,
     ) -> LocalJob:
         job = LocalJob()
         job.handle = JobHandle(job, state.id, state, self._panel)
@@ -159,12 +166,31 @@ class LocalBackend:
             draw=_draw_overview,
             emit=job.log,
             log_row=self._run_log.append,
-            history=self._run_log.rows(),
+            history=self._history(),
             limits=self._limits,
             user_id=state.owner,
             labels=labels,
+            first_attempt=first_attempt,
+            keep_row=partial(self._keep_row, state.id),
         )
         return job
+
+    def _kept_row(self, generation_id: str) -> dict[str, Any]:
+        """Return the row that the last attempt began with; empty if an older version began it."""
+        with contextlib.suppress(StorageError):
+            return self._journal().last_attempt(generation_id)
+        return {}
+
+    def _keep_row(self, generation_id: str, row: dict[str, Any]) -> None:
+        """Keep the row of an attempt that begins, for the process that finds this one killed."""
+        with contextlib.suppress(StorageError):  # the event log says that the journal can't be written
+            self._journal().begin_attempt(generation_id, row)
+
+    def _history(self) -> list[dict[str, Any]]:
+        """Return what times are learnt from; nothing of a log that can't be read, which is said when a row is added."""
+        with contextlib.suppress(StorageError):
+            return self._run_log.latest(LEARNT_ROWS, LEARNT_COLUMNS)
+        return []
 
     def _track(self, job: LocalJob) -> None:
         self._jobs[job.handle.id] = job

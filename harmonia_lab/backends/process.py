@@ -37,6 +37,7 @@ from harmonia_lab.protocol.events import AudioGenerationComplete, FamilyEvent, J
 from harmonia_lab.protocol.models import Song, SongRequest
 from harmonia_lab.server.settings import ServerSettings
 from harmonia_lab.store.journal import Journal
+from harmonia_lab.store.run_log import RunLog
 
 __all__ = ["ProcessBackend"]
 
@@ -55,12 +56,13 @@ class ProcessBackend:
         settings: ServerSettings,
         *,
         journal: Journal,
+        run_log: RunLog,
         publish: Callable[[FamilyEvent], None],
         panel: Callable[[str], Any] | None = None,
     ) -> None:
-        """Start the server; see `IsolatedServer`. journal: this process's, of the same home. publish: gets each event
-        of this process's songs, in order, one at a time. panel: makes a view of a generation."""
-        self._journal, self._publish, self._panel = journal, publish, panel
+        """Start the server; see `IsolatedServer`. journal, run_log: this process's, of the same home. publish: gets
+        each event of this process's songs, in order, one at a time. panel: makes a view of a generation."""
+        self._journal, self._run_log, self._publish, self._panel = journal, run_log, publish, panel
         self._lock = threading.Lock()
         self._jobs: dict[str, JobHandle] = {}
         self._ended_ids: list[str] = []
@@ -187,7 +189,7 @@ class ProcessBackend:
         """Fail every song that the exited server left unfinished, and publish the events."""
         handles = list(self._jobs.values())
         try:
-            fail_interrupted(self._journal)
+            fail_interrupted(self._journal, self._run_log)
             for handle in handles:
                 for event in self._journal.history(handle.id):
                     self._take(event)

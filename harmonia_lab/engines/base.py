@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from harmonia_lab.errors import Cancelled, HarmoniaError
 from harmonia_lab.protocol.models import SongMetadata, SongRequest
@@ -30,8 +30,10 @@ __all__ = [
     "MetadataProgress",
     "MetadataResult",
     "Preview",
+    "RunsProcesses",
     "Stem",
     "Step",
+    "processes_of",
 ]
 
 Step = Literal["analysis", "title", "lyrics", "genre", "mood"]
@@ -243,3 +245,17 @@ class AudioEngine(Protocol):
     def close(self) -> None:
         """End the processes and free the memory that the engine took. Idempotent; the engine can be used again."""
         ...
+
+
+@runtime_checkable
+class RunsProcesses(Protocol):
+    """An engine with child processes, which stay when its stage is over: their memory is no other stage's."""
+
+    def process_ids(self) -> Sequence[int]:
+        """Return the ids of those that run; callable from any thread."""
+        ...
+
+
+def processes_of(engine: object) -> Sequence[int]:
+    """Return the ids of the engine's child processes; none where it has no `process_ids`."""
+    return engine.process_ids() if isinstance(engine, RunsProcesses) else ()

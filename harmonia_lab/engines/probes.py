@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from harmonia_lab.engines import gpu_memory
+from harmonia_lab.engines.process_tree import descendants, pss_bytes, rss_bytes
 
 __all__ = [
     "MemoryReading",
@@ -35,6 +36,9 @@ __all__ = [
 ]
 
 SAMPLE_INTERVAL_S = 0.1
+PSS_INTERVAL_S = 1.0
+PSS_COSTS = 50
+"""The next reading of PSS waits for this many times what the last one took: it may cost 2 % of a core, no more."""
 MAX_SAMPLES = 200
 """Enough for a curve of a stage's memory, in 5 KB of a song's record."""
 
@@ -72,7 +76,11 @@ def git_commit() -> str | None:
 def cpu_seconds() -> float:
     """Return user and system time of this process and its children, ended ones included, in seconds."""
     # Both tuples begin with the user and system time of the process, and of its children that have ended.
-    return sum(os.times()[:4]) + _over_children(psutil.Process(), lambda child: sum(child.cpu_times()[:4]))
+    total = sum(os.times()[:4])
+    for child in psutil.Process().children(recursive=True):  # the kernel's list may miss one (`process_tree.py`)
+        with suppress(psutil.Error):  # it has ended meanwhile
+            total += sum(child.cpu_times()[:4])
+    return total
 
 
 class MemorySample(NamedTuple):
@@ -91,13 +99,17 @@ class MemorySample(NamedTuple):
 class MemoryReading:
     """The memory that a block took, in bytes; filled while the block runs.
 
-    rss_peak: the highest sum over this process and its children, sampled every 0.1 s.
+    rss_peak: the highest sum over this process and its children, sampled every 0.1 s; pages that they share count
+    for each. pss_peak: the highest without double counting, of all of them but `others`; total_pss_peak: of all of
+    them. PSS is read each second or less often, and at the end; None where the kernel doesn't tell.
     gpu_allocated_peak, gpu_reserved_peak: torch's own peaks, reset at the start; gpu_used_peak: the highest use of the
     whole device that NVML reported, sampled as often. Without a GPU they are None, and gpu_reason says why.
     samples: over time, at most `MAX_SAMPLES`; when there are more, every second one is dropped.
     """
 
     rss_peak: int = 0
+    pss_peak: int | None = None
+    total_pss_peak: int | None = None
     gpu_allocated_peak: int | None = None
     gpu_reserved_peak: int | None = None
     gpu_used_peak: int | None = None
@@ -119,24 +131,46 @@ class MemoryReading:
             self.samples.append(MemorySample(round(time.perf_counter() - self.began, 3), rss, gpu))
         self._count += 1
 
+    def take_pss(self, own: int | None, others: int | None) -> None:
+        """Add one reading of PSS: of the processes that are measured, and of the other ones."""
+        if own is not None and others is not None:
+            self.pss_peak = max(self.pss_peak or 0, own)
+            self.total_pss_peak = max(self.total_pss_peak or 0, own + others)
+
 
 @contextmanager
-def measure_memory() -> Iterator[MemoryReading]:
-    """Measure the block. At its end the GPU is synchronised, so that work launched inside the block counts for it."""
+def measure_memory(others: Callable[[], Iterable[int]] = tuple) -> Iterator[MemoryReading]:
+    """Measure the block. At its end the GPU is synchronised, so that work launched inside the block counts for it.
+
+    others: returns the ids of child processes that don't work for the block, for `pss_peak`; their children go with
+    them.
+    """
     reading = MemoryReading()
     cuda = _cuda()
     if cuda is not None:
         cuda.reset_peak_memory_stats()
     gpu = measured_gpu()
     stop = threading.Event()
-    me = psutil.Process()
+    me = os.getpid()
 
     def sample() -> None:
-        reading.take(_rss(me), None if isinstance(gpu, str) else gpu.used_bytes())
+        reading.take(rss_bytes([me, *descendants(me)]), None if isinstance(gpu, str) else gpu.used_bytes())
+
+    def sample_pss() -> float:
+        """Return how long it took, in seconds."""
+        began = time.perf_counter()
+        apart = {pid for other in others() for pid in (other, *descendants(other))}
+        tree = {me, *descendants(me)}
+        reading.take_pss(pss_bytes(tree - apart), pss_bytes(tree & apart))
+        return time.perf_counter() - began
 
     def keep_sampling() -> None:
+        pss_at = time.perf_counter() + PSS_INTERVAL_S
         while not stop.wait(SAMPLE_INTERVAL_S):
             sample()
+            if time.perf_counter() >= pss_at:
+                cost = sample_pss()
+                pss_at = time.perf_counter() + max(PSS_INTERVAL_S, PSS_COSTS * cost)
 
     sample()
     sampler = threading.Thread(target=keep_sampling, name="harmonia-memory", daemon=True)
@@ -154,6 +188,7 @@ def measure_memory() -> Iterator[MemoryReading]:
         reasons = [None if cuda is not None else _no_gpu_reason(), gpu if isinstance(gpu, str) else None]
         reading.gpu_reason = "; ".join(reason for reason in reasons if reason) or None
         sample()
+        sample_pss()  # also of a block that took less than a second
 
 
 def measured_gpu() -> gpu_memory.Device | str:
@@ -170,19 +205,6 @@ def gpu_facts() -> dict[str, str | None]:
     torch, gpu = loaded_torch(), measured_gpu()
     named = (None, None) if isinstance(gpu, str) else (gpu.name, gpu.driver)
     return {"gpu": named[0], "gpu_driver": named[1], "torch": None if torch is None else str(torch.__version__)}
-
-
-def _rss(process: psutil.Process) -> int:
-    return int(process.memory_info().rss + _over_children(process, lambda child: child.memory_info().rss))
-
-
-def _over_children(process: psutil.Process, measure: Callable[[psutil.Process], float]) -> float:
-    """Return the sum of the measurement over all descendants that still run."""
-    total = 0.0
-    for child in process.children(recursive=True):
-        with suppress(psutil.Error):  # it has ended meanwhile
-            total += measure(child)
-    return total
 
 
 def _cuda(*, in_use: bool = False) -> Any | None:

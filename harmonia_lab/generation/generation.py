@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from typing import Any
 
 from harmonia_lab._version import __version__
 from harmonia_lab.engines.base import AudioEngine, CancelToken, MetadataEngine, MetadataResult
-from harmonia_lab.engines.probes import cpu_seconds, git_commit, gpu_facts, host
+from harmonia_lab.engines.probes import git_commit, gpu_facts, host
 from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError, MetadataError, StorageError
 from harmonia_lab.generation.artifacts import SongFolder, load_song
 from harmonia_lab.generation.attempt import Attempt, time_limit
@@ -36,7 +35,6 @@ from harmonia_lab.protocol.events import (
     GenerationTimeout,
     MetadataGenerationStarted,
     StageName,
-    utc_now,
 )
 from harmonia_lab.protocol.models import JobStatus, Song, SongRequest
 from harmonia_lab.store.run_log import A_SONG, RunLabels
@@ -71,10 +69,14 @@ class Generation:
         limits: TimeLimits | None = None,
         user_id: str = "local",
         labels: RunLabels = A_SONG,
+        first_attempt: int = 1,
+        keep_row: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
         """request: must have a generation id and a seed. emit: called with each event, in order, in the thread that
         calls `run` (or `abandon`). log_row: writes a row to the run log. history: rows of the run log, to estimate
-        times from. labels: for each row; a song that an engine of `harmonia_lab.testing` makes is a test."""
+        times from. labels: for each row; a song that an engine of `harmonia_lab.testing` makes is a test.
+        first_attempt: its number, if there were others. keep_row: gets the row of an attempt when it begins, as far as
+        it is known, for the log of whoever finds it interrupted."""
         assert request.generation_id is not None
         assert request.seed is not None
         self.request = request
@@ -87,7 +89,7 @@ class Generation:
         self._audio_engine = audio_engine
         self._folder = folder
         self._draw = draw
-        self._log_row = log_row
+        self._log_row, self._keep_row = log_row, keep_row
         self._limits = limits or TimeLimits()
         self._user_id = user_id
         for_tests = any(hasattr(engine, "for_tests") for engine in (metadata_engine, audio_engine))
@@ -96,10 +98,8 @@ class Generation:
         self._lock = threading.Lock()
         self._status: JobStatus = "pending"
         self._stage: StageName = "metadata" if request.metadata is None else "audio"
-        self._attempt_number = 1
+        self._first_attempt = self._attempt_number = first_attempt
         self._written: MetadataResult | None = None
-        self._clock = time.perf_counter()
-        self._cpu = cpu_seconds()
         self._overall = OverallProgress(
             expected_durations(
                 history,
@@ -120,6 +120,11 @@ class Generation:
         """Seconds that the generation is expected to take, as learnt from earlier ones."""
         return self._overall.expected_s
 
+    @property
+    def row(self) -> dict[str, Any]:
+        """The run log's row of the present attempt, as far as it is known."""
+        return dict(self._attempt.row)
+
     def cancel(self) -> bool:
         """Ask the worker to stop. Return False if the generation has ended or is being cancelled already."""
         return self._status in ("pending", "processing") and self.cancel_token.cancel("user_cancelled")
@@ -129,7 +134,8 @@ class Generation:
         with self._lock:
             if self._status == "pending":
                 self._status = "processing"
-        self._clock, self._cpu = time.perf_counter(), cpu_seconds()  # the wait in the queue doesn't count
+        self._attempt.start()
+        self._keep_row(self.row)
         self._overall.start()
         try:
             self.cancel_token.raise_if_cancelled()
@@ -148,7 +154,8 @@ class Generation:
                 try:
                     return self._try_once()
                 except HarmoniaError as error:
-                    recovery = None if isinstance(error, Cancelled) else recovery_for(error, self._attempt_number)
+                    tries = self._attempt_number - self._first_attempt + 1
+                    recovery = None if isinstance(error, Cancelled) else recovery_for(error, tries)
                     if recovery is None:
                         raise
                     self._emit(self._error_event(error, final=False))
@@ -158,6 +165,7 @@ class Generation:
                     self.cancel_token.raise_if_cancelled()
                     self._attempt_number += 1
                     self._attempt = self._new_attempt()
+                    self._keep_row(self.row)
         except Cancelled as stop:
             _release_frames(stop)
             self._end_cancelled()
@@ -205,7 +213,7 @@ class Generation:
             self._folder.write_text("transcript.jsonl", "".join(lines))
         with time_limit(self.cancel_token, self._limits.audio_s):
             audio = run_audio(self._attempt, self._audio_engine, metadata, self._folder, self._draw)
-        self._attempt.record_duration("total_s", time.perf_counter() - self._clock)
+        self._attempt.record_duration("total_s", self._attempt.elapsed_s)
         engines = {
             "metadata": {"engine": self._metadata_name(), **(written.record if written else {})},
             "audio": {"engine": self._audio_engine.name, **self._audio_engine.record()},
@@ -302,7 +310,6 @@ class Generation:
             "generation_id": self.id,
             "attempt": self._attempt_number,
             **asdict(self._labels),
-            "started_at": utc_now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "version": __version__,
             "git_commit": git_commit(),
             **host(),
@@ -314,8 +321,9 @@ class Generation:
             "narrative_characters": len(self.request.narrative),
             "seconds_requested": self.request.seconds,
         }
+        engines = {"metadata": self._metadata_engine, "audio": self._audio_engine}
         return Attempt(
-            self.request, self.id, self.song_id, self.seed, self.cancel_token, self._emit, self._overall, row
+            self.request, self.id, self.song_id, self.seed, self.cancel_token, self._emit, self._overall, engines, row
         )
 
     def _write_row(self, status: JobStatus, *, error_code: str | None = None, cancel_reason: str | None = None) -> None:
@@ -325,8 +333,7 @@ class Generation:
             "error_code": error_code,
             "cancel_reason": cancel_reason,
             "stage": "done" if status == "completed" else self._stage,
-            "total_s": round(time.perf_counter() - self._clock, 6),
-            "cpu_s": round(cpu_seconds() - self._cpu, 3),
+            **self._attempt.columns_at_its_end(),
         }
         try:
             self._log_row(row)

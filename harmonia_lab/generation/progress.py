@@ -11,13 +11,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-__all__ = ["Expectation", "OverallProgress", "Phase", "ProgressEstimate", "expected_durations"]
+__all__ = [
+    "LEARNT_COLUMNS",
+    "LEARNT_ROWS",
+    "Expectation",
+    "OverallProgress",
+    "Phase",
+    "ProgressEstimate",
+    "expected_durations",
+]
 
 Phase = Literal["metadata", "render", "mix", "write"]
 PHASES: tuple[Phase, ...] = ("metadata", "render", "mix", "write")
 AUDIO_PHASES: tuple[Phase, ...] = ("render", "mix", "write")
 
 RECENT_RUNS = 20
+LEARNT_ROWS = 500
+"""Rows at the end of the run log in which the recent runs are looked for."""
+LEARNT_COLUMNS = (
+    "status", "metadata_model", "metadata_s", "audio_engine", "audio_model", "audio_seconds", "render_s", "mix_s",
+    "write_s",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,7 +52,7 @@ def expected_durations(
     audio_model: str | None,
     seconds: float,
 ) -> Expectation:
-    """Return medians over the latest completed runs with the same models.
+    """Return medians over the latest completed runs with the same models. rows: with `LEARNT_COLUMNS`, oldest first.
 
     Rendering, mixing and writing are taken to grow with `seconds`, the length of the song. Without earlier runs,
     figures of a two-core machine are used. metadata_model: None if stage 1 is skipped.

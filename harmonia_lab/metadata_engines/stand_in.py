@@ -5,10 +5,10 @@ Owns where the warning is said. Which engine stands in for which is decided in `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from harmonia_lab.engines.base import CancelToken, MetadataEngine, MetadataProgress, MetadataResult
+from harmonia_lab.engines.base import CancelToken, MetadataEngine, MetadataProgress, MetadataResult, processes_of
 from harmonia_lab.protocol.models import SongRequest
 
 __all__ = ["StandInEngine"]
@@ -37,6 +37,9 @@ class StandInEngine:
             metadata=result.metadata.model_copy(update={"warnings": warnings}),
             record={**result.record, "warnings": [self.warning]},
         )
+
+    def process_ids(self) -> Sequence[int]:
+        return processes_of(self._engine)
 
     def release(self) -> None:
         self._engine.release()

@@ -53,6 +53,7 @@ __all__ = [
     "Wish",
     "check_contradictions",
     "explain",
+    "iso_time",
     "parse_request",
     "utc_now",
 ]
@@ -77,13 +78,14 @@ def utc_now() -> datetime:
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
-def _iso(moment: datetime) -> str:
+def iso_time(moment: datetime) -> str:
+    """Return the moment as the wire and the run log write it: 2026-01-31T09:30:00.000Z."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 Timestamp = Annotated[
     datetime,
-    PlainSerializer(_iso, return_type=str, when_used="json"),
+    PlainSerializer(iso_time, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 """On the wire UTC, in the format of JavaScript's `Date.toISOString`: 2026-01-31T09:30:00.000Z."""

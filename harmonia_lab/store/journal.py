@@ -1,8 +1,10 @@
 """The journal: every lifecycle event with its `seq`, and one row for each generation, in a SQLite file.
 
 Owns that file (WAL), which several processes may share. A generation's state is computed from its row and its events;
-of its progress, only the latest is stored, in the row. The journal stores no URL: it returns `audioUrl` and
-`outputPath` as the song's file URI, and the server signs a URL at each send (`protocol.events.linked`).
+of its progress, only the latest is stored, in the row. The run log's row of its last attempt is kept too, as far as it
+was known when the attempt began: for the log of the process that finds it interrupted. The journal stores no URL: it
+returns `audioUrl` and `outputPath` as the song's file URI, and the server signs a URL at each send
+(`protocol.events.linked`).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +53,14 @@ CREATE TABLE events (
 ) WITHOUT ROWID;
 """
 
+_ATTEMPTS = """
+CREATE TABLE IF NOT EXISTS attempts (
+    generation TEXT PRIMARY KEY REFERENCES generations (id) ON DELETE CASCADE, row TEXT NOT NULL
+) WITHOUT ROWID
+"""
+"""Not in `_TABLES`: journals of version 1 are without it. It raises no version, since what doesn't know it, an older
+Harmonia Lab, neither needs it nor breaks it."""
+
 _FAMILIES: tuple[Family, ...] = get_args(Family)
 
 _log = logging.getLogger(__name__)
@@ -82,8 +92,11 @@ class Journal:
                 self._prune()
             undo.pop_all()
 
-    def begin(self, job: Job, request: SongRequest) -> None:
-        """Add a pending generation. Raises InvalidRequest if its id is taken."""
+    def begin(self, job: Job, request: SongRequest, attempt: Mapping[str, Any] | None = None) -> None:
+        """Add a pending generation. attempt: its row of the run log so far.
+
+        Raises InvalidRequest if the id is taken.
+        """
         state = new_state(job, request)
         with self._write_lock, self._transaction() as database:
             try:
@@ -99,7 +112,21 @@ class Journal:
                     details={"fields": ["generationId"]},
                 ) from None
             self._save(database, state)
+            if attempt is not None:
+                database.execute("INSERT INTO attempts VALUES (?, ?)", (job.id, _dump(attempt)))
         self._live[job.id] = state
+
+    def begin_attempt(self, generation_id: str, row: Mapping[str, Any]) -> None:
+        """Keep the attempt's row of the run log so far, in place of an earlier attempt's. Raises StorageError."""
+        with self._write_lock, self._transaction() as database:
+            database.execute("INSERT OR REPLACE INTO attempts VALUES (?, ?)", (generation_id, _dump(row)))
+
+    def last_attempt(self, generation_id: str) -> dict[str, Any]:
+        """Return what was known of the last attempt's row when it began; empty for a generation of an older version."""
+        for (row,) in self._read("SELECT row FROM attempts WHERE generation = ?", (generation_id,)):
+            with self._damage_as_storage_error(generation_id):
+                return dict(json.loads(row))
+        return {}
 
     def record(self, *events: FamilyEvent) -> None:
         """Write events of one generation to disk, in one transaction, before this returns.
@@ -232,6 +259,7 @@ class Journal:
                 for statement in _TABLES.split(";"):
                     database.execute(statement)
                 database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            database.execute(_ATTEMPTS)
 
     def _prune(self) -> None:
         with self._transaction() as database:

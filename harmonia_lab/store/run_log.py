@@ -1,26 +1,31 @@
 """The run log: one row for each attempt, successful or not, appended to a JSONL file and never changed.
 
-Owns the columns (names, units, meaning) and the file. `generation/` fills the rows; `analysis/frames.py` makes a
-DataFrame of them.
+Owns the columns (names, units, meaning) and the file. `log_lines.py` reads its lines, `generation/` fills the rows,
+`analysis/frames.py` makes a DataFrame of them.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import json
-import math
 import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, BinaryIO, Literal, get_args
 
 from harmonia_lab.errors import StorageError
 from harmonia_lab.storage import storage_errors
+from harmonia_lab.store.log_lines import Dtype, LeftOut, typed_rows
 
 __all__ = ["A_SONG", "COLUMNS", "PURPOSES", "SCHEMA_VERSION", "Column", "Purpose", "RunLabels", "RunLog"]
 
 SCHEMA_VERSION = 2
+TAIL_BYTES = 2 * 2**20
+"""A thousand rows or more: `RunLog.latest` reads no more of the file."""
 
 Purpose = Literal["song", "study", "verify", "bench", "test"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
@@ -40,20 +45,27 @@ class RunLabels:
     block: int | None = None
     configuration: str | None = None
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> RunLabels:
+        """Return the labels in a row."""
+        return cls(row.get("purpose") or "song", row.get("study"), row.get("block"), row.get("configuration"))
+
 
 A_SONG = RunLabels()
 
 
 @dataclass(frozen=True)
 class Column:
-    """unit: "" for names, counts and ratios. dtype: a pandas extension dtype, which can hold missing values."""
+    """unit: "" for names, counts and ratios."""
 
     unit: str
-    dtype: str
+    dtype: Dtype
     meaning: str
 
 
-_TEXT, _INT, _FLOAT = "string", "Int64", "Float64"
+_TEXT: Dtype = "string"
+_INT: Dtype = "Int64"
+_FLOAT: Dtype = "Float64"
 
 COLUMNS: dict[str, Column] = {
     "schema": Column("", _INT, "version of this table"),
@@ -93,6 +105,14 @@ COLUMNS: dict[str, Column] = {
     "instruments": Column("", _INT, "how many were planned"),
     "total_s": Column("s", _FLOAT, "wall time of the attempt"),
     "cpu_s": Column("s", _FLOAT, "processor time of the process and its ended children"),
+    "load_1m": Column("", _FLOAT, "load average of the minute before the attempt: tasks that ran or waited"),
+    "others_cpu_share": Column(
+        "", _FLOAT, "processor time of other programs during the attempt, over that of all the machine's cores, 0…1"
+    ),
+    "cpu_steal_s": Column("s", _FLOAT, "processor time that the hypervisor took from all cores during the attempt"),
+    "cpu_pressure_share": Column(
+        "", _FLOAT, "share of the attempt in which some task, ours or not, waited for a core (Linux PSI), 0…1"
+    ),
     "metadata_s": Column("s", _FLOAT, "wall time of stage 1"),
     "metadata_load_s": Column("s", _FLOAT, "of that, loading the language model"),
     "time_to_first_token_s": Column("s", _FLOAT, "from the start of stage 1, load included"),
@@ -112,7 +132,14 @@ COLUMNS: dict[str, Column] = {
     "audio_recoveries": Column("", _INT, "how often stage 2 tried again in another way within the attempt"),
     "audio_seconds": Column("s", _FLOAT, "length of the song"),
     "real_time_factor": Column("", _FLOAT, "audio_s over audio_seconds; under 1 is faster than playing"),
-    "metadata_rss_peak_bytes": Column("bytes", _INT, "stage 1: highest resident memory, children included"),
+    "pss_peak_bytes": Column(
+        "bytes", _INT, "highest memory of both stages, children included, shared pages counted once (PSS, Linux)"
+    ),
+    "metadata_pss_peak_bytes": Column("bytes", _INT, "stage 1: as above, without the processes of stage 2's engine"),
+    "audio_pss_peak_bytes": Column("bytes", _INT, "stage 2: as above, without the processes of stage 1's engine"),
+    "metadata_rss_peak_bytes": Column(
+        "bytes", _INT, "stage 1: highest resident memory, children included; pages that they share count for each"
+    ),
     "audio_rss_peak_bytes": Column("bytes", _INT, "stage 2: the same"),
     "metadata_gpu_allocated_peak_bytes": Column("bytes", _INT, "stage 1: torch's peak of allocated device memory"),
     "metadata_gpu_reserved_peak_bytes": Column("bytes", _INT, "stage 1: torch's peak of reserved device memory"),
@@ -164,40 +191,70 @@ class RunLog:
             finally:
                 os.close(fd)
 
+    def values(self, columns: Sequence[str], left_out: LeftOut | None = None) -> Iterator[tuple[Any, ...]]:
+        """Yield the columns' values of each row, oldest first, as they are read. left_out: counts what is no row.
+
+        Raises StorageError if the log exists and can't be read.
+        """
+        with self._reading() as file:
+            yield from self._typed(file, columns, left_out or LeftOut(), many=True)
+
     def rows(self) -> list[dict[str, Any]]:
-        """Return all complete rows, oldest first.
+        """Return all complete rows, oldest first; for a log of many thousands, `values` takes much less of everything.
 
         A row that a crash cut off or that has a newer schema is left out; so is a value that isn't of its column's
         type, so that a faulty edit of the file costs no other value.
 
         Raises StorageError if the log exists and can't be read.
         """
+        with self._reading() as file:
+            return [dict(zip(COLUMNS, row, strict=True)) for row in self._typed(file, list(COLUMNS), LeftOut())]
+
+    def latest(self, count: int, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the last `count` rows, oldest first, or as many as `TAIL_BYTES` hold: a long log costs no more.
+
+        Raises StorageError if the log exists and can't be read.
+        """
+        with self._reading() as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL_BYTES))
+            if size > TAIL_BYTES:
+                file.readline()  # the end of a row, or a whole one
+            lines = file.readlines()[-count:]
+        return [dict(zip(columns, row, strict=True)) for row in self._typed(lines, columns, LeftOut())]
+
+    def has(self, run_id: str) -> bool:
+        """Return whether the attempt has its row. Raises StorageError if the log exists and can't be read."""
+        needle = json.dumps(run_id, ensure_ascii=False).encode()
+        with self._reading() as file:
+            candidates = (line for line in file if needle in line)
+            return any(row == (run_id,) for row in self._typed(candidates, ["run_id"], LeftOut()))
+
+    @contextmanager
+    def _reading(self) -> Iterator[BinaryIO]:
         try:
-            lines = self.path.read_bytes().splitlines()
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+            with self._opened() as file:
+                yield file
         except OSError as error:
             raise StorageError(
                 f"The run log {self.path} cannot be read: {error.strerror}.",
                 hint="Change its permissions, or set HARMONIA_HOME to another folder.",
             ) from error
-        found = []
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict) and (_fitting(_INT, row.get("schema")) or 0) <= SCHEMA_VERSION:
-                known = {name: _fitting(column.dtype, row.get(name)) for name, column in COLUMNS.items()}
-                found.append(known | {"purpose": known["purpose"] or "song"})  # schema 1 had no purposes
-        return found
 
+    def _opened(self) -> BinaryIO:
+        try:
+            return self.path.open("rb")
+        except (FileNotFoundError, NotADirectoryError):
+            return io.BytesIO()
 
-def _fitting(dtype: str, value: Any) -> Any:
-    """Return `value`, or None if a column of type `dtype` can't hold it."""
-    if dtype == _TEXT:
-        return value if isinstance(value, str) else None
-    if dtype in (_INT, _FLOAT):
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        return value if number and (dtype == _FLOAT or value == int(value)) else None
-    return value if isinstance(value, dict) else None
+    def _typed(
+        self, lines: Iterable[bytes], columns: Sequence[str], left_out: LeftOut, *, many: bool = False
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the columns' values of each line that is a row."""
+        types = {name: COLUMNS[name].dtype for name in columns}
+        at = list(columns).index("purpose") if "purpose" in columns else None
+        for row in typed_rows(lines, types, SCHEMA_VERSION, left_out, many=many):
+            if at is not None and row[at] is None:  # schema 1 had no purposes
+                yield (*row[:at], A_SONG.purpose, *row[at + 1 :])
+            else:
+                yield row

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import psutil
 
 from harmonia_lab.engines.probes import loaded_torch
+from harmonia_lab.engines.process_tree import descendants, rss_bytes
 
 __all__ = ["memory_now"]
 
@@ -14,13 +17,7 @@ def memory_now() -> str:
 
     The GPU's figure is the use of the whole device by all processes.
     """
-    me = psutil.Process()
-    used = me.memory_info().rss
-    for child in me.children(recursive=True):
-        try:
-            used += child.memory_info().rss
-        except psutil.Error:
-            continue  # the child exited in between
+    used = rss_bytes([os.getpid(), *descendants(os.getpid())])
     words = f"memory {_gigabytes(used)} of {_gigabytes(psutil.virtual_memory().total)}"
     torch = loaded_torch()
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():

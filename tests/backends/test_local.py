@@ -5,6 +5,7 @@ import gc
 import threading
 import traceback
 import weakref
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -229,3 +230,27 @@ def test_who_keeps_the_handle_of_a_song_that_came_to_nothing_keeps_none_of_its_s
         gc.enable()
     if not isinstance(error, Cancelled):
         assert "generation.py" in "".join(traceback.format_exception(raised.value))  # it still says where
+
+
+def test_the_wait_in_the_queue_is_no_part_of_an_attempt(backend, tmp_path):
+    jobs = [submit(backend, FakeAudioEngine(step_s=0.05)) for _ in range(2)]
+    for job in jobs:
+        job.result(60)
+    first, second = RunLog(tmp_path / "runs.jsonl").rows()
+    starts = [datetime.fromisoformat(row["started_at"]).timestamp() for row in (first, second)]
+    assert starts[1] - starts[0] > first["total_s"] - 0.002  # both are cut to milliseconds
+
+
+def test_each_attempt_at_a_generation_has_an_id_of_its_own(backend, tmp_path):
+    job = submit(backend, FakeAudioEngine(errors=[AudioError("Once."), AudioError("Twice.")]))
+    job.wait(60)
+    for _ in range(2):
+        backend.retry(job.id, JobOptions(FakeAudioEngine(errors=[AudioError("Again.")]))).wait(60)
+    rows = RunLog(tmp_path / "runs.jsonl").rows()
+    assert [row["run_id"] for row in rows] == [f"{job.id}-{number}" for number in (1, 2, 3)]
+
+
+def test_a_log_that_cannot_be_read_or_written_costs_no_song(backend, tmp_path, caplog):
+    (tmp_path / "runs.jsonl").mkdir()
+    assert submit(backend).result(60).duration == 1
+    assert "The run could not be logged" in caplog.text

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -245,14 +246,19 @@ def test_a_stage_that_takes_too_long_times_out_and_then_counts_as_cancelled(tmp_
 
 def test_a_lost_connection_is_tried_again_and_both_attempts_are_logged(tmp_path):
     lost = MetadataError("The server went away.", code=ErrorCode.OLLAMA_UNAVAILABLE)
-    run = Run(tmp_path, metadata=FakeMetadataEngine(errors=[lost]))
+    kept = []
+    run = Run(tmp_path, metadata=FakeMetadataEngine(errors=[lost]), first_attempt=4, keep_row=kept.append)
+    began = time.perf_counter()
     run.generation.run()
+    elapsed = time.perf_counter() - began
     assert run.names == [COMPLETE[0], "generation-error", *COMPLETE[1:]]
     assert (run.lifecycle[1].final, run.lifecycle[1].error.code) == (False, "OLLAMA_UNAVAILABLE")
     assert [(r["attempt"], r["status"], r["error_code"]) for r in run.rows] == [
-        (1, "failed", "OLLAMA_UNAVAILABLE"),
-        (2, "completed", None),
+        (4, "failed", "OLLAMA_UNAVAILABLE"),
+        (5, "completed", None),
     ]
+    assert sum(r["total_s"] for r in run.rows) <= elapsed - 1.0, "the wait of a second belongs to neither"
+    assert [(r["run_id"], r["started_at"]) for r in kept] == [(r["run_id"], r["started_at"]) for r in run.rows]
     overall = [e.overall_progress for e in run.events if isinstance(e, ProgressEvent)]
     assert overall == sorted(overall)
 

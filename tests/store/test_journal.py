@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from harmonia_lab.errors import ErrorCode, InvalidRequest, StorageError
-from harmonia_lab.generation.recovery import fail_interrupted
+from harmonia_lab.generation import recovery
 from harmonia_lab.store import journal as journal_module
 from harmonia_lab.store.journal import Journal
+from harmonia_lab.store.run_log import RunLog
 from tests.events.stories import AUDIO_URL, METADATA, job, logged, request, story, told_live
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +34,14 @@ def journal(path):
     opened = Journal(path)
     yield opened
     opened.close()
+
+
+def run_log(journal):
+    return RunLog(journal.path.with_name("runs.jsonl"))
+
+
+def fail_interrupted(journal):
+    return recovery.fail_interrupted(journal, run_log(journal))
 
 
 def keep(journal, generation_id="g", ending="completed", **options):
@@ -258,8 +267,48 @@ def test_two_that_start_at_once_end_it_once(path):
         thread.join()
     assert ended == ["g"]
     assert [e.name for e in journals[0].replay("g", "job")].count("job:failed") == 1
+    assert [row["error_code"] for row in run_log(journals[0]).rows()] == ["INTERRUPTED"]
     for journal in journals:
         journal.close()
+
+
+ROW = {"run_id": "g-2", "generation_id": "g", "attempt": 2, "purpose": "study", "host": "here", "seed": 7}
+
+
+def interrupted_with(path, row):
+    left = Journal(path)
+    keep(left, ending="in stage 2")
+    left.begin_attempt("g", row)
+    left.close()
+
+
+def test_an_interrupted_attempt_gets_the_row_that_it_began_with(path):
+    interrupted_with(path, ROW)
+    with contextlib.closing(Journal(path)) as journal:
+        assert fail_interrupted(journal) == ["g"]
+        (row,) = run_log(journal).rows()
+        assert journal.last_attempt("g") == ROW
+    assert {name: row[name] for name in ROW} == ROW
+    assert (row["status"], row["error_code"], row["stage"], row["total_s"]) == ("failed", "INTERRUPTED", "audio", None)
+
+
+def test_a_row_that_was_written_before_the_kill_is_not_written_again(path):
+    """As after a kill between the row of an attempt and the event that ends its generation."""
+    interrupted_with(path, ROW)
+    with contextlib.closing(Journal(path)) as journal:
+        run_log(journal).append(ROW | {"status": "completed"})
+        assert fail_interrupted(journal) == ["g"]
+        assert [row["status"] for row in run_log(journal).rows()] == ["completed"]
+
+
+@pytest.mark.parametrize("row", [ROW | {"of_a_newer_version": 1}, {"attempt": 2}])
+def test_a_row_that_cannot_be_written_keeps_no_generation_from_its_end(path, row, caplog):
+    interrupted_with(path, row)
+    with contextlib.closing(Journal(path)) as journal:
+        assert fail_interrupted(journal) == ["g"]
+        assert journal.state("g").status == "failed"
+        assert run_log(journal).rows() == []
+    assert "could not be logged" in caplog.text
 
 
 def test_the_files_of_exited_processes_do_not_pile_up(path):

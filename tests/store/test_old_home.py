@@ -67,3 +67,19 @@ def test_the_run_log_has_its_rows(lab):
     frame = lab.log.frame()
     assert frame["status"].tolist() == ["completed", "failed", "cancelled"]
     assert frame.loc[0, "generation_id"] == "old-done"
+
+
+def test_what_was_killed_gets_its_row_from_what_the_journal_knows(lab):
+    assert lab.journal.state("old-interrupted").status == "failed"
+    row = lab.log.rows()[-1]
+    assert (row["generation_id"], row["error_code"], row["stage"]) == ("old-interrupted", "INTERRUPTED", "metadata")
+    assert (row["narrative_characters"], row["started_at"][-1]) == (len("It is interrupted."), "Z")
+    assert len(lab.log.rows()) == 4
+
+
+def test_an_attempt_after_those_of_an_older_version_has_a_number_of_its_own(lab):
+    lab.retry("old-failed").result(60)
+    assert [row["run_id"] for row in lab.log.rows() if row["generation_id"] == "old-failed"] == [
+        "old-failed-1",
+        "old-failed-2",
+    ]

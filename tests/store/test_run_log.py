@@ -1,14 +1,20 @@
 """Rows are appended whole, by several processes at once, and read back typed."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from harmonia_lab import Lab
 from harmonia_lab.analysis.frames import BenchmarkLog
-from harmonia_lab.errors import ErrorCode, StorageError
+from harmonia_lab.errors import ErrorCode, InvalidRequest, StorageError
+from harmonia_lab.store import run_log
 from harmonia_lab.store.run_log import COLUMNS, PURPOSES, SCHEMA_VERSION, RunLog
+from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine
 
 
 @pytest.fixture
@@ -49,11 +55,14 @@ def test_a_row_cut_off_by_a_crash_costs_only_itself(log):
     assert [row["run_id"] for row in log.rows()] == ["a", "b"]
 
 
-def test_rows_of_a_newer_schema_are_left_to_a_newer_program(log):
+def test_rows_of_a_newer_schema_are_left_to_a_newer_program_which_is_said_once(log, caplog):
     log.append({"run_id": "a"})
     with log.path.open("a") as file:
-        file.write(json.dumps({"schema": SCHEMA_VERSION + 1, "run_id": "b"}) + "\n")
+        file.write(json.dumps({"schema": SCHEMA_VERSION + 1, "run_id": "b", "seed": "of another type"}) + "\n")
     assert [row["run_id"] for row in log.rows()] == ["a"]
+    assert log.frame(["run_id"]).attrs["left_out"] == {"newer": 1, "damaged": 0}
+    log.frame()
+    assert caplog.text.count("1 rows of a newer version") == 1
 
 
 def test_the_frame_has_types_units_and_missing_values(log):
@@ -102,3 +111,115 @@ def test_what_a_song_was_made_for_stands_in_its_row_and_only_songs_and_studies_a
     assert log.frame()["run_id"].tolist() == ["song", "study", "plain"]
     assert log.frame(purposes=["verify", "bench"])["run_id"].tolist() == ["verify", "bench"]
     assert len(log.frame(purposes=PURPOSES)) == len(PURPOSES) + 1
+
+
+def test_a_log_of_schema_1_is_read_and_appended_to(log):
+    """`runs-1.jsonl` was written before there was `purpose`: by a failed song, its retry, a sketch, a cancelled one."""
+    log.path.parent.mkdir()
+    shutil.copy(Path(__file__).with_name("runs-1.jsonl"), log.path)
+    log.append({"run_id": "new", "purpose": "verify"})
+    frame = log.frame(purposes=None)
+    assert frame["schema"].tolist() == [1, 1, 1, 1, SCHEMA_VERSION]
+    assert frame["purpose"].tolist() == ["song"] * 4 + ["verify"]
+    assert frame["status"].tolist()[:4] == ["failed", "completed", "completed", "cancelled"]
+    assert frame.loc[2, "instrument_s"].keys() == {"piano", "flute"}
+    assert frame["load_1m"].isna().all()
+    assert log.frame()["run_id"].tolist() == ["old-failed-1", "old-failed-1", "old-sketch-1", "old-cancelled-1"]
+
+
+def test_columns_come_alone_in_the_order_asked_for_and_with_their_units(log):
+    log.append({"run_id": "a", "total_s": 2.5, "seed": 2**32 - 1})
+    log.append({"run_id": "b", "purpose": "bench", "total_s": 9})
+    frame = log.frame(["total_s", "run_id", "total_s", "seed"])
+    assert frame.to_dict("list") == {"total_s": [2.5], "run_id": ["a"], "seed": [2**32 - 1]}
+    assert frame.attrs["units"] == {"total_s": "s", "run_id": "", "seed": ""}
+    whole = log.frame()
+    pd.testing.assert_frame_equal(frame, whole[["total_s", "run_id", "seed"]])
+
+
+@pytest.mark.parametrize("columns", [["latency"], ["total_s", "latency"]])
+def test_a_column_that_there_is_not_is_named_beside_those_that_there_are(log, columns):
+    with pytest.raises(InvalidRequest, match="'latency'") as caught:
+        log.frame(columns)
+    assert "total_s" in caught.value.hint
+
+
+EDITED = {
+    "Windows line ends": lambda text: text.replace("\n", "\r\n").encode(),
+    "byte order mark": lambda text: b"\xef\xbb\xbf" + text.encode(),
+    "blank lines": lambda text: ("\n" + text.replace("\n", "\n \n")).encode(),
+    "no last line end": lambda text: text.rstrip("\n").encode(),
+    "another encoding": lambda text: text.encode("latin-1"),
+}
+
+
+@pytest.mark.parametrize("how", EDITED)
+def test_a_log_that_an_editor_saved_keeps_its_rows(log, how, caplog):
+    for name in "abc":
+        log.append({"run_id": name, "directory": "/Lieder/Übermut", "total_s": 2})
+    log.path.write_bytes(EDITED[how](log.path.read_text()))
+    log.append({"run_id": "d", "total_s": 2})
+    frame = log.frame()
+    assert frame["run_id"].tolist() == list("abcd")
+    assert (frame["total_s"].sum(), frame.attrs["left_out"]["damaged"]) == (8, 0)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    "line", ["[1, 2]", "null", '{"run_id": "torn', "[" * 100_000, "piano", '{"run_id": "x"} {"run_id": "y"}']
+)
+def test_a_line_that_is_no_row_is_counted_and_said(log, line, caplog):
+    log.append({"run_id": "a"})
+    with log.path.open("a") as file:
+        file.write(line + "\n")
+    log.append({"run_id": "b"})
+    assert log.frame().attrs["left_out"] == {"newer": 0, "damaged": 1}
+    assert [row["run_id"] for row in log.rows()] == ["a", "b"]
+    assert "1 damaged lines are left out" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["1e400", "NaN", "-Infinity", "true", '"two"', "[2]", "9" * 400])
+def test_a_number_that_is_none_costs_itself_alone(log, value):
+    log.append({"run_id": "a"})
+    with log.path.open("a") as file:
+        file.write(f'{{"schema": 2, "run_id": "b", "total_s": {value}, "seed": {value}, "cores": 2}}\n')
+    frame = log.frame(["run_id", "total_s", "seed", "cores"])
+    assert frame["run_id"].tolist() == ["a", "b"]
+    assert frame[["total_s", "seed"]].isna().all().all()
+    assert frame["cores"].iloc[1] == 2
+
+
+def test_a_text_that_no_file_could_hold_is_missing(log):
+    log.append({"run_id": "a"})
+    with log.path.open("a") as file:
+        file.write('{"schema": 2, "run_id": "b", "directory": "\\ud800", "host": "here"}\n')
+    frame = log.frame(["run_id", "directory", "host"])
+    assert frame["directory"].isna().all()
+    assert frame["host"].iloc[1] == "here"
+
+
+def test_the_last_rows_are_read_from_the_end(log, monkeypatch):
+    for i in range(40):
+        log.append({"run_id": f"{i}", "status": "completed", "total_s": i})
+    assert log.latest(3, ["total_s", "status"]) == [{"total_s": float(i), "status": "completed"} for i in (37, 38, 39)]
+    assert len(log.latest(100, ["run_id"])) == 40
+    row_bytes = log.path.stat().st_size // 40
+    monkeypatch.setattr(run_log, "TAIL_BYTES", 5 * row_bytes)
+    found = [row["run_id"] for row in log.latest(100, ["run_id"])]
+    assert 3 <= len(found) <= 5
+    assert found[-1] == "39"
+
+
+def test_making_a_song_reads_the_end_of_the_log_alone(tmp_path, monkeypatch):
+    for whole in ("values", "rows"):
+        monkeypatch.setattr(RunLog, whole, lambda *_: pytest.fail("it read the whole log"))
+    with Lab(metadata=FakeMetadataEngine(), audio=FakeAudioEngine(), songs=tmp_path / "songs", home=tmp_path) as lab:
+        lab.log.append({"status": "completed", "metadata_model": "fake-model", "metadata_s": 1234.0})
+        job = lab.submit("A story.", seconds=1)
+        assert lab._local._jobs[job.id].generation.expected_s > 1234
+        job.result(60)
+
+
+def test_it_is_known_whether_an_attempt_has_its_row(log):
+    log.append({"run_id": "x-1", "generation_id": "x", "host": "x-2"})
+    assert (log.has("x-1"), log.has("x-2"), log.has("x")) == (True, False, False)

@@ -111,6 +111,11 @@ class SketchEngine:
         """Return `identity`: a sound bank leaves nothing to a song."""
         return self.identity()
 
+    def process_ids(self) -> Sequence[int]:
+        """Return the id of the renderer's process, if it runs."""
+        child = self._child
+        return [child.pid] if child is not None and child.running else []
+
     def close(self) -> None:
         self._stop()
 
@@ -188,6 +193,10 @@ class _Renderer:
         self._process = ChildProcess(python_command("harmonia_lab.audio_engines.sketch.renderer", *arguments))
         self._pipes_lock = threading.Lock()
         self._loaded = False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def running(self) -> bool:

@@ -159,6 +159,11 @@ class EmbeddedServer:
     def running(self) -> bool:
         return self._child is not None and self._child.running
 
+    def process_ids(self) -> list[int]:
+        """Return the child's id, if it runs."""
+        child = self._child
+        return [child.pid] if child is not None and child.running else []
+
     def start(self) -> None:
         """Start the child unless it runs; one that died is replaced. Raises MetadataError (OLLAMA_UNAVAILABLE).
 

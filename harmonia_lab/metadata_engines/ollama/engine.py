@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import importlib.metadata
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from harmonia_lab.engines.base import CancelToken, MetadataProgress, MetadataResult
@@ -95,6 +95,10 @@ class OllamaEngine:
             deadline = time.monotonic() + RELEASE_S
             while any(entry.model == self._used for entry in client.ps().models) and time.monotonic() < deadline:
                 time.sleep(0.05)
+
+    def process_ids(self) -> Sequence[int]:
+        """Return the id of the endpoint's process. A server elsewhere has none here."""
+        return self._endpoint.process_ids() if self._endpoint else ()
 
     def close(self) -> None:
         """End the endpoint's server. Idempotent."""
