@@ -45,7 +45,7 @@ def main(given: Sequence[str]) -> int:
     try:
         with Lab(metadata="embedded", songs=options.out) as lab:
             if options.what == "equal":
-                configurations = {"sketch": {}, "sketch again": {}}
+                configurations: dict[str, dict[str, Any]] = {"sketch": {}, "sketch again": {}}
             else:
                 slower = ExtraWork(SketchEngine(), options.extra or _extra_of(options.out) or _tenth_of_a_song())
                 configurations = {"sketch": {}, "sketch and a tenth": {"audio": slower}}
@@ -78,7 +78,7 @@ def _tenth_of_a_song() -> float:
         with lab:
             for seed in range(4):
                 lab.submit(metadata=SONG_METADATA, seconds=COMMON["lengths"][0], seed=seed).result()
-        return round(EXTRA_SHARE * statistics.median(row["cpu_s"] for row in lab.log.rows()[1:]), 3)
+        return float(round(EXTRA_SHARE * statistics.median(row["cpu_s"] for row in lab.log.rows()[1:]), 3))
 
 
 def _planted(report: StudyReport) -> float:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from harmonia_lab.cli.arguments import lab_parameters
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.lab import Lab
+from harmonia_lab.study.reading import read_design
 
 __all__ = ["run"]
 
@@ -19,7 +21,10 @@ def run(options: argparse.Namespace) -> int:
         raise InvalidRequest("Name a design's file, or --again with a study's folder.", hint="harmonia study --help")
     if options.out is None and not options.check:
         raise InvalidRequest("--out is missing: the study's folder.", details={"fields": ["out"]})
-    with Lab(**lab_parameters(options)) as lab:
+    parameters = lab_parameters(options)
+    if options.design is not None:
+        read_design(Path(options.design), parameters)  # so that the error for a design that can't be read comes at once
+    with Lab(**parameters) as lab:
         if options.check:
             text = lab.check_study(source)
             print(json.dumps({"check": text}) if options.json else text)

@@ -12,6 +12,7 @@ import importlib.resources
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,7 @@ def _figures(report: StudyResult, comparisons: Sequence[Comparison]) -> str:
     parts = [_figure(lambda: charts.blocks(frame, primary, by="configuration"),
                      f"{primary} of every run; a line joins the runs of one block")]  # fmt: skip
     parts += [
-        _figure(lambda c=comparison: charts.ratios(c), f"Ratios, {comparison.names[1]} over {comparison.names[0]}")
+        _figure(partial(charts.ratios, comparison), f"Ratios, {comparison.names[1]} over {comparison.names[0]}")
         for comparison in comparisons
     ]
     parts.append(_figure(lambda: charts.spread(frame, primary, by="configuration"), f"{primary} in the order of runs"))

@@ -142,7 +142,7 @@ def _around(before: StudyResult, now: StudyResult) -> list[str]:
     return [
         *differences(before.record.engines, now.record.engines),
         *(differences(sessions[0][-1], sessions[1][-1]) if all(sessions) else []),
-        *differences(*facts),
+        *differences(facts[0], facts[1]),
     ]
 
 

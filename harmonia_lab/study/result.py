@@ -55,7 +55,7 @@ class StudyResult:
 
     def frame(self, *, warm_up: bool = False) -> pd.DataFrame:
         """Return the rows of the run log, oldest first, failed runs included. warm_up: with the warm-ups."""
-        frame = self.folder.rows().frame(purposes=("study",))
+        frame = self.folder.rows().frame(purposes=None)
         return frame if warm_up else frame[frame["block"].notna()]
 
     def incomplete(self) -> dict[int, list[str]]:

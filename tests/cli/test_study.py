@@ -6,6 +6,7 @@ import signal
 import psutil
 import pytest
 
+from harmonia_lab.backends import local
 from harmonia_lab.study import StudyReport
 from harmonia_lab.testing import SONG_METADATA
 
@@ -20,6 +21,14 @@ audio = "sketch"
 plain = {}
 "the same" = {}
 """
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_pictures():
+    """A song's picture takes as long as all else together, and says nothing about a study."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(local, "_draw_overview", lambda path, **picture: "")
+        yield
 
 
 @pytest.fixture
