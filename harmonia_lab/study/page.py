@@ -94,7 +94,8 @@ def _again(again: Reproduction | None) -> str:
 def _figures(report: StudyResult, comparisons: Sequence[Comparison]) -> str:
     from harmonia_lab.analysis import charts  # noqa: PLC0415 - takes half a second
 
-    frame, primary = report.frame(), report.primary
+    order, primary = report.configurations, report.primary
+    frame = report.frame().sort_values("configuration", key=lambda names: names.map(order.index), kind="stable")
     parts = [_figure(lambda: charts.blocks(frame, primary, by="configuration"),
                      f"{primary} of every run; a line joins the runs of one block")]  # fmt: skip
     parts += [
