@@ -58,7 +58,7 @@ def main(given: Sequence[str]) -> int:
         return 130
     print(report)
     if options.what == "planted":
-        print(f"\nPlanted: {_planted(report):.4f}")
+        print(f"\nPlanted: {planted_factor(report):.4f}")
     return 0
 
 
@@ -81,7 +81,7 @@ def _tenth_of_a_song() -> float:
         return float(round(EXTRA_SHARE * statistics.median(row["cpu_s"] for row in lab.log.rows()[1:]), 3))
 
 
-def _planted(report: StudyReport) -> float:
+def planted_factor(report: StudyReport) -> float:
     """Return the factor that was planted: the geometric mean, over the slower songs, of their processor time over the
     same without the work that was added."""
     slower = report.configurations[1]
