@@ -1,6 +1,4 @@
-"""Studies whose answer is known, as they were made on a busy machine: nothing is claimed of equal songs, and planted work is
-found.
-"""
+"""Studies as they were made on a busy machine: nothing is claimed of equal songs, and planted work is found."""
 
 from pathlib import Path
 
