@@ -14,7 +14,7 @@ from harmonia_lab.music.seeds import derive_rng, derive_seed
 from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.study.configurations import recorded
 
-__all__ = ["CLAIMS", "TYPICAL_BLOCKS", "Block", "StudyDesign"]
+__all__ = ["CLAIMS", "TYPICAL_BLOCKS", "StudyBlock", "StudyDesign"]
 
 CLAIMS = ("mean", "typical")
 """Which ratio a study claims: of geometric means, or of typical runs."""
@@ -27,7 +27,7 @@ PRIMARY_ALPHA = 0.04
 
 
 @dataclass(frozen=True)
-class Block:
+class StudyBlock:
     """One story, seed and length, made once by every configuration, in a drawn order.
 
     number, story: counted from 1. seconds: the songs' length. order: names of the configurations.
@@ -40,7 +40,7 @@ class Block:
     order: tuple[str, ...]
 
     @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> Block:
+    def from_json(cls, plain: Mapping[str, Any]) -> StudyBlock:
         return cls(**{**plain, "order": tuple(plain["order"])})
 
     def to_json(self) -> dict[str, Any]:
@@ -71,13 +71,13 @@ class StudyDesign:
     keep_loaded: bool = True
     keep_songs: bool = True
 
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[StudyBlock]:
         """Return all blocks. Every story and length comes once before the next seed, so that a study that is stopped
         has some of each. Each order is drawn by itself."""
         cells = ((seed, seconds, story) for seed in self.seeds for seconds in self.lengths
                  for story in range(1, len(self.stories) + 1))  # fmt: skip
         return [
-            Block(number, story, seed, seconds, self._drawn(number))
+            StudyBlock(number, story, seed, seconds, self._drawn(number))
             for number, (seed, seconds, story) in enumerate(cells, 1)
         ]
 
@@ -86,7 +86,7 @@ class StudyDesign:
         derive_rng(self.order_seed, "order", str(block)).shuffle(names)
         return tuple(names)
 
-    def request(self, block: Block) -> SongRequest:
+    def request(self, block: StudyBlock) -> SongRequest:
         """Return the request of a block's songs."""
         asked = {"seconds": block.seconds, "seed": block.seed}
         return self.stories[block.story - 1].model_copy(update=asked)

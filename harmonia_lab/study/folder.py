@@ -30,7 +30,7 @@ from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
 from harmonia_lab.generation.artifacts import slug
 from harmonia_lab.protocol.models import utc_now
 from harmonia_lab.storage import storage_errors, write_bytes
-from harmonia_lab.study.design import Block, StudyDesign
+from harmonia_lab.study.design import StudyBlock, StudyDesign
 
 __all__ = ["STUDY_VERSION", "StudyFolder", "StudyLog", "StudyRecord", "differences", "installed_packages", "new_id"]
 
@@ -47,7 +47,7 @@ class StudyRecord:
 
     id: str
     design: dict[str, Any]
-    blocks: tuple[Block, ...]
+    blocks: tuple[StudyBlock, ...]
     engines: dict[str, Any]
     created_at: str
     version: str
@@ -84,7 +84,7 @@ class StudyRecord:
         if int(plain["studyVersion"]) > STUDY_VERSION:
             raise ValueError("it was written by a newer Harmonia Lab")
         values = {name: value for name, value in plain.items() if name != "studyVersion"}
-        return cls(**values | {"blocks": tuple(map(Block.from_json, plain["blocks"]))})
+        return cls(**values | {"blocks": tuple(map(StudyBlock.from_json, plain["blocks"]))})
 
 
 def new_id(design: StudyDesign) -> str:

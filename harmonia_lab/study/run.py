@@ -23,7 +23,7 @@ from harmonia_lab.generation.handle import JobHandle
 from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.storage import locked, storage_errors
 from harmonia_lab.store.run_log import RunLabels, RunLog
-from harmonia_lab.study.design import Block, StudyDesign
+from harmonia_lab.study.design import StudyBlock, StudyDesign
 from harmonia_lab.study.folder import StudyFolder, StudyLog, StudyRecord, differences, new_id
 from harmonia_lab.study.reading import Faults, design_of, from_record, read_design
 from harmonia_lab.study.report import StudyReport
@@ -197,7 +197,7 @@ class _Run:
         last = self._failures[given_up][-1]
         return HarmoniaError(f"Not tried, since {given_up} failed {GIVEN_UP_AFTER} times in a row.", code=last.code)
 
-    def _make(self, name: str, request: SongRequest, block: Block | None) -> HarmoniaError | None:
+    def _make(self, name: str, request: SongRequest, block: StudyBlock | None) -> HarmoniaError | None:
         """Make one song, and return the error that ended it, if one did."""
         number = block.number if block else None
         folder = self._folder.song(number, self._record.configurations.index(name) + 1, name)
@@ -223,7 +223,7 @@ class _Run:
             shutil.rmtree(folder, ignore_errors=True)
         return None
 
-    def _remaining(self, waiting: Sequence[tuple[Block, str]]) -> str:
+    def _remaining(self, waiting: Sequence[tuple[StudyBlock, str]]) -> str:
         """Return how long the songs that wait will take, from those that were made in this session."""
         if not waiting:
             return ""
