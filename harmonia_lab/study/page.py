@@ -11,6 +11,7 @@ import html
 import importlib.resources
 import io
 import json
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -111,7 +112,9 @@ def _figure(draw: Callable[[], Figure], caption: str) -> str:
     import matplotlib as mpl  # noqa: PLC0415 - as above
 
     buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "harmonia", "svg.fonttype": "none"}):
+    with mpl.rc_context({"svg.hashsalt": "harmonia", "svg.fonttype": "none"}), warnings.catch_warnings():
+        # The browser writes the texts, with its own fonts.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
         draw().savefig(buffer, format="svg", metadata={"Date": None})
     picture = base64.b64encode(buffer.getvalue()).decode()
     alt = html.escape(caption, quote=True)

@@ -277,3 +277,15 @@ def test_the_page_is_one_file_without_scripts_and_shows_texts_as_text(study):
     assert page.count("<script") == page.count('<script type="application/json"') == 1
     data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
     assert len(data["rows"]) == 6
+
+
+def test_a_name_in_any_script_has_a_folder_and_stands_on_the_page(copied, recwarn):
+    """The fixture's songs, as if "two" had another name."""
+    for name in ("study.json", "rows.jsonl"):
+        text = (copied / name).read_text()
+        (copied / name).write_text(text.replace('"two"', '"速い $x^2$"'))
+    report = StudyReport(copied)
+    assert report.configurations == ["one", "速い $x^2$"]
+    assert "速い $x^2$" in report.write_page().read_text()
+    assert report.folder.song(1, 2, "速い $x^2$").name == "0001-2-x-2"
+    assert not [each for each in recwarn if "Glyph" in str(each.message)]
