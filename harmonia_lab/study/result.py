@@ -101,7 +101,11 @@ class StudyResult:
             level=1 - (1 - LEVEL) / (len(self.configurations) - 1),
             smallest_ratio=design["smallest_ratio"],
         )
-        return dataclasses.replace(comparison, warnings=(*comparison.warnings, *self._warnings(frame, a, b)))
+        others, notes = len(self.configurations) - 1, comparison.notes
+        if others > 1:
+            notes = (*notes, f"{others} comparisons share the 5 % of false claims that the study may make.")
+        warnings = (*comparison.warnings, *self._warnings(frame, a, b))
+        return dataclasses.replace(comparison, notes=notes, warnings=warnings)
 
     def _warnings(self, frame: pd.DataFrame, a: str, b: str) -> list[str]:
         found = []
