@@ -97,6 +97,8 @@ def _figures(report: StudyResult, comparisons: Sequence[Comparison]) -> str:
 
     order, primary = report.configurations, report.primary
     frame = report.frame().sort_values("configuration", key=lambda names: names.map(order.index), kind="stable")
+    if not (frame["status"] == "completed").any():
+        return "<p>No run has completed.</p>"
     parts = [_figure(lambda: charts.blocks(frame, primary, by="configuration"),
                      f"{primary} of every run; a line joins the runs of one block")]  # fmt: skip
     parts += [

@@ -204,13 +204,14 @@ def test_configurations_that_always_fail_do_not_take_the_night(tmp_path):
     lines = []
     with lab_in(tmp_path) as lab:
         asked = design(seeds=30, warm_up=0, configurations={name: {"audio": engines[name]} for name in engines})
-        report = lab.study(asked, tmp_path / "out", say=lines.append, page=False)
+        report = lab.study(asked, tmp_path / "out", say=lines.append)
     tried = {name: 100 - len(engine.errors) for name, engine in engines.items()}
     assert sorted(tried.values()) in ([2, 3, 3], [3, 3, 3])  # with one left there is nothing to compare
     assert len(report.missing) == 90
     assert report.missing[-1].error.code == ErrorCode.AUDIO_ERROR
     assert "failed 3 times in a row" in report.missing[-1].error.message
     assert len(lines) < 20
+    assert "No run has completed." in report.folder.page.read_text()
 
 
 def test_another_process_at_work_in_the_folder_is_said(lab, copied):
