@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from harmonia_lab.batch import BatchReport
     from harmonia_lab.batch.run import Rows
     from harmonia_lab.server.server_thread import Server, ServerSettings
+    from harmonia_lab.study import DesignSource, StudyReport
     from harmonia_lab.widgets.compose import ComposeForm
     from harmonia_lab.widgets.monitor import Monitor
     from harmonia_lab.widgets.panel import Panel
@@ -85,6 +86,7 @@ class Lab:
         home: Path | str | None = None,
         limits: TimeLimits | None = None,
         labels: RunLabels = A_SONG,
+        log: BenchmarkLog | None = None,
     ) -> None:
         """metadata: "auto" (Ollama if a server answers and has a model, else the embedded model), "ollama", "embedded",
         the name of an installed package's engine, or an engine of your own. model: the language model's name.
@@ -95,13 +97,14 @@ class Lab:
         MusicGen a name or a folder. audio_settings: of that engine, by name; for MusicGen those of
         `audio_engines.musicgen.settings.Settings` (arrangement, decoder, top_k, …).
         songs: the folder that songs go to. home: where the run log lives (default: HARMONIA_HOME, or the per-user state
-        folder). labels: for the songs' rows in it, such as `RunLabels("bench")`.
+        folder). labels: for the songs' rows in it, such as `RunLabels("bench")`. log: another
+        run log than the one there.
 
         Raises InvalidRequest for an unknown engine name, MetadataError if that engine isn't available.
         """
         self.songs = Path(songs)
         self.home = Path(home) if home is not None else home_folder()
-        self.log = BenchmarkLog(self.home / "runs.jsonl")
+        self.log = log or BenchmarkLog(self.home / "runs.jsonl")
         self.limits = limits or TimeLimits()
         self.labels = labels
         self.events = Fanout()
@@ -302,6 +305,34 @@ class Lab:
 
         options = BatchOptions(check, remake, require, stop_after)
         return run_sweep(self, narratives, options, seeds=seeds, audio=audio, out=out, say=say, **fields)
+
+    def study(
+        self, design: DesignSource, out: Path | str, *, say: Callable[[str], None] | None = None, page: bool = True
+    ) -> StudyReport:
+        """Compare configurations: make the same songs with each, in blocks and in a drawn order, and keep all that
+        somebody else needs to make them again in `out`. The same call goes on where a study was stopped.
+
+        design: a .toml or .json file or a mapping (fields: `harmonia_lab.study.StudyDesign`), or the folder of a study,
+        which is made again. A configuration has the parameters of `Lab` in which it differs from this lab. say: gets a
+        line for each song (default: standard error). page: whether to write `study.html` at the end.
+
+        A song that fails stops no other. Raises InvalidRequest for a design that can't be used, with all its faults, or
+        that is not the one that `out` has; StorageError if `out` can't be written or another process makes its study.
+        An interrupt cancels the song that is being made, and is raised again.
+        """
+        from harmonia_lab.study import run_study  # noqa: PLC0415 - loads for studies alone
+
+        return run_study(self._like_this, self.log, self._arguments, design, out, say=say, page=page)
+
+    def check_study(self, design: DesignSource) -> str:
+        """Return what a study would make, in a few lines, and make nothing. Raises InvalidRequest as `study`."""
+        from harmonia_lab.study import check_study  # noqa: PLC0415 - as above
+
+        return check_study(self._like_this, self._arguments, design)
+
+    def _like_this(self, parameters: Mapping[str, Any], log: BenchmarkLog | None) -> Lab:
+        """Return a lab of other engines with the same home."""
+        return Lab(**parameters, songs=self.songs, home=self.home, limits=self.limits, log=log)
 
     @property
     def metadata_choices(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ and the environment in which a child process finds the package. Callers own file
 from __future__ import annotations
 
 import errno
+import fcntl
 import functools
 import hashlib
 import os
@@ -19,6 +20,7 @@ from harmonia_lab.errors import ErrorCode, StorageError
 __all__ = [
     "cached_digest",
     "home_folder",
+    "locked",
     "package_environment",
     "replace_bytes",
     "storage_error",
@@ -59,6 +61,22 @@ def write_bytes(path: Path, data: bytes | bytearray | memoryview) -> None:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def locked(lock: Path, refusal: str) -> Iterator[None]:
+    """Hold a lock file inside the block. The system releases it when this process ends, however that happens.
+
+    Raises StorageError with the message `refusal` if another process holds it, or where it can't be written.
+    """
+    with storage_errors(lock):
+        file = lock.open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StorageError(refusal, hint="Wait for its end, or name another folder.") from None
+        yield
 
 
 def replace_bytes(path: Path, data: bytes) -> None:

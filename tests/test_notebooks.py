@@ -90,13 +90,15 @@ def test_the_second_notebook_hears_every_event_and_replays_what_a_late_client_mi
 def test_the_benchmark_notebook_draws_compares_and_exports(execute, tmp_path):
     cells = execute(
         "03_benchmark", tmp_path, stories=[STORY], lengths=[2], rounds=1, metadata="ollama", decode_seconds=1,
-        decode_rounds=1, clients=[2], out="made",
+        decode_blocks=1, clients=[2], out="made",
     )  # fmt: skip
-    for name in ("sweep", "length", "spread", "memory", "server"):
+    for name in ("sweep", "length", "spread", "memory", "decode-blocks", "server"):
         assert shown(cells[name], "image/png"), name
     table = shown(cells["decode"], "text/html")
     assert "steps_per_second" in table
-    assert "A: 2 completed" in table
+    assert "fast: 1 completed; reference: 1 completed" in table
+    assert "fast again" in shown(cells["equal"], "text/html")
+    assert (tmp_path / "made" / "decoders" / "study.html").exists()
     assert (tmp_path / "made" / "log.parquet").exists()
     assert "completed" in shown(cells["export"])
 

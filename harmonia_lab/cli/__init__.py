@@ -1,4 +1,4 @@
-"""The command line: `harmonia song | batch | serve | token | verify | export | doctor | setup | bench | protocol`.
+"""The command line: `harmonia song | batch | study | serve | token | verify | export | doctor | setup | bench | protocol`.
 
 Owns exit statuses and how errors are printed. Arguments are in `arguments.py`, each command in a module of its name.
 Results go to standard output, everything else to standard error. Exit status: 0 done, 1 failed, 2 bad usage, 130

@@ -115,6 +115,20 @@ def _batch(command: Parser) -> None:
     _add_song_options(command)
 
 
+def _study(command: Parser) -> None:
+    command.add_argument("design", nargs="?", metavar="FILE", help="a .toml or .json: what is compared, and how")
+    command.add_argument("--out", metavar="DIR", help="the study's folder: rows, songs, study.html")
+    command.add_argument("--again", metavar="DIR", help="a study's folder: make that study again, and compare")
+    command.add_argument("--check", action="store_true", help="read the design, and make nothing")
+    command.epilog = (
+        "Run again, it goes on where it was stopped. Fields: configurations (by name: metadata, model, "
+        "metadata_settings, audio, audio_model, audio_settings), stories, seeds, lengths, primary, claim, "
+        "smallest_ratio, warm_up, order_seed, keep_loaded, keep_songs, name. The options below hold for all "
+        "configurations that have no others."
+    )
+    _add_song_options(command)
+
+
 def _serve(command: Parser) -> None:
     command.add_argument("--host", help="where it listens (default 127.0.0.1: this machine alone)")
     command.add_argument("--port", type=int, help="0 lets the system choose (default 3333)")
@@ -308,6 +322,7 @@ def _names(text: str) -> list[str]:
 _COMMANDS: dict[str, tuple[Callable[[Parser], None], str]] = {
     "song": (_song, "make a song from a story, and print where it is"),
     "batch": (_batch, "make the songs of a table"),
+    "study": (_study, "compare engines, models or settings by songs in drawn blocks"),
     "serve": (_serve, "let clients make songs over Socket.IO and HTTP, until it is stopped"),
     "token": (_token, "print a token with which a client connects as USER"),
     "verify": (_verify, "check a song's files against its record"),
