@@ -20,10 +20,10 @@ from weakref import WeakValueDictionary
 from harmonia_lab.analysis.frames import BenchmarkLog
 from harmonia_lab.backends.base import LOCAL_USER, Backend, JobOptions
 from harmonia_lab.backends.local import LocalBackend
+from harmonia_lab.backends.metadata_choice import MetadataChoice
 from harmonia_lab.engine_registry import (
     AUDIO_GROUP,
     AudioEngines,
-    choose_metadata,
     engine_names,
     is_repeatable,
     language_models,
@@ -103,7 +103,8 @@ class Lab:
         songs: the folder that songs go to. home: where the run log lives (default: HARMONIA_HOME, or the per-user state
         folder).
 
-        Raises InvalidRequest for an unknown engine name, MetadataError if that engine isn't available.
+        Raises InvalidRequest for an unknown engine name or setting. Stage 1's engine is looked for when a song first
+        needs it.
         """
         self.songs = Path(songs)
         self.home = Path(home) if home is not None else home_folder()
@@ -129,7 +130,7 @@ class Lab:
             "audio_model": audio_model,
             "audio_settings": dict(audio_settings or {}),
         }
-        self.metadata_engine, self.metadata_reason = choose_metadata(metadata, model, metadata_settings)
+        self._metadata = MetadataChoice(metadata, model, metadata_settings or {})
         self._audio_engines = AudioEngines(audio, audio_model, audio_settings or {})
         self.audio_engine = self._audio_engines.chosen
         self._local = LocalBackend(
@@ -138,15 +139,23 @@ class Lab:
             run_log=self.log,
             songs=self.songs,
             limits=self.limits,
-            metadata_engine=self.metadata_engine,
+            metadata=self._metadata,
             audio_engines=self._audio_engines,
             panel=self.panel,
         )
         self._backends: list[Backend] = [self._local]
         """The last one that runs gets new songs; the first one always runs."""
-        _log.info(
-            "Stage 1: %s (%s). Stage 2: %s.", self.metadata_engine.name, self.metadata_reason, self.audio_engine.name
-        )
+        _log.info("Stage 2: %s.", self.audio_engine.name)
+
+    @property
+    def metadata_engine(self) -> MetadataEngine:
+        """The engine for stage 1, chosen when it is first needed. Raises MetadataError if it isn't available."""
+        return self._metadata.engine
+
+    @property
+    def metadata_reason(self) -> str:
+        """Why it is that one. Raises as `metadata_engine`."""
+        return self._metadata.reason
 
     def submit(
         self,
@@ -173,7 +182,7 @@ class Lab:
         genre and instruments with it. audio: another engine for this song.
         out: this song's own folder (default: `<songs>/<title>-<id>`). generation_id: your own id for the generation.
 
-        Raises InvalidRequest before anything starts.
+        Raises InvalidRequest, or MetadataError if stage 1's engine isn't available, before anything starts.
         """
         request = parse_request(
             narrative=narrative,
@@ -204,9 +213,11 @@ class Lab:
         process, also while an isolated server makes the other songs.
 
         Raises InvalidRequest if the generation's id is taken, or for an option that an isolated server can't take;
-        Refused (QUEUE_FULL) beyond `limits`.
+        MetadataError if stage 1's engine isn't available; Refused (QUEUE_FULL) beyond `limits`.
         """
         backend = self._local if here else self._current
+        if backend is self._local and request.metadata is None:
+            self._metadata.engine  # noqa: B018 - looked for before the backend locks itself: a server may be slow
         options = JobOptions(audio, out)
         job = backend.submit(with_wished_length(request), replace(options, user=user, limits=limits))
         self._options[job.id] = options
@@ -287,12 +298,14 @@ class Lab:
         """
         engine = self._audio_engines.get(audio, request.audio_model)
         identity = engine.identity()
+        stage_2 = {"engine": engine.name, "model": identity.get("model"), "settings": identity.get("settings")}
+        if request.metadata:
+            return {"metadata": None, "audio": stage_2}
         own = self.metadata_engine.model if self.metadata_reason == "given" else None
         stage_1 = {"engine": self.metadata_engine.name, "model": request.model or self._arguments["model"] or own}
         if settings := song_settings(self.metadata_engine.name, self._arguments["metadata_settings"]):
             stage_1["settings"] = settings
-        stage_2 = {"engine": engine.name, "model": identity.get("model"), "settings": identity.get("settings")}
-        return {"metadata": None if request.metadata else stage_1, "audio": stage_2}
+        return {"metadata": stage_1, "audio": stage_2}
 
     def language_models(self, timeout_s: float) -> Sequence[str]:
         """Return the names of the models of stage 1's server. Raises MetadataError if it doesn't answer in time."""
@@ -313,11 +326,13 @@ class Lab:
         A cell that runs again gets the server that is running, if it asks for the same settings.
 
         Raises InvalidRequest if the port is taken, this lab serves with other settings already, or an isolated one
-        would have to use an engine that is an object; RuntimeError once the lab is closed.
+        would have to use an engine that is an object; MetadataError if stage 1's engine isn't available; RuntimeError
+        once the lab is closed.
         """
         from harmonia_lab.server.server_thread import Server, ServerSettings  # noqa: PLC0415 - socketio loads where it is used
 
         self._local.check_open()
+        self._metadata.engine  # noqa: B018 - clients' songs will need it: an error now is better than one for each
         with self._lock:
             asked = settings or ServerSettings(**options)
             if self.server is not None and self.server.running:
@@ -344,7 +359,7 @@ class Lab:
         )
         self._backends.append(backend)
         if not self._local.busy:  # models load in the server's process from now on; a later song here loads them again
-            self.metadata_engine.close()
+            self._metadata.close()
             self.audio_engine.close()
         return backend.server
 
@@ -420,7 +435,7 @@ class Lab:
             self.server.stop()
         if self._journal is not None:
             self._journal.close()
-        self.metadata_engine.close()
+        self._metadata.close()
         self._audio_engines.close()
 
     def __enter__(self) -> Self:
@@ -430,7 +445,10 @@ class Lab:
         self.close()
 
     def __repr__(self) -> str:
-        stage_1 = f"{self.metadata_engine.name} [{self.metadata_reason}]"
+        try:
+            stage_1 = f"{self.metadata_engine.name} [{self.metadata_reason}]"
+        except HarmoniaError as error:
+            stage_1 = f"none [{error.message}]"
         return f"Lab(metadata={stage_1}, audio={self.audio_engine.name}, songs={self.songs})"
 
     def _rerun(self, folder: Path, notes: list[str]) -> Verification:
@@ -438,7 +456,7 @@ class Lab:
         record = read_record(folder)
         request = SongRequest.model_validate(record["request"] | {"generationId": None})
         recorded = record["engines"]["metadata"]["engine"]
-        if recorded != self.metadata_engine.name or not is_repeatable(recorded):
+        if not is_repeatable(recorded) or recorded != self.metadata_engine.name:
             metadata = SongMetadata.model_validate_json((folder / "metadata.json").read_bytes())
             request = request.model_copy(update={"metadata": metadata})
             if recorded != "given":

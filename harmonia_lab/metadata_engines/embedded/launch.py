@@ -10,6 +10,7 @@ stage 1 has one code path: `metadata_engines/ollama/engine.py` with another addr
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -111,7 +112,13 @@ def fast_copy(path: Path) -> Path:
 def prepare() -> None:
     """Make the default model's fast copy, if the model is installed."""
     if is_installed():
-        EmbeddedServer()
+        model, path = find_model()
+        _usable(model, path)
+
+
+def _usable(model: str, path: Path) -> Path:
+    """Return the file that the server reads for a model: the default model's fast copy, any other model's own."""
+    return fast_copy(path) if model == DEFAULT_MODEL else path
 
 
 def _folder() -> Path:
@@ -137,13 +144,16 @@ class EmbeddedServer:
     def __init__(self, threads: int | None = None) -> None:
         # One core less than there are: two threads on two busy cores were ten times slower than one.
         self.threads = threads or max(1, len(os.sched_getaffinity(0)) - 1)
-        self.model, self._path = find_model()
-        if self.model == DEFAULT_MODEL:
-            self._path = fast_copy(self._path)
+        self.model, self._source = find_model()
         self._lock = threading.Lock()
         self._child: ChildProcess | None = None
         self._token = secrets.token_urlsafe(32)
         self._port = 0
+
+    @functools.cached_property
+    def _path(self) -> Path:
+        """The model file that is read, made when it is first needed: a song from given metadata needs none."""
+        return _usable(self.model, self._source)
 
     @property
     def url(self) -> str:
