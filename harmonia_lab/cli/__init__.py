@@ -1,8 +1,8 @@
 """The command line: `harmonia song | batch | serve | token | verify | doctor | setup | bench | protocol`.
 
 Owns exit statuses and how errors are printed. Arguments are in `arguments.py`, each command in a module of its name,
-what becomes of unwritable output in `streams.py`. Results go to standard output, everything else to standard error. Exit status: 0 done, 1 failed, 2 bad usage, 130
-cancelled.
+what becomes of output that can't be written in `streams.py`. Results go to standard output, everything else to standard
+error. Exit status: 0 done, 1 failed, 2 bad usage, 130 cancelled.
 """
 
 from __future__ import annotations

@@ -35,9 +35,9 @@ class Unmet:
 
 
 def unmet_requirements(package: str, extra: str = "") -> list[Unmet]:
-    """Return the requirements of an installed package, of one extra if named, and of what it requires, that are not met.
+    """Return what is not met of the requirements of an installed package, and of those of what it requires.
 
-    Raises PackageNotFoundError if the package itself isn't installed.
+    extra: one of the package's, whose requirements count too. Raises PackageNotFoundError if the package itself isn't installed.
     """
     importlib.metadata.distribution(package)
     found: dict[str, Unmet] = {}

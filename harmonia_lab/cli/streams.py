@@ -1,9 +1,9 @@
 """The command's standard streams, which may be closed, full, or lead to a reader that has gone.
 
-Owns what Python code writes to standard output and standard error, and what becomes of errors there. Standard output is
-for the result: an error is told once, and makes the exit status 1 after the command has done its work. Standard error is
-for progress and messages, for which no command fails. With `--json`, standard output gets JSON objects, each on a line,
-and nothing else: what a library prints there goes to standard error.
+Owns what becomes of errors when they are written to. Standard output is for the result: an error is told once, and makes
+the exit status 1 after the command has done its work. Standard error is for progress and messages, for which no command
+fails. With `--json`, standard output gets JSON objects, each on a line, and nothing else: what a library prints there
+goes to standard error.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["Output", "flush", "protect"]
 
 
 class Output(io.RawIOBase):
-    """A file descriptor to write to. Writing never raises: after the first error, `failed` is set and data is dropped.
+    """A file descriptor to write to. Writing never raises: after the first error, `failed` is set, and data is dropped.
 
-    closed_before: the descriptor was closed when the process started. name: of the stream, for a message about the first
-    error on standard error; "" for no message.
+    closed_before: whether the descriptor was closed when the process started. name: of the stream, for a message on
+    standard error about the first error; "" for no message.
     """
 
     def __init__(self, number: int, name: str = "", *, closed_before: bool = False) -> None:
@@ -86,13 +86,13 @@ class _ObjectsOnly(Output):
 def protect(*, objects_only: bool = False) -> None:
     """Make the standard streams such that writing to them never raises. objects_only: for `--json`.
 
-    Streams that lead elsewhere already, as in a notebook, stay as they are. A closed descriptor leads to the null device
-    from now on: otherwise the next file that the process opens, a database for instance, would get its number, and with
-    it all that a library prints.
+    Streams that lead elsewhere already, as in a notebook, stay as they are. A closed descriptor leads to the null
+    device from now on: otherwise the next file that the process opens, a database for instance, would get its number,
+    and with it all that a library prints.
     """
     closed = [number for number in range(3) if _fill(number)]
     if 0 in closed:
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115 - for the process's life
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for the process's life
     if 2 in closed or _leads_to(sys.stderr, 2):
         sys.stderr = _text(Output(2, closed_before=2 in closed), sys.stderr, "backslashreplace", at_once=True)
     if 1 in closed or _leads_to(sys.stdout, 1):

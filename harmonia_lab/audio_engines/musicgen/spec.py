@@ -75,7 +75,7 @@ def _check() -> Check:
 
 
 def _check_asked(model: str | None, settings: Mapping[str, Any]) -> str:
-    """Raises InvalidRequest for a model or setting that isn't, AudioError where MusicGen or the weights can't be had."""
+    """Raises InvalidRequest for an unknown model or setting, AudioError where MusicGen or its weights can't be had."""
     checkpoint = _make(model, settings).checkpoint
     checkpoint.check()
     if checkpoint.folder is not None:
@@ -88,9 +88,7 @@ def _check_asked(model: str | None, settings: Mapping[str, Any]) -> str:
             code=ErrorCode.MUSICGEN_UNAVAILABLE,
             hint="Unset HF_HUB_OFFLINE, or name a folder with the weights: --audio-model FOLDER",
         )
-    return (
-        f"MusicGen {checkpoint.name}, whose weights the first song downloads from the model hub, if it can be reached"
-    )
+    return f"MusicGen {checkpoint.name}, if the first song can download its weights from the model hub"
 
 
 def _short_plan() -> Plan:
