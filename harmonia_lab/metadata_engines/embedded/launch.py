@@ -36,6 +36,7 @@ __all__ = [
     "is_installed",
     "pip_arguments",
     "prepare",
+    "remedy",
 ]
 
 DEFAULT_MODEL = "smollm2:135m"
@@ -96,7 +97,7 @@ def is_installed() -> bool:
 def check_loads() -> None:
     """Load xllamacpp in a child process: built for another C library or processor, it may end the process.
 
-    Raises MetadataError (OLLAMA_UNAVAILABLE) with the reason.
+    Raises MetadataError (OLLAMA_UNAVAILABLE) with the reason, and the remedy where it is known.
     """
     command = [sys.executable, "-P", "-c", "import xllamacpp"]
     try:
@@ -111,8 +112,13 @@ def check_loads() -> None:
     raise MetadataError(
         f"The package xllamacpp can't be loaded: {reason}.",
         code=ErrorCode.OLLAMA_UNAVAILABLE,
-        hint="Install a build for this machine, or use an Ollama server.",
+        hint=remedy(reason) or "Install a build for this machine, or use an Ollama server.",
     )
+
+
+def remedy(reason: str) -> str:
+    """Return what to install where `reason` names the system's library that xllamacpp's wheels don't bring; else ""."""
+    return "Install libgomp: `apt-get install libgomp1` on Debian and Ubuntu." if "libgomp.so" in reason else ""
 
 
 def pip_arguments() -> list[str]:
@@ -146,8 +152,9 @@ def fast_copy(path: Path) -> Path:
 
 
 def prepare() -> None:
-    """Make the default model's fast copy, if the model is installed."""
+    """Make the default model's fast copy, if the model is installed. Raises MetadataError where it can't be run."""
     if is_installed():
+        check_loads()
         model, path = find_model()
         _usable(model, path)
 
