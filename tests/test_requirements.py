@@ -17,8 +17,6 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from harmonia_lab.cli.requirements import unmet_requirements
-
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -54,28 +52,23 @@ def pinned_version(name):
     return specifier.version
 
 
-def installed_pins():
-    for name in PINS:
-        try:
-            yield name, importlib.metadata.metadata(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue  # of an extra that isn't installed for the tests
+@pytest.fixture(scope="module")
+def installed():
+    """Name → metadata of each pinned package that is installed: of some extras none is."""
+    found = {canonicalize_name(each.name): each.metadata for each in importlib.metadata.distributions()}
+    return {name: found[name] for name in PINS.keys() & found.keys()}
 
 
-def test_every_pin_admits_the_oldest_python_that_the_project_admits():
+def test_every_pin_admits_the_oldest_python_that_the_project_admits(installed):
     """Else pip searches silently through older versions for minutes, as on Debian 12's Python 3.11.2."""
-    wanted = {name: about["Requires-Python"] for name, about in installed_pins() if about["Requires-Python"]}
+    wanted = {name: about["Requires-Python"] for name, about in installed.items() if about["Requires-Python"]}
     assert len(wanted) > 100
     assert {name: range_ for name, range_ in wanted.items() if not SpecifierSet(range_).contains(floor())} == {}
 
 
-def test_what_is_installed_for_the_tests_is_what_is_pinned():
-    other = {
-        name: about["Version"]
-        for name, about in installed_pins()
-        if not PINS[name].specifier.contains(about["Version"])
-    }
-    assert other == {}
+def test_what_is_installed_for_the_tests_is_what_is_pinned(installed):
+    versions = {name: about["Version"] for name, about in installed.items()}
+    assert {name: v for name, v in versions.items() if not PINS[name].specifier.contains(v)} == {}
 
 
 def closure(extras):
@@ -110,7 +103,7 @@ def test_every_requirement_has_a_lower_bound_since_the_oldest_versions_are_tried
 
 
 def conda():
-    """The packages that conda and pip install by environment.yml, each by its name with its requirement, and the rest."""
+    """What conda and what pip installs by environment.yml, name → line, and pip's options."""
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     (pip,) = (entry["pip"] for entry in listed if isinstance(entry, dict))
     by_conda = {line.split(">=")[0].split("=")[0]: line for line in listed if isinstance(line, str)}
@@ -158,7 +151,3 @@ def test_the_lock_resolves_from_wheels_alone_for_every_python_that_is_promised(p
     command += ["--only-binary", ":all:", "--constraint", str(lock), str(wanted), "--no-emit-package", "torch"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_nothing_that_is_installed_contradicts_what_is_required():
-    assert [str(each) for each in unmet_requirements(PROJECT["name"], "test")] == []

@@ -49,7 +49,11 @@ class _HelpFormatter(argparse.HelpFormatter):
 
 def make_parser(given: Sequence[str]) -> argparse.ArgumentParser:
     """Return the parser of the arguments `given`. Its `parse_args` raises UsageError."""
-    parser = Parser(prog="harmonia", description="Songs from stories, and the study of how they are made.")
+    parser = Parser(
+        prog="harmonia",
+        description="Songs from stories, and the study of how they are made.",
+        epilog="`harmonia COMMAND --help` ends with examples.",
+    )
     parser.add_argument("--version", action="version", version=f"harmonia {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (add_arguments, summary) in _COMMANDS.items():

