@@ -27,6 +27,7 @@ __all__ = [
     "AudioEngines",
     "audio_specs",
     "broken_engines",
+    "check_metadata",
     "choose_metadata",
     "engine_names",
     "installations",
@@ -130,6 +131,14 @@ def choose_metadata(
     spec, claim = _claimed(model, settings)
     engine = _make_metadata(spec, model, settings)
     return (StandInEngine(engine, claim.warning) if claim.warning else engine), claim.reason
+
+
+def check_metadata(choice: str, settings: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest for an unknown name or setting. No engine is made or asked."""
+    if settings:
+        _configurable(choice).settings_to_json(settings)
+    elif choice != "auto":
+        _named(metadata_specs(), METADATA_GROUP, choice)
 
 
 class AudioEngines:

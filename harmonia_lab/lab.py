@@ -18,17 +18,17 @@ from weakref import WeakValueDictionary
 from harmonia_lab.analysis.frames import BenchmarkLog
 from harmonia_lab.backends.base import LOCAL_USER, Backend, JobOptions
 from harmonia_lab.backends.local import LocalBackend
+from harmonia_lab.backends.metadata_choice import MetadataChoice
 from harmonia_lab.engine_registry import (
     AUDIO_GROUP,
     METADATA_GROUP,
     AudioEngines,
-    choose_metadata,
     engine_names,
     language_models,
     song_settings,
 )
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
-from harmonia_lab.errors import InvalidRequest
+from harmonia_lab.errors import HarmoniaError, InvalidRequest
 from harmonia_lab.events.fanout import Fanout
 from harmonia_lab.generation.generation import TimeLimits
 from harmonia_lab.generation.handle import JobHandle, QueueLimits
@@ -100,7 +100,8 @@ class Lab:
         folder). labels: for the songs' rows in it, such as `RunLabels("bench")`. log: another
         run log than the one there.
 
-        Raises InvalidRequest for an unknown engine name, MetadataError if that engine isn't available.
+        Raises InvalidRequest for an unknown engine name or setting. Stage 1's engine is looked for when a song first
+        needs it.
         """
         self.songs = Path(songs)
         self.home = Path(home) if home is not None else home_folder()
@@ -127,7 +128,7 @@ class Lab:
             "audio_model": audio_model,
             "audio_settings": dict(audio_settings or {}),
         }
-        self.metadata_engine, self.metadata_reason = choose_metadata(metadata, model, metadata_settings)
+        self._metadata = MetadataChoice(metadata, model, metadata_settings or {})
         self._audio_engines = AudioEngines(audio, audio_model, audio_settings or {})
         self.audio_engine = self._audio_engines.chosen
         self._local = LocalBackend(
@@ -136,15 +137,23 @@ class Lab:
             run_log=self.log,
             songs=self.songs,
             limits=self.limits,
-            metadata_engine=self.metadata_engine,
+            metadata=self._metadata,
             audio_engines=self._audio_engines,
             panel=self.panel,
         )
         self._backends: list[Backend] = [self._local]
         """The last one that runs gets new songs; the first one always runs."""
-        _log.info(
-            "Stage 1: %s (%s). Stage 2: %s.", self.metadata_engine.name, self.metadata_reason, self.audio_engine.name
-        )
+        _log.info("Stage 2: %s.", self.audio_engine.name)
+
+    @property
+    def metadata_engine(self) -> MetadataEngine:
+        """The engine for stage 1, chosen when it is first needed. Raises MetadataError if it isn't available."""
+        return self._metadata.engine
+
+    @property
+    def metadata_reason(self) -> str:
+        """Why it is that one. Raises as `metadata_engine`."""
+        return self._metadata.reason
 
     def submit(
         self,
@@ -171,7 +180,7 @@ class Lab:
         genre and instruments with it. audio: another engine for this song.
         out: this song's own folder (default: `<songs>/<title>-<id>`). generation_id: your own id for the generation.
 
-        Raises InvalidRequest before anything starts.
+        Raises InvalidRequest, or MetadataError if stage 1's engine isn't available, before anything starts.
         """
         request = parse_request(
             narrative=narrative,
@@ -205,9 +214,11 @@ class Lab:
         has into a folder `replaced` beside it. labels: for its rows in the run log, in place of the lab's.
 
         Raises InvalidRequest if the generation's id is taken, or for an option that an isolated server can't take;
-        Refused (QUEUE_FULL) beyond `limits`.
+        MetadataError if stage 1's engine isn't available; Refused (QUEUE_FULL) beyond `limits`.
         """
         backend = self._local if here else self._current
+        if backend is self._local and request.metadata is None:
+            self._metadata.engine  # noqa: B018 - looked for before the backend locks itself: a server may be slow
         options = JobOptions(audio, out, replaces=replaces, labels=labels or self.labels)
         job = backend.submit(with_wished_length(request), replace(options, user=user, limits=limits))
         self._options[job.id] = options
@@ -382,11 +393,13 @@ class Lab:
         A cell that runs again gets the server that is running, if it asks for the same settings.
 
         Raises InvalidRequest if the port is taken, this lab serves with other settings already, or an isolated one
-        would have to use an engine that is an object; RuntimeError once the lab is closed.
+        would have to use an engine that is an object; MetadataError if stage 1's engine isn't available; RuntimeError
+        once the lab is closed.
         """
         from harmonia_lab.server.server_thread import Server, ServerSettings  # noqa: PLC0415 - socketio loads where it is used
 
         self._local.check_open()
+        self._metadata.engine  # noqa: B018 - clients' songs will need it: an error now is better than one for each
         with self._lock:
             asked = settings or ServerSettings(**options)
             if self.server is not None and self.server.running:
@@ -418,7 +431,7 @@ class Lab:
         )
         self._backends.append(backend)
         if not self._local.busy:  # models load in the server's process from now on; a later song here loads them again
-            self.metadata_engine.close()
+            self._metadata.close()
             self.audio_engine.close()
         return backend.server
 
@@ -480,7 +493,7 @@ class Lab:
             self.server.stop()
         if self._journal is not None:
             self._journal.close()
-        self.metadata_engine.close()
+        self._metadata.close()
         self._audio_engines.close()
 
     def __enter__(self) -> Self:
@@ -490,5 +503,8 @@ class Lab:
         self.close()
 
     def __repr__(self) -> str:
-        stage_1 = f"{self.metadata_engine.name} [{self.metadata_reason}]"
+        try:
+            stage_1 = f"{self.metadata_engine.name} [{self.metadata_reason}]"
+        except HarmoniaError as error:
+            stage_1 = f"none [{error.message}]"
         return f"Lab(metadata={stage_1}, audio={self.audio_engine.name}, songs={self.songs})"

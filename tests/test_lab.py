@@ -215,3 +215,42 @@ def test_a_lab_of_a_benchmark_marks_its_songs(tmp_path):
     with Lab(metadata="embedded", audio="sketch", songs=tmp_path, home=tmp_path, labels=RunLabels("bench")) as lab:
         lab.compose(metadata=SONG_METADATA, seconds=1, progress=False)
         assert [row["purpose"] for row in lab.log.rows()] == ["bench"]
+
+
+@pytest.fixture
+def no_language_model(monkeypatch):
+    """No Ollama answers, and the embedded model's file is not there."""
+    monkeypatch.setenv("HARMONIA_GGUF", "/nowhere.gguf")
+
+
+def test_given_metadata_and_the_log_need_no_language_model(no_language_model, tmp_path):
+    with Lab(audio=FakeAudioEngine(), songs=tmp_path / "songs", home=tmp_path / "home") as lab:
+        song = lab.compose(metadata=SONG_METADATA, seconds=1, progress=False)
+        assert song.engines["metadata"] == "given"
+        assert lab.log.frame()["status"].tolist() == ["completed"]
+        assert lab.verify(song.directory).ok
+        assert "none [The model file /nowhere.gguf" in repr(lab)
+
+
+def test_a_story_without_a_language_model_is_refused_before_anything_starts(no_language_model, tmp_path):
+    with Lab(audio=FakeAudioEngine(), songs=tmp_path / "songs", home=tmp_path / "home") as lab:
+        with pytest.raises(HarmoniaError) as caught:
+            lab.submit("A story.")
+        assert caught.value.code == ErrorCode.OLLAMA_MODEL_MISSING
+        assert not (tmp_path / "home").exists()
+        with pytest.raises(HarmoniaError, match="The model file"):
+            lab.serve(port=0)
+
+
+def test_the_language_model_is_looked_for_once_when_a_story_needs_it(tmp_path, monkeypatch):
+    with FakeOllama() as server, Lab(audio=FakeAudioEngine(), songs=tmp_path / "songs", home=tmp_path / "home") as lab:
+        monkeypatch.setenv("OLLAMA_HOST", server.url)  # it came after the lab, and is found all the same
+        assert lab.metadata_engine is lab.metadata_engine
+        assert (lab.metadata_engine.name, lab.metadata_reason) == ("ollama", f"Ollama answers at {server.url}")
+
+
+def test_a_wrong_name_or_setting_is_told_at_once_all_the_same(tmp_path):
+    with pytest.raises(InvalidRequest, match="no metadata engine 'oracle'"):
+        Lab(metadata="oracle", home=tmp_path)
+    with pytest.raises(InvalidRequest, match="no setting of the ollama engine"):
+        Lab(metadata_settings={"port": 1}, home=tmp_path)

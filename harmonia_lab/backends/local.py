@@ -17,8 +17,9 @@ from typing import Any
 from harmonia_lab.backends.base import JobOptions
 from harmonia_lab.backends.job_queue import JobQueue
 from harmonia_lab.backends.local_job import LocalJob
+from harmonia_lab.backends.metadata_choice import MetadataChoice
 from harmonia_lab.engine_registry import AudioEngines
-from harmonia_lab.engines.base import AudioEngine, MetadataEngine
+from harmonia_lab.engines.base import AudioEngine
 from harmonia_lab.errors import ErrorCode, Refused, StorageError
 from harmonia_lab.events.event_log import EventLog
 from harmonia_lab.events.state import GenerationState, new_state
@@ -45,7 +46,7 @@ class LocalBackend:
         run_log: RunLog,
         songs: Path,
         limits: TimeLimits,
-        metadata_engine: MetadataEngine,
+        metadata: MetadataChoice,
         audio_engines: AudioEngines,
         panel: Callable[[str], Any] | None = None,
     ) -> None:
@@ -53,7 +54,7 @@ class LocalBackend:
         panel: makes a view of a generation."""
         self._journal, self._publish, self._run_log = journal, publish, run_log
         self._songs, self._limits, self._panel = songs, limits, panel
-        self._metadata_engine, self._audio_engines = metadata_engine, audio_engines
+        self._metadata, self._audio_engines = metadata, audio_engines
         self._queue: JobQueue = JobQueue()
         self._lock = threading.RLock()
         self._jobs: dict[str, LocalJob] = {}
@@ -161,7 +162,7 @@ class LocalBackend:
         job.log = EventLog(state, self._journal(), self._publish, job.handle.observe)
         job.generation = Generation(
             request,
-            metadata_engine=self._metadata_engine,
+            metadata_engine=self._metadata.engine if request.metadata is None else self._metadata,
             audio_engine=engine,
             folder=folder,
             draw=_draw_overview,

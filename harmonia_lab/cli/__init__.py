@@ -1,20 +1,20 @@
-"""The command line: `harmonia song | batch | study | serve | token | verify | export | doctor | setup | bench | protocol`.
+"""The command line: `harmonia song | batch | study | serve | token | verify | export | doctor | setup | bench | …`.
 
-Owns exit statuses and how errors are printed. Arguments are in `arguments.py`, each command in a module of its name.
-Results go to standard output, everything else to standard error. Exit status: 0 done, 1 failed, 2 bad usage, 130
-cancelled.
+Owns exit statuses and how errors are printed. Arguments are in `arguments.py`, each command in a module of its name,
+what becomes of output that can't be written in `streams.py`. Results go to standard output, everything else to standard
+error. Exit status: 0 done, 1 failed, 2 bad usage, 130 cancelled.
 """
 
 from __future__ import annotations
 
 import importlib
-import io
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from harmonia_lab.cli import streams
 from harmonia_lab.cli.arguments import UsageError, make_parser
 from harmonia_lab.cli.interrupts import STOPS, handle
 
@@ -30,20 +30,16 @@ EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_CANCELLED = 0, 1, 2, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    given = list(sys.argv[1:] if argv is None else argv)
     try:
+        streams.protect(objects_only=_wants_objects(given))
         handle(STOPS, signal.default_int_handler)  # they end a song as cleanly as an interrupt
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")  # a terminal that lacks letters gets question marks
-        status = _run_given(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
+        status = _run_given(given)
     except KeyboardInterrupt:
         _exit_cancelled()
-    except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # not when the reader has ended (`harmonia … | head`)
-            print(f"harmonia: standard output cannot be written: {error.strerror}.", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at exit
-        return EXIT_FAILED
-    return status
+    except SystemExit as ended:  # argparse's, after --help or --version
+        status = EXIT_DONE if ended.code is None else int(ended.code)
+    return _final(status)
 
 
 def _run_given(given: list[str]) -> int:
@@ -51,14 +47,13 @@ def _run_given(given: list[str]) -> int:
     try:
         options = make_parser(given).parse_args(given)
     except UsageError as error:
-        # `bench … --json FILE` writes a file; every other `--json` prints one object, also for an error.
-        if "--json" not in given or given[0] == "bench":
-            error.parser.print_usage(sys.stderr)
-            print(f"{error.parser.prog}: error: {error}", file=sys.stderr)
-        else:
+        if _wants_objects(given):
             from harmonia_lab.errors import InvalidRequest  # noqa: PLC0415 - as in `_run`
 
             _show_error(InvalidRequest(f"{error}.", hint=f"See {error.parser.prog} --help."), as_json=True)
+        else:
+            error.parser.print_usage(sys.stderr)
+            print(f"{error.parser.prog}: error: {error}", file=sys.stderr)
         return EXIT_USAGE
     return _run(options)
 
@@ -79,8 +74,6 @@ def _run(options: argparse.Namespace) -> int:
     except HarmoniaError as error:
         _show_error(error, as_json=as_json)
         return EXIT_USAGE if isinstance(error, InvalidRequest) else EXIT_FAILED
-    except BrokenPipeError:
-        raise
     except Exception as error:
         # A user gets no traceback; with HARMONIA_DEBUG, the log has it for a report.
         import logging  # noqa: PLC0415 - as above
@@ -123,6 +116,14 @@ def _exit_cancelled() -> NoReturn:
 
 def exit_at_once(status: int) -> NoReturn:
     """End the process. A normal exit would join the threads of libraries, and keep the user waiting."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    os._exit(_final(status))
+
+
+def _final(status: int) -> int:
+    """Write what was printed, and return the exit status: a result that can't be written is a failure."""
+    return EXIT_FAILED if not streams.flush() and status == EXIT_DONE else status
+
+
+def _wants_objects(given: Sequence[str]) -> bool:
+    """Return whether standard output is for one JSON object, also for an error. `bench … --json FILE` writes a file."""
+    return "--json" in given and given[0] != "bench"

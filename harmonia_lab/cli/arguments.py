@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from harmonia_lab._version import __version__
+from harmonia_lab.cli.examples import EXAMPLES
 
-__all__ = ["Parser", "UsageError", "lab_parameters", "make_parser"]
+__all__ = ["Parser", "UsageError", "lab_parameters", "make_full_parser", "make_parser"]
 
 _SETTINGS = ("metadata_settings", "audio_settings")
 """Parameters of `Lab`. In the namespace of the options, an engine's setting has the name of one of them, a dot, and its
@@ -35,16 +37,39 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(self, message)
 
 
+class _HelpFormatter(argparse.HelpFormatter):
+    """Argparse's own, which keeps the lines of examples, indented by two spaces, as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.split("\n")
+        return "\n".join(
+            line if line.startswith("  ") else textwrap.fill(line, width, initial_indent=indent) for line in paragraphs
+        )
+
+
 def make_parser(given: Sequence[str]) -> argparse.ArgumentParser:
     """Return the parser of the arguments `given`. Its `parse_args` raises UsageError."""
-    parser = Parser(prog="harmonia", description="Songs from stories, and the study of how they are made.")
+    parser = Parser(
+        prog="harmonia",
+        description="Songs from stories, and the study of how they are made.",
+        epilog="`harmonia COMMAND --help` ends with examples.",
+    )
     parser.add_argument("--version", action="version", version=f"harmonia {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (add_arguments, summary) in _COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        command = commands.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", formatter_class=_HelpFormatter
+        )
         if name in given:  # other commands' arguments need not be looked up
             add_arguments(command)
+            examples = "\n".join(f"  {line}" for line in EXAMPLES.get(name, ()))
+            command.epilog = "\n\n".join(filter(None, [command.epilog, examples and f"Examples:\n{examples}"]))
     return parser
+
+
+def make_full_parser() -> argparse.ArgumentParser:
+    """Return the parser with the arguments of every command."""
+    return make_parser(list(_COMMANDS))
 
 
 def lab_parameters(options: argparse.Namespace) -> dict[str, Any]:
@@ -212,6 +237,10 @@ def _export(command: Parser) -> None:
   harmonia export songs/the-lamp-1a2b3c4d --format wav --sign chain.pem key.pem; harmonia verify exports/*.wav"""
 
 
+def _doctor(command: Parser) -> None:
+    _add_song_options(command)
+
+
 def _bench(command: Parser) -> None:
     subjects = command.add_subparsers(dest="what", required=True, metavar="WHAT")
     pipeline = subjects.add_parser("pipeline", help="both stages, with the embedded model and the sketch engine")
@@ -260,6 +289,10 @@ def _setup(command: Parser) -> None:
         metavar=("SIZE", "DIR"),
         help=f"{random}: make a model with random weights instead, to try it",
     )
+
+
+def _completion(command: Parser) -> None:
+    command.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell that reads it")
 
 
 def _add_song_options(command: Parser) -> None:
@@ -327,9 +360,10 @@ _COMMANDS: dict[str, tuple[Callable[[Parser], None], str]] = {
     "token": (_token, "print a token with which a client connects as USER"),
     "verify": (_verify, "check a song's files against its record"),
     "export": (_export, "write songs for other programs, with tags, stems, or as a data set"),
-    "doctor": (_add_json, "list what is installed, and how to install the rest"),
+    "doctor": (_doctor, "list what is installed, how to install the rest, and whether a song can be made as asked"),
     "bench": (_bench, "measure this machine"),
     "protocol": (_protocol, "print the wire protocol, for other people's tools"),
     "setup": (_setup, "install what package metadata can't express"),
+    "completion": (_completion, "print a script with which a shell completes commands, options and files"),
 }
 """Name → the function that adds its arguments, and what it does."""

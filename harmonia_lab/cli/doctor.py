@@ -1,7 +1,7 @@
-"""`harmonia doctor`: what is installed, what is missing, and the command that mends it.
+"""`harmonia doctor`: what is installed, what is missing, the command that mends it, and whether a song can be made.
 
-Owns the list of checks, and those of the machine and its folders. Each engine's check is in its `spec.py`. A check
-changes nothing.
+Owns the list of checks, and those of the machine and its folders. Each engine's checks are in its `spec.py`, that of
+packages in `requirements.py`. A check changes nothing.
 """
 
 from __future__ import annotations
@@ -11,26 +11,41 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import re
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-from harmonia_lab.engine_registry import audio_specs, broken_engines, metadata_specs
+from packaging.specifiers import SpecifierSet
+
+from harmonia_lab._version import __version__
+from harmonia_lab.cli.arguments import lab_parameters
+from harmonia_lab.cli.installer import usual_installer
+from harmonia_lab.cli.requirements import Unmet, unmet_options, unmet_requirements
+from harmonia_lab.engine_registry import AudioEngines, audio_specs, broken_engines, choose_metadata, metadata_specs
 from harmonia_lab.engines.probes import git_commit, host
-from harmonia_lab.engines.spec import Check, Verdict
+from harmonia_lab.engines.spec import Check, EngineSpec, Verdict
+from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.storage import home_folder
 
 __all__ = ["run"]
 
+PACKAGE = "harmonia-lab"
 MARKS: dict[Verdict, str] = {"ok": "✓", "missing": "✗", "optional": "–"}
+
+DRIVER_S = 10.0
+"""Seconds that a GPU's driver has to answer: it takes one or two where nothing keeps it loaded."""
+
+SMALLEST_FREE = 2**28
+"""Bytes that must be free for a song of ten minutes with its stems, or for what is kept in the state folder."""
 
 
 def run(options: argparse.Namespace) -> int:
-    checks = list(_checks())
+    checks = _checks(lab_parameters(options))
     ok = all(check.verdict != "missing" for check in checks)
     if options.json:
         print(json.dumps({"ok": ok, "checks": [asdict(check) for check in checks]}))
@@ -38,12 +53,67 @@ def run(options: argparse.Namespace) -> int:
         for check in checks:
             mend = f"\n      → {check.mend}" if check.mend else ""
             print(f"{MARKS[check.verdict]} {check.name:<18}{check.found}{mend}")
-        print("Songs can be made." if ok else "Songs can't be made until what is marked ✗ is mended.")
+        print(_summary(checks))
     return 0 if ok else 1
+
+
+def _checks(asked: Mapping[str, Any]) -> list[Check]:
+    """Return all checks. asked: parameters of `Lab`. What the song that is asked for doesn't need is never missing."""
+    words, writer = _words(asked)
+    music, player = _music(asked)
+    checks = [_version(), _python(), *_packages(), _machine()]
+    for spec in (*metadata_specs().values(), *audio_specs().values()):
+        if spec.check is not None:
+            check = _engine(spec.name, spec.check)
+            needed = spec.name in (writer, player)
+            checks.append(check if needed or check.verdict != "missing" else replace(check, verdict="optional"))
+    checks += [_broken(name, reason) for name, reason in broken_engines().items()]
+    return [*checks, _gpu(), _fonts(), _home(), _songs(), words, music]
+
+
+def _summary(checks: list[Check]) -> str:
+    missing = [check.name for check in checks if check.verdict == "missing"]
+    if not missing:
+        return "Songs can be made."
+    only = " Songs from given metadata (--from FILE) can be." if missing == ["words"] else ""
+    return f"Songs can't be made as asked until what is marked ✗ is mended.{only}"
+
+
+def _words(asked: Mapping[str, Any]) -> tuple[Check, str | None]:
+    """Return whether stage 1 can run as it is asked for, and the name of its engine, None where there is none."""
+    settings = asked["metadata_settings"]
+    try:
+        engine, reason = choose_metadata(asked["metadata"], asked["model"], settings)
+        found = _proof(metadata_specs().get(engine.name), asked["model"], settings) or engine.name
+    except HarmoniaError as error:
+        return Check("words", "missing", error.message, error.hint), None
+    warning = str(getattr(engine, "warning", ""))
+    return Check("words", "ok", f"by {found} ({reason})", warning), engine.name
+
+
+def _music(asked: Mapping[str, Any]) -> tuple[Check, str | None]:
+    """As `_words`, for stage 2."""
+    model, settings = asked["audio_model"], asked["audio_settings"]
+    try:
+        engine = AudioEngines(asked["audio"], model, settings).chosen
+        found = _proof(audio_specs().get(engine.name), model, settings) or engine.name
+    except HarmoniaError as error:
+        return Check("music", "missing", error.message, error.hint), None
+    return Check("music", "ok", f"by {found}"), engine.name
+
+
+def _proof(spec: EngineSpec | None, model: str | None, settings: Mapping[str, Any]) -> str:
+    """Return what the engine would make the song with. Raises HarmoniaError where it can't."""
+    if spec is None:
+        return ""
+    return spec.check_asked(model, settings) if spec.check_asked is not None else spec.help
 
 
 def _python() -> Check:
     found = f"{sys.version.split()[0]} ({sys.executable})"
+    wanted = _declared_python()
+    if not SpecifierSet(wanted).contains(sys.version.split()[0], prereleases=True):
+        return Check("Python", "missing", f"{found}, but Harmonia Lab needs {wanted}", "install a newer Python")
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
         return Check(
             "Python",
@@ -54,6 +124,13 @@ def _python() -> Check:
     return Check("Python", "ok", found)
 
 
+def _declared_python() -> str:
+    try:
+        return importlib.metadata.metadata(PACKAGE)["Requires-Python"] or ""
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
 def _machine() -> Check:
     this = host()
     return Check("machine", "ok", f"{this['cpu']}, {this['cores']} cores, {this['memory_bytes'] / 2**30:.0f} GiB")
@@ -61,29 +138,47 @@ def _machine() -> Check:
 
 def _version() -> Check:
     commit = git_commit()
-    return Check(
-        "Harmonia Lab", "ok", importlib.metadata.version("harmonia-lab") + (f" at {commit[:12]}" if commit else "")
-    )
+    return Check("Harmonia Lab", "ok", __version__ + (f" at {commit[:12]}" if commit else ""))
 
 
-def _packages() -> Check:
-    """Check the package's own requirements, without its extras."""
-    missing = []
-    for requirement in importlib.metadata.requires("harmonia-lab") or []:
-        name = re.split(r"[^A-Za-z0-9._-]", requirement)[0]
-        if "extra ==" not in requirement and not any(importlib.metadata.distributions(name=name)):
-            missing.append(name)
-    if missing:
-        return Check("packages", "missing", f"not installed: {', '.join(missing)}", f"pip install {' '.join(missing)}")
-    return Check("packages", "ok", "all installed")
+def _packages() -> Iterator[Check]:
+    """Check what is installed against the declared ranges: the package's own, and those of what it requires."""
+    try:
+        needed, optional = unmet_requirements(PACKAGE), unmet_options(PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
+        yield Check("packages", "optional", "not checked: Harmonia Lab runs from a folder, and is not installed")
+        return
+    if needed:
+        yield _unmet("packages", "missing", needed)
+    else:
+        yield Check("packages", "ok", "all installed, in the versions that are asked for")
+    if optional:
+        yield _unmet("optional packages", "optional", optional)
+
+
+def _unmet(name: str, verdict: Verdict, unmet: list[Unmet]) -> Check:
+    mend = usual_installer().shown([each.wanted for each in unmet])
+    return Check(name, verdict, ", ".join(map(str, unmet)), mend)
 
 
 def _gpu() -> Check:
+    """Ask the driver, which may be installed and dead: after an update, without its device, or in a container."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return Check("GPU", "optional", "none found; bigger models want one")
+        return Check("GPU", "optional", "none found (no nvidia-smi); bigger models want one")
+    try:
+        answer = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=DRIVER_S, check=False)
+        said = (answer.stdout.strip() or answer.stderr.strip()).splitlines()
+    except subprocess.TimeoutExpired:
+        return Check("GPU", "optional", f"the NVIDIA driver doesn't answer within {DRIVER_S:.0f} s", f"run: {tool} -L")
+    except OSError as error:
+        return Check("GPU", "optional", f"{tool} can't be run: {error.strerror}")
+    names = [line.split(":", 1)[1].split(" (UUID")[0].strip() for line in said if line.startswith("GPU ")]
+    if answer.returncode != 0 or not names:
+        reason = said[0] if said else f"{tool} ended with status {answer.returncode}"
+        return Check("GPU", "optional", f"the NVIDIA driver has none: {reason}", f"run: {tool}")
     measure = "what it gives, in a checkout of Harmonia Lab: python -m benchmarks.gpu measure --out DIR"
-    return Check("GPU", "ok", f"NVIDIA driver present ({tool}); {measure}")
+    return Check("GPU", "ok", f"{', '.join(names)}; {measure}")
 
 
 def _fonts() -> Check:
@@ -97,33 +192,31 @@ def _fonts() -> Check:
 
 
 def _home() -> Check:
-    folder = home_folder()
-    problem = _unwritable(folder)
-    if problem:
-        return Check(
-            "state folder", "missing", f"{folder}: {problem}", "set HARMONIA_HOME to a folder that you can write"
-        )
-    return Check("state folder", "ok", str(folder))
+    return _folder("state folder", home_folder(), "set HARMONIA_HOME to a folder that you can write")
 
 
 def _songs() -> Check:
-    folder = Path.cwd()
-    problem = _unwritable(folder)
+    return _folder("songs", Path.cwd(), "use --out, or another folder", unwritable="optional")
+
+
+def _folder(name: str, folder: Path, mend: str, unwritable: Verdict = "missing") -> Check:
+    """Check that files can be written in `folder` (or where it would be made), and that there is space."""
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    problem = _unwritable(existing)
     if problem:
-        return Check("songs", "optional", f"{folder}: {problem}", "use --out, or another folder")
-    free = shutil.disk_usage(folder).free
-    if free < 2**28:
-        return Check("songs", "missing", f"{free / 2**20:.0f} MiB free at {folder}", "free some space")
-    return Check("songs", "ok", f"{free / 2**30:.0f} GiB free at {folder}")
+        return Check(name, unwritable, f"{folder}: {problem}", mend)
+    free = shutil.disk_usage(existing).free
+    if free < SMALLEST_FREE:
+        return Check(name, "missing", f"{folder}: {free / 2**20:.0f} MiB free", "free some space")
+    return Check(name, "ok", f"{folder}, {free / 2**30:.0f} GiB free")
 
 
 def _unwritable(folder: Path) -> str:
-    """Return why nothing can be written in `folder` (or where it would be made); empty when something can."""
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
-    if not existing.is_dir():
-        return f"{existing} is a file"
+    """Return why nothing can be written in `folder`; empty when something can."""
+    if not folder.is_dir():
+        return f"{folder} is a file"
     try:
-        with tempfile.TemporaryFile(dir=existing):
+        with tempfile.TemporaryFile(dir=folder):
             return ""
     except OSError as error:
         return os.strerror(error.errno or 0)
@@ -139,12 +232,3 @@ def _engine(name: str, check: Callable[[], Check]) -> Check:
 
 def _broken(name: str, reason: str) -> Check:
     return Check(f"engine {name}", "optional", reason, "update or uninstall the package that it comes from")
-
-
-def _checks() -> Iterator[Check]:
-    yield from (_version(), _python(), _packages(), _machine())
-    for spec in (*metadata_specs().values(), *audio_specs().values()):
-        if spec.check is not None:
-            yield _engine(spec.name, spec.check)
-    yield from (_broken(name, reason) for name, reason in broken_engines().items())
-    yield from (_gpu(), _fonts(), _home(), _songs())

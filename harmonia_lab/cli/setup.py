@@ -1,16 +1,16 @@
 """`harmonia setup`: the installs that package metadata can't express.
 
-Owns how pip is run. Its arguments come from each engine's `spec.py`.
+Owns the order of its steps. What is installed is in each engine's `spec.py`, with what in `installer.py`.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import shlex
+import importlib
 import subprocess
 import sys
 
+from harmonia_lab.cli.installer import find_installer, usual_installer
 from harmonia_lab.engine_registry import installations
 from harmonia_lab.engines.spec import Installation
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
@@ -32,27 +32,31 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _install(installation: Installation) -> None:
-    """Run pip as the installation says. Raises HarmoniaError where there is no pip, or it fails."""
-    if importlib.util.find_spec("pip") is None:
+    """Run the installer as the installation says. Raises HarmoniaError where there is none, or it fails."""
+    installer = find_installer()
+    if installer is None:
+        usual = usual_installer()
+        commands = " && ".join(usual.shown(arguments) for arguments in installation.pip_arguments())
         raise HarmoniaError(
-            f"{sys.executable} has no pip to install {installation.title} with.",
+            f"There is neither pip nor uv here to install {installation.title} with.",
             code=installation.code,
-            hint=f"run: {sys.executable} -m ensurepip",
+            hint=f"Put {usual.name} on the PATH, or into {sys.prefix}, and run it again, or by hand: {commands}",
         )
     for arguments in installation.pip_arguments():
-        command = [sys.executable, "-m", "pip", "install", *arguments]
-        shown = shlex.join(command)
+        shown = installer.shown(arguments)
         print(f"Installing {installation.title}: {shown}", file=sys.stderr)
+        command = installer.install(arguments)
         status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False).returncode
         if status != 0:
             raise HarmoniaError(
-                f"{installation.title} could not be installed: pip ended with status {status}.",
+                f"{installation.title} could not be installed: {installer.name} ended with status {status}.",
                 code=installation.code,
-                hint=f"Mend what pip says above, then run it again, or by hand: {shown}",
+                hint=f"Mend what {installer.name} says above, then run it again, or by hand: {shown}",
             )
+    importlib.invalidate_caches()
     if not installation.is_installed():
         raise HarmoniaError(
-            f"{installation.title} can't be used, though pip installed it.",
+            f"{installation.title} can't be used, though {installer.name} installed it.",
             code=installation.code,
             hint="run: harmonia doctor",
         )

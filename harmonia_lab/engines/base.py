@@ -133,7 +133,8 @@ class MetadataEngine(Protocol):
     name: as in its `MetadataEngineSpec`, if it has one. model: the language model's name on its server.
     """
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     @property
     def model(self) -> str: ...

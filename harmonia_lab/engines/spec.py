@@ -101,7 +101,9 @@ class EngineSpec:
     name: what a person chooses it by; a made engine has the same name. help: what it is, in a few words.
     fallback: whether "auto" takes it where no other engine claims the song. At most one engine of a kind is one.
     invitation: how a person who got the fallback gets this engine instead. check: the engine's line of `harmonia
-    doctor`. installation: None where pip alone installs all that the engine needs.
+    doctor`. check_asked: whether a song can be made now with this model (None: the default) and these settings by name:
+    returns what was found, raises HarmoniaError; None where it is enough that the engine can be made.
+    installation: None where pip alone installs all that the engine needs.
     """
 
     name: str
@@ -109,6 +111,7 @@ class EngineSpec:
     fallback: bool = False
     invitation: str = ""
     check: Callable[[], Check] | None = None
+    check_asked: Callable[[str | None, Mapping[str, Any]], str] | None = None
     installation: Installation | None = None
 
 

@@ -34,7 +34,8 @@ OPEN = ""
 class FormLab(PanelLab, Protocol):
     """What the form needs of `lab.Lab`."""
 
-    metadata_engine: MetadataEngine
+    @property
+    def metadata_engine(self) -> MetadataEngine: ...
 
     def language_models(self, timeout_s: float) -> Sequence[str]: ...
 

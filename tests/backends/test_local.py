@@ -13,6 +13,7 @@ import pytest
 
 from harmonia_lab.backends.base import JobOptions
 from harmonia_lab.backends.local import LocalBackend
+from harmonia_lab.backends.metadata_choice import MetadataChoice
 from harmonia_lab.engine_registry import AudioEngines
 from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError
 from harmonia_lab.events.fanout import Fanout
@@ -34,7 +35,7 @@ def backend(tmp_path):
         run_log=RunLog(tmp_path / "runs.jsonl"),
         songs=tmp_path / "songs",
         limits=TimeLimits(),
-        metadata_engine=FakeMetadataEngine(),
+        metadata=MetadataChoice(FakeMetadataEngine(), None, {}),
         audio_engines=AudioEngines(FakeAudioEngine(), None, {}),
     )
     yield backend

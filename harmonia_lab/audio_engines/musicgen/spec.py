@@ -5,6 +5,7 @@ Owns that description. What the settings mean is in `settings.py`. Imports nothi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,17 @@ from harmonia_lab.audio_engines.musicgen.install import missing, pip_arguments
 from harmonia_lab.audio_engines.musicgen.prompts import ARRANGEMENTS
 from harmonia_lab.audio_engines.musicgen.settings import DECODERS, Settings
 from harmonia_lab.engines.spec import AudioEngineSpec, Check, EngineOption, Installation
-from harmonia_lab.errors import ErrorCode, HarmoniaError
+from harmonia_lab.errors import AudioError, ErrorCode, HarmoniaError
 
 if TYPE_CHECKING:
     from harmonia_lab.audio_engines.musicgen.engine import MusicGenEngine
     from harmonia_lab.music.plan import Plan
 
 __all__ = ["ENGINE"]
+
+
+_YES = ("1", "on", "true", "yes")
+"""Values of a variable of huggingface_hub that switch it on."""
 
 
 def _make(model: str | None, settings: Mapping[str, Any]) -> MusicGenEngine:
@@ -69,6 +74,23 @@ def _check() -> Check:
     return Check("MusicGen", "ok", found)
 
 
+def _check_asked(model: str | None, settings: Mapping[str, Any]) -> str:
+    """Raises InvalidRequest for an unknown model or setting, AudioError where MusicGen or its weights can't be had."""
+    checkpoint = _make(model, settings).checkpoint
+    checkpoint.check()
+    if checkpoint.folder is not None:
+        return f"MusicGen with the weights in {checkpoint.folder}"
+    if checkpoint.digest():
+        return f"MusicGen {checkpoint.name}, whose weights are here"
+    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in _YES:
+        raise AudioError(
+            f"The weights of MusicGen {checkpoint.name} are not here, and HF_HUB_OFFLINE forbids to download them.",
+            code=ErrorCode.MUSICGEN_UNAVAILABLE,
+            hint="Unset HF_HUB_OFFLINE, or name a folder with the weights: --audio-model FOLDER",
+        )
+    return f"MusicGen {checkpoint.name}, if the first song can download its weights from the model hub"
+
+
 def _short_plan() -> Plan:
     from harmonia_lab.music.composing import compose  # noqa: PLC0415 - as above
     from harmonia_lab.protocol.models import Instrument, SongMetadata  # noqa: PLC0415 - as above
@@ -100,6 +122,7 @@ ENGINE = AudioEngineSpec(
     note=_note,
     invitation="For MusicGen: `harmonia setup musicgen`, then --audio musicgen.",
     check=_check,
+    check_asked=_check_asked,
     installation=Installation(
         title="MusicGen (audiocraft)",
         help="audiocraft and its needs",

