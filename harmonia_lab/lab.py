@@ -431,8 +431,7 @@ class Lab:
         )
         self._backends.append(backend)
         if not self._local.busy:  # models load in the server's process from now on; a later song here loads them again
-            self._metadata.close()
-            self.audio_engine.close()
+            self.unload()
         return backend.server
 
     def panel(self, generation_id: str, *, plain: bool = False) -> Panel:
@@ -483,6 +482,11 @@ class Lab:
             audio_engines=self._audio_engines,
             submit=self.submit_request,
         )
+
+    def unload(self) -> None:
+        """Free what the engines have loaded. The next song loads it again."""
+        self._metadata.close()
+        self.audio_engine.close()
 
     def close(self) -> None:
         """Cancel the songs, stop the server, and close the engines. Idempotent."""

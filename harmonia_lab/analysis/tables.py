@@ -27,9 +27,9 @@ __all__ = ["DEFAULT_COLUMNS", "Table", "columns_of", "figure", "summary", "units
 DEFAULT_COLUMNS = (
     "total_work_s", "metadata_work_s", "tokens_per_second", "audio_work_s", "audio_work_real_time_factor", "plan_s",
     "render_s", "mix_s", "write_s", "steps_per_second", "audio_cpu_s", "cpu_s", "time_to_first_token_s",
-    "time_to_first_audio_s", "metadata_load_s", "audio_load_s", "metadata_rss_peak_bytes", "audio_rss_peak_bytes",
-    "metadata_gpu_allocated_peak_bytes", "audio_gpu_allocated_peak_bytes", "metadata_gpu_used_peak_bytes",
-    "audio_gpu_used_peak_bytes",
+    "time_to_first_audio_s", "metadata_load_s", "audio_load_s", "metadata_pss_peak_bytes", "audio_pss_peak_bytes",
+    "metadata_rss_peak_bytes", "audio_rss_peak_bytes", "metadata_gpu_allocated_peak_bytes",
+    "audio_gpu_allocated_peak_bytes", "metadata_gpu_used_peak_bytes", "audio_gpu_used_peak_bytes",
 )  # fmt: skip
 """Columns shown by default: work without loading first, then loading and memory."""
 

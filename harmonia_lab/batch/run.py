@@ -61,8 +61,12 @@ class BatchLab(EngineNames, Protocol):
 
     songs: Path
     log: BenchmarkLog
-    metadata_engine: Any
-    metadata_reason: str
+
+    @property
+    def metadata_engine(self) -> Any: ...
+
+    @property
+    def metadata_reason(self) -> str: ...
 
     def submit_request(
         self, request: SongRequest, *, audio: Any = None, out: Any = None, here: bool = False, replaces: bool = False

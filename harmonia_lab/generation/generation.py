@@ -226,9 +226,8 @@ class Generation:
             self.cancel_token.raise_if_cancelled()  # under the lock: a cancel that comes later finds a finished song
             if self._status != "processing":
                 raise Cancelled
-            directory = self._folder.publish(title)
+            song = load_song(self._folder.publish(title), duration=seconds)  # if it raises, the generation fails
             self._status = "completed"
-        song = load_song(directory, duration=seconds)
         self._stage = "unknown"
         self._attempt.row |= {"directory": song.directory, "checksum": song.checksum}
         self._write_row("completed")

@@ -17,7 +17,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol
 
-from harmonia_lab.engines.base import AudioEngine, MetadataEngine
 from harmonia_lab.errors import HarmoniaError, InvalidRequest, StorageError
 from harmonia_lab.generation.handle import JobHandle
 from harmonia_lab.protocol.models import SongRequest
@@ -44,12 +43,11 @@ STOP_GRACE_S = 0.25
 class StudyLab(Protocol):
     """What a study needs of `lab.Lab`."""
 
-    metadata_engine: MetadataEngine
-    audio_engine: AudioEngine
-
     def engines_for(self, request: SongRequest) -> dict[str, Any]: ...
 
     def submit_request(self, request: SongRequest, *, out: Any, here: bool, labels: RunLabels) -> JobHandle: ...
+
+    def unload(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -214,8 +212,7 @@ class _Run:
             return error
         finally:
             if not self._design.keep_loaded:
-                self._labs[name].metadata_engine.close()
-                self._labs[name].audio_engine.close()
+                self._labs[name].unload()
         self._failures[name].clear()
         if block is not None:
             self._wall_s[name, block.seconds].append(time.monotonic() - began)
