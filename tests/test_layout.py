@@ -1,4 +1,4 @@
-"""What must agree, agrees: pyproject.toml, constraints.txt, the heads of modules. `test_requirements.py` has the rest."""
+"""What must agree, agrees: pyproject.toml, constraints.txt, the heads of modules."""
 
 import re
 import tomllib

@@ -121,7 +121,8 @@ def test_every_installation_says_what_it_would_install_with(bare, name):
 def test_in_an_environment_of_uv_without_pip_the_model_is_installed_and_the_doctor_finds_it(tmp_path):
     """By a package index: uv's environment, this project with its lock, the language model."""
     root = Path(__file__).parents[2]
-    environment = {**os.environ, "HARMONIA_HOME": str(tmp_path / "home"), "OLLAMA_HOST": "127.0.0.1:9"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"HARMONIA_HOME": str(tmp_path / "home"), "OLLAMA_HOST": "127.0.0.1:9"}
 
     def run(*command, status=0):
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
