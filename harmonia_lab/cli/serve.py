@@ -44,7 +44,7 @@ def _text(source: str) -> str:
     if source == "-":
         return sys.stdin.readline()
     try:
-        return Path(source).read_text()
+        return Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{source} cannot be read: {error}.", details={"fields": ["settings"]}) from None
 

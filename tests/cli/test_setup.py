@@ -1,7 +1,11 @@
 """`harmonia setup`: which program installs, and what is said where none can. The real ones run in `make stress`."""
 
 import importlib.util
+import os
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -110,3 +114,24 @@ def test_setting_up_what_is_there_changes_nothing(harmonia):
 def test_every_installation_says_what_it_would_install_with(bare, name):
     commands = [usual_installer().shown(arguments) for arguments in installations()[name].pip_arguments()]
     assert all(command.startswith(f"{sys.executable} -m pip install ") for command in commands)
+
+
+@pytest.mark.stress
+@pytest.mark.skipif(shutil.which("uv") is None, reason="there is no uv")
+def test_in_an_environment_of_uv_without_pip_the_model_is_installed_and_the_doctor_finds_it(tmp_path):
+    """By a package index: uv's environment, this project with its lock, the language model."""
+    root = Path(__file__).parents[2]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"HARMONIA_HOME": str(tmp_path / "home"), "OLLAMA_HOST": "127.0.0.1:9"}
+
+    def run(*command, status=0):
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+        assert done.returncode == status, done.stderr
+        return done.stdout + done.stderr
+
+    run("uv", "venv", "--quiet", "--python", sys.executable, "lab")
+    run("uv", "pip", "install", "--quiet", "--python", "lab", "--constraint", str(root / "constraints.txt"), str(root))
+    harmonia = str(tmp_path / "lab" / "bin" / "harmonia")
+    assert "✗ words" in run(harmonia, "doctor", status=1)
+    assert "uv pip install --python" in run(harmonia, "setup", "embedded")
+    assert "Songs can be made." in run(harmonia, "doctor")

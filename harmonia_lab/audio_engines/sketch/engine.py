@@ -11,7 +11,6 @@ import importlib.util
 import io
 import os
 import struct
-import sys
 import threading
 import wave
 from collections.abc import Callable, Mapping, Sequence
@@ -146,7 +145,7 @@ _CHOOSE_BANK = (
 
 
 def _install(package: str) -> str:
-    return f"Install it: {sys.executable} -m pip install {package}"
+    return f"Install the package {package}: `harmonia doctor` has the command."
 
 
 def _unavailable(message: str, hint: str) -> AudioError:
