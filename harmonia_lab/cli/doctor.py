@@ -36,6 +36,7 @@ __all__ = ["run"]
 
 PACKAGE = "harmonia-lab"
 MARKS: dict[Verdict, str] = {"ok": "✓", "missing": "✗", "optional": "–"}
+ASCII_MARKS: dict[Verdict, str] = {"ok": "+", "missing": "x", "optional": "-"}
 
 DRIVER_S = 10.0
 """Seconds that a GPU's driver has to answer: it takes one or two where nothing keeps it loaded."""
@@ -50,10 +51,11 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"ok": ok, "checks": [asdict(check) for check in checks]}))
     else:
+        marks, arrow = (MARKS, "→") if _prints("✓✗–→") else (ASCII_MARKS, "->")
         for check in checks:
-            mend = f"\n      → {check.mend}" if check.mend else ""
-            print(f"{MARKS[check.verdict]} {check.name:<18}{check.found}{mend}")
-        print(_summary(checks))
+            mend = f"\n      {arrow} {check.mend}" if check.mend else ""
+            print(f"{marks[check.verdict]} {check.name:<18}{check.found}{mend}")
+        print(_summary(checks, marks["missing"]))
     return 0 if ok else 1
 
 
@@ -71,12 +73,21 @@ def _checks(asked: Mapping[str, Any]) -> list[Check]:
     return [*checks, _gpu(), _fonts(), _home(), _songs(), words, music]
 
 
-def _summary(checks: list[Check]) -> str:
+def _prints(letters: str) -> bool:
+    """Return whether standard output has these letters: else marks would all be question marks."""
+    try:
+        letters.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _summary(checks: list[Check], mark: str) -> str:
     missing = [check.name for check in checks if check.verdict == "missing"]
     if not missing:
         return "Songs can be made."
     only = " Songs from given metadata (--from FILE) can be." if missing == ["words"] else ""
-    return f"Songs can't be made as asked until what is marked ✗ is mended.{only}"
+    return f"Songs can't be made as asked until what is marked {mark} is mended.{only}"
 
 
 def _words(asked: Mapping[str, Any]) -> tuple[Check, str | None]:

@@ -1,5 +1,6 @@
 """`harmonia doctor`: it tells the truth about packages, drivers, space, and the song that is asked for."""
 
+import io
 import json
 
 import pytest
@@ -7,7 +8,9 @@ import pytest
 from harmonia_lab.analysis import glyphs
 from harmonia_lab.audio_engines.sketch import spec as sketch_spec
 from harmonia_lab.cli import doctor
+from harmonia_lab.cli.arguments import make_parser
 from harmonia_lab.cli.requirements import unmet_requirements
+from harmonia_lab.engines.spec import Check
 from harmonia_lab.testing import FakeModel, FakeOllama
 from tests.analysis.fonts import write_font
 from tests.audio_engines.sound_banks import BANK
@@ -175,3 +178,14 @@ def test_without_any_language_model_songs_from_given_metadata_can_be_made_and_th
     assert done.returncode == 1
     assert "✗ words             The model file nowhere.gguf" in done.stdout.decode()
     assert done.stdout.decode().endswith("Songs from given metadata (--from FILE) can be.\n")
+
+
+def test_marks_differ_on_a_terminal_without_their_letters_too(monkeypatch):
+    with io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="replace") as output:
+        monkeypatch.setattr(doctor.sys, "stdout", output)
+        monkeypatch.setattr(doctor, "_checks", lambda _: [Check("a", "ok", ""), Check("b", "missing", "", "mend")])
+        assert doctor.run(make_parser(["doctor"]).parse_args(["doctor"])) == 1
+        output.flush()
+        said = output.buffer.getvalue().decode()
+    assert [line[0] for line in said.splitlines()[:2]] == ["+", "x"]
+    assert "?" not in said
