@@ -18,6 +18,7 @@ from harmonia_lab.protocol.job_events import (
     DeliveryClass,
     ErrorInfo,
     Family,
+    GenerationShared,
     JobCompletedEvent,
     JobEvent,
     JobFailedEvent,
@@ -56,6 +57,7 @@ __all__ = [
     "GenerationCancelled",
     "GenerationError",
     "GenerationEvent",
+    "GenerationShared",
     "GenerationTimeout",
     "JobCompletedEvent",
     "JobEvent",
@@ -352,11 +354,12 @@ ServerEvent = (
     | AudioPreview
     | ServerHello
     | TokenExpiring
+    | GenerationShared
 )
 """Every event that the server sends."""
 
 FamilyEvent = Event | JobEvent
-"""An event that goes to rooms: every event but those about a connection."""
+"""An event that goes to rooms: every event but those for one connection."""
 
 EVENTS: dict[str, type[WireEvent]] = {cls.name: cls for cls in get_args(ServerEvent)}
 """Wire name → model, for every member of the union."""

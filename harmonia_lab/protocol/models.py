@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -36,6 +37,7 @@ __all__ = [
     "ENDED",
     "MAX_FINDINGS",
     "MAX_NARRATIVE",
+    "AccessRole",
     "GenerationId",
     "Instrument",
     "Job",
@@ -44,11 +46,14 @@ __all__ = [
     "JobStatus",
     "LyricSection",
     "Percentage",
+    "Share",
+    "ShareRole",
     "Song",
     "SongMetadata",
     "SongRequest",
     "StemFile",
     "Timestamp",
+    "UserName",
     "WireModel",
     "Wish",
     "check_contradictions",
@@ -67,6 +72,10 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Percentage = Annotated[float, Field(ge=0, le=100)]
 GenerationId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 JobStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
+ShareRole = Literal["viewer", "controller"]
+"""What another user may do with a generation: join, hear and download it; cancel it and try it again too."""
+AccessRole = Literal["owner", "admin", "controller", "viewer"]
+"""As what somebody uses a generation."""
 ENDED: tuple[JobStatus, ...] = ("completed", "failed", "cancelled")
 """The statuses of a job that has ended. Only a retry leads out of "failed"."""
 
@@ -103,6 +112,25 @@ class WireModel(BaseModel):
     def to_json(self) -> str:
         """Return `to_wire` as JSON text, which pydantic makes in one step."""
         return self.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def _printable(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("is no user's name: it has a character that can't be printed")
+    return name
+
+
+UserName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
+"""As in a token's `sub`."""
+
+
+class Share(WireModel):
+    """A user with whom a generation is shared."""
+
+    user_id: UserName
+    """The user's name, as in the token's `sub`."""
+    role: ShareRole
+    """What the user may do: a viewer joins, hears and downloads; a controller cancels and retries too."""
 
 
 class EditedModel(WireModel):

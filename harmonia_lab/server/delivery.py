@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from harmonia_lab.errors import StorageError
@@ -119,12 +121,27 @@ class Delivery:
         members = self._rooms.members(rooms_of(event, encoded.owner))
         # A client that joined while the id was reserved for it may not be the one that used the id afterwards.
         visible_to = [client for client in members if may_see(client.identity, encoded.owner)]
+        if len(visible_to) < len(members):
+            shared = self._shares(event.generation_id)
+            visible_to += [
+                client
+                for client in members
+                if client.identity.user in shared and not may_see(client.identity, encoded.owner)
+            ]
         audience = _Audience(event.seq, changes, [], visible_to)
         if event.delivery == "progress":
             self._audiences[channel] = audience
         elif event.delivery == "lifecycle":
             self._audiences.pop(channel, None)
         return audience
+
+    def _shares(self, generation_id: str) -> Collection[str]:
+        """Return the users with whom a generation is shared. While the journal can't be read, there are none."""
+        try:
+            return self._journal.shares.of(generation_id)
+        except StorageError as error:
+            _log.warning("Shares could not be read. %s", error)
+            return ()
 
     def _write_progress(self, audience: _Audience, encoded: EncodedEvent) -> int:
         """Write to the idle sockets and move busy ones to `others`. Return how many messages were sent.
@@ -208,14 +225,18 @@ def _set_last_seq(client: ConnectedClient, channel: Channel, seq: int) -> None:
         del client.last_seq[next(iter(client.last_seq))]
 
 
+_LINK = f"link-{secrets.token_hex(16)}"
+"""Stands for a song's URL in an encoded event. Nobody else knows it, so no other text of an event holds it."""
+
+
 class EncodedEvent:
-    """One event in the versions that clients get, each encoded once."""
+    """One event in the versions that clients get, each encoded once; into those, each reader's own link is put."""
 
     def __init__(self, event: FamilyEvent, owner: str, urls: SignedUrls) -> None:
         self.event, self.channel, self.owner = event, event.channel, owner
         self._urls = urls
         self._has_url = isinstance(event, EVENTS_WITH_URL)
-        self._versions: dict[tuple[bool, str], EncodedMessage] = {}
+        self._versions: dict[bool, EncodedMessage] = {}
 
     @functools.cached_property
     def plain(self) -> EncodedMessage:
@@ -227,8 +248,8 @@ class EncodedEvent:
             return self.plain
         generation_id = self.event.generation_id
         for_admins = client.identity.user != self.owner and f"job:{generation_id}" not in client.rooms
-        key = (for_admins, client.base_url)
-        if key not in self._versions:
-            event = linked(self.event, self._urls.audio(client.base_url, generation_id, self.owner))
-            self._versions[key] = EncodedMessage.of(for_admin(event) if for_admins else event)
-        return self._versions[key]
+        if for_admins not in self._versions:
+            event = linked(self.event, _LINK)
+            self._versions[for_admins] = EncodedMessage.of(for_admin(event) if for_admins else event)
+        url = self._urls.audio(client.base_url, generation_id, client.identity)
+        return self._versions[for_admins].replaced(_LINK, url)

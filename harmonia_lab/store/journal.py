@@ -26,10 +26,13 @@ from harmonia_lab.protocol.events import Family, FamilyEvent, MetadataGeneration
 from harmonia_lab.protocol.models import ENDED, Job, SongRequest
 from harmonia_lab.storage import storage_errors
 from harmonia_lab.store.process_liveness import LivenessLock
+from harmonia_lab.store.shares import SHARE_TABLES, Shares
 
 __all__ = ["KEPT_GENERATIONS", "Journal"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1: 0.1.0. 2: the tables of `shares.py`. An older file gets what it lacks when it is opened."""
+
 KEPT_GENERATIONS = 10_000
 """How many ended generations are kept, about 10 kB each; older ones are deleted when the journal is opened."""
 
@@ -72,6 +75,7 @@ class Journal:
         self._read_lock = threading.Lock()
         self._live: dict[str, GenerationState] = {}
         self._saved_at: dict[str, float] = {}
+        self.shares = Shares(self._read, self._writing, self._jobs)
         with ExitStack() as undo:
             self._liveness = LivenessLock(path.with_name(f"{path.name}.processes"))
             undo.callback(self._liveness.close)
@@ -169,12 +173,12 @@ class Journal:
         A damaged job is logged and left out.
         """
         where, values = ("WHERE owner = ?", (owner,)) if owner is not None else ("", ())
-        rows = self._read(
-            f"SELECT id, job, song FROM generations {where} ORDER BY created_at DESC, id DESC LIMIT ?",  # noqa: S608 - no input in it
-            (*values, limit),
-        )
+        query = f"SELECT id, job, song FROM generations {where} ORDER BY created_at DESC, id DESC LIMIT ?"  # noqa: S608 - no input in it
+        return self._jobs(query, (*values, limit))
+
+    def _jobs(self, query: str, values: tuple[Any, ...]) -> list[Job]:
         found = []
-        for generation_id, job, song in rows:
+        for generation_id, job, song in self._read(query, values):
             live = self._live.get(generation_id)
             try:
                 with self._damage_as_storage_error(generation_id):
@@ -228,8 +232,8 @@ class Journal:
                     f"{self.path} was written by a newer version of Harmonia Lab.",
                     hint="Upgrade Harmonia Lab, or set HARMONIA_HOME to another folder.",
                 )
-            if version == 0:
-                for statement in _TABLES.split(";"):
+            if version < SCHEMA_VERSION:
+                for statement in ((_TABLES if version == 0 else "") + SHARE_TABLES).split(";"):
                     database.execute(statement)
                 database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
@@ -298,6 +302,11 @@ class Journal:
                 f"In {self.path}, the record of generation {generation_id} is damaged ({type(error).__name__}).",
                 hint="Other generations are not affected, and neither is the song's folder.",
             ) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._write_lock, self._transaction() as database:
+            yield database
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
