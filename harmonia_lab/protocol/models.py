@@ -59,6 +59,7 @@ __all__ = [
     "check_contradictions",
     "explain",
     "parse_request",
+    "parse_share",
     "utc_now",
 ]
 
@@ -423,6 +424,14 @@ def parse_request(**fields: Any) -> SongRequest:
             "narrative is empty.", hint="Write a sentence or two that tell a story.", details={"fields": ["narrative"]}
         )
     return request
+
+
+def parse_share(user: str, role: str) -> Share:
+    """Return a `Share` made of untrusted values. Raises InvalidRequest, which names the value and its fault."""
+    try:
+        return Share.model_validate({"user_id": user, "role": role})
+    except ValidationError as error:
+        raise InvalidRequest(explain(error), details={"fields": ["userId", "role"]}) from None
 
 
 def check_contradictions(request: SongRequest) -> SongRequest:

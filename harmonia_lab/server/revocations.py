@@ -1,8 +1,8 @@
 """Revoked tokens: all that a user got before a moment, and single ones by their id.
 
 Owns the file `revoked.json` in the home, which all servers of one home read. It is a file, not a table of the journal:
-whether it has changed is one `stat` (2 µs), which costs nothing at every check of a token and at the quarter-second look
-of each server, and it can be read and written where the journal is damaged or locked.
+whether it has changed is one `stat` (2 µs), which costs nothing at every check of a token and every quarter-second in
+each server, and it can be read and written where the journal is damaged or locked.
 """
 
 from __future__ import annotations

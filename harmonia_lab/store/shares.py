@@ -1,8 +1,8 @@
 """Shares: which users may use a generation that is another user's, and as what.
 
 Owns two tables of the journal's file: `shares`, and `share_changes`, which numbers every change, so that another
-process with the same home notices that one was taken back. `journal.py` owns the file, its locks and transactions. What a role
-may do is decided in `server/rooms.py`.
+process with the same home notices that one was taken back. `journal.py` owns the file, its locks and transactions. What
+a role may do is decided in `server/rooms.py`.
 """
 
 from __future__ import annotations
