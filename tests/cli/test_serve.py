@@ -174,7 +174,7 @@ def test_it_logs_who_did_what_unless_it_is_told_not_to(harmonia, serve):
     _, said = serve()
     urllib.request.urlopen(said["url"] + "/healthz").close()
     log = harmonia.home / "audit.jsonl"
-    until(lambda: log.read_text())
+    until(log.read_text)
     assert json.loads(log.read_text())["what"] == "GET /healthz"
     parse = lambda *given: make_parser(["serve"]).parse_args(["serve", *given]).audit  # noqa: E731
     assert (parse(), parse("--no-audit"), parse("--audit", "a")) == (None, False, "a")

@@ -114,7 +114,7 @@ def test_a_full_file_is_rotated_and_only_so_many_are_kept(tmp_path):
     log = log_of(path, max_bytes=500)
     for number in range(60):
         log.record("call", "ok", number=number)
-        until(lambda: log._queue.empty())
+        until(log._queue.empty)
     log.close()
     files = sorted(file.name for file in tmp_path.iterdir())
     assert files == [AUDIT_FILE, f"{AUDIT_FILE}.1", f"{AUDIT_FILE}.2"]
@@ -158,7 +158,7 @@ def test_a_full_disk_stops_nothing_and_what_was_lost_is_counted(tmp_path, monkey
     monkeypatch.setattr(audit.os, "write", refused)
     log = log_of(path)
     log.record("first", "ok")
-    until(lambda: path.read_text())
+    until(path.read_text)
     full[:] = [True]
     log.record("half", "ok")
     until(lambda: log._lost == 1)
