@@ -11,7 +11,7 @@ from pathlib import Path
 from harmonia_lab.backends.serve_settings import ServeSettings, read_settings
 from harmonia_lab.cli import EXIT_DONE
 from harmonia_lab.errors import InvalidRequest
-from harmonia_lab.server.auth import check_user_name
+from harmonia_lab.server.auth import check_user_name, token_id_in
 from harmonia_lab.server.keys import rotate_key
 from harmonia_lab.server.revocations import REVOKED_FILE, Revocations
 from harmonia_lab.server.server_thread import key_path, new_tokens
@@ -34,14 +34,19 @@ def run(options: argparse.Namespace) -> int:
         rotate_key(path)
         _say(options, {"rotated": str(path)}, "A new key signs. The former one works until the next --rotate.")
     elif options.revoke_id is not None:
-        Revocations(home / REVOKED_FILE).revoke(token_id=options.revoke_id)
-        _say(options, {"revokedId": options.revoke_id}, f"The token {options.revoke_id} is revoked.")
+        token_id = token_id_in(options.revoke_id)
+        Revocations(home / REVOKED_FILE).revoke(token_id=token_id)
+        _say(options, {"revokedId": token_id}, f"The token {token_id} is revoked on the servers of {home}.")
     elif options.user is None:
         raise InvalidRequest("Whose token? Name a USER.", details={"fields": ["user"]})
     elif options.revoke:
         check_user_name(options.user)
         Revocations(home / REVOKED_FILE).revoke(options.user)
-        _say(options, {"revokedUser": options.user}, f"The tokens that {options.user} got before now are revoked.")
+        _say(
+            options,
+            {"revokedUser": options.user},
+            f"The tokens that {options.user} got before now are revoked on the servers of {home}.",
+        )
     else:
         issued = new_tokens(settings, home).issue(options.user, tuple(options.role), options.ttl)
         ends = datetime.fromtimestamp(issued.expires_at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import Field
 
 from harmonia_lab.protocol.job_events import (
+    FAMILIES,
     Channel,
     Count,
     DeliveryClass,
@@ -43,6 +44,7 @@ from harmonia_lab.protocol.models import (
 
 __all__ = [
     "EVENTS",
+    "FAMILIES",
     "ROOMS",
     "AudioGenerationComplete",
     "AudioGenerationProgress",
@@ -390,7 +392,7 @@ def linked(event: _E, url: str) -> _E:
 
 
 def for_admin(event: _E) -> _E:
-    """Return a job event without the song's title and lyrics, which only its owner may read."""
+    """Return a job event without the song's title and lyrics, which only its owner and sharers may read."""
     if isinstance(event, JobCompletedEvent):
         return event.model_copy(update={"job": event.job.for_admin()})
     if isinstance(event, JobStatusEvent) and event.job is not None:

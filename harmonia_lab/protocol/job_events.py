@@ -27,6 +27,7 @@ from harmonia_lab.protocol.models import (
 
 Count = Annotated[int, Field(ge=0)]
 Family = Literal["generation", "job"]
+FAMILIES: tuple[Family, ...] = ("generation", "job")
 DeliveryClass = Literal["lifecycle", "progress", "preview", "direct"]
 """lifecycle: written to the journal before it is sent, never dropped, sent again after a gap. progress: only the latest
 matters. preview: not journalled, and dropped for a slow client. direct: to one socket, about its own connection."""

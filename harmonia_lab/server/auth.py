@@ -22,7 +22,7 @@ from harmonia_lab.server.revocations import Revocations, token_id_of
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-__all__ = ["ADMIN", "MAX_TOKEN", "PROCESS_USER", "Identity", "IssuedToken", "Tokens", "check_user_name"]
+__all__ = ["ADMIN", "MAX_TOKEN", "PROCESS_USER", "Identity", "IssuedToken", "Tokens", "check_user_name", "token_id_in"]
 
 MAX_TOKEN = 8192
 """Characters of a token."""
@@ -174,7 +174,7 @@ class Tokens:
 
     def _claims(self, token: str) -> tuple[dict[str, Any], bool]:
         """Return the claims of a valid token, and whether it is the process owner's. Raise jwt.PyJWTError."""
-        failure: jwt.PyJWTError = jwt.InvalidTokenError("no public key has its key id")
+        failure: jwt.PyJWTError = jwt.InvalidKeyError("no public key has its key id")
         for key, algorithm, is_process_owner in self._candidates(token):
             try:
                 claims = jwt.decode(
@@ -207,6 +207,21 @@ class Tokens:
                 yield key, "HS256", False
 
 
+def token_id_in(text: str) -> str:
+    """Return `text`, a token's id; or, of a whole token, its id. Raise InvalidRequest for a token without one."""
+    if text.count(".") != 2:
+        return text
+    try:
+        found = jwt.decode(text, options={"verify_signature": False}).get("jti")
+    except jwt.PyJWTError:
+        found = None
+    if not isinstance(found, str) or not found:
+        raise InvalidRequest(
+            "That token has no id.", hint="Revoke all tokens of its user instead.", details={"fields": ["tokenId"]}
+        )
+    return found
+
+
 def check_user_name(user: str) -> None:
     """Raise InvalidRequest if `user` is no name that a token can have."""
     if not _is_user_name(user):
@@ -225,6 +240,7 @@ def _reason(error: jwt.PyJWTError) -> str:
         jwt.InvalidIssuerError: "issued by another issuer",
         jwt.ImmatureSignatureError: "not valid yet",
         jwt.InvalidAlgorithmError: "signed with another algorithm",
+        jwt.InvalidKeyError: "signed with a key that is not known here",
         jwt.MissingRequiredClaimError: str(error),
     }
     return next((text for kind, text in known.items() if isinstance(error, kind)), "malformed")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from harmonia_lab.errors import StorageError
 from harmonia_lab.protocol.events import (
+    FAMILIES,
     AudioGenerationComplete,
     Channel,
     FamilyEvent,
@@ -25,6 +26,7 @@ from harmonia_lab.protocol.events import (
     rooms_of,
     utc_now,
 )
+from harmonia_lab.server.auth import Identity
 from harmonia_lab.server.broadcast import Wire, WritableSocket
 from harmonia_lab.server.connected_client import ConnectedClient
 from harmonia_lab.server.encoding import EncodedMessage
@@ -108,9 +110,13 @@ class Delivery:
         """Drop the pending progress of a client that has disconnected."""
         self._lagging.pop(client, None)
 
-    def invalidate_audiences(self) -> None:
-        """Compute every audience anew at its next event: a client may see other generations than before."""
-        self._audiences.clear()
+    def invalidate_audiences(self, generation_id: str | None = None) -> None:
+        """Compute audiences anew at their next event, of one generation or all: somebody may see more or less now."""
+        if generation_id is None:
+            self._audiences.clear()
+        else:
+            for family in FAMILIES:
+                self._audiences.pop(Channel(family, generation_id), None)
 
     def _audience(self, encoded: EncodedEvent) -> _Audience:
         event, channel, changes = encoded.event, encoded.channel, self._rooms.changes
@@ -237,6 +243,7 @@ class EncodedEvent:
         self._urls = urls
         self._has_url = isinstance(event, EVENTS_WITH_URL)
         self._versions: dict[bool, EncodedMessage] = {}
+        self._linked: dict[tuple[bool, str, Identity], EncodedMessage] = {}
 
     @functools.cached_property
     def plain(self) -> EncodedMessage:
@@ -251,5 +258,8 @@ class EncodedEvent:
         if for_admins not in self._versions:
             event = linked(self.event, _LINK)
             self._versions[for_admins] = EncodedMessage.of(for_admin(event) if for_admins else event)
-        url = self._urls.audio(client.base_url, generation_id, client.identity)
-        return self._versions[for_admins].replaced(_LINK, url)
+        key = (for_admins, client.base_url, client.identity)
+        if key not in self._linked:
+            url = self._urls.audio(client.base_url, generation_id, client.identity)
+            self._linked[key] = self._versions[for_admins].replaced(_LINK, url)
+        return self._linked[key]

@@ -169,6 +169,7 @@ class Gateway:
             if self._tokens.is_revoked(client.identity):
                 self.audit.connection("revoked", "ok", client.sid, client.identity)
                 self._rooms.leave_all(client)
+                self._delivery.forget(client)
                 self._close(client)
         self.sharing.downloads.end_unless(lambda _, reader: not self._tokens.is_revoked(reader))
 

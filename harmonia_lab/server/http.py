@@ -10,6 +10,8 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -58,6 +60,17 @@ CLIENT_CLOSED_REQUEST = 499
 
 COMPRESS_FROM = 1024
 """Bytes of JSON from which an answer is compressed."""
+
+
+@dataclass
+class _Call:
+    """What is known of the call that a task answers. identity: of its token or link. code: of the error, if any."""
+
+    identity: Identity | None = None
+    code: str | None = None
+
+
+_CALL: ContextVar[_Call] = ContextVar("_CALL")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = logging.getLogger(__name__)
@@ -214,7 +227,7 @@ class HttpApi:
         """Return the identity in the bearer token. Raise Refused (UNAUTHORIZED, RATE_LIMITED)."""
         header = request.headers.get("Authorization", "")
         identity = self._tokens.check(header.removeprefix("Bearer ") if header.startswith("Bearer ") else "")
-        request["identity"] = identity
+        _CALL.get().identity = identity
         if not self._calls.take(identity.user):
             raise Refused("Too many calls in too short a time.", code=ErrorCode.RATE_LIMITED)
         return identity
@@ -224,7 +237,7 @@ class HttpApi:
         reader = self._urls.reader_of(request.path, request.query)
         if reader is not None:
             self._tokens.check_not_revoked(reader)
-            request["identity"] = reader
+            _CALL.get().identity = reader
             return reader
         if "signature" in request.query and "Authorization" not in request.headers:
             raise Refused(
@@ -255,7 +268,7 @@ class HttpApi:
             return await handler(request)
         except HarmoniaError as error:
             failure, status = error, STATUSES.get(error.code, 500)
-            if status == 401 and "identity" in request:
+            if status == 401 and _CALL.get().identity is not None:
                 status = 403  # a new token would not help
         except web.HTTPException as error:
             code = _CODES.get(error.status, ErrorCode.INVALID_PAYLOAD)
@@ -266,21 +279,22 @@ class HttpApi:
             _log.exception("A defect: %s %s was not answered.", request.method, request.match_info.route.resource)
             failure, status = HarmoniaError("A defect in the server.", hint="Its log has the details."), 500
         self._lab.metrics.failed(failure.code)
-        request["code"] = str(failure.code)
+        _CALL.get().code = str(failure.code)
         headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
         return self._json(error_ack(failure), status=status, headers=headers)
 
     @web.middleware
     async def _audited(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Log the call. Of Socket.IO's own, only those that were refused: its connections log themselves."""
-        response = None
+        call, response = _Call(), None
+        _CALL.set(call)
         try:
             response = await handler(request)
             return response
         finally:
             status = CLIENT_CLOSED_REQUEST if response is None else response.status
             if not self._is_socketio(request) or (response is not None and status >= 400):
-                self._gateway.audit.call(request, status, request.get("identity"), request.get("code"))
+                self._gateway.audit.call(request, status, call.identity, call.code)
 
     @web.middleware
     async def _encrypted(self, request: web.Request, handler: Handler) -> web.StreamResponse:

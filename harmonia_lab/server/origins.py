@@ -53,10 +53,10 @@ def parse_origins(given: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def allowed_origin(origin: str, allowed: tuple[str, ...]) -> bool:
-    """Return whether a page from `origin`, the header as sent, may use the server. allowed: as `parse_origins` returns
-    them; if empty, pages from this machine may, on any port."""
-    found = normal_origin(origin)
+def allowed_origin(origin: str | None, allowed: tuple[str, ...]) -> bool:
+    """Return whether a page from `origin`, the header as sent, may use the server; None: there is no such header.
+    allowed: as `parse_origins` returns them; if empty, pages from this machine may, on any port."""
+    found = normal_origin(origin or "")
     if found is None or allowed:
         return found in allowed
     match = _ORIGIN.fullmatch(found)

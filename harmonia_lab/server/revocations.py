@@ -121,6 +121,7 @@ class Revocations:
                 os.close(os.open(whole, os.O_CREAT | os.O_EXCL, 0o600))
                 write_bytes(whole, content.model_dump_json().encode())
                 whole.replace(self._path)
+            self._known = _Known(self.stamp, content)
         finally:
             os.close(descriptor)
 

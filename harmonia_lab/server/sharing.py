@@ -16,7 +16,7 @@ from aiohttp import web
 from harmonia_lab.errors import HarmoniaError, InvalidRequest, Refused
 from harmonia_lab.events.state import GenerationState
 from harmonia_lab.protocol.commands import ShareAck, ShareGeneration, Snapshot, UnshareGeneration
-from harmonia_lab.protocol.events import Channel, GenerationShared
+from harmonia_lab.protocol.events import FAMILIES, Channel, GenerationShared
 from harmonia_lab.protocol.models import AccessRole, Share, ShareRole
 from harmonia_lab.server.auth import Identity
 from harmonia_lab.server.connected_client import ConnectedClient
@@ -33,19 +33,20 @@ class OpenDownloads:
     """The downloads that are being sent, so that they end when their reader may no longer have them."""
 
     def __init__(self) -> None:
-        self._open: dict[web.Request, tuple[str, Identity]] = {}
+        self._open: dict[object, tuple[web.Request, str, Identity]] = {}
 
     @contextlib.contextmanager
     def sending(self, request: web.Request, generation_id: str, reader: Identity) -> Iterator[None]:
-        self._open[request] = generation_id, reader
+        key = object()
+        self._open[key] = request, generation_id, reader
         try:
             yield
         finally:
-            del self._open[request]
+            del self._open[key]
 
     def end_unless(self, allowed: Callable[[str, Identity], bool]) -> None:
         """Break off every download whose generation and reader are not `allowed`."""
-        for request, (generation_id, reader) in list(self._open.items()):
+        for request, generation_id, reader in list(self._open.values()):
             if not allowed(generation_id, reader) and request.transport is not None:
                 request.transport.abort()
 
@@ -102,7 +103,7 @@ class Sharing:
         state = self._journal.state(generation_id)
         if state is None:
             return
-        self._delivery.invalidate_audiences()
+        self._delivery.invalidate_audiences(generation_id)
         for client in self._rooms.members((f"generation-{generation_id}", f"job:{generation_id}")):
             role = self._access.role(state, client.identity)
             if role is None:
@@ -118,10 +119,8 @@ class Sharing:
     def _put_out(self, client: ConnectedClient, generation_id: str) -> None:
         for room in (f"generation-{generation_id}", f"job:{generation_id}"):
             self._rooms.leave(client, room)
-        for family in ("generation", "job"):
-            channel = Channel(family, generation_id)
-            client.pending.pop(channel, None)
-            client.last_seq.pop(channel, None)
+        for family in FAMILIES:
+            client.pending.pop(Channel(family, generation_id), None)
 
     def _shares_for(self, generation_id: str, role: AccessRole | None) -> list[Share] | None:
         return _listed(self._journal.shares.of(generation_id)) if role in ("owner", "admin") else None

@@ -17,12 +17,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, StorageError
 from harmonia_lab.events.state import GenerationState, apply, new_state
 from harmonia_lab.protocol.codec import decode_event, encode
-from harmonia_lab.protocol.events import Family, FamilyEvent, MetadataGenerationProgress, linked
+from harmonia_lab.protocol.events import FAMILIES, Family, FamilyEvent, MetadataGenerationProgress, linked
 from harmonia_lab.protocol.models import ENDED, Job, SongRequest
 from harmonia_lab.storage import storage_errors
 from harmonia_lab.store.process_liveness import LivenessLock
@@ -53,8 +53,6 @@ CREATE TABLE events (
     PRIMARY KEY (generation, family, seq)
 ) WITHOUT ROWID;
 """
-
-_FAMILIES: tuple[Family, ...] = get_args(Family)
 
 _log = logging.getLogger(__name__)
 
@@ -152,7 +150,7 @@ class Journal:
         """
         state = self.state(generation_id)
         latest = [] if state is None else state.latest_progress()
-        events = [event for family in _FAMILIES for event in self.replay(generation_id, family)]
+        events = [event for family in FAMILIES for event in self.replay(generation_id, family)]
         # Progress has the `seq` of the lifecycle event before it, so a stable sort puts it behind that event.
         return sorted([*events, *latest], key=lambda event: (event.family != "generation", event.seq))
 
@@ -271,7 +269,7 @@ class Journal:
         if not rows:
             return None
         request, job, song, progress, tick, job_tick = rows[0]
-        events = [event for family in _FAMILIES for event in self.replay(generation_id, family)]
+        events = [event for family in FAMILIES for event in self.replay(generation_id, family)]
         with self._damage_as_storage_error(generation_id):
             stored = _job_of(job, song)
             state = new_state(stored, SongRequest.model_validate_json(request))

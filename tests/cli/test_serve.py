@@ -123,6 +123,11 @@ def test_tokens_are_revoked_and_their_key_is_changed_from_the_command_line(harmo
     assert json.loads(harmonia("token", "ann", "--revoke", "--json").stdout) == {"revokedUser": "ann"}
     with pytest.raises(Refused, match="revoked"):
         tokens.check(other)
+    whole = harmonia("token", "bob").stdout.decode().strip()
+    assert whole.encode() not in harmonia("token", "--revoke-id", whole).stdout  # a whole token does as well
+    with pytest.raises(Refused, match="revoked"):
+        tokens.check(whole)
+    assert harmonia("token", "--revoke-id", "a.b.c").returncode == 2
     newest = harmonia("token", "ann").stdout.decode().strip()
     for rotations in (1, 2):
         assert harmonia("token", "--rotate").returncode == 0

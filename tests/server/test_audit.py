@@ -7,6 +7,7 @@ import os
 import re
 
 import pytest
+import socketio
 
 from harmonia_lab.errors import StorageError
 from harmonia_lab.server import audit
@@ -30,7 +31,7 @@ def test_every_connection_command_and_call_is_a_line_with_its_outcome_and_no_wor
     secret = "the lighthouse keeper's secret"
 
     async def main(server):
-        with pytest.raises(Exception, match="refused|not valid|Connection"):
+        with pytest.raises(socketio.exceptions.ConnectionError):
             async with Ear(server, token="a.b.c"):
                 pass
         async with Ear(server, "ann") as ann:
@@ -87,12 +88,7 @@ def test_every_connection_command_and_call_is_a_line_with_its_outcome_and_no_wor
     assert lines[0]["address"] == "127.0.0.1"
     download = next(line for line in lines if line["what"] == "GET /api/generations/{id}/{file}")
     started = next(line for line in lines if line["what"] == "start-generation")
-    assert (download["user"], download["generation"], download["status"], download["file"]) == (
-        "ann",
-        "g",
-        200,
-        "audio",
-    )
+    assert [download[name] for name in ("user", "generation", "status", "file")] == ["ann", "g", 200, "audio"]
     assert download["token"] == started["token"]
     assert next(line for line in lines if line["what"] == "share-generation")["withUser"] == "bob"
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["at"]) for line in lines)

@@ -184,8 +184,8 @@ def test_a_download_that_is_being_sent_is_broken_off(tmp_path):
         )
         assert (await reader.readexactly(12)).endswith(b"200")
         server.revoke("ann")
+        await until_so(lambda: not server._app.gateway.sharing.downloads._open)
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            await asyncio.to_thread(until, lambda: not server._app.gateway.sharing.downloads._open)
             await reader.readexactly(64 * 2**20)
         writer.close()
 
