@@ -7,7 +7,7 @@ import pytest
 
 from harmonia_lab.client import BlockingClient, Client
 from harmonia_lab.errors import ErrorCode, MetadataError, Refused
-from tests.server.conftest import GENERATION, JOB, Ear, serving
+from tests.server.conftest import GENERATION, Ear, serving
 from tests.server.engines import METADATA, Player, Writer
 from tests.server.test_http import ROUTES, STORY, call
 from tests.waiting import PATIENCE_S, until
@@ -188,12 +188,11 @@ def test_who_it_is_shared_with_hears_all_of_it_until_it_is_taken_back_and_then_n
             assert ack["shares"] == [{"userId": "con", "role": "controller"}]
             told = await vic.until("generation-shared")
             assert (told["generationId"], "access" in told, "shares" in told) == ("g", False, False)
-            gate.set()
-            await con.until("job:status", count=len([name for name, _ in JOB if name == "job:status"]))
-            await con.until("audio-generation-complete")
-            assert con.lifecycle() == GENERATION
-            before, heard = [name for name, _ in GENERATION[:1]], [name for name, _ in vic.lifecycle()]
-            assert heard == before
+            assert (await con.ask("cancel-generation", {"generationId": "g"}))["ok"]
+            await con.until("generation-cancelled")
+            assert con.lifecycle() == [*GENERATION[:1], ("generation-cancelled", 2)]
+            await con.until("job:status", count=3)
+            assert (vic.lifecycle(), len(vic.of("job:status"))) == (GENERATION[:1], 2)
             assert (await vic.ask("join-generation", "g"))["error"]["code"] == "NOT_FOUND"
 
     with serving(tmp_path, metadata=Writer(gate=gate), fast_broadcast=framed) as server:
@@ -239,9 +238,9 @@ def test_another_server_of_the_home_puts_a_user_out_within_a_second(tmp_path):
                 while "access" in await vic.until("generation-shared", count=count):
                     count += 1
                 assert (await vic.ask("join-generation", "g"))["error"]["code"] == "NOT_FOUND"
-            gate.set()
-            await ann.until("audio-generation-complete")
-            assert vic.of("audio-generation-complete") == []
+            await ann.ask("cancel-generation", {"generationId": "g"})
+            await ann.until("generation-cancelled")
+            assert vic.of("generation-cancelled") == []
 
     with serving(tmp_path, metadata=Writer(gate=gate)) as server, serving(tmp_path) as other:
         asyncio.run(main(server, other))
