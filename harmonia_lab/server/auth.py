@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ import jwt
 
 from harmonia_lab.errors import InvalidRequest, Refused
 from harmonia_lab.server.keys import FileStamp
-from harmonia_lab.server.revocations import Revocations, token_id_of
+from harmonia_lab.server.revocations import Revocations, RevokedTokens, token_id_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -144,10 +144,19 @@ class Tokens:
 
     def is_revoked(self, identity: Identity) -> bool:
         """Return whether a token, or the token behind a link, was revoked. The process owner's can't be."""
-        if self._revocations is None or identity.is_process_owner:
-            return False
+        return self._revocations is not None and self._has(self._revocations.now(), identity)
+
+    def revoked_among(self, identities: Iterable[Identity]) -> set[Identity]:
+        """Return those whose tokens were revoked, at the cost of one look at the file."""
+        if self._revocations is None:
+            return set()
+        now = self._revocations.now()
+        return {identity for identity in identities if self._has(now, identity)}
+
+    def _has(self, revoked: RevokedTokens, identity: Identity) -> bool:
         # A clock that is ahead by the leeway issues a token "after" a revocation that came after it.
-        return self._revocations.has(identity.user, identity.token_id, identity.issued_at - self._leeway_s)
+        issued_at = identity.issued_at - self._leeway_s
+        return not identity.is_process_owner and revoked.has(identity.user, identity.token_id, issued_at)
 
     def revoke(self, user: str | None = None, token_id: str | None = None) -> None:
         """Revoke every token that `user` got before now, or the one with the id `token_id`, on all servers of the home.

@@ -104,7 +104,11 @@ class Delivery:
 
     def send_direct(self, client: ConnectedClient, event: WireEvent) -> None:
         """Send an event about the connection to its socket alone."""
-        self._wire.send(client, EncodedMessage.of(event))
+        self.send_message(client, EncodedMessage.of(event))
+
+    def send_message(self, client: ConnectedClient, message: EncodedMessage) -> None:
+        """As `send_direct`, of an event that is encoded already."""
+        self._wire.send(client, message)
 
     def forget(self, client: ConnectedClient) -> None:
         """Drop the pending progress of a client that has disconnected."""

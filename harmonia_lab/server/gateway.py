@@ -165,8 +165,9 @@ class Gateway:
 
     def close_revoked(self) -> None:
         """Close the sockets and break off the downloads whose tokens were revoked, in whatever process."""
+        revoked = self._tokens.revoked_among(client.identity for client in self.clients.values())
         for client in list(self.clients.values()):
-            if self._tokens.is_revoked(client.identity):
+            if client.identity in revoked:
                 self.audit.connection("revoked", "ok", client.sid, client.identity)
                 self._rooms.leave_all(client)
                 self._delivery.forget(client)

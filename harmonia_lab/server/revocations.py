@@ -24,7 +24,7 @@ from harmonia_lab.errors import InvalidRequest, StorageError
 from harmonia_lab.server.keys import FileStamp, file_stamp
 from harmonia_lab.storage import storage_errors, write_bytes
 
-__all__ = ["REVOKED_FILE", "Revocations", "token_id_of"]
+__all__ = ["REVOKED_FILE", "Revocations", "RevokedTokens", "token_id_of"]
 
 REVOKED_FILE = "revoked.json"
 
@@ -37,7 +37,7 @@ MAX_ID = 64
 _log = logging.getLogger(__name__)
 
 
-class _RevokedFile(BaseModel):
+class RevokedTokens(BaseModel):
     """The file's content. users: moments (seconds since 1970) up to which each user's tokens are revoked. ids: revoked
     ids, each with the moment at which it can be forgotten."""
 
@@ -45,11 +45,15 @@ class _RevokedFile(BaseModel):
     users: dict[str, float] = {}
     ids: dict[str, float] = {}
 
+    def has(self, user: str, token_id: str, issued_at: float) -> bool:
+        """Return whether a token is revoked. issued_at: seconds since 1970."""
+        return token_id in self.ids or issued_at <= self.users.get(user, -1.0)
+
 
 @dataclass(frozen=True)
 class _Known:
     stamp: FileStamp = None
-    content: _RevokedFile = field(default_factory=_RevokedFile)
+    content: RevokedTokens = field(default_factory=RevokedTokens)
 
 
 def token_id_of(jti: str) -> str:
@@ -72,11 +76,6 @@ class Revocations:
         """What tells the file's present content from the next."""
         return file_stamp(self._path)
 
-    def has(self, user: str, token_id: str, issued_at: float) -> bool:
-        """Return whether a token is revoked. issued_at: seconds since 1970."""
-        content = self._content()
-        return token_id in content.ids or issued_at <= content.users.get(user, -1.0)
-
     def revoke(self, user: str | None = None, token_id: str | None = None) -> None:
         """Revoke every token that `user` got before now, or the one with the id `token_id`.
 
@@ -92,7 +91,8 @@ class Revocations:
             elif token_id is not None:
                 content.ids[token_id_of(token_id)] = time.time() + KEPT_S
 
-    def _content(self) -> _RevokedFile:
+    def now(self) -> RevokedTokens:
+        """Return what is revoked now; it is read again if the file has changed."""
         stamp = self.stamp
         if stamp != self._known.stamp and stamp is not None:  # a file that was removed revokes on, until the next start
             try:
@@ -103,7 +103,7 @@ class Revocations:
         return self._known.content
 
     @contextmanager
-    def _changing(self) -> Iterator[_RevokedFile]:
+    def _changing(self) -> Iterator[RevokedTokens]:
         """Yield the file's content for changes, and write it. Other processes wait."""
         lock = self._path.with_name(f".{self._path.name}.lock")
         with storage_errors(self._path):
@@ -126,13 +126,13 @@ class Revocations:
             os.close(descriptor)
 
 
-def _read(path: Path) -> _RevokedFile:
+def _read(path: Path) -> RevokedTokens:
     try:
         with storage_errors(path):
-            return _RevokedFile.model_validate(json.loads(path.read_bytes()))
+            return RevokedTokens.model_validate(json.loads(path.read_bytes()))
     except StorageError as error:
         if isinstance(error.__cause__, FileNotFoundError):
-            return _RevokedFile()
+            return RevokedTokens()
         raise
     except (ValueError, ValidationError) as error:
         raise StorageError(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from aiohttp import web
 
-from harmonia_lab.errors import HarmoniaError, InvalidRequest, Refused
+from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, Refused
 from harmonia_lab.events.state import GenerationState
 from harmonia_lab.protocol.commands import ShareAck, ShareGeneration, Snapshot, UnshareGeneration
 from harmonia_lab.protocol.events import FAMILIES, Channel, GenerationShared
@@ -21,10 +21,15 @@ from harmonia_lab.protocol.models import AccessRole, Share, ShareRole
 from harmonia_lab.server.auth import Identity
 from harmonia_lab.server.connected_client import ConnectedClient
 from harmonia_lab.server.delivery import Delivery
+from harmonia_lab.server.encoding import EncodedMessage
+from harmonia_lab.server.rate_limit import TokenBucket
 from harmonia_lab.server.rooms import Access, Rooms
 from harmonia_lab.store.journal import Journal
 
 __all__ = ["OpenDownloads", "Sharing"]
+
+CHANGES = (1.0, 100)
+"""Shares that one user may change: per second on average, and at once."""
 
 _log = logging.getLogger(__name__)
 
@@ -57,11 +62,12 @@ class Sharing:
     def __init__(self, journal: Journal, access: Access, rooms: Rooms, delivery: Delivery) -> None:
         self._journal, self._access, self._rooms, self._delivery = journal, access, rooms, delivery
         self._seen = journal.shares.last_change()
+        self._changes = TokenBucket(*CHANGES)
         self.downloads = OpenDownloads()
 
     async def share(self, command: ShareGeneration, identity: Identity) -> ShareAck:
         """Raise Refused if the generation isn't the user's own, InvalidRequest to share it with its owner."""
-        state = self._access.require_own(command.generation_id, identity)
+        state = self._own(command.generation_id, identity)
         if command.user_id == state.owner:
             raise InvalidRequest("The generation is this user's own.", details={"fields": ["userId"]})
         shares = self._journal.shares
@@ -71,10 +77,16 @@ class Sharing:
 
     async def unshare(self, command: UnshareGeneration, identity: Identity) -> ShareAck:
         """Raise Refused if the generation isn't the user's own."""
-        state = self._access.require_own(command.generation_id, identity)
+        state = self._own(command.generation_id, identity)
         found = await asyncio.to_thread(self._journal.shares.remove, state.id, command.user_id)
         self.catch_up()
         return ShareAck(generation_id=state.id, shares=_listed(found))
+
+    def _own(self, generation_id: str, identity: Identity) -> GenerationState:
+        state = self._access.require_own(generation_id, identity)
+        if not self._changes.take(identity.user):  # each change may be told to thousands of sockets
+            raise Refused("Too many changes in too short a time.", code=ErrorCode.RATE_LIMITED, hint="Wait a moment.")
+        return state
 
     def shares(self, generation_id: str, identity: Identity) -> list[Share]:
         """Return a generation's shares for its owner or an admin. Raise Refused for anybody else."""
@@ -104,14 +116,17 @@ class Sharing:
         if state is None:
             return
         self._delivery.invalidate_audiences(generation_id)
+        news: dict[AccessRole | None, EncodedMessage] = {}
         for client in self._rooms.members((f"generation-{generation_id}", f"job:{generation_id}")):
             role = self._access.role(state, client.identity)
             if role is None:
                 self._put_out(client, generation_id)
-            shares = self._shares_for(generation_id, role)
-            self._delivery.send_direct(
-                client, GenerationShared(generation_id=generation_id, access=role, shares=shares)
-            )
+            if role not in news:
+                shares = self._shares_for(generation_id, role)
+                news[role] = EncodedMessage.of(
+                    GenerationShared(generation_id=generation_id, access=role, shares=shares)
+                )
+            self._delivery.send_message(client, news[role])
         self.downloads.end_unless(
             lambda one, reader: one != generation_id or self._access.role(state, reader) is not None
         )

@@ -297,3 +297,11 @@ def test_the_features_name_it(served):
             assert "share-generation" in (await ear.until("server-hello"))["features"]
 
     asyncio.run(main())
+
+
+def test_too_many_changes_are_refused_and_leave_what_there_was(served, monkeypatch):
+    changes = served._app.gateway.sharing._changes
+    monkeypatch.setattr(changes, "take", lambda user: user != "ann")
+    status, _, body = call(served, "POST", "/api/generations/done/shares", json={"userId": "zoe"})
+    assert (status, b"RATE_LIMITED" in body) == (429, True)
+    assert "zoe" not in served.lab.journal.shares.of("done")
