@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 class IsolatedServer:
-    """A server in another process, with the `url`, `token()`, `metrics()` and `stop()` of `server_thread.Server`."""
+    """A server in another process, with `url`, `token()`, `revoke()`, `metrics()`, `stop()` as `server_thread` has."""
 
     def __init__(
         self,

@@ -29,8 +29,8 @@ __all__ = [
     "ActiveGeneration",
     "ConnectionEstablished",
     "ConnectionLost",
+    "GenerationAccess",
     "GenerationResult",
-    "Sharing",
     "State",
     "Store",
     "reduce",
@@ -102,7 +102,7 @@ class GenerationResult:
 
 
 @dataclass(frozen=True)
-class Sharing:
+class GenerationAccess:
     """Who may use a generation. access: as what this client's user may; None: not any more. shares: the others, for its
     owner and admins only."""
 
@@ -116,7 +116,7 @@ class State:
     guide's views, read-only and by generation id. Values are never changed: `reduce` makes new ones."""
 
     generations: Mapping[str, GenerationState] = field(default_factory=lambda: MappingProxyType({}))
-    sharing: Mapping[str, Sharing] = field(default_factory=lambda: MappingProxyType({}))
+    sharing: Mapping[str, GenerationAccess] = field(default_factory=lambda: MappingProxyType({}))
     connected: bool = False
     connection_error: str | None = None
 
@@ -173,7 +173,7 @@ def reduce(state: State, action: Action) -> State:
     if isinstance(action, ConnectionLost):
         return replace(state, connected=False, connection_error=action.error)
     if isinstance(action, GenerationShared):
-        sharing = Sharing(action.access, tuple(action.shares or ()))
+        sharing = GenerationAccess(action.access, tuple(action.shares or ()))
         if state.sharing.get(action.generation_id) == sharing:
             return state
         return replace(state, sharing=MappingProxyType({**state.sharing, action.generation_id: sharing}))

@@ -66,7 +66,7 @@ def _new_audit(settings: ServerSettings, home: Path) -> AuditLog | None:
 
 
 class Server:
-    """A running server. `url`, `token(user)`, `metrics()`, `stop()`."""
+    """A running server. `url`, `token(user)`, `revoke(user)`, `metrics()`, `stop()`."""
 
     running = False
 

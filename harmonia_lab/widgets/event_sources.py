@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from harmonia_lab.client import BlockingClient
 from harmonia_lab.client.reconnect import Token
-from harmonia_lab.client.store import Sharing, State, Store
+from harmonia_lab.client.store import GenerationAccess, State, Store
 from harmonia_lab.errors import Disconnected, ErrorCode, HarmoniaError, Refused
 from harmonia_lab.events.fanout import Fanout
 from harmonia_lab.generation.artifacts import read_record
@@ -63,7 +63,7 @@ class EventSource(Protocol):
         Raises HarmoniaError if there is no such generation, or no server.
         """
 
-    def sharing(self) -> Sharing | None:
+    def sharing(self) -> GenerationAccess | None:
         """Return who may use the generation, as far as is known. Raises HarmoniaError."""
 
     def cancel(self) -> None: ...
@@ -109,9 +109,9 @@ class LabEvents:
         if isinstance(event, AudioPreview) and self._preview is not None:
             self._preview(event)
 
-    def sharing(self) -> Sharing | None:
+    def sharing(self) -> GenerationAccess | None:
         shares = self._lab.journal.shares.of(self.generation_id)
-        return Sharing("owner", tuple(Share(user_id=user, role=role) for user, role in shares.items()))
+        return GenerationAccess("owner", tuple(Share(user_id=user, role=role) for user, role in shares.items()))
 
     def cancel(self) -> None:
         self._lab.cancel(self.generation_id)
@@ -158,7 +158,7 @@ class ServerEvents:
                 if isinstance(event, AudioPreview) and event.generation_id == self.generation_id:
                     preview(event)
 
-    def sharing(self) -> Sharing | None:
+    def sharing(self) -> GenerationAccess | None:
         return self.store.state.sharing.get(self.generation_id)
 
     def cancel(self) -> None:

@@ -23,7 +23,7 @@ import soundfile
 from IPython.display import display, publish_display_data
 
 from harmonia_lab.client.reconnect import Token
-from harmonia_lab.client.store import Sharing, State
+from harmonia_lab.client.store import GenerationAccess, State
 from harmonia_lab.errors import ErrorCode, HarmoniaError, Refused
 from harmonia_lab.events.state import GenerationState
 from harmonia_lab.protocol.events import AudioPreview
@@ -101,7 +101,7 @@ class Panel:
         self._frontend: PanelFrontend | None = None
         self._memory, self._memory_at = "" if source.local else REMOTE_MEMORY, 0.0
         self._notice = ""
-        self._sharing: Sharing | None = None
+        self._sharing: GenerationAccess | None = None
         self._ended_job: object = None
         """The ended job whose song is being loaded or is shown."""
         self._song = FinishedSong()

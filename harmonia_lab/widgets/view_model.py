@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harmonia_lab.client.store import Sharing
+from harmonia_lab.client.store import GenerationAccess
 from harmonia_lab.errors import CODES, ErrorCode
 from harmonia_lab.events.state import Failure, GenerationState
 from harmonia_lab.protocol.events import PartialMetadata
@@ -63,7 +63,7 @@ def view(
     rate: TokenRate | None = None,
     memory: str = "",
     notice: str = "",
-    sharing: Sharing | None = None,
+    sharing: GenerationAccess | None = None,
 ) -> View:
     """Return what a panel shows.
 
@@ -96,7 +96,7 @@ def view(
     }
 
 
-def _shared(sharing: Sharing | None) -> str:
+def _shared(sharing: GenerationAccess | None) -> str:
     if sharing is None:
         return ""
     if sharing.access is None:

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmonia_lab.client.store import ConnectionEstablished, ConnectionLost, Sharing, State, reduce
+from harmonia_lab.client.store import ConnectionEstablished, ConnectionLost, GenerationAccess, State, reduce
 from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.events.state import GenerationState
 from harmonia_lab.protocol import events as e
@@ -183,16 +183,16 @@ def test_who_may_only_hear_it_sees_no_buttons_and_its_owner_sees_who_may():
     shares = (Share(user_id="con", role="controller"), Share(user_id="<vic>", role="viewer"))
     expected = {
         None: ("", True),
-        Sharing("owner"): ("", True),
-        Sharing("owner", shares): ("Shared with con (controller), <vic> (viewer).", True),
-        Sharing("admin", shares): ("Shared with con (controller), <vic> (viewer).", True),
-        Sharing("controller"): ("Shared with you as controller.", True),
-        Sharing("viewer"): ("Shared with you as viewer.", False),
-        Sharing(None): ("No longer shared with you.", False),
+        GenerationAccess("owner"): ("", True),
+        GenerationAccess("owner", shares): ("Shared with con (controller), <vic> (viewer).", True),
+        GenerationAccess("admin", shares): ("Shared with con (controller), <vic> (viewer).", True),
+        GenerationAccess("controller"): ("Shared with you as controller.", True),
+        GenerationAccess("viewer"): ("Shared with you as viewer.", False),
+        GenerationAccess(None): ("No longer shared with you.", False),
     }
     for sharing, (words, can_cancel) in expected.items():
         shown = view(generation, sharing=sharing)
         assert (shown["shared"], shown["canCancel"]) == (words, can_cancel)
     failed = watch(told_live(ending="failed"))[1].generations["g"]
-    assert view(failed)["canRetry"] == view(failed, sharing=Sharing("controller"))["canRetry"]
-    assert not view(failed, sharing=Sharing("viewer"))["canRetry"]
+    assert view(failed)["canRetry"] == view(failed, sharing=GenerationAccess("controller"))["canRetry"]
+    assert not view(failed, sharing=GenerationAccess("viewer"))["canRetry"]
