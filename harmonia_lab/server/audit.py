@@ -70,8 +70,16 @@ class Audit:
             role=getattr(command, "role", None),
         )
 
-    def call(self, request: web.Request, status: int, identity: Identity | None, code: str | None) -> None:
-        """status: of the answer. identity: of the token or the link. code: of the error, if there is one."""
+    def call(
+        self,
+        request: web.Request,
+        status: int,
+        identity: Identity | None,
+        code: str | None,
+        with_user: str | None = None,
+    ) -> None:
+        """status: of the answer. identity: of the token or the link. code: of the error, if there is one. with_user:
+        another user whom the call is about."""
         resource = request.match_info.route.resource
         file = request.match_info.get("name") or request.match_info.get("file")
         method = request.method if request.method in _METHODS else "other"
@@ -83,6 +91,7 @@ class Audit:
             status=status,
             generation=request.match_info.get("id"),
             file=file if status < 400 else None,
+            withUser=with_user,
         )
 
     def _record(self, what: str, outcome: str, identity: Identity | None, **facts: str | int | None) -> None:

@@ -64,10 +64,12 @@ COMPRESS_FROM = 1024
 
 @dataclass
 class _Call:
-    """What is known of the call that a task answers. identity: of its token or link. code: of the error, if any."""
+    """What is known of the call that a task answers. identity: of its token or link. code: of the error, if any.
+    with_user: whom it shares with, or whose tokens it revokes."""
 
     identity: Identity | None = None
     code: str | None = None
+    with_user: str | None = None
 
 
 _CALL: ContextVar[_Call] = ContextVar("_CALL")
@@ -151,6 +153,7 @@ class HttpApi:
         fields = body if isinstance(body, dict) else {}
         command = decode(ShareGeneration.name, fields | {"generationId": request.match_info["id"]})
         assert isinstance(command, ShareGeneration)
+        _CALL.get().with_user = command.user_id
         return self._json((await self._gateway.sharing.share(command, identity)).to_wire())
 
     async def _unshare(self, request: web.Request) -> web.Response:
@@ -158,6 +161,7 @@ class HttpApi:
         fields = {"userId": request.query.get("userId"), "generationId": request.match_info["id"]}
         command = decode(UnshareGeneration.name, fields)
         assert isinstance(command, UnshareGeneration)
+        _CALL.get().with_user = command.user_id
         return self._json((await self._gateway.sharing.unshare(command, identity)).to_wire())
 
     async def _shared(self, request: web.Request) -> web.Response:
@@ -174,6 +178,7 @@ class HttpApi:
         given = {name: body.get(name) for name in ("userId", "tokenId")} if isinstance(body, dict) else {}
         if not all(isinstance(value, str | None) for value in given.values()):
             raise InvalidRequest("userId and tokenId are texts.", details={"fields": list(given)})
+        _CALL.get().with_user = given.get("userId")
         await asyncio.to_thread(self._tokens.revoke, given.get("userId"), given.get("tokenId"))
         self._gateway.close_revoked()
         return self._json({"ok": True})
@@ -294,7 +299,7 @@ class HttpApi:
         finally:
             status = CLIENT_CLOSED_REQUEST if response is None else response.status
             if not self._is_socketio(request) or (response is not None and status >= 400):
-                self._gateway.audit.call(request, status, call.identity, call.code)
+                self._gateway.audit.call(request, status, call.identity, call.code, call.with_user)
 
     @web.middleware
     async def _encrypted(self, request: web.Request, handler: Handler) -> web.StreamResponse:

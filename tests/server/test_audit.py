@@ -48,6 +48,8 @@ def test_every_connection_command_and_call_is_a_line_with_its_outcome_and_no_wor
                 await asyncio.to_thread(call, server, *args, user=None if args[1] == url else "ann")
             await asyncio.to_thread(call, server, "GET", "/api/generations", user=None)
             await asyncio.to_thread(call, server, "GET", "/api/generations", token="x.y.z")
+            unshare = "/api/generations/g/shares?userId=bob"
+            await asyncio.to_thread(call, server, "DELETE", unshare)
             polling = "/socket.io/?EIO=4&transport=polling"
             await asyncio.to_thread(call, server, "GET", polling, user=None, headers={"Origin": "https://evil.example"})
             tokens = [ann.token, url.rpartition("=")[2]]
@@ -90,7 +92,8 @@ def test_every_connection_command_and_call_is_a_line_with_its_outcome_and_no_wor
     started = next(line for line in lines if line["what"] == "start-generation")
     assert [download[name] for name in ("user", "generation", "status", "file")] == ["ann", "g", 200, "audio"]
     assert download["token"] == started["token"]
-    assert next(line for line in lines if line["what"] == "share-generation")["withUser"] == "bob"
+    for what in ("share-generation", "DELETE /api/generations/{id}/shares"):
+        assert next(line for line in lines if line["what"] == what)["withUser"] == "bob"
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["at"]) for line in lines)
 
 
