@@ -28,7 +28,7 @@ from harmonia_lab.engine_registry import (
     song_settings,
 )
 from harmonia_lab.engines.base import AudioEngine, MetadataEngine
-from harmonia_lab.errors import HarmoniaError, InvalidRequest
+from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, Refused
 from harmonia_lab.events.fanout import Fanout
 from harmonia_lab.generation.generation import TimeLimits
 from harmonia_lab.generation.handle import JobHandle, QueueLimits
@@ -38,11 +38,13 @@ from harmonia_lab.metadata_engines.stand_in import StandInEngine
 from harmonia_lab.metadata_engines.wishes import with_wished_length
 from harmonia_lab.protocol.models import (
     Instrument,
+    ShareRole,
     Song,
     SongMetadata,
     SongRequest,
     check_contradictions,
     parse_request,
+    parse_share,
 )
 from harmonia_lab.rerun import make_again
 from harmonia_lab.storage import home_folder
@@ -238,6 +240,27 @@ class Lab:
         """
         options = self._options.get(generation_id, JobOptions())
         return self._backend_of(generation_id).retry(generation_id, replace(options, limits=limits))
+
+    def share(self, generation_id: str, user: str, role: ShareRole = "viewer") -> None:
+        """Let clients of `user` join, hear and download a song of this lab; as "controller", cancel and retry it too.
+
+        Raises Refused (NOT_FOUND) for an unknown id, InvalidRequest for a name or a role that there isn't.
+        """
+        if self.journal.state(generation_id) is None:
+            raise Refused(f"There is no generation {generation_id}.", code=ErrorCode.NOT_FOUND)
+        share = parse_share(user, role)
+        self.journal.shares.add(generation_id, share.user_id, share.role)
+        self._refresh_panel(generation_id)
+
+    def unshare(self, generation_id: str, user: str) -> None:
+        """Take a song back from `user`, whose connections leave it, and whose links end, within a second."""
+        self.journal.shares.remove(generation_id, user)
+        self._refresh_panel(generation_id)
+
+    def _refresh_panel(self, generation_id: str) -> None:
+        panel = self._panels.get(generation_id)
+        if panel is not None:
+            panel.refresh()
 
     @property
     def journal(self) -> Journal:

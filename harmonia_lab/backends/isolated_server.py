@@ -26,7 +26,7 @@ from harmonia_lab.backends.server_process import Child
 from harmonia_lab.client import Backoff, BlockingClient
 from harmonia_lab.errors import Disconnected, HarmoniaError, InvalidRequest
 from harmonia_lab.protocol.events import FamilyEvent
-from harmonia_lab.server.auth import KEY_BYTES
+from harmonia_lab.server.keys import KEY_BYTES
 from harmonia_lab.server.server_thread import new_tokens
 from harmonia_lab.server.settings import ServerSettings
 from harmonia_lab.store.metrics import Readings
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 class IsolatedServer:
-    """A server in another process, with the `url`, `token()`, `metrics()` and `stop()` of `server_thread.Server`."""
+    """A server in another process, with `url`, `token()`, `revoke()`, `metrics()`, `stop()` as `server_thread` has."""
 
     def __init__(
         self,
@@ -62,9 +62,9 @@ class IsolatedServer:
         assert lab.home is not None
         self.settings = settings
         self._on_event, self._on_exit = on_event, on_exit
-        child_settings = replace(settings, owner_key=secrets.token_hex(KEY_BYTES))
+        child_settings = replace(settings, owner_key=secrets.token_hex(KEY_BYTES), audit=settings.audit or False)
         self._tokens = new_tokens(child_settings, Path(lab.home))
-        self._ssl_context = _ssl_context(settings)
+        _ssl_context(settings)  # raises for a certificate that can't be used
         self._client: BlockingClient | None = None
         self._reader: threading.Thread | None = None
         given = ServeSettings(lab=lab, server=child_settings).model_dump(mode="json")
@@ -94,7 +94,11 @@ class IsolatedServer:
 
         The kernel's own songs belong to the user "local".
         """
-        return self._tokens.issue(user, tuple(roles), ttl)
+        return self._tokens.issue(user, tuple(roles), ttl).token
+
+    def revoke(self, user: str | None = None, *, token_id: str | None = None) -> None:
+        """As `server_thread.Server.revoke`. The kernel's own connection stays."""
+        self._tokens.revoke(user, token_id)
 
     @property
     def client(self) -> BlockingClient:
@@ -112,7 +116,8 @@ class IsolatedServer:
         Raises Disconnected if the process doesn't answer.
         """
         headers = {"Authorization": f"Bearer {self._own_token()}"}
-        verify = True if self._ssl_context is None else self._ssl_context
+        context = _ssl_context(self.settings)
+        verify = True if context is None else context
         try:  # trust_env: no proxy leads to loopback
             answer = httpx.get(
                 f"{self.local_url}/metrics", headers=headers, verify=verify, trust_env=False, timeout=ANSWER_S
@@ -159,7 +164,7 @@ class IsolatedServer:
             path=self.settings.path,
             ack_timeout_s=ANSWER_S,
             backoff=Backoff(0.05, 1.0),
-            session=partial(_session, self._ssl_context),
+            session=partial(_session, self.settings),
         )
         self._client = client  # set before it connects: when the process exits, `_child_has_exited` disconnects it
         client.connect(self._own_token)
@@ -170,7 +175,11 @@ class IsolatedServer:
         return self._tokens.owner_token(LOCAL_USER)
 
 
-def _session(trust: ssl.SSLContext | None) -> aiohttp.ClientSession:
+def _session(settings: ServerSettings) -> aiohttp.ClientSession:
+    try:
+        trust = _ssl_context(settings)  # read anew: the server's certificate may have been renewed
+    except InvalidRequest as error:  # it is being renewed
+        raise Disconnected(error.message) from None
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=True if trust is None else trust))
 
 

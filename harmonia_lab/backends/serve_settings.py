@@ -6,6 +6,7 @@ Owns their form: one JSON object, {"lab": …, "server": …}, named as the para
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from harmonia_lab.generation.generation import TimeLimits
 from harmonia_lab.protocol.models import explain
 from harmonia_lab.server.settings import ServerSettings
 
-__all__ = ["LabSettings", "ServeSettings"]
+__all__ = ["LabSettings", "ServeSettings", "read_settings"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,14 @@ class ServeSettings(BaseModel):
     def with_options(self, options: Mapping[str, Any]) -> ServeSettings:
         """Return the settings, where an option that has a setting's name and is not None takes that setting's place."""
         return ServeSettings(lab=_replaced(self.lab, options), server=_replaced(self.server, options))
+
+
+def read_settings(source: str) -> ServeSettings:
+    """Read them from a file, or from one line of standard input for `-`. Raises InvalidRequest."""
+    try:
+        return ServeSettings.parse(sys.stdin.readline() if source == "-" else Path(source).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{source} cannot be read: {error}.", details={"fields": ["settings"]}) from None
 
 
 Part = TypeVar("Part", LabSettings, ServerSettings)

@@ -161,6 +161,20 @@ def _serve(command: Parser) -> None:
     command.add_argument("--certificate", metavar="FILE", help="PEM; with --private-key, it speaks TLS")
     command.add_argument("--private-key", metavar="FILE", help="PEM")
     command.add_argument("--public-keys", metavar="FILE", help="PEM or JWKS: tokens are RS256, and come from elsewhere")
+    command.add_argument(
+        "--trusted-proxy",
+        dest="trusted_proxies",
+        action="append",
+        metavar="ADDRESS",
+        help="of the proxy that speaks TLS in front of it: an address, or a network such as 172.16.0.0/12",
+    )
+    command.add_argument(
+        "--insecure", action="store_true", default=None, help="let other machines reach it without TLS"
+    )
+    audit = command.add_mutually_exclusive_group()
+    audit.add_argument("--audit", metavar="FILE", help="where it logs who did what (default: audit.jsonl in the home)")
+    audit.add_argument("--no-audit", dest="audit", action="store_false", help="log nothing")
+    command.set_defaults(audit=None)
     command.add_argument("--songs", metavar="DIR", help="the folder that songs go to (default songs)")
     _add_engines(command, default=None)
     command.add_argument(
@@ -171,11 +185,21 @@ def _serve(command: Parser) -> None:
 
 
 def _token(command: Parser) -> None:
-    command.add_argument("user", metavar="USER", help="whose songs the client makes and sees")
+    command.add_argument("user", nargs="?", metavar="USER", help="whose songs the client makes and sees")
     command.add_argument("--role", action="append", default=[], help="admin sees everybody's jobs")
     command.add_argument(
         "--ttl", type=float, default=3600.0, metavar="SECONDS", help="how long it works (default 3600)"
     )
+    other = command.add_mutually_exclusive_group()
+    other.add_argument("--revoke", action="store_true", help="print no token: revoke all that USER got before now")
+    other.add_argument("--revoke-id", metavar="ID", help="revoke one token, by its id (see --json)")
+    other.add_argument(
+        "--rotate",
+        action="store_true",
+        help="make a new key; tokens and links of the present one work until the next --rotate",
+    )
+    command.add_argument("--settings", metavar="FILE", help="those of the server, where it was started with --settings")
+    _add_json(command, "print one JSON object: the token, its id and its end")
 
 
 def _verify(command: Parser) -> None:
@@ -357,7 +381,7 @@ _COMMANDS: dict[str, tuple[Callable[[Parser], None], str]] = {
     "batch": (_batch, "make the songs of a table"),
     "study": (_study, "compare engines, models or settings by songs in drawn blocks"),
     "serve": (_serve, "let clients make songs over Socket.IO and HTTP, until it is stopped"),
-    "token": (_token, "print a token with which a client connects as USER"),
+    "token": (_token, "print a token with which a client connects as USER, or revoke tokens"),
     "verify": (_verify, "check a song's files against its record"),
     "export": (_export, "write songs for other programs, with tags, stems, or as a data set"),
     "doctor": (_doctor, "list what is installed, how to install the rest, and whether a song can be made as asked"),

@@ -27,7 +27,7 @@ from harmonia_lab.protocol.events import (
     MetadataGenerationProgress,
     ServerHello,
 )
-from harmonia_lab.protocol.models import SongRequest
+from harmonia_lab.protocol.models import ShareRole, SongRequest
 
 __all__ = ["BlockingClient"]
 
@@ -126,6 +126,14 @@ class BlockingClient:
     def retry(self, generation_id: str) -> commands.GenerationAck:
         """As `Client.retry`."""
         return self._wait(self._client.retry(generation_id))
+
+    def share(self, generation_id: str, user: str, role: ShareRole = "viewer") -> commands.ShareAck:
+        """As `Client.share`."""
+        return self._wait(self._client.share(generation_id, user, role))
+
+    def unshare(self, generation_id: str, user: str) -> commands.ShareAck:
+        """As `Client.unshare`."""
+        return self._wait(self._client.unshare(generation_id, user))
 
     def subscribe_to_job(self, job_id: str) -> commands.JobAck:
         """As `Client.subscribe_to_job`."""

@@ -20,7 +20,7 @@ from harmonia_lab.client.connection import ServerAddress
 from harmonia_lab.client.reconnect import Backoff, ReconnectingConnection, Token
 from harmonia_lab.client.store import ConnectionEstablished, ConnectionLost, Store
 from harmonia_lab.client.streams import Stream
-from harmonia_lab.errors import Disconnected, HarmoniaError, InvalidRequest
+from harmonia_lab.errors import Disconnected, ErrorCode, HarmoniaError, InvalidRequest, Refused
 from harmonia_lab.protocol import commands
 from harmonia_lab.protocol.events import (
     AudioGenerationProgress,
@@ -28,6 +28,7 @@ from harmonia_lab.protocol.events import (
     Channel,
     Event,
     FamilyEvent,
+    GenerationShared,
     JobEvent,
     MetadataGenerationComplete,
     MetadataGenerationProgress,
@@ -35,7 +36,7 @@ from harmonia_lab.protocol.events import (
     ServerHello,
     TokenExpiring,
 )
-from harmonia_lab.protocol.models import Job, SongRequest
+from harmonia_lab.protocol.models import Job, ShareRole, SongRequest
 
 __all__ = ["Client"]
 
@@ -187,6 +188,18 @@ class Client:
             commands.RetryGeneration, commands.GenerationAck, idempotent=False, generation_id=generation_id
         )
 
+    async def share(self, generation_id: str, user: str, role: ShareRole = "viewer") -> commands.ShareAck:
+        """Let `user` join, hear and download a generation of one's own; as "controller", cancel and retry it too."""
+        return await self._connection.call(
+            commands.ShareGeneration, commands.ShareAck, generation_id=generation_id, user_id=user, role=role
+        )
+
+    async def unshare(self, generation_id: str, user: str) -> commands.ShareAck:
+        """Take a generation back from `user`, at once."""
+        return await self._connection.call(
+            commands.UnshareGeneration, commands.ShareAck, generation_id=generation_id, user_id=user
+        )
+
     async def subscribe_to_job(self, job_id: str) -> commands.JobAck:
         """Receive the events of a job, from its first on."""
         ack = await self._subscribe(job_id)
@@ -258,8 +271,18 @@ class Client:
             self.hello = event
         elif isinstance(event, TokenExpiring):
             self._spawn(self._connection.refresh_token())
+        elif isinstance(event, GenerationShared):
+            self._learn_sharing(event)
         else:
             self._apply(event)
+
+    def _learn_sharing(self, event: GenerationShared) -> None:
+        """Store who may use a generation. If it was taken back, leave it and end its streams."""
+        self.store(event)
+        if event.access is None:
+            gone = Refused(f"Generation {event.generation_id} is no longer shared with you.", code=ErrorCode.NOT_FOUND)
+            self._drop(Channel("job", event.generation_id), gone)
+            self._drop(Channel("generation", event.generation_id), gone)
 
     def _on_connected(self) -> None:
         self._requested_after.clear()
@@ -303,8 +326,11 @@ class Client:
         ack = await self._connection.call(
             commands.JoinGeneration, commands.JoinAck, generation_id=generation_id, after_seq=after
         )
-        if ack.snapshot is not None and ack.snapshot.progress is not None:
-            self._apply(ack.snapshot.progress.data)
+        known = ack.snapshot
+        if known is not None and known.access is not None:
+            self.store(GenerationShared(generation_id=generation_id, access=known.access, shares=known.shares))
+        if known is not None and known.progress is not None:
+            self._apply(known.progress.data)
         return ack
 
     async def _subscribe(self, job_id: str) -> commands.JobAck:
@@ -352,8 +378,8 @@ class Client:
                 return
 
     def _drop(self, joined: Channel | JobList, error: HarmoniaError) -> None:
-        """Give up what the server refuses to let the client join again: the new token may be another user's."""
-        _log.warning("Could not join again. %s", error)
+        """Give up what the server doesn't let the client join any more: the new token may be another user's."""
+        _log.warning("Left %s. %s", joined, error)
         if isinstance(joined, type):
             self._job_lists.pop(joined, None)
             return

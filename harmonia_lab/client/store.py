@@ -21,14 +21,15 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from harmonia_lab.events.state import ActiveStage, Cursor, Failure, GenerationState, apply
-from harmonia_lab.protocol.events import Channel, FamilyEvent, PartialMetadata
-from harmonia_lab.protocol.models import Instrument, Job, SongMetadata
+from harmonia_lab.protocol.events import Channel, FamilyEvent, GenerationShared, PartialMetadata
+from harmonia_lab.protocol.models import AccessRole, Instrument, Job, Share, SongMetadata
 
 __all__ = [
     "Action",
     "ActiveGeneration",
     "ConnectionEstablished",
     "ConnectionLost",
+    "GenerationAccess",
     "GenerationResult",
     "State",
     "Store",
@@ -101,11 +102,21 @@ class GenerationResult:
 
 
 @dataclass(frozen=True)
+class GenerationAccess:
+    """Who may use a generation. access: as what this client's user may; None: not any more. shares: the others, for its
+    owner and admins only."""
+
+    access: AccessRole | None
+    shares: tuple[Share, ...] = ()
+
+
+@dataclass(frozen=True)
 class State:
-    """generations: by id. The other mappings are the guide's views, read-only and by generation id. Values are never
-    changed: `reduce` makes new ones."""
+    """generations: by id. sharing: by generation id, of those whose server has said it. The other mappings are the
+    guide's views, read-only and by generation id. Values are never changed: `reduce` makes new ones."""
 
     generations: Mapping[str, GenerationState] = field(default_factory=lambda: MappingProxyType({}))
+    sharing: Mapping[str, GenerationAccess] = field(default_factory=lambda: MappingProxyType({}))
     connected: bool = False
     connection_error: str | None = None
 
@@ -152,7 +163,7 @@ class ConnectionLost:
     error: str
 
 
-Action = FamilyEvent | ConnectionEstablished | ConnectionLost
+Action = FamilyEvent | GenerationShared | ConnectionEstablished | ConnectionLost
 
 
 def reduce(state: State, action: Action) -> State:
@@ -161,6 +172,11 @@ def reduce(state: State, action: Action) -> State:
         return replace(state, connected=True, connection_error=None)
     if isinstance(action, ConnectionLost):
         return replace(state, connected=False, connection_error=action.error)
+    if isinstance(action, GenerationShared):
+        sharing = GenerationAccess(action.access, tuple(action.shares or ()))
+        if state.sharing.get(action.generation_id) == sharing:
+            return state
+        return replace(state, sharing=MappingProxyType({**state.sharing, action.generation_id: sharing}))
     generation = state.generations.get(action.generation_id) or GenerationState(action.generation_id)
     if not generation.expects(action):
         return state

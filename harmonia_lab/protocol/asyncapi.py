@@ -29,7 +29,8 @@ _PARAMETERS = {
 
 _ABOUT = (
     "Socket.IO, protocol 5: clients 3 and 4. A room is a channel here; a client enters one by a message such as"
-    " `join-generation`, and only its own. Every message takes an acknowledgement callback, which is the reply here."
+    " `join-generation`: its own, and those that an owner shares with it."
+    " Every message takes an acknowledgement callback, which is the reply here."
     " The token goes into the handshake: `io(url, {auth: {token}})`. Fields that a client does not"
     " know are to be ignored."
 )

@@ -19,7 +19,18 @@ from harmonia_lab.protocol.events import (
     MetadataGenerationProgress,
     StageName,
 )
-from harmonia_lab.protocol.models import GenerationId, Job, JobStatus, SongRequest, Timestamp, WireModel
+from harmonia_lab.protocol.models import (
+    AccessRole,
+    GenerationId,
+    Job,
+    JobStatus,
+    Share,
+    ShareRole,
+    SongRequest,
+    Timestamp,
+    UserName,
+    WireModel,
+)
 
 __all__ = [
     "COMMANDS",
@@ -39,19 +50,22 @@ __all__ = [
     "RefreshAck",
     "RefreshToken",
     "RetryGeneration",
+    "ShareAck",
+    "ShareGeneration",
     "Snapshot",
     "StartAck",
     "StartGeneration",
     "SubscribeAdminJobs",
     "SubscribeJob",
     "SubscribeUserJobs",
+    "UnshareGeneration",
     "UnsubscribeAdminJobs",
     "UnsubscribeJob",
     "UnsubscribeUserJobs",
     "WireCommand",
 ]
 
-PROTOCOL_VERSION = "1.1"
+PROTOCOL_VERSION = "1.2"
 """major.minor. An addition that old clients can ignore increments the minor number, any other change the major."""
 
 Seq = Annotated[int, Field(ge=0, le=2**53 - 1, strict=True)]
@@ -84,6 +98,10 @@ class Snapshot(WireModel):
     """The job as it is now."""
     progress: LastProgress | None = None
     """The latest progress event; absent before the first."""
+    access: AccessRole | None = None
+    """As what the receiver may use the generation; absent from servers that know no shares."""
+    shares: list[Share] | None = None
+    """With whom it is shared; for its owner and admins only."""
 
 
 class Ack(WireModel):
@@ -139,6 +157,13 @@ class JobsAck(Ack):
 
     jobs: list[Job]
     """The jobs, newest first."""
+
+
+class ShareAck(GenerationAck):
+    """The generation is shared, or taken back."""
+
+    shares: list[Share]
+    """With whom it is shared now, by name in alphabetical order."""
 
 
 class RefreshAck(Ack):
@@ -214,6 +239,27 @@ class RetryGeneration(_OfGeneration):
     name = "retry-generation"
 
 
+class ShareGeneration(_OfGeneration):
+    """Let another user join, hear and download a generation, or change what the user may do. For its owner only."""
+
+    name = "share-generation"
+    ack = ShareAck
+    user_id: UserName
+    """The user's name, as in the token's `sub`."""
+    role: ShareRole = "viewer"
+    """What the user may do: a viewer joins, hears and downloads; a controller cancels and retries too."""
+
+
+class UnshareGeneration(_OfGeneration):
+    """Take a generation back from a user: the user's connections leave its rooms, and links stop, at once. For its
+    owner only. It is no error if it was not shared with the user."""
+
+    name = "unshare-generation"
+    ack = ShareAck
+    user_id: UserName
+    """The user's name."""
+
+
 class _JobCommand(WireCommand):
     ack: ClassVar[type[Ack]] = JobAck
     job_id: GenerationId
@@ -280,6 +326,8 @@ Command = (
     | StartGeneration
     | CancelGeneration
     | RetryGeneration
+    | ShareGeneration
+    | UnshareGeneration
     | SubscribeJob
     | UnsubscribeJob
     | SubscribeUserJobs

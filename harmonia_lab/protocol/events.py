@@ -13,11 +13,13 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import Field
 
 from harmonia_lab.protocol.job_events import (
+    FAMILIES,
     Channel,
     Count,
     DeliveryClass,
     ErrorInfo,
     Family,
+    GenerationShared,
     JobCompletedEvent,
     JobEvent,
     JobFailedEvent,
@@ -42,6 +44,7 @@ from harmonia_lab.protocol.models import (
 
 __all__ = [
     "EVENTS",
+    "FAMILIES",
     "ROOMS",
     "AudioGenerationComplete",
     "AudioGenerationProgress",
@@ -56,6 +59,7 @@ __all__ = [
     "GenerationCancelled",
     "GenerationError",
     "GenerationEvent",
+    "GenerationShared",
     "GenerationTimeout",
     "JobCompletedEvent",
     "JobEvent",
@@ -352,11 +356,12 @@ ServerEvent = (
     | AudioPreview
     | ServerHello
     | TokenExpiring
+    | GenerationShared
 )
 """Every event that the server sends."""
 
 FamilyEvent = Event | JobEvent
-"""An event that goes to rooms: every event but those about a connection."""
+"""An event that goes to rooms: every event but those for one connection."""
 
 EVENTS: dict[str, type[WireEvent]] = {cls.name: cls for cls in get_args(ServerEvent)}
 """Wire name → model, for every member of the union."""
@@ -387,7 +392,7 @@ def linked(event: _E, url: str) -> _E:
 
 
 def for_admin(event: _E) -> _E:
-    """Return a job event without the song's title and lyrics, which only its owner may read."""
+    """Return a job event without the song's title and lyrics, which only its owner and sharers may read."""
     if isinstance(event, JobCompletedEvent):
         return event.model_copy(update={"job": event.job.for_admin()})
     if isinstance(event, JobStatusEvent) and event.job is not None:

@@ -1,4 +1,4 @@
-"""The job family's four events, the two about a connection, what every event has, and `ErrorInfo`.
+"""The job family's four events, the three about one connection, what every event has, and `ErrorInfo`.
 
 Owns their names on the wire, fields and units, the delivery classes, and `Channel`. Each field is described by the
 string under it, which `schema.py` reads. Other modules import the classes from `events.py`.
@@ -13,10 +13,21 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 from pydantic import Field
 
 from harmonia_lab.errors import HarmoniaError
-from harmonia_lab.protocol.models import ENDED, Job, JobProgress, JobStatus, Timestamp, WireModel, utc_now
+from harmonia_lab.protocol.models import (
+    ENDED,
+    AccessRole,
+    Job,
+    JobProgress,
+    JobStatus,
+    Share,
+    Timestamp,
+    WireModel,
+    utc_now,
+)
 
 Count = Annotated[int, Field(ge=0)]
 Family = Literal["generation", "job"]
+FAMILIES: tuple[Family, ...] = ("generation", "job")
 DeliveryClass = Literal["lifecycle", "progress", "preview", "direct"]
 """lifecycle: written to the journal before it is sent, never dropped, sent again after a gap. progress: only the latest
 matters. preview: not journalled, and dropped for a slow client. direct: to one socket, about its own connection."""
@@ -177,3 +188,15 @@ class TokenExpiring(WireEvent):
     name = "token-expiring"
     expires_at: Timestamp
     """When the socket will be closed, unless `refresh-token` brings a newer one."""
+
+
+class GenerationShared(WireEvent):
+    """Who may use a generation has changed. It goes to each connection that has joined the generation or its job."""
+
+    name = "generation-shared"
+    generation_id: str
+    """The generation's id."""
+    access: AccessRole | None = None
+    """As what the receiver may use it now; absent if it was taken back, and the receiver has left its rooms."""
+    shares: list[Share] | None = None
+    """With whom it is shared; for its owner and admins only."""

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -36,6 +37,7 @@ __all__ = [
     "ENDED",
     "MAX_FINDINGS",
     "MAX_NARRATIVE",
+    "AccessRole",
     "GenerationId",
     "Instrument",
     "Job",
@@ -44,17 +46,21 @@ __all__ = [
     "JobStatus",
     "LyricSection",
     "Percentage",
+    "Share",
+    "ShareRole",
     "Song",
     "SongMetadata",
     "SongRequest",
     "StemFile",
     "Timestamp",
+    "UserName",
     "WireModel",
     "Wish",
     "check_contradictions",
     "explain",
     "iso_time",
     "parse_request",
+    "parse_share",
     "utc_now",
 ]
 
@@ -68,6 +74,10 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Percentage = Annotated[float, Field(ge=0, le=100)]
 GenerationId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 JobStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
+ShareRole = Literal["viewer", "controller"]
+"""What another user may do with a generation: join, hear and download it; cancel it and try it again too."""
+AccessRole = Literal["owner", "admin", "controller", "viewer"]
+"""As what somebody uses a generation."""
 ENDED: tuple[JobStatus, ...] = ("completed", "failed", "cancelled")
 """The statuses of a job that has ended. Only a retry leads out of "failed"."""
 
@@ -105,6 +115,25 @@ class WireModel(BaseModel):
     def to_json(self) -> str:
         """Return `to_wire` as JSON text, which pydantic makes in one step."""
         return self.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def _printable(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("is no user's name: it has a character that can't be printed")
+    return name
+
+
+UserName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
+"""As in a token's `sub`."""
+
+
+class Share(WireModel):
+    """A user with whom a generation is shared."""
+
+    user_id: UserName
+    """The user's name, as in the token's `sub`."""
+    role: ShareRole
+    """What the user may do: a viewer joins, hears and downloads; a controller cancels and retries too."""
 
 
 class EditedModel(WireModel):
@@ -397,6 +426,14 @@ def parse_request(**fields: Any) -> SongRequest:
             "narrative is empty.", hint="Write a sentence or two that tell a story.", details={"fields": ["narrative"]}
         )
     return request
+
+
+def parse_share(user: str, role: str) -> Share:
+    """Return a `Share` made of untrusted values. Raises InvalidRequest, which names the value and its fault."""
+    try:
+        return Share.model_validate({"user_id": user, "role": role})
+    except ValidationError as error:
+        raise InvalidRequest(explain(error), details={"fields": ["userId", "role"]}) from None
 
 
 def check_contradictions(request: SongRequest) -> SongRequest:

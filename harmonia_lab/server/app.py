@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ssl
 
 from aiohttp import web
 
 from harmonia_lab.errors import InvalidRequest
+from harmonia_lab.server.audit import Audit, AuditLog
 from harmonia_lab.server.auth import Tokens
 from harmonia_lab.server.delivery import Delivery
 from harmonia_lab.server.gateway import Gateway, ServedLab
@@ -20,7 +20,9 @@ from harmonia_lab.server.rooms import Rooms
 from harmonia_lab.server.settings import ServerSettings
 from harmonia_lab.server.signed_urls import SignedUrls
 from harmonia_lab.server.thread_bridge import ThreadBridge
+from harmonia_lab.server.tls import Certificate
 from harmonia_lab.server.transport import SocketServer
+from harmonia_lab.server.watch import Source, Watch
 
 __all__ = ["App"]
 
@@ -33,15 +35,32 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a server on al
 class App:
     """`await start()`, `await stop()`, both in one event loop."""
 
-    def __init__(self, lab: ServedLab, settings: ServerSettings, tokens: Tokens, urls: SignedUrls) -> None:
-        self._lab, self._settings = lab, settings
+    def __init__(
+        self,
+        lab: ServedLab,
+        settings: ServerSettings,
+        tokens: Tokens,
+        urls: SignedUrls,
+        audit_log: AuditLog | None = None,
+    ) -> None:
+        self._lab, self._settings, self._tokens = lab, settings, tokens
+        self._certificate = None
+        if settings.certificate is not None and settings.private_key is not None:
+            self._certificate = Certificate(settings.certificate, settings.private_key)
         self._sockets = SocketServer(settings)
         rooms = Rooms()
         self._delivery = Delivery(
             wire=self._sockets.wire, rooms=rooms, journal=lab.journal, metrics=lab.metrics, urls=urls
         )
         self.gateway = self._sockets.gateway = Gateway(
-            lab, settings, tokens, urls, rooms=rooms, delivery=self._delivery, close=self._sockets.close
+            lab,
+            settings,
+            tokens,
+            urls,
+            rooms=rooms,
+            delivery=self._delivery,
+            close=self._sockets.close,
+            audit=Audit(audit_log),
         )
         app = HttpApi(lab, settings, tokens, urls, self.gateway).application()
         self._sockets.attach(app, settings.path)
@@ -55,7 +74,12 @@ class App:
     async def start(self) -> str:
         """Listen, and return the URL. Raise InvalidRequest if the port can't be used."""
         settings = self._settings
-        await self._listen(_tls_context(settings))
+        self._watch = Watch(asyncio.get_running_loop(), self._sources())
+        try:
+            await self._listen()
+        except BaseException:
+            self._watch.stop()
+            raise
         address, port = self._runner.addresses[0][:2]
         self.local_url = _url(settings.scheme, _LOOPBACK.get(address, address), port)
         self.gateway.url = settings.public_url or _url(settings.scheme, settings.host, port)
@@ -66,13 +90,26 @@ class App:
     async def stop(self) -> None:
         """Stop listening, disconnect the clients (they reconnect to the next server), and close."""
         self._unsubscribe()
+        self._watch.stop()
         for site in list(self._runner.sites):
             await site.stop()  # before the clients are disconnected, because they reconnect at once
         await self._sockets.drop_all()
         await self._runner.cleanup()
 
-    async def _listen(self, context: ssl.SSLContext | None) -> None:
+    def _sources(self) -> list[Source]:
+        """Return what other processes change: revoked tokens, shares, and the certificate."""
+        gateway = self.gateway
+        sources = [
+            Source(lambda: self._tokens.revocations_stamp, gateway.close_revoked),
+            Source(self._lab.journal.shares.last_change, gateway.sharing.catch_up),
+        ]
+        if self._certificate is not None:
+            sources.append(Source(self._certificate.look, self._certificate.reload))
+        return sources
+
+    async def _listen(self) -> None:
         host, port = self._settings.host, self._settings.port
+        context = None if self._certificate is None else self._certificate.context
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port, ssl_context=context, backlog=BACKLOG, reuse_address=True)
         try:
@@ -84,20 +121,6 @@ class App:
 
 def _url(scheme: str, host: str, port: int) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def _tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
-    if settings.certificate is None or settings.private_key is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.certificate, settings.private_key)
-    except (OSError, ssl.SSLError) as error:
-        raise InvalidRequest(
-            f"The certificate {settings.certificate} or its key {settings.private_key} cannot be used: {error}.",
-            details={"fields": ["certificate", "private_key"]},
-        ) from None
-    return context
 
 
 def _cannot_listen(settings: ServerSettings, error: OSError) -> InvalidRequest:

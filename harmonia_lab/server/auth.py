@@ -1,33 +1,28 @@
-"""Authentication: the server issues and checks tokens here, and keeps the key that signs them.
+"""Authentication: the server issues and checks tokens here.
 
-Owns keys, claims and the reasons for a refusal. What an authenticated user may do is decided in `rooms.py`.
+Owns claims and the reasons for a refusal. `keys.py` has the keys, `revocations.py` the revoked tokens. What an
+authenticated user may do is decided in `rooms.py`.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
-import stat
-import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jwt
 
-from harmonia_lab.errors import InvalidRequest, Refused, StorageError
-from harmonia_lab.storage import storage_errors
+from harmonia_lab.errors import InvalidRequest, Refused
+from harmonia_lab.server.keys import FileStamp
+from harmonia_lab.server.revocations import Revocations, RevokedTokens, token_id_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-__all__ = ["KEY_BYTES", "MAX_TOKEN", "Identity", "Tokens", "public_keys", "read_key"]
-
-KEY_BYTES = 32
-"""Least length of an HMAC-SHA-256 key: that of its output (RFC 7518, 3.2)."""
+__all__ = ["ADMIN", "MAX_TOKEN", "PROCESS_USER", "Identity", "IssuedToken", "Tokens", "check_user_name", "token_id_in"]
 
 MAX_TOKEN = 8192
 """Characters of a token."""
@@ -35,126 +30,82 @@ MAX_USER = 128
 """Characters of a user's name."""
 MAX_TTL_S = 10 * 365 * 86400.0
 """Seconds for which a token issued here may be valid: ten years."""
+LEEWAY_S = 60.0
+"""Seconds by which the clock of a service that issues RS256 tokens may differ from ours."""
 END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 """Seconds since 1970: the latest date that Python knows. A token issued elsewhere may expire later than that."""
 ADMIN = "admin"
 PROCESS_OWNER = "owner"
 """The key id of tokens that are signed with `owner_key`."""
+PROCESS_USER = "local"
+"""The user of the songs that the server's own process makes: `backends.base.LOCAL_USER`."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What a token says. user: its subject. expires_at: seconds since 1970, UTC. is_process_owner: whether the token is
-    that of the process that started the server."""
+    """What a token, or a signed link, says. user: the token's subject. expires_at, issued_at: seconds since 1970, UTC;
+    0 if a token doesn't say when it was issued. token_id: its `jti`, or "". is_process_owner: whether the token is that
+    of the process that started the server."""
 
     user: str
     roles: tuple[str, ...]
     expires_at: float
     is_process_owner: bool = False
+    token_id: str = ""
+    issued_at: float = 0.0
 
     @property
     def is_admin(self) -> bool:
         return ADMIN in self.roles
 
 
-def read_key(path: Path) -> bytes:
-    """Return the key in the file, which is made if it doesn't exist: 32 random bytes, readable by the user alone.
+@dataclass(frozen=True)
+class IssuedToken:
+    """token: the text that a client sends. token_id: by which it can be revoked. expires_at: seconds since 1970."""
 
-    Raise StorageError if other users can read the file, the key is too short, or it can't be made.
-    """
-    with storage_errors(path):
-        if not path.exists():
-            _make_key(path)
-        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise StorageError(
-                f"The key {path} can be read by other users.", hint=f"chmod 600 {path}, or make a new one."
-            )
-        key = path.read_bytes()
-    if len(key) < KEY_BYTES:
-        raise StorageError(
-            f"The key {path} has {len(key)} bytes; it must have at least {KEY_BYTES}.",
-            hint="Remove the file: a new key is made.",
-        )
-    return key
-
-
-def _make_key(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor, whole = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-        # The complete file is linked into place: of two processes that start at once, both read the first one's key.
-        os.link(whole, path)
-    except FileExistsError:
-        pass
-    finally:
-        Path(whole).unlink()
-
-
-def public_keys(path: Path) -> dict[str | None, RSAPublicKey]:
-    """Return the RSA keys of a PEM file (under None) or of a JWKS file (by key id).
-
-    Raise InvalidRequest if the file has none or can't be read.
-    """
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415 - for RS256 alone
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
-
-    details = {"fields": ["public_keys"]}
-    try:
-        data = path.read_bytes()
-        if data.lstrip().startswith(b"{"):
-            jwks = jwt.PyJWKSet.from_dict(json.loads(data))
-            keys: dict[str | None, Any] = {key.key_id: key.key for key in jwks.keys}
-        else:
-            keys = {None: load_pem_public_key(data)}
-    except OSError as error:
-        raise InvalidRequest(f"{path} cannot be read: {error.strerror}.", details=details) from None
-    except (ValueError, TypeError, jwt.PyJWTError) as error:
-        raise InvalidRequest(f"{path} has no public keys: {error}.", details=details) from None
-    found = {name: key for name, key in keys.items() if isinstance(key, RSAPublicKey)}
-    if not found:
-        raise InvalidRequest(f"{path} has no RSA public key.", details=details)
-    return found
+    token: str
+    token_id: str
+    expires_at: float
 
 
 class Tokens:
-    """Issues and checks JSON Web Tokens, all of one algorithm: HS256 with `key`, or else RS256 with `public`."""
+    """Issues and checks JSON Web Tokens, all of one algorithm: HS256 with `keys`, or else RS256 with `public`."""
 
     def __init__(
         self,
         *,
-        key: bytes | None = None,
-        public: dict[str | None, RSAPublicKey] | None = None,
+        keys: Callable[[], Sequence[bytes]] | None = None,
+        public: Callable[[str | None], RSAPublicKey | None] | None = None,
         audience: str,
         issuer: str,
         owner_key: bytes | None = None,
+        revocations: Revocations | None = None,
     ) -> None:
-        """owner_key: accept tokens of the process owner too, signed with this key (HS256) and with its key id."""
-        self._key, self._public, self._owner_key = key, public or {}, owner_key
+        """keys: returns the key that signs, then the former one, which only checks. public: returns the key with an id.
+        owner_key: accept tokens of the process owner too, signed with this key (HS256) and with its key id.
+        """
+        self._keys, self._public, self._owner_key = keys, public, owner_key
         self._audience, self._issuer = audience, issuer
+        self._revocations = revocations
 
-    def issue(self, user: str, roles: tuple[str, ...] = (), ttl_s: float = 3600.0) -> str:
+    def issue(self, user: str, roles: tuple[str, ...] = (), ttl_s: float = 3600.0) -> IssuedToken:
         """Return a token for `user` that is valid for `ttl_s` seconds, at most MAX_TTL_S.
 
         Raise InvalidRequest for another time, a user without a printable name, or if this server only checks tokens.
         """
-        if self._key is None:
+        if self._keys is None:
             raise InvalidRequest("This server checks tokens that another service issues (RS256); it can't issue them.")
-        if not _is_user_name(user):
-            raise InvalidRequest(
-                f"A user's name is 1 to {MAX_USER} printable characters.", details={"fields": ["user"]}
-            )
+        check_user_name(user)
         if not 0 < ttl_s <= MAX_TTL_S:
             raise InvalidRequest(
                 f"A token is valid for more than 0 and at most {MAX_TTL_S:.0f} seconds.", details={"fields": ["ttl"]}
             )
-        return self._signed(self._key, user, roles, ttl_s)
+        return self._signed(self._keys()[0], user, roles, ttl_s)
 
     def owner_token(self, user: str, ttl_s: float = 3600.0) -> str:
         """Return a token with which the process owner connects as `user`, with the role of an admin."""
         assert self._owner_key is not None
-        return self._signed(self._owner_key, user, (ADMIN,), ttl_s, kid=PROCESS_OWNER)
+        return self._signed(self._owner_key, user, (ADMIN,), ttl_s, kid=PROCESS_OWNER).token
 
     def check(self, token: object) -> Identity:
         """Return the identity in a token. Raise Refused (UNAUTHORIZED) with the reason if the token isn't valid."""
@@ -163,15 +114,7 @@ class Tokens:
         if len(token) > MAX_TOKEN:
             raise Refused("The token is too long.")
         try:
-            key, algorithm, is_process_owner = self._verifying(token)
-            claims = jwt.decode(
-                token,
-                key,
-                algorithms=[algorithm],
-                audience=self._audience,
-                issuer=self._issuer,
-                options={"require": ["exp", "sub", "aud", "iss"]},
-            )
+            claims, is_process_owner = self._claims(token)
         except jwt.ExpiredSignatureError:
             raise Refused("The token has expired.", hint="Get a new one.") from None
         except jwt.PyJWTError as error:
@@ -181,25 +124,117 @@ class Tokens:
             raise Refused("The token names no user.")
         if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
             raise Refused("The token's roles are not a list of names.")
-        return Identity(user, tuple(roles), min(float(claims["exp"]), END_OF_TIME), is_process_owner)
+        if self._public is not None and user == PROCESS_USER and not is_process_owner:
+            raise Refused(f'The token names the user "{PROCESS_USER}", who is the server\'s own process.')
+        identity = Identity(
+            user,
+            tuple(roles),
+            min(float(claims["exp"]) + self._leeway_s, END_OF_TIME),
+            is_process_owner,
+            token_id=token_id_of(claims.get("jti", "")),
+            issued_at=float(claims.get("iat", 0.0)),
+        )
+        self.check_not_revoked(identity)
+        return identity
 
-    def _signed(self, key: bytes, user: str, roles: tuple[str, ...], ttl_s: float, **headers: str) -> str:
-        now = time.time()
-        claims = {"sub": user, "roles": list(roles), "iat": now, "exp": now + ttl_s}
-        return jwt.encode(claims | {"aud": self._audience, "iss": self._issuer}, key, "HS256", headers)
+    def check_not_revoked(self, identity: Identity) -> None:
+        """Raise Refused (UNAUTHORIZED) if the token of `identity` was revoked since it was checked."""
+        if self.is_revoked(identity):
+            raise Refused("The token was revoked.", hint="Get a new one.")
 
-    def _verifying(self, token: str) -> tuple[bytes | RSAPublicKey, str, bool]:
-        """Return the key for `token`, the one algorithm of that key, and whether it is the process owner's."""
+    def is_revoked(self, identity: Identity) -> bool:
+        """Return whether a token, or the token behind a link, was revoked. The process owner's can't be."""
+        return self._revocations is not None and self._has(self._revocations.now(), identity)
+
+    def revoked_among(self, identities: Iterable[Identity]) -> set[Identity]:
+        """Return those whose tokens were revoked, at the cost of one look at the file."""
+        if self._revocations is None:
+            return set()
+        now = self._revocations.now()
+        return {identity for identity in identities if self._has(now, identity)}
+
+    def _has(self, revoked: RevokedTokens, identity: Identity) -> bool:
+        # A clock that is ahead by the leeway issues a token "after" a revocation that came after it.
+        issued_at = identity.issued_at - self._leeway_s
+        return not identity.is_process_owner and revoked.has(identity.user, identity.token_id, issued_at)
+
+    def revoke(self, user: str | None = None, token_id: str | None = None) -> None:
+        """Revoke every token that `user` got before now, or the one with the id `token_id`, on all servers of the home.
+
+        Raise InvalidRequest unless exactly one of the two is given, StorageError if it can't be written down.
+        """
+        assert self._revocations is not None
+        self._revocations.revoke(user, token_id)
+
+    @property
+    def revocations_stamp(self) -> FileStamp:
+        """What changes when a token is revoked, in whatever process."""
+        return None if self._revocations is None else self._revocations.stamp
+
+    @property
+    def _leeway_s(self) -> float:
+        return LEEWAY_S if self._public is not None else 0.0
+
+    def _signed(self, key: bytes, user: str, roles: tuple[str, ...], ttl_s: float, **headers: str) -> IssuedToken:
+        now, token_id = time.time(), secrets.token_hex(8)
+        claims = {"sub": user, "roles": list(roles), "jti": token_id, "iat": now, "exp": now + ttl_s}
+        text = jwt.encode(claims | {"aud": self._audience, "iss": self._issuer}, key, "HS256", headers)
+        return IssuedToken(text, token_id, now + ttl_s)
+
+    def _claims(self, token: str) -> tuple[dict[str, Any], bool]:
+        """Return the claims of a valid token, and whether it is the process owner's. Raise jwt.PyJWTError."""
+        failure: jwt.PyJWTError = jwt.InvalidKeyError("no public key has its key id")
+        for key, algorithm, is_process_owner in self._candidates(token):
+            try:
+                claims = jwt.decode(
+                    token,
+                    key,
+                    algorithms=[algorithm],
+                    audience=self._audience,
+                    issuer=self._issuer,
+                    leeway=0.0 if is_process_owner else self._leeway_s,
+                    options={"require": ["exp", "sub", "aud", "iss"]},
+                )
+            except jwt.InvalidSignatureError as error:
+                failure = error
+            else:
+                return claims, is_process_owner
+        raise failure
+
+    def _candidates(self, token: str) -> Iterator[tuple[bytes | RSAPublicKey, str, bool]]:
+        """Yield the keys that may have signed `token`, each with its one algorithm, and whether it is the process
+        owner's."""
         key_id = jwt.get_unverified_header(token).get("kid")
         if self._owner_key is not None and key_id == PROCESS_OWNER:
-            return self._owner_key, "HS256", True
-        if self._key is not None:
-            return self._key, "HS256", False
-        only = next(iter(self._public.values())) if len(self._public) == 1 else None
-        key = self._public.get(key_id) or only
-        if key is None:
-            raise jwt.InvalidTokenError("no public key has its key id")
-        return key, "RS256", False
+            yield self._owner_key, "HS256", True
+        elif self._public is not None:
+            public = self._public(key_id)
+            if public is not None:
+                yield public, "RS256", False
+        elif self._keys is not None:
+            for key in self._keys():
+                yield key, "HS256", False
+
+
+def token_id_in(text: str) -> str:
+    """Return `text`, a token's id; or, of a whole token, its id. Raise InvalidRequest for a token without one."""
+    if text.count(".") != 2:
+        return text
+    try:
+        found = jwt.decode(text, options={"verify_signature": False}).get("jti")
+    except jwt.PyJWTError:
+        found = None
+    if not isinstance(found, str) or not found:
+        raise InvalidRequest(
+            "That token has no id.", hint="Revoke all tokens of its user instead.", details={"fields": ["tokenId"]}
+        )
+    return found
+
+
+def check_user_name(user: str) -> None:
+    """Raise InvalidRequest if `user` is no name that a token can have."""
+    if not _is_user_name(user):
+        raise InvalidRequest(f"A user's name is 1 to {MAX_USER} printable characters.", details={"fields": ["user"]})
 
 
 def _is_user_name(name: str) -> bool:
@@ -214,6 +249,7 @@ def _reason(error: jwt.PyJWTError) -> str:
         jwt.InvalidIssuerError: "issued by another issuer",
         jwt.ImmatureSignatureError: "not valid yet",
         jwt.InvalidAlgorithmError: "signed with another algorithm",
+        jwt.InvalidKeyError: "signed with a key that is not known here",
         jwt.MissingRequiredClaimError: str(error),
     }
     return next((text for kind, text in known.items() if isinstance(error, kind)), "malformed")

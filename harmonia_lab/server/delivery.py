@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from harmonia_lab.errors import StorageError
 from harmonia_lab.protocol.events import (
+    FAMILIES,
     AudioGenerationComplete,
     Channel,
     FamilyEvent,
@@ -23,6 +26,7 @@ from harmonia_lab.protocol.events import (
     rooms_of,
     utc_now,
 )
+from harmonia_lab.server.auth import Identity
 from harmonia_lab.server.broadcast import Wire, WritableSocket
 from harmonia_lab.server.connected_client import ConnectedClient
 from harmonia_lab.server.encoding import EncodedMessage
@@ -100,15 +104,23 @@ class Delivery:
 
     def send_direct(self, client: ConnectedClient, event: WireEvent) -> None:
         """Send an event about the connection to its socket alone."""
-        self._wire.send(client, EncodedMessage.of(event))
+        self.send_message(client, EncodedMessage.of(event))
+
+    def send_message(self, client: ConnectedClient, message: EncodedMessage) -> None:
+        """As `send_direct`, of an event that is encoded already."""
+        self._wire.send(client, message)
 
     def forget(self, client: ConnectedClient) -> None:
         """Drop the pending progress of a client that has disconnected."""
         self._lagging.pop(client, None)
 
-    def invalidate_audiences(self) -> None:
-        """Compute every audience anew at its next event: a client may see other generations than before."""
-        self._audiences.clear()
+    def invalidate_audiences(self, generation_id: str | None = None) -> None:
+        """Compute audiences anew at their next event, of one generation or all: somebody may see more or less now."""
+        if generation_id is None:
+            self._audiences.clear()
+        else:
+            for family in FAMILIES:
+                self._audiences.pop(Channel(family, generation_id), None)
 
     def _audience(self, encoded: EncodedEvent) -> _Audience:
         event, channel, changes = encoded.event, encoded.channel, self._rooms.changes
@@ -119,12 +131,27 @@ class Delivery:
         members = self._rooms.members(rooms_of(event, encoded.owner))
         # A client that joined while the id was reserved for it may not be the one that used the id afterwards.
         visible_to = [client for client in members if may_see(client.identity, encoded.owner)]
+        if len(visible_to) < len(members):
+            shared = self._shares(event.generation_id)
+            visible_to += [
+                client
+                for client in members
+                if client.identity.user in shared and not may_see(client.identity, encoded.owner)
+            ]
         audience = _Audience(event.seq, changes, [], visible_to)
         if event.delivery == "progress":
             self._audiences[channel] = audience
         elif event.delivery == "lifecycle":
             self._audiences.pop(channel, None)
         return audience
+
+    def _shares(self, generation_id: str) -> Collection[str]:
+        """Return the users with whom a generation is shared. While the journal can't be read, there are none."""
+        try:
+            return self._journal.shares.of(generation_id)
+        except StorageError as error:
+            _log.warning("Shares could not be read. %s", error)
+            return ()
 
     def _write_progress(self, audience: _Audience, encoded: EncodedEvent) -> int:
         """Write to the idle sockets and move busy ones to `others`. Return how many messages were sent.
@@ -208,14 +235,19 @@ def _set_last_seq(client: ConnectedClient, channel: Channel, seq: int) -> None:
         del client.last_seq[next(iter(client.last_seq))]
 
 
+_LINK = f"link-{secrets.token_hex(16)}"
+"""Stands for a song's URL in an encoded event. Nobody else knows it, so no other text of an event holds it."""
+
+
 class EncodedEvent:
-    """One event in the versions that clients get, each encoded once."""
+    """One event in the versions that clients get, each encoded once; into those, each reader's own link is put."""
 
     def __init__(self, event: FamilyEvent, owner: str, urls: SignedUrls) -> None:
         self.event, self.channel, self.owner = event, event.channel, owner
         self._urls = urls
         self._has_url = isinstance(event, EVENTS_WITH_URL)
-        self._versions: dict[tuple[bool, str], EncodedMessage] = {}
+        self._versions: dict[bool, EncodedMessage] = {}
+        self._linked: dict[tuple[bool, str, Identity], EncodedMessage] = {}
 
     @functools.cached_property
     def plain(self) -> EncodedMessage:
@@ -227,8 +259,11 @@ class EncodedEvent:
             return self.plain
         generation_id = self.event.generation_id
         for_admins = client.identity.user != self.owner and f"job:{generation_id}" not in client.rooms
-        key = (for_admins, client.base_url)
-        if key not in self._versions:
-            event = linked(self.event, self._urls.audio(client.base_url, generation_id, self.owner))
-            self._versions[key] = EncodedMessage.of(for_admin(event) if for_admins else event)
-        return self._versions[key]
+        if for_admins not in self._versions:
+            event = linked(self.event, _LINK)
+            self._versions[for_admins] = EncodedMessage.of(for_admin(event) if for_admins else event)
+        key = (for_admins, client.base_url, client.identity)
+        if key not in self._linked:
+            url = self._urls.audio(client.base_url, generation_id, client.identity)
+            self._linked[key] = self._versions[for_admins].replaced(_LINK, url)
+        return self._linked[key]

@@ -7,6 +7,7 @@ Owns the encoding. An `EncodedMessage` is encoded once and sent to many sockets.
 from __future__ import annotations
 
 import functools
+import json
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -49,6 +50,10 @@ class EncodedMessage:
     def _of_packet(cls, packet: socketio.packet.Packet) -> EncodedMessage:
         encoded = packet.encode()
         return cls(*encoded) if isinstance(encoded, list) else cls(encoded)
+
+    def replaced(self, text: str, by: str) -> EncodedMessage:
+        """Return the message with a string of its JSON, all of it `text`, replaced by the string `by`."""
+        return EncodedMessage(self._text.replace(json.dumps(text), json.dumps(by)), *self._attachments)
 
     @functools.cached_property
     def packets(self) -> Sequence[engineio.packet.Packet]:

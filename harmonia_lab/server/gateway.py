@@ -26,19 +26,23 @@ from harmonia_lab.metadata_engines.ollama.names import canonical_name
 from harmonia_lab.protocol import commands, events
 from harmonia_lab.protocol.codec import decode, error_ack
 from harmonia_lab.protocol.models import Job, SongRequest, check_contradictions
+from harmonia_lab.server.audit import Audit
 from harmonia_lab.server.auth import Identity, Tokens
 from harmonia_lab.server.connected_client import ConnectedClient
 from harmonia_lab.server.delivery import Delivery
 from harmonia_lab.server.rate_limit import TokenBucket
-from harmonia_lab.server.rooms import Access, Rooms, may_see
+from harmonia_lab.server.rooms import Access, Rooms
 from harmonia_lab.server.settings import ServerSettings
+from harmonia_lab.server.sharing import Sharing
 from harmonia_lab.server.signed_urls import SignedUrls
 from harmonia_lab.store.journal import Journal
 from harmonia_lab.store.metrics import Metrics
 
 __all__ = ["FEATURES", "Gateway", "ServedLab"]
 
-FEATURES = ["acks", "replay", "start-generation", "retry-generation", "refresh-token", "jobs", "downloads"]
+FEATURES = [
+    "acks", "replay", "start-generation", "retry-generation", "share-generation", "refresh-token", "jobs", "downloads",
+]  # fmt: skip
 """What this server can do beyond the guide."""
 
 EXPIRY_WARNING_S = 60.0
@@ -87,13 +91,16 @@ class Gateway:
         rooms: Rooms,
         delivery: Delivery,
         close: Callable[[ConnectedClient], None],
+        audit: Audit,
     ) -> None:
-        """close: disconnects a client."""
+        """close: disconnects a client. audit: where connections and commands are logged."""
         self.clients: dict[str, ConnectedClient] = {}
         """By Engine.IO id."""
         self._lab, self._settings, self._tokens, self._urls = lab, settings, tokens, urls
         self._rooms, self._delivery, self._close = rooms, delivery, close
-        self.access = Access(lab.journal.state)
+        self.access = Access(lab.journal.state, lab.journal.shares.of)
+        self.sharing = Sharing(lab.journal, self.access, rooms, delivery)
+        self.audit = audit
         self.url = ""
         """The server's own, for clients whose request doesn't say by which they reached it."""
         self._messages = TokenBucket(*settings.rates.messages)
@@ -111,6 +118,8 @@ class Gateway:
             commands.SubscribeAdminJobs: self._subscribe_list,
             commands.UnsubscribeAdminJobs: self._unsubscribe_list,
             commands.RefreshToken: self._refresh,
+            commands.ShareGeneration: lambda client, command: self.sharing.share(command, client.identity),
+            commands.UnshareGeneration: lambda client, command: self.sharing.unshare(command, client.identity),
         }
 
     async def connect(self, sid: str, eio_sid: str, engine: Any, request: web.Request, auth: object) -> None:
@@ -123,10 +132,12 @@ class Gateway:
             identity = self._tokens.check(token)
         except Refused as error:
             self._lab.metrics.failed(error.code)
+            self.audit.connection("connect", error.code, sid, address=request.remote, why=error.message)
             _log.info("A connection from %s was refused: %s", request.remote, error.message)
             raise HandshakeRefused(str(error), events.ErrorInfo.of(error).to_wire()) from None
         self.clients[eio_sid] = ConnectedClient(sid, eio_sid, engine, identity, self.base_url(request))
         self._lab.metrics.connected()
+        self.audit.connection("connect", "ok", sid, identity, address=request.remote)
         _log.info("Socket %s: %s has connected.", sid, identity.user)
 
     def send_hello(self, client: ConnectedClient) -> None:
@@ -139,10 +150,12 @@ class Gateway:
         self._delivery.send_direct(client, hello)
         self._schedule_expiry(client)
 
-    def disconnect(self, eio_sid: str) -> None:
+    def disconnect(self, eio_sid: str, reason: str = "") -> None:
+        """reason: why, in the library's words."""
         client = self.clients.pop(eio_sid, None)
         if client is None:
             return
+        self.audit.connection("disconnect", "ok", client.sid, client.identity, why=reason or None)
         for timer in client.timers:
             timer.cancel()
         self._rooms.leave_all(client)
@@ -150,16 +163,28 @@ class Gateway:
         self._lab.metrics.disconnected()
         self._lab.metrics.set_rooms(len(self._rooms))
 
+    def close_revoked(self) -> None:
+        """Close the sockets and break off the downloads whose tokens were revoked, in whatever process."""
+        revoked = self._tokens.revoked_among(client.identity for client in self.clients.values())
+        for client in list(self.clients.values()):
+            if client.identity in revoked:
+                self.audit.connection("revoked", "ok", client.sid, client.identity)
+                self._rooms.leave_all(client)
+                self._delivery.forget(client)
+                self._close(client)
+        self.sharing.downloads.end_unless(lambda _, reader: not self._tokens.is_revoked(reader))
+
     async def handle_command(self, client: ConnectedClient, data: object, *, has_callback: bool) -> dict[str, Any]:
         """Carry out a command and return its acknowledgement; never raise. A command that fails without a callback is
         answered with an event to its sender."""
-        name, arguments = "", list[Any]()
+        name, arguments, command = "", list[Any](), None
         try:
             await self._check_rate(client)
             name, arguments = _name_and_arguments(data)
             command = decode(name, *arguments)
             ack = await self._handlers[type(command)](client, command)
             self._lab.metrics.set_rooms(len(self._rooms))
+            self.audit.command(client, name, command, "ok")
             _log.info("Socket %s: %s.", client.sid, command.name)
             return ack.to_wire()
         except HarmoniaError as error:
@@ -168,6 +193,7 @@ class Gateway:
             _log.exception("A defect in the command %s.", name[:40])
             failure = HarmoniaError("A defect in the server.", hint="Its log has the details.")
         self._lab.metrics.failed(failure.code)
+        self.audit.command(client, name, command, failure.code)
         _log.info("Socket %s: %.40r was refused: %s.", client.sid, name, failure.code)
         if not has_callback:
             self._delivery.send_direct(client, self._failure_event(client, name, arguments, failure))
@@ -185,7 +211,7 @@ class Gateway:
         if is_job:
             return events.JobFailedEvent(id=about, error=str(error), code=error.code, recoverable=error.recoverable)
         state = self._lab.journal.state(about) if about else None
-        stage = state.stage if state is not None and may_see(client.identity, state.owner) else "unknown"
+        stage = state.stage if state is not None and self.access.role(state, client.identity) else "unknown"
         return events.GenerationError(generation_id=about, error=events.ErrorInfo.of(error), stage=stage, final=False)
 
     async def _join(self, client: ConnectedClient, command: commands.JoinGeneration) -> commands.JoinAck:
@@ -196,7 +222,7 @@ class Gateway:
         state = self._lab.journal.state(generation_id)
         snapshot = None
         if state is not None:
-            snapshot = state.snapshot()
+            snapshot = self.sharing.snapshot(state, client.identity)
             snapshot = snapshot.model_copy(update={"job": self._linked(client, state.kept_job)})
         return commands.JoinAck(generation_id=generation_id, snapshot=snapshot, replayed=replayed)
 
@@ -231,14 +257,14 @@ class Gateway:
 
     async def _cancel(self, client: ConnectedClient, command: commands.CancelGeneration) -> commands.GenerationAck:
         try:
-            self.access.require(command.generation_id, client.identity)
+            self.access.require_control(command.generation_id, client.identity)
         except Refused as error:
-            raise Refused(error.message, code=ErrorCode.CANCEL_FAILED) from None
+            raise Refused(error.message, code=ErrorCode.CANCEL_FAILED, hint=error.hint) from None
         await asyncio.to_thread(self._lab.cancel, command.generation_id)
         return commands.GenerationAck(generation_id=command.generation_id)
 
     async def _retry(self, client: ConnectedClient, command: commands.RetryGeneration) -> commands.GenerationAck:
-        state = self.access.require(command.generation_id, client.identity)
+        state = self.access.require_control(command.generation_id, client.identity)
         limits = self._check_start_rate(client.identity, state.owner)
         await asyncio.to_thread(self._lab.retry, command.generation_id, limits=limits)
         return commands.GenerationAck(generation_id=command.generation_id)
@@ -294,7 +320,7 @@ class Gateway:
 
     def _job_ack(self, client: ConnectedClient, job_id: str) -> commands.JobAck:
         state = self._lab.journal.state(job_id)
-        if state is None or not may_see(client.identity, state.owner):
+        if state is None or self.access.role(state, client.identity) is None:
             return commands.JobAck(job_id=job_id)
         return commands.JobAck(job_id=job_id, job=self._linked(client, state.kept_job))
 
@@ -313,7 +339,7 @@ class Gateway:
 
     def _linked(self, client: ConnectedClient, job: Job) -> Job:
         """Return the job with a download URL for the client."""
-        return job.linked(self._urls.audio(client.base_url, job.id, job.user_id))
+        return job.linked(self._urls.audio(client.base_url, job.id, client.identity))
 
     def _check_models(self, request: SongRequest) -> None:
         """Raise InvalidRequest for a model that the lab doesn't use. A client's name is never a path or a download."""

@@ -10,19 +10,22 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, Refused
 from harmonia_lab.events.state import GenerationState
 from harmonia_lab.protocol.codec import decode, error_ack
-from harmonia_lab.protocol.commands import StartGeneration
+from harmonia_lab.protocol.commands import ShareAck, ShareGeneration, StartGeneration, UnshareGeneration
 from harmonia_lab.protocol.models import Job
 from harmonia_lab.server.auth import Identity, Tokens
 from harmonia_lab.server.downloads import find_file, send_file, stem_names
 from harmonia_lab.server.gateway import Gateway, ServedLab, new_generation_id
-from harmonia_lab.server.origins import allowed_origin
+from harmonia_lab.server.origins import allowed_origin, is_loopback, normal_origin
 from harmonia_lab.server.rate_limit import TokenBucket
 from harmonia_lab.server.settings import ServerSettings
 from harmonia_lab.server.signed_urls import SignedUrls
@@ -42,6 +45,9 @@ STATUSES = {
 }
 """HTTP status by error code. Any other code is 500."""
 
+_CODES = {403: ErrorCode.UNAUTHORIZED, 404: ErrorCode.NOT_FOUND}
+"""Error code by the status of an error that aiohttp raises. Any other status is INVALID_PAYLOAD."""
+
 FILES = {"audio": "song.flac", "midi": "song.mid", "overview": "overview.png"}
 """A song's files, by the last part of their path."""
 
@@ -54,6 +60,19 @@ CLIENT_CLOSED_REQUEST = 499
 
 COMPRESS_FROM = 1024
 """Bytes of JSON from which an answer is compressed."""
+
+
+@dataclass
+class _Call:
+    """What is known of the call that a task answers. identity: of its token or link. code: of the error, if any.
+    with_user: whom it shares with, or whose tokens it revokes."""
+
+    identity: Identity | None = None
+    code: str | None = None
+    with_user: str | None = None
+
+
+_CALL: ContextVar[_Call] = ContextVar("_CALL")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = logging.getLogger(__name__)
@@ -72,7 +91,8 @@ class HttpApi:
 
     def application(self) -> web.Application:
         app = web.Application(
-            middlewares=[self._preflight, self._errors], client_max_size=self._settings.max_message_bytes
+            middlewares=[self._audited, self._preflight, self._errors, self._encrypted],
+            client_max_size=self._settings.max_message_bytes,
         )
         app.on_response_prepare.extend([_hide_versions, self._allow_origin])
         one = "/api/generations/{id:[A-Za-z0-9_-]{1,64}}"
@@ -85,6 +105,11 @@ class HttpApi:
                 web.get(f"{one}/{{file:{'|'.join(FILES)}}}", self._file),
                 web.get(one + "/stems", self._stems),
                 web.get(one + "/stems/{name}", self._stem),
+                web.get(one + "/shares", self._shares),
+                web.post(one + "/shares", self._share),
+                web.delete(one + "/shares", self._unshare),
+                web.get("/api/shared", self._shared),
+                web.post("/api/tokens/revoke", self._revoke),
                 web.get("/healthz", self._health),
                 web.get("/readyz", self._ready),
                 web.get("/metrics", self._metrics),
@@ -94,36 +119,76 @@ class HttpApi:
         return app
 
     async def _list(self, request: web.Request) -> web.Response:
-        jobs = self._lab.journal.jobs(owner=self._authenticate(request).user)
-        return self._json({"ok": True, "jobs": [self._job(request, job) for job in jobs]})
+        identity = self._authenticate(request)
+        jobs = self._lab.journal.jobs(owner=identity.user)
+        return self._json({"ok": True, "jobs": [self._job(request, job, identity) for job in jobs]})
 
     async def _start(self, request: web.Request) -> web.Response:
         identity = self._authenticate(request)
-        try:
-            body = json.loads(await request.read())
-        except (ValueError, RecursionError):
-            raise InvalidRequest("The body is not JSON.") from None
-        command = decode(StartGeneration.name, body)
+        command = decode(StartGeneration.name, await _body(request))
         assert isinstance(command, StartGeneration)
         ack = await self._gateway.start(command, command.generation_id or new_generation_id(), identity)
         return self._json(ack.to_wire(), status=202, headers={"Location": f"/api/generations/{ack.generation_id}"})
 
     async def _show(self, request: web.Request) -> web.Response:
-        state = self._state(request, self._authenticate(request))
-        snapshot = state.snapshot().to_wire() | {"job": self._job(request, state.kept_job)}
+        identity = self._authenticate(request)
+        state = self._state(request, identity)
+        snapshot = self._gateway.sharing.snapshot(state, identity).to_wire()
+        snapshot["job"] = self._job(request, state.kept_job, identity)
         return self._json({"ok": True, "generationId": state.kept_job.id, "snapshot": snapshot})
 
     async def _cancel(self, request: web.Request) -> web.Response:
-        generation_id = self._state(request, self._authenticate(request)).kept_job.id
+        identity = self._authenticate(request)
+        generation_id = self._gateway.access.require_control(request.match_info["id"], identity).id
         await asyncio.to_thread(self._lab.cancel, generation_id)
         return self._json({"ok": True, "generationId": generation_id})
+
+    async def _shares(self, request: web.Request) -> web.Response:
+        generation_id = request.match_info["id"]
+        shares = self._gateway.sharing.shares(generation_id, self._authenticate(request))
+        return self._json(ShareAck(generation_id=generation_id, shares=shares).to_wire())
+
+    async def _share(self, request: web.Request) -> web.Response:
+        identity, body = self._authenticate(request), await _body(request)
+        fields = body if isinstance(body, dict) else {}
+        command = decode(ShareGeneration.name, fields | {"generationId": request.match_info["id"]})
+        assert isinstance(command, ShareGeneration)
+        _CALL.get().with_user = command.user_id
+        return self._json((await self._gateway.sharing.share(command, identity)).to_wire())
+
+    async def _unshare(self, request: web.Request) -> web.Response:
+        identity = self._authenticate(request)
+        fields = {"userId": request.query.get("userId"), "generationId": request.match_info["id"]}
+        command = decode(UnshareGeneration.name, fields)
+        assert isinstance(command, UnshareGeneration)
+        _CALL.get().with_user = command.user_id
+        return self._json((await self._gateway.sharing.unshare(command, identity)).to_wire())
+
+    async def _shared(self, request: web.Request) -> web.Response:
+        """Answer with the jobs that other users share with this one."""
+        identity = self._authenticate(request)
+        jobs = self._lab.journal.shares.jobs_with(identity.user)
+        return self._json({"ok": True, "jobs": [self._job(request, job, identity) for job in jobs]})
+
+    async def _revoke(self, request: web.Request) -> web.Response:
+        """Revoke a user's tokens so far (`userId`), or one token by its id (`tokenId`), for an admin."""
+        if not self._authenticate(request).is_admin:
+            raise Refused("Only an admin may revoke tokens.")
+        body = await _body(request)
+        given = {name: body.get(name) for name in ("userId", "tokenId")} if isinstance(body, dict) else {}
+        if not all(isinstance(value, str | None) for value in given.values()):
+            raise InvalidRequest("userId and tokenId are texts.", details={"fields": list(given)})
+        _CALL.get().with_user = given.get("userId")
+        await asyncio.to_thread(self._tokens.revoke, given.get("userId"), given.get("tokenId"))
+        self._gateway.close_revoked()
+        return self._json({"ok": True})
 
     async def _stems(self, request: web.Request) -> web.Response:
         identity = self._authenticate_download(request)
         state = self._state(request, identity)
         names = await asyncio.to_thread(stem_names, state)
         base_url, folder = self._gateway.base_url(request), f"/api/generations/{state.kept_job.id}/stems/"
-        stems = [{"name": name, "url": base_url + self._urls.sign(folder + name, identity.user)} for name in names]
+        stems = [{"name": name, "url": base_url + self._urls.sign(folder + name, identity)} for name in names]
         return self._json({"ok": True, "stems": stems})
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
@@ -133,8 +198,11 @@ class HttpApi:
         return await self._download(request, f"stems/{request.match_info['name']}")
 
     async def _download(self, request: web.Request, name: str) -> web.StreamResponse:
-        state = self._state(request, self._authenticate_download(request))
-        return await send_file(request, await asyncio.to_thread(find_file, state, name))
+        reader = self._authenticate_download(request)
+        state = self._state(request, reader)
+        file = await asyncio.to_thread(find_file, state, name)
+        with self._gateway.sharing.downloads.sending(request, state.id, reader):
+            return await send_file(request, file)
 
     async def _health(self, _: web.Request) -> web.Response:
         return self._json({"status": "ok"})
@@ -145,8 +213,10 @@ class HttpApi:
         return self._json({"status": "ready"})
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        """Answer any request on loopback that came through no proxy, else only an admin's."""
+        """Answer any request on loopback that came through no proxy and to a name of this machine, else only an
+        admin's: to a page that has its own name lead here, the browser lets it read the answer."""
         proxied = self._settings.public_url is not None or any(name in request.headers for name in _PROXY_HEADERS)
+        proxied = proxied or not is_loopback(_host_name(request))
         if (proxied or not self._settings.loopback) and not self._authenticate(request).is_admin:
             raise Refused("Only an admin may see the metrics.")
         return web.Response(body=self._lab.metrics.text().encode(), headers={"Content-Type": CONTENT_TYPE})
@@ -162,15 +232,18 @@ class HttpApi:
         """Return the identity in the bearer token. Raise Refused (UNAUTHORIZED, RATE_LIMITED)."""
         header = request.headers.get("Authorization", "")
         identity = self._tokens.check(header.removeprefix("Bearer ") if header.startswith("Bearer ") else "")
+        _CALL.get().identity = identity
         if not self._calls.take(identity.user):
             raise Refused("Too many calls in too short a time.", code=ErrorCode.RATE_LIMITED)
         return identity
 
     def _authenticate_download(self, request: web.Request) -> Identity:
         """Return the identity in the signed URL, or else in the bearer token. Raise Refused."""
-        user = self._urls.user_of(request.path, request.query)
-        if user is not None:
-            return Identity(user, (), 0.0)
+        reader = self._urls.reader_of(request.path, request.query)
+        if reader is not None:
+            self._tokens.check_not_revoked(reader)
+            _CALL.get().identity = reader
+            return reader
         if "signature" in request.query and "Authorization" not in request.headers:
             raise Refused(
                 "The link has expired, or was altered.", hint="Request the song again: the answer has a new link."
@@ -181,8 +254,8 @@ class HttpApi:
         """Return the state of the generation in the path. Raise Refused (NOT_FOUND)."""
         return self._gateway.access.require(request.match_info["id"], identity)
 
-    def _job(self, request: web.Request, job: Job) -> dict[str, Any]:
-        return job.linked(self._urls.audio(self._gateway.base_url(request), job.id, job.user_id)).to_wire()
+    def _job(self, request: web.Request, job: Job, reader: Identity) -> dict[str, Any]:
+        return job.linked(self._urls.audio(self._gateway.base_url(request), job.id, reader)).to_wire()
 
     def _json(self, value: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
         body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
@@ -200,8 +273,10 @@ class HttpApi:
             return await handler(request)
         except HarmoniaError as error:
             failure, status = error, STATUSES.get(error.code, 500)
+            if status == 401 and _CALL.get().identity is not None:
+                status = 403  # a new token would not help
         except web.HTTPException as error:
-            code = ErrorCode.NOT_FOUND if error.status == 404 else ErrorCode.INVALID_PAYLOAD
+            code = _CODES.get(error.status, ErrorCode.INVALID_PAYLOAD)
             failure, status = HarmoniaError(error.reason or "Refused.", code=code), error.status
         except ConnectionResetError:
             return web.Response(status=CLIENT_CLOSED_REQUEST)  # nobody reads it, and only nginx has a name for it
@@ -209,8 +284,29 @@ class HttpApi:
             _log.exception("A defect: %s %s was not answered.", request.method, request.match_info.route.resource)
             failure, status = HarmoniaError("A defect in the server.", hint="Its log has the details."), 500
         self._lab.metrics.failed(failure.code)
+        _CALL.get().code = str(failure.code)
         headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
         return self._json(error_ack(failure), status=status, headers=headers)
+
+    @web.middleware
+    async def _audited(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Log the call. Of Socket.IO's own, only those that were refused: its connections log themselves."""
+        call, response = _Call(), None
+        _CALL.set(call)
+        try:
+            response = await handler(request)
+            return response
+        finally:
+            status = CLIENT_CLOSED_REQUEST if response is None else response.status
+            if not self._is_socketio(request) or (response is not None and status >= 400):
+                self._gateway.audit.call(request, status, call.identity, call.code, call.with_user)
+
+    @web.middleware
+    async def _encrypted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse whoever comes unencrypted past the trusted proxy."""
+        if not self._settings.is_encrypted_from(request.remote):
+            raise web.HTTPForbidden(reason="Not encrypted: come by the proxy's address.")
+        return await handler(request)
 
     @web.middleware
     async def _preflight(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -238,6 +334,20 @@ class HttpApi:
     def _is_socketio(self, request: web.Request) -> bool:
         """Return whether Socket.IO answers the request; it applies the same rule for origins itself."""
         return request.path.startswith(f"/{self._settings.path.strip('/')}/")
+
+
+async def _body(request: web.Request) -> Any:
+    """Return the body, which is JSON. Raise InvalidRequest if it isn't."""
+    try:
+        return json.loads(await request.read())
+    except (ValueError, RecursionError):
+        raise InvalidRequest("The body is not JSON.") from None
+
+
+def _host_name(request: web.Request) -> str:
+    """Return the name in the Host header, without the port; "" without the header."""
+    origin = normal_origin(f"http://{request.headers.get('Host', '')}")
+    return "" if origin is None else (urlsplit(origin).hostname or "")
 
 
 async def _hide_versions(_: web.Request, response: web.StreamResponse) -> None:

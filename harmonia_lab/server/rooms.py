@@ -1,16 +1,17 @@
 """Rooms: which clients are in them, and which users may enter.
 
 Owns membership, access to a generation, and reservations of ids that no generation has yet. `delivery.py` sends events
-to rooms.
+to rooms; `sharing.py` changes with whom a generation is shared.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from harmonia_lab.errors import ErrorCode, InvalidRequest, Refused
 from harmonia_lab.events.state import GenerationState
+from harmonia_lab.protocol.models import AccessRole, ShareRole
 from harmonia_lab.server.auth import Identity
 from harmonia_lab.server.connected_client import ConnectedClient
 
@@ -64,18 +65,50 @@ class Rooms:
 
 
 class Access:
-    """Who may use a generation: its owner and admins. For anybody else it does not exist."""
+    """Who may use a generation, and as what: its owner, admins, and users with whom it is shared. For anybody else it
+    does not exist."""
 
-    def __init__(self, state: Callable[[str], GenerationState | None]) -> None:
-        """state: returns a generation's state by id."""
-        self._state = state
+    def __init__(
+        self, state: Callable[[str], GenerationState | None], shares: Callable[[str], Mapping[str, ShareRole]]
+    ) -> None:
+        """state: returns a generation's state by id. shares: returns the roles of the users it is shared with."""
+        self._state, self._shares = state, shares
         self._reserved: dict[str, tuple[str, float]] = {}
 
-    def require(self, generation_id: str, identity: Identity) -> GenerationState:
-        """Return the generation's state. Raise Refused (NOT_FOUND) if it doesn't exist or is another user's."""
+    def role(self, state: GenerationState, identity: Identity) -> AccessRole | None:
+        """Return as what a user may use a generation; None if not at all."""
+        if identity.user == state.owner:
+            return "owner"
+        return "admin" if identity.is_admin else self._shares(state.id).get(identity.user)
+
+    def require_role(self, generation_id: str, identity: Identity) -> tuple[GenerationState, AccessRole]:
+        """Return the generation's state, and as what the user may use it. Raise Refused (NOT_FOUND) if it doesn't exist
+        or the user may not."""
         state = self._state(generation_id)
-        if state is None or not may_see(identity, state.owner):
+        role = None if state is None else self.role(state, identity)
+        if state is None or role is None:
             raise _not_found(generation_id)
+        return state, role
+
+    def require(self, generation_id: str, identity: Identity) -> GenerationState:
+        """As `require_role`, of which it returns the state."""
+        return self.require_role(generation_id, identity)[0]
+
+    def require_control(self, generation_id: str, identity: Identity) -> GenerationState:
+        """As `require`. Raise Refused (UNAUTHORIZED) for a viewer."""
+        state, role = self.require_role(generation_id, identity)
+        if role == "viewer":
+            raise Refused(
+                f"Generation {generation_id} is shared with you to hear it, not to control it.",
+                hint="Ask its owner to share it with you as controller.",
+            )
+        return state
+
+    def require_own(self, generation_id: str, identity: Identity) -> GenerationState:
+        """As `require`. Raise Refused (UNAUTHORIZED) for anybody but the owner."""
+        state, role = self.require_role(generation_id, identity)
+        if role != "owner":
+            raise Refused("Only its owner may share a generation or take it back.")
         return state
 
     def require_or_reserve(self, generation_id: str, identity: Identity) -> None:

@@ -17,14 +17,17 @@ from typing import Any, TypeVar
 
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.server.app import App
-from harmonia_lab.server.auth import KEY_BYTES, Tokens, public_keys, read_key
+from harmonia_lab.server.audit import AUDIT_FILE, AuditLog
+from harmonia_lab.server.auth import Tokens
 from harmonia_lab.server.gateway import ServedLab
+from harmonia_lab.server.keys import KEY_BYTES, KeyFile, PublicKeyFile
+from harmonia_lab.server.revocations import REVOKED_FILE, Revocations
 from harmonia_lab.server.settings import ServerSettings
 from harmonia_lab.server.signed_urls import SignedUrls
 from harmonia_lab.store.metrics import Readings
 from harmonia_lab.waiting import join, wait_for
 
-__all__ = ["KEY_FILE", "Server", "ServerSettings", "new_tokens"]
+__all__ = ["KEY_FILE", "Server", "ServerSettings", "key_path", "new_tokens"]
 
 KEY_FILE = "token.key"
 START_S = STOP_S = 15.0
@@ -33,21 +36,37 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
+def key_path(settings: ServerSettings, home: Path) -> Path:
+    """Return the file of the key that signs tokens under `settings`."""
+    return Path(settings.key).expanduser() if settings.key else home / KEY_FILE
+
+
 def new_tokens(settings: ServerSettings, home: Path) -> Tokens:
     """Return what issues and checks tokens under `settings`. Raise InvalidRequest or StorageError for a bad key."""
     owner_key = bytes.fromhex(settings.owner_key) if settings.owner_key is not None else None
     options: dict[str, Any] = {"audience": settings.audience, "issuer": settings.issuer, "owner_key": owner_key}
+    options["revocations"] = Revocations(home / REVOKED_FILE)
     if settings.public_keys is not None:
-        return Tokens(public=public_keys(Path(settings.public_keys)), **options)
-    return Tokens(key=_read_key(settings, home), **options)
+        return Tokens(public=PublicKeyFile(Path(settings.public_keys)), **options)
+    return Tokens(keys=KeyFile(key_path(settings, home)), **options)
 
 
-def _read_key(settings: ServerSettings, home: Path) -> bytes:
-    return read_key(Path(settings.key).expanduser() if settings.key else home / KEY_FILE)
+def _new_urls(settings: ServerSettings, home: Path) -> SignedUrls:
+    if settings.public_keys is None:
+        return SignedUrls(KeyFile(key_path(settings, home)), settings.link_ttl_s)
+    secret = secrets.token_bytes(KEY_BYTES)  # this server has no key of its own
+    return SignedUrls(lambda: (secret,), settings.link_ttl_s)
+
+
+def _new_audit(settings: ServerSettings, home: Path) -> AuditLog | None:
+    if not settings.audit:
+        return None
+    path = home / AUDIT_FILE if settings.audit is True else Path(settings.audit).expanduser()
+    return AuditLog(path, max_bytes=settings.audit_bytes, kept=settings.audit_files)
 
 
 class Server:
-    """A running server. `url`, `token(user)`, `metrics()`, `stop()`."""
+    """A running server. `url`, `token(user)`, `revoke(user)`, `metrics()`, `stop()`."""
 
     running = False
 
@@ -56,11 +75,17 @@ class Server:
 
         Raise InvalidRequest if the port is taken or a setting can't be used, StorageError if `home` can't.
         """
+        settings.check_encryption()
         self.settings = settings
         self._lab = lab
         self._tokens = new_tokens(settings, home)
-        key = _read_key(settings, home) if settings.public_keys is None else secrets.token_bytes(KEY_BYTES)
-        self._app = App(lab, settings, self._tokens, SignedUrls(key, settings.link_ttl_s))
+        urls = _new_urls(settings, home)
+        self._audit = _new_audit(settings, home)
+        try:
+            self._app = App(lab, settings, self._tokens, urls, self._audit)
+        except BaseException:
+            self._end_audit()
+            raise
         self._loop = _new_loop()
         self._stopping = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="harmonia-server", daemon=True)
@@ -70,6 +95,7 @@ class Server:
             self.url: str = self._in_loop(self._app.start(), START_S)
         except BaseException:
             self._end_loop()
+            self._end_audit()
             raise
         if settings.switch_interval_s is not None:
             sys.setswitchinterval(settings.switch_interval_s)
@@ -86,7 +112,15 @@ class Server:
 
         Songs that the lab itself makes belong to the user "local".
         """
-        return self._tokens.issue(user, tuple(roles), ttl)
+        return self._tokens.issue(user, tuple(roles), ttl).token
+
+    def revoke(self, user: str | None = None, *, token_id: str | None = None) -> None:
+        """Revoke every token that `user` got before now, or the one with the id `token_id` (its claim `jti`). Within a
+        second, their sockets are closed and their links end, on every server of this state folder.
+
+        Raise InvalidRequest unless one of the two is given, StorageError if it can't be written down.
+        """
+        self._tokens.revoke(user, token_id)
 
     def metrics(self) -> Readings:
         """Return the guide's metrics: connections, active generations, messages sent, errors, latency."""
@@ -105,6 +139,7 @@ class Server:
                 self._in_loop(self._app.stop(), STOP_S)
             finally:
                 self._end_loop()
+                self._end_audit()
 
     def __repr__(self) -> str:
         return f"Server({self.url if self.running else 'stopped'})"
@@ -123,6 +158,10 @@ class Server:
             outcome.cancel()
             raise HarmoniaError(f"The server did not answer within {timeout_s:g} s.", hint="Restart the kernel.")
         return outcome.result()
+
+    def _end_audit(self) -> None:
+        if self._audit is not None:
+            self._audit.close()
 
     def _end_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -5,6 +5,7 @@ Owns names, units and ranges, and which defaults come from the environment. It s
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.generation.handle import QueueLimits
-from harmonia_lab.server.origins import is_loopback
+from harmonia_lab.server.origins import Network, is_loopback, is_within, parse_networks, parse_origins
 
 __all__ = ["RateLimits", "ServerSettings"]
 
@@ -28,7 +29,7 @@ class RateLimits:
 
 
 def _frontend_origins() -> tuple[str, ...]:
-    return tuple(o.strip().rstrip("/") for o in os.environ.get("FRONTEND_URL", "").split(",") if o.strip())
+    return tuple(o.strip() for o in os.environ.get("FRONTEND_URL", "").split(",") if o.strip())
 
 
 _POSITIVE = (
@@ -39,6 +40,7 @@ _POSITIVE = (
     "max_connections",
     "link_ttl_s",
     "switch_interval_s",
+    "audit_bytes",
 )
 
 
@@ -48,7 +50,8 @@ class ServerSettings:
     the server, if it differs (through a proxy, say). path: Socket.IO's path.
 
     certificate, private_key: PEM files; with them, the server speaks TLS. origins: web pages that may use the server
-    (default: FRONTEND_URL, comma-separated; if that is unset, pages from this machine, on any port).
+    (default: FRONTEND_URL, comma-separated; if that is unset, pages from this machine, on any port). The files are read
+    again when they change.
 
     key: a file with the HMAC key that signs tokens (default: HARMONIA_TOKEN_KEY, or `token.key` in the state folder).
     public_keys: a PEM or JWKS file; with it, tokens are RS256 and another service issues them. audience, issuer: the
@@ -63,6 +66,12 @@ class ServerSettings:
     whole process while the server runs. None leaves Python's own.
     owner_key: at least 32 random bytes, in hex. A token signed with it is that of the process that started the server;
     its songs don't count towards the limits on clients. For a process that starts a server and is its client.
+    insecure: listen beyond this machine without TLS, so that tokens and stories can be read on the way.
+    trusted_proxies: addresses or networks of the proxies that speak TLS in front of a server without a certificate;
+    it then refuses whoever comes from another machine by himself.
+    audit: whether connections, commands and calls are logged, in `audit.jsonl` of the state folder or in this file.
+    None: as `harmonia serve` (yes) and `lab.serve` (no) have it. audit_bytes: size at which that file is rotated.
+    audit_files: how many full ones are kept.
     """
 
     host: str = "127.0.0.1"
@@ -92,9 +101,18 @@ class ServerSettings:
     owner_key: str | None = field(default=None, repr=False, compare=False)
     queue: QueueLimits = field(default_factory=QueueLimits)
     rates: RateLimits = field(default_factory=RateLimits)
+    insecure: bool = False
+    trusted_proxies: tuple[str, ...] = ()
+    audit: bool | Path | str | None = None
+    audit_bytes: int = 10_000_000
+    audit_files: int = 5
 
     def __post_init__(self) -> None:
-        """Raise InvalidRequest for a value out of range."""
+        """Write origins as browsers do. Raise InvalidRequest for a value out of range."""
+        object.__setattr__(self, "origins", parse_origins(self.origins))
+        parse_networks(self.trusted_proxies)
+        if self.audit_files < 0:
+            raise InvalidRequest("audit_files must be 0 or more.", details={"fields": ["audit_files"]})
         if not 0 <= self.port <= 65535:
             raise InvalidRequest(f"port {self.port} is not in 0…65535.", details={"fields": ["port"]})
         if (self.certificate is None) != (self.private_key is None):
@@ -121,3 +139,25 @@ class ServerSettings:
     def loopback(self) -> bool:
         """Whether the server can be reached from this machine alone."""
         return is_loopback(self.host)
+
+    def check_encryption(self) -> None:
+        """Raise InvalidRequest if the server would listen beyond this machine, unencrypted and without `insecure`."""
+        if self.loopback or self.certificate is not None or self.insecure or self.trusted_proxies:
+            return
+        raise InvalidRequest(
+            f"A server at {self.host} can be reached from other machines, and nothing would be encrypted: tokens and"
+            " stories could be read on the way.",
+            hint="Give it a certificate and a private key. Behind a proxy that speaks TLS, give the proxy's address"
+            " (trusted_proxies, --trusted-proxy). On a network that you trust: insecure=True, --insecure.",
+            details={"fields": ["certificate", "insecure", "trusted_proxies"]},
+        )
+
+    def is_encrypted_from(self, peer: str | None) -> bool:
+        """Return whether requests of a connection's peer, an address, come encrypted, or need not."""
+        if self.certificate is not None or self.insecure or self.loopback:
+            return True
+        return is_loopback(peer or "") or is_within(peer, self._proxies)
+
+    @functools.cached_property
+    def _proxies(self) -> tuple[Network, ...]:
+        return parse_networks(self.trusted_proxies)

@@ -1,45 +1,77 @@
-"""Download URLs that work without a token for a limited time, each signed for one path and one user.
+"""Download URLs that work without a token for a limited time, each signed for one path and one reader.
 
-Owns the signature and the expiry. `http.py` finds the file for a path, and checks that the user may have it.
+Owns the signature and the expiry. `http.py` finds the file for a path, and checks at each download that the reader may
+have it: the link says who the reader is, not what the reader may do.
 """
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import hmac
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import quote, urlencode
+
+from harmonia_lab.server.auth import ADMIN, Identity
 
 __all__ = ["SignedUrls"]
 
+_FIELDS = ("user", "role", "token", "issued", "expires")
+"""What is signed beside the path. token, issued: the id of the reader's token and when that was issued, by which a
+revoked token's links stop. role: "admin" or absent."""
+
 
 class SignedUrls:
-    """key: secret bytes. ttl_s: seconds that a URL works."""
+    """ttl_s: seconds that a URL works."""
 
-    def __init__(self, key: bytes, ttl_s: float, clock: Callable[[], float] = time.time) -> None:
-        # A key derived for this purpose: a URL's signature must not be valid for a token.
-        self._key = hmac.digest(key, b"harmonia-lab download links", "sha256")
-        self._ttl_s, self._clock = ttl_s, clock
+    def __init__(
+        self, keys: Callable[[], Sequence[bytes]], ttl_s: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        """keys: returns the secret that signs, then the former ones, which only check."""
+        self._keys, self._ttl_s, self._clock = keys, ttl_s, clock
 
-    def audio(self, base_url: str, generation_id: str, user: str) -> str:
+    def audio(self, base_url: str, generation_id: str, reader: Identity) -> str:
         """Return the signed URL of a generation's song."""
-        return base_url + self.sign(f"/api/generations/{generation_id}/audio", user)
+        return base_url + self.sign(f"/api/generations/{generation_id}/audio", reader)
 
-    def sign(self, path: str, user: str) -> str:
-        """Return `path` with the query that authorises a download by `user`."""
-        expires = str(int(self._clock() + self._ttl_s))
-        query = {"user": user, "expires": expires, "signature": self._signature(path, user, expires)}
-        return f"{quote(path)}?{urlencode(query)}"
+    def sign(self, path: str, reader: Identity) -> str:
+        """Return `path` with the query that authorises a download by `reader`."""
+        query = {
+            "user": reader.user,
+            "role": ADMIN if reader.is_admin else "",
+            "token": reader.token_id,
+            "issued": repr(reader.issued_at),
+            "expires": str(int(self._clock() + self._ttl_s)),
+        }
+        signature = _signature(_derived(self._keys()[0]), path, query)
+        return f"{quote(path)}?{urlencode({k: v for k, v in query.items() if v} | {'signature': signature})}"
 
-    def user_of(self, path: str, query: Mapping[str, str]) -> str | None:
-        """Return the user whom the URL was signed for; None if it isn't signed for this path or has expired."""
-        user, expires, signature = (query.get(name, "") for name in ("user", "expires", "signature"))
-        if not hmac.compare_digest(self._signature(path, user, expires).encode(), signature.encode()):
+    def reader_of(self, path: str, query: Mapping[str, str]) -> Identity | None:
+        """Return the reader whom the URL was signed for; None if it isn't signed for this path or has expired."""
+        given = query.get("signature", "").encode("utf-8", "replace")
+        fields = {name: query.get(name, "") for name in _FIELDS}
+        if not any(_is_signature(given, _derived(key), path, fields) for key in self._keys()):
             return None
-        return user if int(expires) >= self._clock() else None
+        expires = int(fields["expires"])
+        if expires < self._clock():
+            return None
+        roles = (ADMIN,) if fields["role"] == ADMIN else ()
+        return Identity(
+            fields["user"], roles, float(expires), token_id=fields["token"], issued_at=float(fields["issued"])
+        )
 
-    def _signature(self, path: str, user: str, expires: str) -> str:
-        # Quoted, no field can contain the line break that separates the fields.
-        text = "\n".join(quote(part, safe="") for part in (path, user, expires))
-        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
+
+@functools.lru_cache(maxsize=4)
+def _derived(secret: bytes) -> bytes:
+    """Return the key derived for this purpose: a URL's signature must not be valid for a token."""
+    return hmac.digest(secret, b"harmonia-lab download links", "sha256")
+
+
+def _signature(key: bytes, path: str, fields: Mapping[str, str]) -> str:
+    text = json.dumps([path, *(fields[name] for name in _FIELDS)])  # in which no field can run into the next
+    return hmac.digest(key, text.encode(), "sha256").hex()
+
+
+def _is_signature(given: bytes, key: bytes, path: str, fields: Mapping[str, str]) -> bool:
+    return hmac.compare_digest(_signature(key, path, fields).encode(), given)

@@ -136,7 +136,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
 
     async def _on_disconnect(self, sid: str, reason: str) -> None:
         _log.info("Socket %s disconnected: %s.", sid, reason)
-        self.gateway.disconnect(self.manager.eio_sid_from_sid(sid, "/"))
+        self.gateway.disconnect(self.manager.eio_sid_from_sid(sid, "/"), reason)
 
     async def _on_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         await self._handle_eio_disconnect(eio_sid, reason)

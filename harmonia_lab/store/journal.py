@@ -19,19 +19,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, StorageError
 from harmonia_lab.events.state import GenerationState, apply, new_state
 from harmonia_lab.protocol.codec import decode_event, encode
-from harmonia_lab.protocol.events import Family, FamilyEvent, MetadataGenerationProgress, linked
+from harmonia_lab.protocol.events import FAMILIES, Family, FamilyEvent, MetadataGenerationProgress, linked
 from harmonia_lab.protocol.models import ENDED, Job, SongRequest
 from harmonia_lab.storage import storage_errors
 from harmonia_lab.store.process_liveness import LivenessLock
+from harmonia_lab.store.shares import SHARE_TABLES, Shares
 
 __all__ = ["KEPT_GENERATIONS", "Journal"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1: 0.1.0. 2: the tables of `shares.py`. An older file gets what it lacks when it is opened."""
+
 KEPT_GENERATIONS = 10_000
 """How many ended generations are kept, about 10 kB each; older ones are deleted when the journal is opened."""
 
@@ -61,8 +64,6 @@ CREATE TABLE IF NOT EXISTS attempts (
 """Not in `_TABLES`: journals of version 1 are without it. It raises no version, since what doesn't know it, an older
 Harmonia Lab, neither needs it nor breaks it."""
 
-_FAMILIES: tuple[Family, ...] = get_args(Family)
-
 _log = logging.getLogger(__name__)
 
 
@@ -82,6 +83,7 @@ class Journal:
         self._read_lock = threading.Lock()
         self._live: dict[str, GenerationState] = {}
         self._saved_at: dict[str, float] = {}
+        self.shares = Shares(self._read, self._writing, self._jobs)
         with ExitStack() as undo:
             self._liveness = LivenessLock(path.with_name(f"{path.name}.processes"))
             undo.callback(self._liveness.close)
@@ -175,7 +177,7 @@ class Journal:
         """
         state = self.state(generation_id)
         latest = [] if state is None else state.latest_progress()
-        events = [event for family in _FAMILIES for event in self.replay(generation_id, family)]
+        events = [event for family in FAMILIES for event in self.replay(generation_id, family)]
         # Progress has the `seq` of the lifecycle event before it, so a stable sort puts it behind that event.
         return sorted([*events, *latest], key=lambda event: (event.family != "generation", event.seq))
 
@@ -196,12 +198,12 @@ class Journal:
         A damaged job is logged and left out.
         """
         where, values = ("WHERE owner = ?", (owner,)) if owner is not None else ("", ())
-        rows = self._read(
-            f"SELECT id, job, song FROM generations {where} ORDER BY created_at DESC, id DESC LIMIT ?",  # noqa: S608 - no input in it
-            (*values, limit),
-        )
+        query = f"SELECT id, job, song FROM generations {where} ORDER BY created_at DESC, id DESC LIMIT ?"  # noqa: S608 - no input in it
+        return self._jobs(query, (*values, limit))
+
+    def _jobs(self, query: str, values: tuple[Any, ...]) -> list[Job]:
         found = []
-        for generation_id, job, song in rows:
+        for generation_id, job, song in self._read(query, values):
             live = self._live.get(generation_id)
             try:
                 with self._damage_as_storage_error(generation_id):
@@ -255,8 +257,8 @@ class Journal:
                     f"{self.path} was written by a newer version of Harmonia Lab.",
                     hint="Upgrade Harmonia Lab, or set HARMONIA_HOME to another folder.",
                 )
-            if version == 0:
-                for statement in _TABLES.split(";"):
+            if version < SCHEMA_VERSION:
+                for statement in ((_TABLES if version == 0 else "") + SHARE_TABLES).split(";"):
                     database.execute(statement)
                 database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             database.execute(_ATTEMPTS)
@@ -295,7 +297,7 @@ class Journal:
         if not rows:
             return None
         request, job, song, progress, tick, job_tick = rows[0]
-        events = [event for family in _FAMILIES for event in self.replay(generation_id, family)]
+        events = [event for family in FAMILIES for event in self.replay(generation_id, family)]
         with self._damage_as_storage_error(generation_id):
             stored = _job_of(job, song)
             state = new_state(stored, SongRequest.model_validate_json(request))
@@ -326,6 +328,11 @@ class Journal:
                 f"In {self.path}, the record of generation {generation_id} is damaged ({type(error).__name__}).",
                 hint="Other generations are not affected, and neither is the song's folder.",
             ) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._write_lock, self._transaction() as database:
+            yield database
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -19,12 +19,13 @@ from urllib.parse import urlsplit
 
 from harmonia_lab.client import BlockingClient
 from harmonia_lab.client.reconnect import Token
-from harmonia_lab.client.store import State, Store
+from harmonia_lab.client.store import GenerationAccess, State, Store
 from harmonia_lab.errors import Disconnected, ErrorCode, HarmoniaError, Refused
 from harmonia_lab.events.fanout import Fanout
 from harmonia_lab.generation.artifacts import read_record
 from harmonia_lab.generation.record_schema import file_inside
 from harmonia_lab.protocol.events import AudioPreview, FamilyEvent
+from harmonia_lab.protocol.models import Share
 from harmonia_lab.store.journal import Journal
 
 __all__ = ["EventSource", "Files", "LabEvents", "PanelLab", "ServerEvents"]
@@ -62,6 +63,9 @@ class EventSource(Protocol):
 
         Raises HarmoniaError if there is no such generation, or no server.
         """
+
+    def sharing(self) -> GenerationAccess | None:
+        """Return who may use the generation, as far as is known. Raises HarmoniaError."""
 
     def cancel(self) -> None: ...
 
@@ -105,6 +109,10 @@ class LabEvents:
             self.store(event)
         if isinstance(event, AudioPreview) and self._preview is not None:
             self._preview(event)
+
+    def sharing(self) -> GenerationAccess | None:
+        shares = self._lab.journal.shares.of(self.generation_id)
+        return GenerationAccess("owner", tuple(Share(user_id=user, role=role) for user, role in shares.items()))
 
     def cancel(self) -> None:
         self._lab.cancel(self.generation_id)
@@ -151,6 +159,9 @@ class ServerEvents:
             for event in self._client.events():
                 if isinstance(event, AudioPreview) and event.generation_id == self.generation_id:
                     preview(event)
+
+    def sharing(self) -> GenerationAccess | None:
+        return self.store.state.sharing.get(self.generation_id)
 
     def cancel(self) -> None:
         self._client.cancel(self.generation_id)

@@ -99,6 +99,7 @@ function render({ model, el }) {
   const facts = make("p", "hl-facts");
   const wishes = make("p", "hl-facts");
   const warnings = make("p", "hl-plan", { role: "note" });
+  const shared = make("p", "hl-facts");
   const overall = bar("Song");
   overall.row.classList.add("hl-overall");
   const stages = [bar("Lyrics"), bar("Music")];
@@ -148,7 +149,7 @@ function render({ model, el }) {
   const song = make("div", "hl-song");
   buttons.append(cancel, retry);
   progress.append(overall.row, stages[0].row, stages[1].row, chips, status, numbers, alert, plan, connection, notice, buttons, busy);
-  words.append(title, facts, wishes, warnings, lyrics);
+  words.append(title, facts, wishes, warnings, shared, lyrics);
   song.append(picture, audio, preview.box, files);
   root.append(progress, words, song);
   el.classList.add("hl-container");
@@ -174,6 +175,7 @@ function render({ model, el }) {
     setText(facts, view.facts);
     setText(wishes, view.wishes ? `Wishes: ${view.wishes}` : "");
     setText(warnings, view.warnings || "");
+    setText(shared, view.shared || "");
     const state = { completed: "done", failed: "stopped", cancelled: "stopped", pending: "waiting" }[view.status];
     overall.set(view.overall, state || "active", view.eta || `${Math.round(view.overall)} %`);
     view.stages.forEach((stage, index) => {

@@ -7,6 +7,7 @@ summary that each cell with a panel also holds. `view_model.py` owns the words, 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import sys
@@ -22,7 +23,7 @@ import soundfile
 from IPython.display import display, publish_display_data
 
 from harmonia_lab.client.reconnect import Token
-from harmonia_lab.client.store import State
+from harmonia_lab.client.store import GenerationAccess, State
 from harmonia_lab.errors import ErrorCode, HarmoniaError, Refused
 from harmonia_lab.events.state import GenerationState
 from harmonia_lab.protocol.events import AudioPreview
@@ -100,6 +101,7 @@ class Panel:
         self._frontend: PanelFrontend | None = None
         self._memory, self._memory_at = "" if source.local else REMOTE_MEMORY, 0.0
         self._notice = ""
+        self._sharing: GenerationAccess | None = None
         self._ended_job: object = None
         """The ended job whose song is being loaded or is shown."""
         self._song = FinishedSong()
@@ -110,6 +112,7 @@ class Panel:
         self.live = True
         self.closed = False
         source.start(self._changed, self._preview)
+        self._read_sharing()
         THROTTLE.mark(self)
 
     @property
@@ -122,6 +125,7 @@ class Panel:
                 rate=self._rate,
                 memory=self._memory if self.live else "",
                 notice=self._notice,
+                sharing=self._sharing,
             )
 
     @property
@@ -187,6 +191,10 @@ class Panel:
             if self._frontend is not None:
                 self._frontend.widget.close()
 
+    def refresh(self) -> None:
+        """Have the panel drawn: something has changed that no event tells."""
+        THROTTLE.mark(self)
+
     # Events, in any thread
 
     def _changed(self, state: State) -> None:
@@ -207,7 +215,12 @@ class Panel:
 
     # Drawing, in the thread of `throttle.py`
 
+    def _read_sharing(self) -> None:
+        with contextlib.suppress(HarmoniaError):  # the journal can't be read now: what was known stays
+            self._sharing = self._source.sharing()
+
     def paint(self) -> None:
+        self._read_sharing()
         if self.live and self._source.local and time.monotonic() - self._memory_at >= HEARTBEAT_S:
             self._memory, self._memory_at = memory_now(), time.monotonic()
         with self._lock:

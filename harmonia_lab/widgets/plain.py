@@ -44,7 +44,10 @@ class PlainFrontend:
             _set(bar, value=stage["percent"], bar_style=_STYLES.get(stage["state"], ""))
         words = (view["headline"], view["summary"], view["eta"], view["tokens"], view["memory"])
         _set(self._status, value=" · ".join(word for word in words if word))
-        _set(self._facts, value=" · ".join(word for word in (view["title"], view["facts"], view["wishes"]) if word))
+        _set(
+            self._facts,
+            value=" · ".join(word for word in (view["title"], view["facts"], view["wishes"], view["shared"]) if word),
+        )
         problems = (view["error"], view["plan"], view["connection"], view["notice"], view["warnings"])
         _set(self._problem, value=" ".join(word for word in problems if word))
         _set(self._lyrics, value=view["lyrics"])

@@ -57,6 +57,7 @@ def _table(view: View) -> str:
         "Reason": view["error"],
         "Code": view["code"],
         "What next": view["plan"],
+        "Shared": view["shared"],
         "Generation": view["id"],
     }
     cells = (

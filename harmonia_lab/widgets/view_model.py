@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from harmonia_lab.client.store import GenerationAccess
 from harmonia_lab.errors import CODES, ErrorCode
 from harmonia_lab.events.state import Failure, GenerationState
 from harmonia_lab.protocol.events import PartialMetadata
@@ -56,14 +57,21 @@ class TokenRate:
 
 
 def view(
-    state: GenerationState, *, connection: str = "", rate: TokenRate | None = None, memory: str = "", notice: str = ""
+    state: GenerationState,
+    *,
+    connection: str = "",
+    rate: TokenRate | None = None,
+    memory: str = "",
+    notice: str = "",
+    sharing: GenerationAccess | None = None,
 ) -> View:
     """Return what a panel shows.
 
     connection: why there is none; empty if there is one. memory: use of memory, in words. notice: why the last click
-    failed.
+    failed. sharing: who may use the generation; None: the reader may do everything.
     """
     status, failure = state.status, _failure(state)
+    controls = sharing is None or sharing.access in ("owner", "admin", "controller")
     ended = status in ENDED
     return {
         "id": state.id,
@@ -81,10 +89,22 @@ def view(
         "plan": _plan(state, failure),
         "notice": notice,
         "connection": f"Not connected ({connection}); trying again." if connection else "",
-        "canCancel": not ended,
-        "canRetry": status == "failed" and failure is not None and failure.error.recoverable,
+        "shared": _shared(sharing),
+        "canCancel": controls and not ended,
+        "canRetry": controls and status == "failed" and failure is not None and failure.error.recoverable,
         "summary": _summary(state),
     }
+
+
+def _shared(sharing: GenerationAccess | None) -> str:
+    if sharing is None:
+        return ""
+    if sharing.access is None:
+        return "No longer shared with you."
+    if sharing.access in ("viewer", "controller"):
+        return f"Shared with you as {sharing.access}."
+    with_whom = ", ".join(f"{share.user_id} ({share.role})" for share in sharing.shares)
+    return f"Shared with {with_whom}." if with_whom else ""
 
 
 def _failure(state: GenerationState) -> Failure | None:

@@ -39,6 +39,11 @@ SERVER = ServerSettings(
     owner_key="ab" * 32,
     queue=QueueLimits(8, 9),
     rates=RateLimits((1.0, 2), (3.0, 4), (5.0, 6)),
+    insecure=True,
+    trusted_proxies=("10.0.0.5",),
+    audit=Path("on"),
+    audit_bytes=10,
+    audit_files=11,
 )
 GIVEN = {
     "metadata": "embedded",
@@ -61,6 +66,9 @@ def test_every_setting_of_a_server_and_a_lab_arrives():
     assert read == sent
     assert read.server.owner_key == SERVER.owner_key  # it does not count for equality
     assert read.lab.limits == GIVEN["limits"]
+    for audit in (True, False, None):
+        one = ServeSettings(server=ServerSettings(audit=audit))
+        assert ServeSettings.parse(one.model_dump_json()).server.audit is audit
 
 
 def test_settings_of_the_language_models_server_arrive_with_their_secrets_and_are_not_shown(tmp_path):

@@ -83,7 +83,7 @@ def test_over_random_kills_of_the_serving_process_no_lifecycle_event_is_lost_or_
     moments = random.Random(SEED)
     kills = max(2, CUTS // 10)
     (tmp_path / "home").mkdir()
-    token = new_tokens(ServerSettings(), tmp_path / "home").issue("ann")
+    token = new_tokens(ServerSettings(), tmp_path / "home").issue("ann").token
 
     async def main():
         interrupted = 0

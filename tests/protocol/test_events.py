@@ -1,4 +1,4 @@
-"""What the server says: the guide's thirteen events and our three, by name, field and type."""
+"""What the server says: the guide's thirteen events and our four, by name, field and type."""
 
 import re
 from typing import get_args
@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from harmonia_lab.protocol import events
 from harmonia_lab.protocol.events import EVENTS, for_admin, linked, rooms_of
-from harmonia_lab.protocol.models import Instrument, Job, JobProgress, JobResult, SongMetadata, utc_now
+from harmonia_lab.protocol.models import Instrument, Job, JobProgress, JobResult, Share, SongMetadata, utc_now
 
 METADATA = SongMetadata(
     title="T",
@@ -65,6 +65,9 @@ EXAMPLES = {
         protocol_version="1.0", features=["replay"], user=events.User(id="ann", roles=[])
     ),
     "token-expiring": events.TokenExpiring(expires_at=utc_now()),
+    "generation-shared": events.GenerationShared(
+        generation_id="g", access="owner", shares=[Share(user_id="bob", role="viewer")]
+    ),
 }
 
 GUIDE = {
@@ -90,7 +93,7 @@ GUIDE = {
     "job:failed": {"id", "error"},
 }
 
-OURS = {"audio-preview", "server-hello", "token-expiring"}
+OURS = {"audio-preview", "server-hello", "token-expiring", "generation-shared"}
 
 
 def test_the_union_has_the_guides_events_and_ours_and_no_other():
@@ -125,7 +128,7 @@ def test_each_event_has_one_way_of_delivery():
         "lifecycle": set(GUIDE) - progress,
         "progress": progress,
         "preview": {"audio-preview"},
-        "direct": {"server-hello", "token-expiring"},
+        "direct": {"server-hello", "token-expiring", "generation-shared"},
     }
 
 

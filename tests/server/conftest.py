@@ -71,7 +71,8 @@ class Ear:
     def lifecycle(self, family="generation"):
         """Return (name, seq) of the lifecycle events, in the order of arrival."""
         prefix = "job:" if family == "job" else ("metadata-", "audio-generation", "generation-")
-        return [(n, p["seq"]) for n, p in self.heard if n.startswith(prefix) and not n.endswith("progress")]
+        named = [(n, p) for n, p in self.heard if n.startswith(prefix) and not n.endswith("progress")]
+        return [(n, p["seq"]) for n, p in named if n != "generation-shared"]
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from harmonia_lab.errors import InvalidRequest, Refused, StorageError
-from harmonia_lab.server.auth import KEY_BYTES, Tokens, public_keys, read_key
+from harmonia_lab.server.auth import LEEWAY_S, Tokens
+from harmonia_lab.server.keys import KEY_BYTES, PublicKeyFile, read_key
 from tests.server.conftest import Ear, serving
 
 KEY = bytes(range(32))
@@ -31,10 +32,12 @@ def pem(key):
 
 
 def test_a_token_that_was_issued_says_who_it_is_for():
-    tokens = Tokens(key=KEY, **NAMES)
-    identity = tokens.check(tokens.issue("ann", ("admin",), ttl_s=60))
+    tokens = Tokens(keys=lambda: (KEY,), **NAMES)
+    identity = tokens.check(tokens.issue("ann", ("admin",), ttl_s=60).token)
     assert (identity.user, identity.roles, identity.is_admin) == ("ann", ("admin",), True)
     assert 50 < identity.expires_at - time.time() <= 60
+    assert 0 <= time.time() - identity.issued_at < 10
+    assert len(identity.token_id) == 16
 
 
 def unsigned(claims):
@@ -71,14 +74,14 @@ BAD = {
 def test_a_bad_token_is_refused_with_the_reason(kind):
     token, reason = BAD[kind]
     with pytest.raises(Refused, match=reason) as caught:
-        Tokens(key=KEY, **NAMES).check(token)
+        Tokens(keys=lambda: (KEY,), **NAMES).check(token)
     assert caught.value.code == "UNAUTHORIZED"
 
 
 def test_tokens_signed_elsewhere_are_checked_with_a_public_key(tmp_path, rsa_key):
     path = tmp_path / "key.pem"
     path.write_bytes(pem(rsa_key))
-    tokens = Tokens(public=public_keys(path), **NAMES)
+    tokens = Tokens(public=PublicKeyFile(path), **NAMES)
     assert tokens.check(signed(CLAIMS, rsa_key, "RS256")).user == "ann"
     with pytest.raises(InvalidRequest, match="RS256"):
         tokens.issue("ann")
@@ -94,7 +97,7 @@ def test_a_public_key_is_not_taken_for_a_shared_one(tmp_path, rsa_key):
     signature = hmac.digest(pem(rsa_key), f"{header}.{body}".encode(), "sha256")
     forged = f"{header}.{body}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
     with pytest.raises(Refused, match="another algorithm"):
-        Tokens(public=public_keys(path), **NAMES).check(forged)
+        Tokens(public=PublicKeyFile(path), **NAMES).check(forged)
 
 
 def test_keys_of_a_jwks_file_are_chosen_by_their_id(tmp_path, rsa_key):
@@ -105,7 +108,7 @@ def test_keys_of_a_jwks_file_are_chosen_by_their_id(tmp_path, rsa_key):
     ]
     path = tmp_path / "keys.json"
     path.write_text(json.dumps({"keys": entries}))
-    tokens = Tokens(public=public_keys(path), **NAMES)
+    tokens = Tokens(public=PublicKeyFile(path), **NAMES)
     assert tokens.check(signed(CLAIMS, rsa_key, "RS256", kid="new")).user == "ann"
     for token in (signed(CLAIMS, rsa_key, "RS256", kid="old"), signed(CLAIMS, rsa_key, "RS256", kid="x")):
         with pytest.raises(Refused):
@@ -117,23 +120,23 @@ def test_a_file_without_public_keys_is_refused(tmp_path, content):
     path = tmp_path / "keys"
     path.write_bytes(content)
     with pytest.raises(InvalidRequest):
-        public_keys(path)
+        PublicKeyFile(path)
 
 
 @pytest.mark.parametrize("user", ["", "a" * 129, "a\nb"])
 def test_a_token_is_issued_only_for_a_name(user):
     with pytest.raises(InvalidRequest):
-        Tokens(key=KEY, **NAMES).issue(user)
+        Tokens(keys=lambda: (KEY,), **NAMES).issue(user)
 
 
 @pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf"), 1e12])
 def test_a_token_is_issued_only_for_a_time_that_ends(ttl):
     with pytest.raises(InvalidRequest, match="more than 0 and at most"):
-        Tokens(key=KEY, **NAMES).issue("ann", ttl_s=ttl)
+        Tokens(keys=lambda: (KEY,), **NAMES).issue("ann", ttl_s=ttl)
 
 
 def test_a_token_that_ends_later_than_any_date_ends_with_the_last_one():
-    ends = Tokens(key=KEY, **NAMES).check(signed(CLAIMS | {"exp": 10**15})).expires_at
+    ends = Tokens(keys=lambda: (KEY,), **NAMES).check(signed(CLAIMS | {"exp": 10**15})).expires_at
     assert datetime.fromtimestamp(ends, UTC).year == 9999
 
 
@@ -199,8 +202,33 @@ def gatehouse(tmp_path_factory):
         yield server
 
 
+def test_the_clock_of_another_issuer_may_differ_by_a_minute_and_ours_may_not(rsa_key):
+    elsewhere, own, now = (
+        Tokens(public=lambda _: rsa_key.public_key(), **NAMES),
+        Tokens(keys=lambda: (KEY,), **NAMES),
+        time.time(),
+    )
+    for claims in ({"exp": now - LEEWAY_S / 2}, {"nbf": now + LEEWAY_S / 2}, {"iat": now + LEEWAY_S / 2}):
+        identity = elsewhere.check(signed(CLAIMS | claims, rsa_key, "RS256"))
+        assert identity.expires_at > now + LEEWAY_S / 3  # or its socket would be closed at once
+        with pytest.raises(Refused):
+            own.check(signed(CLAIMS | claims))
+    for claims in ({"exp": now - 2 * LEEWAY_S}, {"nbf": now + 2 * LEEWAY_S}):
+        with pytest.raises(Refused):
+            elsewhere.check(signed(CLAIMS | claims, rsa_key, "RS256"))
+
+
+def test_a_token_from_elsewhere_never_names_the_servers_own_process(rsa_key):
+    elsewhere = Tokens(public=lambda _: rsa_key.public_key(), owner_key=KEY, **NAMES)
+    with pytest.raises(Refused, match="own process"):
+        elsewhere.check(signed(CLAIMS | {"sub": "local"}, rsa_key, "RS256"))
+    assert elsewhere.check(elsewhere.owner_token("local")).user == "local"
+    own = Tokens(keys=lambda: (KEY,), **NAMES)
+    assert own.check(own.issue("local").token).user == "local"
+
+
 def test_the_owner_of_the_process_is_let_in_beside_whoever_else_issues_tokens(rsa_key):
-    own = Tokens(public={None: rsa_key.public_key()}, owner_key=KEY, **NAMES)
+    own = Tokens(public=lambda _: rsa_key.public_key(), owner_key=KEY, **NAMES)
     identity = own.check(own.owner_token("local"))
     assert (identity.user, identity.is_admin, identity.is_process_owner) == ("local", True, True)
     other = own.check(signed(CLAIMS, rsa_key, "RS256"))
@@ -216,7 +244,7 @@ def test_the_owner_of_the_process_is_let_in_beside_whoever_else_issues_tokens(rs
 
 
 def test_without_an_owners_key_nobody_is_the_owner():
-    tokens = Tokens(key=KEY, **NAMES)
+    tokens = Tokens(keys=lambda: (KEY,), **NAMES)
     assert not tokens.check(signed(CLAIMS, KEY, kid="owner")).is_process_owner
     with pytest.raises(Refused):
         tokens.check(signed(CLAIMS, bytes(range(1, 33)), kid="owner"))

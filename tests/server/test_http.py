@@ -281,12 +281,22 @@ def test_health_metrics_and_the_protocol_are_there(served):
 def test_a_stranger_learns_no_figures_beyond_loopback(tmp_path, served):
     for header in ("X-Forwarded-For", "x-real-ip", "Forwarded"):
         assert call(served, "GET", "/metrics", user=None, headers={header: "203.0.113.7"})[0] == 401
+    for host in (
+        "evil.example",
+        "evil.example:3333",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "x@127.0.0.1",
+    ):
+        assert call(served, "GET", "/metrics", user=None, headers={"Host": host})[0] == 401, host
+    for host in ("localhost", "LOCALHOST:3333", "[::1]:3333", "127.0.0.1"):
+        assert call(served, "GET", "/metrics", user=None, headers={"Host": host})[0] == 200, host
     with serving(tmp_path / "proxied", public_url="https://songs.example") as server:
         assert call(server, "GET", server.local_url + "/metrics", user=None)[0] == 401
-    with serving(tmp_path, host="0.0.0.0") as server:
+    with serving(tmp_path, host="0.0.0.0", insecure=True) as server:
         local = server.url.replace("0.0.0.0", "127.0.0.1")
         assert call(server, "GET", local + "/metrics", user=None)[0] == 401
-        assert call(server, "GET", local + "/metrics")[0] == 401
+        assert call(server, "GET", local + "/metrics")[0] == 403
         assert call(server, "GET", local + "/metrics", user="root", roles=("admin",))[0] == 200
         assert json.loads(call(server, "GET", local + "/healthz", user=None)[2]) == {"status": "ok"}
 
@@ -303,7 +313,10 @@ def test_pages_of_this_machine_may_ask_and_others_may_not(served):
     _, headers, _ = call(served, "GET", "/api/generations/done/audio", headers={"Origin": ORIGIN, "Range": "bytes=0-1"})
     assert headers["Access-Control-Allow-Origin"] == ORIGIN
     assert {"ETag", "Content-Range"} <= set(headers["Access-Control-Expose-Headers"].split(", "))
-    for origin in ("https://evil.example", "http://localhost.evil.example", "null", "file://", "http://[::1"):
+    for origin in (
+        "https://evil.example", "http://localhost.evil.example", "null", "file://", "http://[::1", "http://x@localhost",
+        "http://localhost/page", "capacitor://localhost",
+    ):  # fmt: skip
         _, headers, _ = call(served, "GET", "/api/generations", headers={"Origin": origin})
         assert "Access-Control-Allow-Origin" not in headers
         assert headers["Vary"] == "Origin"
@@ -313,9 +326,15 @@ def test_pages_of_this_machine_may_ask_and_others_may_not(served):
 
 
 def test_the_front_ends_address_replaces_this_machines(tmp_path, monkeypatch):
-    monkeypatch.setenv("FRONTEND_URL", "https://songs.example/")
+    monkeypatch.setenv("FRONTEND_URL", "HTTPS://Songs.Example:443/, http://müller.example:8080")
     with serving(tmp_path) as server:
-        for origin, allowed in (("https://songs.example", True), (ORIGIN, False)):
+        for origin, allowed in (
+            ("https://songs.example", True),
+            ("http://xn--mller-kva.example:8080", True),
+            ("http://xn--mller-kva.example", False),
+            ("http://songs.example", False),
+            (ORIGIN, False),
+        ):
             _, headers, _ = call(server, "GET", "/api/generations", headers={"Origin": origin})
             assert ("Access-Control-Allow-Origin" in headers) is allowed
 

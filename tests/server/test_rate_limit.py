@@ -2,9 +2,12 @@
 
 from urllib.parse import parse_qsl, urlsplit
 
+import pytest
+
 from harmonia_lab.server import rate_limit
+from harmonia_lab.server.auth import Identity
 from harmonia_lab.server.rate_limit import TokenBucket
-from harmonia_lab.server.signed_urls import SignedUrls
+from harmonia_lab.server.signed_urls import SignedUrls, _signature
 
 
 class Clock:
@@ -38,20 +41,33 @@ def test_who_is_back_at_a_full_allowance_is_forgotten(monkeypatch):
 
 def opened(urls, url, path=None):
     parts = urlsplit(url)
-    return urls.user_of(path or parts.path, dict(parse_qsl(parts.query)))
+    return urls.reader_of(path or parts.path, dict(parse_qsl(parts.query)))
 
 
-def test_a_link_opens_its_path_for_its_user_until_it_expires():
+ANN = Identity("ann & bob\n=", (), 0.0, token_id="t", issued_at=0.1 + 0.2)
+
+
+def test_a_link_opens_its_path_for_its_reader_until_it_expires():
     clock = Clock()
-    urls = SignedUrls(bytes(32), 60, clock)
-    url = urls.sign("/a/b", "ann & bob\n=")
-    assert opened(urls, url) == "ann & bob\n="
+    urls = SignedUrls(lambda: (bytes(32),), 60, clock)
+    url = urls.sign("/a/b", ANN)
+    reader = opened(urls, url)
+    assert (reader.user, reader.roles, reader.token_id, reader.issued_at) == (ANN.user, (), "t", ANN.issued_at)
     assert opened(urls, url, "/a/c") is None
-    assert opened(SignedUrls(bytes(31) + b"x", 60, clock), url) is None
+    assert opened(SignedUrls(lambda: (bytes(31) + b"x",), 60, clock), url) is None
+    assert opened(urls, url.replace("token=t", "token=u")) is None
+    assert opened(urls, url + "&role=admin") is None
+    assert opened(urls, urls.sign("/a/b", Identity("root", ("admin", "x"), 0.0))).roles == ("admin",)
     clock.now = 61.0
     assert opened(urls, url) is None
 
 
+@pytest.mark.parametrize("query", ["", "signature=%FF", "signature=x&user=\udcff", "expires=x&issued=y&signature=0"])
+def test_a_link_that_is_none_opens_nothing(query):
+    assert opened(SignedUrls(lambda: (bytes(32),), 60, Clock()), f"/a?{query}") is None
+
+
 def test_fields_of_a_link_cannot_be_shifted_into_each_other():
-    urls = SignedUrls(bytes(32), 60, Clock())
-    assert urls._signature("/a", "b\n1", "2") != urls._signature("/a", "b", "1\n2")
+    fields = dict.fromkeys(("role", "token", "issued", "expires"), "")
+    one = _signature(bytes(32), "/a", fields | {"user": "b\n1", "role": "2"})
+    assert one != _signature(bytes(32), "/a", fields | {"user": "b", "role": "1\n2"})

@@ -159,6 +159,31 @@ def test_it_speaks_tls_where_a_certificate_is_given(tmp_path):
         asyncio.run(main())
 
 
+def test_a_renewed_certificate_is_used_for_the_connections_that_follow(tmp_path):
+    """The certificate is written before its key, as renewals do it; between the two, the old pair goes on."""
+    import socket
+    import ssl
+
+    certificate, key, later = (tmp_path / name for name in ("cert.pem", "key.pem", "later.pem"))
+    make_certificate(certificate, key)
+    first = certificate.read_text()
+
+    def shown(server):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        host, port = server.local_url.removeprefix("https://").split(":")
+        with socket.create_connection((host, int(port))) as plain, context.wrap_socket(plain) as wrapped:
+            return ssl.DER_cert_to_PEM_cert(wrapped.getpeercert(binary_form=True))
+
+    with serving(tmp_path, certificate=str(certificate), private_key=str(key)) as server:
+        assert shown(server).split() == first.split()
+        make_certificate(certificate, later)
+        server._app._certificate.reload()
+        assert shown(server).split() == first.split()
+        later.replace(key)
+        until(lambda: shown(server).split() == certificate.read_text().split(), "the renewed certificate")
+
+
 def make_certificate(certificate, key):
     import datetime as dt
     import ipaddress
@@ -195,7 +220,7 @@ def test_a_killed_servers_job_is_failed_by_the_next_server_which_replays_and_ret
     from harmonia_lab.server.settings import ServerSettings
 
     (tmp_path / "home").mkdir()
-    token = new_tokens(ServerSettings(), tmp_path / "home").issue("ann")
+    token = new_tokens(ServerSettings(), tmp_path / "home").issue("ann").token
 
     async def before(server):
         ear = Ear(server, token=token)

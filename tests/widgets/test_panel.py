@@ -6,7 +6,7 @@ import time
 import ipywidgets
 import pytest
 
-from harmonia_lab.errors import Disconnected, ErrorCode, MetadataError, Refused
+from harmonia_lab.errors import Disconnected, ErrorCode, InvalidRequest, MetadataError, Refused
 from harmonia_lab.protocol.events import AudioPreview
 from harmonia_lab.widgets.event_sources import ServerEvents
 from harmonia_lab.widgets.panel import KEPT_SONGS, Panel, _keep_media
@@ -188,6 +188,28 @@ def test_the_same_class_shows_a_generation_of_any_server(lab, gate, tmp_path):
         assert panel.widget.picture.startswith(b"\x89PNG")
     finally:
         panel.close()
+
+
+def test_a_panel_says_with_whom_its_song_is_shared_and_a_viewers_has_no_cancel(lab, gate):
+    server = lab.serve(port=0)
+    own = lab.submit("A story.", seconds=2).panel()
+    until(own, status="processing")
+    lab.share(own.view["id"], "vic")
+    assert drawn(own, shared="Shared with vic (viewer).")["canCancel"]
+    theirs = Panel(server.url, server.token("vic"), own.view["id"])
+    try:
+        assert not drawn(theirs, shared="Shared with you as viewer.", status="processing")["canCancel"]
+        lab.share(own.view["id"], "vic", "controller")
+        assert drawn(theirs, shared="Shared with you as controller.")["canCancel"]
+        lab.unshare(own.view["id"], "vic")
+        drawn(theirs, shared="No longer shared with you.", canCancel=False)
+        drawn(own, shared="")
+    finally:
+        theirs.close()
+    with pytest.raises(Refused, match="no generation nothing"):
+        lab.share("nothing", "vic")
+    with pytest.raises(InvalidRequest):
+        lab.share(own.view["id"], "")
 
 
 def test_a_click_cancels_on_a_server_too(lab):

@@ -5,11 +5,11 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmonia_lab.client.store import ConnectionEstablished, ConnectionLost, State, reduce
+from harmonia_lab.client.store import ConnectionEstablished, ConnectionLost, GenerationAccess, State, reduce
 from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.events.state import GenerationState
 from harmonia_lab.protocol import events as e
-from harmonia_lab.protocol.models import Wish
+from harmonia_lab.protocol.models import Share, Wish
 from harmonia_lab.widgets.view_model import TokenRate, view
 from tests.events.stories import METADATA, OPTIONS, Teller, logged, told_live
 
@@ -176,3 +176,23 @@ def test_events_that_come_twice_or_too_early_show_nothing_else(random, options):
 def test_before_anything_is_known_there_is_a_view_already():
     shown = view(GenerationState("g"))
     assert (shown["status"], shown["overall"], shown["chips"]) == ("pending", 0.0, [])
+
+
+def test_who_may_only_hear_it_sees_no_buttons_and_its_owner_sees_who_may():
+    generation = watch(told_live(ending="in stage 1"))[1].generations["g"]
+    shares = (Share(user_id="con", role="controller"), Share(user_id="<vic>", role="viewer"))
+    expected = {
+        None: ("", True),
+        GenerationAccess("owner"): ("", True),
+        GenerationAccess("owner", shares): ("Shared with con (controller), <vic> (viewer).", True),
+        GenerationAccess("admin", shares): ("Shared with con (controller), <vic> (viewer).", True),
+        GenerationAccess("controller"): ("Shared with you as controller.", True),
+        GenerationAccess("viewer"): ("Shared with you as viewer.", False),
+        GenerationAccess(None): ("No longer shared with you.", False),
+    }
+    for sharing, (words, can_cancel) in expected.items():
+        shown = view(generation, sharing=sharing)
+        assert (shown["shared"], shown["canCancel"]) == (words, can_cancel)
+    failed = watch(told_live(ending="failed"))[1].generations["g"]
+    assert view(failed)["canRetry"] == view(failed, sharing=GenerationAccess("controller"))["canRetry"]
+    assert not view(failed, sharing=GenerationAccess("viewer"))["canRetry"]
