@@ -12,10 +12,17 @@ from pydantic import ValidationError
 
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
 from harmonia_lab.protocol.commands import COMMANDS, Command, ErrorAck
+from harmonia_lab.protocol.counts import GIVEN
 from harmonia_lab.protocol.events import EVENTS, ErrorInfo, ServerEvent, WireEvent
 from harmonia_lab.protocol.models import MAX_FINDINGS, explain
 
-__all__ = ["decode", "decode_event", "encode", "error_ack"]
+__all__ = ["MAX_VALUES", "decode", "decode_event", "encode", "error_ack"]
+
+MAX_VALUES = 2000
+"""Values in a command's payload. The largest command, a song with given metadata, has some 300."""
+
+MAX_ITEM = 4000
+"""Characters of a text in a list, such as a mood or a warning."""
 
 
 def encode(event: WireEvent) -> tuple[str, dict[str, Any]]:
@@ -33,6 +40,8 @@ def decode(name: str, *arguments: object) -> Command:
         raise InvalidRequest("There is no such message.", hint=f"Known: {', '.join(COMMANDS)}.")
     if len(arguments) > 1:
         raise InvalidRequest(f"{name} takes one payload, not {len(arguments)}.")
+    for payload in arguments:
+        _check_size(name, payload)
     if not model.payload:
         if arguments and arguments[0] is not None and not isinstance(arguments[0], dict):
             raise InvalidRequest(f"{name} takes no payload.")
@@ -50,9 +59,24 @@ def decode_event(name: str, payload: object) -> ServerEvent:
     if model is None:
         raise InvalidRequest(f"There is no event {name[:80]!r} in this version of the protocol.")
     try:
-        return cast("ServerEvent", model.model_validate(payload))
+        return cast("ServerEvent", model.model_validate(payload, context=GIVEN))
     except ValidationError as error:
         raise InvalidRequest(f"{name}: {explain(error)}") from None
+
+
+def _check_size(name: str, payload: object) -> None:
+    """Raise InvalidRequest for more than MAX_VALUES values, each of which could make an error of its own when it is
+    validated, or for a long text in a list: the models limit all others."""
+    count, waiting = 0, [payload]
+    while waiting:
+        value = waiting.pop()
+        inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+        count += len(inner)
+        if count > MAX_VALUES:
+            raise InvalidRequest(f"{name} has more than {MAX_VALUES} values.", hint="Leave out what it doesn't need.")
+        if isinstance(value, list) and any(isinstance(item, str) and len(item) > MAX_ITEM for item in value):
+            raise InvalidRequest(f"{name} has a text of more than {MAX_ITEM} characters in a list.", hint="Shorten it.")
+        waiting.extend(inner)
 
 
 def error_ack(error: HarmoniaError) -> dict[str, Any]:

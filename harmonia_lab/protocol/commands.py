@@ -51,7 +51,7 @@ __all__ = [
     "WireCommand",
 ]
 
-PROTOCOL_VERSION = "1.1"
+PROTOCOL_VERSION = "1.2"
 """major.minor. An addition that old clients can ignore increments the minor number, any other change the major."""
 
 Seq = Annotated[int, Field(ge=0, le=2**53 - 1, strict=True)]
@@ -138,7 +138,9 @@ class JobsAck(Ack):
     """The command was carried out for all jobs that it is about."""
 
     jobs: list[Job]
-    """The jobs, newest first."""
+    """The newest 100 jobs, newest first. Beyond 256 KiB of them, a job comes without `result.metadata`."""
+    next_cursor: str | None = None
+    """Where the older jobs begin: `GET /api/generations?cursor=…` lists them. Absent if there are none."""
 
 
 class RefreshAck(Ack):

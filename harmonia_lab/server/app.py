@@ -13,9 +13,13 @@ from aiohttp import web
 
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.server.auth import Tokens
+from harmonia_lab.server.client_address import ClientAddresses
+from harmonia_lab.server.connections import Connections, GuardedSite
 from harmonia_lab.server.delivery import Delivery
 from harmonia_lab.server.gateway import Gateway, ServedLab
 from harmonia_lab.server.http import HttpApi
+from harmonia_lab.server.log_limits import handle_loop_error
+from harmonia_lab.server.room_expiry import RoomExpiry
 from harmonia_lab.server.rooms import Rooms
 from harmonia_lab.server.settings import ServerSettings
 from harmonia_lab.server.signed_urls import SignedUrls
@@ -35,20 +39,20 @@ class App:
 
     def __init__(self, lab: ServedLab, settings: ServerSettings, tokens: Tokens, urls: SignedUrls) -> None:
         self._lab, self._settings = lab, settings
-        self._sockets = SocketServer(settings)
+        addresses = ClientAddresses(settings.trusted_proxies)
+        self._connections = Connections(settings, addresses, lab.metrics)
+        self._sockets = SocketServer(settings, addresses)
         rooms = Rooms()
+        expiry = RoomExpiry(rooms, kept_s=settings.room_kept_s, failed_kept_s=settings.failed_room_kept_s)
         self._delivery = Delivery(
-            wire=self._sockets.wire, rooms=rooms, journal=lab.journal, metrics=lab.metrics, urls=urls
+            wire=self._sockets.wire, rooms=rooms, journal=lab.journal, metrics=lab.metrics, urls=urls, expiry=expiry
         )
         self.gateway = self._sockets.gateway = Gateway(
-            lab, settings, tokens, urls, rooms=rooms, delivery=self._delivery, close=self._sockets.close
+            lab, settings, tokens, urls, rooms=rooms, delivery=self._delivery, expiry=expiry, close=self._sockets.close
         )
-        app = HttpApi(lab, settings, tokens, urls, self.gateway).application()
+        app = HttpApi(lab, settings, tokens, urls, self.gateway, addresses).application()
         self._sockets.attach(app, settings.path)
-        # Bodies are not decompressed: one megabyte may become a thousand, in the loop that all clients share.
-        self._runner = web.AppRunner(
-            app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True, auto_decompress=False
-        )
+        self._runner = web.AppRunner(app, shutdown_timeout=0.5, handler_cancellation=True)
         self.local_url = ""
         """The URL that works on this machine."""
 
@@ -59,7 +63,9 @@ class App:
         address, port = self._runner.addresses[0][:2]
         self.local_url = _url(settings.scheme, _LOOPBACK.get(address, address), port)
         self.gateway.url = settings.public_url or _url(settings.scheme, settings.host, port)
-        bridge = ThreadBridge(asyncio.get_running_loop(), self._delivery, settings.progress_interval_s)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(handle_loop_error)
+        bridge = ThreadBridge(loop, self._delivery, settings.progress_interval_s)
         self._unsubscribe = self._lab.events.subscribe(bridge)
         return self.gateway.url
 
@@ -70,11 +76,14 @@ class App:
             await site.stop()  # before the clients are disconnected, because they reconnect at once
         await self._sockets.drop_all()
         await self._runner.cleanup()
+        self.gateway.close()
 
     async def _listen(self, context: ssl.SSLContext | None) -> None:
         host, port = self._settings.host, self._settings.port
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, ssl_context=context, backlog=BACKLOG, reuse_address=True)
+        site = GuardedSite(
+            self._runner, self._connections, host, port, ssl_context=context, backlog=BACKLOG, reuse_address=True
+        )
         try:
             await site.start()
         except OSError as error:
