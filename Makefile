@@ -12,7 +12,7 @@ TRITON ?= yes
 # Whole files, in their order: by default, xdist keeps those with few tests for the end, which are the longest ones.
 TWO_WORKERS := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: song test stress lab bench bench-fanout bench-kernel bench-lyrics bench-songs bench-gpu-rehearsal setup clean
+.PHONY: song test stress lab bench bench-fanout bench-kernel bench-worst bench-lyrics bench-songs bench-gpu-rehearsal setup clean
 
 song: $(VENV)/.installed  ## make a song from a story
 	@$(BIN)/harmonia song "$(STORY)" --seconds 30 --seed 7
@@ -40,6 +40,9 @@ bench-fanout: $(VENV)/.installed-test  ## compare the server with python-socketi
 
 bench-kernel: $(VENV)/.installed-test  ## measure the server in a busy kernel; ARGS='--rounds 1'
 	$(BIN)/python -m benchmarks.server kernel $(ARGS)
+
+bench-worst: $(VENV)/.installed-test  ## measure what others notice while one client does its worst; ARGS='--only junk'
+	$(BIN)/python -m benchmarks.server worst $(ARGS)
 
 bench-lyrics: OUT ?= build/lyrics.jsonl
 bench-songs: OUT ?= build/songs.jsonl

@@ -109,7 +109,8 @@ class Client:
         return self.store.state.connected
 
     async def connect(self, token: Token) -> None:
-        """Connect, and reconnect from then on; `hello` is known afterwards. Do nothing if the client is connected or reconnecting.
+        """Connect, and reconnect from then on; `hello` is known afterwards. Do nothing if the client is connected, or
+        reconnecting.
 
         Raise Refused if the token is invalid, Disconnected if the server can't be reached.
         """

@@ -71,7 +71,9 @@ def _interface(name: str, schema: dict[str, Any]) -> str:
     lines = [_comment(schema.get("description", ""), 0) + f"export interface {name} {{"]
     for field, inner in schema.get("properties", {}).items():
         mark = "" if field in required else "?"
-        lines.append(_comment(inner.get("description", ""), 2) + f"  {field}{mark}: {_TYPED.get((name, field)) or _type(inner)};")
+        lines.append(
+            _comment(inner.get("description", ""), 2) + f"  {field}{mark}: {_TYPED.get((name, field)) or _type(inner)};"
+        )
     return "\n".join([*lines, "}\n"])
 
 

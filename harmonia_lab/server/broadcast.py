@@ -3,7 +3,8 @@
 Owns the two ways to send, and that a socket which can't be written to costs nobody else anything. The queue is
 Engine.IO's own, of each socket. Writing the finished frame to the socket's transport costs a third of that, and happens
 only while no packet waits or is being sent. It depends on Engine.IO's internals: `is_tested_engineio` says whether the
-installed version has them, and tests/server/test_broadcast.py checks them. `encoding.py` makes the bytes, and `delivery.py` decides which sockets get them.
+installed version has them, and tests/server/test_broadcast.py checks them. `encoding.py` makes the bytes, and
+`delivery.py` decides which sockets get them.
 """
 
 from __future__ import annotations

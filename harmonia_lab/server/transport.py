@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
 
@@ -87,6 +88,9 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
         """Pings, pongs, acknowledgements and packets of other namespaces, by connection."""
         self._long_message = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._limited: dict[str, str] = {}
+        """The addresses of connections that count by address, by connection."""
+        self._by_address: Counter[str] = Counter()
         self._packets_before_auth: dict[str, int] = {}
         """Packets received before authentication, by connection."""
         self.eio.create_queue = IdleQueue
@@ -137,8 +141,14 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
         """Accept a connection. Return the reason if it is refused."""
         if len(self.eio.sockets) > self._settings.max_connections:
             return "This server has reached its limit of connections."
-        if not self._connections.take(self._addresses.of(environ["aiohttp.request"])):
+        address = self._addresses.of(environ["aiohttp.request"])
+        if not self._connections.take(address):
             return "Too many connections in too short a time."
+        if self._addresses.is_limited(address):  # a trusted proxy's connections are many clients'
+            if self._by_address[address] >= self._settings.max_connections_per_address:
+                return "There are too many connections from your address."
+            self._by_address[address] += 1
+            self._limited[eio_sid] = address
         self.eio.sockets[eio_sid].__class__ = EngineSession  # the library's server makes its own
         await self._handle_eio_connect(eio_sid, environ)
         asyncio.get_running_loop().call_later(self._settings.connect_timeout_s, self._check_authenticated, eio_sid)
@@ -159,6 +169,11 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
 
     async def _on_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         await self._handle_eio_disconnect(eio_sid, reason)
+        address = self._limited.pop(eio_sid, None)
+        if address is not None:
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
         engine = self.eio.sockets.get(eio_sid)
         if engine is not None and not engine.upgraded and reason == self.reason.CLIENT_DISCONNECT:
             engine.queue.put_nowait(None)  # ends the client's last poll, which would wait until it times out
