@@ -26,10 +26,13 @@ MAX_POLLED_PACKETS = 1000
 MAX_WRITTEN = 256 * 1024
 """Bytes of packets that one poll takes from the queue, if there are several."""
 
+CLOSE_S = 1.0
+"""Seconds for a client's part of the closing handshake."""
+
 COMPRESS_FROM = 1024
 """Bytes of a poll's answer from which it is compressed."""
 
-_PACKET = re.compile(r"4\d|[0-6].{0,40}\Z", re.DOTALL)
+_PACKET = re.compile(r"4\d|[0-35-6].{0,40}\Z", re.DOTALL)
 """What Engine.IO's text packets begin with. All messages are Socket.IO packets, which begin with a digit: the library
 would parse anything else as JSON, twice."""
 
@@ -113,7 +116,10 @@ class WebSocket(driver.WebSocket):  # type: ignore[misc] # untyped library
         request, engine = environ["aiohttp.request"], self.handler.__self__
         self._engine = engine
         self._sock = web.WebSocketResponse(
-            max_msg_size=self.server.max_http_buffer_size, compress=self.server.websocket_compression, autoping=False
+            timeout=CLOSE_S,
+            max_msg_size=self.server.max_http_buffer_size,
+            compress=self.server.websocket_compression,
+            autoping=False,
         )
         await self._sock.prepare(request)
         self.environ = environ
