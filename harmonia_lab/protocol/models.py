@@ -442,8 +442,10 @@ def explain(error: ValidationError) -> str:
         # Pydantic names Python's types, which tell the author of a JavaScript client nothing.
         no_object = item["type"] in ("model_type", "model_attributes_type", "dataclass_type", "dict_type")
         message = "should be an object" if no_object else item["msg"].removeprefix("Value error, ")
-        given = repr(item["input"])
-        shown = f" (got {given})" if len(given) <= 40 and item["type"] != "value_error" else ""
+        value = item["input"]
+        is_short = not isinstance(value, str | bytes | list | tuple | dict) or len(value) <= 40
+        given = repr(value) if is_short else ""
+        shown = f" (got {given})" if given and len(given) <= 40 and item["type"] != "value_error" else ""
         parts.append(f"{where} {message[0].lower()}{message[1:]}{shown}")
     if len(found) > MAX_FINDINGS:
         parts.append(f"and {len(found) - MAX_FINDINGS} more")

@@ -94,7 +94,9 @@ class GuardedSite(web.TCPSite):
                 auto_decompress=False,
             )
 
-        tls = {} if self._ssl_context is None else {"ssl_handshake_timeout": settings.read_timeout_s}
+        tls: dict[str, Any] = {}
+        if self._ssl_context is not None:
+            tls["ssl_handshake_timeout"] = settings.read_timeout_s
         self._server = await loop.create_server(
             handler,
             self._host,

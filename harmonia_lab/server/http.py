@@ -19,7 +19,7 @@ from aiohttp import web
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, Refused
 from harmonia_lab.events.state import GenerationState
-from harmonia_lab.protocol.codec import decode, error_ack
+from harmonia_lab.protocol.codec import check_text, decode, error_ack
 from harmonia_lab.protocol.commands import StartGeneration
 from harmonia_lab.protocol.models import Job
 from harmonia_lab.server.auth import Identity, Tokens
@@ -132,7 +132,7 @@ class HttpApi:
             raise web.HTTPRequestTimeout from None
         self._gateway.costs.charge(identity.user, cost_of(len(text)))
         try:
-            body = await self._gateway.slots.read(identity.user, json.loads, text)
+            body = await self._gateway.slots.read(identity.user, _parsed, text)
         except (ValueError, RecursionError):
             raise InvalidRequest("The body is not JSON.") from None
         async with self._gateway.slots.command(identity.user):
@@ -314,6 +314,13 @@ class HttpApi:
     def _is_socketio(self, request: web.Request) -> bool:
         """Return whether Socket.IO answers the request; it applies the same rule for origins itself."""
         return request.path.startswith(f"/{self._settings.path.strip('/')}/")
+
+
+def _parsed(body: bytes) -> Any:
+    """Return a body's JSON. Raise ValueError, RecursionError, or InvalidRequest for too much of it."""
+    text = body.decode()
+    check_text(text)
+    return json.loads(text)
 
 
 def _encoded(value: Any) -> bytes:

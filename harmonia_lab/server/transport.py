@@ -19,7 +19,8 @@ from typing import Any
 import socketio
 from engineio.async_drivers import aiohttp as driver
 
-from harmonia_lab.errors import HarmoniaError
+from harmonia_lab.errors import HarmoniaError, InvalidRequest
+from harmonia_lab.protocol.codec import check_text
 from harmonia_lab.server.broadcast import IdleQueue, Wire, is_tested_engineio
 from harmonia_lab.server.client_address import ClientAddresses
 from harmonia_lab.server.connected_client import ConnectedClient
@@ -210,13 +211,10 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
         if not await self._may_handle(eio_sid, data):
             return
         try:
-            if len(data) > LONG_MESSAGE:
-                async with self._long_message:
-                    await asyncio.sleep(0)  # others have a turn between two of these
-                    packet = self.packet_class(encoded_packet=data) if isinstance(data, str) else None
+            if isinstance(data, str) and len(data) > LONG_MESSAGE:
+                await self._handle_long_message(eio_sid, data)
             else:
-                packet = None
-            await (self._handle_eio_message(eio_sid, data) if packet is None else self._handle_packet(eio_sid, packet))
+                await self._handle_eio_message(eio_sid, data)
             incomplete = self._binary_packet.get(eio_sid)
             malformed = incomplete is not None and incomplete.attachment_count > MAX_ATTACHMENTS
         except Exception as error:  # noqa: BLE001 - whatever the parser raises ends this connection, and no other
@@ -227,7 +225,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
             self.drop(eio_sid)
 
     async def _may_handle(self, eio_sid: str, data: str | bytes) -> bool:
-        """Count a packet. Return whether it is handled; an event that is not is answered."""
+        """Count a packet: by its user if it is a command, else by its connection. Return whether it is handled; an event that is not is answered."""
         client = self.gateway.clients.get(eio_sid)
         if client is None:
             packets = self._packets_before_auth[eio_sid] = self._packets_before_auth.get(eio_sid, 0) + 1
@@ -235,7 +233,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
                 self.drop(eio_sid)
                 return False
             return True
-        if isinstance(data, bytes) or data[:1] not in ("2", "5"):
+        if isinstance(data, bytes) or data[:1] not in ("2", "5") or data[1:2] == "/":
             self.gateway.charge(client, len(data))
             return client.identity.is_process_owner or await self._admit(eio_sid)
         refusal = self.gateway.check_rate(client, len(data))
@@ -256,8 +254,17 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
         if head[1] is not None:
             self.wire.send(client, EncodedMessage.ack(int(head[1]), answer))
 
-    async def _handle_packet(self, eio_sid: str, packet: Any) -> None:
-        """Handle a packet that was parsed here: an event, since nothing else that is accepted is as long."""
+    async def _handle_long_message(self, eio_sid: str, data: str) -> None:
+        """Handle an event: nothing else that is accepted is as long. Raise ValueError for anything else."""
+        client = self.gateway.clients[eio_sid]
+        async with self._long_message:
+            await asyncio.sleep(0)  # others have a turn between two of these
+            try:
+                check_text(data)
+            except InvalidRequest as error:
+                self._refuse(client, data, error)
+                return
+            packet = self.packet_class(encoded_packet=data)
         if packet.packet_type != socketio.packet.EVENT or eio_sid in self._binary_packet:
             raise ValueError("not an event")
         await self._handle_event(eio_sid, packet.namespace, packet.id, packet.data)

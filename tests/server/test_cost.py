@@ -10,7 +10,7 @@ import pytest
 from harmonia_lab.errors import AudioError, ErrorCode, InvalidRequest, StorageError
 from harmonia_lab.events.state import new_state
 from harmonia_lab.protocol import models
-from harmonia_lab.protocol.codec import MAX_VALUES, decode, decode_event, encode
+from harmonia_lab.protocol.codec import MAX_VALUES, check_text, decode, decode_event, encode
 from harmonia_lab.protocol.events import ErrorInfo, MetadataGenerationComplete
 from harmonia_lab.protocol.models import Job, JobResult, SongRequest, utc_now
 from harmonia_lab.server import job_lists
@@ -77,6 +77,13 @@ def test_a_payload_of_junk_is_refused_in_one_short_line(payload):
     with pytest.raises(InvalidRequest) as refused:
         decode("start-generation", payload)
     assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize("item", ["1", '{"a":{}}', "[[]]", '"x"', '"\\\\"', '"\\""'])
+def test_junk_is_refused_before_it_is_parsed_and_commas_in_a_story_are_none(item):
+    with pytest.raises(InvalidRequest, match="more than"):
+        check_text('["start-generation",{"mood":[' + ",".join([item] * 60_000) + "]}]")
+    check_text(json.dumps({"narrative": 'He said: "no, [not, {this", ' * 5000, "mood": [1, 2]}))
 
 
 def test_the_longest_song_that_is_allowed_fits_into_a_message():

@@ -166,7 +166,7 @@ def test_floods_that_need_no_answer_say_nothing_in_the_log_and_are_limited(tmp_p
         await socket.send_str('429["jobs:subscribe:user"]')
         answer = ""
         while not answer.startswith("439["):
-            answer = str((await asyncio.wait_for(socket.receive(), PATIENCE_S)).data)
+            answer = await socket.receive_str(timeout=PATIENCE_S)
         await socket.close()
         await until_so(lambda: sid not in sessions(server))
 
