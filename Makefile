@@ -12,7 +12,7 @@ TRITON ?= yes
 # Whole files, in their order: by default, xdist keeps those with few tests for the end, which are the longest ones.
 TWO_WORKERS := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: song test stress lab bench bench-fanout bench-kernel bench-worst bench-lyrics bench-songs bench-gpu-rehearsal setup clean
+.PHONY: song test stress security lab bench bench-fanout bench-kernel bench-worst bench-lyrics bench-songs bench-gpu-rehearsal setup clean
 
 song: $(VENV)/.installed  ## make a song from a story
 	@$(BIN)/harmonia song "$(STORY)" --seconds 30 --seed 7
@@ -27,6 +27,9 @@ test: $(VENV)/.installed-test  ## all checks and tests: format, lint, types, imp
 stress: $(VENV)/.installed-test  ## what takes longer: more songs by the real model, 200 random cuts of the connection
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_WORKERS) -m stress $(PYTEST_ARGS)
 	HARMONIA_CUTS=200 $(BIN)/python -m pytest tests/client/test_cuts.py
+
+security: $(VENV)/.installed-test  ## ask a running server for everything, as everybody; writes docs/security.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.security
 
 lab: $(VENV)/.installed-lab  ## open JupyterLab on the first notebook; works as root too, as in a container
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS) \

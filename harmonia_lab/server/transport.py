@@ -225,7 +225,10 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
             self.drop(eio_sid)
 
     async def _may_handle(self, eio_sid: str, data: str | bytes) -> bool:
-        """Count a packet: by its user if it is a command, else by its connection. Return whether it is handled; an event that is not is answered."""
+        """Count a packet: by its user if it is a command, else by its connection. Return whether it is handled.
+
+        A command that is not is answered.
+        """
         client = self.gateway.clients.get(eio_sid)
         if client is None:
             packets = self._packets_before_auth[eio_sid] = self._packets_before_auth.get(eio_sid, 0) + 1
