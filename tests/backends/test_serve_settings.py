@@ -38,7 +38,14 @@ SERVER = ServerSettings(
     switch_interval_s=None,
     owner_key="ab" * 32,
     queue=QueueLimits(8, 9),
-    rates=RateLimits((1.0, 2), (3.0, 4), (5.0, 6)),
+    rates=RateLimits((1.0, 2), (3.0, 4), (5.0, 6), (7.0, 8)),
+    trusted_proxies=("10.0.0.1", "10.1.0.0/16"),
+    max_connections_per_address=10,
+    max_sockets_per_user=11,
+    read_timeout_s=12.0,
+    idle_timeout_s=13.0,
+    room_kept_s=14.0,
+    failed_room_kept_s=15.0,
 )
 GIVEN = {
     "metadata": "embedded",
