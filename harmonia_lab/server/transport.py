@@ -46,6 +46,10 @@ MAX_BYTES_BEFORE_AUTH = 16 * 1024
 LONG_MESSAGE = 16 * 1024
 """Bytes from which a message is parsed only when no other such message is."""
 
+CONTROLS_AT_ONCE = 20
+"""Pings, pongs, acknowledgements and packets of other namespaces of one connection at once. A client sends a pong every
+25 s, and nothing else of these."""
+
 RATE_LIMIT_DELAY_S = 0.02
 """Seconds by which the refusal of a message beyond the rate limit, and the socket's next messages, are delayed."""
 
@@ -85,7 +89,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
         self.wire = Wire(framed=framed, drop=self.drop)
         self._settings, self._addresses = settings, addresses
         self._connections = TokenBucket(*settings.rates.connections)
-        self._controls = TokenBucket(*settings.rates.messages)
+        self._controls = TokenBucket(settings.rates.messages[0], min(settings.rates.messages[1], CONTROLS_AT_ONCE))
         """Pings, pongs, acknowledgements and packets of other namespaces, by connection."""
         self._long_message = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
