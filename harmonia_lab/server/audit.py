@@ -21,8 +21,9 @@ from pathlib import Path
 from aiohttp import web
 
 from harmonia_lab.protocol import commands
-from harmonia_lab.protocol.models import utc_now
+from harmonia_lab.protocol.models import iso_time, utc_now
 from harmonia_lab.server.auth import Identity
+from harmonia_lab.server.client_address import ClientAddresses
 from harmonia_lab.server.connected_client import ConnectedClient
 from harmonia_lab.server.rate_limit import TokenBucket
 from harmonia_lab.storage import storage_errors
@@ -58,8 +59,8 @@ class Audit:
     everybody else's out of the files. The next line that is written says how many were not (`unlogged`).
     """
 
-    def __init__(self, log: AuditLog | None) -> None:
-        self._log = log
+    def __init__(self, log: AuditLog | None, addresses: ClientAddresses) -> None:
+        self._log, self._addresses = log, addresses
         self._refusals = TokenBucket(*REFUSALS)
         self._unlogged: Counter[object] = Counter()
 
@@ -98,7 +99,7 @@ class Audit:
             f"{method} {resource.canonical if resource else 'unknown'}",
             code or ("ok" if status < 400 else "refused"),
             identity,
-            address=request.remote,
+            address=self._addresses.of(request),
             status=status,
             generation=request.match_info.get("id"),
             file=file if status < 400 else None,
@@ -227,5 +228,5 @@ def _line(facts: dict[str, object]) -> str:
 
 def _value(value: object) -> object:
     if isinstance(value, datetime):
-        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return iso_time(value)
     return value[:MAX_VALUE] if isinstance(value, str) else value

@@ -1,6 +1,6 @@
 """One connected socket: its user, its rooms, and the events that it was sent.
 
-Owns that record alone. `rooms.py` changes the rooms, `delivery.py` what was sent, `gateway.py` the rest.
+Owns that record alone. `rooms.py` changes the rooms, `delivery.py` what was sent, `sessions.py` the rest.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+from harmonia_lab.errors import Refused
 from harmonia_lab.protocol.events import Channel
 from harmonia_lab.server.auth import Identity
 from harmonia_lab.server.encoding import EncodedMessage
@@ -23,6 +24,7 @@ class ConnectedClient:
 
     last_seq: `seq` of the last lifecycle event that it was sent, by channel. pending: the latest progress, by channel,
     while the socket is busy. timers: they warn of and then end its token. hello_sent: whether it got `server-hello`.
+    ended: whether it has disconnected, or is about to because its token was revoked.
     """
 
     sid: str
@@ -35,3 +37,9 @@ class ConnectedClient:
     pending: dict[Channel, EncodedMessage] = field(default_factory=dict)
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     hello_sent: bool = False
+    ended: bool = False
+
+    def check_open(self) -> None:
+        """Raise Refused if the connection has ended: a command that waited meanwhile is not carried out."""
+        if self.ended:
+            raise Refused("The connection has ended.")

@@ -19,9 +19,9 @@ from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.server.app import App
 from harmonia_lab.server.audit import AUDIT_FILE, AuditLog
 from harmonia_lab.server.auth import Tokens
-from harmonia_lab.server.gateway import ServedLab
 from harmonia_lab.server.keys import KEY_BYTES, KeyFile, PublicKeyFile
 from harmonia_lab.server.revocations import REVOKED_FILE, Revocations
+from harmonia_lab.server.served_lab import ServedLab
 from harmonia_lab.server.settings import ServerSettings
 from harmonia_lab.server.signed_urls import SignedUrls
 from harmonia_lab.store.metrics import Readings

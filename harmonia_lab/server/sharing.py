@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from aiohttp import web
 
-from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, Refused
+from harmonia_lab.errors import HarmoniaError, InvalidRequest, Refused
 from harmonia_lab.events.state import GenerationState
 from harmonia_lab.protocol.commands import ShareAck, ShareGeneration, Snapshot, UnshareGeneration
 from harmonia_lab.protocol.events import FAMILIES, Channel, GenerationShared
@@ -84,8 +84,7 @@ class Sharing:
 
     def _own(self, generation_id: str, identity: Identity) -> GenerationState:
         state = self._access.require_own(generation_id, identity)
-        if not self._changes.take(identity.user):  # each change may be told to thousands of sockets
-            raise Refused("Too many changes in too short a time.", code=ErrorCode.RATE_LIMITED, hint="Wait a moment.")
+        self._changes.require(identity.user, "changes of shares")  # each may be told to thousands of sockets
         return state
 
     def shares(self, generation_id: str, identity: Identity) -> list[Share]:

@@ -1,10 +1,10 @@
 """The journal: every lifecycle event with its `seq`, and one row for each generation, in a SQLite file.
 
-Owns that file (WAL), which several processes may share. A generation's state is computed from its row and its events;
-of its progress, only the latest is stored, in the row. The run log's row of its last attempt is kept too, as far as it
-was known when the attempt began: for the log of the process that finds it interrupted. The journal stores no URL: it
-returns `audioUrl` and `outputPath` as the song's file URI, and the server signs a URL at each send
-(`protocol.events.linked`).
+Owns that file (WAL), which several processes may share; `journal_rows.py` has its tables. A generation's state is
+computed from its row and its events; of its progress, only the latest is stored, in the row. The run log's row of its
+last attempt is kept too, as far as it was known when the attempt began: for the log of the process that finds it
+interrupted. The journal stores no URL: it returns `audioUrl` and `outputPath` as the song's file URI, and the server
+signs a URL at each send (`protocol.events.linked`).
 """
 
 from __future__ import annotations
@@ -19,21 +19,30 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, StorageError
 from harmonia_lab.events.state import GenerationState, apply, new_state
 from harmonia_lab.protocol.codec import decode_event, encode
-from harmonia_lab.protocol.events import FAMILIES, Family, FamilyEvent, MetadataGenerationProgress, linked
+from harmonia_lab.protocol.counts import GIVEN
+from harmonia_lab.protocol.events import FAMILIES, Family, FamilyEvent, MetadataGenerationProgress
 from harmonia_lab.protocol.models import ENDED, Job, SongRequest
 from harmonia_lab.storage import storage_errors
+from harmonia_lab.store.journal_rows import (
+    RowVersion,
+    connect,
+    dump,
+    event_of,
+    event_row,
+    job_of,
+    make_tables,
+    parse_place,
+    version_of,
+)
 from harmonia_lab.store.process_liveness import LivenessLock
-from harmonia_lab.store.shares import SHARE_TABLES, Shares
+from harmonia_lab.store.shares import Shares
 
 __all__ = ["KEPT_GENERATIONS", "Journal"]
-
-SCHEMA_VERSION = 2
-"""1: 0.1.0. 2: the tables of `shares.py`. An older file gets what it lacks when it is opened."""
 
 KEPT_GENERATIONS = 10_000
 """How many ended generations are kept, about 10 kB each; older ones are deleted when the journal is opened."""
@@ -41,28 +50,8 @@ KEPT_GENERATIONS = 10_000
 PROGRESS_SAVE_S = 1.0
 """Seconds between two writes of one generation's progress, at least."""
 
-_TABLES = """
-CREATE TABLE generations (
-    id TEXT PRIMARY KEY, owner TEXT NOT NULL, process TEXT NOT NULL, status TEXT NOT NULL, stage TEXT NOT NULL,
-    created_at TEXT NOT NULL, request TEXT NOT NULL, job TEXT NOT NULL, song TEXT, progress TEXT,
-    seq INTEGER NOT NULL, tick INTEGER NOT NULL, job_seq INTEGER NOT NULL, job_tick INTEGER NOT NULL
-);
-CREATE INDEX generations_by_owner ON generations (owner, created_at);
-CREATE INDEX generations_by_status ON generations (status, created_at);
-CREATE TABLE events (
-    generation TEXT NOT NULL REFERENCES generations (id) ON DELETE CASCADE,
-    family TEXT NOT NULL, seq INTEGER NOT NULL, name TEXT NOT NULL, payload TEXT NOT NULL,
-    PRIMARY KEY (generation, family, seq)
-) WITHOUT ROWID;
-"""
-
-_ATTEMPTS = """
-CREATE TABLE IF NOT EXISTS attempts (
-    generation TEXT PRIMARY KEY REFERENCES generations (id) ON DELETE CASCADE, row TEXT NOT NULL
-) WITHOUT ROWID
-"""
-"""Not in `_TABLES`: journals of version 1 are without it. It raises no version, since what doesn't know it, an older
-Harmonia Lab, neither needs it nor breaks it."""
+AT_HAND = 128
+"""Ended generations whose states are kept in memory, each for as long as no process has added an event to it."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,16 +70,21 @@ class Journal:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
+        self._list_lock = threading.Lock()
         self._live: dict[str, GenerationState] = {}
         self._saved_at: dict[str, float] = {}
+        self._at_hand: dict[str, tuple[RowVersion, GenerationState]] = {}
         self.shares = Shares(self._read, self._writing, self._jobs)
         with ExitStack() as undo:
             self._liveness = LivenessLock(path.with_name(f"{path.name}.processes"))
             undo.callback(self._liveness.close)
             with self._sqlite_errors():
-                self._writer = undo.enter_context(closing(_connect(path)))
-                self._reader = undo.enter_context(closing(_connect(path)))
-                self._make_tables()
+                self._writer = undo.enter_context(closing(connect(path)))
+                self._reader = undo.enter_context(closing(connect(path)))
+                # Lists read thousands of rows: whoever needs one generation's state meanwhile must not wait for them.
+                self._list_reader = undo.enter_context(closing(connect(path)))
+                with self._transaction() as database:
+                    make_tables(database, path)
                 self._prune()
             undo.pop_all()
 
@@ -105,7 +99,7 @@ class Journal:
                 database.execute(
                     "INSERT INTO generations (id, owner, process, created_at, request, status, stage, job,"
                     " seq, tick, job_seq, job_tick) VALUES (?, ?, ?, ?, ?, '', '', '', 0, 0, 0, 0)",
-                    (job.id, job.user_id, self._liveness.name, job.to_wire()["createdAt"], _dump(request.to_wire())),
+                    (job.id, job.user_id, self._liveness.name, job.to_wire()["createdAt"], dump(request.to_wire())),
                 )
             except sqlite3.IntegrityError:
                 raise InvalidRequest(
@@ -115,13 +109,13 @@ class Journal:
                 ) from None
             self._save(database, state)
             if attempt is not None:
-                database.execute("INSERT INTO attempts VALUES (?, ?)", (job.id, _dump(attempt)))
+                database.execute("INSERT INTO attempts VALUES (?, ?)", (job.id, dump(attempt)))
         self._live[job.id] = state
 
     def begin_attempt(self, generation_id: str, row: Mapping[str, Any]) -> None:
         """Keep the attempt's row of the run log so far, in place of an earlier attempt's. Raises StorageError."""
         with self._write_lock, self._transaction() as database:
-            database.execute("INSERT OR REPLACE INTO attempts VALUES (?, ?)", (generation_id, _dump(row)))
+            database.execute("INSERT OR REPLACE INTO attempts VALUES (?, ?)", (generation_id, dump(row)))
 
     def last_attempt(self, generation_id: str) -> dict[str, Any]:
         """Return what was known of the last attempt's row when it began; empty for a generation of an older version."""
@@ -149,13 +143,14 @@ class Journal:
             now = time.monotonic()
             if kept or now - self._saved_at.get(generation_id, 0.0) >= PROGRESS_SAVE_S:
                 with self._transaction() as database:
-                    database.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", map(_event_row, kept))
+                    database.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", map(event_row, kept))
                     self._save(database, state)
                 self._saved_at[generation_id] = now
             self._live[generation_id] = state
             if state.status in ENDED:
                 del self._live[generation_id]
                 self._saved_at.pop(generation_id, None)
+                self._keep_at_hand(state, version_of(state))
 
     def replay(self, generation_id: str, family: Family, after_seq: int = 0) -> list[FamilyEvent]:
         """Return the lifecycle events of one family after `after_seq`, in order; [] for an unknown id.
@@ -168,7 +163,7 @@ class Journal:
             (generation_id, family, after_seq),
         )
         with self._damage_as_storage_error(generation_id):
-            return [_event_of(name, payload, song) for name, payload, song in rows]
+            return [event_of(name, payload, song) for name, payload, song in rows]
 
     def history(self, generation_id: str) -> list[FamilyEvent]:
         """Return the lifecycle events of both families, and the latest progress of each in its place.
@@ -185,6 +180,10 @@ class Journal:
         """Return what the generation's events add up to; None for an unknown id."""
         return self._live.get(generation_id) or self._load(generation_id)
 
+    def is_at_hand(self, generation_id: str) -> bool:
+        """Return whether `state` costs no more than a look at one row: else, a thread should call it."""
+        return generation_id in self._live or self._kept_state(generation_id, self._version(generation_id)) is not None
+
     def request(self, generation_id: str) -> SongRequest:
         """Return the generation's request. Raises KeyError for an unknown id."""
         for (request,) in self._read("SELECT request FROM generations WHERE id = ?", (generation_id,)):
@@ -192,25 +191,39 @@ class Journal:
                 return SongRequest.model_validate_json(request)
         raise KeyError(generation_id)
 
-    def jobs(self, owner: str | None = None, limit: int = 100) -> list[Job]:
+    def jobs(self, owner: str | None = None, limit: int = 100, before: str | None = None) -> list[Job]:
         """Return the newest `limit` jobs of `owner`, newest first; of all users if `owner` is None.
 
-        A damaged job is logged and left out.
+        before: only jobs that are older than the one with this `place_of`. A damaged job is logged and left out.
+        Raises InvalidRequest for a place that no job has.
         """
-        where, values = ("WHERE owner = ?", (owner,)) if owner is not None else ("", ())
-        query = f"SELECT id, job, song FROM generations {where} ORDER BY created_at DESC, id DESC LIMIT ?"  # noqa: S608 - no input in it
-        return self._jobs(query, (*values, limit))
+        where, values = ("owner = ?", (owner,)) if owner is not None else ("1", ())
+        return self._jobs(where, values, limit, before)
 
-    def _jobs(self, query: str, values: tuple[Any, ...]) -> list[Job]:
+    def _jobs(self, where: str, values: tuple[Any, ...], limit: int, before: str | None) -> list[Job]:
+        """As `jobs`, of the rows of `generations` for which `where` holds, which is no input."""
+        if before is not None:
+            where, values = f"{where} AND (created_at, id) < (?, ?)", (*values, *parse_place(before))
+        # The inner query reads no long columns, so that the rest of thousands of rows stays on the disk.
+        query = (
+            "SELECT id, job, song FROM generations WHERE id IN (SELECT id FROM generations"  # noqa: S608 - no input in it
+            f" WHERE {where} ORDER BY created_at DESC, id DESC LIMIT ?) ORDER BY created_at DESC, id DESC"
+        )
+        with self._list_lock, self._sqlite_errors():
+            rows = self._list_reader.execute(query, (*values, limit)).fetchall()
         found = []
-        for generation_id, job, song in self._read(query, values):
+        for generation_id, job, song in rows:
             live = self._live.get(generation_id)
             try:
                 with self._damage_as_storage_error(generation_id):
-                    found.append(live.kept_job if live else _job_of(job, song))
+                    found.append(live.kept_job if live else job_of(job, song))
             except StorageError as error:
                 _log.warning("%s", error)
         return found
+
+    def check(self) -> None:
+        """Raise StorageError if the journal can't be read."""
+        self._read("SELECT 1 FROM generations LIMIT 1", ())
 
     def interrupted(self) -> Iterator[GenerationState]:
         """Yield each generation that an exited process left pending or running, process by process.
@@ -228,7 +241,7 @@ class Journal:
 
     def close(self) -> None:
         """Write the latest progress of unfinished generations, and close the file. Idempotent."""
-        with self._write_lock, self._read_lock:
+        with self._write_lock, self._read_lock, self._list_lock:
             live, self._live = self._live, {}
             with suppress(StorageError):
                 if live:
@@ -237,6 +250,7 @@ class Journal:
                             self._save(database, state)
             self._writer.close()
             self._reader.close()
+            self._list_reader.close()
         self._liveness.close()
 
     def _unfinished(self, generation_ids: Iterable[str]) -> Iterator[GenerationState]:
@@ -248,20 +262,6 @@ class Journal:
                 continue
             if state is not None and state.status not in ENDED:
                 yield state
-
-    def _make_tables(self) -> None:
-        with self._transaction() as database:
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version > SCHEMA_VERSION:
-                raise StorageError(
-                    f"{self.path} was written by a newer version of Harmonia Lab.",
-                    hint="Upgrade Harmonia Lab, or set HARMONIA_HOME to another folder.",
-                )
-            if version < SCHEMA_VERSION:
-                for statement in ((_TABLES if version == 0 else "") + SHARE_TABLES).split(";"):
-                    database.execute(statement)
-                database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            database.execute(_ATTEMPTS)
 
     def _prune(self) -> None:
         with self._transaction() as database:
@@ -279,9 +279,9 @@ class Journal:
                 self._liveness.name,
                 state.status,
                 state.stage,
-                _dump(state.kept_job.linked("").to_wire()),
+                dump(state.kept_job.linked("").to_wire()),
                 None if state.song_path is None else str(state.song_path),
-                None if state.progress is None else _dump(encode(state.progress)),
+                None if state.progress is None else dump(encode(state.progress)),
                 state.generation_cursor.seq,
                 state.generation_cursor.tick,
                 state.job_cursor.seq,
@@ -291,6 +291,31 @@ class Journal:
         )
 
     def _load(self, generation_id: str) -> GenerationState | None:
+        version = self._version(generation_id)
+        kept = self._kept_state(generation_id, version)
+        if kept is not None:
+            return kept
+        state = self._read_state(generation_id)
+        # Another process may have added an event meanwhile.
+        if state is not None and version is not None and version == version_of(state) and state.status in ENDED:
+            self._keep_at_hand(state, version)
+        return state
+
+    def _version(self, generation_id: str) -> RowVersion | None:
+        rows = self._read("SELECT status, seq, tick, job_seq, job_tick FROM generations WHERE id = ?", (generation_id,))
+        return RowVersion(*rows[0]) if rows else None
+
+    def _kept_state(self, generation_id: str, version: RowVersion | None) -> GenerationState | None:
+        kept = self._at_hand.get(generation_id)
+        return kept[1] if kept is not None and kept[0] == version else None
+
+    def _keep_at_hand(self, state: GenerationState, version: RowVersion) -> None:
+        kept = {**self._at_hand, state.id: (version, state)}
+        if len(kept) > AT_HAND:
+            del kept[next(iter(kept))]
+        self._at_hand = kept  # replaced as a whole, since any thread may read it
+
+    def _read_state(self, generation_id: str) -> GenerationState | None:
         rows = self._read(
             "SELECT request, job, song, progress, tick, job_tick FROM generations WHERE id = ?", (generation_id,)
         )
@@ -299,8 +324,8 @@ class Journal:
         request, job, song, progress, tick, job_tick = rows[0]
         events = [event for family in FAMILIES for event in self.replay(generation_id, family)]
         with self._damage_as_storage_error(generation_id):
-            stored = _job_of(job, song)
-            state = new_state(stored, SongRequest.model_validate_json(request))
+            stored = job_of(job, song)
+            state = new_state(stored, SongRequest.model_validate_json(request, context=GIVEN))
             for event in events:
                 state = apply(state, event)
             changes: dict[str, Any] = {"job": stored}  # with its progress, which no lifecycle event holds
@@ -327,6 +352,7 @@ class Journal:
             raise StorageError(
                 f"In {self.path}, the record of generation {generation_id} is damaged ({type(error).__name__}).",
                 hint="Other generations are not affected, and neither is the song's folder.",
+                details={"path": str(self.path)},
             ) from error
 
     @contextmanager
@@ -357,36 +383,10 @@ class Journal:
                     f"The disk is full: {self.path} could not be written.",
                     code=ErrorCode.STORAGE_FULL,
                     hint="Free some space, or set HARMONIA_HOME to a folder on another disk.",
+                    details={"path": str(self.path)},
                 ) from error
             raise StorageError(
                 f"The journal {self.path} cannot be used: {error}.",
                 hint="Set HARMONIA_HOME to another folder; or move the file away, and lose the list of past songs.",
+                details={"path": str(self.path)},
             ) from error
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # isolation_level None: `_transaction` begins transactions. check_same_thread: the journal's locks do that.
-    database = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")
-    database.execute("PRAGMA foreign_keys = ON")
-    return database
-
-
-def _event_row(event: FamilyEvent) -> tuple[Any, ...]:
-    name, payload = encode(linked(event, ""))
-    return event.generation_id, event.family, event.seq, name, _dump(payload)
-
-
-def _event_of(name: str, payload: str, song: str | None) -> FamilyEvent:
-    event = cast("FamilyEvent", decode_event(name, json.loads(payload)))
-    return event if song is None else linked(event, Path(song).as_uri())
-
-
-def _job_of(payload: str, song: str | None) -> Job:
-    job = Job.model_validate_json(payload)
-    return job if song is None else job.linked(Path(song).as_uri())
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -41,10 +41,10 @@ class Shares:
         self,
         read: Callable[[str, tuple[Any, ...]], list[Any]],
         writing: Callable[[], AbstractContextManager[sqlite3.Connection]],
-        jobs: Callable[[str, tuple[Any, ...]], list[Job]],
+        jobs: Callable[[str, tuple[Any, ...], int, str | None], list[Job]],
     ) -> None:
-        """read: returns a query's rows. writing: one transaction. jobs: returns the jobs of a query's rows (id, job,
-        song)."""
+        """read: returns a query's rows. writing: one transaction. jobs: returns the jobs for which a condition holds,
+        given its values, how many, and the place before the first."""
         self._read, self._writing, self._jobs = read, writing, jobs
 
     def of(self, generation_id: str) -> dict[str, ShareRole]:
@@ -78,13 +78,10 @@ class Shares:
                 _number(database, generation_id)
         return self.of(generation_id)
 
-    def jobs_with(self, user: str, limit: int = 100) -> list[Job]:
-        """Return the newest `limit` jobs that other users share with `user`, newest first."""
-        return self._jobs(
-            "SELECT id, job, song FROM generations JOIN shares ON generation = id WHERE user = ?"
-            " ORDER BY created_at DESC, id DESC LIMIT ?",
-            (user, limit),
-        )
+    def jobs_with(self, user: str, limit: int = 100, before: str | None = None) -> list[Job]:
+        """Return the newest `limit` jobs that other users share with `user`, newest first. before: as `Journal.jobs`
+        takes it, of which this raises the errors."""
+        return self._jobs("id IN (SELECT generation FROM shares WHERE user = ?)", (user,), limit, before)
 
     def last_change(self) -> int:
         """Return the number of the last change; 0 before the first."""

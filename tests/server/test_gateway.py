@@ -15,7 +15,7 @@ import soundfile
 
 from harmonia_lab.errors import AudioError, ErrorCode, MetadataError
 from harmonia_lab.protocol.models import SongRequest
-from harmonia_lab.server import gateway
+from harmonia_lab.server import sessions
 from harmonia_lab.server.settings import RateLimits
 from harmonia_lab.storage import storage_error
 from tests.server.conftest import GENERATION, JOB, Ear, serving
@@ -484,7 +484,7 @@ def test_forty_emits_in_one_tick_all_arrive_over_polling(server):
 def test_a_token_that_ends_is_warned_of_and_then_closes_its_socket(server, monkeypatch):
     """The token is valid for an hour; the gateway's clock is fixed at one second before its expiry."""
     now = time.time() + 3599
-    monkeypatch.setattr(gateway, "time", SimpleNamespace(time=lambda: now))
+    monkeypatch.setattr(sessions, "time", SimpleNamespace(time=lambda: now))
 
     async def main():
         async with Ear(server, token=server.token("ann", ttl=3600)) as ear:

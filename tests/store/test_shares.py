@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from harmonia_lab.errors import InvalidRequest, StorageError
-from harmonia_lab.store.journal import SCHEMA_VERSION, Journal
+from harmonia_lab.store.journal import Journal
+from harmonia_lab.store.journal_rows import SCHEMA_VERSION
 from harmonia_lab.store.shares import KEPT_CHANGES, MAX_SHARES
 from tests.events.stories import METADATA, job, request
 
