@@ -13,25 +13,23 @@ import secrets
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import aiohttp
 
 from harmonia_lab.client.connection import ServerAddress
 from harmonia_lab.client.reconnect import Backoff, ReconnectingConnection, Token
 from harmonia_lab.client.store import ConnectionEstablished, ConnectionLost, Store
-from harmonia_lab.client.streams import Stream
+from harmonia_lab.client.streams import E, Stream, ends_metadata
 from harmonia_lab.errors import Disconnected, ErrorCode, HarmoniaError, InvalidRequest, Refused
 from harmonia_lab.protocol import commands
 from harmonia_lab.protocol.events import (
     AudioGenerationProgress,
-    AudioGenerationStarted,
     Channel,
     Event,
     FamilyEvent,
     GenerationShared,
     JobEvent,
-    MetadataGenerationComplete,
     MetadataGenerationProgress,
     ServerEvent,
     ServerHello,
@@ -46,7 +44,6 @@ HELLO_S = 5.0
 
 JobList = type[commands.SubscribeUserJobs | commands.SubscribeAdminJobs]
 
-E = TypeVar("E", bound=FamilyEvent)
 _log = logging.getLogger(__name__)
 
 
@@ -110,16 +107,14 @@ class Client:
         return self.store.state.connected
 
     async def connect(self, token: Token) -> None:
-        """Connect, and reconnect from then on; `hello` is known afterwards. Do nothing if the client is connected, or
-        reconnecting.
+        """Connect, and reconnect from then on; `hello` is known afterwards. Do nothing while it does so already.
 
         Raise Refused if the token is invalid, Disconnected if the server can't be reached.
         """
         self._greeted = asyncio.Event() if self.hello is None else self._greeted
         await self._connection.connect(token)
         with contextlib.suppress(TimeoutError):  # a server that says no hello can be used all the same
-            async with asyncio.timeout(HELLO_S):
-                await self._greeted.wait()
+            await asyncio.wait_for(self._greeted.wait(), HELLO_S)
 
     async def disconnect(self) -> None:
         """Leave everything, end the streams and close the connection. Idempotent."""
@@ -250,7 +245,7 @@ class Client:
 
     def metadata_progress(self, generation_id: str | None = None) -> Stream[MetadataGenerationProgress]:
         """The progress of stage 1, to its end. A slow reader gets the latest."""
-        return self._open(Stream(MetadataGenerationProgress, "generation", generation_id, is_last=_ends_metadata))
+        return self._open(Stream(MetadataGenerationProgress, "generation", generation_id, is_last=ends_metadata))
 
     def audio_progress(self, generation_id: str | None = None) -> Stream[AudioGenerationProgress]:
         """The progress of stage 2, to the end of the generation. A slow reader gets the latest."""
@@ -404,7 +399,3 @@ class Client:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _ends_metadata(event: FamilyEvent) -> bool:
-    return isinstance(event, MetadataGenerationComplete | AudioGenerationStarted) or event.ends

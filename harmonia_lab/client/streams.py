@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Generic, TypeVar
 
 from harmonia_lab.errors import HarmoniaError
-from harmonia_lab.protocol.events import Family, FamilyEvent
+from harmonia_lab.protocol.events import AudioGenerationStarted, Family, FamilyEvent, MetadataGenerationComplete
 
-__all__ = ["Stream"]
+__all__ = ["E", "Stream", "ends_metadata"]
 
 MAX_PREVIEWS = 64
 """Queued events beyond which previews are dropped: they are large, and the finished song holds the same audio."""
@@ -75,3 +75,8 @@ class Stream(AsyncIterator[E], Generic[E]):
             self._changed.clear()
             await self._changed.wait()
         return self._queue.pop(next(iter(self._queue)))
+
+
+def ends_metadata(event: FamilyEvent) -> bool:
+    """Return whether no event of stage 1 follows a lifecycle event, unless the generation is tried again."""
+    return isinstance(event, MetadataGenerationComplete | AudioGenerationStarted) or event.ends

@@ -102,7 +102,10 @@ def test_who_connects_and_what_is_asked_is_logged_without_words_or_tokens(server
             await ear.ask("not\na command")
             await ear.until("audio-generation-complete")
 
-    with caplog.at_level(logging.INFO, "harmonia_lab.server.gateway"):
+    with (
+        caplog.at_level(logging.INFO, "harmonia_lab.server.gateway"),
+        caplog.at_level(logging.INFO, "harmonia_lab.server.sessions"),
+    ):
         asyncio.run(main())
     said = [record.getMessage().partition(": ")[2] for record in caplog.records]
     assert said == [
@@ -568,9 +571,9 @@ def test_fifty_cancels_at_random_moments_each_end_one_generation_once(tmp_path):
     rates = RateLimits(starts=(100.0, 100))
 
     def left_behind():
-        """Return the names of the threads that the songs started, without those of the thread pool for commands."""
+        """Return the names of the threads that the songs started, without those of the thread pools for commands."""
         here = (thread.name for thread in set(threading.enumerate()) - threads)
-        return sorted(name for name in here if not name.startswith(("asyncio_", "uvloop_")))
+        return sorted(name for name in here if not name.startswith(("asyncio_", "uvloop_", "harmonia-reader_")))
 
     with serving(tmp_path, metadata=Writer(step_s=0.01), audio=Player(step_s=0.01), rates=rates) as server:
         threads = set(threading.enumerate())
