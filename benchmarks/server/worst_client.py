@@ -68,13 +68,15 @@ def _payloads(name: str, target: Target) -> Iterator[object]:
             "job:subscribe": {"jobId": of, "afterSeq": 0},
             "job:unsubscribe": {"jobId": of},
             "refresh-token": {"token": "x" * 8000},
+            "share-generation": {"generationId": of, "userId": f"reader-{number % 150}"},
+            "unshare-generation": {"generationId": of, "userId": f"reader-{number % 150}"},
         }.get(name)
 
 
 COMMANDS = (
     "join-generation", "leave-generation", "start-generation", "cancel-generation", "retry-generation",
     "job:subscribe", "job:unsubscribe", "jobs:subscribe:user", "jobs:unsubscribe:user", "jobs:subscribe:admin",
-    "jobs:unsubscribe:admin", "refresh-token",
+    "jobs:unsubscribe:admin", "refresh-token", "share-generation", "unshare-generation",
 )  # fmt: skip
 
 
@@ -276,6 +278,11 @@ for _method, _path, _body, _anybody in (
     ("GET", "/api/generations/{id}/overview", None, False),
     ("GET", "/api/generations/{id}/stems", None, False),
     ("GET", "/api/generations/{id}/stems/1-piano.flac", None, False),
+    ("GET", "/api/generations/{id}/shares", None, False),
+    ("POST", "/api/generations/{id}/shares", _junk, False),
+    ("DELETE", "/api/generations/{id}/shares?userId=x", None, False),
+    ("GET", "/api/shared", None, False),
+    ("POST", "/api/tokens/revoke", _junk, False),
     ("GET", "/healthz", None, True),
     ("GET", "/readyz", None, True),
     ("GET", "/metrics", None, True),
