@@ -21,6 +21,7 @@ from engineio.async_drivers import aiohttp as driver
 
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
 from harmonia_lab.protocol.codec import check_text
+from harmonia_lab.server.auth import MAX_TOKEN
 from harmonia_lab.server.broadcast import IdleQueue, Wire, is_tested_engineio
 from harmonia_lab.server.client_address import ClientAddresses
 from harmonia_lab.server.connected_client import ConnectedClient
@@ -42,6 +43,9 @@ MAX_PACKETS_BEFORE_AUTH = 10
 
 MAX_BYTES_BEFORE_AUTH = 16 * 1024
 """Bytes of each of them: a token has 8,192 at most."""
+
+_LONG_TOKEN = f'0{{"token":"{"x" * (MAX_TOKEN + 1)}"}}'
+"""Read in place of a longer packet: whoever sends one is told that the token is too long."""
 
 LONG_MESSAGE = 16 * 1024
 """Bytes from which a message is parsed only when no other such message is."""
@@ -248,6 +252,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
         if client is None:
             packets = self._packets_before_auth[eio_sid] = self._packets_before_auth.get(eio_sid, 0) + 1
             if packets > MAX_PACKETS_BEFORE_AUTH or len(data) > MAX_BYTES_BEFORE_AUTH:
+                if packets == 1 and isinstance(data, str) and data.startswith("0{"):
+                    await self._handle_eio_message(eio_sid, _LONG_TOKEN)
                 self.drop(eio_sid)
                 return False
             return True
