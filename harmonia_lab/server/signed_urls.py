@@ -17,9 +17,10 @@ from harmonia_lab.server.auth import ADMIN, Identity
 
 __all__ = ["SignedUrls"]
 
-_FIELDS = ("user", "role", "token", "issued", "expires")
-"""What is signed beside the path. token, issued: the id of the reader's token and when that was issued, by which a
-revoked token's links stop. role: "admin" or absent."""
+_FIELDS = ("user", "role", "jti", "issued", "expires")
+"""What is signed beside the path. jti, issued: the id of the reader's token and when that was issued, by which a
+revoked token's links stop. It isn't called "token": Jupyter takes a parameter of that name for its own, and a link must
+work through its proxy. role: "admin" or absent."""
 
 
 class SignedUrls:
@@ -40,7 +41,7 @@ class SignedUrls:
         query = {
             "user": reader.user,
             "role": ADMIN if reader.is_admin else "",
-            "token": reader.token_id,
+            "jti": reader.token_id,
             "issued": repr(reader.issued_at),
             "expires": str(int(self._clock() + self._ttl_s)),
         }
@@ -58,7 +59,7 @@ class SignedUrls:
             return None
         roles = (ADMIN,) if fields["role"] == ADMIN else ()
         return Identity(
-            fields["user"], roles, float(expires), token_id=fields["token"], issued_at=float(fields["issued"])
+            fields["user"], roles, float(expires), token_id=fields["jti"], issued_at=float(fields["issued"])
         )
 
 

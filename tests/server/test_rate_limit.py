@@ -55,7 +55,7 @@ def test_a_link_opens_its_path_for_its_reader_until_it_expires():
     assert (reader.user, reader.roles, reader.token_id, reader.issued_at) == (ANN.user, (), "t", ANN.issued_at)
     assert opened(urls, url, "/a/c") is None
     assert opened(SignedUrls(lambda: (bytes(31) + b"x",), 60, clock), url) is None
-    assert opened(urls, url.replace("token=t", "token=u")) is None
+    assert opened(urls, url.replace("jti=t", "jti=u")) is None
     assert opened(urls, url + "&role=admin") is None
     assert opened(urls, urls.sign("/a/b", Identity("root", ("admin", "x"), 0.0))).roles == ("admin",)
     clock.now = 61.0
@@ -68,6 +68,6 @@ def test_a_link_that_is_none_opens_nothing(query):
 
 
 def test_fields_of_a_link_cannot_be_shifted_into_each_other():
-    fields = dict.fromkeys(("role", "token", "issued", "expires"), "")
+    fields = dict.fromkeys(("role", "jti", "issued", "expires"), "")
     one = _signature(bytes(32), "/a", fields | {"user": "b\n1", "role": "2"})
     assert one != _signature(bytes(32), "/a", fields | {"user": "b", "role": "1\n2"})
