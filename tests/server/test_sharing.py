@@ -175,6 +175,7 @@ def test_who_it_is_shared_with_hears_all_of_it_until_it_is_taken_back_and_then_n
     async def main(server):
         async with Ear(server, "ann") as ann, Ear(server, "vic") as vic, Ear(server, "con") as con:
             await ann.ask("start-generation", STORY | {"generationId": "g"})
+            await ann.until("metadata-generation-started")
             assert (await vic.ask("join-generation", "g"))["error"]["code"] == "NOT_FOUND"
             for user, role in (("vic", "viewer"), ("con", "controller")):
                 ack = await ann.ask("share-generation", {"generationId": "g", "userId": user, "role": role})
