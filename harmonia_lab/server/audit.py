@@ -14,6 +14,7 @@ import logging
 import os
 import queue
 import threading
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from harmonia_lab.protocol.models import utc_now
 from harmonia_lab.server.auth import Identity
 from harmonia_lab.server.client_address import ClientAddresses
 from harmonia_lab.server.connected_client import ConnectedClient
+from harmonia_lab.server.rate_limit import TokenBucket
 from harmonia_lab.storage import storage_errors
 
 __all__ = ["AUDIT_FILE", "Audit", "AuditLog"]
@@ -42,16 +44,25 @@ CLOSE_S = 2.0
 MAX_VALUE = 128
 """Characters of a value: those of a user's name."""
 
+REFUSALS = (1.0, 100)
+"""Lines about what one user or address is refused: per second on average, and at once."""
+
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 
 _log = logging.getLogger(__name__)
 
 
 class Audit:
-    """What is logged of connections, commands and calls. Without a log, nothing is."""
+    """What is logged of connections, commands and calls. Without a log, nothing is.
+
+    Of what one user, or one address without a token, is refused, only so many lines are written: a flood must not push
+    everybody else's out of the files. The next line that is written says how many were not (`unlogged`).
+    """
 
     def __init__(self, log: AuditLog | None, addresses: ClientAddresses) -> None:
         self._log, self._addresses = log, addresses
+        self._refusals = TokenBucket(*REFUSALS)
+        self._unlogged: Counter[object] = Counter()
 
     def connection(
         self,
@@ -108,6 +119,14 @@ class Audit:
             return
         if identity is not None:  # a token's id can't be used as a token
             facts |= {"user": identity.user, "token": identity.token_id or None}
+        if outcome != "ok":
+            who = (facts.get("user"), None if identity is not None else facts.get("address"))
+            if not self._refusals.take(who):
+                self._unlogged[who] += 1
+                if len(self._unlogged) > MAX_QUEUED:
+                    self._unlogged.clear()
+                return
+            facts["unlogged"] = self._unlogged.pop(who, 0) or None
         self._log.record(what, outcome, **facts)
 
 

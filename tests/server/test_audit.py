@@ -108,6 +108,22 @@ def test_a_server_in_a_kernel_logs_only_where_it_is_asked_to(tmp_path):
     assert [line["what"] for line in lines_of(tmp_path / "elsewhere.jsonl")] == ["GET /healthz"]
 
 
+def test_a_flood_of_refusals_does_not_push_other_lines_out(tmp_path, monkeypatch):
+    with serving(tmp_path, audit=True) as server:
+        answers = iter([True] * 3 + [False] * 2 + [True])
+        monkeypatch.setattr(server._app.gateway.audit._refusals, "take", lambda who: next(answers))
+        for _ in range(5):
+            assert call(server, "GET", "/nowhere", user=None)[0] == 404
+        assert call(server, "GET", "/api/generations")[0] == 200
+        assert call(server, "GET", "/nowhere", user=None)[0] == 404
+        server.stop()
+    lines = lines_of(tmp_path / "home" / AUDIT_FILE)
+    assert [(line["outcome"], line.get("unlogged")) for line in lines] == [("NOT_FOUND", None)] * 3 + [
+        ("ok", None),
+        ("NOT_FOUND", 2),
+    ]
+
+
 def test_a_full_file_is_rotated_and_only_so_many_are_kept(tmp_path):
     path = tmp_path / AUDIT_FILE
     log = log_of(path, max_bytes=500)
