@@ -81,11 +81,16 @@ COMMANDS = (
 @contextlib.asynccontextmanager
 async def _websocket(target: Target, token: str) -> Any:
     url = f"{target.url}/socket.io/?EIO=4&transport=websocket"
-    async with target.session.ws_connect(url, max_msg_size=0) as ws:
+    ws = await target.session.ws_connect(url, max_msg_size=0)
+    try:
         await ws.receive()
         await ws.send_str("40" + json.dumps({"token": token}))
         await ws.receive()
         yield ws
+    finally:  # it has no manners, and a closing handshake would wait until everything that was sent is read
+        connection = ws._response.connection  # noqa: SLF001 - aiohttp has no public way to cut a websocket
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
 
 
 async def _commands(target: Target, messages: Iterator[str], token: str) -> None:

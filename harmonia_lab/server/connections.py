@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections import Counter
 from http import HTTPStatus
 from typing import Any, cast
@@ -33,6 +34,10 @@ RETRY_AFTER_S = 5
 
 LINGER_S = 0.2
 """Seconds for such a client to read why."""
+
+RECEIVE_BUFFER = 16 * 1024
+"""Bytes that the system may receive before they are read, doubled by Linux. Ten thousand small frames that are read at
+once are parsed at once, and all clients wait meanwhile."""
 
 UNREAD_BODY_S = 2.0
 """Seconds for the rest of a body that no route has read."""
@@ -123,6 +128,9 @@ class _GuardedHandler(RequestHandler):
             self._refuse(transport, refused)
             return
         self._address = _peer(transport)
+        own = transport.get_extra_info("socket")
+        if own is not None:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         super().connection_made(transport)
         if self._keepalive_handle is not None:
             self._keepalive_handle.cancel()

@@ -220,8 +220,7 @@ class Gateway:
         try:
             name, arguments = _name_and_arguments(data)
             command = decode(name, *arguments)
-            async with self.slots.command(client.identity.user):
-                ack = await self._handlers[type(command)](client, command)
+            ack = await self._handlers[type(command)](client, command)
         except HarmoniaError as error:
             failure = error
         except Exception:  # noqa: BLE001 - a client that waits for an acknowledgement gets one

@@ -66,6 +66,10 @@ CLIENT_CLOSED_REQUEST = 499
 COMPRESS_FROM = 1024
 """Bytes of JSON from which an answer is compressed."""
 
+REFUSALS = (401, 404, 405, 429)
+REFUSAL_DELAY_S = 0.25
+"""Seconds by which a call beyond a limit is answered later, and with it the next one of its connection."""
+
 READY_S = 1.0
 """Seconds for which an answer of `/readyz` holds: anybody may ask, and each looks at the disk."""
 
@@ -103,8 +107,11 @@ class HttpApi:
         self._calls = TokenBucket(*settings.rates.messages)
         self._open_calls = TokenBucket(*settings.rates.messages)
         """Of routes that anybody may call, by address."""
+        self._refusals = TokenBucket(*settings.rates.messages)
+        """By address. Beyond it, refusals are delayed."""
         self._document: dict[str, bytes] = {}
         """The protocol's description, by encoding."""
+        self._document_lock = asyncio.Lock()
         self._ready_until = 0.0
 
     def application(self) -> web.Application:
@@ -270,8 +277,9 @@ class HttpApi:
 
     async def _asyncapi(self, request: web.Request) -> web.Response:
         self._count_open_call(request)
-        if not self._document:
-            self._document = await asyncio.to_thread(_encoded_document)
+        async with self._document_lock:  # it takes a second to make
+            if not self._document:
+                self._document = await asyncio.to_thread(_encoded_document)
         gzipped = self._settings.http_compression and "gzip" in request.headers.get("Accept-Encoding", "")
         headers = {"Content-Encoding": "gzip"} if gzipped else None
         body = self._document["gzip" if gzipped else "identity"]
@@ -370,6 +378,8 @@ class HttpApi:
             failure, status = HarmoniaError("A defect in the server.", hint="Its log has the details."), 500
         self._lab.metrics.failed(failure.code)
         _CALL.get().code = str(failure.code)
+        if status in REFUSALS and not (status != 429 and self._refusals.take(self._addresses.of(request))):
+            await asyncio.sleep(REFUSAL_DELAY_S)
         if status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         if "retryAfter" in failure.details:

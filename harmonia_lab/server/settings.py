@@ -27,7 +27,7 @@ class RateLimits:
     connections: tuple[float, int] = (100.0, 2000)
     messages: tuple[float, int] = (50.0, 500)
     starts: tuple[float, int] = (1.0, 20)
-    costs: tuple[float, int] = (500.0, 5000)
+    costs: tuple[float, int] = (200.0, 2000)
 
 
 def _frontend_origins() -> tuple[str, ...]:

@@ -46,8 +46,15 @@ MAX_BYTES_BEFORE_AUTH = 16 * 1024
 LONG_MESSAGE = 16 * 1024
 """Bytes from which a message is parsed only when no other such message is."""
 
-RATE_LIMIT_DELAY_S = 0.02
-"""Seconds by which the refusal of a message beyond the rate limit, and the socket's next messages, are delayed."""
+CONTROLS_AT_ONCE = 20
+"""Pings, pongs, acknowledgements and packets of other namespaces of one connection at once. A client sends a pong every
+25 s, and nothing else of these."""
+
+RATE_LIMIT_DELAY_S = 0.1
+"""Seconds by which the refusal of a message beyond the rate limit, and the socket's next messages, are delayed: as much
+more for each DELAYED_BYTES of the message."""
+
+DELAYED_BYTES = 64 * 1024
 
 CLOSE_GRACE_S = 1.0
 """Seconds for a client to close by itself before its connection is aborted."""
@@ -85,7 +92,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
         self.wire = Wire(framed=framed, drop=self.drop)
         self._settings, self._addresses = settings, addresses
         self._connections = TokenBucket(*settings.rates.connections)
-        self._controls = TokenBucket(*settings.rates.messages)
+        self._controls = TokenBucket(settings.rates.messages[0], min(settings.rates.messages[1], CONTROLS_AT_ONCE))
         """Pings, pongs, acknowledgements and packets of other namespaces, by connection."""
         self._long_message = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -210,6 +217,14 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
     async def _on_eio_message(self, eio_sid: str, data: str | bytes) -> None:
         if not await self._may_handle(eio_sid, data):
             return
+        client = self.gateway.clients.get(eio_sid)
+        if client is None:
+            await self._handle_message(eio_sid, data)
+        else:
+            async with self.gateway.slots.command(client.identity.user):
+                await self._handle_message(eio_sid, data)
+
+    async def _handle_message(self, eio_sid: str, data: str | bytes) -> None:
         try:
             if isinstance(data, str) and len(data) > LONG_MESSAGE:
                 await self._handle_long_message(eio_sid, data)
@@ -243,7 +258,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
         if refusal is None:
             return True
         # One socket's commands are handled in order, so the delay slows down this socket and no other.
-        await asyncio.sleep(RATE_LIMIT_DELAY_S)
+        await asyncio.sleep(RATE_LIMIT_DELAY_S * (1 + len(data) / DELAYED_BYTES))
         self._refuse(client, data, refusal)
         return False
 

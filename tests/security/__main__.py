@@ -20,6 +20,7 @@ def main():
     sys.stdout.write(f"{table(found)}\n{len(found)} cells, {len(broken)} of them broken\n")
     suites = ["tests/security", "tests/server/test_connections.py", "tests/server/test_engine_io.py"]
     suites += ["tests/server/test_auth.py", "tests/server/test_fuzz.py", "tests/server/test_cost.py"]
+    suites += [f"tests/server/test_{name}.py" for name in ("sharing", "revocations", "keys", "audit")]
     return 1 if broken else pytest.main(["-q", "-m", "stress or not stress", *suites])
 
 
