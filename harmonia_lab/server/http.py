@@ -66,7 +66,7 @@ CLIENT_CLOSED_REQUEST = 499
 COMPRESS_FROM = 1024
 """Bytes of JSON from which an answer is compressed."""
 
-REFUSALS = (401, 404, 405, 429)
+REFUSALS = (401, 403, 404, 405, 429)
 REFUSAL_DELAY_S = 0.25
 """Seconds by which a call beyond a limit is answered later, and with it the next one of its connection."""
 
