@@ -13,7 +13,7 @@ TRITON ?= yes
 # Whole files, in their order: by default, xdist keeps those with few tests for the end, which are the longest ones.
 TWO_WORKERS := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: song test stress floor lab bench bench-fanout bench-kernel bench-lyrics bench-songs bench-gpu-rehearsal setup clean
+.PHONY: song test stress floor security lab bench bench-fanout bench-kernel bench-worst bench-lyrics bench-songs bench-gpu-rehearsal setup clean
 
 song: $(VENV)/.installed  ## make a song from a story
 	@$(BIN)/harmonia song "$(STORY)" --seconds 30 --seed 7
@@ -29,6 +29,9 @@ stress: $(VENV)/.installed-test  ## what takes longer: more songs by the real mo
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_WORKERS) -m stress $(PYTEST_ARGS)
 	HARMONIA_CUTS=200 $(BIN)/python -m pytest tests/client/test_cuts.py
 
+security: $(VENV)/.installed-test  ## ask a running server for everything, as everybody; writes docs/security.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.security
+
 lab: $(VENV)/.installed-lab  ## open JupyterLab on the first notebook; works as root too, as in a container
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS) \
 		--ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/01_compose.ipynb
@@ -41,6 +44,9 @@ bench-fanout: $(VENV)/.installed-test  ## compare the server with python-socketi
 
 bench-kernel: $(VENV)/.installed-test  ## measure the server in a busy kernel; ARGS='--rounds 1'
 	$(BIN)/python -m benchmarks.server kernel $(ARGS)
+
+bench-worst: $(VENV)/.installed-test  ## measure what others notice while one client does its worst; ARGS='--only junk'
+	$(BIN)/python -m benchmarks.server worst $(ARGS)
 
 bench-lyrics: OUT ?= build/lyrics.jsonl
 bench-songs: OUT ?= build/songs.jsonl

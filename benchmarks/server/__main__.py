@@ -1,7 +1,8 @@
-"""`python -m benchmarks.server fanout | kernel`: our server beside other programs' servers, and in a busy kernel.
+"""`python -m benchmarks.server fanout | kernel | worst`: our server beside other programs' servers, in a busy kernel,
+and under a client that does its worst.
 
-Owns the options of both benchmarks, how errors are printed, and the exit status: 0 done, 1 failed, 2 bad usage, 130
-interrupted. What is measured is in `fanout.py` and `kernel.py`.
+Owns the options of the benchmarks, how errors are printed, and the exit status: 0 done, 1 failed, 2 bad usage, 130
+interrupted. What is measured is in `fanout.py`, `kernel.py` and `worst.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from benchmarks.server import fanout, kernel
+from benchmarks.server import fanout, kernel, worst
 from harmonia_lab.bench.report import check_file
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
 
@@ -21,7 +22,8 @@ def main(given: Sequence[str]) -> int:
     options = _parser().parse_args(given)
     try:
         check_file(options.json)
-        return fanout.run(options) if options.what == "fanout" else kernel.run(options)
+        run = {"fanout": fanout.run, "kernel": kernel.run, "worst": worst.run}[options.what]
+        return run(options)
     except HarmoniaError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, InvalidRequest) else 1
@@ -31,7 +33,7 @@ def main(given: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.server", description="Measures the Socket.IO server.")
-    benchmarks = parser.add_subparsers(dest="what", required=True, metavar="fanout|kernel")
+    benchmarks = parser.add_subparsers(dest="what", required=True, metavar="fanout|kernel|worst")
     rooms = benchmarks.add_parser("fanout", help="a room's broadcast: ours, python-socketio's, JavaScript's")
     rooms.add_argument("--subscribers", type=_numbers, default=[100, 1000], metavar="N,N", help="default 100,1000")
     rooms.add_argument("--rounds", type=int, default=5, help="rounds that count, after a warm-up (default 5)")
@@ -39,7 +41,11 @@ def _parser() -> argparse.ArgumentParser:
     busy.add_argument("--subscribers", type=int, default=100, metavar="N", help="default 100")
     busy.add_argument("--rounds", type=int, default=3, help="turns of each kernel and place (default 3)")
     busy.add_argument("--seconds", type=float, default=3.0, help="of each turn (default 3)")
-    for each in (rooms, busy):
+    attacked = benchmarks.add_parser("worst", help="what others notice while one client does its worst")
+    attacked.add_argument("--seconds", type=float, default=3.0, help="of each attack (default 3)")
+    attacked.add_argument("--songs", type=int, default=100, metavar="N", help="the attacker's (default 100)")
+    attacked.add_argument("--only", metavar="NAME,NAME", help="attacks whose names have one of these in them")
+    for each in (rooms, busy, attacked):
         each.add_argument("--json", metavar="FILE", help="also write the figures, with the machine and the versions")
     return parser
 

@@ -60,8 +60,8 @@ class Probe:
                     light.send("3")
                 elif payload.startswith(LAST_REPLAYED):
                     replayed_at = now
-                elif payload.startswith(b"43"):
-                    asked_at = sent.pop(payload[: payload.index(b"[") + 1])
+                elif payload.startswith(b"43") and (asked_at := sent.pop(payload[: payload.index(b"[") + 1], None)):
+                    # An answer to an earlier run, which has given it up, is none of these.
                     acks.append(1e3 * (now - asked_at))
                     replays.append(1e3 * (replayed_at - asked_at))
         return {

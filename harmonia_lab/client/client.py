@@ -7,6 +7,7 @@ events. Not whether an event counts, which `client/store.py` decides: a duplicat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import weakref
@@ -39,6 +40,9 @@ from harmonia_lab.protocol.events import (
 from harmonia_lab.protocol.models import Job, ShareRole, SongRequest
 
 __all__ = ["Client"]
+
+HELLO_S = 5.0
+"""Seconds to wait for `server-hello` after the handshake."""
 
 JobList = type[commands.SubscribeUserJobs | commands.SubscribeAdminJobs]
 
@@ -78,6 +82,7 @@ class Client:
         """The known state, also while disconnected. The client calls the store's observers in the event loop."""
         self.hello: ServerHello | None = None
         """The server's introduction: its protocol version and features, and the user of the token."""
+        self._greeted = asyncio.Event()
         self._retry_s = backoff.delay_s
         self._connection = ReconnectingConnection(
             ServerAddress(url, path, transports, session, connect_timeout_s),
@@ -105,11 +110,16 @@ class Client:
         return self.store.state.connected
 
     async def connect(self, token: Token) -> None:
-        """Connect, and reconnect from then on. Do nothing if the client is connected or reconnecting.
+        """Connect, and reconnect from then on; `hello` is known afterwards. Do nothing if the client is connected, or
+        reconnecting.
 
         Raise Refused if the token is invalid, Disconnected if the server can't be reached.
         """
+        self._greeted = asyncio.Event() if self.hello is None else self._greeted
         await self._connection.connect(token)
+        with contextlib.suppress(TimeoutError):  # a server that says no hello can be used all the same
+            async with asyncio.timeout(HELLO_S):
+                await self._greeted.wait()
 
     async def disconnect(self) -> None:
         """Leave everything, end the streams and close the connection. Idempotent."""
@@ -269,6 +279,7 @@ class Client:
     def _on_event(self, event: ServerEvent) -> None:
         if isinstance(event, ServerHello):
             self.hello = event
+            self._greeted.set()
         elif isinstance(event, TokenExpiring):
             self._spawn(self._connection.refresh_token())
         elif isinstance(event, GenerationShared):

@@ -156,7 +156,9 @@ class JobsAck(Ack):
     """The command was carried out for all jobs that it is about."""
 
     jobs: list[Job]
-    """The jobs, newest first."""
+    """The newest 100 jobs, newest first. Beyond 256 KiB of them, a job comes without `result.metadata`."""
+    next_cursor: str | None = None
+    """Where the older jobs begin: `GET /api/generations?cursor=…` lists them. Absent if there are none."""
 
 
 class ShareAck(GenerationAck):

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field
 
-from harmonia_lab.errors import HarmoniaError
+from harmonia_lab.errors import ErrorCode, HarmoniaError
 from harmonia_lab.protocol.models import (
     ENDED,
     AccessRole,
@@ -31,6 +31,10 @@ FAMILIES: tuple[Family, ...] = ("generation", "job")
 DeliveryClass = Literal["lifecycle", "progress", "preview", "direct"]
 """lifecycle: written to the journal before it is sent, never dropped, sent again after a gap. progress: only the latest
 matters. preview: not journalled, and dropped for a slow client. direct: to one socket, about its own connection."""
+
+
+RETRY_AFTER_S = 1.0
+"""`retryAfter` where the server doesn't know better."""
 
 
 class Channel(NamedTuple):
@@ -145,7 +149,7 @@ class ErrorInfo(WireModel):
     message: str
     """What happened and what to do, for people to read."""
     details: dict[str, Any] | None = None
-    """Facts about the error, for a program."""
+    """Facts about the error, for a program. RATE_LIMITED has `retryAfter`: seconds until it can succeed."""
     recoverable: bool
     """Whether the same request can succeed if it is tried again."""
 
@@ -153,6 +157,8 @@ class ErrorInfo(WireModel):
     def of(cls, error: HarmoniaError) -> Self:
         """Return what clients may know of `error`: files by name, without the folders of this machine."""
         message, details = str(error), dict(error.details)
+        if error.code == ErrorCode.RATE_LIMITED:
+            details.setdefault("retryAfter", RETRY_AFTER_S)
         for place in filter(None, (details.pop("path", None), details.pop("kept", None))):
             folder = str(Path(place).parent)
             message = message.replace(f"{folder}{os.sep}", "").replace(folder, "…")

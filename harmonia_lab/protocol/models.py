@@ -18,19 +18,23 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     PlainSerializer,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     computed_field,
     field_validator,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.languages.detection import detect_language
 from harmonia_lab.languages.section_names import section_kind
-from harmonia_lab.languages.singing import SungWord, sung_words
+from harmonia_lab.languages.singing import sung_words
 from harmonia_lab.languages.tags import language_tag, nearest_names
+from harmonia_lab.protocol.counts import GIVEN, SungCounts, counted, keep_given
 from harmonia_lab.protocol.vocabulary import INSTRUMENTS, Role, find_instrument, normalise_key
 
 __all__ = [
@@ -62,10 +66,14 @@ __all__ = [
     "parse_request",
     "parse_share",
     "utc_now",
+    "iso_time",
 ]
 
 MAX_NARRATIVE = 20_000
 """Characters. A short story fits; language models lose track of longer texts."""
+
+MAX_NAME = 60
+"""Characters of a key, an instrument or a language. The nearest names are looked for only in what could be one."""
 
 MAX_FINDINGS = 5
 """Faults that one error message names, at most."""
@@ -80,6 +88,9 @@ AccessRole = Literal["owner", "admin", "controller", "viewer"]
 """As what somebody uses a generation."""
 ENDED: tuple[JobStatus, ...] = ("completed", "failed", "cancelled")
 """The statuses of a job that has ended. Only a retry leads out of "failed"."""
+
+
+_NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\ud800-\udfff\ufffd]")
 
 
 def utc_now() -> datetime:
@@ -243,18 +254,30 @@ class SongMetadata(EditedModel):
     @property
     def syllable_count(self) -> int:
         """Sung syllables; section headers are not sung."""
-        return sum(len(word.pieces) for word in self._sung_words())
+        return self._counts().syllables
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def word_count(self) -> int:
         """Sung words."""
-        return len(self._sung_words())
+        return self._counts().words
 
-    def _sung_words(self) -> list[SungWord]:
+    @model_validator(mode="wrap")
+    @classmethod
+    def _take_counts(cls, value: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        """Take over the counts of metadata that Harmonia Lab wrote; a client's are left unread."""
+        metadata = handler(value)
+        if info.context is GIVEN and isinstance(value, dict):
+            keep_given(metadata.lyrics, metadata.language, value)
+        return metadata
+
+    def _counts(self) -> SungCounts:
+        return counted(self.lyrics, self.language, self._count)
+
+    def _count(self) -> SungCounts:
         language = self.sung_language
-        lines = [line for section in self.sections for line in section.lines]
-        return [word for line in lines for word in sung_words(line, language)]
+        words = [word for section in self.sections for line in section.lines for word in sung_words(line, language)]
+        return SungCounts(sum(len(word.pieces) for word in words), len(words))
 
 
 class SongRequest(WireModel):
@@ -294,7 +317,7 @@ class SongRequest(WireModel):
             return value
         if len(value) > MAX_NARRATIVE:
             raise ValueError(f"has {len(value):,} characters; at most {MAX_NARRATIVE:,} are read. Shorten it")
-        if any((ord(c) < 32 and c not in "\t\n\r\f\v") or 0xD800 <= ord(c) <= 0xDFFF or c == "\ufffd" for c in value):
+        if _NO_TEXT.search(value):
             raise ValueError("holds control characters or undecodable bytes: it is no text. Give it as UTF-8 text")
         return value.strip()
 
@@ -457,8 +480,10 @@ def explain(error: ValidationError) -> str:
         # Pydantic names Python's types, which tell the author of a JavaScript client nothing.
         no_object = item["type"] in ("model_type", "model_attributes_type", "dataclass_type", "dict_type")
         message = "should be an object" if no_object else item["msg"].removeprefix("Value error, ")
-        given = repr(item["input"])
-        shown = f" (got {given})" if len(given) <= 40 and item["type"] != "value_error" else ""
+        value = item["input"]
+        is_short = not isinstance(value, str | bytes | list | tuple | dict) or len(value) <= 40
+        given = repr(value) if is_short else ""
+        shown = f" (got {given})" if given and len(given) <= 40 and item["type"] != "value_error" else ""
         parts.append(f"{where} {message[0].lower()}{message[1:]}{shown}")
     if len(found) > MAX_FINDINGS:
         parts.append(f"and {len(found) - MAX_FINDINGS} more")
@@ -466,9 +491,9 @@ def explain(error: ValidationError) -> str:
 
 
 def _instrument_name(value: str) -> str:
-    found = find_instrument(value)
+    found = find_instrument(value) if len(value) <= MAX_NAME else None
     if found is None:
-        near = difflib.get_close_matches(value.lower(), INSTRUMENTS, 3, 0.5)
+        near = difflib.get_close_matches(value[:MAX_NAME].lower(), INSTRUMENTS, 3, 0.5)
         raise ValueError(
             f"{value[:40]!r} is no known instrument. {'Nearest' if near else 'Known'}: {', '.join(near or INSTRUMENTS)}"
         )
@@ -476,15 +501,15 @@ def _instrument_name(value: str) -> str:
 
 
 def _tag(value: str) -> str:
-    found = language_tag(value)
+    found = language_tag(value) if len(value) <= MAX_NAME else None
     if found is None:
-        near = ", ".join(nearest_names(value))
+        near = ", ".join(nearest_names(value[:MAX_NAME]))
         raise ValueError(f"{value[:40]!r} is no language that we know. Write a name or a tag, such as 'de'; or {near}")
     return found
 
 
 def _key_name(value: str) -> str:
-    found = normalise_key(value)
+    found = normalise_key(value) if len(value) <= MAX_NAME else None
     if found is None:
         raise ValueError(f"{value[:40]!r} is no key. Write a tonic and a mode, such as 'A minor', 'F# major' or 'Bbm'")
     return found

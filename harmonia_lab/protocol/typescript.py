@@ -22,6 +22,20 @@ _HEAD = """\
 """
 
 
+_SERVER_EVENT = """\
+/**
+ * Any event with its name, by which its payload's type is known:
+ * `socket.onAny((name, event) => { handle({ name, event } as ServerEvent); });`
+ */
+export type ServerEvent = {
+  [Name in keyof ServerToClientEvents]: { name: Name; event: Parameters<ServerToClientEvents[Name]>[0] };
+}[keyof ServerToClientEvents];
+"""
+
+_TYPED = {("ErrorInfo", "code"): "ErrorCode", ("JobFailedEvent", "code"): "ErrorCode"}
+"""Fields that are plain text in the schema, since an older client must accept a newer server's codes."""
+
+
 def typescript_module() -> str:
     """Return the source of a module without imports."""
     protocol = describe()
@@ -42,7 +56,9 @@ def typescript_module() -> str:
         parts.append(_comment(command["description"], 2) + f"  {json.dumps(name)}: ({taken}{answer}) => void;")
     parts.append("}\n")
     payloads = (event["payload"] for event in protocol["events"].values())
-    parts.append(f"export type ServerEvent =\n  | {_alternatives(payloads)};\n")
+    parts.append("/** Any event's payload. */")
+    parts.append(f"export type ServerEventPayload =\n  | {_alternatives(payloads)};\n")
+    parts.append(_SERVER_EVENT)
     return "\n".join(parts)
 
 
@@ -55,7 +71,9 @@ def _interface(name: str, schema: dict[str, Any]) -> str:
     lines = [_comment(schema.get("description", ""), 0) + f"export interface {name} {{"]
     for field, inner in schema.get("properties", {}).items():
         mark = "" if field in required else "?"
-        lines.append(_comment(inner.get("description", ""), 2) + f"  {field}{mark}: {_type(inner)};")
+        lines.append(
+            _comment(inner.get("description", ""), 2) + f"  {field}{mark}: {_TYPED.get((name, field)) or _type(inner)};"
+        )
     return "\n".join([*lines, "}\n"])
 
 

@@ -13,9 +13,13 @@ from aiohttp import web
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.server.audit import Audit, AuditLog
 from harmonia_lab.server.auth import Tokens
+from harmonia_lab.server.client_address import ClientAddresses
+from harmonia_lab.server.connections import Connections, GuardedSite
 from harmonia_lab.server.delivery import Delivery
 from harmonia_lab.server.gateway import Gateway, ServedLab
 from harmonia_lab.server.http import HttpApi
+from harmonia_lab.server.log_limits import handle_loop_error
+from harmonia_lab.server.room_expiry import RoomExpiry
 from harmonia_lab.server.rooms import Rooms
 from harmonia_lab.server.settings import ServerSettings
 from harmonia_lab.server.signed_urls import SignedUrls
@@ -47,10 +51,13 @@ class App:
         self._certificate = None
         if settings.certificate is not None and settings.private_key is not None:
             self._certificate = Certificate(settings.certificate, settings.private_key)
-        self._sockets = SocketServer(settings)
+        addresses = ClientAddresses(settings.trusted_proxies)
+        self._connections = Connections(settings, addresses, lab.metrics)
+        self._sockets = SocketServer(settings, addresses)
         rooms = Rooms()
+        expiry = RoomExpiry(rooms, kept_s=settings.room_kept_s, failed_kept_s=settings.failed_room_kept_s)
         self._delivery = Delivery(
-            wire=self._sockets.wire, rooms=rooms, journal=lab.journal, metrics=lab.metrics, urls=urls
+            wire=self._sockets.wire, rooms=rooms, journal=lab.journal, metrics=lab.metrics, urls=urls, expiry=expiry
         )
         self.gateway = self._sockets.gateway = Gateway(
             lab,
@@ -59,15 +66,13 @@ class App:
             urls,
             rooms=rooms,
             delivery=self._delivery,
+            expiry=expiry,
             close=self._sockets.close,
-            audit=Audit(audit_log),
+            audit=Audit(audit_log, addresses),
         )
-        app = HttpApi(lab, settings, tokens, urls, self.gateway).application()
+        app = HttpApi(lab, settings, tokens, urls, self.gateway, addresses).application()
         self._sockets.attach(app, settings.path)
-        # Bodies are not decompressed: one megabyte may become a thousand, in the loop that all clients share.
-        self._runner = web.AppRunner(
-            app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True, auto_decompress=False
-        )
+        self._runner = web.AppRunner(app, shutdown_timeout=0.5, handler_cancellation=True)
         self.local_url = ""
         """The URL that works on this machine."""
 
@@ -83,7 +88,9 @@ class App:
         address, port = self._runner.addresses[0][:2]
         self.local_url = _url(settings.scheme, _LOOPBACK.get(address, address), port)
         self.gateway.url = settings.public_url or _url(settings.scheme, settings.host, port)
-        bridge = ThreadBridge(asyncio.get_running_loop(), self._delivery, settings.progress_interval_s)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(handle_loop_error)
+        bridge = ThreadBridge(loop, self._delivery, settings.progress_interval_s)
         self._unsubscribe = self._lab.events.subscribe(bridge)
         return self.gateway.url
 
@@ -95,6 +102,7 @@ class App:
             await site.stop()  # before the clients are disconnected, because they reconnect at once
         await self._sockets.drop_all()
         await self._runner.cleanup()
+        self.gateway.close()
 
     def _sources(self) -> list[Source]:
         """Return what other processes change: revoked tokens, shares, and the certificate."""
@@ -111,7 +119,9 @@ class App:
         host, port = self._settings.host, self._settings.port
         context = None if self._certificate is None else self._certificate.context
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, ssl_context=context, backlog=BACKLOG, reuse_address=True)
+        site = GuardedSite(
+            self._runner, self._connections, host, port, ssl_context=context, backlog=BACKLOG, reuse_address=True
+        )
         try:
             await site.start()
         except OSError as error:

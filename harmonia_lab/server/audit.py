@@ -23,6 +23,7 @@ from aiohttp import web
 from harmonia_lab.protocol import commands
 from harmonia_lab.protocol.models import utc_now
 from harmonia_lab.server.auth import Identity
+from harmonia_lab.server.client_address import ClientAddresses
 from harmonia_lab.server.connected_client import ConnectedClient
 from harmonia_lab.server.rate_limit import TokenBucket
 from harmonia_lab.storage import storage_errors
@@ -58,16 +59,24 @@ class Audit:
     everybody else's out of the files. The next line that is written says how many were not (`unlogged`).
     """
 
-    def __init__(self, log: AuditLog | None) -> None:
-        self._log = log
+    def __init__(self, log: AuditLog | None, addresses: ClientAddresses) -> None:
+        self._log, self._addresses = log, addresses
         self._refusals = TokenBucket(*REFUSALS)
         self._unlogged: Counter[object] = Counter()
 
     def connection(
-        self, what: str, outcome: str, sid: str, identity: Identity | None = None, **facts: str | None
+        self,
+        what: str,
+        outcome: str,
+        sid: str,
+        identity: Identity | None = None,
+        *,
+        request: web.Request | None = None,
+        why: str | None = None,
     ) -> None:
-        """what: "connect", "disconnect" or "revoked". facts: the client's address, and why."""
-        self._record(what, outcome, identity, sid=sid, **facts)
+        """what: "connect", "disconnect" or "revoked". request: of the handshake."""
+        address = None if request is None else self._addresses.of(request)
+        self._record(what, outcome, identity, sid=sid, address=address, why=why)
 
     def command(self, client: ConnectedClient, name: str, command: commands.Command | None, outcome: str) -> None:
         """name: as sent; one that we don't know may be any text. command: None if the message could not be read."""
@@ -98,7 +107,7 @@ class Audit:
             f"{method} {resource.canonical if resource else 'unknown'}",
             code or ("ok" if status < 400 else "refused"),
             identity,
-            address=request.remote,
+            address=self._addresses.of(request),
             status=status,
             generation=request.match_info.get("id"),
             file=file if status < 400 else None,

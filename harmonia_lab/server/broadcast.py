@@ -1,26 +1,34 @@
 """Encoded messages written to sockets: a finished frame to every idle websocket, or packets into a socket's queue.
 
-Owns the two ways to send. The queue is Engine.IO's own, of each socket. Writing the finished frame to the socket's
-transport costs a third of that, and happens only while no packet waits or is being sent. It depends on Engine.IO's
-internals: `is_tested_engineio` says whether the installed version has them, and tests/server/test_broadcast.py checks
-them. `encoding.py` makes the bytes, and `delivery.py` decides which sockets get them.
+Owns the two ways to send, and that a socket which can't be written to costs nobody else anything. The queue is
+Engine.IO's own, of each socket. Writing the finished frame to the socket's transport costs a third of that, and happens
+only while no packet waits or is being sent. It depends on Engine.IO's internals: `is_tested_engineio` says whether the
+installed version has them, and tests/server/test_broadcast.py checks them. `encoding.py` makes the bytes, and
+`delivery.py` decides which sockets get them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import engineio
-from aiohttp import web
-from engineio.async_drivers import aiohttp as driver
 
 from harmonia_lab.server.connected_client import ConnectedClient
 from harmonia_lab.server.encoding import EncodedMessage
 
-__all__ = ["HIGH_WATER", "MAX_BACKLOG", "IdleQueue", "WebSocket", "Wire", "WritableSocket", "is_tested_engineio"]
+__all__ = [
+    "HIGH_WATER",
+    "MAX_BACKLOG",
+    "MAX_BACKLOG_BYTES",
+    "IdleQueue",
+    "Wire",
+    "WritableSocket",
+    "is_tested_engineio",
+]
 
 TESTED_VERSIONS = ((4, 12), (5, 0))
 """Engine.IO's versions (from, below) with which writing frames was tested."""
@@ -30,6 +38,12 @@ HIGH_WATER = 64 * 1024
 
 MAX_BACKLOG = 1000
 """Packets that may wait in a socket's queue. With more, it is dropped; its client reconnects and gets a replay."""
+
+
+MAX_BACKLOG_BYTES = 4 * 1024 * 1024
+"""The same, in bytes."""
+
+_log = logging.getLogger(__name__)
 
 
 class WritableSocket(NamedTuple):
@@ -53,22 +67,29 @@ class Wire:
         self.framed, self._drop = framed, drop
 
     def send(self, client: ConnectedClient, message: EncodedMessage) -> None:
-        """Send to one socket, or do nothing if it has closed. Drop a socket whose queue is longer than MAX_BACKLOG."""
+        """Send to one socket, or do nothing if it has closed. Drop a socket that can't be written to, or whose queue is
+        longer than MAX_BACKLOG or MAX_BACKLOG_BYTES."""
         engine = client.engine
-        if self.framed and engine.upgraded and _is_writable(engine):
-            engine.transport.write(message.frames)
+        if self.framed and engine.upgraded and self.is_idle(client):
+            self._write(client, message.frames)
         elif not engine.closed:
             for packet in message.packets:
                 # A packet caches its encoding, and polling encodes attachments differently: each socket gets a copy.
                 own = engineio.packet.Packet(packet.packet_type, packet.data) if packet.binary else packet
                 engine.queue.put_nowait(own)
-            if engine.queue.qsize() > MAX_BACKLOG:
+            if engine.queue.qsize() > MAX_BACKLOG or engine.queue.size > MAX_BACKLOG_BYTES:
                 self._drop(client.eio_sid)
 
     def is_idle(self, client: ConnectedClient) -> bool:
         """Return whether the socket has taken everything that was sent to it."""
         engine = client.engine
-        return _is_writable(engine) if self.framed and engine.upgraded else bool(engine.queue.empty())
+        if not (self.framed and engine.upgraded):
+            return bool(engine.queue.empty())
+        try:
+            return _is_writable(engine)
+        except Exception as error:  # noqa: BLE001 - as in `write`
+            self._lose(client, error)
+            return False
 
     def writable_socket(self, client: ConnectedClient) -> WritableSocket | None:
         """Return the client's socket for `write`; None if the client polls or this wire doesn't write frames."""
@@ -78,15 +99,29 @@ class Wire:
         return WritableSocket(client, engine.queue, engine.transport.get_write_buffer_size, engine.transport.write)
 
     def write(self, sockets: Iterable[WritableSocket], message: EncodedMessage) -> set[ConnectedClient]:
-        """Write to every idle socket. Return the clients whose sockets were busy."""
+        """Write to every idle socket. Return the clients whose sockets were busy, or have just closed."""
         frames, busy = message.frames, set()
-        for client, queue, buffered, write in sockets:
-            # The hot loop. A transport that has just closed discards what is written, until `Rooms` drops the client.
-            if queue.waiting and buffered() < HIGH_WATER:
-                write(frames)
-            else:
+        for client, queue, buffered, write in sockets:  # the hot loop
+            try:
+                if queue.waiting and buffered() < HIGH_WATER:
+                    write(frames)
+                else:
+                    busy.add(client)
+            except Exception as error:  # noqa: BLE001 - a transport that has closed raises, each loop's its own error
                 busy.add(client)
+                self._lose(client, error)
         return busy
+
+    def _write(self, client: ConnectedClient, frames: bytes) -> None:
+        try:
+            client.engine.transport.write(frames)
+        except Exception as error:  # noqa: BLE001 - as in `write`
+            self._lose(client, error)
+
+    def _lose(self, client: ConnectedClient, error: Exception) -> None:
+        """Drop a socket that could not be written to. Its client reconnects, and gets what it missed."""
+        _log.debug("Socket %s could not be written to: %s.", client.sid, type(error).__name__)
+        self._drop(client.eio_sid)
 
 
 def _is_writable(engine: Any) -> bool:
@@ -100,9 +135,11 @@ def _is_writable(engine: Any) -> bool:
 
 
 class IdleQueue(asyncio.Queue[Any]):
-    """waiting: whether the reader has sent the last packet and waits for the next, and none was put since."""
+    """waiting: whether the reader has sent the last packet and waits for the next, and none was put since. size: bytes
+    of the packets in it, text counted by characters."""
 
     waiting = False
+    size = 0
 
     async def get(self) -> Any:
         self.waiting = self.empty()
@@ -113,32 +150,17 @@ class IdleQueue(asyncio.Queue[Any]):
 
     def _put(self, item: Any) -> None:
         self.waiting = False
+        self.size += _size(item)
         super()._put(item)
 
+    def _get(self) -> Any:
+        item = super()._get()
+        self.size -= _size(item)
+        return item
 
-class WebSocket(driver.WebSocket):  # type: ignore[misc] # untyped library
-    """Engine.IO's websocket, with the compression that the settings ask for, and `transport` set on the engine."""
 
-    async def __call__(self, environ: dict[str, Any]) -> web.StreamResponse:
-        request = environ["aiohttp.request"]
-        self._sock = web.WebSocketResponse(
-            max_msg_size=self.server.max_http_buffer_size, compress=self.server.websocket_compression
-        )
-        await self._sock.prepare(request)
-        self.environ = environ
-        self.handler.__self__.transport = request.transport
-        await self.handler(self)
-        return self._sock
-
-    async def wait(self) -> str | bytes:
-        """Return the next frame. Raise OSError, which closes the connection, for a frame that is no Engine.IO packet:
-        the engine itself would raise something else and leave the socket open."""
-        data: str | bytes = await super().wait()
-        try:
-            engineio.packet.packet_names[engineio.packet.Packet(encoded_packet=data).packet_type]
-        except (ValueError, IndexError, RecursionError) as error:
-            raise OSError(f"not an Engine.IO packet: {type(error).__name__}") from None
-        return data
+def _size(packet: engineio.packet.Packet | None) -> int:
+    return len(packet.data) if packet is not None and isinstance(packet.data, str | bytes) else 0
 
 
 def is_tested_engineio() -> bool:

@@ -10,8 +10,10 @@ import asyncio
 import functools
 import logging
 import secrets
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from harmonia_lab.errors import StorageError
 from harmonia_lab.protocol.events import (
@@ -24,18 +26,18 @@ from harmonia_lab.protocol.events import (
     for_admin,
     linked,
     rooms_of,
-    utc_now,
 )
 from harmonia_lab.server.auth import Identity
 from harmonia_lab.server.broadcast import Wire, WritableSocket
 from harmonia_lab.server.connected_client import ConnectedClient
 from harmonia_lab.server.encoding import EncodedMessage
+from harmonia_lab.server.room_expiry import RoomExpiry
 from harmonia_lab.server.rooms import Rooms, may_see
 from harmonia_lab.server.signed_urls import SignedUrls
 from harmonia_lab.store.journal import Journal
 from harmonia_lab.store.metrics import Metrics
 
-__all__ = ["Delivery"]
+__all__ = ["Delivery", "MissedEvent"]
 
 MAX_CHANNELS = 10_000
 """Channels of which a socket's last `seq` is remembered."""
@@ -47,6 +49,13 @@ RETRY_S = 0.05
 """How often pending progress is tried again, in seconds."""
 
 _log = logging.getLogger(__name__)
+
+
+class MissedEvent(NamedTuple):
+    """seq: of the lifecycle event. message: it, as the client gets it."""
+
+    seq: int
+    message: EncodedMessage
 
 
 @dataclass
@@ -65,16 +74,30 @@ class _Audience:
 
 
 class Delivery:
-    """Callable: `delivery(event)` sends an event to its rooms. Everything runs in the event loop, and never waits."""
+    """Callable: `delivery(event, published_at)` sends an event to its rooms. Everything but `read_missed` runs in the
+    event loop, and never waits."""
 
-    def __init__(self, *, wire: Wire, rooms: Rooms, journal: Journal, metrics: Metrics, urls: SignedUrls) -> None:
+    def __init__(
+        self,
+        *,
+        wire: Wire,
+        rooms: Rooms,
+        journal: Journal,
+        metrics: Metrics,
+        urls: SignedUrls,
+        expiry: RoomExpiry | None = None,
+    ) -> None:
         self._wire, self._rooms, self._journal, self._metrics, self._urls = wire, rooms, journal, metrics, urls
+        self._expiry = expiry
         self._lagging: dict[ConnectedClient, None] = {}
         """Clients with pending progress, in order. A dict, because sets have no order."""
         self._audiences: dict[Channel, _Audience] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def __call__(self, event: FamilyEvent) -> None:
+    def __call__(self, event: FamilyEvent, published_at: float | None = None) -> None:
+        """published_at: seconds of the monotonic clock."""
+        if self._expiry is not None:
+            self._expiry.observe(event)
         state = self._journal.state(event.generation_id)
         if state is None:
             return
@@ -87,20 +110,36 @@ class Delivery:
         if audience.others and event.delivery == "progress":
             self._promote(audience, encoded.channel)
         if sent:
-            self._metrics.sent(sent, (utc_now() - event.emitted_at).total_seconds())
+            self._metrics.sent(sent, 0.0 if published_at is None else time.monotonic() - published_at)
 
     def catch_up(self, client: ConnectedClient, channel: Channel, owner: str) -> int:
         """Send the lifecycle events of `channel` that the client was not sent. Return how many."""
-        self._audiences.pop(channel, None)
+        return self.send_missed(client, channel, self.read_missed(client, channel, owner))
+
+    def read_missed(self, client: ConnectedClient, channel: Channel, owner: str) -> list[MissedEvent]:
+        """Read and encode the lifecycle events that the client was not sent. Any thread may call this.
+
+        For long lyrics a thread must: they take a millisecond for each event.
+        """
         try:
             missed = self._journal.replay(channel.generation_id, channel.family, client.last_seq.get(channel, 0))
         except StorageError as error:
             _log.warning("A replay failed. %s", error)
-            return 0
-        for event in missed:
-            self._wire.send(client, EncodedEvent(event, owner, self._urls).for_client(client))
+            return []
+        return [
+            MissedEvent(event.seq, EncodedEvent(event, owner, self._urls).for_client(client).prepared())
+            for event in missed
+        ]
+
+    def send_missed(self, client: ConnectedClient, channel: Channel, missed: list[MissedEvent]) -> int:
+        """Send those events that the client was not sent meanwhile. Return how many."""
+        self._audiences.pop(channel, None)
+        last = client.last_seq.get(channel, 0)
+        news = [event for event in missed if event.seq > last]
+        for event in news:
+            self._wire.send(client, event.message)
             _set_last_seq(client, channel, event.seq)
-        return len(missed)
+        return len(news)
 
     def send_direct(self, client: ConnectedClient, event: WireEvent) -> None:
         """Send an event about the connection to its socket alone."""

@@ -25,6 +25,9 @@ __all__ = ["SongFile", "find_file", "send_file", "stem_names"]
 CHUNK = 256 * 1024
 """Bytes that are read and sent at once."""
 
+WRITE_S = 60.0
+"""Seconds in which a client must take a chunk."""
+
 CONTENT_TYPES = {".flac": "audio/flac", ".mid": "audio/midi", ".png": "image/png"}
 """The files that are served, by suffix. A record names others too."""
 
@@ -77,6 +80,8 @@ async def send_file(request: web.Request, file: SongFile) -> web.StreamResponse:
         return web.Response(status=304, headers=headers)
     part, status = range(file.size), 200
     if hdrs.RANGE in request.headers and request.headers.get(hdrs.IF_RANGE, etag) == etag:
+        if re.fullmatch(r"bytes=-0+", request.headers[hdrs.RANGE]):  # no bytes; a slice would take it for all
+            part, status = range(0), 206
         with contextlib.suppress(ValueError):  # a range that is not supported is ignored
             part, status = part[request.http_range], 206
         if not part and status == 206:
@@ -104,4 +109,9 @@ async def _copy(source: BinaryIO, response: web.StreamResponse, part: range) -> 
     source.seek(part.start)
     for start in part[::CHUNK]:
         # A file that was truncated meanwhile gives less than asked; the client notices by the length.
-        await response.write(await asyncio.to_thread(source.read, min(CHUNK, part.stop - start)))
+        chunk = await asyncio.to_thread(source.read, min(CHUNK, part.stop - start))
+        try:
+            async with asyncio.timeout(WRITE_S):
+                await response.write(chunk)
+        except TimeoutError:  # the file and the connection are wanted elsewhere
+            raise ConnectionResetError("the client reads nothing") from None

@@ -17,6 +17,7 @@ import socketio
 
 from harmonia_lab.protocol.codec import encode
 from harmonia_lab.protocol.events import AudioPreview, WireEvent
+from harmonia_lab.protocol.models import WireModel
 
 __all__ = ["EncodedMessage"]
 
@@ -40,16 +41,22 @@ class EncodedMessage:
 
     @classmethod
     def event(cls, name: str, payload: dict[str, Any]) -> EncodedMessage:
-        return cls._of_packet(socketio.packet.Packet(socketio.packet.EVENT, data=[name, payload], namespace="/"))
-
-    @classmethod
-    def ack(cls, ack_id: int, payload: dict[str, Any]) -> EncodedMessage:
-        return cls._of_packet(socketio.packet.Packet(socketio.packet.ACK, data=[payload], namespace="/", id=ack_id))
-
-    @classmethod
-    def _of_packet(cls, packet: socketio.packet.Packet) -> EncodedMessage:
-        encoded = packet.encode()
+        encoded = socketio.packet.Packet(socketio.packet.EVENT, data=[name, payload], namespace="/").encode()
         return cls(*encoded) if isinstance(encoded, list) else cls(encoded)
+
+    @classmethod
+    def ack(cls, ack_id: int, answer: WireModel) -> EncodedMessage:
+        return cls(f"{socketio.packet.ACK}{ack_id}[{answer.to_json()}]")
+
+    def prepared(self) -> EncodedMessage:
+        """Return the message with its frames made: in the thread that calls this."""
+        _ = self.frames
+        return self
+
+    @property
+    def size(self) -> int:
+        """Bytes, text counted by characters."""
+        return len(self._text) + sum(map(len, self._attachments))
 
     def replaced(self, text: str, by: str) -> EncodedMessage:
         """Return the message with a string of its JSON, all of it `text`, replaced by the string `by`."""

@@ -8,10 +8,12 @@ and the lab makes the songs.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import re
 import secrets
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -24,32 +26,40 @@ from harmonia_lab.events.fanout import Fanout
 from harmonia_lab.generation.handle import QueueLimits
 from harmonia_lab.metadata_engines.ollama.names import canonical_name
 from harmonia_lab.protocol import commands, events
-from harmonia_lab.protocol.codec import decode, error_ack
+from harmonia_lab.protocol.codec import decode
 from harmonia_lab.protocol.models import Job, SongRequest, check_contradictions
 from harmonia_lab.server.audit import Audit
 from harmonia_lab.server.auth import Identity, Tokens
 from harmonia_lab.server.connected_client import ConnectedClient
 from harmonia_lab.server.delivery import Delivery
-from harmonia_lab.server.rate_limit import TokenBucket
+from harmonia_lab.server.job_lists import read_page
+from harmonia_lab.server.log_limits import OncePerMinute
+from harmonia_lab.server.rate_limit import TokenBucket, cost_of, rate_limited
+from harmonia_lab.server.room_expiry import RoomExpiry
 from harmonia_lab.server.rooms import Access, Rooms
 from harmonia_lab.server.settings import ServerSettings
 from harmonia_lab.server.sharing import Sharing
 from harmonia_lab.server.signed_urls import SignedUrls
+from harmonia_lab.server.user_slots import UserSlots
 from harmonia_lab.store.journal import Journal
 from harmonia_lab.store.metrics import Metrics
 
 __all__ = ["FEATURES", "Gateway", "ServedLab"]
 
 FEATURES = [
-    "acks", "replay", "start-generation", "retry-generation", "share-generation", "refresh-token", "jobs", "downloads",
+    "acks", "replay", "start-generation", "retry-generation", "share-generation", "refresh-token", "jobs", "job-pages",
+    "downloads",
 ]  # fmt: skip
 """What this server can do beyond the guide."""
 
 EXPIRY_WARNING_S = 60.0
 """Seconds before a token expires at which its socket is warned. With less than 120 s left, half of them."""
 
-RATE_LIMIT_DELAY_S = 0.02
-"""Seconds by which the refusal of a message beyond the rate limit, and the socket's next messages, are delayed."""
+LONG_LYRICS = 4000
+"""Characters from which a generation's events are read and encoded in a thread."""
+
+SOCKETS_RETRY_S = 5.0
+"""Seconds after which a user with too many sockets should try again."""
 
 # The Host header goes into download links, so only a plain host[:port] is trusted.
 _HOST = re.compile(r"[A-Za-z0-9._\-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
@@ -90,6 +100,7 @@ class Gateway:
         *,
         rooms: Rooms,
         delivery: Delivery,
+        expiry: RoomExpiry,
         close: Callable[[ConnectedClient], None],
         audit: Audit,
     ) -> None:
@@ -97,13 +108,18 @@ class Gateway:
         self.clients: dict[str, ConnectedClient] = {}
         """By Engine.IO id."""
         self._lab, self._settings, self._tokens, self._urls = lab, settings, tokens, urls
-        self._rooms, self._delivery, self._close = rooms, delivery, close
+        self._rooms, self._delivery, self._expiry, self._close = rooms, delivery, expiry, close
+        self._sockets_of: Counter[str] = Counter()
         self.access = Access(lab.journal.state, lab.journal.shares.of)
         self.sharing = Sharing(lab.journal, self.access, rooms, delivery)
         self.audit = audit
         self.url = ""
         """The server's own, for clients whose request doesn't say by which they reached it."""
+        self.slots = UserSlots()
+        self.costs = TokenBucket(*settings.rates.costs)
+        """By user, over sockets and HTTP."""
         self._messages = TokenBucket(*settings.rates.messages)
+        self._throttled = OncePerMinute()
         self._starts = TokenBucket(*settings.rates.starts)
         self._handlers: dict[type[commands.WireCommand], CommandHandler] = {
             commands.JoinGeneration: self._join,
@@ -118,8 +134,8 @@ class Gateway:
             commands.SubscribeAdminJobs: self._subscribe_list,
             commands.UnsubscribeAdminJobs: self._unsubscribe_list,
             commands.RefreshToken: self._refresh,
-            commands.ShareGeneration: lambda client, command: self.sharing.share(command, client.identity),
-            commands.UnshareGeneration: lambda client, command: self.sharing.unshare(command, client.identity),
+            commands.ShareGeneration: self._change_shares,
+            commands.UnshareGeneration: self._change_shares,
         }
 
     async def connect(self, sid: str, eio_sid: str, engine: Any, request: web.Request, auth: object) -> None:
@@ -130,14 +146,17 @@ class Gateway:
             token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
             identity = self._tokens.check(token)
+            if self._sockets_of[identity.user] >= self._settings.max_sockets_per_user and not identity.is_process_owner:
+                raise rate_limited("You have too many connections.", SOCKETS_RETRY_S)
         except Refused as error:
             self._lab.metrics.failed(error.code)
-            self.audit.connection("connect", error.code, sid, address=request.remote, why=error.message)
+            self.audit.connection("connect", error.code, sid, request=request, why=error.message)
             _log.info("A connection from %s was refused: %s", request.remote, error.message)
             raise HandshakeRefused(str(error), events.ErrorInfo.of(error).to_wire()) from None
+        self._sockets_of[identity.user] += 1
         self.clients[eio_sid] = ConnectedClient(sid, eio_sid, engine, identity, self.base_url(request))
         self._lab.metrics.connected()
-        self.audit.connection("connect", "ok", sid, identity, address=request.remote)
+        self.audit.connection("connect", "ok", sid, identity, request=request)
         _log.info("Socket %s: %s has connected.", sid, identity.user)
 
     def send_hello(self, client: ConnectedClient) -> None:
@@ -158,6 +177,9 @@ class Gateway:
         self.audit.connection("disconnect", "ok", client.sid, client.identity, why=reason or None)
         for timer in client.timers:
             timer.cancel()
+        self._sockets_of[client.identity.user] -= 1
+        if not self._sockets_of[client.identity.user]:
+            del self._sockets_of[client.identity.user]
         self._rooms.leave_all(client)
         self._delivery.forget(client)
         self._lab.metrics.disconnected()
@@ -174,30 +196,64 @@ class Gateway:
                 self._close(client)
         self.sharing.downloads.end_unless(lambda _, reader: not self._tokens.is_revoked(reader))
 
-    async def handle_command(self, client: ConnectedClient, data: object, *, has_callback: bool) -> dict[str, Any]:
+    def close(self) -> None:
+        self._expiry.close()
+        self.slots.close()
+
+    def check_rate(self, client: ConnectedClient, size: int) -> Refused | None:
+        """Count a message of `size` bytes. Return the error if the socket or its user sends too many."""
+        if client.identity.is_process_owner:
+            return None
+        try:
+            self._messages.require(client.sid, "messages")
+            self.costs.require(client.identity.user, "long messages, or messages with long answers,", 1 + cost_of(size))
+        except Refused as error:
+            return error
+        return None
+
+    async def handle_command(
+        self, client: ConnectedClient, data: object, *, has_callback: bool
+    ) -> commands.Ack | commands.ErrorAck:
         """Carry out a command and return its acknowledgement; never raise. A command that fails without a callback is
         answered with an event to its sender."""
         name, arguments, command = "", list[Any](), None
         try:
-            await self._check_rate(client)
             name, arguments = _name_and_arguments(data)
             command = decode(name, *arguments)
             ack = await self._handlers[type(command)](client, command)
-            self._lab.metrics.set_rooms(len(self._rooms))
-            self.audit.command(client, name, command, "ok")
-            _log.info("Socket %s: %s.", client.sid, command.name)
-            return ack.to_wire()
         except HarmoniaError as error:
             failure = error
         except Exception:  # noqa: BLE001 - a client that waits for an acknowledgement gets one
             _log.exception("A defect in the command %s.", name[:40])
             failure = HarmoniaError("A defect in the server.", hint="Its log has the details.")
+        else:
+            self._lab.metrics.set_rooms(len(self._rooms))
+            self.audit.command(client, name, command, "ok")
+            _log.info("Socket %s: %s.", client.sid, command.name)
+            return ack
+        return self.refuse(client, name, arguments, failure, has_callback=has_callback, command=command)
+
+    def refuse(
+        self,
+        client: ConnectedClient,
+        name: str,
+        arguments: list[Any],
+        failure: HarmoniaError,
+        *,
+        has_callback: bool,
+        command: commands.Command | None = None,
+    ) -> commands.ErrorAck:
+        """Return the acknowledgement of a command that failed. Without a callback, send its sender an event.
+
+        command: if it could be read."""
         self._lab.metrics.failed(failure.code)
         self.audit.command(client, name, command, failure.code)
-        _log.info("Socket %s: %.40r was refused: %s.", client.sid, name, failure.code)
+        limited = failure.code == ErrorCode.RATE_LIMITED
+        if not limited or self._throttled.due(client.identity.user) is not None:
+            _log.info("Socket %s: %.40r was refused: %s.", client.sid, name, failure.code)
         if not has_callback:
             self._delivery.send_direct(client, self._failure_event(client, name, arguments, failure))
-        return error_ack(failure)
+        return commands.ErrorAck(error=events.ErrorInfo.of(failure))
 
     def _failure_event(
         self, client: ConnectedClient, name: str, arguments: list[Any], error: HarmoniaError
@@ -216,10 +272,12 @@ class Gateway:
 
     async def _join(self, client: ConnectedClient, command: commands.JoinGeneration) -> commands.JoinAck:
         generation_id = command.generation_id
+        await self._load(client, generation_id)
         self.access.require_or_reserve(generation_id, client.identity)
         self._rooms.enter(client, f"generation-{generation_id}")
-        replayed = self._replay(client, events.Channel("generation", generation_id), command.after_seq)
+        replayed = await self._replay(client, events.Channel("generation", generation_id), command.after_seq)
         state = self._lab.journal.state(generation_id)
+        self._expiry.joined(generation_id, state)
         snapshot = None
         if state is not None:
             snapshot = self.sharing.snapshot(state, client.identity)
@@ -256,6 +314,7 @@ class Gateway:
         return commands.StartAck(generation_id=generation_id, job_id=generation_id)
 
     async def _cancel(self, client: ConnectedClient, command: commands.CancelGeneration) -> commands.GenerationAck:
+        await self._load(client, command.generation_id)
         try:
             self.access.require_control(command.generation_id, client.identity)
         except Refused as error:
@@ -264,43 +323,70 @@ class Gateway:
         return commands.GenerationAck(generation_id=command.generation_id)
 
     async def _retry(self, client: ConnectedClient, command: commands.RetryGeneration) -> commands.GenerationAck:
+        await self._load(client, command.generation_id)
         state = self.access.require_control(command.generation_id, client.identity)
         limits = self._check_start_rate(client.identity, state.owner)
         await asyncio.to_thread(self._lab.retry, command.generation_id, limits=limits)
         return commands.GenerationAck(generation_id=command.generation_id)
 
+    async def _change_shares(
+        self, client: ConnectedClient, command: commands.ShareGeneration | commands.UnshareGeneration
+    ) -> commands.ShareAck:
+        await self._load(client, command.generation_id)
+        return await self.sharing.change(command, client.identity)
+
     async def _subscribe_job(self, client: ConnectedClient, command: commands.SubscribeJob) -> commands.JobAck:
+        await self._load(client, command.job_id)
         self.access.require_or_reserve(command.job_id, client.identity)
         self._rooms.enter(client, f"job:{command.job_id}")
-        self._replay(client, events.Channel("job", command.job_id), command.after_seq)
+        await self._replay(client, events.Channel("job", command.job_id), command.after_seq)
         return self._job_ack(client, command.job_id)
 
     async def _unsubscribe_job(self, client: ConnectedClient, command: commands.UnsubscribeJob) -> commands.JobAck:
         self._rooms.leave(client, f"job:{command.job_id}")
+        await self._load(client, command.job_id)
         return self._job_ack(client, command.job_id)
 
     async def _subscribe_list(self, client: ConnectedClient, command: commands.JobsCommand) -> commands.JobsAck:
-        room, ack = self._job_list(client, command)
-        self._rooms.enter(client, room)
-        return ack
+        room, owner = self._job_list(client, command)
+        was_in = room in client.rooms
+        self._rooms.enter(client, room)  # before the list is read, so that no job is in neither
+        try:
+            return await self._read_jobs(client, owner)
+        except BaseException:
+            if not was_in:
+                self._rooms.leave(client, room)
+            raise
 
     async def _unsubscribe_list(self, client: ConnectedClient, command: commands.JobsCommand) -> commands.JobsAck:
-        room, ack = self._job_list(client, command)
+        room, owner = self._job_list(client, command)
         self._rooms.leave(client, room)
-        return ack
+        return await self._read_jobs(client, owner)
+
+    async def _read_jobs(self, client: ConnectedClient, owner: str | None) -> commands.JobsAck:
+        identity, base_url = client.identity, client.base_url
+        read = functools.partial(read_page, self._lab.journal, self._urls, base_url, owner, reader=identity)
+        page = await self.slots.read(identity.user, read)
+        return commands.JobsAck(jobs=page.jobs, next_cursor=page.cursor)
 
     async def _refresh(self, client: ConnectedClient, command: commands.RefreshToken) -> commands.RefreshAck:
         identity = self._tokens.check(command.token)
         if identity.user != client.identity.user:
             raise Refused("The token is another user's.", hint="Send a token of the connected user, or reconnect.")
-        client.identity = identity
+        client.identity = identity  # of the same user, so the count of the user's sockets stays
         self._delivery.invalidate_audiences()
         if not identity.is_admin:
             self._rooms.leave(client, "admin:jobs")
         self._schedule_expiry(client)
         return commands.RefreshAck(expires_at=datetime.fromtimestamp(identity.expires_at, UTC))
 
-    def _replay(self, client: ConnectedClient, channel: events.Channel, after_seq: int | None) -> int:
+    async def _load(self, client: ConnectedClient, generation_id: str) -> None:
+        """Have the journal's state of a generation at hand: what no process works at is read from the disk."""
+        journal = self._lab.journal
+        if not journal.is_at_hand(generation_id):
+            await self.slots.read(client.identity.user, journal.state, generation_id)
+
+    async def _replay(self, client: ConnectedClient, channel: events.Channel, after_seq: int | None) -> int:
         """Send the lifecycle events after `after_seq`, or those that the socket was not sent. Return how many.
 
         Repeat until none is missing, so that the acknowledgement describes no event that the client was not sent.
@@ -312,11 +398,21 @@ class Gateway:
                 client.last_seq[channel], after_seq = min(after_seq, latest), None
             if client.last_seq.get(channel, 0) >= latest:
                 break
-            more = self._delivery.catch_up(client, channel, state.owner)
-            if not more:
+            read = self._delivery.read_missed
+            if state.metadata is not None and len(state.metadata.lyrics) > LONG_LYRICS:
+                missed = await self.slots.read(client.identity.user, read, client, channel, state.owner)
+            else:
+                missed = read(client, channel, state.owner)
+            if not missed:
                 break
-            sent += more
+            self.charge(client, sum(event.message.size for event in missed))
+            sent += self._delivery.send_missed(client, channel, missed)
         return sent
+
+    def charge(self, client: ConnectedClient, size: int) -> None:
+        """Count `size` bytes that answer a command."""
+        if not client.identity.is_process_owner:
+            self.costs.charge(client.identity.user, cost_of(size))
 
     def _job_ack(self, client: ConnectedClient, job_id: str) -> commands.JobAck:
         state = self._lab.journal.state(job_id)
@@ -324,18 +420,19 @@ class Gateway:
             return commands.JobAck(job_id=job_id)
         return commands.JobAck(job_id=job_id, job=self._linked(client, state.kept_job))
 
-    def _job_list(self, client: ConnectedClient, command: commands.JobsCommand) -> tuple[str, commands.JobsAck]:
-        """Return the room and the jobs that `command` is about. Raise Refused if they are an admin's."""
-        user, journal = client.identity.user, self._lab.journal
+    def _job_list(self, client: ConnectedClient, command: commands.JobsCommand) -> tuple[str, str | None]:
+        """Return the room that `command` is about, and the owner of its jobs, None for all users.
+
+        Raise Refused if they are an admin's.
+        """
+        user = client.identity.user
         if isinstance(command, commands.SubscribeUserJobs | commands.UnsubscribeUserJobs):
-            jobs = [self._linked(client, job) for job in journal.jobs(owner=user)]
-            return f"user:{user}:jobs", commands.JobsAck(jobs=jobs)
+            return f"user:{user}:jobs", user
         if not client.identity.is_admin:
             raise Refused(
                 "Only an admin may see all users' jobs.", hint='Connect with a token that has the role "admin".'
             )
-        jobs = [self._linked(client, job).for_admin() for job in journal.jobs()]
-        return "admin:jobs", commands.JobsAck(jobs=jobs)
+        return "admin:jobs", None
 
     def _linked(self, client: ConnectedClient, job: Job) -> Job:
         """Return the job with a download URL for the client."""
@@ -358,13 +455,6 @@ class Gateway:
                 details={"fields": ["audioModel"]},
             )
 
-    async def _check_rate(self, client: ConnectedClient) -> None:
-        """Raise Refused (RATE_LIMITED) if the socket sends too many messages."""
-        if not client.identity.is_process_owner and not self._messages.take(client.sid):
-            # One socket's commands are handled in order, so the delay slows down this socket and no other.
-            await asyncio.sleep(RATE_LIMIT_DELAY_S)
-            raise Refused("Too many messages in too short a time.", code=ErrorCode.RATE_LIMITED, hint="Wait a moment.")
-
     def _check_start_rate(self, identity: Identity, user: str) -> QueueLimits | None:
         """Count a start by `identity` of a song of `user`, and return the queue's limits. The process owner has none.
 
@@ -372,8 +462,7 @@ class Gateway:
         """
         if identity.is_process_owner:
             return None
-        if not self._starts.take(user):
-            raise Refused("Too many songs in too short a time.", code=ErrorCode.RATE_LIMITED, hint="Wait a moment.")
+        self._starts.require(user, "songs")
         return self._settings.queue
 
     def _schedule_expiry(self, client: ConnectedClient) -> None:

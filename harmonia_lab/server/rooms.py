@@ -14,6 +14,7 @@ from harmonia_lab.events.state import GenerationState
 from harmonia_lab.protocol.models import AccessRole, ShareRole
 from harmonia_lab.server.auth import Identity
 from harmonia_lab.server.connected_client import ConnectedClient
+from harmonia_lab.server.rate_limit import rate_limited
 
 __all__ = ["RESERVED_S", "Access", "Rooms", "may_see"]
 
@@ -40,7 +41,7 @@ class Rooms:
     def enter(self, client: ConnectedClient, room: str) -> None:
         """Raise Refused (RATE_LIMITED) if the socket is in MAX_ROOMS already."""
         if len(client.rooms) >= MAX_ROOMS and room not in client.rooms:
-            raise Refused(f"This socket is in {MAX_ROOMS} rooms already.", code=ErrorCode.RATE_LIMITED)
+            raise rate_limited(f"This socket is in {MAX_ROOMS} rooms already.", RESERVED_S)
         self.changes += 1
         client.rooms.add(room)
         self._members.setdefault(room, set()).add(client)
@@ -134,7 +135,7 @@ class Access:
         self._reserved = {i: (holder, until) for i, (holder, until) in self._reserved.items() if until > now}
         own = sum(holder == user for holder, _ in self._reserved.values())
         if own >= MAX_RESERVED and generation_id not in self._reserved:
-            raise Refused("You have reserved too many generation ids.", code=ErrorCode.RATE_LIMITED)
+            raise rate_limited("You have reserved too many generation ids.", RESERVED_S)
         self._reserved[generation_id] = (user, now + RESERVED_S)
 
 

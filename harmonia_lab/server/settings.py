@@ -21,11 +21,13 @@ __all__ = ["RateLimits", "ServerSettings"]
 @dataclass(frozen=True)
 class RateLimits:
     """Each is (per second on average, at once). connections: from one address. messages: from one socket, or from one
-    user over HTTP. starts: songs that one user starts or retries."""
+    user over HTTP. starts: songs that one user starts or retries. costs: of one user, over all sockets and HTTP: a
+    message costs 1, and 1 more for each 4 KiB of it or of its answer."""
 
     connections: tuple[float, int] = (100.0, 2000)
     messages: tuple[float, int] = (50.0, 500)
     starts: tuple[float, int] = (1.0, 20)
+    costs: tuple[float, int] = (200.0, 2000)
 
 
 def _frontend_origins() -> tuple[str, ...]:
@@ -40,6 +42,12 @@ _POSITIVE = (
     "max_connections",
     "link_ttl_s",
     "switch_interval_s",
+    "max_connections_per_address",
+    "max_sockets_per_user",
+    "read_timeout_s",
+    "idle_timeout_s",
+    "room_kept_s",
+    "failed_room_kept_s",
     "audit_bytes",
 )
 
@@ -57,7 +65,8 @@ class ServerSettings:
     public_keys: a PEM or JWKS file; with it, tokens are RS256 and another service issues them. audience, issuer: the
     claims that a token must have.
 
-    ping_interval_s, ping_timeout_s, connect_timeout_s: seconds. max_message_bytes: of one message from a client.
+    ping_interval_s, ping_timeout_s, connect_timeout_s: seconds. max_message_bytes: of one message from a client; a
+    narrative and given lyrics of full length need that much where a client escapes every character.
     compression: compress websocket frames; at these sizes it costs more than it saves. http_compression: compress
     polling and HTTP. progress_interval_s: the least time between two progress events of one generation. fast_broadcast:
     write finished frames to idle websockets, if the installed Engine.IO is a version with which that was tested.
@@ -66,9 +75,17 @@ class ServerSettings:
     whole process while the server runs. None leaves Python's own.
     owner_key: at least 32 random bytes, in hex. A token signed with it is that of the process that started the server;
     its songs don't count towards the limits on clients. For a process that starts a server and is its client.
+
+    trusted_proxies: addresses or networks of proxies whose X-Forwarded-For is believed. max_connections_per_address:
+    TCP connections of one address; those of this machine and of trusted proxies count only towards the cap in all.
+    max_sockets_per_user: sockets of one user at the same time.
+    read_timeout_s: seconds for a TLS handshake, for the head of the first request, and for a body. idle_timeout_s:
+    seconds that a connection may be kept between two requests.
+    room_kept_s: seconds after a generation's end at which the server takes the sockets out of its room.
+    failed_room_kept_s: the same after a failure that a retry may mend.
     insecure: listen beyond this machine without TLS, so that tokens and stories can be read on the way.
-    trusted_proxies: addresses or networks of the proxies that speak TLS in front of a server without a certificate;
-    it then refuses whoever comes from another machine by himself.
+    Of a server beyond this machine without a certificate, trusted_proxies speak TLS in front of it; it refuses whoever
+    comes from another machine by himself.
     audit: whether connections, commands and calls are logged, in `audit.jsonl` of the state folder or in this file.
     None: as `harmonia serve` (yes) and `lab.serve` (no) have it. audit_bytes: size at which that file is rotated.
     audit_files: how many full ones are kept.
@@ -88,7 +105,7 @@ class ServerSettings:
     ping_interval_s: float = 25.0
     ping_timeout_s: float = 60.0
     connect_timeout_s: float = 20.0
-    max_message_bytes: int = 1_000_000
+    max_message_bytes: int = 512 * 1024
     compression: bool = False
     http_compression: bool = True
     progress_interval_s: float = 0.1
@@ -101,8 +118,14 @@ class ServerSettings:
     owner_key: str | None = field(default=None, repr=False, compare=False)
     queue: QueueLimits = field(default_factory=QueueLimits)
     rates: RateLimits = field(default_factory=RateLimits)
-    insecure: bool = False
     trusted_proxies: tuple[str, ...] = ()
+    max_connections_per_address: int = 500
+    max_sockets_per_user: int = 100
+    read_timeout_s: float = 20.0
+    idle_timeout_s: float = 75.0
+    room_kept_s: float = 600.0
+    failed_room_kept_s: float = 3600.0
+    insecure: bool = False
     audit: bool | Path | str | None = None
     audit_bytes: int = 10_000_000
     audit_files: int = 5
@@ -134,6 +157,11 @@ class ServerSettings:
     @property
     def scheme(self) -> str:
         return "https" if self.certificate is not None else "http"
+
+    @property
+    def max_tcp_connections(self) -> int:
+        """TCP connections at the same time: a client that polls has two, and downloads have their own."""
+        return 2 * self.max_connections + 100
 
     @property
     def loopback(self) -> bool:

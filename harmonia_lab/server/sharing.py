@@ -65,6 +65,12 @@ class Sharing:
         self._changes = TokenBucket(*CHANGES)
         self.downloads = OpenDownloads()
 
+    async def change(self, command: ShareGeneration | UnshareGeneration, identity: Identity) -> ShareAck:
+        """Carry out either command."""
+        if isinstance(command, ShareGeneration):
+            return await self.share(command, identity)
+        return await self.unshare(command, identity)
+
     async def share(self, command: ShareGeneration, identity: Identity) -> ShareAck:
         """Raise Refused if the generation isn't the user's own, InvalidRequest to share it with its owner."""
         state = self._own(command.generation_id, identity)

@@ -22,30 +22,31 @@ _log = logging.getLogger(__name__)
 
 
 class ThreadBridge:
-    """Callable from any thread: `bridge(event)`. It calls `deliver` in the loop, with one event at a time."""
+    """Callable from any thread: `bridge(event)`. It calls `deliver` in the loop, with one event at a time, and with the
+    time at which the event came, in seconds of the monotonic clock."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, deliver: Callable[[FamilyEvent], None], interval_s: float
+        self, loop: asyncio.AbstractEventLoop, deliver: Callable[[FamilyEvent, float], None], interval_s: float
     ) -> None:
         self._loop, self._deliver, self._interval_s = loop, deliver, interval_s
         self._lock = threading.Lock()
-        self._ready: list[FamilyEvent] = []
-        self._progress: dict[Channel, FamilyEvent] = {}
+        self._ready: list[tuple[FamilyEvent, float]] = []
+        self._progress: dict[Channel, tuple[FamilyEvent, float]] = {}
         self._delivered_at: dict[Channel, float] = {}
         self._scheduled = self._timer_set = False
 
     def __call__(self, event: FamilyEvent) -> None:
-        channel = event.channel
+        channel, now = event.channel, time.monotonic()
         with self._lock:
             if event.delivery == "progress":
-                self._progress[channel] = event
-                wake = not self._scheduled and not (self._timer_set and time.monotonic() < self._due(channel))
+                self._progress[channel] = event, now
+                wake = not self._scheduled and not (self._timer_set and now < self._due(channel))
             else:
                 if event.delivery == "lifecycle":
                     self._delivered_at.pop(channel, None)
                     held = self._progress.pop(channel, None)
                     self._ready += [held] if held is not None else []
-                self._ready.append(event)
+                self._ready.append((event, now))
                 wake = not self._scheduled
             self._scheduled = self._scheduled or wake
         if wake:
@@ -68,8 +69,8 @@ class ThreadBridge:
                 self._timer_set = True
                 delay_s = min(map(self._due, self._progress)) - now
                 self._loop.call_later(delay_s, functools.partial(self._deliver_ready, by_timer=True))
-        for event in ready:
+        for event, at in ready:
             try:
-                self._deliver(event)
+                self._deliver(event, at)
             except Exception:  # noqa: BLE001 - a defect in sending one event must not keep the others back
                 _log.exception("%s of generation %s could not be sent.", event.name, event.generation_id)

@@ -19,18 +19,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, StorageError
 from harmonia_lab.events.state import GenerationState, apply, new_state
 from harmonia_lab.protocol.codec import decode_event, encode
+from harmonia_lab.protocol.counts import GIVEN
 from harmonia_lab.protocol.events import FAMILIES, Family, FamilyEvent, MetadataGenerationProgress, linked
-from harmonia_lab.protocol.models import ENDED, Job, SongRequest
+from harmonia_lab.protocol.models import ENDED, Job, SongRequest, iso_time
 from harmonia_lab.storage import storage_errors
 from harmonia_lab.store.process_liveness import LivenessLock
 from harmonia_lab.store.shares import SHARE_TABLES, Shares
 
-__all__ = ["KEPT_GENERATIONS", "Journal"]
+__all__ = ["KEPT_GENERATIONS", "Journal", "place_of"]
 
 SCHEMA_VERSION = 2
 """1: 0.1.0. 2: the tables of `shares.py`. An older file gets what it lacks when it is opened."""
@@ -38,8 +39,14 @@ SCHEMA_VERSION = 2
 KEPT_GENERATIONS = 10_000
 """How many ended generations are kept, about 10 kB each; older ones are deleted when the journal is opened."""
 
+MAX_PLACE = 100
+"""Characters of a place in a list: a time, and an id."""
+
 PROGRESS_SAVE_S = 1.0
 """Seconds between two writes of one generation's progress, at least."""
+
+AT_HAND = 128
+"""Ended generations whose states are kept in memory, each for as long as no process has added an event to it."""
 
 _TABLES = """
 CREATE TABLE generations (
@@ -67,6 +74,16 @@ Harmonia Lab, neither needs it nor breaks it."""
 _log = logging.getLogger(__name__)
 
 
+class _Version(NamedTuple):
+    """What changes in a generation's row with each event."""
+
+    status: str
+    seq: int
+    tick: int
+    job_seq: int
+    job_tick: int
+
+
 class Journal:
     """Every method may be called from any thread. Reads don't wait for writes."""
 
@@ -81,15 +98,19 @@ class Journal:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
+        self._list_lock = threading.Lock()
         self._live: dict[str, GenerationState] = {}
         self._saved_at: dict[str, float] = {}
         self.shares = Shares(self._read, self._writing, self._jobs)
+        self._at_hand: dict[str, tuple[_Version, GenerationState]] = {}
         with ExitStack() as undo:
             self._liveness = LivenessLock(path.with_name(f"{path.name}.processes"))
             undo.callback(self._liveness.close)
             with self._sqlite_errors():
                 self._writer = undo.enter_context(closing(_connect(path)))
                 self._reader = undo.enter_context(closing(_connect(path)))
+                # Lists read thousands of rows: whoever needs one generation's state meanwhile must not wait for them.
+                self._list_reader = undo.enter_context(closing(_connect(path)))
                 self._make_tables()
                 self._prune()
             undo.pop_all()
@@ -156,6 +177,7 @@ class Journal:
             if state.status in ENDED:
                 del self._live[generation_id]
                 self._saved_at.pop(generation_id, None)
+                self._keep_at_hand(state, _version_of(state))
 
     def replay(self, generation_id: str, family: Family, after_seq: int = 0) -> list[FamilyEvent]:
         """Return the lifecycle events of one family after `after_seq`, in order; [] for an unknown id.
@@ -185,6 +207,10 @@ class Journal:
         """Return what the generation's events add up to; None for an unknown id."""
         return self._live.get(generation_id) or self._load(generation_id)
 
+    def is_at_hand(self, generation_id: str) -> bool:
+        """Return whether `state` costs no more than a look at one row: else, a thread should call it."""
+        return generation_id in self._live or self._kept_state(generation_id, self._version(generation_id)) is not None
+
     def request(self, generation_id: str) -> SongRequest:
         """Return the generation's request. Raises KeyError for an unknown id."""
         for (request,) in self._read("SELECT request FROM generations WHERE id = ?", (generation_id,)):
@@ -192,18 +218,34 @@ class Journal:
                 return SongRequest.model_validate_json(request)
         raise KeyError(generation_id)
 
-    def jobs(self, owner: str | None = None, limit: int = 100) -> list[Job]:
+    def jobs(self, owner: str | None = None, limit: int = 100, before: str | None = None) -> list[Job]:
         """Return the newest `limit` jobs of `owner`, newest first; of all users if `owner` is None.
 
-        A damaged job is logged and left out.
+        before: only jobs that are older than the one with this `place_of`. A damaged job is logged and left out.
+        Raises InvalidRequest for a place that no job has.
         """
-        where, values = ("WHERE owner = ?", (owner,)) if owner is not None else ("", ())
-        query = f"SELECT id, job, song FROM generations {where} ORDER BY created_at DESC, id DESC LIMIT ?"  # noqa: S608 - no input in it
+        conditions, values = ["1"], list[Any]()
+        if owner is not None:
+            conditions, values = ["owner = ?"], [owner]
+        if before is not None:
+            created_at, separator, generation_id = before.partition("~")
+            if not separator or len(before) > MAX_PLACE:
+                raise InvalidRequest("The cursor is none that this server gave.", details={"fields": ["cursor"]})
+            conditions.append("(created_at, id) < (?, ?)")
+            values += [created_at, generation_id]
+        # The inner query reads no long columns, so that the rest of thousands of rows stays on the disk.
+        query = (
+            "SELECT id, job, song FROM generations WHERE id IN (SELECT id FROM generations"  # noqa: S608 - no input in it
+            f" WHERE {' AND '.join(conditions)} ORDER BY created_at DESC, id DESC LIMIT ?)"
+            " ORDER BY created_at DESC, id DESC"
+        )
         return self._jobs(query, (*values, limit))
 
     def _jobs(self, query: str, values: tuple[Any, ...]) -> list[Job]:
+        with self._list_lock, self._sqlite_errors():
+            rows = self._list_reader.execute(query, values).fetchall()
         found = []
-        for generation_id, job, song in self._read(query, values):
+        for generation_id, job, song in rows:
             live = self._live.get(generation_id)
             try:
                 with self._damage_as_storage_error(generation_id):
@@ -211,6 +253,10 @@ class Journal:
             except StorageError as error:
                 _log.warning("%s", error)
         return found
+
+    def check(self) -> None:
+        """Raise StorageError if the journal can't be read."""
+        self._read("SELECT 1 FROM generations LIMIT 1", ())
 
     def interrupted(self) -> Iterator[GenerationState]:
         """Yield each generation that an exited process left pending or running, process by process.
@@ -228,7 +274,7 @@ class Journal:
 
     def close(self) -> None:
         """Write the latest progress of unfinished generations, and close the file. Idempotent."""
-        with self._write_lock, self._read_lock:
+        with self._write_lock, self._read_lock, self._list_lock:
             live, self._live = self._live, {}
             with suppress(StorageError):
                 if live:
@@ -237,6 +283,7 @@ class Journal:
                             self._save(database, state)
             self._writer.close()
             self._reader.close()
+            self._list_reader.close()
         self._liveness.close()
 
     def _unfinished(self, generation_ids: Iterable[str]) -> Iterator[GenerationState]:
@@ -256,6 +303,7 @@ class Journal:
                 raise StorageError(
                     f"{self.path} was written by a newer version of Harmonia Lab.",
                     hint="Upgrade Harmonia Lab, or set HARMONIA_HOME to another folder.",
+                    details={"path": str(self.path)},
                 )
             if version < SCHEMA_VERSION:
                 for statement in ((_TABLES if version == 0 else "") + SHARE_TABLES).split(";"):
@@ -291,6 +339,31 @@ class Journal:
         )
 
     def _load(self, generation_id: str) -> GenerationState | None:
+        version = self._version(generation_id)
+        kept = self._kept_state(generation_id, version)
+        if kept is not None:
+            return kept
+        state = self._read_state(generation_id)
+        # Another process may have added an event meanwhile.
+        if state is not None and version is not None and version == _version_of(state) and state.status in ENDED:
+            self._keep_at_hand(state, version)
+        return state
+
+    def _version(self, generation_id: str) -> _Version | None:
+        rows = self._read("SELECT status, seq, tick, job_seq, job_tick FROM generations WHERE id = ?", (generation_id,))
+        return _Version(*rows[0]) if rows else None
+
+    def _kept_state(self, generation_id: str, version: _Version | None) -> GenerationState | None:
+        kept = self._at_hand.get(generation_id)
+        return kept[1] if kept is not None and kept[0] == version else None
+
+    def _keep_at_hand(self, state: GenerationState, version: _Version) -> None:
+        kept = {**self._at_hand, state.id: (version, state)}
+        if len(kept) > AT_HAND:
+            del kept[next(iter(kept))]
+        self._at_hand = kept  # replaced as a whole, since any thread may read it
+
+    def _read_state(self, generation_id: str) -> GenerationState | None:
         rows = self._read(
             "SELECT request, job, song, progress, tick, job_tick FROM generations WHERE id = ?", (generation_id,)
         )
@@ -300,7 +373,7 @@ class Journal:
         events = [event for family in FAMILIES for event in self.replay(generation_id, family)]
         with self._damage_as_storage_error(generation_id):
             stored = _job_of(job, song)
-            state = new_state(stored, SongRequest.model_validate_json(request))
+            state = new_state(stored, SongRequest.model_validate_json(request, context=GIVEN))
             for event in events:
                 state = apply(state, event)
             changes: dict[str, Any] = {"job": stored}  # with its progress, which no lifecycle event holds
@@ -327,6 +400,7 @@ class Journal:
             raise StorageError(
                 f"In {self.path}, the record of generation {generation_id} is damaged ({type(error).__name__}).",
                 hint="Other generations are not affected, and neither is the song's folder.",
+                details={"path": str(self.path)},
             ) from error
 
     @contextmanager
@@ -357,10 +431,12 @@ class Journal:
                     f"The disk is full: {self.path} could not be written.",
                     code=ErrorCode.STORAGE_FULL,
                     hint="Free some space, or set HARMONIA_HOME to a folder on another disk.",
+                    details={"path": str(self.path)},
                 ) from error
             raise StorageError(
                 f"The journal {self.path} cannot be used: {error}.",
                 hint="Set HARMONIA_HOME to another folder; or move the file away, and lose the list of past songs.",
+                details={"path": str(self.path)},
             ) from error
 
 
@@ -383,8 +459,18 @@ def _event_of(name: str, payload: str, song: str | None) -> FamilyEvent:
     return event if song is None else linked(event, Path(song).as_uri())
 
 
+def place_of(job: Job) -> str:
+    """Return the job's place in a list of the newest jobs, as `Journal.jobs` takes it."""
+    return f"{iso_time(job.created_at)}~{job.id}"
+
+
+def _version_of(state: GenerationState) -> _Version:
+    generation, job = state.generation_cursor, state.job_cursor
+    return _Version(state.status, generation.seq, generation.tick, job.seq, job.tick)
+
+
 def _job_of(payload: str, song: str | None) -> Job:
-    job = Job.model_validate_json(payload)
+    job = Job.model_validate_json(payload, context=GIVEN)
     return job if song is None else job.linked(Path(song).as_uri())
 
 

@@ -13,9 +13,9 @@ import bisect
 import itertools
 import re
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Self
 
 from harmonia_lab.errors import CODES
@@ -89,7 +89,8 @@ class Metrics:
         self._latency_sum = 0.0
         self._errors: Counter[str] = Counter()
         self._ended: Counter[str] = Counter()
-        self._started: dict[str, datetime] = {}
+        self._started: dict[str, float] = {}
+        """Seconds of the monotonic clock, by generation: a jump of the wall clock is no duration."""
         self._generation_seconds = 0.0
 
     def connected(self) -> None:
@@ -127,11 +128,11 @@ class Metrics:
         elif isinstance(event, JobStatusEvent):
             with self._lock:
                 if event.status == "processing":
-                    self._started[event.id] = event.emitted_at
+                    self._started[event.id] = time.monotonic()
                 elif event.status != "pending":
                     self._ended[event.status] += 1
-                    started = self._started.pop(event.id, event.emitted_at)
-                    self._generation_seconds += (event.emitted_at - started).total_seconds()
+                    now = time.monotonic()
+                    self._generation_seconds += now - self._started.pop(event.id, now)
 
     def readings(self) -> Readings:
         with self._lock:

@@ -54,6 +54,7 @@ def test_a_song_is_followed_from_its_start_to_its_end(tmp_path, transport):
     async def main(server):
         async with Client(server.url, transports=[transport]) as client:
             await client.connect(server.token("ann"))
+            assert client.hello.user.id == "ann"
             ack = await client.start("A small boat goes home.", seconds=1)
             assert ack.job_id == ack.generation_id
             first, progress = client.metadata_progress(ack.generation_id), client.audio_progress(ack.generation_id)
@@ -65,8 +66,6 @@ def test_a_song_is_followed_from_its_start_to_its_end(tmp_path, transport):
             assert client.store.state.completed_generations[ack.generation_id].audio_url.startswith(server.url)
             assert lifecycle(await to_the_end(client.events(ack.generation_id))) == GENERATION  # also afterwards
             assert await to_the_end(client.metadata_progress(ack.generation_id)) == []
-            await until_so(lambda: client.hello is not None)
-            assert client.hello.user.id == "ann"
 
     with serving(tmp_path) as server:
         run(main(server))

@@ -32,7 +32,7 @@ console.log(JSON.stringify({
 CLIENT = """
 import { io, Socket } from 'socket.io-client';
 import type {
-  AudioGenerationCompleteEvent, ClientToServerEvents, ErrorInfo, ServerToClientEvents,
+  AudioGenerationCompleteEvent, ClientToServerEvents, ErrorInfo, ServerEvent, ServerToClientEvents,
 } from './harmonia.mjs';
 
 const url = 'http://localhost:3333';
@@ -53,6 +53,18 @@ socket.emit('start-generation', { narrative: 'n', instruments: ['piano', { name:
 socket.emit('jobs:subscribe:user');
 const answer = await socket.timeout(1000).emitWithAck('cancel-generation', { generationId: 'gen-123' });
 if (answer.ok) console.log(answer.generationId);
+socket.onAny((name, event) => {
+  const any = { name, event } as ServerEvent;
+  if (any.name === 'job:failed') console.log(any.event.recoverable, any.event.code === 'QUEUE_FULL');
+  // @ts-expect-error only some events have it
+  console.log(any.event.recoverable);
+});
+const meaning = (error: ErrorInfo): string => {
+  // @ts-expect-error no such code
+  if (error.code === 'QUEUE_FUL') return '';
+  return error.code === 'RATE_LIMITED' ? String(error.details?.['retryAfter']) : error.message;
+};
+console.log(meaning);
 // @ts-expect-error no such message
 socket.emit('join', 'gen-123');
 // @ts-expect-error a number is no id

@@ -54,7 +54,7 @@ BAD = {
     "empty": ("", "No token"),
     "a number": (7, "No token"),
     "junk": ("a.b.c", "malformed"),
-    "endless": ("a" * 100_000, "too long"),
+    "endless": ("a" * 10_000, "too long"),
     "expired": (signed(CLAIMS | {"exp": 1}), "expired"),
     "not yet valid": (signed(CLAIMS | {"nbf": 2**32}), "not valid yet"),
     "of another key": (signed(CLAIMS, bytes(32)), "another key"),

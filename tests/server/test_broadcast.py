@@ -1,6 +1,7 @@
 """The bytes, and the internals of Engine.IO and python-socketio that `broadcast.py` and `transport.py` depend on."""
 
 import asyncio
+import contextlib
 import inspect
 import json
 
@@ -17,6 +18,7 @@ from harmonia_lab.server.connected_client import ConnectedClient
 from harmonia_lab.server.encoding import EncodedMessage
 from tests.protocol.test_events import EXAMPLES
 from tests.server.conftest import Ear, serving
+from tests.server.engines import Writer
 from tests.waiting import until_so
 
 STORY = {"narrative": "A small boat goes home.", "seconds": 1}
@@ -66,7 +68,7 @@ def test_an_attachment_reaches_pollers_and_websockets_each_in_their_own_form():
     message = EncodedMessage.event("audio-preview", {"audio": b"\x00\x01"})
     read = []
     for engine in (pollers, websockets):
-        engine.queue = asyncio.Queue()
+        engine.queue = IdleQueue()
         Wire(framed=False, drop=print).send(ConnectedClient("s", "e", engine, None, ""), message)
         read.append([engine.queue.get_nowait().encode(b64=engine is pollers) for _ in range(2)][1])
     assert read == ["bAAE=", b"\x00\x01"]
@@ -111,11 +113,91 @@ def test_a_queue_knows_when_its_reader_waits():
         reader = asyncio.create_task(queue.get())
         await asyncio.sleep(0)
         assert queue.waiting == 1
-        queue.put_nowait("x")
-        assert await reader == "x"
-        assert queue.waiting == 0
+        packet = engineio.packet.Packet(engineio.packet.MESSAGE, "x" * 7)
+        queue.put_nowait(packet)
+        assert (await reader, queue.waiting, queue.size) == (packet, 0, 0)
+        queue.put_nowait(packet)
+        queue.put_nowait(None)  # as at a session's end
+        assert queue.size == 7
 
     asyncio.run(main())
+
+
+class Transport:
+    """A websocket's transport. fails: it has closed, and raises as uvloop's does."""
+
+    def __init__(self, *, fails=""):
+        self.fails, self.written = fails, []
+
+    def _check(self, what):
+        if what == self.fails:
+            raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    def is_closing(self):
+        self._check("is_closing")
+        return False
+
+    def get_write_buffer_size(self):
+        self._check("get_write_buffer_size")
+        return 0
+
+    def write(self, data):
+        self._check("write")
+        self.written.append(data)
+
+
+@pytest.mark.parametrize("fails", ["is_closing", "get_write_buffer_size", "write"])
+def test_a_transport_that_closes_meanwhile_costs_nobody_but_its_own_client(fails):
+    class Engine:
+        closed = closing = False
+        upgraded = True
+
+        def __init__(self, transport):
+            self.transport, self.queue = transport, IdleQueue()
+            self.queue.waiting = True
+
+    dropped = []
+    wire = Wire(framed=True, drop=dropped.append)
+    transports = [Transport(), Transport(fails=fails), Transport()]
+    clients = [ConnectedClient("s", f"{n}", Engine(transport), None, "") for n, transport in enumerate(transports)]
+    message = EncodedMessage.event("job:progress", {"tick": 1})
+    busy = wire.write([wire.writable_socket(client) for client in clients], message)
+    assert busy == ({clients[1]} if fails != "is_closing" else set())
+    for client in clients:
+        wire.send(client, message)
+        wire.is_idle(client)
+    assert set(dropped) == {"1"}
+    for transport in (transports[0], transports[2]):
+        assert transport.written == [message.frames] * 2
+
+
+def test_sockets_that_leave_in_the_middle_of_a_song_rob_nobody_of_an_event(tmp_path):
+    """Twenty stay, and twenty are cut one after the other, while two hundred events go out."""
+
+    async def main(server):
+        stay = [Ear(server) for _ in range(20)]
+        async with contextlib.AsyncExitStack() as stack:
+            for ear in stay:
+                await stack.enter_async_context(ear)
+                await ear.ask("join-generation", "one")
+            leave = [Ear(server) for _ in range(20)]
+            for ear in leave:
+                await ear.__aenter__()
+                await ear.ask("join-generation", "one")
+            await stay[0].ask("start-generation", STORY | {"generationId": "one"})
+            for ear in leave:
+                ear.io.eio.ws._response.connection.transport.abort()
+                await asyncio.sleep(0.02)
+            done = [await ear.until("audio-generation-complete") for ear in stay]
+            assert len({event["seq"] for event in done}) == 1
+            heard = [[p["tick"] for p in ear.of("metadata-generation-progress")] for ear in stay]
+            assert all(ticks == heard[0] for ticks in heard)
+            assert len(heard[0]) >= 100
+            for ear in leave:
+                await ear.close()
+
+    with serving(tmp_path, metadata=Writer(steps=200, step_s=0.005), progress_interval_s=0.0) as server:
+        asyncio.run(main(server))
 
 
 def test_an_idle_websocket_is_written_to_directly_and_a_polling_client_is_not(server, monkeypatch):

@@ -570,7 +570,7 @@ def test_fifty_cancels_at_random_moments_each_end_one_generation_once(tmp_path):
     def left_behind():
         """Return the names of the threads that the songs started, without those of the thread pool for commands."""
         here = (thread.name for thread in set(threading.enumerate()) - threads)
-        return sorted(name for name in here if not name.startswith(("asyncio_", "uvloop_")))
+        return sorted(name for name in here if not name.startswith(("asyncio_", "uvloop_", "harmonia-reader")))
 
     with serving(tmp_path, metadata=Writer(step_s=0.01), audio=Player(step_s=0.01), rates=rates) as server:
         threads = set(threading.enumerate())

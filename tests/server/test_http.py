@@ -126,6 +126,9 @@ def test_a_range_beyond_the_end_is_refused_and_one_of_another_file_ignored(serve
     got = call(served, "GET", "/api/generations/done/audio", headers={"Range": "bytes=99999999-"})
     size = (served.folder / "song.flac").stat().st_size
     assert (got[0], got[1]["Content-Range"]) == (416, f"bytes */{size}")
+    assert (
+        call(served, "GET", "/api/generations/done/audio", headers={"Range": "bytes=-0"})[0] == 416
+    )  # RFC 9110, 14.1.1
     got = call(served, "GET", "/api/generations/done/audio", headers={"Range": "bytes=0-3", "If-Range": '"other"'})
     assert (got[0], len(got[2])) == (200, size)
 

@@ -1,6 +1,7 @@
 """The guide's figures, as a notebook and as Prometheus read them."""
 
 import threading
+from datetime import timedelta
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -97,3 +98,11 @@ def test_another_process_reads_the_same_from_the_text():
     assert Readings.of_text(metrics.text()) == metrics.readings()
     with pytest.raises(KeyError):
         Readings.of_text("<!DOCTYPE html>")
+
+
+def test_a_jump_of_the_wall_clock_is_no_duration():
+    metrics = Metrics()
+    for event in told_live("g", "completed"):
+        metrics(event.model_copy(update={"emitted_at": event.emitted_at + timedelta(days=event.seq)}))
+    assert metrics.readings().generations == {"completed": 1}
+    assert 0 <= metrics.readings().generation_seconds < 60
