@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
+from types import FunctionType
 from typing import Any
 
 import engineio
-from aiohttp import WSMsgType, web
+from aiohttp import WSMsgType, web, web_ws
 from engineio import exceptions
 from engineio.async_drivers import aiohttp as driver
 from engineio.async_socket import AsyncSocket
@@ -25,6 +26,8 @@ MAX_POLLED_PACKETS = 1000
 
 MAX_WRITTEN = 256 * 1024
 """Bytes of packets that one poll takes from the queue, if there are several."""
+
+FRAMES_BYTES = 2048
 
 CLOSE_S = 1.0
 """Seconds for a client's part of the closing handshake."""
@@ -109,13 +112,26 @@ def _packets_of(body: str) -> list[engineio.packet.Packet]:
     return [engineio.packet.Packet(encoded_packet=part) for part in parts]
 
 
+class _WebSocketResponse(web.WebSocketResponse):
+    """aiohttp's websocket, which parses no more frames once twice FRAMES_BYTES wait to be handled.
+
+    aiohttp parses 256 KB and more at once: ten thousands of small frames. Its constant is a global of the module, which
+    other servers of this process use, so the method gets globals of its own.
+    """
+
+    _post_start = FunctionType(
+        web.WebSocketResponse._post_start.__code__,  # noqa: SLF001 - see above; tests/server/test_engine_io.py checks it
+        {**vars(web_ws), "DEFAULT_CHUNK_SIZE": FRAMES_BYTES},
+    )
+
+
 class WebSocket(driver.WebSocket):  # type: ignore[misc] # untyped library
     """Engine.IO's websocket, with the compression that the settings ask for, and `transport` set on the engine."""
 
     async def __call__(self, environ: dict[str, Any]) -> web.StreamResponse:
         request, engine = environ["aiohttp.request"], self.handler.__self__
         self._engine = engine
-        self._sock = web.WebSocketResponse(
+        self._sock = _WebSocketResponse(
             timeout=CLOSE_S,
             max_msg_size=self.server.max_http_buffer_size,
             compress=self.server.websocket_compression,

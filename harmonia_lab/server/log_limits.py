@@ -50,6 +50,8 @@ class _LibraryFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[0] if record.exc_info else None
+        if error is asyncio.CancelledError:
+            return False  # the client has left
         kind = (record.funcName, record.lineno, error)
         left_out = self._limit.due(kind) if record.levelno >= logging.WARNING else None
         if left_out is None:

@@ -32,11 +32,11 @@ def test_every_command_and_every_route_is_tried():
     assert len([name for name in ATTACKS if name.startswith(("GET", "POST", "DELETE"))]) == 15
 
 
-@pytest.mark.parametrize("path", DATA, ids=lambda path: path.name)
-def test_the_committed_figures_are_of_every_attack_and_make_the_table(path):
-    figures = json.loads(path.read_text())
-    assert [row["attack"] for row in figures["rows"]] == list(ATTACKS)
-    assert f"met {sum(map(worst.meets_goal, figures['rows']))} of {len(ATTACKS)} times" in worst.table(figures)
+def test_committed_figures_are_of_every_attack_and_make_the_table():
+    for path in DATA:
+        figures = json.loads(path.read_text())
+        assert [row["attack"] for row in figures["rows"]] == list(ATTACKS), path.name
+        assert f"met {sum(map(worst.meets_goal, figures['rows']))} of {len(ATTACKS)} times" in worst.table(figures)
 
 
 def test_an_attack_that_is_none_is_bad_usage():

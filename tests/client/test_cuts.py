@@ -21,7 +21,7 @@ from tests.waiting import until_so
 
 CUTS = int(os.environ.get("HARMONIA_CUTS", "20"))
 SEED = 5
-FAST = {"rates": RateLimits(starts=(1000.0, 1000)), "progress_interval_s": 0.01}
+FAST = {"rates": RateLimits(starts=(1000.0, 1000), costs=(1e6, 10**6)), "progress_interval_s": 0.01}
 
 
 def test_over_random_cuts_no_lifecycle_event_is_lost_or_doubled_and_progress_never_goes_back(tmp_path):

@@ -316,7 +316,7 @@ def test_a_client_too_far_behind_is_cut_off_and_nobody_else(tmp_path, wire, monk
                 await ear.until("audio-generation-complete")
                 assert ear.lifecycle() == GENERATION
 
-    rates = RateLimits(messages=(1e6, 1_000_000))
+    rates = RateLimits(messages=(1e6, 1_000_000), costs=(1e6, 1_000_000))
     with serving(tmp_path, metadata=Writer(gate=gate), rates=rates, **wire) as server:
         asyncio.run(main(server))
 

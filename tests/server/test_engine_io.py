@@ -1,11 +1,13 @@
 """Ends of Engine.IO sessions: whatever a client sends, and however it leaves, no session of its stays behind."""
 
 import asyncio
+import inspect
 import json
 import logging
 
 import aiohttp
 import pytest
+from aiohttp.web import WebSocketResponse
 
 from harmonia_lab.server.engine_io import is_packet
 from harmonia_lab.server.settings import RateLimits
@@ -183,6 +185,22 @@ def test_floods_that_need_no_answer_say_nothing_in_the_log_and_are_limited(tmp_p
         assert not any("s3cret" in line for line in said)
         assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
         assert len(said) < 30
+
+
+def test_few_frames_of_a_websocket_are_parsed_before_they_are_handled(server):
+    async def main():
+        async with aiohttp.ClientSession() as session:
+            socket, _ = await websocket(server, session)
+            await socket.send_str("42" + '["leave-generation","' + "x" * 15_000 + '"]')  # longer than the limit
+            await socket.send_str('421["leave-generation","a"]')
+            answer = ""
+            while not answer.startswith("431["):
+                answer = await socket.receive_str(timeout=PATIENCE_S)
+            await socket.close()
+
+    asyncio.run(main())
+    queue = inspect.getsource(WebSocketResponse._post_start)
+    assert "WebSocketDataQueue(\n            request._protocol, DEFAULT_CHUNK_SIZE" in queue
 
 
 def test_what_a_packet_is():

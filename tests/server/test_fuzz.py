@@ -45,7 +45,7 @@ messages = st.tuples(
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory):
     """(loop, ear, witness) on one server, without limits on rate."""
-    rates = RateLimits(messages=(1e9, 10**9), starts=(1e9, 0))
+    rates = RateLimits(messages=(1e9, 10**9), starts=(1e9, 0), costs=(1e9, 10**9))
     with serving(tmp_path_factory.mktemp("fuzz"), rates=rates) as server, asyncio.Runner() as runner:
         clients = contextlib.AsyncExitStack()
         try:

@@ -468,7 +468,7 @@ def test_who_asks_without_listening_is_let_go(tmp_path):
                 await asyncio.sleep(0.05)
             assert server.metrics().connections == 0
 
-    with serving(tmp_path, rates=RateLimits(messages=(1e6, 10**6))) as server:
+    with serving(tmp_path, rates=RateLimits(messages=(1e6, 10**6), costs=(1e6, 10**6))) as server:
         asyncio.run(main(server))
 
 

@@ -32,7 +32,7 @@ def cross(publish, interval_s, wait_s=0.0):
     out = []
 
     async def main():
-        bridge = ThreadBridge(asyncio.get_running_loop(), out.append, interval_s)
+        bridge = ThreadBridge(asyncio.get_running_loop(), lambda event, _: out.append(event), interval_s)
         await asyncio.to_thread(publish, bridge)
         await asyncio.sleep(0.01 + wait_s)
 
@@ -88,7 +88,7 @@ def test_one_event_that_cannot_be_delivered_keeps_no_other(caplog):
     out = []
 
     async def main():
-        def deliver(event):
+        def deliver(event, _):
             if event.generation_id == "bad":
                 raise ZeroDivisionError
             out.append(event.generation_id)
