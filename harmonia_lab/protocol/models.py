@@ -66,7 +66,6 @@ __all__ = [
     "parse_request",
     "parse_share",
     "utc_now",
-    "iso_time",
 ]
 
 MAX_NARRATIVE = 20_000
