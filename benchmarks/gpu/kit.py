@@ -79,6 +79,7 @@ NOT_NEEDED = {
     "pyjwt": "only the server checks tokens",
     "python-engineio": "only the server and the client speak Socket.IO",
     "python-socketio": "only the server and the client speak Socket.IO",
+    "shtab": "only `harmonia completion` prints the scripts that it makes",
     "uvloop": "only the server runs on it",
     "xllamacpp": "only the embedded language model runs on it",
 }

@@ -13,6 +13,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "batch": (
         "harmonia batch songs.csv --out night",
         "harmonia batch songs.jsonl --out night --audio musicgen --audio-model small",
+        "harmonia batch songs.csv --check",
+    ),
+    "study": (
+        "harmonia study decoders.toml --check",
+        "harmonia study decoders.toml --out decoders",
+        "harmonia study --again decoders --out again",
     ),
     "serve": (
         "harmonia serve --port 3333",
@@ -21,10 +27,15 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "token": (
         "harmonia token ann",
         "harmonia token ann --role admin --ttl 86400",
+        "harmonia token ann --revoke",
     ),
     "verify": (
         "harmonia verify songs/the-lamp-keeper-1a2b3c4d",
         "harmonia verify songs/the-lamp-keeper-1a2b3c4d --rerun --json",
+    ),
+    "export": (
+        "harmonia export songs/the-lamp-keeper-1a2b3c4d --format mp3 --midi --out for-ann",
+        "harmonia export night --format audiofolder --out dataset",
     ),
     "doctor": (
         "harmonia doctor",
