@@ -127,8 +127,8 @@ def test_the_step_that_is_recorded_on_a_gpu_gives_the_same_tokens(musicgen, deco
     """Its buffers, its order and torch's twins of its kernels; here it runs unrecorded, and twice over one step's
     buffers, as a second song does.
 
-    The seed is one with which no choice turns on a millionth of a logit: the two sides sum in different orders, and with
-    top-p a token that is as likely as its neighbour takes its place."""
+    The seed is one with which no choice turns on a millionth of a logit: the two sides sum in different orders, and
+    with top-p a token that is as likely as its neighbour takes its place."""
     model, fast = musicgen(size), decoder(size)
     held = None
     for texts, frames in ((TEXTS[:2], 30), (TEXTS[1:3], 24)):
