@@ -44,9 +44,13 @@ MAX_SAMPLES = 200
 """Enough for a curve of a stage's memory, in 5 KB of a song's record."""
 
 
-@functools.lru_cache(maxsize=1)
 def host() -> dict[str, Any]:
-    """Return name, operating system, processor, cores and memory (bytes)."""
+    """Return name, operating system, processor, cores and memory (bytes): a new dict, which the caller may change."""
+    return dict(_host())
+
+
+@functools.lru_cache(maxsize=1)
+def _host() -> dict[str, Any]:
     return {
         "host": platform.node(),
         "platform": platform.platform(),

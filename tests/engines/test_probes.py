@@ -176,3 +176,9 @@ def test_memory_that_the_block_takes_is_seen(install):
             time.sleep(0.005)
     assert len(taken)
     assert reading.rss_peak - reading.samples[0].rss > 150 * 2**20
+
+
+def test_a_caller_that_changes_what_it_was_told_of_the_machine_changes_it_for_nobody_else():
+    told = probes.host()
+    told.clear()
+    assert probes.host()["host"]
