@@ -225,6 +225,27 @@ def test_after_leaving_nothing_more_is_heard(tmp_path):
         asyncio.run(main(server))
 
 
+def test_after_unsubscribing_no_job_event_is_heard(tmp_path):
+    gate = threading.Event()
+
+    async def main(server):
+        async with Ear(server) as ear, Ear(server) as other:
+            for client in (ear, other):
+                await client.ask("job:subscribe", {"jobId": "g"})
+                await client.ask("jobs:subscribe:user")
+            await ear.ask("start-generation", STORY | {"generationId": "g"})
+            await other.until("job:status")
+            assert (await other.ask("job:unsubscribe", {"jobId": "g"}))["ok"]
+            assert (await other.ask("jobs:unsubscribe:user"))["ok"]
+            gate.set()
+            await ear.until("job:completed")
+            await other.ask("leave-generation", "g")  # what was sent to it before has come, too
+            assert "job:completed" not in dict(other.heard)
+
+    with serving(tmp_path, metadata=Writer(gate=gate)) as server:
+        asyncio.run(main(server))
+
+
 def test_a_cancel_in_mid_step_ends_it_once_and_may_be_repeated(tmp_path):
     gate = threading.Event()
 

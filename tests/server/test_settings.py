@@ -50,6 +50,12 @@ def test_the_defaults_can_be_used():
     assert ServerSettings(switch_interval_s=None, owner_key="00" * 32, public_url="https://songs.example").loopback
 
 
+def test_the_production_figures_are_the_guides():
+    settings = ServerSettings()
+    assert (settings.port, settings.ping_interval_s, settings.ping_timeout_s) == (3333, 25, 60)
+    assert (settings.connect_timeout_s, settings.progress_interval_s) == (20, 0.1)
+
+
 def test_a_page_that_no_browser_names_so_is_refused_with_an_error_and_not_in_silence(tmp_path, monkeypatch):
     monkeypatch.setenv("FRONTEND_URL", "*")
     with make_lab(tmp_path) as lab, pytest.raises(InvalidRequest, match="no web page's origin") as caught:
