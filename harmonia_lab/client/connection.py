@@ -28,12 +28,12 @@ from harmonia_lab.protocol.codec import decode_event
 from harmonia_lab.protocol.commands import Ack, ErrorAck, WireCommand
 from harmonia_lab.protocol.events import ErrorInfo, ServerEvent
 
-__all__ = ["Connection", "ServerAddress", "fail_future"]
+__all__ = ["Connection", "ServerAddress", "close_socket", "fail_future"]
 
 CLOSE_S = 2.0
 """For the closing handshake: a server that hangs does not answer."""
-SOCKET_CLOSE_S = 0.25
-"""For the transport to close its socket after the closing handshake."""
+SOCKET_CLOSE_S = 2.0
+"""For the transport to close its socket after the closing handshake: some turns of the loop, on a busy machine too."""
 
 A = TypeVar("A", bound=Ack)
 _log = logging.getLogger(__name__)
@@ -149,16 +149,7 @@ class Connection:
             with contextlib.suppress(Exception):
                 await self._websocket.close()
         if self._socket is not None:
-            await self._close_socket(self._socket)
-
-    async def _close_socket(self, sock: socket.socket) -> None:
-        """Wait until the websocket's transport has closed its socket, which aiohttp doesn't. Over TLS, or while the
-        peer doesn't read, the transport would outlive an event loop that ends now."""
-        with contextlib.suppress(OSError, TypeError):  # it is closed; it is uvloop's, which has no shutdown
-            sock.shutdown(socket.SHUT_RDWR)
-            async with asyncio.timeout(SOCKET_CLOSE_S):
-                while sock.fileno() >= 0:  # noqa: ASYNC110 - a socket has no event for its end
-                    await asyncio.sleep(0.001)
+            await close_socket(self._socket)
 
     def _receive(self, name: str, payload: object = None, *_: object) -> None:
         try:
@@ -193,6 +184,16 @@ async def _cancel(*tasks: asyncio.Task[Any] | None) -> None:
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
+
+
+async def close_socket(sock: socket.socket) -> None:
+    """Wait until the websocket's transport has closed its socket, which aiohttp doesn't. Over TLS, or while the peer
+    doesn't read, the transport would outlive an event loop that ends now."""
+    with contextlib.suppress(OSError, TypeError):  # it is closed; it is uvloop's, which has no shutdown
+        sock.shutdown(socket.SHUT_RDWR)
+        async with asyncio.timeout(SOCKET_CLOSE_S):
+            while sock.fileno() >= 0:  # noqa: ASYNC110 - a socket has no event for its end
+                await asyncio.sleep(0.001)
 
 
 def fail_future(future: asyncio.Future[Any], error: HarmoniaError) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import pytest
 import socketio
 
+from harmonia_lab.client.connection import close_socket
 from tests.server.engines import make_lab
 from tests.waiting import PATIENCE_S
 
@@ -43,11 +44,16 @@ class Ear:
         await self.close()
 
     async def close(self):
-        """Disconnect, and close the HTTP session that the library leaves open after a broken connection."""
+        """Disconnect, and close the HTTP session and the socket that the library leaves open after a broken connection:
+        its transport would outlive the event loop."""
+        websocket = self.io.eio.ws
+        sock = websocket.get_extra_info("socket") if websocket else None
         await self.io.disconnect()
         if self.io.eio.http is not None:
             await self.io.eio.http.close()
             await asyncio.sleep(0)
+        if sock is not None:
+            await close_socket(sock)
 
     async def ask(self, name, *payload):
         return await self.io.call(name, *payload, timeout=PATIENCE_S)
