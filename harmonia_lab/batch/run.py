@@ -8,10 +8,8 @@ appears whole or not at all. So the folders alone say which songs are done, also
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -30,7 +28,7 @@ from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, Metada
 from harmonia_lab.generation.handle import JobHandle
 from harmonia_lab.protocol.events import MetadataGenerationComplete
 from harmonia_lab.protocol.models import SongRequest
-from harmonia_lab.storage import storage_errors
+from harmonia_lab.storage import locked, storage_errors
 
 __all__ = ["STOP_AFTER", "BatchOptions", "Rows", "run_batch", "run_sweep"]
 
@@ -132,7 +130,10 @@ def _run(
         return report
     refuse_unreadable(table)
     assert out is not None
-    with _locked(out):
+    lock = out / ".batch.lock"
+    with storage_errors(lock):
+        out.mkdir(parents=True, exist_ok=True)
+    with locked(lock, f"Another batch is at work in {out}."):
         plan = BatchPlan(lab, writer, table, out, remake=options.remake)
         return _Night(lab, plan, out, writer, options, print_line).run()
 
@@ -357,26 +358,6 @@ def _watch(job: JobHandle, lab: BatchLab, print_line: PrintLine) -> None:
                 print_line(f"lyrics  {event.duration / 1000:6.1f} s  {printable(event.metadata.title)}  {by}")
         if ended:
             return
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Make the folder, and keep other batches out of it inside the block.
-
-    Raises StorageError where the folder can't be written, or another batch has it locked.
-    """
-    lock = out / ".batch.lock"
-    with storage_errors(lock):
-        out.mkdir(parents=True, exist_ok=True)
-        file = lock.open("w")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system unlocks it when this process ends
-        except OSError:
-            raise StorageError(
-                f"Another batch is at work in {out}.", hint="Wait for its end, or name another folder."
-            ) from None
-        yield
 
 
 def _to_standard_error(line: str) -> None:
