@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.lyrics import table
 from benchmarks.server.children import Child
 from harmonia_lab.bench.report import check_range, circumstances
@@ -102,7 +104,7 @@ def _measure(options: argparse.Namespace, blocks: Sequence[Mapping[str, Any]], c
                 break
             order = draw.sample(list(writers), len(writers))
             asked = {name: block[name] for name in ("narrative", "seed", "seconds")}
-            load = os.getloadavg()[0]
+            load = psutil.getloadavg()[0]
             songs = {name: writers[name].request(SONG_S, **asked) for name in order}
             print(json.dumps(dict(block) | {"order": order, "load": load, "songs": songs}), file=file, flush=True)
             titles = ", ".join(

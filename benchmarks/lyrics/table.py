@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     if options.list:
         print("\n".join(_listed(rows)))
     if options.json:
-        Path(options.json).write_text(json.dumps(figures(rows), indent=1, ensure_ascii=False) + "\n")
+        Path(options.json).write_text(json.dumps(figures(rows), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0 if rows else 1
 
 

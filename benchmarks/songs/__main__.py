@@ -1,4 +1,4 @@
-"""`python -m benchmarks.songs measure | table | ten`: songs measured as they sound.
+"""`python -m benchmarks.songs measure | table | meter | ten`: songs measured as they sound.
 
 Owns the commands, how errors are printed, and the exit status: 0 done, 1 failed, 2 bad usage, 130 interrupted.
 """
@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks.songs import measure, table, ten
+from benchmarks.songs import measure, meter, table, ten
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
 
 Command = tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int], str]
@@ -18,6 +18,11 @@ Command = tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Na
 COMMANDS: dict[str, Command] = {
     "measure": (measure.configure, measure.run, "make songs of all genres and moods, and measure each"),
     "table": (table.configure, table.run, "print the figures of songs that were measured before"),
+    "meter": (
+        meter.configure,
+        meter.run,
+        "measure how right the meter is, on songs and on sounds whose truth is known",
+    ),
     "ten": (ten.configure, ten.run, "ten songs from ten narratives with wishes: what was asked, what is heard"),
 }
 """Name → its options, what it does, and its help."""

@@ -1,6 +1,7 @@
 """Everything that is measured in one finished song, from its folder: song and stems as FLAC or WAV, and `plan.json`.
 
-Owns which meter reads which file. The meters are in `tempo.py`, `key.py`, `levels.py` and `plans.py`.
+Owns which meter reads which file. Those of tempo and key are the product's, in
+`harmonia_lab/audio_engines/listening`; the others are in `levels.py` and `plans.py`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 from benchmarks.songs import levels, plans
-from benchmarks.songs.key import estimate_key
-from benchmarks.songs.tempo import estimate_tempo
+from harmonia_lab.audio_engines.listening.key import estimate_key
+from harmonia_lab.audio_engines.listening.tempo import estimate_tempo
 from harmonia_lab.protocol.vocabulary import TONICS
 
 __all__ = ["hear", "key_text", "read_plan", "read_stems"]
@@ -57,7 +58,7 @@ def key_text(tonic: int, mode: str) -> str:
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    plan: dict[str, Any] = json.loads((folder / "plan.json").read_text())
+    plan: dict[str, Any] = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     return plan
 
 

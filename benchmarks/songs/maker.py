@@ -112,7 +112,7 @@ def _song(
     took = {"stage_2_s": round(time.perf_counter() - started, 3), "cpu_s": round(cpu_seconds() - cpu, 3)}
     folder = scratch / f"song-{seed}"
     (folder / "stems").mkdir(parents=True)
-    (folder / "plan.json").write_text(json.dumps(plan.to_json()))
+    (folder / "plan.json").write_text(json.dumps(plan.to_json()), encoding="utf-8")
     soundfile.write(folder / "song.wav", mixed.audio.T, mixed.sample_rate, "FLOAT")
     for number, stem in enumerate(stems, 1):
         soundfile.write(folder / "stems" / f"{number}-{stem.name}.wav", stem.audio.T, stem.sample_rate, "FLOAT")

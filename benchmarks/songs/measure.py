@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import time
@@ -16,13 +15,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.songs import plans, table
 from benchmarks.songs.children import ROOT, SONG_S, song_maker
 from benchmarks.songs.clicks import click_and_chords
 from benchmarks.songs.heard import hear, key_text, read_plan
-from benchmarks.songs.key import estimate_key
 from benchmarks.songs.lyrics import LYRICS
-from benchmarks.songs.tempo import estimate_tempo
+from harmonia_lab.audio_engines.listening.key import estimate_key
+from harmonia_lab.audio_engines.listening.tempo import estimate_tempo
 from harmonia_lab.bench.report import check_range, circumstances
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.protocol.vocabulary import GENRES, MOODS, TONICS
@@ -136,7 +137,7 @@ def _song_row(asked: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, 
         "clicks": {"bpm": round(estimate_tempo(clicks, RATE), 2), "key": key_text(*estimate_key(clicks, RATE))},
         "stage_2_s": answer["stage_2_s"],
         "cpu_s": answer["cpu_s"],
-        "load": os.getloadavg()[0],
+        "load": psutil.getloadavg()[0],
     }
     shutil.rmtree(folder)
     return row

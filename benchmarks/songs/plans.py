@@ -1,6 +1,7 @@
 """What a plan says of itself: progression, groove, the melody and its figures, where lines begin.
 
-Owns these readings, of a plan as `plan.json` has it. What is heard is measured in `tempo.py`, `key.py` and `levels.py`.
+Owns these readings, of a plan as `plan.json` has it. What is heard is measured by
+`harmonia_lab/audio_engines/listening` and `levels.py`.
 """
 
 from __future__ import annotations

@@ -40,7 +40,9 @@ def run(options: argparse.Namespace) -> int:
     if options.wrong:
         print("\n" + "\n".join(_wrong(last)))
     if options.json:
-        options.json.write_text(json.dumps({name: summary(rows) for name, rows in versions.items()}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({name: summary(rows) for name, rows in versions.items()}, indent=1) + "\n", encoding="utf-8"
+        )
     return 0
 
 

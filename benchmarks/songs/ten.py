@@ -115,7 +115,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    made = json.loads(options.out.read_text()) if options.out.exists() else {"songs": []}
+    made = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {"songs": []}
     left = [asked for asked in TEN if asked.kind not in {song["kind"] for song in made["songs"]}]
     if left:
         options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def run(options: argparse.Namespace) -> int:
                 made["songs"].append({"kind": asked.kind, **song, **_measured(answer)})
                 if options.keep and "song" in answer:
                     shutil.copytree(answer["song"], options.keep / asked.kind.replace(" ", "-"), dirs_exist_ok=True)
-                options.out.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
+                options.out.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(report(made["songs"]))
     return 0
 

@@ -6,35 +6,51 @@ Owns no engine. Engines import from here and not from each other, except that bo
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
-from harmonia_lab.errors import Cancelled, HarmoniaError
+from harmonia_lab.errors import Cancelled, HarmoniaError, InvalidRequest
 from harmonia_lab.protocol.models import SongMetadata, SongRequest
+from harmonia_lab.protocol.sound import FOLLOWED, Followed
 from harmonia_lab.protocol.vocabulary import Role
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from harmonia_lab.engines.engine_option import EngineOption
     from harmonia_lab.music.plan import Part, Plan
 
 __all__ = [
     "AudioEngine",
     "AudioProgress",
     "CancelToken",
+    "FollowsPlan",
     "MetadataEngine",
     "MetadataProgress",
     "MetadataResult",
     "Preview",
+    "Recovers",
+    "Remedy",
+    "Renewable",
     "RunsProcesses",
     "Stem",
     "Step",
+    "TakesSongOptions",
+    "engine_for_song",
+    "followed_by",
+    "fresh_engine",
     "processes_of",
+    "remedy_of",
 ]
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Step = Literal["analysis", "title", "lyrics", "genre", "mood"]
 """The guide's steps of stage 1."""
@@ -98,6 +114,7 @@ class MetadataProgress:
     """One report of stage 1.
 
     fraction: 0…1 of the stage. tokens: generated so far. partial: the metadata known so far (title, lyrics, …).
+    failure: as `AudioProgress` has it.
     """
 
     fraction: float
@@ -105,6 +122,7 @@ class MetadataProgress:
     status: str
     tokens: int = 0
     partial: Mapping[str, Any] = field(default_factory=dict)
+    failure: HarmoniaError | None = None
 
 
 @dataclass(frozen=True)
@@ -184,8 +202,9 @@ class AudioProgress:
 
     fraction: 0…1 of the rendering. instrument: the one being rendered (several, if they are rendered together), or None
     while loading. completed of total: stems; total None means one per part. failure: an error after which the engine
-    tries another way, as `status` says. figures: columns of the run log. preview: more audio. finished: a stem that
-    took long enough to be kept for another attempt, should the rest fail.
+    tries another way by itself, as `status` says; its details may have `plan`, that way's name for log and metrics, and
+    `waitSeconds`. figures: columns of the run log. preview: more audio. finished: a stem that took long enough to be
+    kept for another attempt, should the rest fail.
     """
 
     fraction: float
@@ -249,6 +268,39 @@ class AudioEngine(Protocol):
 
 
 @runtime_checkable
+class TakesSongOptions(Protocol):
+    """An audio engine of which one song can have settings of its own, such as a prompt. Optional.
+
+    song_options: those that a song can have.
+    """
+
+    song_options: Sequence[EngineOption]
+
+    def for_song(self, options: Mapping[str, Any]) -> AudioEngine:
+        """Return an engine for one song: like this one, whose loaded model it uses, with these settings by name.
+
+        Its `identity` has the song's settings. It is closed with this one. Quick, since it is called for each row of a
+        table before its first song is made. Raises InvalidRequest for a name or a value that can't be used, a recording
+        that can't be read, or what the model can't do.
+        """
+        ...
+
+
+def engine_for_song(engine: AudioEngine, options: Mapping[str, Any] | None) -> AudioEngine:
+    """Return the engine that makes a song with these options: the engine itself, where there are none.
+
+    Raises InvalidRequest for what the engine doesn't take.
+    """
+    if not options:
+        return engine
+    if not isinstance(engine, TakesSongOptions):
+        raise InvalidRequest(
+            f"The {engine.name} engine takes no {', '.join(options)}.", details={"fields": sorted(options)}
+        )
+    return engine.for_song(options)
+
+
+@runtime_checkable
 class RunsProcesses(Protocol):
     """An engine with child processes, which stay when its stage is over: their memory is no other stage's."""
 
@@ -257,6 +309,78 @@ class RunsProcesses(Protocol):
         ...
 
 
+@runtime_checkable
+class FollowsPlan(Protocol):
+    """An audio engine that says what of the plan its sound follows. Optional; see `followed_by`."""
+
+    @property
+    def follows(self) -> frozenset[Followed]:
+        """What the song that was rendered last follows. Files, picture and mix show that, and no more."""
+        ...
+
+
+def followed_by(engine: object) -> frozenset[Followed]:
+    """Return what of the plan the engine's latest song follows; the prompt alone where it has no `follows`."""
+    found: set[str] = set(engine.follows) if isinstance(engine, FollowsPlan) else {"prompt"}
+    return frozenset(name for name in FOLLOWED if name in found)
+
+
 def processes_of(engine: object) -> Sequence[int]:
     """Return the ids of the engine's child processes; none where it has no `process_ids`."""
     return engine.process_ids() if isinstance(engine, RunsProcesses) else ()
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What an engine has changed after a failure. plan: its name in the log and the metrics, such as "restart".
+    action: the same as a status for people."""
+
+    plan: str
+    action: str
+
+
+@runtime_checkable
+class Recovers(Protocol):
+    """An engine that knows what helps after its own failures. Optional: without it, generic plans alone are tried.
+
+    All that an engine does about a stage that has failed goes through here: a child process started again, a smaller
+    model, another precision. (What it does *within* `write` or `render` it reports as `failure` of its progress.)
+    """
+
+    def recover(self, error: HarmoniaError, attempt: int, cancel: CancelToken) -> Remedy | None:
+        """Change the engine's state for the next attempt at the same song, and return what was done.
+
+        Return None where the engine has nothing that would help. error: raised by `write` or `render` a moment ago.
+        attempt: how often this error has come in this stage, from 1. Called in the thread of `write` and `render`; may
+        take some seconds, and returns at once on a cancel. What it changes for one song must not outlast that song.
+        """
+        ...
+
+
+def remedy_of(engine: object, error: HarmoniaError, attempt: int, cancel: CancelToken) -> Remedy | None:
+    """Return the engine's remedy; None where it has none, has no `recover`, or fails in it."""
+    if not isinstance(engine, Recovers):
+        return None
+    try:
+        return engine.recover(error, attempt, cancel)
+    except Exception:  # noqa: BLE001 - the failure to be recovered from says more than that of the remedy
+        _log.warning("An engine's recovery failed.", exc_info=True)
+        return None
+
+
+@runtime_checkable
+class Renewable(Protocol):
+    """An engine that can be replaced while a thread is stuck in it. Optional."""
+
+    def fresh(self) -> Any:
+        """Return a new engine with the same model and settings, which shares nothing with this one: no lock, no
+        process, no loaded model. A thread is in a call of this one that may never return. Return at once."""
+        ...
+
+
+def fresh_engine(engine: T) -> T:
+    """Return a new engine like this one, or the engine itself where it isn't `Renewable`."""
+    if not isinstance(engine, Renewable):
+        return engine
+    renewed: T = engine.fresh()
+    return renewed

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import psutil
 
 from harmonia_lab.engines import gpu_memory
-from harmonia_lab.engines.process_tree import descendants, pss_bytes, rss_bytes
+from harmonia_lab.engines.cores import usable_cores
+from harmonia_lab.engines.process_tree import descendants, pss_bytes, rss_bytes, uss_bytes
 from harmonia_lab.errors import Cancelled
 
 __all__ = [
@@ -56,7 +57,7 @@ def _host() -> dict[str, Any]:
         "platform": platform.platform(),
         "python": platform.python_version(),
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "memory_bytes": psutil.virtual_memory().total,
     }
 
@@ -69,7 +70,14 @@ def git_commit() -> str | None:
         return None
 
     def git(*args: str) -> str:
-        done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, timeout=5, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(root), *args],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=5,
+            check=True,
+        )
         return done.stdout.strip()
 
     try:
@@ -79,7 +87,10 @@ def git_commit() -> str | None:
 
 
 def cpu_seconds() -> float:
-    """Return user and system time of this process and its children, ended ones included, in seconds."""
+    """Return user and system time of this process and its children, ended ones included, in seconds.
+
+    Windows doesn't tell the time of children that have ended.
+    """
     # Both tuples begin with the user and system time of the process, and of its children that have ended.
     total = sum(os.times()[:4])
     for child in psutil.Process().children(recursive=True):  # the kernel's list may miss one (`process_tree.py`)
@@ -107,8 +118,10 @@ class MemoryReading:
     rss_peak: the highest sum over this process and its children, sampled every 0.1 s; pages that they share count
     for each. pss_peak: the highest without double counting, of all of them but `others`; total_pss_peak: of all of
     them. PSS is read each second or less often, and at the end unless that is a cancel; None where it wasn't, or where
-    the kernel doesn't tell.
-    gpu_allocated_peak, gpu_reserved_peak: torch's own peaks, reset at the start; gpu_used_peak: the highest use of the
+    the system doesn't tell: then uss_peak is the highest sum of memory that no other process shares, of all but
+    `others`, and memory_reason says why.
+    gpu_allocated_peak, gpu_reserved_peak: torch's own peaks, reset at the start (of Metal, where torch keeps none, the
+    highest of what torch and its driver had allocated, sampled every 0.1 s); gpu_used_peak: the highest use of the
     whole device that NVML reported, sampled as often. Without a GPU they are None, and gpu_reason says why.
     ended: when the block's work was done, before the last readings, as `time.perf_counter` counts.
     samples: over time, at most `MAX_SAMPLES`; when there are more, every second one is dropped.
@@ -117,6 +130,8 @@ class MemoryReading:
     rss_peak: int = 0
     pss_peak: int | None = None
     total_pss_peak: int | None = None
+    uss_peak: int | None = None
+    memory_reason: str | None = None
     gpu_allocated_peak: int | None = None
     gpu_reserved_peak: int | None = None
     gpu_used_peak: int | None = None
@@ -145,6 +160,17 @@ class MemoryReading:
             self.pss_peak = max(self.pss_peak or 0, own)
             self.total_pss_peak = max(self.total_pss_peak or 0, own + others)
 
+    def take_uss(self, own: int | None) -> None:
+        """Add one reading of USS, where there is no PSS."""
+        self.memory_reason = "the system tells no proportional set size (PSS)"
+        if own is not None:
+            self.uss_peak = max(self.uss_peak or 0, own)
+
+    def take_metal(self, metal: Any) -> None:
+        """Add one reading of Metal's memory. metal: `torch.mps`."""
+        self.gpu_allocated_peak = max(self.gpu_allocated_peak or 0, metal.current_allocated_memory())
+        self.gpu_reserved_peak = max(self.gpu_reserved_peak or 0, metal.driver_allocated_memory())
+
 
 @contextmanager
 def measure_memory(others: Callable[[], Iterable[int]] = tuple) -> Iterator[MemoryReading]:
@@ -159,28 +185,16 @@ def measure_memory(others: Callable[[], Iterable[int]] = tuple) -> Iterator[Memo
         cuda.reset_peak_memory_stats()
     gpu = measured_gpu()
     stop = threading.Event()
-    me = os.getpid()
-
-    def sample() -> None:
-        reading.take(rss_bytes([me, *descendants(me)]), None if isinstance(gpu, str) else gpu.used_bytes())
-
-    def sample_pss() -> float:
-        """Return how long it took, in seconds."""
-        began = time.perf_counter()
-        apart = {pid for other in others() for pid in (other, *descendants(other))}
-        tree = {me, *descendants(me)}
-        reading.take_pss(pss_bytes(tree - apart), pss_bytes(tree & apart))
-        return time.perf_counter() - began
 
     def keep_sampling() -> None:
         pss_at = time.perf_counter() + PSS_INTERVAL_S
         while not stop.wait(SAMPLE_INTERVAL_S):
-            sample()
+            _sample(reading, gpu)
             if time.perf_counter() >= pss_at:
-                cost = sample_pss()
+                cost = _sample_pss(reading, others)
                 pss_at = time.perf_counter() + max(PSS_INTERVAL_S, PSS_COSTS * cost)
 
-    sample()
+    _sample(reading, gpu)
     sampler = threading.Thread(target=keep_sampling, name="harmonia-memory", daemon=True)
     sampler.start()
     hurried = False
@@ -192,17 +206,44 @@ def measure_memory(others: Callable[[], Iterable[int]] = tuple) -> Iterator[Memo
     finally:
         stop.set()
         cuda = cuda or _cuda(in_use=True)  # the block may have loaded torch
-        if cuda is not None:
-            cuda.synchronize()
-            reading.gpu_allocated_peak = cuda.max_memory_allocated()
-            reading.gpu_reserved_peak = cuda.max_memory_reserved()
+        _take_peaks(reading, cuda)
         reading.ended = time.perf_counter()
         sampler.join()  # it takes one sample at most; two threads must not sample at once
-        reasons = [None if cuda is not None else _no_gpu_reason(), gpu if isinstance(gpu, str) else None]
+        reasons = [None if cuda is not None or _metal() else _no_gpu_reason(), gpu if isinstance(gpu, str) else None]
         reading.gpu_reason = "; ".join(reason for reason in reasons if reason) or None
-        sample()
+        _sample(reading, gpu)
         if not hurried:
-            sample_pss()  # also of a block that took less than a second
+            _sample_pss(reading, others)  # also of a block that took less than a second
+
+
+def _sample(reading: MemoryReading, gpu: gpu_memory.Device | str) -> None:
+    me = os.getpid()
+    reading.take(rss_bytes([me, *descendants(me)]), None if isinstance(gpu, str) else gpu.used_bytes())
+    if (metal := _metal()) is not None:
+        reading.take_metal(metal)
+
+
+def _sample_pss(reading: MemoryReading, others: Callable[[], Iterable[int]]) -> float:
+    """Return how long it took, in seconds."""
+    began = time.perf_counter()
+    me = os.getpid()
+    apart = {pid for other in others() for pid in (other, *descendants(other))}
+    tree = {me, *descendants(me)}
+    own = pss_bytes(tree - apart)
+    reading.take_pss(own, pss_bytes(tree & apart))
+    if own is None:
+        reading.take_uss(uss_bytes(tree - apart))
+    return time.perf_counter() - began
+
+
+def _take_peaks(reading: MemoryReading, cuda: Any | None) -> None:
+    """Wait for the GPU's work, and take torch's own peaks. cuda: `torch.cuda`, if it is in use."""
+    if cuda is not None:
+        cuda.synchronize()
+        reading.gpu_allocated_peak = cuda.max_memory_allocated()
+        reading.gpu_reserved_peak = cuda.max_memory_reserved()
+    elif (metal := _metal()) is not None:
+        metal.synchronize()
 
 
 def measured_gpu() -> gpu_memory.Device | str:
@@ -232,6 +273,12 @@ def _cuda(*, in_use: bool = False) -> Any | None:
     return torch.cuda
 
 
+def _metal() -> Any | None:
+    """Return `torch.mps`, if torch is loaded and sees a GPU of Apple's."""
+    torch = loaded_torch()
+    return torch.mps if torch is not None and torch.backends.mps.is_available() else None
+
+
 def loaded_torch() -> Any | None:
     """Return the module torch if its import is complete. A measurement must not load gigabytes of libraries, nor use a
     module that another thread is still importing."""
@@ -240,12 +287,16 @@ def loaded_torch() -> Any | None:
 
 
 def _no_gpu_reason() -> str:
-    return "no engine on this machine uses torch" if "torch" not in sys.modules else "torch sees no CUDA device"
+    return (
+        "no engine on this machine uses torch"
+        if "torch" not in sys.modules
+        else "torch sees no CUDA device and no Metal"
+    )
 
 
 def _cpu_model() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:

@@ -5,13 +5,15 @@ Owns the reading, from `/proc` where there is one, else by psutil. `probes.py` d
 
 from __future__ import annotations
 
+import mmap
 import os
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 
 import psutil
 
-__all__ = ["descendants", "pss_bytes", "rss_bytes"]
+__all__ = ["descendants", "peak_rss_bytes", "pss_bytes", "rss_bytes", "uss_bytes"]
 
 PROC = "/proc"
 _GONE = (FileNotFoundError, ProcessLookupError)
@@ -52,11 +54,21 @@ def rss_bytes(pids: Iterable[int]) -> int:
     for pid in pids:
         try:
             with open(f"{PROC}/{pid}/statm", "rb") as file:  # noqa: PTH123
-                total += int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+                total += int(file.read().split()[1]) * mmap.PAGESIZE
         except OSError:  # it has ended meanwhile, or there is no /proc
             with suppress(psutil.Error):
                 total += psutil.Process(pid).memory_info().rss
     return total
+
+
+def peak_rss_bytes() -> int:
+    """Return the highest resident memory of this process so far."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # noqa: PLC0415 - Windows has none
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # getrusage(2): bytes on macOS, kibibytes on Linux
 
 
 def pss_bytes(pids: Iterable[int]) -> int | None:
@@ -73,5 +85,21 @@ def pss_bytes(pids: Iterable[int]) -> int | None:
             if not os.path.exists(f"{PROC}/self/smaps_rollup"):  # noqa: PTH110 - it is the kernel, not the process
                 return None
         except OSError:
+            return None
+    return total
+
+
+def uss_bytes(pids: Iterable[int]) -> int | None:
+    """Return the memory that none of the processes shares (USS), summed: what macOS and Windows tell instead of PSS.
+
+    None where the system doesn't tell that of one of them that runs.
+    """
+    total = 0
+    for pid in pids:
+        try:
+            total += psutil.Process(pid).memory_full_info().uss
+        except psutil.NoSuchProcess:
+            continue
+        except (psutil.Error, AttributeError):
             return None
     return total

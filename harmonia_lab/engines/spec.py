@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from harmonia_lab.engines.engine_option import EngineOption
 from harmonia_lab.errors import ErrorCode
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "EngineSpec",
     "Installation",
     "MetadataEngineSpec",
+    "ModelEntry",
     "Verdict",
 ]
 
@@ -46,24 +48,6 @@ class Check:
     mend: str = ""
 
 
-@dataclass(frozen=True)
-class EngineOption:
-    """A setting that the command line offers as `--name`, or under another `flag`.
-
-    type: makes the value from the option's text. choices: the values that are allowed; None for any. metavar: stands
-    for the value in a help text. repeated: whether it may be given several times; the value is then a list. Where two
-    engines have an option of one name, the first one's is offered, and sets either engine.
-    """
-
-    name: str
-    help: str
-    choices: tuple[str, ...] | None = None
-    type: Callable[[str], Any] = str
-    flag: str = ""
-    metavar: str = ""
-    repeated: bool = False
-
-
 class Claim(NamedTuple):
     """Whether "auto" takes an engine for stage 1, and why, or why not.
 
@@ -74,6 +58,31 @@ class Claim(NamedTuple):
     accepted: bool
     reason: str
     warning: str = ""
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model that is here, or could be: a line of `harmonia models`.
+
+    engine: by which it is used. stage: 1 writes the words, 2 makes the sound. where: a folder or an address; "" for a
+    model that isn't here. size_bytes: on the disk, or to download; None if not known. can: what it takes and makes,
+    such as "melody" (it follows one) and "stereo". sings: whether its sound has the words; None for stage 1.
+    needs_bytes: of memory, for a song. fits: whether that is available now; None if not known. missing: what it lacks;
+    empty if it can be used. fetch: the command that mends that.
+    """
+
+    engine: str
+    stage: Literal[1, 2]
+    name: str
+    where: str = ""
+    size_bytes: int | None = None
+    licence: str = ""
+    can: tuple[str, ...] = ()
+    sings: bool | None = None
+    needs_bytes: int | None = None
+    fits: bool | None = None
+    missing: tuple[str, ...] = ()
+    fetch: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,9 @@ class EngineSpec:
     invitation: how a person who got the fallback gets this engine instead. check: the engine's line of `harmonia
     doctor`. check_asked: whether a song can be made now with this model (None: the default) and these settings by name:
     returns what was found, raises HarmoniaError; None where it is enough that the engine can be made.
-    installation: None where pip alone installs all that the engine needs.
+    installation: None where pip alone installs all that the engine needs. inventory: the engine's models that are here,
+    in these folders too, and those that could be; it changes and downloads nothing. fetch: downloads one by its name,
+    reports statuses, and returns where it is; raises HarmoniaError. Both None where there is no choice of models.
     """
 
     name: str
@@ -113,6 +124,8 @@ class EngineSpec:
     check: Callable[[], Check] | None = None
     check_asked: Callable[[str | None, Mapping[str, Any]], str] | None = None
     installation: Installation | None = None
+    inventory: Callable[[Sequence[Path]], Sequence[ModelEntry]] | None = None
+    fetch: Callable[[str, Callable[[str], None]], str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +135,7 @@ class AudioEngineSpec(EngineSpec):
     make: from a model's name (None: the default) and settings by name; raises InvalidRequest for what it doesn't know,
     AudioError where the engine can't be had. models: what `--audio-model` may name, as a help text; empty where the
     engine has no models. options: the settings that the command line offers; empty where the engine has no settings.
+    Of an engine that has some `per_song`, `song_options` are these (`engines.base.TakesSongOptions`).
     claims_auto: whether "auto" means this engine, given a model or settings; not asked when neither is given.
     settings_to_json: the settings as plain JSON values, for another process. note: what a person reads after a song,
     from the engine's part of the song's record.

@@ -8,7 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from harmonia_lab.engines.base import CancelToken, MetadataEngine, MetadataProgress, MetadataResult, processes_of
+from harmonia_lab.engines.base import (
+    CancelToken,
+    MetadataEngine,
+    MetadataProgress,
+    MetadataResult,
+    Remedy,
+    fresh_engine,
+    processes_of,
+    remedy_of,
+)
+from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.protocol.models import SongRequest
 
 __all__ = ["StandInEngine"]
@@ -40,6 +50,12 @@ class StandInEngine:
 
     def process_ids(self) -> Sequence[int]:
         return processes_of(self._engine)
+
+    def recover(self, error: HarmoniaError, attempt: int, cancel: CancelToken) -> Remedy | None:
+        return remedy_of(self._engine, error, attempt, cancel)
+
+    def fresh(self) -> StandInEngine:
+        return StandInEngine(fresh_engine(self._engine), self.warning)
 
     def release(self) -> None:
         self._engine.release()

@@ -151,14 +151,14 @@ GENRE_STYLES: dict[str, GenreStyle] = {
         _ANY_KEYS, ("hold", "stop"), syncopation=0.0, pickups=0.65, breaks=False,
     ),
     "indie": GenreStyle(
-        (92, 132), 0.0, ("indie", "indie toms", "indie disco"), ("arpeggio", "eighths", "pulse"),
+        (92, 132), 0.0, ("indie", "indie toms", "indie disco", "motorik"), ("arpeggio", "eighths", "pulse"),
         ("eighths", "pulse", "syncopated"), PROGRESSIONS["indie"],
         {"lead": ("kalimba", "electric guitar", "synth lead"), "chords": ("acoustic guitar", "electric guitar"),
          "bass": ("bass guitar",), "drums": ("drums",), "pad": ("synth pad", "organ")},
         _GUITAR_KEYS, ("hold", "stop", "tag"), syncopation=0.5, pickups=0.65,
     ),
     "metal": GenreStyle(
-        (112, 152), 0.0, ("metal", "thrash", "double bass"), ("power", "gallop", "chug"),
+        (112, 152), 0.0, ("metal", "thrash", "double bass", "d-beat"), ("power", "gallop", "chug"),
         ("eighths", "gallop", "pulse"), PROGRESSIONS["metal"],
         {"lead": ("violin", "electric guitar"), "chords": ("distorted guitar",), "bass": ("bass guitar",),
          "drums": ("drums",), "pad": ("choir", "strings")},

@@ -7,6 +7,7 @@ plan, `music/midi.py` writes it as MIDI, and the engines in `audio_engines/` ren
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -119,6 +120,13 @@ class Plan:
     @property
     def seconds_per_bar(self) -> float:
         return self.beats_per_bar * self.seconds_per_beat
+
+    def in_sound(self, follows: Collection[str]) -> Plan:
+        """Return the plan without what isn't in the sound of an engine that follows only so much (`Followed`)."""
+        if "notes" in follows:
+            return self
+        chords = self.chords if "chroma" in follows else ()
+        return replace(self, sections=(), chords=chords, parts=(), sung=())
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON values under the names of its fields; floats are rounded to six decimals."""

@@ -127,7 +127,8 @@ PROGRESSIONS: dict[str, Progressions] = {
         ("i iv i VII", "i VII VI VII", "i iv VI V", "i VI iv V", "i III VII iv", "i VI VII i", "i iv i V"),
     ),
     "waltz": Progressions(
-        ("I V V I", "I vi ii V", "I IV V I", "vi ii V I", "I II V I", "I IV I V", "I iii IV V", "I ii V I"),
+        ("I V V I", "I vi ii V", "I IV V I", "vi ii V I", "I II V I", "I IV I V", "I iii IV V", "I ii V I",
+         "IV I ii V", "vi IV ii V"),
         ("i iv V i", "i VI iv V", "i VII III V", "i V V i", "i iv VII III", "i VI ii° V", "i iv i V", "i bII V i"),
     ),
     "cinematic": Progressions(

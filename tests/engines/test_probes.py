@@ -148,6 +148,7 @@ def test_the_device_that_torch_uses_is_measured(install, monkeypatch):
         max_memory_allocated=lambda: 10,
         max_memory_reserved=lambda: 20,
     )
+    torch.backends = types.SimpleNamespace(mps=types.SimpleNamespace(is_available=lambda: False))
     monkeypatch.setitem(sys.modules, "torch", torch)
     with probes.measure_memory() as reading:
         pass

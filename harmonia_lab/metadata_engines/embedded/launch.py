@@ -23,9 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from harmonia_lab.child_process import ChildProcess, python_command
+from harmonia_lab.engines.cores import usable_cores
 from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.metadata_engines.embedded.gguf import read_header
-from harmonia_lab.storage import cached_digest, home_folder, package_environment
+from harmonia_lab.metadata_engines.embedded.listening_socket import handed_over
+from harmonia_lab.own_command import own_command
+from harmonia_lab.storage import absolute, cached_digest, home_folder, package_environment, replace
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -50,7 +53,6 @@ LOAD_S = 60.0
 """Seconds that loading xllamacpp may take for `harmonia doctor`: on a busy machine it takes several."""
 
 MODEL_VARIABLE = "HARMONIA_GGUF"
-INSTALL_HINT = "run: harmonia setup embedded"
 
 
 def find_model() -> tuple[str, Path]:
@@ -59,11 +61,11 @@ def find_model() -> tuple[str, Path]:
         raise MetadataError(
             "The embedded language model needs the package xllamacpp, which is not installed.",
             code=ErrorCode.OLLAMA_MODEL_MISSING,
-            hint=INSTALL_HINT,
+            hint=_install_hint(),
         )
     own = os.environ.get(MODEL_VARIABLE)
     if own:
-        path = Path(own).expanduser().absolute()
+        path = absolute(own)
         try:
             read_header(path)
         except (OSError, ValueError) as error:
@@ -80,8 +82,12 @@ def find_model() -> tuple[str, Path]:
     raise MetadataError(
         f"The embedded language model {DEFAULT_MODEL} is not installed.",
         code=ErrorCode.OLLAMA_MODEL_MISSING,
-        hint=INSTALL_HINT,
+        hint=_install_hint(),
     )
+
+
+def _install_hint() -> str:
+    return f"run: {own_command('setup', 'embedded')}"
 
 
 def is_installed() -> bool:
@@ -143,7 +149,7 @@ def fast_copy(path: Path) -> Path:
         try:
             part.parent.mkdir(parents=True, exist_ok=True)
             write_q8_0(path, part)
-            part.replace(copy)
+            replace(part, copy)
         except OSError:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
@@ -186,7 +192,7 @@ class EmbeddedServer:
 
     def __init__(self, threads: int | None = None) -> None:
         # One core less than there are: two threads on two busy cores were ten times slower than one.
-        self.threads = threads or max(1, len(os.sched_getaffinity(0)) - 1)
+        self.threads = threads or max(1, usable_cores() - 1)
         self.model, self._source = find_model()
         self._lock = threading.Lock()
         self._child: ChildProcess | None = None
@@ -240,11 +246,15 @@ class EmbeddedServer:
                 python_command("harmonia_lab.metadata_engines.embedded.server"),
                 environment=_environment(),
                 new_session=True,  # interrupts at the terminal come here only
-                pass_fds=[listener.fileno()],
+                pass_fds=[] if sys.platform == "win32" else [listener.fileno()],
                 output=False,
             )
             self._port = listener.getsockname()[1]
-            settings = {"token": self._token, "socket": listener.fileno(), "name": self.model}
+            settings: dict[str, Any] = {
+                "token": self._token,
+                "socket": handed_over(listener, child.pid),
+                "name": self.model,
+            }
             settings |= {"path": str(self._path), "threads": self.threads, "idle_s": IDLE_S}
             child.send(settings | {"states": str(_states_folder())})
         return child

@@ -36,6 +36,7 @@ from harmonia_lab.metadata_engines.embedded.gguf import read_header
 from harmonia_lab.metadata_engines.embedded.launch import remedy
 from harmonia_lab.metadata_engines.embedded.ollama_options import ApiError
 from harmonia_lab.metadata_engines.embedded.slots import Slots, static_name
+from harmonia_lab.storage import read_at
 
 __all__ = ["LanguageModel"]
 
@@ -201,4 +202,4 @@ def _log_size() -> int:
 
 
 def _log_since(start: int) -> str:
-    return os.pread(2, 4096, start).decode("utf-8", "replace")
+    return read_at(2, 4096, start).decode("utf-8", "replace")

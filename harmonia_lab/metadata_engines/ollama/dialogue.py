@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any
 
 from harmonia_lab.engines.base import MetadataProgress, Step
-from harmonia_lab.errors import ErrorCode, MetadataError
+from harmonia_lab.errors import ErrorCode, HarmoniaError, MetadataError
 from harmonia_lab.metadata_engines.ollama.busy import when_free
 from harmonia_lab.metadata_engines.ollama.client_library import ollama
 from harmonia_lab.metadata_engines.ollama.context import THINKING
@@ -25,7 +25,7 @@ from harmonia_lab.metadata_engines.prompting.answers import without_thoughts
 from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer, GeneratedToken, Question
 from harmonia_lab.music.seeds import derive_seed
 
-__all__ = ["OllamaDialogue"]
+__all__ = ["KnownAnswers", "OllamaDialogue"]
 
 LOADING = 0.08
 """The part of stage 1's progress for loading the model."""
@@ -34,11 +34,16 @@ ALIVE_S = 5.0
 """Seconds that a server which is slow to answer a chat has to answer a small question."""
 
 
+KnownAnswers = dict[tuple[str, str, str], tuple[list[Answer], list[dict[str, Any]]]]
+"""A question's purpose, last message and options → its answers, and their entries of the transcript."""
+
+
 @dataclass
 class OllamaDialogue:
     """The `Dialogue` of one song with one model. transcript, tokens, *_s (seconds): grow with each answer.
 
-    at_once: answers to one question that the server writes at once; more than one only for our own server.
+    at_once: answers to one question that the server writes at once; more than one only for our own server. known: the
+    answers of an attempt that failed, by question, which aren't asked for again; grows with each answer.
     """
 
     client: ollama.AsyncClient
@@ -51,6 +56,7 @@ class OllamaDialogue:
     settings: OllamaSettings
     options: Mapping[str, Any]
     at_once: int = 1
+    known: KnownAnswers = field(default_factory=dict)
     transcript: list[dict[str, Any]] = field(default_factory=list)
     tokens: int = 0
     generating_s: float = 0.0
@@ -74,7 +80,7 @@ class OllamaDialogue:
 
         with translated_errors(self.where, f"while it loaded {self.model.name}"):
             try:
-                loaded = await when_free(ask, timeouts.busy, self._say)
+                loaded = await when_free(ask, timeouts.busy, self.where, self._say)
             except TimeoutError:
                 await self._raise_if_alive(f"has not loaded {self.model.name} within {timeouts.load:g} s", "load")
                 raise
@@ -99,10 +105,26 @@ class OllamaDialogue:
     def note(self, **facts: Any) -> None:
         self.transcript.append(facts)
 
+    def repairing(self, failure: HarmoniaError) -> None:
+        self._say("Asking for a corrected answer...", failure)
+
     async def _answers(
         self, question: Question, extra: Mapping[str, Any], on_text: Callable[[str], None] | None = None
     ) -> list[Answer]:
         """Return the answers to a request: one, or, of our own server with the option `n`, several in a row."""
+        key = (question.purpose, question.messages[-1].content, repr(sorted(extra.items())))
+        if key not in self.known:
+            before = len(self.transcript)
+            found = await self._asked(question, extra, on_text)
+            self.known[key] = found, self.transcript[before:]
+            return found
+        found, entries = self.known[key]
+        self.transcript += entries
+        return found
+
+    async def _asked(
+        self, question: Question, extra: Mapping[str, Any], on_text: Callable[[str], None] | None
+    ) -> list[Answer]:
         options = {**self.options, **question.options, "seed": derive_seed(self.seed, question.purpose), **extra}
         if self.at_once == 1:
             options.pop("logit_bias", None)  # of our own server, like `static` and `n`
@@ -110,7 +132,7 @@ class OllamaDialogue:
             options["static"] = question.static
         with translated_errors(self.where, "in the middle of its answer"):
             return await when_free(
-                lambda: self._ask(question, options, on_text), self.settings.timeouts.busy, self._say
+                lambda: self._ask(question, options, on_text), self.settings.timeouts.busy, self.where, self._say
             )
 
     async def _ask(
@@ -236,8 +258,8 @@ class OllamaDialogue:
             return bool(wanted)
         return None if question.may_think else False
 
-    def _say(self, status: str) -> None:
-        self._publish(replace(self._last, status=status))
+    def _say(self, status: str, failure: HarmoniaError | None = None) -> None:
+        self._publish(replace(self._last, status=status), failure)
 
     def _add_piece(self, text: str, on_text: Callable[[str], None] | None) -> None:
         if self.first_token_s is None:
@@ -247,11 +269,11 @@ class OllamaDialogue:
         if on_text:
             on_text(text)
 
-    def _publish(self, progress: MetadataProgress) -> None:
-        """Pass the progress on, with the tokens so far and a fraction that never decreases."""
+    def _publish(self, progress: MetadataProgress, failure: HarmoniaError | None = None) -> None:
+        """Pass the progress on, with the tokens so far and a fraction that never decreases. failure: for this once."""
         fraction = max(self._last.fraction, min(1.0, progress.fraction))
         self._last = replace(progress, fraction=fraction, tokens=self.tokens + self._pieces)
-        self.on_progress(self._last)
+        self.on_progress(replace(self._last, failure=failure) if failure else self._last)
 
     def _count(self, last: ollama.ChatResponse) -> None:
         """Replace the number of pieces by the server's count: a piece may hold several tokens."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from harmonia_lab.errors import ErrorCode, MetadataError
 
-__all__ = ["HOST_VARIABLE", "Endpoint", "is_host_given", "read_endpoint", "without_userinfo"]
+__all__ = ["HOST_VARIABLE", "Endpoint", "is_elsewhere", "is_host_given", "read_endpoint", "without_userinfo"]
 
 HOST_VARIABLE = "OLLAMA_HOST"
 DEFAULT_HOST = "http://127.0.0.1:11434"
@@ -46,6 +46,15 @@ class Endpoint:
         except ValueError:
             return "." not in self.host.rstrip(".") or self.host.endswith((".local", ".localhost"))
         return address.is_loopback or address.is_private or address.is_link_local
+
+
+def is_elsewhere(where: str) -> bool:
+    """Return whether an address of a server, as messages have it, is another machine's: not of loopback."""
+    host = urllib.parse.urlsplit(where.partition(" ")[0]).hostname or ""
+    try:
+        return not ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host != "localhost" and not host.endswith(".localhost")
 
 
 def is_host_given(host: str | None = None) -> bool:

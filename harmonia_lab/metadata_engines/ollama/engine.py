@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.metadata
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from harmonia_lab.engines.base import CancelToken, MetadataProgress, MetadataResult
+from harmonia_lab.engines.base import CancelToken, MetadataProgress, MetadataResult, Remedy
 from harmonia_lab.errors import Cancelled, ErrorCode, HarmoniaError, MetadataError
 from harmonia_lab.metadata_engines.embedded.launch import EmbeddedServer
+from harmonia_lab.metadata_engines.ollama.busy import Say
 from harmonia_lab.metadata_engines.ollama.connection import ServerConnection
 from harmonia_lab.metadata_engines.ollama.context import context_size
-from harmonia_lab.metadata_engines.ollama.dialogue import OllamaDialogue
+from harmonia_lab.metadata_engines.ollama.dialogue import KnownAnswers, OllamaDialogue
 from harmonia_lab.metadata_engines.ollama.endpoint import Endpoint, read_endpoint
 from harmonia_lab.metadata_engines.ollama.failures import translated_errors
 from harmonia_lab.metadata_engines.ollama.models import SMALL, ModelFacts, Models
+from harmonia_lab.metadata_engines.ollama.restart import run_restart
 from harmonia_lab.metadata_engines.ollama.settings import OllamaSettings, Timeouts
 from harmonia_lab.metadata_engines.prompting import stepwise, structured
 from harmonia_lab.music.seeds import derive_seed
@@ -39,6 +42,8 @@ OLLAMA_TOP_LOGPROBS, EMBEDDED_TOP_LOGPROBS = 20, 3000
 
 SEQUENCES = 8
 """Answers to one question that the embedded server writes at once (`embedded/llama.py` has as many sequences)."""
+
+_GONE = (ErrorCode.OLLAMA_UNAVAILABLE, ErrorCode.OLLAMA_TIMEOUT)
 
 T = TypeVar("T")
 
@@ -61,6 +66,9 @@ class OllamaEngine:
         self._address = Endpoint("") if endpoint else read_endpoint(self._settings.host)
         self._wanted = model or (endpoint.model if endpoint else None)
         self._used: str | None = None
+        self._model = model
+        self._unfinished: tuple[Any, KnownAnswers] = (None, {})
+        """The song whose writing failed last, and the answers to it so far."""
 
     @property
     def model(self) -> str:
@@ -73,11 +81,34 @@ class OllamaEngine:
         """Write the song's metadata. Raises MetadataError, or Cancelled as soon as `cancel` is set."""
         cancel.raise_if_cancelled()
         try:
-            return _run(self._write(request, seed, report), cancel)
+            result = _run(self._write(request, seed, report), cancel)
         except MetadataError as error:
-            if error.code in (ErrorCode.OLLAMA_UNAVAILABLE, ErrorCode.OLLAMA_TIMEOUT):
+            if error.code == ErrorCode.METADATA_INVALID:
+                self._unfinished = (None, {})  # the same answers would be no use again
+            if error.code in _GONE:
                 self._discard_server()
             raise
+        self._unfinished = (None, {})
+        return result
+
+    def recover(self, error: HarmoniaError, attempt: int, cancel: CancelToken) -> Remedy | None:
+        """Tell that the endpoint's server is started again (`write` has ended the failed one); for a service, run the
+        command that is set for it (`restart`), once reconnecting alone has not helped."""
+        if error.code not in _GONE:
+            return None
+        if self._endpoint:
+            return Remedy("restart", "Starting the embedded language model again...")
+        if self._settings.restart is None or attempt == 1:
+            return None
+        run_restart(self._settings.restart, cancel)
+        return Remedy("restart", "The language model's server was started again...")
+
+    def fresh(self) -> OllamaEngine:
+        """Return an engine like this one with its own server, if it has one. This one's is ended."""
+        if not self._endpoint:
+            return OllamaEngine(self._model, **vars(self._settings))
+        threading.Thread(target=self._endpoint.close, name="harmonia-end-server", daemon=True).start()
+        return OllamaEngine(self._model, endpoint=EmbeddedServer(self._endpoint.threads), **vars(self._settings))
 
     def release(self) -> None:
         """Free the model's memory on a server that may share the device with stage 2. Never raises.
@@ -126,7 +157,7 @@ class OllamaEngine:
         begun = time.perf_counter()
         connection, timeouts = self._connection(), self._settings.timeouts
         async with connection.client() as client:
-            models = Models(client, connection.where, timeouts, lambda s: report(MetadataProgress(0.0, "analysis", s)))
+            models = Models(client, connection.where, timeouts, _say_to(report))
             with translated_errors(connection.where, "before it began"):
                 version = await models.version()
                 # The embedded server's first answer comes when its process has started: that wait is load time, too.
@@ -147,6 +178,7 @@ class OllamaEngine:
                 settings=self._settings,
                 options=options,
                 at_once=SEQUENCES if self._endpoint else 1,
+                known=self._known((request, seed, model, strategy)),
             )
             before_s = time.perf_counter() - begun
             await dialogue.load()
@@ -160,6 +192,12 @@ class OllamaEngine:
             tokens=dialogue.tokens,
             tokens_per_second=dialogue.tokens / dialogue.generating_s if dialogue.generating_s > 0 else None,
         )
+
+    def _known(self, song: object) -> KnownAnswers:
+        """Return the answers that an attempt at this song had before it failed. song: all that they depend on."""
+        if self._unfinished[0] != song:
+            self._unfinished = (song, {})
+        return self._unfinished[1]
 
     def _options(self, model: ModelFacts, strategy: str, request: SongRequest) -> tuple[dict[str, Any], int]:
         """Return the options of every request, and the bytes of a story that fit into one."""
@@ -192,6 +230,11 @@ class OllamaEngine:
             "options": dict(options),
             **({"settings": settings} if settings else {}),
         }
+
+
+def _say_to(report: Callable[[MetadataProgress], None]) -> Say:
+    """Return what reports before there is a dialogue."""
+    return lambda status, failure=None: report(MetadataProgress(0.0, "analysis", status, failure=failure))
 
 
 def installed_models(

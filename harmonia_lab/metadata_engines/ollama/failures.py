@@ -1,7 +1,7 @@
 """What goes wrong between this program and a server, as MetadataErrors that name the server and the remedy.
 
 Owns the translation of the client's errors and of HTTP statuses (not which are retried: `busy.py`,
-`generation/recovery.py`).
+`generation/recovery_plans.py`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Any
 
 import httpx
 
+from harmonia_lab.engines.network import network_reason, says_network_fault
 from harmonia_lab.errors import ErrorCode, HarmoniaError, MetadataError
 from harmonia_lab.metadata_engines.ollama.client_library import ollama
-from harmonia_lab.metadata_engines.ollama.endpoint import without_userinfo
+from harmonia_lab.metadata_engines.ollama.endpoint import is_elsewhere, without_userinfo
 
-__all__ = ["HttpFailure", "raise_for_status", "raise_for_status_later", "translated_errors"]
+__all__ = ["HttpFailure", "raise_for_status", "raise_for_status_later", "status_error", "translated_errors"]
 
 BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 LONGEST = 300
@@ -74,14 +75,9 @@ def translated_errors(where: str, during: str) -> Iterator[None]:
     except HarmoniaError:
         raise
     except HttpFailure as failure:
-        raise _status_error(failure, where, during) from failure
+        raise status_error(failure, where, during) from failure
     except (httpx.ConnectError, httpx.ConnectTimeout, ConnectionError) as error:
-        raise _certificate_error(error, where) or MetadataError(
-            f"No Ollama server answers at {where}.",
-            code=ErrorCode.OLLAMA_UNAVAILABLE,
-            hint="Start it with `ollama serve`, or set OLLAMA_HOST to its address.",
-            details={"reached": False},
-        ) from error
+        raise _certificate_error(error, where) or _unreached(error, where, during) from error
     except (TimeoutError, httpx.TimeoutException) as error:
         raise MetadataError(
             f"The Ollama server at {where} stopped answering {during}.",
@@ -96,24 +92,64 @@ def translated_errors(where: str, during: str) -> Iterator[None]:
             hint="Mend the proxy's variable, or add the server to NO_PROXY.",
         ) from error
     except httpx.HTTPError as error:
-        raise MetadataError(
-            f"The Ollama server at {where} closed the connection {during}.",
-            code=ErrorCode.OLLAMA_UNAVAILABLE,
-            hint="Look at the server's log; it may have run out of memory.",
-        ) from error
+        raise _broken_off(error, where, during) from error
     except ollama.ResponseError as error:  # a line of a stream
-        text = " ".join(str(error.error).split())[:LONGEST].rstrip(".")
-        raise MetadataError(
-            f"The Ollama server at {where} failed {during}: {text}.",
-            code=ErrorCode.OLLAMA_UNAVAILABLE,
-            hint="Look at the server's log.",
-        ) from error
+        raise _said_in_a_stream(error, where, during) from error
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, httpx.InvalidURL) as error:
         # The answer is not JSON, JSON of another shape (pydantic's error is a ValueError), or no text.
         raise _not_ollama(where, "its answer is not Ollama's JSON") from error
 
 
-def _status_error(failure: HttpFailure, where: str, during: str) -> MetadataError:  # noqa: PLR0911 - one a kind
+def _unreached(error: Exception, where: str, during: str) -> MetadataError:
+    if is_elsewhere(where):
+        return _network_error(where, during, error, reached=False)
+    return MetadataError(
+        f"No Ollama server answers at {where}.",
+        code=ErrorCode.OLLAMA_UNAVAILABLE,
+        hint="Start it with `ollama serve`, or set OLLAMA_HOST to its address.",
+        details={"reached": False},
+    )
+
+
+def _broken_off(error: httpx.HTTPError, where: str, during: str) -> MetadataError:
+    if isinstance(error, httpx.NetworkError) and is_elsewhere(where):
+        return _network_error(where, during, error)
+    return MetadataError(
+        f"The Ollama server at {where} closed the connection {during}.",
+        code=ErrorCode.OLLAMA_UNAVAILABLE,
+        hint="Look at the server's log; it may have run out of memory.",
+    )
+
+
+def _said_in_a_stream(error: ollama.ResponseError, where: str, during: str) -> MetadataError:
+    text = " ".join(str(error.error).split())[:LONGEST].rstrip(".")
+    if text.startswith("pull ") and says_network_fault(text):
+        return MetadataError(
+            f"The Ollama server at {where} can't reach the hub of its models: {text}.",
+            code=ErrorCode.NETWORK_TEMPORARY,
+            hint="Look at that machine's connection; what it has of the model is kept.",
+        )
+    return MetadataError(
+        f"The Ollama server at {where} failed {during}: {text}.",
+        code=ErrorCode.OLLAMA_UNAVAILABLE,
+        hint="Look at the server's log.",
+    )
+
+
+def _network_error(where: str, during: str, error: BaseException, *, reached: bool = True) -> MetadataError:
+    """Return the error of a network that fails: that the server isn't running can't be told from elsewhere."""
+    what = f"broke off {during}" if reached else "could not be made"
+    return MetadataError(
+        f"The connection to the Ollama server at {where} {what}: {network_reason(error)}.",
+        code=ErrorCode.NETWORK_TEMPORARY,
+        hint="Look at the network and the name, and whether Ollama runs there (`ollama serve`, with OLLAMA_HOST set to"
+        " an address that this machine reaches).",
+        details={} if reached else {"reached": False},
+    )
+
+
+def status_error(failure: HttpFailure, where: str, during: str) -> MetadataError:  # noqa: PLR0911 - one a kind
+    """Return the error for a server's answer with a status other than 2xx. where, during: as `translated_errors`."""
     status, said = failure.status, f": {failure.text}" if failure.text else ""
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         target = without_userinfo(failure.location).removesuffix("/api/version").removesuffix("/api/tags")

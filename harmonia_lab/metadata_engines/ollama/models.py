@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import httpx
 
 from harmonia_lab.errors import ErrorCode, MetadataError
-from harmonia_lab.metadata_engines.ollama.busy import when_free
+from harmonia_lab.metadata_engines.ollama.busy import Say, when_free
 from harmonia_lab.metadata_engines.ollama.client_library import ollama
 from harmonia_lab.metadata_engines.ollama.names import canonical_name, match_name
 from harmonia_lab.metadata_engines.ollama.settings import Timeouts
@@ -47,7 +47,7 @@ class ModelFacts:
 class Models:
     """The models of one server. where: the server for messages. say: gets a status for people."""
 
-    def __init__(self, client: ollama.AsyncClient, where: str, timeouts: Timeouts, say: Callable[[str], None]) -> None:
+    def __init__(self, client: ollama.AsyncClient, where: str, timeouts: Timeouts, say: Say) -> None:
         self._client, self._where, self._timeouts, self._say = client, where, timeouts, say
 
     async def version(self) -> str | None:
@@ -60,7 +60,7 @@ class Models:
             version = response.json().get("version")
             return str(version) if version else None
 
-        return await when_free(ask, self._timeouts.busy, self._say)
+        return await when_free(ask, self._timeouts.busy, self._where, self._say)
 
     async def find(self, wanted: str | None, *, pull: bool) -> ModelFacts:
         """Return the wanted model, downloaded if necessary and `pull`, or the first one that generates text.
@@ -89,14 +89,14 @@ class Models:
             async with asyncio.timeout(self._timeouts.between):
                 return {entry.model: entry.digest for entry in (await self._client.list()).models if entry.model}
 
-        return await when_free(ask, self._timeouts.busy, self._say)
+        return await when_free(ask, self._timeouts.busy, self._where, self._say)
 
     async def _show(self, name: str) -> ollama.ShowResponse:
         async def ask() -> ollama.ShowResponse:
             async with asyncio.timeout(self._timeouts.between):
                 return await self._client.show(name)
 
-        return await when_free(ask, self._timeouts.busy, self._say)
+        return await when_free(ask, self._timeouts.busy, self._where, self._say)
 
     async def _download(self, wanted: str) -> str:
         name = canonical_name(wanted)

@@ -6,12 +6,14 @@ Owns names, forms, ranges, and what of them a record may hold. Imports nothing h
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from harmonia_lab.errors import InvalidRequest
+from harmonia_lab.storage import expanded
 
 __all__ = ["OllamaSettings", "Strategy", "ThinkLevel", "Timeouts"]
 
@@ -57,7 +59,8 @@ class OllamaSettings:
 
     think: False, True, or a level ("low", "medium", "high") for a model that thinks; None leaves it to the prompting
     strategy. strategy: auto chooses by the model's size. options: Ollama's, for every request. pull: whether to
-    download a missing model.
+    download a missing model. restart: a command that starts the server again when it is gone and reconnecting has not
+    helped, such as "systemctl --user restart ollama"; run without a shell. None: no command.
     """
 
     host: str | None = field(default=None, repr=False)
@@ -68,6 +71,7 @@ class OllamaSettings:
     strategy: Strategy = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
     pull: bool = False
+    restart: str | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> OllamaSettings:
@@ -82,13 +86,15 @@ class OllamaSettings:
         if "timeouts" in plain:
             plain["timeouts"] = Timeouts.of(plain["timeouts"])
         if "ca" in plain:
-            plain["ca"] = str(Path(plain["ca"]).expanduser())
+            plain["ca"] = str(expanded(plain["ca"]))
         _one_of(plain, "strategy", get_args(Strategy))
         _one_of(plain, "think", (True, False, *get_args(ThinkLevel)))
         for name, kind, what in (("host", str, "a text"), ("options", Mapping, "Ollama's options by name"),
-                                 ("pull", bool, "true or false")):  # fmt: skip
+                                 ("pull", bool, "true or false"), ("restart", str, "a command")):  # fmt: skip
             if name in plain and not isinstance(plain[name], kind):
                 raise _refused(name, f"must be {what}")
+        if "restart" in plain:
+            _check_command(plain["restart"])
         return cls(**plain)
 
     def to_json(self) -> dict[str, Any]:
@@ -106,9 +112,10 @@ class OllamaSettings:
         return {name: value for name, value in self.to_json().items() if name in ("think", "strategy", "options")}
 
     def record(self) -> dict[str, Any]:
-        """Return what was given but for the host, for a song's record: headers by name alone."""
+        """Return what was given but for host and restart, for a song's record: headers by name alone."""
         shown = self.to_json()
-        shown.pop("host", None)
+        for private in ("host", "restart"):
+            shown.pop(private, None)
         if "headers" in shown:
             shown["headers"] = sorted(shown["headers"])
         return shown
@@ -149,12 +156,21 @@ def _headers(given: Any) -> dict[str, str]:
 def _lines(entry: str) -> list[str]:
     if not entry.startswith("@"):
         return [entry]
-    path = Path(entry[1:]).expanduser()
+    path = expanded(entry[1:])
     try:
-        return [line for line in path.read_text().splitlines() if line.strip()]
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is no text"
         raise _refused("headers", f"{path} can't be read: {why}") from None
+
+
+def _check_command(command: str) -> None:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise _refused("restart", f"is no command: {error}") from None
+    if not words:
+        raise _refused("restart", "is an empty command")
 
 
 def _one_of(given: Mapping[str, Any], name: str, allowed: Sequence[Any]) -> None:

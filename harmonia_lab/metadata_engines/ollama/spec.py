@@ -6,9 +6,10 @@ Owns nothing else. Imports nothing heavy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harmonia_lab.engines.spec import Check, Claim, EngineOption, MetadataEngineSpec
+from harmonia_lab.engines.spec import Check, Claim, EngineOption, MetadataEngineSpec, ModelEntry
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, MetadataError
 from harmonia_lab.metadata_engines.ollama.endpoint import is_host_given, read_endpoint
 from harmonia_lab.metadata_engines.ollama.names import match_name
@@ -90,6 +91,12 @@ def _check_asked(model: str | None, settings: Mapping[str, Any]) -> str:
     return f"{chosen or f'{model}, which the first song downloads,'} on Ollama at {address}"
 
 
+def _inventory(_folders: Sequence[Path]) -> Sequence[ModelEntry]:
+    from harmonia_lab.metadata_engines.ollama.inventory import inventory  # noqa: PLC0415 - as above
+
+    return inventory()
+
+
 ENGINE = MetadataEngineSpec(
     name="ollama",
     help="a model of an Ollama server",
@@ -119,6 +126,13 @@ ENGINE = MetadataEngineSpec(
             flag="--ollama-timeout",
             metavar="NAME=SECONDS,…",
         ),
+        EngineOption(
+            "restart",
+            "a command that starts the Ollama server again when it is gone and reconnecting has not helped, such as"
+            " 'systemctl --user restart ollama'; without a shell",
+            flag="--ollama-restart",
+            metavar="COMMAND",
+        ),
     ),
     settings_to_json=lambda settings: OllamaSettings.of(settings).to_json(),
     song_settings=lambda settings: OllamaSettings.of(settings).for_songs(),
@@ -126,4 +140,5 @@ ENGINE = MetadataEngineSpec(
     invitation="A bigger one writes better lyrics: start Ollama, `ollama pull` a model, and it is found by itself.",
     check=_check,
     check_asked=_check_asked,
+    inventory=_inventory,
 )

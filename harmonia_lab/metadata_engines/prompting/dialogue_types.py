@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from harmonia_lab.engines.base import Step
+from harmonia_lab.errors import MetadataError
 
 __all__ = ["Answer", "ChatMessage", "Dialogue", "GeneratedToken", "Question"]
 
@@ -88,4 +89,8 @@ class Dialogue(Protocol):
 
     def note(self, **facts: Any) -> None:
         """Add an entry to the transcript that is not a request, such as a choice and its candidates."""
+        ...
+
+    def repairing(self, failure: MetadataError) -> None:
+        """Tell that an answer can't be used, as `failure` says, and that the model is asked for another."""
         ...

@@ -213,7 +213,7 @@ def is_meta(words: Iterable[str], story: StoryContext) -> bool:
 def score(line: CandidateLine, story: StoryContext) -> CandidateLine:
     """Return the line with its value, about −3…3: relation to the story, fluency, shape, persons and stock phrases."""
     related = line.stems & story.stems
-    value = 1.3 * bool(related) + 0.4 * min(2, max(0, len(related) - 1)) + 0.5 * bool(related & story.name_stems)
+    value = 2.4 * bool(related) + 0.4 * min(2, max(0, len(related) - 1)) + 0.5 * bool(related & story.name_stems)
     if line.fluency is not None:
         value += max(-1.5, min(0.4, 1.2 + line.fluency))
     value += 0.5 * line.opens + 0.4 * line.closes - 0.25 * line.drop

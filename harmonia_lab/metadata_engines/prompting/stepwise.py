@@ -57,7 +57,7 @@ async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> Son
     genre = request.genre or await _genre(dialogue, story, moods)
     style_seed = derive_seed(seed, "style", narrative_digest(request.narrative))
     suggestion = suggest_features(genre, moods, style_seed, narrative=story.prompt_text)
-    bpm = request.bpm or suggestion.bpm
+    bpm = request.bpm or asked.bpm_for(suggestion.bpm, genre)  # now: how many lines fit depends on it
     bar_seconds = 60.0 / bpm * GENRE_STYLES[nearest_genre(genre)].beats_per_bar
     form, syllables = form_for(request.seconds, bar_seconds)
     context = _context(story, moods, syllables)

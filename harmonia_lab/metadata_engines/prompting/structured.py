@@ -108,15 +108,22 @@ async def write_song(dialogue: Dialogue, request: SongRequest, seed: int) -> Son
             _note_mended(dialogue, draft, followed)
             return followed
         dialogue.note(repair=attempt + 1, problems=problems)
+        if attempt < REPAIRS:
+            dialogue.repairing(_unusable(problems, {"plan": "repair"}))
         if not answer.complete:
             num_predict *= 2
         repair = _REPAIR.format(problems="; ".join(problems) + ".")
         messages = [*prompt, ChatMessage("assistant", answer.text or "(nothing)"), ChatMessage("user", repair)]
-    raise MetadataError(
-        f"The language model's answer can't be read as a song, after {REPAIRS} repairs: {'; '.join(problems)}.",
+    details = {"problems": problems, "answer": answer.text[:2000]}
+    raise _unusable(problems, details, f", after {REPAIRS} repairs")
+
+
+def _unusable(problems: Sequence[str], details: dict[str, Any], after: str = "") -> MetadataError:
+    return MetadataError(
+        f"The language model's answer can't be read as a song{after}: {'; '.join(problems)}.",
         code=ErrorCode.METADATA_INVALID,
         hint="Try again, or use a larger model.",
-        details={"problems": problems, "answer": answer.text[:2000]},
+        details=details,
     )
 
 

@@ -186,7 +186,7 @@ class Understanding:
         changed: dict[str, Any] = {
             "genre": genre,
             "mood": self._mood(metadata.mood),
-            "bpm": request.bpm or self._bpm(metadata.bpm, genre),
+            "bpm": request.bpm or self.bpm_for(metadata.bpm, genre),
             "key": request.key or self._key(metadata.key),
             "instruments": list(band),
             "lyrics": "" if self.instrumental else metadata.lyrics,
@@ -224,7 +224,8 @@ class Understanding:
         instead = next((_INSTEAD[mood] for mood in self.values("mood", negated=True) if mood in _INSTEAD), "calm")
         return kept or [instead]
 
-    def _bpm(self, bpm: int, genre: str) -> int:
+    def bpm_for(self, bpm: int, genre: str) -> int:
+        """Return the tempo of a song of `genre` that would have `bpm` without a wish."""
         figures = self._figures()
         word = next((value for value in self.values("tempo") if value in _BANDS), None)
         if figures or word is None:

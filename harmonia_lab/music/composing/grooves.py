@@ -5,7 +5,8 @@ Owns the table (`GenreStyle.grooves` names its rows); `drums.py` plays them.
 Sources: M. Berry and J. Gianni, "The Drummer's Bible: How to Play Every Drum Style from Afro-Cuban to Zydeco" (2nd ed.
 2012) for rock, country, soul, reggae, bossa nova and waltz; J. Riley, "The Art of Bop Drumming" (1994) for jazz; R.-P.
 Bardet, "260 Drum Machine Patterns" (1987) for pop and electronic music. They name the figures (train beat, one drop,
-steppers, four on the floor, Motown, …); the light forms and the ghost notes are ours.
+steppers, four on the floor, Motown, …); the light forms and the ghost notes are ours. Motorik is Klaus Dinger's beat
+(Neu!, 1972), d-beat the one that punk and metal have from Discharge (1982).
 """
 
 from __future__ import annotations
@@ -189,8 +190,8 @@ GROOVES: dict[str, Groove] = {
          "open": "..............g."},
     ),
     "lo-fi": Groove(
-        {"kick": "X......x........", "stick": "....x.......x...", "hat": "x.o.x.o.x.o.x.o."},
-        {"kick": "X......x..x.....", "snare": "....x.......x..g", "hat": "x.o.x.oox.o.x.o.",
+        {"kick": "X..x............", "stick": "....x.......x...", "hat": "x.o.x.o.x.o.x.o."},
+        {"kick": "X..x....x.x.....", "snare": "....x.......x..g", "hat": "x.o.x.oox.o.x.o.",
          "shaker": "o.o.o.o.o.o.o.o."},
     ),
     "trap": Groove(
@@ -213,6 +214,10 @@ GROOVES: dict[str, Groove] = {
         {"kick": "X...X...X...X...", "snare": "....X.......X..g", "hat": "xo.oxo.oxo.oxo.o",
          "open": "..x...x...x...x."},
     ),
+    "motorik": Groove(
+        {"kick": "X.......X.......", "snare": "....x.......x...", "hat": "x.x.x.x.x.x.x.x."},
+        {"kick": "X.x...x.X.x...x.", "snare": "....X.......X...", "hat": "X.x.X.x.X.x.X.x."},
+    ),
     # Metal
     "metal": Groove(
         {"kick": "X.x.....X.x.....", "snare": "....X.......X...", "hat": "X...X...X...X..."},
@@ -225,6 +230,10 @@ GROOVES: dict[str, Groove] = {
     "double bass": Groove(
         {"kick": "X.x.X.x.X.x.X.x.", "snare": "....X.......X...", "hat": "X...X...X...X..."},
         {"kick": "XxxxXxxxXxxxXxxx", "snare": "....X.......X...", "bell": "X.x.X.x.X.x.X.x."},
+    ),
+    "d-beat": Groove(
+        {"kick": "X.....x...x.....", "snare": "....X.......X...", "hat": "X...X...X...X..."},
+        {"kick": "X.....X...X.....", "snare": "....X.......X...", "ride": "X.x.X.x.X.x.X.x."},
     ),
     # Bossa nova
     "bossa": Groove(
@@ -240,8 +249,8 @@ GROOVES: dict[str, Groove] = {
         quiet=True,
     ),
     "samba": Groove(
-        {"kick": "o.....o.x.....o.", "hat": "x.oox.oox.oox.oo", "stick": "....o..o....o..."},
-        {"kick": "o.....o.X.....o.", "shaker": "xooxxooxxooxxoox", "stick": "x..x..x.x..x..x.",
+        {"kick": "x.....o.x.....o.", "hat": "x.oox.oox.oox.oo", "stick": "....o..o....o..."},
+        {"kick": "x.....o.X.....o.", "shaker": "xooxxooxxooxxoox", "stick": "x..x..x.x..x..x.",
          "pedal": "....x.......x..."},
         quiet=True,
     ),
@@ -252,7 +261,7 @@ GROOVES: dict[str, Groove] = {
     ),
     "rockers": Groove(
         {"kick": "x...o...X...o...", "stick": "........x.......", "hat": "x.o.x.o.x.o.x.o."},
-        {"kick": "X.x.X.x.X.x.X.x.", "snare": "........X.....g.", "hat": "x.o.x.o.x.o.x...",
+        {"kick": "X..oX...X..oX.o.", "stick": "........X.....o.", "hat": "x.o.x.o.x.o.x...",
          "open": "..............o."},
     ),
     "steppers": Groove(

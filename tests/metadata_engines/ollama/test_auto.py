@@ -103,7 +103,9 @@ def test_a_stand_in_says_so_in_the_metadata_the_record_an_event_and_for_every_so
         assert lab.verify(songs[0].directory).ok
     for song in songs:
         assert song.metadata.warnings == [said]
-        assert json.loads(Path(song.directory, "metadata.json").read_text())["warnings"] == [said]
-        assert json.loads(Path(song.directory, "run.json").read_text())["engines"]["metadata"]["warnings"] == [said]
+        assert json.loads(Path(song.directory, "metadata.json").read_text(encoding="utf-8"))["warnings"] == [said]
+        assert json.loads(Path(song.directory, "run.json").read_text(encoding="utf-8"))["engines"]["metadata"][
+            "warnings"
+        ] == [said]
     statuses = [event.status for event in heard if isinstance(event, MetadataGenerationProgress)]
     assert statuses.count(said) >= 2

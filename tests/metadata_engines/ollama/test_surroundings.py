@@ -355,7 +355,7 @@ def test_a_proxy_that_is_down_is_named_by_its_variable(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", free_address())
     with pytest.raises(MetadataError, match="through the proxy of HTTP_PROXY") as caught:
         Named()
-    assert caught.value.code == ErrorCode.OLLAMA_UNAVAILABLE
+    assert caught.value.code == ErrorCode.NETWORK_TEMPORARY
 
 
 # --- settings that can't be read

@@ -53,6 +53,9 @@ class Script:
     def note(self, **facts):
         self.notes.append(facts)
 
+    def repairing(self, failure):
+        self.repairs = [*getattr(self, "repairs", []), failure.details["plan"]]
+
     def report(self, fraction, step, status, **partial):
         self.reports.append((fraction, partial))
 

@@ -2,8 +2,10 @@
 
 import asyncio
 
+from harmonia_lab.metadata_engines.prompting import stepwise
 from harmonia_lab.metadata_engines.prompting.dialogue_types import Answer
 from harmonia_lab.metadata_engines.prompting.stepwise import write_song
+from harmonia_lab.metadata_engines.prompting.verses import form_for
 from harmonia_lab.protocol.models import parse_request
 
 LINES = (
@@ -39,6 +41,9 @@ class Model:
 
     def note(self, **facts):
         self.notes.append(facts)
+
+    def repairing(self, failure):
+        self.repairs = [*getattr(self, "repairs", []), failure.details["plan"]]
 
 
 def write(narrative, **options):
@@ -79,3 +84,15 @@ def test_a_text_that_is_nothing_but_a_wish_becomes_a_song():
     song, _ = write("lofi slow bpm")
     assert song.genre == "lofi"
     assert song.bpm < 78
+
+
+def test_the_form_is_planned_at_the_tempo_that_a_wish_gives_the_song(monkeypatch):
+    planned = []
+
+    def watched(seconds, bar_seconds):
+        planned.append(240 / bar_seconds)
+        return form_for(seconds, bar_seconds)
+
+    monkeypatch.setattr(stepwise, "form_for", watched)
+    song, _ = write("lofi, slow, chill electronic. She keeps the lamp burning for a lost ship.")
+    assert [round(bpm) for bpm in planned] == [song.bpm]

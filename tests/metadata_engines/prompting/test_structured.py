@@ -49,6 +49,9 @@ class Script:
     def note(self, **facts):
         self.notes.append(facts)
 
+    def repairing(self, failure):
+        self.repairs = [*getattr(self, "repairs", []), failure.details["plan"]]
+
 
 def write(*answers, narrative="An old keeper watches the storm.", **fields):
     script = Script(*answers)
