@@ -115,13 +115,13 @@ class Wanted:
 
 def bare_machine() -> frozenset[str]:
     """Return the canonical names of the distributions in `bare_machine.txt`."""
-    lines = (Path(__file__).parent / "bare_machine.txt").read_text().splitlines()
+    lines = (Path(__file__).parent / "bare_machine.txt").read_text(encoding="utf-8").splitlines()
     return frozenset(canonicalize_name(line) for line in lines if line and not line.startswith("#"))
 
 
 def path_requirements() -> list[str]:
     """Return pyproject.toml's requirements for a MusicGen song: the base, the extra `musicgen`, and audiocraft."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return [*project["dependencies"], *project["optional-dependencies"]["musicgen"], "audiocraft"]
 
 

@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     kit = options.kit or (ROOT / DEFAULT_KIT if (ROOT / DEFAULT_KIT).is_dir() else None)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "log.txt").open("a").close()
+        (options.out / "log.txt").open("a", encoding="utf-8").close()
     except OSError as error:
         print(
             f"measure: {options.out} can't be written: {error.strerror}. Name another folder by --out.", file=sys.stderr
@@ -161,6 +161,8 @@ class _Child:
 
     def end(self) -> None:
         """Kill the process and the processes that it started."""
+        if sys.platform == "win32":
+            raise NotImplementedError("this benchmark needs Linux")
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):  # it may hang in the driver, which must not stop the other parts
@@ -172,7 +174,7 @@ def _finish(part: Part, child: _Child, out: Path) -> str:
     print(f"== {part.name}: {part.answers} (at most {child.limit_s:g} s)", flush=True)
     code, seconds = child.wait()
     output = child.output()
-    with (out / "log.txt").open("a") as log:
+    with (out / "log.txt").open("a", encoding="utf-8") as log:
         log.write(f"== {part.name}\n{output}")
     status = {0: "done", None: "timeout", STOPPED: "stopped"}.get(code, "failed")
     last = next((line for line in reversed(output.splitlines()) if line.strip()), "it printed nothing")
@@ -199,7 +201,7 @@ def _environment(site: Path | None, scratch: Path) -> dict[str, str]:
 def _write_environment(out: Path, found: list[str]) -> None:
     """Write the installed packages, and what the check of the kit found."""
     facts = {"python": sys.version, "packages": dict(sorted(installed().items())), "said": found}
-    (out / "environment.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (out / "environment.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def _keep_small(out: Path) -> None:

@@ -104,7 +104,7 @@ def _fetch(folder: Path, python: str) -> None:
 
 def _pinned() -> dict[str, str]:
     """Return `name==version` of each distribution of the kit, from constraints.txt."""
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned: dict[str, str] = {canonicalize_name(line.partition("==")[0]): line for line in lines if "==" in line}
     missing = sorted(set(KIT) - pinned.keys())
     if missing:
@@ -114,7 +114,7 @@ def _pinned() -> dict[str, str]:
 
 def _pip(command: str, *arguments: str) -> None:
     words = [sys.executable, "-m", "pip", "--disable-pip-version-check", command, "--quiet", "--no-deps", *arguments]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         raise KitError(
             f"`pip {command}` failed: {_reason(done.stderr.splitlines())} The kit needs a package index that pip "

@@ -95,7 +95,7 @@ def bare_python(work: Path = ROOT / WORK, environment: Path = ROOT / ENVIRONMENT
     subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(environment)], check=True)
     paths = {"base": str(environment), "platbase": str(environment)}
     packages = Path(sysconfig.get_path("purelib", scheme="venv", vars=paths))
-    (packages / "bare_machine.pth").write_text("".join(f"{folder}\n" for folder in folders))
+    (packages / "bare_machine.pth").write_text("".join(f"{folder}\n" for folder in folders), encoding="utf-8")
     return environment / "bin" / "python"
 
 
@@ -171,18 +171,20 @@ def _tops(name: str) -> dict[str, Path]:
 
 def _triton(folder: Path) -> Path:
     """Install the packages of the extra `gpu-rehearsal` into `folder`, unless that is done, and return the folder."""
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["gpu-rehearsal"]
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"][
+        "gpu-rehearsal"
+    ]
     marker = folder / ".installed"
-    if marker.is_file() and marker.read_text() == "\n".join(wanted):
+    if marker.is_file() and marker.read_text(encoding="utf-8") == "\n".join(wanted):
         return folder
     print(f"Installing {', '.join(wanted)} …", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    done = subprocess.run([*pip, "--target", str(folder), *wanted], capture_output=True, text=True, check=False)
+    done = subprocess.run([*pip, "--target", str(folder), *wanted], capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         shutil.rmtree(folder, ignore_errors=True)
         reason = "\n".join(done.stderr.splitlines()[-3:])
         raise KitError(f"Triton can't be installed: {reason}\nGo without it: make bench-gpu-rehearsal TRITON=")
     folder.mkdir(exist_ok=True)  # pip makes no folder if the markers exclude all packages
-    marker.write_text("\n".join(wanted))
+    marker.write_text("\n".join(wanted), encoding="utf-8")
     return folder

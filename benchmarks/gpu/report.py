@@ -1,4 +1,4 @@
-"""`report`: turns the rows of a measurement into the README's tables.
+"""`report`: turns the rows of a measurement into the tables of docs/musicgen.md.
 
 Owns the layout of the tables. The fields of the rows are defined in `rows.py`.
 """

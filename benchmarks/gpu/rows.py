@@ -84,7 +84,9 @@ class Rows:
     def read(self) -> list[dict[str, Any]]:
         """Return all rows, without lines that are incomplete."""
         rows = []
-        for line in self._path.read_text(errors="replace").splitlines() if self._path.exists() else []:
+        for line in (
+            self._path.read_text(errors="replace", encoding="utf-8").splitlines() if self._path.exists() else []
+        ):
             with suppress(ValueError):
                 row = json.loads(line)
                 if isinstance(row, dict) and "kind" in row:

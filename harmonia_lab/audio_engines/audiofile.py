@@ -12,6 +12,7 @@ import hashlib
 import io
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -20,14 +21,40 @@ import soundfile
 from numpy.typing import NDArray
 
 from harmonia_lab.engines.base import CancelToken
-from harmonia_lab.errors import AudioError, ErrorCode, StorageError
-from harmonia_lab.storage import write_bytes
+from harmonia_lab.errors import AudioError, ErrorCode, InvalidRequest, StorageError
+from harmonia_lab.protocol.text import printable
+from harmonia_lab.storage import cached_digest, write_bytes
 
-__all__ = ["Tag", "digest_seconds", "read_audio", "wav", "write_flac"]
+__all__ = [
+    "SILENCE_PEAK",
+    "SOUND_S",
+    "SoundFacts",
+    "Tag",
+    "check_sound",
+    "digest_seconds",
+    "read_audio",
+    "recording_digests",
+    "recording_fault",
+    "wav",
+    "write_flac",
+]
 
 Tag = Literal["title", "artist", "album", "genre", "software", "license", "comment"]
 
 _FULL_SCALE = 2**23
+_UPLOADED = {"WAV": "wav", "WAVEX": "wav", "FLAC": "flac", "OGG": "ogg", "MP3": "mp3", "MPEG": "mp3", "AIFF": "aiff"}
+"""Formats of libsndfile's in which people have music. Others, such as those of old samplers, are refused."""
+
+SOUND_S = 600.0
+"""Seconds of a recording that are read: no song is longer."""
+
+_RATES, _MOST_CHANNELS = range(4000, 192_001), 8
+_BLOCK = 2**17
+"""Frames that are decoded at once."""
+
+SILENCE_PEAK = 1e-4
+"""The peak below which a recording is silent, −80 dBFS. Below one step of an 8-bit file."""
+
 _COMPRESSION = 0.5
 """FLAC's level 4 of libsndfile's 0…1. Level 5 takes 20 % more CPU for 8 % less space, level 8 twice the CPU."""
 
@@ -84,6 +111,85 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
     return np.ascontiguousarray(audio.T), sample_rate
 
 
+@dataclass(frozen=True)
+class SoundFacts:
+    """format: wav, flac, ogg, mp3 or aiff, by the file's content. sample_rate: Hz."""
+
+    format: str
+    seconds: float
+    sample_rate: int
+    channels: int
+
+
+def check_sound(path: Path) -> SoundFacts:
+    """Decode a file of a stranger's to its end, and return what it is. In memory is one block of it at a time.
+
+    Raises InvalidRequest, which names neither file nor folder, for one that is no music in a format of `_UPLOADED`, is
+    damaged, empty, silent, or longer than `SOUND_S` seconds. Its time is limited by that length.
+    """
+    try:
+        with path.open("rb") as raw, soundfile.SoundFile(raw) as file:
+            kind, rate, channels = _UPLOADED.get(file.format), int(file.samplerate), int(file.channels)
+            if kind is None:
+                raise _unusable(f"is of the format {file.format}")
+            if rate not in _RATES or channels > _MOST_CHANNELS:
+                raise _unusable(f"has {channels} channels at {rate} Hz: at most 8, at 4,000 to 192,000 Hz, are read")
+            frames, peak = 0, 0.0
+            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+                frames += len(block)
+                peak = max(peak, float(np.abs(block).max()))
+                if not np.isfinite(block).all():
+                    raise _unusable("holds samples that are infinite or not a number")
+                if frames > SOUND_S * rate:
+                    raise _unusable(f"is longer than {SOUND_S:g} s")
+    except soundfile.LibsndfileError as error:
+        raise _unusable(f"is no audio file, or is damaged ({error.error_string.rstrip('.')})") from None
+    except OSError as error:
+        raise _unusable(f"cannot be read: {(error.strerror or str(error)).lower()}") from None
+    if not frames:
+        raise _unusable("is empty")
+    if peak < SILENCE_PEAK:
+        raise _unusable("is silent")
+    return SoundFacts(kind, frames / rate, rate, channels)
+
+
+def _unusable(what: str) -> InvalidRequest:
+    hint = "Send a WAV, FLAC, OGG, MP3 or AIFF file with music in it."
+    return InvalidRequest(f"The sound {what}.", hint=hint, details={"fields": ["sound"]})
+
+
+def recording_fault(path: Path, field: str, what: str) -> InvalidRequest:
+    """Return the error for a recording of a person's that can't be used. field: the setting that names it."""
+    return InvalidRequest(
+        f"The recording {path} {what}.",
+        hint="Give a WAV, FLAC, OGG or MP3 file with music in it.",
+        details={"fields": [field], "path": str(path)},
+    )
+
+
+def recording_digests(recordings: Mapping[str, Path]) -> dict[str, str]:
+    """Return the SHA-256, hex, of each recording, by the name of the setting that has it.
+
+    Of each, the head alone is decoded: a file that ends early is found when it is rendered. Raises InvalidRequest for
+    one that is missing, can't be read, or is no audio.
+    """
+    digests = {}
+    for field, path in recordings.items():
+        try:
+            with path.open("rb") as raw, soundfile.SoundFile(raw) as file:
+                if not len(file):
+                    raise recording_fault(path, field, "is empty")
+            digests[field] = cached_digest(path)
+        except FileNotFoundError:
+            raise recording_fault(path, field, "does not exist") from None
+        except OSError as error:
+            raise recording_fault(path, field, f"cannot be read: {(error.strerror or str(error)).lower()}") from None
+        except (soundfile.LibsndfileError, ValueError) as error:
+            said = str(error).rstrip(".")
+            raise recording_fault(path, field, f"is no audio file, or is damaged ({said})") from None
+    return digests
+
+
 def digest_seconds(path: Path, cancel: CancelToken) -> list[str]:
     """Return the SHA-256 (hex) of each second's samples: 32-bit little-endian, left-justified, channels interleaved.
 
@@ -112,5 +218,4 @@ def _digest(pcm: NDArray[np.int32]) -> str:
 
 def _comment(text: str) -> str:
     """Return the text as a Vorbis comment: valid UTF-8 on one line, without control characters."""
-    printable = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(printable.encode("utf-8", "replace").decode().split())
+    return " ".join(printable(text).split())

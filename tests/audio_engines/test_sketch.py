@@ -17,7 +17,10 @@ from harmonia_lab.audio_engines.sketch.engine import SAMPLE_RATE, SketchEngine
 from harmonia_lab.engines.base import CancelToken
 from harmonia_lab.errors import AudioError, Cancelled, ErrorCode
 from harmonia_lab.music.composing import compose
-from harmonia_lab.protocol.models import Instrument, SongMetadata
+from harmonia_lab.protocol.models import Instrument, SongMetadata, SongRequest
+from harmonia_lab.testing import SONG_METADATA
+from tests.generation.test_generation import Run
+from tests.generation.test_recovery import told
 
 BANK = Path(importlib.util.find_spec("pretty_midi").origin).parent / "TimGM6mb.sf2"
 
@@ -151,7 +154,24 @@ def test_a_child_that_is_killed_from_outside_is_an_error_and_the_next_song_has_a
         render(engine, plan, kill)
     assert caught.value.code is ErrorCode.AUDIO_ERROR
     assert caught.value.recoverable
+    assert engine.recover(caught.value, 1, CancelToken()).plan == "restart"
     assert len(render(engine, planned(1.0))) == 3
+
+
+def test_a_renderer_that_is_killed_costs_the_song_one_more_rendering(tmp_path, engine):
+    run = Run(tmp_path, audio=engine, request=SongRequest(metadata=SONG_METADATA, seconds=1, seed=7))
+
+    def kill():
+        found = children()
+        if found:
+            found[0].kill()
+        else:  # it isn't started yet
+            run.on("audio-generation-progress", kill)
+
+    run.on("audio-generation-progress", kill)
+    run.generation.run()
+    assert told(run) == [("restart", 1)]
+    assert [row["error_code"] for row in run.rows] == ["AUDIO_ERROR", None]
 
 
 def test_the_child_dies_with_a_parent_that_was_killed():
@@ -173,10 +193,11 @@ def test_the_child_dies_with_a_parent_that_was_killed():
 
 def test_without_the_renderer_the_command_that_installs_it_is_given(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)  # nor FluidSynth: test_fluidsynth.py has that
     with pytest.raises(AudioError) as caught:
         SketchEngine()
     assert caught.value.code is ErrorCode.AUDIO_UNAVAILABLE
-    assert caught.value.hint == "Install the package midirenderer: `harmonia doctor` has the command."
+    assert caught.value.hint.startswith("Install the package midirenderer: `harmonia doctor` has the command.")
 
 
 def test_without_the_bundled_bank_the_command_that_installs_it_is_given(monkeypatch):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def run(bench: Bench) -> None:
     from harmonia_lab.audio_engines.musicgen.encodec_stream import CodecStream  # noqa: PLC0415
-    from harmonia_lab.audio_engines.musicgen.rendering import PIECE  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.stem_sound import PIECE  # noqa: PLC0415
 
     musicgen = bench.build("small", bench.half)
     codec, rate = musicgen.compression_model, musicgen.frame_rate

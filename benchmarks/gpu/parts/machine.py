@@ -66,7 +66,7 @@ def _problems() -> list[str]:
 
 
 def _read_bandwidth(bench: Bench) -> None:
-    from harmonia_lab.bench.decode import bandwidth  # noqa: PLC0415
+    from harmonia_lab.bench.decode_limits import bandwidth  # noqa: PLC0415
 
     rounds = [bandwidth(bench.device) / 1e9 for _ in range(5 if bench.on_gpu else 2)]
     bench.row("ceiling", name="read bandwidth", unit="GB/s", value=spread(rounds))
@@ -131,7 +131,7 @@ def _clocks() -> dict[str, str]:
     try:
         output = subprocess.run(
             ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"],
-            capture_output=True, text=True, timeout=10, check=True,
+            capture_output=True, encoding="utf-8", timeout=10, check=True,
         ).stdout  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return {}

@@ -68,7 +68,9 @@ def _song(bench: Bench, lab: Lab, number: int, seconds: float, watch: _Watch) ->
         reserved_peak=row.get("audio_gpu_reserved_peak_bytes"),
         used_peak=row.get("audio_gpu_used_peak_bytes"),
         watched_peak=watch.peak(begun, ended),
-        recovered=json.loads((Path(song.directory) / "run.json").read_text())["engines"]["audio"]["recovered"],
+        recovered=json.loads((Path(song.directory) / "run.json").read_text(encoding="utf-8"))["engines"]["audio"][
+            "recovered"
+        ],
     )
 
 
@@ -123,14 +125,14 @@ class _Watch:
     def _readings(self) -> list[tuple[float, int]]:
         if not self._path.exists():
             return []
-        lines = [line.split() for line in self._path.read_text().splitlines()]
+        lines = [line.split() for line in self._path.read_text(encoding="utf-8").splitlines()]
         return [(float(line[0]), int(line[1])) for line in lines if len(line) == 2]
 
 
 @contextmanager
 def _watched(bench: Bench) -> Iterator[_Watch]:
     path = bench.scratch / "watch.txt"
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         child = subprocess.Popen([sys.executable, "-m", "benchmarks.gpu.watch"], stdout=file, stdin=subprocess.PIPE)
     try:
         time.sleep(1.0)

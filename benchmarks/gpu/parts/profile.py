@@ -33,7 +33,8 @@ def run(bench: Bench) -> None:
 def _profile(bench: Bench, size: str, musicgen: Any, position: int) -> None:
     from harmonia_lab.audio_engines.musicgen.decoder import Decoder  # noqa: PLC0415
     from harmonia_lab.audio_engines.musicgen.kv_cache import cache_bytes  # noqa: PLC0415
-    from harmonia_lab.bench.decode import bandwidth, prompts  # noqa: PLC0415
+    from harmonia_lab.bench.decode import prompts  # noqa: PLC0415
+    from harmonia_lab.bench.decode_limits import bandwidth  # noqa: PLC0415
     from harmonia_lab.bench.decode_loops import DecoderLoop  # noqa: PLC0415
 
     loop = DecoderLoop("ours", musicgen, Decoder(musicgen.lm, "fast"))
@@ -87,7 +88,7 @@ def _profile(bench: Bench, size: str, musicgen: Any, position: int) -> None:
         f"{us / steps:10.2f} {count[name] / steps:8.2f} {us / count[name]:8.2f}  {name[:150]}"
         for name, us in took.most_common(40)
     ]
-    with (bench.out / "profile.txt").open("a") as file:
+    with (bench.out / "profile.txt").open("a", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n\n")
 
 

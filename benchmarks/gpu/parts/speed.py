@@ -59,7 +59,7 @@ def run(bench: Bench) -> None:
 
 def _measure(bench: Bench, size: str, musicgen: Any, until: float) -> None:
     """Measure the cells of a size. until: the seconds of the part's limit that must be left at the end."""
-    from harmonia_lab.bench.decode import bandwidth  # noqa: PLC0415
+    from harmonia_lab.bench.decode_limits import bandwidth  # noqa: PLC0415
 
     read = bandwidth(bench.device)
     loops = {loop.name: loop for loop in _loops(bench, musicgen)}

@@ -7,5 +7,6 @@ decoder, forward_pass, codebook_pattern, windows, sampling, kv_cache, lm_weights
 cuda_graph_step, step_cache, triton_kernels, triton_sources, torch_kernels, kernel_plans    the same on a GPU
 encodec_stream    tokens to audio
 melody_guidance, chroma, plan_chroma, recordings    conditioning on the plan or on a recording
+acceleration/    other people's MusicGen models, with their own `generate`, on our decode loop
 audiocraft_standins, random_checkpoint    stand-ins for packages that inference never calls; random weights for tests
 """

@@ -25,7 +25,16 @@ from typing import Any
 
 from harmonia_lab.errors import AudioError, ErrorCode
 
-__all__ = ["TEXT_ENCODER_FOLDER", "load_audiocraft", "no_progress_bars", "replaced", "text_encoder_from"]
+__all__ = [
+    "TEXT_ENCODER_FOLDER",
+    "load_audiocraft",
+    "loading_audiocraft",
+    "no_progress_bars",
+    "replaced",
+    "stand_ins_are_installed",
+    "text_encoder_from",
+    "without_initialisation",
+]
 
 TEXT_ENCODER_FOLDER = "t5"
 """Inside a checkpoint folder: a text encoder and its tokenizer, which are used instead of the model hub's."""
@@ -65,6 +74,22 @@ def _import_and_patch() -> types.ModuleType:
     _patch_loading()
     _patch_weight_norm()
     return audiocraft
+
+
+@contextmanager
+def loading_audiocraft() -> Iterator[None]:
+    """Stand in for the packages while somebody else's import runs audiocraft's code, and patch it afterwards."""
+    import torch  # noqa: F401, PLC0415 - both before the stubs, as above
+    import transformers  # noqa: F401, PLC0415
+
+    with _installed(_stubs()):
+        yield
+    _import_and_patch()  # finds it imported
+
+
+def stand_ins_are_installed() -> bool:
+    """Return whether audiocraft is being imported with the stubs right now."""
+    return isinstance(sys.modules.get("flashy"), _Stub)
 
 
 class _Stub(types.ModuleType):
@@ -220,12 +245,9 @@ def no_progress_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _patch_loading() -> None:
-    """Change three things about how audiocraft loads a language model.
-
-    The text encoder comes from the checkpoint's own folder if it has one (audiocraft knows only the hub). Weights that
-    the checkpoint replaces are not initialised first, which took most of the time. There are no progress bars.
-    """
+@contextmanager
+def without_initialisation() -> Iterator[None]:
+    """Let audiocraft build language models whose weights are not drawn first, which took most of the time."""
     from torch import Tensor  # noqa: PLC0415
     from torch.overrides import TorchFunctionMode  # noqa: PLC0415
 
@@ -238,20 +260,46 @@ def _patch_loading() -> None:
                 return args[0] if args else kwargs["tensor"]
             return args[0] if func in {Tensor.uniform_, Tensor.normal_} else func(*args, **kwargs)
 
-    musicgen = importlib.import_module("audiocraft.models.musicgen")
     builders: Any = importlib.import_module("audiocraft.models.builders")
-    load: Callable[..., Any] = musicgen.load_lm_model
     model: Any = builders.LMModel
 
     def uninitialised(**kwargs: Any) -> Any:
         with SkipInit(), replaced(model, _init_weights=lambda *_: None):
             return model(**kwargs)
 
+    with replaced(builders, LMModel=uninitialised):
+        yield
+
+
+def _patch_loading() -> None:
+    """Change four things about how audiocraft's own `get_pretrained` loads a model.
+
+    The text encoder comes from the checkpoint's own folder if it has one (audiocraft knows only the hub). Weights that
+    the checkpoint replaces are not initialised first. There are no progress bars. Files are read as ours are, without
+    running what they may hold, whatever TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD says.
+    """
+    from harmonia_lab.audio_engines.musicgen.weight_files import read_pickle  # noqa: PLC0415
+
+    loaders: Any = importlib.import_module("audiocraft.models.loaders")
+    read: Callable[..., Any] = loaders._get_state_dict  # noqa: SLF001
+
+    @functools.wraps(read)
+    def get_state_dict(source: str | Path, filename: str | None = None, *_args: Any, **kwargs: Any) -> Any:
+        path = Path(source)
+        if not path.exists():
+            cache = kwargs.get("cache_dir") or loaders.get_audiocraft_cache_dir()
+            path = Path(loaders.hf_hub_download(repo_id=str(source), filename=filename, cache_dir=cache))
+        return read_pickle(path / (filename or "") if path.is_dir() else path)
+
+    loaders._get_state_dict = get_state_dict  # noqa: SLF001
+    musicgen = importlib.import_module("audiocraft.models.musicgen")
+    load: Callable[..., Any] = musicgen.load_lm_model
+
     @functools.wraps(load)
     def load_lm_model(source: str | Path, *args: Any, **kwargs: Any) -> Any:
         folder = Path(source) / TEXT_ENCODER_FOLDER
         encoder = text_encoder_from(folder) if folder.is_dir() else nullcontext()
-        with no_progress_bars(), encoder, replaced(builders, LMModel=uninitialised):
+        with no_progress_bars(), encoder, without_initialisation():
             return load(source, *args, **kwargs)
 
     musicgen.__dict__["load_lm_model"] = load_lm_model

@@ -1,22 +1,25 @@
-"""MusicGen checkpoints: names, folders, licences, and checks of the files.
+"""MusicGen checkpoints: names, folders, licences, digests.
 
-Owns the errors about a checkpoint that can be found before loading. `models.py` loads it. Imports nothing heavy until a
-file is opened.
+Owns what is known of a checkpoint by its name, without opening its weights. Kinds of folders are in
+`checkpoint_kinds.py`, their content in `model_files.py`, models in memory in `models.py`. Imports nothing heavy.
 """
 
 from __future__ import annotations
 
 import difflib
-import pickle
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harmonia_lab.errors import AudioError, ErrorCode, InvalidRequest
-from harmonia_lab.storage import cached_digest
+from harmonia_lab.audio_engines.musicgen import hub
+from harmonia_lab.audio_engines.musicgen.checkpoint_kinds import CODEC, LANGUAGE_MODEL, kind_of, snapshot_of
+from harmonia_lab.audio_engines.musicgen.weight_files import unavailable
+from harmonia_lab.errors import InvalidRequest, StorageError
+from harmonia_lab.storage import cached_digest, expanded
 
-__all__ = ["NAMES", "Checkpoint", "find_checkpoint", "unavailable"]
+__all__ = ["NAMES", "RELEASED_LICENCE", "Checkpoint", "find_checkpoint", "smaller_checkpoint"]
 
 NAMES = {
     name: f"facebook/musicgen-{name}"
@@ -27,9 +30,7 @@ NAMES = {
 } | {"stereo": "facebook/musicgen-stereo-small"}  # fmt: skip
 """Short name → model hub id. The weights of all are under CC-BY-NC 4.0 (audiocraft's model cards)."""
 
-LANGUAGE_MODEL, CODEC = FILES = ("state_dict.bin", "compression_state_dict.bin")
-
-_RELEASED = "CC-BY-NC-4.0 (Meta's MusicGen weights: no commercial use)"
+RELEASED_LICENCE = "CC-BY-NC-4.0 (Meta's MusicGen weights: no commercial use)"
 _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 
 
@@ -50,22 +51,24 @@ class Checkpoint:
         return Path(self.source) if Path(self.source).is_absolute() else None
 
     def check(self) -> None:
-        """Open a folder's files as loading does, without running code that a pickle may hold.
+        """Open the files as loading does, with their parts, without running code that a pickle may hold.
 
-        Raise AudioError (MUSICGEN_UNAVAILABLE) if a file is damaged, unsafe or no audiocraft checkpoint.
+        Nothing is downloaded. Raise AudioError (MUSICGEN_UNAVAILABLE) if something is damaged, unsafe, or no MusicGen;
+        if it is not here, with its id in `details["missing"]`.
+        """
+        from harmonia_lab.audio_engines.musicgen.loading import open_model  # noqa: PLC0415 - torch loads with it
+
+        open_model(self.source, lambda _: None, hub.require, name=self.name)
+
+    def digest(self, paths: Sequence[Path] = ()) -> dict[str, str]:
+        """Return the SHA-256 of a folder's files, by name; for a hub's model, the revision in the cache.
+
+        paths: those that were opened.
         """
         if self.folder is not None:
-            for name in FILES:
-                _check_file(self.folder / name)
-
-    def digest(self) -> dict[str, str]:
-        """Return the SHA-256 of a folder's two files, by name; for a hub's model, the revision in the cache."""
-        if self.folder is not None:
-            return {name: cached_digest(self.folder / name) for name in FILES}
-        from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415
-
-        path = try_to_load_from_cache(self.source, LANGUAGE_MODEL)
-        return {"revision": Path(path).parent.name} if isinstance(path, str) else {}
+            return {path.name: cached_digest(path) for path in paths}
+        found = hub.cached(self.source, hub.MODEL)
+        return {} if found is None else {"revision": found.name}
 
 
 def find_checkpoint(model: str) -> Checkpoint:
@@ -76,62 +79,55 @@ def find_checkpoint(model: str) -> Checkpoint:
     """
     name = model.strip()
     if name in NAMES:
-        return Checkpoint(name, NAMES[name], _RELEASED)
-    folder = Path(name).expanduser()
-    if name and folder.is_dir():
-        return _folder(folder.absolute())
-    if folder.is_file():
-        raise unavailable(f"{folder} is a file.", "Name the folder that holds it.")
+        return Checkpoint(name, NAMES[name], RELEASED_LICENCE)
+    try:
+        folder = expanded(name)
+        if name and folder.is_dir():
+            return _folder(folder.absolute())
+        if folder.is_file():
+            raise unavailable(f"{folder} is a file.", "Name the folder that holds it.")
+    except (OSError, ValueError, StorageError):
+        pass  # too long, or with a NUL, or of a user who isn't there: no path of this machine
     if _HUB_ID.fullmatch(name) and not name.startswith(("./", "../")):
         released = name.startswith("facebook/musicgen-")
-        return Checkpoint(name, name, _RELEASED if released else f"see the model card of {name}")
+        return Checkpoint(name, name, RELEASED_LICENCE if released else f"see the model card of {name}")
     near = difflib.get_close_matches(name.lower(), NAMES, 3, 0.5)
     raise InvalidRequest(
         f"There is no MusicGen model {name[:80]!r}, and no such folder.",
-        hint=f"{'Nearest: ' if near else 'Known: '}{', '.join(near or NAMES)}; or a folder with {' and '.join(FILES)}.",
+        hint=f"{'Nearest: ' if near else 'Known: '}{', '.join(near or NAMES)}; or a folder with {LANGUAGE_MODEL} and "
+        f"{CODEC}, or with config.json and safetensors.",
         details={"fields": ["audio_model"], "known": sorted(NAMES)},
     )
+
+
+def smaller_checkpoint(checkpoint: Checkpoint) -> Checkpoint | None:
+    """Return the next smaller released model of the same kind; None where there is none, or for a folder."""
+    name = checkpoint.name.removeprefix("facebook/musicgen-")
+    smaller = {"large": "medium", "medium": "small", "melody-large": "melody"}
+    kind = "stereo-" if name.startswith("stereo-") else ""
+    found = smaller.get(name.removeprefix(kind))
+    return find_checkpoint(kind + found) if found is not None and checkpoint.folder is None else None
 
 
 def _folder(folder: Path) -> Checkpoint:
     from harmonia_lab.audio_engines.musicgen.random_checkpoint import random_weights  # noqa: PLC0415
 
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
-        raise unavailable(
-            f"{folder} is no MusicGen checkpoint: it has no {' and no '.join(missing)}.",
-            f"Name a folder with {' and '.join(FILES)}, as audiocraft exports them; or make one with random weights: "
-            "harmonia setup musicgen --random tiny DIR",
-        )
+    kind_of(snapshot_of(folder))
     try:
         random = random_weights(folder)
     except (OSError, ValueError):
         random = {"weights": "random"}  # a damaged marker is a marker all the same
-    licence = "none: the weights are random" if random else "not known: weights from the user's own folder"
+    licence = "none: the weights are random" if random else _licence(folder)
     return Checkpoint(str(folder), str(folder), licence, random)
 
 
-def _check_file(path: Path) -> None:
-    import torch  # noqa: PLC0415
-
-    again = "Get it again, or name another folder."
+def _licence(folder: Path) -> str:
+    """Return what the folder says: by its place in the hub's cache, or in the model card's head."""
+    if any(part.startswith("models--facebook--musicgen-") for part in folder.parts):
+        return RELEASED_LICENCE
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise unavailable(
-            f"{path} is refused: it holds more than weights, and opening it could run a program.",
-            "Use a checkpoint from a source that you trust, exported by audiocraft 1.0 or later.",
-        ) from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "it is truncated, or no torch file"
-        raise unavailable(f"{path} cannot be read: {reason}.", again) from error
-    table = content if isinstance(content, dict) else {}
-    if path.name == CODEC and isinstance(table.get("pretrained"), str):
-        return  # the released checkpoints hold only the name of a codec in transformers
-    if not {"best_state", "xp.cfg"} <= table.keys():
-        found = ", ".join(sorted(map(str, table))[:5]) or "no table"
-        raise unavailable(f"{path} is no audiocraft checkpoint: it has {found}.", again)
-
-
-def unavailable(message: str, hint: str) -> AudioError:
-    return AudioError(message, code=ErrorCode.MUSICGEN_UNAVAILABLE, hint=hint)
+        head = (snapshot_of(folder) / "README.md").read_text(encoding="utf-8", errors="replace")[:10_000]
+    except OSError:
+        head = ""
+    found = re.search(r"\A---\n(?:.*\n)*?license: *([\w.+-]+)", head)
+    return f"{found[1]} (its model card)" if found else "not known: weights from the user's own folder"

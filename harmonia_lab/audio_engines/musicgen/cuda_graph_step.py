@@ -93,6 +93,7 @@ class CudaGraphStep:
 
         self.sequence, self.known = tokens(), tokens()  # [S, B, K]
         self.step = torch.ones(1, dtype=torch.long, device=device)
+        self.total = torch.zeros(1, device=device)  # the sum of all logits of a song
         self._x = torch.zeros(sum(shape.passes), weights.dim, device=device)
         self._logits = torch.zeros(prompts, weights.codebooks, weights.card, device=device)
         # The passes' rows are consecutive rows of x, since guidance reads all of them at once.
@@ -129,15 +130,19 @@ class CudaGraphStep:
     def load(self, sequencer: Sequencer, first: int) -> None:
         """Copy in the state of a sequencer that was prefilled into `caches()`. The next step writes `first`.
 
-        From here on `sequencer.sequence` is a view of this step's buffer.
+        From here on `sequencer.sequence` and `sequencer.total` are this step's buffers.
         """
         steps = len(sequencer.known)
         self.known[:steps].copy_(sequencer.known)
         self.sequence[:steps].copy_(sequencer.sequence)
         sequencer.sequence = self.sequence[:steps]
         self.step.fill_(first)
+        self.total.zero_()
+        sequencer.total = self.total
         for buffers, part in zip(self.passes, sequencer.passes, strict=True):
             buffers.prefix_length.fill_(part.prefix_length)
+            buffers.begins.copy_(part.begins)
+            buffers.text_begins.copy_(part.text_begins)
             for buffer, text in zip(buffers.text, part.text, strict=True):
                 if buffer is not None and text is not None:
                     buffers.text_length.fill_(text[0].shape[2])
@@ -150,7 +155,7 @@ class CudaGraphStep:
         for part in self.passes:
             kernels.embed(
                 self.sequence, self.step, weights.embeddings, weights.codebook_offsets, self.table, part.prefix_length,
-                part.x,
+                part.begins, part.x,
             )  # fmt: skip
             for number, layer in enumerate(weights.layers):
                 part.run_layer(kernels, number, layer, self.step)
@@ -158,7 +163,7 @@ class CudaGraphStep:
         kernels.guided_logits(self._x, weights.norm, weights.dense_heads, self.shape.coef, logits)
         # Triton's kernel has no top-p.
         sampler = torch_kernels if sampling.top_p > 0 else kernels
-        sampler.sample(self._logits, noise, self.known, self.sequence, self.step, sampling)
+        sampler.sample(self._logits, noise, self.known, self.sequence, self.step, self.total, sampling)
         self.step.add_(1)
 
     def prepare(self) -> None:
@@ -238,7 +243,8 @@ class _PassBuffers(NamedTuple):
     """The buffers of one pass.
 
     x: float32 [R, d], a view of the step's. query, attended: [R, d]. hidden: [R, 4 d]. text: for each layer
-    [R, 2, H, shape.text, D], or None without cross attention. prefix_length, text_length, zero: int64 [1].
+    [R, 2, H, shape.text, D], or None without cross attention. prefix_length, text_length, zero: int64 [1]. begins,
+    text_begins: int64 [R], where a row's prefix and text begin.
     """
 
     x: Tensor
@@ -250,6 +256,8 @@ class _PassBuffers(NamedTuple):
     prefix_length: Tensor
     text_length: Tensor
     zero: Tensor
+    begins: Tensor
+    text_begins: Tensor
     partial: Partial
     text_partial: Partial
 
@@ -262,6 +270,7 @@ class _PassBuffers(NamedTuple):
             return torch.zeros(size, dtype=weights.dtype, device=device)
 
         prefix_length, text_length, zero = (torch.zeros(1, dtype=torch.long, device=device) for _ in range(3))
+        begins, text_begins = (torch.zeros(rows, dtype=torch.long, device=device) for _ in range(2))
         return cls(
             x=x,
             query=zeros(rows, weights.dim),
@@ -272,6 +281,8 @@ class _PassBuffers(NamedTuple):
             prefix_length=prefix_length,
             text_length=text_length,
             zero=zero,
+            begins=begins,
+            text_begins=text_begins,
             partial=Partial.allocate(rows, heads, _splits(rows * heads, device), width, device),
             text_partial=Partial.allocate(rows, heads, 1, width, device),
         )
@@ -281,11 +292,16 @@ class _PassBuffers(NamedTuple):
         x, cache, text, own, cross = self.x, self.caches[number].both, self.text[number], layer.own, layer.cross
         kernels.norm_project_cache(x, own.norm, own.dense_into, self.query, cache, step, self.prefix_length)
         # The position of step - 1 is the last one: prefix_length + step positions are attended to.
-        kernels.attend(self.query, cache, step, self.prefix_length, self.attended, self.partial, grows=True)
+        kernels.attend(
+            self.query, cache, self.begins, step, self.prefix_length, self.attended, self.partial, grows=True
+        )
         kernels.project(self.attended, own.dense_out, x)
         if cross is not None and text is not None:
             kernels.norm_project(x, cross.norm, cross.dense_into, self.query)
-            kernels.attend(self.query, text, self.text_length, self.zero, self.attended, self.text_partial, grows=False)
+            kernels.attend(
+                self.query, text, self.text_begins, self.text_length, self.zero, self.attended, self.text_partial,
+                grows=False,
+            )  # fmt: skip
             kernels.project(self.attended, cross.dense_out, x)
         kernels.norm_project(x, layer.norm, layer.dense_up, self.hidden, gelu=True)
         kernels.project(self.hidden, layer.dense_down, x)

@@ -10,14 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from harmonia_lab.audio_engines.musicgen.audiocraft_standins import load_audiocraft
 from harmonia_lab.audio_engines.musicgen.codebook_pattern import CodebookPattern
+from harmonia_lab.audio_engines.musicgen.conditions import (
+    Conditions,
+    autocast,
+    embed_conditions,
+    nulled_in_audiocraft,
+)
 from harmonia_lab.audio_engines.musicgen.cuda_graph_step import TEXT_MULTIPLE, CudaGraphStep, StepShape, round_up
+from harmonia_lab.audio_engines.musicgen.finite import require_finite, require_finite_weights
 from harmonia_lab.audio_engines.musicgen.forward_pass import ForwardPass, Sequencer
 from harmonia_lab.audio_engines.musicgen.lm_weights import Weights, compute_dtype, unknown_layout
 from harmonia_lab.audio_engines.musicgen.memory import is_out_of_memory
@@ -28,6 +34,9 @@ from harmonia_lab.audio_engines.musicgen.step_cache import StepCache
 from harmonia_lab.errors import InvalidRequest
 
 __all__ = ["Decoder", "StepView"]
+
+CHECK_STEPS = 50
+"""Steps after which the logits are checked, if nobody has read codes meanwhile, which checks them too: 1 s of audio."""
 
 MAX_FAILURES = 3
 """Failed attempts to record a step after which recording is given up: with Triton's kernels and with torch's
@@ -57,15 +66,32 @@ class Decoder:
     mode: auto is fast if the model's layout is known. int8 rounds the weights (CPU only), so auto never chooses it.
     running: the loop in use: reference, fast or int8. reason: why it is not the one asked for, or "".
     packings: the number of matrices by the way they are packed. graphs: whether steps on a GPU are replayed from CUDA
-    graphs.
+    graphs. precision: float32, float16, bfloat16 or int8.
     """
 
-    def __init__(self, lm: Any, mode: str = "auto", *, packing: Packing | None = None, graphs: bool = True) -> None:
-        """packing: None is the fastest exact packing for each matrix (`packed_weights.py`)."""
+    def __init__(
+        self,
+        lm: Any,
+        mode: str = "auto",
+        *,
+        packing: Packing | None = None,
+        graphs: bool = True,
+        attend_padding: bool = False,
+    ) -> None:
+        """packing: None is the fastest exact packing for each matrix (`packed_weights.py`).
+
+        attend_padding: give the tokens of audiocraft's own batches, in which a shorter prompt attends to the zeros that
+        pad it to the longest. By default each row has the tokens that audiocraft gives for its prompt alone.
+
+        Raise InvalidRequest for an unknown mode, AudioError for weights that are infinite or not a number.
+        """
         if mode not in DECODERS:
             raise InvalidRequest(f"There is no decoder {mode!r}.", hint=f"Choose one of {', '.join(DECODERS)}.")
+        dtype = str(compute_dtype(lm)).removeprefix("torch.")
+        require_finite_weights(lm, "the language model's", dtype)
         self.lm = lm
         self.graphs = graphs
+        self.attend_padding = attend_padding
         self.running = "fast" if mode == "auto" else mode
         self.reason = ""
         self.packings: dict[str, int] = {}
@@ -79,12 +105,18 @@ class Decoder:
         self._weights: Weights | None = None
         self._step_cache: StepCache | None = None
         self._failures = 0
+        self.precision = "int8" if self.running == "int8" else dtype
         if self.running != "reference":
             self._weights = Weights(lm, "int8" if self.running == "int8" else packing)
             self.packings = self._weights.packings
             self._step_cache = StepCache(self._weights, self._positions)
             if device != "cpu" and graphs and not self._weights.gelu:
                 self.graphs, self.reason = False, "steps are run one by one: the model is not activated by GELU"
+
+    @property
+    def weights(self) -> Weights | None:
+        """The weights that its steps read; None where audiocraft's own loop runs."""
+        return self._weights
 
     @property
     def cached_bytes(self) -> int:
@@ -118,10 +150,12 @@ class Decoder:
     ) -> Tensor:
         """Return codes [B, K, max_gen_len], those of `LMModel.generate` with the same parameters.
 
+        Each row's are those of its prompt alone, unless `attend_padding` was chosen, or audiocraft's own loop runs.
         prompt: codes [B, K, T] to continue. conditions: audiocraft's ConditioningAttributes, one per row.
         max_gen_len: frames, the prompt's included. on_step is called after each step, in inference mode; an exception
         from it ends the generation and is passed on. In audiocraft's own loop the first generator serves all rows, and
-        on_step sees no codes. Raise InvalidRequest if a parameter is out of range.
+        on_step sees no codes. Raise InvalidRequest if a parameter is out of range, and AudioError (MUSICGEN_ERROR) if
+        logits are infinite or not a number, before their tokens are handed out, and at most CHECK_STEPS steps later.
         """
         sampling = Sampling(use_sampling, temp, top_k, top_p)
         sampling.check(self.lm.card)
@@ -158,12 +192,20 @@ class Decoder:
                 sequencer = self._sequencer(weights, task, pattern, conditions, graph_step)
                 sequencer.prefill(first)
 
+                step = first - 1
+
+                def check() -> None:
+                    require_finite(sequencer.total, step=step, precision=self.precision)
+
                 def codes(start: int, stop: int) -> Tensor:
+                    check()
                     return pattern.codes(sequencer.sequence, start, stop)
 
                 # Closed here even if on_step raises: the step's buffers are free for the next song only afterwards.
                 with closing(self._run(sequencer, graph_step, first, pattern.steps, task.generators)) as steps:
                     for step in steps:
+                        if step % CHECK_STEPS == 0:
+                            check()
                         on_step(StepView(step - first + 1, pattern.steps - first, pattern.complete[step], codes))
                 return codes(0, task.frames)
 
@@ -207,7 +249,7 @@ class Decoder:
             return False
         return True
 
-    def _shape(self, task: _Task, pattern: CodebookPattern, conditions: Sequence[_Conditions]) -> StepShape:
+    def _shape(self, task: _Task, pattern: CodebookPattern, conditions: Sequence[Conditions]) -> StepShape:
         """Return the shape that a recorded step must serve."""
         return StepShape(
             prompts=len(task.conditions),
@@ -225,14 +267,13 @@ class Decoder:
         weights: Weights,
         task: _Task,
         pattern: CodebookPattern,
-        conditions: Sequence[_Conditions],
+        conditions: Sequence[Conditions],
         graph_step: CudaGraphStep | None = None,
     ) -> Sequencer:
         known = pattern.known_steps(len(task.conditions), task.prompt, self.lm.special_token_id)
         caches: Sequence[Any] = graph_step.caches() if graph_step is not None else [None] * len(conditions)
         passes = [
-            ForwardPass(weights, part.text, part.prefix, part.rows, pattern.steps, cache)
-            for part, cache in zip(conditions, caches, strict=True)
+            ForwardPass(weights, part, pattern.steps, cache) for part, cache in zip(conditions, caches, strict=True)
         ]
         table = graph_step.table if graph_step is not None else self._positions(max(p.positions for p in passes))
         return Sequencer(
@@ -250,29 +291,10 @@ class Decoder:
         device = self.lm.emb[0].weight.device
         return CodebookPattern(self.lm.pattern_provider.get_pattern(frames), frames, self.lm.n_q, device)
 
-    def _conditions(self, task: _Task) -> list[_Conditions]:
-        """Return the embedded conditions of each pass, fused as audiocraft's ConditionFuser does it."""
-        lm = self.lm
-        load_audiocraft()
-        from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout  # noqa: PLC0415
-
-        given = task.conditions
-        null = ClassifierFreeGuidanceDropout(p=1.0)(given)
-        passes = []
-        for batch in [given, null] if self._two_step(task) else [given + null]:
-            with _autocast(lm):
-                tensors = lm.condition_provider(lm.condition_provider.tokenize(batch))
-            crossed: list[Tensor] = []
-            prepended: list[Tensor] = []
-            for name, (tensor, _) in tensors.items():
-                tensor = tensor.to(compute_dtype(lm))  # noqa: PLW2901
-                if lm.fuser.cond2fuse[name] == "cross":
-                    crossed.append(tensor)
-                else:
-                    prepended.insert(0, tensor)  # the fuser prepends each to what it has prepended before
-            text = torch.cat(crossed, 1) if crossed else None
-            passes.append(_Conditions(text, torch.cat(prepended, 1) if prepended else None, len(batch)))
-        return passes
+    def _conditions(self, task: _Task) -> list[Conditions]:
+        return embed_conditions(
+            self.lm, task.conditions, two_step=self._two_step(task), attend_padding=self.attend_padding
+        )
 
     def _positions(self, positions: int) -> Tensor:
         """Return the embeddings of `positions` positions, [positions, d], as audiocraft computes and rounds them."""
@@ -280,25 +302,50 @@ class Decoder:
 
         transformer, weight = self.lm.transformer, self.lm.emb[0].weight
         numbers = torch.arange(positions, device=weight.device).view(1, -1, 1)
-        with _autocast(self.lm):
+        with autocast(self.lm):
             table = create_sin_embedding(numbers, self.lm.dim, max_period=transformer.max_period, dtype=weight.dtype)
         scaled: Tensor = transformer.positional_scale * table[0]
         return scaled.to(weight.dtype)
 
     def _reference(self, task: _Task, on_step: Callable[[StepView], None]) -> Tensor:
+        total = torch.zeros(1, device=self.lm.emb[0].weight.device)
+        step = 0
+
+        def add(_module: Any, _given: Any, logits: Tensor) -> None:
+            total.add_(logits[:, :, -1].sum(dtype=torch.float32))
+
+        def check() -> None:
+            require_finite(total, step=step, precision=self.precision)
+
         def no_codes(start: int, stop: int) -> Tensor:
             raise NotImplementedError(f"audiocraft's loop doesn't expose the codes of {start} to {stop} before its end")
 
-        with _as_global_generator(next(iter(generator_list(task.generators)), None)):
-            codes: Tensor = self.lm.generate(
-                task.prompt,
-                task.conditions,
-                max_gen_len=task.frames,
-                **asdict(task.sampling),
-                cfg_coef=task.cfg_coef,
-                two_step_cfg=task.two_step_cfg,
-                callback=lambda done, total: on_step(StepView(done, total, 0, no_codes)),
-            )
+        def callback(done: int, of: int) -> None:
+            nonlocal step
+            step = done
+            if step % CHECK_STEPS == 0:
+                check()
+            on_step(StepView(done, of, 0, no_codes))
+
+        hook = self.lm.register_forward_hook(add)
+        try:
+            generator = next(iter(generator_list(task.generators)), None)
+            with _as_global_generator(generator), nulled_in_audiocraft(task.conditions):
+                codes: Tensor = self.lm.generate(
+                    task.prompt,
+                    task.conditions,
+                    max_gen_len=task.frames,
+                    **asdict(task.sampling),
+                    cfg_coef=task.cfg_coef,
+                    two_step_cfg=task.two_step_cfg,
+                    callback=callback,
+                )
+        except RuntimeError:
+            check()  # torch refuses to draw from NaN with an error that names neither cause nor remedy
+            raise
+        finally:
+            hook.remove()
+        check()
         return codes
 
 
@@ -315,29 +362,6 @@ class _Task:
     generators: Generators = None
 
 
-class _Conditions(NamedTuple):
-    """The embedded conditions of one pass. text: [R, L, d], or None. prefix: [R, P, d], or None. rows: R."""
-
-    text: Tensor | None
-    prefix: Tensor | None
-    rows: int
-
-    @property
-    def prefix_length(self) -> int:
-        return self.prefix.shape[1] if self.prefix is not None else 0
-
-    @property
-    def text_length(self) -> int:
-        return self.text.shape[1] if self.text is not None else 0
-
-
-def _autocast(lm: Any) -> torch.autocast:
-    """Return the autocast that audiocraft computes conditions and positions under: on a GPU the weights' precision."""
-    dtype = compute_dtype(lm)
-    enabled = lm.emb[0].weight.is_cuda and dtype != torch.float32
-    return torch.autocast(lm.emb[0].weight.device.type, dtype if enabled else None, enabled=enabled)
-
-
 @contextmanager
 def _as_global_generator(generator: torch.Generator | None) -> Iterator[None]:
     """Make torch's global random stream continue that of `generator`, and `generator` continue it afterwards."""
@@ -345,13 +369,11 @@ def _as_global_generator(generator: torch.Generator | None) -> Iterator[None]:
         yield
         return
     device = generator.device
-    on_gpu = device.type == "cuda"
-    with torch.random.fork_rng([device] if on_gpu else []):
-        if on_gpu:
-            torch.cuda.set_rng_state(generator.get_state(), device)
-        else:
-            torch.set_rng_state(generator.get_state())
+    stream: Any = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type, torch)
+    which = (device,) if device.type == "cuda" else ()
+    with torch.random.fork_rng(which):
+        stream.set_rng_state(generator.get_state(), *which)
         try:
             yield
         finally:
-            generator.set_state(torch.cuda.get_rng_state(device) if on_gpu else torch.get_rng_state())
+            generator.set_state(stream.get_rng_state(*which))

@@ -12,9 +12,10 @@ Letters in shapes: B songs or stems, K codebooks, T frames, C channels of a laye
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - everybody's name for it
@@ -25,7 +26,23 @@ from harmonia_lab.errors import AudioError, ErrorCode
 __all__ = ["CodecStream"]
 
 
-class CodecStream:
+class _Forkable:
+    """What has its state in its attributes, each of which is replaced as a whole, and never written to."""
+
+    def fork(self) -> Self:
+        """Return one that goes on from here with other frames. This one stays as it is."""
+        forked = copy.copy(self)
+        vars(forked).update({name: _forked(value) for name, value in vars(self).items()})
+        return forked
+
+
+def _forked(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_forked(each) for each in value]
+    return value.fork() if isinstance(value, _Forkable) else value
+
+
+class CodecStream(_Forkable):
     """One decoding, from the first frame on. `push` all frames in order, the last ones with `last=True`.
 
     codec: audiocraft's compression model, with or without its wrapper for stereo. The weights are the codec's tensors,
@@ -60,7 +77,7 @@ class _Layer(Protocol):
         ...
 
 
-class _Chain:
+class _Chain(_Forkable):
     """Layers one after the other."""
 
     def __init__(self, layers: Sequence[nn.Module] | nn.Sequential | nn.ModuleList) -> None:
@@ -72,7 +89,7 @@ class _Chain:
         return x
 
 
-class _Pointwise:
+class _Pointwise(_Forkable):
     """A layer without parameters, such as an activation. It has no state."""
 
     def __init__(self, layer: nn.Module) -> None:
@@ -84,7 +101,7 @@ class _Pointwise:
         return y
 
 
-class _Convolution:
+class _Convolution(_Forkable):
     """A convolution of stride 1. Keeps the inputs that later outputs need."""
 
     def __init__(self, layer: Any, conv: nn.Conv1d) -> None:
@@ -116,7 +133,7 @@ class _Convolution:
         return F.pad(F.pad(x, (0, short)), (before, after), self._mode)[..., :-short]
 
 
-class _Upsampling:
+class _Upsampling(_Forkable):
     """A transposed convolution. An output sums over several inputs, so it keeps the last ones for outputs to come."""
 
     def __init__(self, layer: Any, conv: nn.ConvTranspose1d) -> None:
@@ -141,7 +158,7 @@ class _Upsampling:
         return y[..., start:end]
 
 
-class _Recurrence:
+class _Recurrence(_Forkable):
     """An LSTM over the frames, with its input added to its output."""
 
     def __init__(self, lstm: nn.LSTM, *, skip: bool) -> None:
@@ -158,7 +175,7 @@ class _Recurrence:
         return (y + x if self._skip else y).permute(1, 2, 0)
 
 
-class _Residual:
+class _Residual(_Forkable):
     """A residual block. Keeps the shortcut's output until the block, which looks ahead, has the matching output."""
 
     def __init__(self, block: nn.Sequential | nn.ModuleList, shortcut: nn.Module) -> None:

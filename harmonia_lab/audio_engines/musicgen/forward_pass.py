@@ -11,6 +11,10 @@ step recorded in a CUDA graph (`cuda_graph_step.py`), and the choice of a loop (
 Letters in shapes: B songs or stems, R rows of one pass (2 B with the null prompts), K codebooks, S steps of the
 interleaved sequence, H heads, D head width, d = H · D, L tokens of text, P positions of the prefix (the melody
 embeddings that melody models put before the first step).
+
+Rows whose prompts differ in length end together: a shorter one begins later (`conditions.Aligned`), attends to nothing
+before its beginning, and counts its positions from there. What isn't a product of a step is computed for each prompt by
+itself. So a row is what it would be alone, but for the order of the sums in a product of float32.
 """
 
 from __future__ import annotations
@@ -21,7 +25,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - everybody's name for it
 from torch import Tensor
 
-from harmonia_lab.audio_engines.musicgen.kv_cache import KVCache
+from harmonia_lab.audio_engines.musicgen.conditions import Aligned, Conditions
+from harmonia_lab.audio_engines.musicgen.kv_cache import KVCache, attend_to_cache
 from harmonia_lab.audio_engines.musicgen.lm_weights import Layer, Norm, Weights
 from harmonia_lab.audio_engines.musicgen.sampling import Generators, Noise, Sampling, sample_tokens
 
@@ -41,7 +46,26 @@ def embed(weights: Weights, tokens: Tensor) -> Tensor:
     return F.embedding(tokens + weights.codebook_offsets, weights.embeddings).sum(-2)
 
 
-def step_layer(x: Tensor, layer: Layer, cache: KVCache, text: TextKV | None, at: int) -> Tensor:
+Begins = list[tuple[slice, int]]
+"""Groups of rows, and the place in keys and values where all rows of a group begin. One group is all rows from 0 on."""
+
+
+def attend(query: Tensor, keys: Tensor, values: Tensor, begins: Begins) -> Tensor:
+    """Return each row's attention over its keys and values from its beginning on.
+
+    query: [R, H, 1, D] → the same shape. keys, values: [R, H, T, D].
+    """
+    if len(begins) == 1:
+        return attend_to_cache(query, keys, values)
+    attended = torch.empty_like(query)
+    for rows, begin in begins:
+        attended[rows] = attend_to_cache(query[rows], keys[rows, :, begin:], values[rows, :, begin:])
+    return attended
+
+
+def step_layer(
+    x: Tensor, layer: Layer, cache: KVCache, text: TextKV | None, at: int, begins: Begins, text_begins: Begins
+) -> Tensor:
     """Run one layer for the one position `at`. x: float32 [R, d] → [R, d]."""
     rows, dim = x.shape
     # Views of the cache: they include position `at`, which is written two lines below, before attention reads them.
@@ -50,18 +74,20 @@ def step_layer(x: Tensor, layer: Layer, cache: KVCache, text: TextKV | None, at:
     own, cross = layer.own, layer.cross
     qkv = own.into(normalise(x, own.norm, dtype)).view(rows, 3, heads, 1, width)
     cache.write(at, qkv[:, 1:])
-    attended = F.scaled_dot_product_attention(qkv[:, 0], keys, values)  # [R, H, 1, D]
+    attended = attend(qkv[:, 0], keys, values, begins)  # [R, H, 1, D]
     x = x + own.out(attended.view(rows, dim))
     if cross is not None and text is not None:
         query = cross.into(normalise(x, cross.norm, dtype)).view(rows, heads, 1, width)
-        x = x + cross.out(F.scaled_dot_product_attention(query, *text).view(rows, dim))
+        attended = attend(query, *text, text_begins)
+        x = x + cross.out(attended.view(rows, dim))
     return x + layer.down(layer.activation(layer.up(normalise(x, layer.norm, dtype))))
 
 
-def prefill_layer(x: Tensor, layer: Layer, cache: KVCache, text: TextKV | None, heads: int) -> Tensor:
-    """Run one layer for the first positions at once. x: [R, positions, d] → the same shape.
+def prefill_layer(x: Tensor, layer: Layer, text: TextKV | None, heads: int) -> tuple[Tensor, Tensor]:
+    """Run one layer for the first positions at once, for rows that begin together. x: [R, positions, d].
 
-    Uses the dense matrices: the packed ones are laid out for a few rows.
+    Return the output, of the same shape, and the keys and values for the cache, [R, 2, H, positions, D]. Uses the dense
+    matrices: the packed ones are laid out for a few rows.
     """
     rows, positions, dim = x.shape
     dtype = layer.dense_up.dtype
@@ -74,22 +100,25 @@ def prefill_layer(x: Tensor, layer: Layer, cache: KVCache, text: TextKV | None, 
 
     own, cross = layer.own, layer.cross
     q, k, v = split(F.linear(normalise(x, own.norm, dtype), own.dense_into))
-    cache.write(0, torch.stack((k, v), 1))
     x = x + F.linear(joined(F.scaled_dot_product_attention(q, k, v, is_causal=True)), own.dense_out)
     if cross is not None and text is not None:
         (query,) = split(F.linear(normalise(x, cross.norm, dtype), cross.dense_into))
         x = x + F.linear(joined(F.scaled_dot_product_attention(query, *text)), cross.dense_out)
     up = layer.activation(F.linear(normalise(x, layer.norm, dtype), layer.dense_up))
-    return x + F.linear(up, layer.dense_down)
+    return x + F.linear(up, layer.dense_down), torch.stack((k, v), 1)
 
 
-def text_keys_values(text: Tensor, layer: Layer, heads: int) -> TextKV | None:
-    """Return the text's keys and values, which every step reads; None without cross attention. text: [R, L, d]."""
+def text_keys_values(text: Aligned, layer: Layer, heads: int, prompts: int) -> TextKV | None:
+    """Return the text's keys and values, which every step reads; None without cross attention."""
     if layer.cross is None or layer.cross.dense_keys_values is None:
         return None
-    rows, length, dim = text.shape
-    both = F.linear(text, layer.cross.dense_keys_values).view(rows, length, 2, heads, dim // heads)
-    keys, values = both.permute(2, 0, 3, 1, 4).contiguous()
+    rows, length, dim = text.values.shape
+    both = text.values.new_zeros(2, rows, heads, length, dim // heads)
+    for prompt, begin in enumerate(text.begins[:prompts]):
+        own = text.values[prompt::prompts, begin:]
+        projected = F.linear(own, layer.cross.dense_keys_values).view(len(own), -1, 2, heads, dim // heads)
+        both[:, prompt::prompts, :, begin:] = projected.permute(2, 0, 3, 1, 4)
+    keys, values = both
     return keys, values
 
 
@@ -105,57 +134,73 @@ def guided_logits(weights: Weights, hidden: Tensor, coef: float) -> Tensor:
     return logits.float().view(-1, weights.codebooks, weights.card)
 
 
-def layer_caches(weights: Weights, rows: int, positions: int) -> list[KVCache]:
+def layer_caches(weights: Weights, rows: int, positions: int, *, positions_last: bool = False) -> list[KVCache]:
     """Return an empty cache for each layer."""
-    width = weights.dim // weights.n_heads
-    return [KVCache(rows, weights.n_heads, positions, width, weights.dense_heads) for _ in weights.layers]
+    heads, like = weights.n_heads, weights.dense_heads
+    shape = rows, heads, positions, weights.dim // heads
+    return [KVCache(*shape, like, positions_last=positions_last) for _ in weights.layers]
 
 
 class ForwardPass:
     """Rows that go through the model together: prompts and null prompts, or (two-step guidance) one of the two.
 
-    text: [R, L, d], or None. prefix: [R, P, d], or None. caches: one per layer with room for P + steps positions or
-    more, if the caller keeps caches from song to song; otherwise they are allocated here.
+    conditions: those of the rows. caches: one per layer with room for P + steps positions or more, if the caller keeps
+    caches from song to song; otherwise they are allocated here. begins, text_begins: where each row's prefix and text
+    begin, int64 [R].
     """
 
     def __init__(
-        self,
-        weights: Weights,
-        text: Tensor | None,
-        prefix: Tensor | None,
-        rows: int,
-        steps: int,
-        caches: list[KVCache] | None = None,
+        self, weights: Weights, conditions: Conditions, steps: int, caches: list[KVCache] | None = None
     ) -> None:
-        self.weights = weights
-        self.rows = rows
-        self.prefix = prefix
-        self.prefix_length = prefix.shape[1] if prefix is not None else 0
+        self.weights, self.conditions = weights, conditions
+        self.rows, self.prefix_length = conditions.rows, conditions.prefix_length
         self.positions = self.prefix_length + steps
-        self.caches = caches if caches is not None else layer_caches(weights, rows, self.positions)
+        # In half precision torch's own attention keeps the scores in float32, where products would overflow.
+        by_products = weights.embeddings.device.type == "cpu" and weights.dtype == torch.float32
+        self.caches = caches or layer_caches(weights, self.rows, self.positions, positions_last=by_products)
+        text, prefix, prompts = conditions.text, conditions.prefix, conditions.prompts
         self.text: list[TextKV | None] = [
-            text_keys_values(text, layer, weights.n_heads) if text is not None else None for layer in weights.layers
+            text_keys_values(text, layer, weights.n_heads, prompts) if text is not None else None
+            for layer in weights.layers
         ]
+        none = (0,) * self.rows
+        begins, text_begins = (given.begins if given is not None else none for given in (prefix, text))
+        self.begins, self.text_begins = (weights.codebook_offsets.new_tensor(each) for each in (begins, text_begins))
+        self._begins, self._text_begins = _groups(begins, prompts), _groups(text_begins, prompts)
 
     def prefill(self, embedded: Tensor, table: Tensor) -> None:
-        """Fill the caches for the prefix and the known steps.
+        """Fill the caches for the prefix and the known steps, for each prompt as if it were alone.
 
         embedded: [B, steps, d], the known steps. table: [positions, d], the positions' embeddings.
         """
-        x = embedded.repeat(self.rows // embedded.shape[0], 1, 1)
-        if self.prefix is not None:
-            x = torch.cat((self.prefix.to(x.dtype), x), 1)
-        if x.shape[1] == 0:
-            return
-        x = x + table[: x.shape[1]]
-        for layer, cache, text in zip(self.weights.layers, self.caches, self.text, strict=True):
-            x = prefill_layer(x, layer, cache, text, self.weights.n_heads)
+        conditions, heads = self.conditions, self.weights.n_heads
+        for prompt in range(conditions.prompts):
+            rows = slice(prompt, None, conditions.prompts)
+            begin, text_begin = int(self.begins[prompt]), int(self.text_begins[prompt])
+            x = embedded[prompt].expand(conditions.rows // conditions.prompts, -1, -1)
+            if conditions.prefix is not None:
+                x = torch.cat((conditions.prefix.values[rows, begin:].to(x.dtype), x), 1)
+            if x.shape[1] == 0:
+                continue
+            x = x + table[: x.shape[1]]
+            for layer, cache, text in zip(self.weights.layers, self.caches, self.text, strict=True):
+                own = (text[0][rows, :, text_begin:], text[1][rows, :, text_begin:]) if text is not None else None
+                x, kv = prefill_layer(x, layer, own, heads)
+                cache.write(begin, kv, rows)
 
-    def step(self, x: Tensor, at: int) -> Tensor:
-        """Run all layers for position `at`. x: [R, d] with its position added → float32 [R, d], normalised."""
+    def step(self, x: Tensor, at: int, table: Tensor) -> Tensor:
+        """Run all layers for position `at`. x: [R, d] → float32 [R, d], normalised. table: as for `prefill`."""
+        x = x + (table[at] if len(self._begins) == 1 else table[at - self.begins])
         for layer, cache, text in zip(self.weights.layers, self.caches, self.text, strict=True):
-            x = step_layer(x, layer, cache, text, at)
+            x = step_layer(x, layer, cache, text, at, self._begins, self._text_begins)
         return normalise(x, self.weights.norm, torch.float32)
+
+
+def _groups(begins: Sequence[int], prompts: int) -> Begins:
+    """Return one group if all rows begin at 0, otherwise one for each prompt."""
+    if not any(begins):
+        return [(slice(None), 0)]
+    return [(slice(prompt, None, prompts), begins[prompt]) for prompt in range(prompts)]
 
 
 class Sequencer:
@@ -182,6 +227,8 @@ class Sequencer:
         self.sequence = known.clone()  # [S, B, K]
         shape = (known.shape[1], self.weights.codebooks, self.weights.card)
         self.noise = None if sampling.greedy else Noise(generators, shape, self.weights.embeddings)
+        self.total = table.new_zeros(1, dtype=torch.float32)
+        """The sum of all logits so far, which isn't finite if one of them wasn't."""
 
     def prefill(self, first: int) -> None:
         """Prefill the steps before `first` - 1. `advance(first)` reads step `first` - 1 itself."""
@@ -192,6 +239,7 @@ class Sequencer:
     def advance(self, step: int) -> None:
         """Read the tokens of `step` - 1 and write those of `step`. Known tokens are kept."""
         logits, known = self.logits(step), self.known[step]
+        self.total += logits.sum()
         noise = self.noise.draw() if self.noise is not None else None
         self.sequence[step] = torch.where(known < 0, sample_tokens(logits, noise, self.sampling), known)
 
@@ -201,5 +249,5 @@ class Sequencer:
         hidden = []
         for part in self.passes:
             at = part.prefix_length + step - 1
-            hidden.append(part.step(x.repeat(part.rows // x.shape[0], 1) + self.table[at], at))
+            hidden.append(part.step(x.repeat(part.rows // x.shape[0], 1), at, self.table))
         return guided_logits(self.weights, torch.cat(hidden), self.coef)

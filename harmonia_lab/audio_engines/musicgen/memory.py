@@ -12,8 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
-
+from harmonia_lab.engines.memory_limits import available_memory
 from harmonia_lab.engines.probes import loaded_torch
 from harmonia_lab.errors import AudioError, ErrorCode
 
@@ -66,11 +65,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text.lower())
 
 
-def out_of_memory(message: str, **details: Any) -> AudioError:
+def out_of_memory(message: str, hint: str = "", **details: Any) -> AudioError:
     return AudioError(
         message,
         code=ErrorCode.MUSICGEN_MEMORY,
-        hint="Choose a smaller model, a shorter song or arrangement=full; or close what else uses the memory.",
+        hint=hint or "Choose a smaller model, a shorter song or arrangement=full; or close what else uses the memory.",
         details=details,
     )
 
@@ -81,14 +80,20 @@ def free_memory() -> None:
     torch = loaded_torch()
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+    if torch is not None and torch.backends.mps.is_available():
+        torch.mps.empty_cache()
     with suppress(OSError, AttributeError):  # glibc only
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def available_bytes(device: Any) -> int:
-    """Return the bytes that can still be allocated on a torch device; on a GPU, torch's cached blocks included."""
+    """Return the bytes that can still be allocated on a torch device.
+
+    On a CPU, within the limits of the process's control groups; on a GPU, torch's cached blocks included. Metal takes
+    the machine's memory.
+    """
     if device.type != "cuda":
-        return int(psutil.virtual_memory().available)
+        return available_memory()
     import torch  # noqa: PLC0415
 
     free: int = torch.cuda.mem_get_info(device)[0]

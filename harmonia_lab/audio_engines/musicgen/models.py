@@ -7,15 +7,23 @@ Owns the device, the precision, and the lifetime of loaded models. The files are
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harmonia_lab.audio_engines.musicgen.checkpoints import Checkpoint, unavailable
-from harmonia_lab.audio_engines.musicgen.memory import free_memory, is_out_of_memory, out_of_memory
-from harmonia_lab.audio_engines.musicgen.settings import Dtype, check_device
+from harmonia_lab.audio_engines.devices import check_device
+from harmonia_lab.audio_engines.musicgen.checkpoints import Checkpoint
+from harmonia_lab.audio_engines.musicgen.memory import (
+    available_bytes,
+    free_memory,
+    is_out_of_memory,
+    out_of_memory,
+)
+from harmonia_lab.audio_engines.musicgen.settings import Dtype
+from harmonia_lab.audio_engines.musicgen.weight_files import unavailable
 from harmonia_lab.engines.base import CancelToken
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
 
@@ -23,15 +31,17 @@ __all__ = ["MODELS", "Choice", "LoadedModel", "ModelCache", "resolve_device", "s
 
 POLL_S = 0.05
 
-_HUB_LIBRARIES = {"huggingface_hub", "httpx", "httpx2", "requests", "urllib3"}
-"""The packages whose errors mean that the model hub can't be reached."""
+_log = logging.getLogger(__name__)
+
+_ALLOCATING = ("reading the weights", "preparing the decoder")
+"""Statuses in which a model takes memory. Before them files are only opened, and there is nothing to free."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A checkpoint and how to load it. device: auto, cpu, cuda or cuda:N. decoder: a mode of `decoder.Decoder`.
+    """A checkpoint and how to load it. device: auto, cpu, mps, cuda or cuda:N. decoder: a mode of `decoder.Decoder`.
 
-    dtype: auto is float32 on a CPU, float16 on a GPU.
+    dtype: auto is float32 on a CPU and on Metal, float16 on another GPU.
     """
 
     checkpoint: Checkpoint = field(hash=False)
@@ -44,7 +54,8 @@ class Choice:
 class LoadedModel:
     """A model in memory. musicgen: audiocraft's MusicGen. decoder: a `decoder.Decoder` of its language model.
 
-    device: a torch.device. digest: of the checkpoint's files.
+    device: a torch.device. digest: of the checkpoint's files. notes: what was done to use them. device_check: what was
+    found of the GPU, for the record; None for a model that was to run on the CPU.
     """
 
     choice: Choice
@@ -53,6 +64,13 @@ class LoadedModel:
     device: Any
     dtype: str
     digest: dict[str, str]
+    notes: tuple[str, ...] = ()
+    device_check: dict[str, Any] | None = None
+
+    @property
+    def codec_device(self) -> Any:
+        """The torch.device of the codec: the model's, or the CPU beside Metal."""
+        return next(self.musicgen.compression_model.parameters()).device
 
     @property
     def sample_rate(self) -> int:
@@ -87,10 +105,12 @@ class LoadedModel:
         """Return what is needed to reproduce a song, as plain JSON values."""
         import torch  # noqa: PLC0415
 
-        on_gpu = self.device.type == "cuda"
+        names = {"cuda": torch.cuda.get_device_name, "mps": lambda _: "Apple Metal (mps), codec on the CPU"}
         return {
             "digest": self.digest,
-            "device": torch.cuda.get_device_name(self.device) if on_gpu else "cpu",
+            **({"checkpointNotes": list(self.notes)} if self.notes else {}),
+            "device": names.get(self.device.type, str)(self.device),
+            **({"deviceCheck": self.device_check} if self.device_check is not None else {}),
             "dtype": self.dtype,
             "threads": torch.get_num_threads(),
             "decoderRunning": self.decoder.running,
@@ -127,8 +147,8 @@ class ModelCache:
     def lease(self, choice: Choice, cancel: CancelToken, report: Callable[[str], None]) -> Iterator[LoadedModel]:
         """Yield the loaded model, which is not evicted while the context is open. report gets the status of loading.
 
-        Raise AudioError (MUSICGEN_UNAVAILABLE, MUSICGEN_MEMORY), InvalidRequest, or Cancelled within 0.1 s of a cancel.
-        Loading can't be interrupted: it continues in its thread, and the next song uses the model.
+        Raise AudioError (MUSICGEN_UNAVAILABLE, MUSICGEN_MEMORY, NETWORK_TEMPORARY), InvalidRequest, or Cancelled within
+        0.1 s of a cancel. Loading can't be interrupted: it continues in its thread, and the next song uses the model.
         """
         loaded = self.peek(choice) is not None
         entry = self._entry(choice, users=1)
@@ -165,6 +185,11 @@ class ModelCache:
             self._drop([choice] if choice is not None else list(self._entries), keep)
         free_memory()  # here, where no local variable refers to a model
 
+    def disown(self, choice: Choice) -> None:
+        """Forget a model that a stuck thread uses: the next song loads one of its own."""
+        with self._lock:
+            self._entries.pop(choice, None)
+
     def _drop(self, choices: list[Choice], keep: Choice | None = None) -> None:
         for choice in choices:
             entry = self._entries.get(choice)
@@ -196,7 +221,8 @@ class ModelCache:
         finally:
             if entry.error is not None:
                 entry.error.__cause__ = entry.error.__context__ = entry.error.__traceback__ = None  # they hold tensors
-                free_memory()
+                if entry.status in _ALLOCATING:
+                    free_memory()
             entry.done.set()
 
 
@@ -208,10 +234,16 @@ def resolve_device(asked: str) -> Any:
     """Return a torch.device. Raise InvalidRequest, or AudioError (MUSICGEN_UNAVAILABLE) if there is no such device."""
     import torch  # noqa: PLC0415
 
-    check_device(asked)
+    check_device(asked, metal=True)
+    metal = torch.backends.mps.is_available()
     if asked == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if metal else "cpu")
     device = torch.device(asked)
+    if device.type == "mps" and not metal:
+        raise unavailable(
+            f"The device mps was asked for, but torch {torch.__version__} finds no GPU of Apple's.",
+            "Choose device=cpu or auto. Metal needs a Mac with Apple's own processor.",
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         seen = torch.cuda.device_count()
         raise unavailable(
@@ -225,7 +257,8 @@ def set_precision(musicgen: Any, dtype: str) -> None:
     """Prepare audiocraft's MusicGen for decoding in `dtype` (float32, float16, bfloat16), without gradients.
 
     As in audiocraft on a GPU, only the transformer gets the precision; the rest of the language model is float32.
-    audiocraft autocasts to float16 on every GPU. Here the autocast has the precision asked for, or is off for float32.
+    audiocraft autocasts to float16 on every GPU. Here the autocast has the precision asked for, or is off for float32,
+    and on Metal, where it gives garbled sound.
     """
     import torch  # noqa: PLC0415
     from audiocraft.utils.autocast import TorchAutocast  # noqa: PLC0415
@@ -237,7 +270,11 @@ def set_precision(musicgen: Any, dtype: str) -> None:
     for parameter in [*musicgen.lm.parameters(), *musicgen.compression_model.parameters()]:
         parameter.requires_grad_(requires_grad=False)
     kinds = {"device_type": musicgen.device.type, "dtype": getattr(torch, dtype)}
-    musicgen.autocast = TorchAutocast(enabled=dtype != "float32", **kinds)
+    metal = musicgen.device.type == "mps"
+    musicgen.autocast = TorchAutocast(enabled=dtype != "float32" and not metal, **kinds)
+    if metal:
+        for conditioner in lm.condition_provider.conditioners.values():
+            conditioner.autocast = TorchAutocast(enabled=False)
 
 
 def _load(choice: Choice, report: Callable[[str], None]) -> LoadedModel:
@@ -246,9 +283,9 @@ def _load(choice: Choice, report: Callable[[str], None]) -> LoadedModel:
 
     load_audiocraft()
     import torch  # noqa: PLC0415
-    from audiocraft.models.musicgen import MusicGen  # noqa: PLC0415
 
-    from harmonia_lab.audio_engines.musicgen.decoder import Decoder  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.device_check import check_model, is_switched_off  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.loading import open_model  # noqa: PLC0415
 
     if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
         raise unavailable(
@@ -260,32 +297,46 @@ def _load(choice: Choice, report: Callable[[str], None]) -> LoadedModel:
     if device.type == "cpu" and dtype != "float32":
         raise InvalidRequest(f"A CPU computes in float32, not {dtype}.", hint="Leave dtype at auto.")
     report("checking the files")
-    choice.checkpoint.check()
-    report("reading the weights")
-    musicgen = MusicGen.get_pretrained(choice.checkpoint.source, device=str(device))
+    files = open_model(choice.checkpoint.source, report, name=choice.checkpoint.name)
+    loaded = _allocate(choice, files, device, dtype, report)
+    if device.type == "cpu" or is_switched_off():
+        return loaded
+    report(f"comparing {device} with the CPU")
+    check = check_model(loaded.musicgen.lm, loaded.decoder.weights)
+    if check.fault:
+        _log.warning("%s. MusicGen runs on the CPU.", check.fault)
+        del loaded
+        free_memory()
+        report(f"{check.fault}. Loading it on the CPU")
+        loaded = _allocate(choice, files, torch.device("cpu"), "float32", report)
+    return replace(loaded, device_check=check.to_json())
+
+
+def _allocate(choice: Choice, files: Any, device: Any, dtype: str, report: Callable[[str], None]) -> LoadedModel:
+    """Return the model of opened files on a torch.device. Raise AudioError (MUSICGEN_MEMORY) where it doesn't fit."""
+    from harmonia_lab.audio_engines.musicgen.decoder import Decoder  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.finite import require_finite_weights  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.fit import need_of, require_room  # noqa: PLC0415
+    from harmonia_lab.audio_engines.musicgen.loading import build  # noqa: PLC0415
+
+    name = choice.checkpoint.name
+    need = need_of(files, device.type, dtype, choice.decoder)
+    require_room(need, available_bytes(device), name, device.type, choice.decoder)
+    report(_ALLOCATING[0])
+    musicgen = build(files, choice.checkpoint.source, str(device))
     set_precision(musicgen, dtype)
-    report("preparing the decoder")
+    require_finite_weights(musicgen.compression_model, "the codec's", dtype)
+    report(_ALLOCATING[1])
     decoder = Decoder(musicgen.lm, choice.decoder)
-    return LoadedModel(choice, musicgen, decoder, device, dtype, choice.checkpoint.digest())
+    return LoadedModel(choice, musicgen, decoder, device, dtype, choice.checkpoint.digest(files.paths), files.notes)
 
 
 def _explained(error: Exception, choice: Choice) -> HarmoniaError:
-    name, folder = choice.checkpoint.name, choice.checkpoint.folder
+    name = choice.checkpoint.name
     if is_out_of_memory(error):
         return out_of_memory(f"There is not enough memory to load MusicGen {name}.", model=name)
     reason = " ".join(str(error).split())[:300]
-    libraries = {type_.__module__.partition(".")[0] for type_ in type(error).__mro__}
-    if not libraries & _HUB_LIBRARIES and not isinstance(error, OSError):
-        return unavailable(
-            f"{name} can't be loaded as a MusicGen model: {type(error).__name__}: {reason}",
-            "Get the checkpoint again, or name another model.",
-        )
-    if folder is None:
-        return unavailable(
-            f"{name} is not on this machine, and the model hub that has it can't be reached: {reason}",
-            "Check the connection, and the name; or give a folder: --audio-model FOLDER",
-        )
     return unavailable(
-        f"{name} needs a text encoder that is not in it, and the model hub that has it can't be reached: {reason}",
-        f"Save the text encoder and its tokenizer (transformers' save_pretrained) in {folder / 't5'}.",
+        f"{name} can't be loaded as a MusicGen model: {type(error).__name__}: {reason}",
+        "Get the checkpoint again, or name another model.",
     )

@@ -1,8 +1,9 @@
 """The chroma of a plan: the leading pitch class at each moment, as MusicGen's melody models are conditioned on it.
 
-Owns the step from notes to chroma. The models' conditioner computes chroma from a recording, after a source separator
-removed drums and bass (Copet et al., "Simple and Controllable Music Generation", 2023, section 2.3). Here it is
-computed from the plan's notes, with the conditioner's window. `melody_guidance.py` gives it to a model.
+Owns the step from notes to chroma: of the whole plan for a mix, of one part for its stem. The models' conditioner
+computes chroma from a recording, after a source separator removed drums and bass (Copet et al., "Simple and
+Controllable Music Generation", 2023, section 2.3). Here it is computed from the plan's notes, with the conditioner's
+window. `melody_guidance.py` gives it to a model.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonia_lab.music.plan import Plan
+from harmonia_lab.music.plan import Part, Plan
 from harmonia_lab.protocol.vocabulary import Role
 
 __all__ = ["plan_chroma"]
@@ -25,8 +26,13 @@ _FINE = 16
 """Steps per hop, since notes begin between frames."""
 
 
-def plan_chroma(plan: Plan, frames: int, *, hop_s: float, window_s: float, argmax: bool = True) -> NDArray[np.float32]:
+def plan_chroma(
+    plan: Plan, frames: int, *, hop_s: float, window_s: float, argmax: bool = True, part: Part | None = None
+) -> NDArray[np.float32]:
     """Return float32 [frames, 12], C first. Frame t is centred on t · hop_s, with a Hann window of window_s seconds.
+
+    part: the part whose notes alone count, as they do for its stem; the chord, where it rests. None: all parts, by
+    their roles.
 
     argmax: 1 for the strongest pitch class and 0 for the others, as the released models were trained; otherwise each
     frame is scaled to a maximum of 1. The last chord lasts beyond the plan's end, since a model's window may be longer.
@@ -45,9 +51,9 @@ def plan_chroma(plan: Plan, frames: int, *, hop_s: float, window_s: float, argma
         end_s = np.inf if chord is plan.chords[-1] else (chord.start + chord.duration) * beat
         last = min(end_s, len(power) * step_s)
         add(chord.start * beat, last, [*chord.pitch_classes, chord.pitch_classes[0]], _CHORD_POWER)
-    for part in plan.parts:
-        weight = _ROLE_POWER[part.instrument.role]
-        for note in part.notes if weight else ():
+    weights = [(part, 1.0)] if part else [(each, _ROLE_POWER[each.instrument.role]) for each in plan.parts]
+    for each, weight in weights:
+        for note in each.notes if weight else ():
             start_s = note.start * beat
             add(start_s, start_s + note.duration * beat, [note.pitch % 12], weight * (note.velocity / 127) ** 2)
     window = (

@@ -10,21 +10,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, get_args
 
-from harmonia_lab.errors import InvalidRequest
+from harmonia_lab.audio_engines.text_prompts import MAX_PROMPT, caption, checked_prompt
 from harmonia_lab.protocol.vocabulary import Role
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harmonia_lab.protocol.models import Instrument, SongMetadata
 
-__all__ = ["ARRANGEMENTS", "MAX_PROMPT", "Arrangement", "check_prompt", "prompt"]
+__all__ = ["ARRANGEMENTS", "MAX_PROMPT", "Arrangement", "check_prompt", "prompt", "section_prompt"]
 
 Arrangement = Literal["full", "stems"]
 """full: one prompt for the whole mix, as MusicGen was trained. stems: one prompt per instrument."""
 
 ARRANGEMENTS: tuple[Arrangement, ...] = get_args(Arrangement)
-
-MAX_PROMPT = 1000
-"""Characters. The captions in MusicGen's training data have a few dozen words; more text dilutes the prompt."""
 
 _PLAYS: dict[Role, str] = {
     "lead": "playing the melody",
@@ -55,10 +54,7 @@ def prompt(metadata: SongMetadata, instrument: Instrument | None = None, descrip
     if instrument is None:
         if own:
             return check_prompt(own)
-        article = "An" if style[0].lower() in "aeiou" else "A"
-        *others, last = (each.name for each in metadata.instruments)
-        names = f"{', '.join(others)} and {last}" if others else last
-        sentence = f"{article} {style} song with {names}"
+        sentence = caption(metadata)
     else:
         sentence = f"Solo {instrument.name} {_PLAYS[instrument.role]}, {style}"
         fields.insert(0, f"instrument: {instrument.name}")
@@ -67,19 +63,40 @@ def prompt(metadata: SongMetadata, instrument: Instrument | None = None, descrip
     return check_prompt(". ".join([sentence, *fields]))
 
 
+_SECTIONS = {"solo": "instrumental solo", "outro": "ending"}
+"""Words for the plan's sections whose names aren't words of captions."""
+
+_SOFT, _FULL = 0.42, 0.7
+"""Intensity up to which a section is called soft, and from which on full."""
+
+
+def section_prompt(
+    metadata: SongMetadata,
+    section: str,
+    intensity: float,
+    playing: Sequence[Instrument],
+    description: str | None = None,
+) -> str:
+    """Return the prompt for the whole mix in one section of the song, which has a name of the plan's.
+
+    intensity: 0…1. playing: the instruments in this section. description: the user's own text, before the section.
+
+    >>> section_prompt(metadata, "chorus", 0.85, metadata.instruments)
+    'Full chorus of a nostalgic folk song with piano and flute. bpm: 96. key: A minor'
+    >>> section_prompt(metadata, "outro", 0.4, metadata.instruments[:1], "warm lo-fi")
+    'warm lo-fi, soft ending with piano'
+    """
+    strength = "soft " if intensity <= _SOFT else "full " if intensity >= _FULL else ""
+    words = strength + _SECTIONS.get(section, section)
+    said = caption(metadata.model_copy(update={"instruments": list(playing)}))
+    own = " ".join(description.split()).rstrip(".") if description else ""
+    if own:
+        longer = f"{own}, {words} with{said.rpartition(' song with')[2]}"
+        return check_prompt(longer if len(longer) <= MAX_PROMPT else own)
+    sentence = f"{words[0].upper()}{words[1:]} of {said[0].lower()}{said[1:]}"
+    return check_prompt(f"{sentence}. bpm: {metadata.bpm}. key: {metadata.key}")
+
+
 def check_prompt(text: str) -> str:
-    """Return `text` on one line. Raise InvalidRequest if it is too long or holds control characters."""
-    if len(text) > MAX_PROMPT:
-        raise InvalidRequest(
-            f"The prompt for MusicGen has {len(text):,} characters; at most {MAX_PROMPT:,} are allowed.",
-            hint="Describe the sound in a sentence or two: genre, mood, instruments.",
-            details={"fields": ["prompt"]},
-        )
-    words = " ".join(text.split())
-    if not words.isprintable():
-        raise InvalidRequest(
-            "The prompt for MusicGen holds control characters.",
-            hint="Write plain text.",
-            details={"fields": ["prompt"]},
-        )
-    return words
+    """Return `text` on one line. Raise InvalidRequest if it is too long, or no text as `protocol/text.py` knows it."""
+    return checked_prompt(text, "MusicGen")

@@ -12,9 +12,11 @@ a folder offline through audiocraft's own code, after `audiocraft_standins.load_
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,8 +29,9 @@ from harmonia_lab.audio_engines.musicgen.audiocraft_standins import (
     no_progress_bars,
     text_encoder_from,
 )
+from harmonia_lab.audio_engines.musicgen.lm_config import language_model_config
 from harmonia_lab.errors import InvalidRequest
-from harmonia_lab.storage import storage_errors
+from harmonia_lab.storage import absolute, storage_errors
 
 __all__ = ["MARKER", "SIZES", "Size", "build_model", "make_checkpoint", "random_weights"]
 
@@ -71,17 +74,17 @@ _T5_WIDTH = {"t5-small": 512, "t5-base": 768}
 def random_weights(folder: str | Path) -> dict[str, Any] | None:
     """Return the content of a checkpoint folder's marker (size, seed); None if the weights are trained."""
     marker = Path(folder) / MARKER
-    return dict(json.loads(marker.read_text())) if marker.is_file() else None
+    return dict(json.loads(marker.read_text(encoding="utf-8"))) if marker.is_file() else None
 
 
 def make_checkpoint(folder: str | Path, size: Size, *, seed: int = 0) -> Path:
     """Make the checkpoint folder `folder`, which must be new or empty, and return it.
 
     On the disk: tiny 3 MB, small 0.9 GB, medium 3.8 GB, large 6.6 GB. In memory, for a while: three times as much. With
-    the same torch, the same seed makes the same weights. Raise InvalidRequest, StorageError, and AudioError if MusicGen
+    the same torch, the same seed makes the same files. Raise InvalidRequest, StorageError, and AudioError if MusicGen
     is not installed.
     """
-    folder = Path(folder).expanduser().absolute()
+    folder = absolute(folder)
     _check_size(size)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidRequest(f"{folder} exists and is not an empty folder.", hint="Name a new folder.")
@@ -94,7 +97,9 @@ def make_checkpoint(folder: str | Path, size: Size, *, seed: int = 0) -> Path:
         try:
             with _drawing(seed, "cpu"):
                 _write(work, size)
-            (work / MARKER).write_text(json.dumps({"weights": "random", "size": size, "seed": seed}) + "\n")
+            (work / MARKER).write_text(
+                json.dumps({"weights": "random", "size": size, "seed": seed}) + "\n", encoding="utf-8"
+            )
             if folder.exists():
                 folder.rmdir()
             work.rename(folder)
@@ -188,28 +193,43 @@ def _build_language_model(size: Size, encoder: Path, device: str, dtype: str) ->
 
 
 def _write_text_encoder(folder: Path, width: int) -> None:
-    """Write a text encoder of two small layers, as wide as a real T5, and a tokenizer trained on a few prompts."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers  # noqa: PLC0415
+    """Write a text encoder of two small layers, as wide as a real T5, and a tokenizer of letters and their pairs."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors  # noqa: PLC0415
     from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel  # noqa: PLC0415
 
-    tokenizer = Tokenizer(models.Unigram())
+    special = ["<pad>", "</s>", "<unk>"]
+    # Not trained: the library's trainer makes another vocabulary in each process, and with it other tokens of a prompt.
+    vocabulary = [(piece, 0.0) for piece in special] + _pieces(PIECES - len(special))
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=special.index("<unk>")))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    special = ["<pad>", "</s>", "<unk>"]
-    trainer = trainers.UnigramTrainer(vocab_size=160, special_tokens=special, unk_token="<unk>", show_progress=False)  # noqa: S106
-    tokenizer.train_from_iterator(_PROMPTS * 4, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     fast: Any = PreTrainedTokenizerFast  # transformers' constructors have no types
     saved = fast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")  # noqa: S106
     saved.save_pretrained(str(folder))
     path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": "T5Tokenizer", "extra_ids": 0}))
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"tokenizer_class": "T5Tokenizer", "extra_ids": 0}),
+        encoding="utf-8",
+    )
     t5: Any = T5Config
     config = t5(
         vocab_size=len(saved), d_model=width, d_kv=16, d_ff=64, num_layers=2, num_heads=2, tie_word_embeddings=False
     )
     T5EncoderModel(config).save_pretrained(str(folder))
 
+
+def _pieces(count: int) -> list[tuple[str, float]]:
+    """Return the letters of some prompts, and their commonest pairs, with scores by which a pair beats its letters."""
+    words = [f"\N{LOWER ONE EIGHTH BLOCK}{word}" for prompt in _PROMPTS for word in prompt.split()]
+    letters = sorted(set("".join(words)))
+    pairs = Counter(first + second for word in words for first, second in itertools.pairwise(word))
+    common = sorted(pairs, key=lambda pair: (-pairs[pair], pair))
+    return [(letter, -4.0) for letter in letters] + [(pair, -6.0) for pair in common[: count - len(letters)]]
+
+
+PIECES = 70
+"""Of the tokenizer. The text encoder's weights, and those that are drawn after them, depend on how many there are."""
 
 _PROMPTS = [
     "a calm piano melody over rain, 70 bpm",
@@ -223,49 +243,17 @@ _PROMPTS = [
 
 
 def _language_model(shape: _Shape, kinds: set[str]) -> dict[str, Any]:
-    """Return the configuration of the released models (`config/model/lm/musicgen_lm.yaml`), in this shape.
-
-    Options that have audiocraft's default value there are left out.
-    """
-    stereo, melody = "stereo" in kinds, "melody" in kinds
-    delays = [k // 2 for k in range(8)] if stereo else list(range(4))
-    chroma = {"sample_rate": 32000, "n_chroma": 12, "radix2_exp": 14, "argmax": True, "match_len_on_eval": False}
-    conditioners: dict[str, Any] = {"description": {"model": "t5", "t5": {"name": shape.t5, "finetune": False}}}
-    if melody:
-        conditioners = {"self_wav": {"model": "chroma_stem", "chroma_stem": chroma}} | conditioners
-    return {
-        "lm_model": "transformer_lm",
-        "interleave_stereo_codebooks": {"use": stereo},
-        "codebooks_pattern": {"modeling": "delay", "delay": {"delays": delays}},
-        "transformer_lm": {
-            "dim": shape.dim,
-            "num_heads": shape.heads,
-            "num_layers": shape.layers,
-            "n_q": len(delays),
-            "card": shape.card,
-            "dropout": 0.0,
-            "activation": "gelu",
-            "norm_first": True,
-            "bias_ff": False,
-            "bias_attn": False,
-            "bias_proj": False,
-            "causal": True,
-            "memory_efficient": True,
-            "weight_init": "gaussian",
-            "depthwise_init": "current",
-            "zero_bias_init": True,
-        },
-        "classifier_free_guidance": {"training_dropout": 0.3, "inference_coef": 3.0},
-        "attribute_dropout": {},
-        "fuser": {
-            "sum": [],
-            "prepend": ["self_wav", "description"] if melody else [],
-            "cross": [] if melody else ["description"],
-            "input_interpolate": [],
-        },
-        "conditioners": conditioners,
-        "dataset": {"segment_duration": 30},
-    }
+    stereo = "stereo" in kinds
+    return language_model_config(
+        dim=shape.dim,
+        heads=shape.heads,
+        layers=shape.layers,
+        codebooks=8 if stereo else 4,
+        card=shape.card,
+        stereo=stereo,
+        melody="melody" in kinds,
+        t5=shape.t5,
+    )
 
 
 def _codec(shape: _Shape) -> dict[str, Any]:

@@ -11,39 +11,30 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from harmonia_lab.audio_engines.audiofile import SILENCE_PEAK, SOUND_S, recording_fault
 from harmonia_lab.errors import InvalidRequest
 
 __all__ = ["convert_channels", "read_recording"]
-
-FIRST_S = 600.0
-"""Seconds of a melody that are read: no song is longer."""
-
-SILENCE = 1e-4
-"""The peak below which a recording is silent, −80 dBFS; full scale is 1. Below one step of an 8-bit file."""
 
 
 def read_recording(path: Path, *, field: str, last_s: float | None = None) -> tuple[NDArray[np.float32], int]:
     """Return the samples, float32 [channels, samples] with full scale ±1, and the sample rate in Hz.
 
-    last_s: read that many seconds of its end; if None, at most `FIRST_S` seconds from its start. field: the setting
+    last_s: read that many seconds of its end; if None, at most `SOUND_S` seconds from its start. field: the setting
     that names the recording, for errors. Raise InvalidRequest if the file is missing, no audio, damaged, empty or
     silent.
     """
     import soundfile  # noqa: PLC0415
 
     def refuse(what: str) -> InvalidRequest:
-        return InvalidRequest(
-            f"The recording {path} {what}.",
-            hint="Give a WAV, FLAC, OGG or MP3 file with music in it.",
-            details={"fields": [field], "path": str(path)},
-        )
+        return recording_fault(path, field, what)
 
     try:
         with path.open("rb") as raw, soundfile.SoundFile(raw) as file:
             rate = int(file.samplerate)
             if last_s is not None:
                 file.seek(max(0, len(file) - round(last_s * rate)))
-            samples = file.read(round((last_s or FIRST_S) * rate), dtype="float32", always_2d=True)
+            samples = file.read(round((last_s or SOUND_S) * rate), dtype="float32", always_2d=True)
     except FileNotFoundError:
         raise refuse("does not exist") from None
     except OSError as error:
@@ -55,7 +46,7 @@ def read_recording(path: Path, *, field: str, last_s: float | None = None) -> tu
     peak = float(np.abs(samples).max())
     if not np.isfinite(peak):
         raise refuse("holds samples that are infinite or not a number")
-    if peak < SILENCE:
+    if peak < SILENCE_PEAK:
         raise refuse("is silent")
     return np.ascontiguousarray(samples.T), rate
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from harmonia_lab.errors import InvalidRequest
 
 __all__ = ["Generators", "Noise", "Sampling", "generator_list", "sample_tokens"]
 
-Generators = Sequence[torch.Generator] | torch.Generator | None
+Generators: TypeAlias = Sequence[torch.Generator] | torch.Generator | None
 """A sequence: one generator per row, so that rows are independent. One generator, or None (torch's global one): a
 single stream for all rows, as audiocraft draws."""
 

@@ -5,16 +5,17 @@ Owns that description. What the settings mean is in `settings.py`. Imports nothi
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harmonia_lab.audio_engines.musicgen.hub import is_offline
 from harmonia_lab.audio_engines.musicgen.install import missing, pip_arguments
 from harmonia_lab.audio_engines.musicgen.prompts import ARRANGEMENTS
 from harmonia_lab.audio_engines.musicgen.settings import DECODERS, Settings
-from harmonia_lab.engines.spec import AudioEngineSpec, Check, EngineOption, Installation
+from harmonia_lab.engines.song_options import song_options
+from harmonia_lab.engines.spec import AudioEngineSpec, Check, EngineOption, Installation, ModelEntry
 from harmonia_lab.errors import AudioError, ErrorCode, HarmoniaError
 
 if TYPE_CHECKING:
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from harmonia_lab.music.plan import Plan
 
 __all__ = ["ENGINE"]
-
-
-_YES = ("1", "on", "true", "yes")
-"""Values of a variable of huggingface_hub that switch it on."""
 
 
 def _make(model: str | None, settings: Mapping[str, Any]) -> MusicGenEngine:
@@ -37,12 +34,13 @@ def _make(model: str | None, settings: Mapping[str, Any]) -> MusicGenEngine:
 def _settings_to_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that are given, and no defaults. Raises InvalidRequest."""
     plain = Settings.of(settings).to_json()
-    return {name: plain[name] for name in settings}
+    return {name: plain.get(name, value) for name, value in settings.items()}
 
 
 def _note(record: Mapping[str, Any]) -> str:
     weights = ", with random weights: this is noise, not music" if record["weights"] == "random" else ""
-    return f"MusicGen {record['model']}{weights}. Licence of the weights: {record['licence']}"
+    said = [f"MusicGen {record['model']}{weights}", *(text.rstrip(".") for text in record.get("warnings", []))]
+    return f"{'. '.join(said)}. Licence of the weights: {record['licence']}"
 
 
 def _random_model(size: str, folder: str) -> Path:
@@ -71,24 +69,68 @@ def _check() -> Check:
         return Check("MusicGen", "optional", error.message, error.hint)
     seconds = stem.audio.shape[1] / stem.sample_rate
     found = f"audiocraft {record['audiocraft']}, torch {record['torch']} on {record['ranOn']}: {seconds:g} s generated"
-    return Check("MusicGen", "ok", found)
+    return Check("MusicGen", "ok", found + _found_of_device(record.get("deviceCheck")))
+
+
+def _found_of_device(check: Mapping[str, Any] | None) -> str:
+    """Return what the comparison of a GPU with the CPU found (`device_check.py`); "" where there was none."""
+    if check is None:
+        return ""
+    if "fault" in check:
+        return f"; on the CPU, since {check['fault']}"
+    distances = ", ".join(f"{distance:.1g} in {dtype}" for dtype, distance in check["distances"].items())
+    return f"; on {check['device']}, whose numbers are the CPU's up to {distances}"
+
+
+def _compared(model: str | None, settings: Mapping[str, Any]) -> str:
+    """Load the model, if it is to run on a GPU, and return what the comparison found. Raises what loading raises."""
+    from harmonia_lab.audio_engines.musicgen.models import MODELS, Choice, resolve_device  # noqa: PLC0415 - torch
+
+    engine = _make(model, settings)
+    if resolve_device(engine.settings.device).type == "cpu":
+        return ""
+    from harmonia_lab.engines.base import CancelToken  # noqa: PLC0415 - only here
+
+    chosen = engine.settings
+    choice = Choice(engine.checkpoint, chosen.device, chosen.dtype, chosen.decoder)
+    with MODELS.lease(choice, CancelToken(), lambda _: None) as loaded:
+        found = _found_of_device(loaded.device_check)
+    MODELS.unload()
+    return found
 
 
 def _check_asked(model: str | None, settings: Mapping[str, Any]) -> str:
     """Raises InvalidRequest for an unknown model or setting, AudioError where MusicGen or its weights can't be had."""
     checkpoint = _make(model, settings).checkpoint
-    checkpoint.check()
-    if checkpoint.folder is not None:
-        return f"MusicGen with the weights in {checkpoint.folder}"
-    if checkpoint.digest():
-        return f"MusicGen {checkpoint.name}, whose weights are here"
-    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in _YES:
-        raise AudioError(
-            f"The weights of MusicGen {checkpoint.name} are not here, and HF_HUB_OFFLINE forbids to download them.",
-            code=ErrorCode.MUSICGEN_UNAVAILABLE,
-            hint="Unset HF_HUB_OFFLINE, or name a folder with the weights: --audio-model FOLDER",
-        )
-    return f"MusicGen {checkpoint.name}, if the first song can download its weights from the model hub"
+    where = f" with the weights in {checkpoint.folder}" if checkpoint.folder else f" {checkpoint.name}"
+    try:
+        checkpoint.check()
+    except AudioError as error:
+        if "missing" not in error.details:
+            raise
+        if is_offline():
+            raise AudioError(
+                f"{error.message.rstrip('.')}, and HF_HUB_OFFLINE forbids to download it.",
+                code=ErrorCode.MUSICGEN_UNAVAILABLE,
+                hint=f"Unset HF_HUB_OFFLINE, or, where there is a network: {error.hint.partition(': ')[2]}",
+            ) from error
+        return f"MusicGen{where}, if the first song can download {error.details['missing']} from the model hub"
+    found = f"MusicGen{where}" if checkpoint.folder else f"MusicGen{where}, whose weights are here"
+    return found + (_compared(model, settings) if model is not None else "")
+
+
+def _inventory(folders: Sequence[Path]) -> Sequence[ModelEntry]:
+    from harmonia_lab.audio_engines.musicgen.inventory import inventory  # noqa: PLC0415 - only for the list
+
+    return inventory(folders)
+
+
+def _fetch(name: str, report: Callable[[str], None]) -> str:
+    """Raises InvalidRequest for an unknown name, AudioError where a part can't be had."""
+    from harmonia_lab.audio_engines.musicgen.loading import open_model  # noqa: PLC0415 - torch loads with it
+
+    checkpoint = _make(name, {}).checkpoint
+    return str(open_model(checkpoint.source, report, name=checkpoint.name).paths[0].parent)
 
 
 def _short_plan() -> Plan:
@@ -114,12 +156,15 @@ ENGINE = AudioEngineSpec(
     models="MusicGen's: small, medium, large, melody, stereo, or a folder",
     options=(
         EngineOption("arrangement", "MusicGen's: the mix at once (default), or each instrument", choices=ARRANGEMENTS),
-        EngineOption("device", "MusicGen's: auto (default), cpu, cuda or cuda:N"),
+        EngineOption("device", "MusicGen's: auto (default), cpu, mps, cuda or cuda:N"),
         EngineOption("decoder", "MusicGen's decode loop (default auto)", choices=DECODERS),
+        *song_options(Settings),
     ),
     claims_auto=lambda model, settings: model is not None or not settings.keys().isdisjoint(Settings.names()),
     settings_to_json=_settings_to_json,
     note=_note,
+    inventory=_inventory,
+    fetch=_fetch,
     invitation="For MusicGen: `harmonia setup musicgen`, then --audio musicgen.",
     check=_check,
     check_asked=_check_asked,

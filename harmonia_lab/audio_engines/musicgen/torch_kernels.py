@@ -25,17 +25,18 @@ __all__ = ["attend", "embed", "guided_logits", "norm_project", "norm_project_cac
 
 
 def embed(
-    sequence: Tensor, step: Tensor, embeddings: Tensor, offsets: Tensor, table: Tensor, prefix_length: Tensor, x: Tensor
-) -> None:
+    sequence: Tensor, step: Tensor, embeddings: Tensor, offsets: Tensor, table: Tensor, prefix_length: Tensor,
+    begins: Tensor, x: Tensor,
+) -> None:  # fmt: skip
     """Write to x [R, d] the embeddings of the tokens of step - 1, summed over the codebooks, plus their position.
 
     sequence: int64 [S, B, K]; row r reads prompt r % B. embeddings: [K · (card + 1), d]. offsets: int64 [K], the index
-    of each codebook's first row in them. table: [positions, d].
+    of each codebook's first row in them. table: [positions, d]. begins: int64 [R], where a row's positions start.
     """
     before = step - 1
     tokens = sequence.index_select(0, before)[0] + offsets  # [B, K]
     embedded = F.embedding(tokens, embeddings).sum(-2)  # [B, d]
-    x.copy_(embedded.repeat(len(x) // len(embedded), 1) + table.index_select(0, before + prefix_length))
+    x.copy_(embedded.repeat(len(x) // len(embedded), 1) + table.index_select(0, before + prefix_length - begins))
 
 
 def norm_project(x: Tensor, norm: Norm, weight: Tensor, out: Tensor, *, gelu: bool = False) -> None:
@@ -59,19 +60,21 @@ def norm_project_cache(
 
 
 def attend(
-    query: Tensor, keys_values: Tensor, length: Tensor, offset: Tensor, attended: Tensor, partial: Partial, *,
-    grows: bool,
+    query: Tensor, keys_values: Tensor, begins: Tensor, length: Tensor, offset: Tensor, attended: Tensor,
+    partial: Partial, *, grows: bool,
 ) -> None:  # fmt: skip
-    """Write to attended [R, d] the attention of query over the first length + offset positions.
+    """Write to attended [R, d] the attention of query over the positions from the row's beginning to length + offset.
 
-    query: [R, d]. keys_values: [R, 2, H, T, D], contiguous. length, offset: int64 [1] on the device. Only the Triton
-    kernel uses partial, and grows (whether the kernel launched before this one wrote the last position).
+    query: [R, d]. keys_values: [R, 2, H, T, D], contiguous. begins: int64 [R], less than length + offset. length,
+    offset: int64 [1]; all three on the device. Only the Triton kernel uses partial, and grows (whether the kernel
+    launched before this one wrote the last position).
     """
     del partial, grows
     rows, _, heads, positions, width = keys_values.shape
     keys, values = keys_values.unbind(1)  # [R, H, T, D] each
     # A mask in place of a slice: inside a CUDA graph the shape can't depend on a value on the device.
-    inside = (torch.arange(positions, device=query.device) < length + offset)[None, None, None]
+    at = torch.arange(positions, device=query.device)
+    inside = ((at >= begins[:, None]) & (at < length + offset))[:, None, None]
     values = F.scaled_dot_product_attention(query.view(rows, heads, 1, width), keys, values, attn_mask=inside)
     attended.copy_(values.view(attended.shape))
 
@@ -89,12 +92,15 @@ def guided_logits(x: Tensor, norm: Norm, weight: Tensor, coef: float, logits: Te
 
 
 def sample(
-    logits: Tensor, noise: Tensor | None, known: Tensor, sequence: Tensor, step: Tensor, sampling: Sampling
-) -> None:
-    """Write to sequence[step] the known tokens, and sampled ones where known is -1.
+    logits: Tensor, noise: Tensor | None, known: Tensor, sequence: Tensor, step: Tensor, total: Tensor,
+    sampling: Sampling,
+) -> None:  # fmt: skip
+    """Write to sequence[step] the known tokens, and sampled ones where known is -1. Add the logits' sum to total.
 
     logits, noise: float32 [B, K, card]; noise is None if the sampling is greedy. known, sequence: int64 [S, B, K].
+    total: float32 [1].
     """
+    total.add_(logits.sum())
     tokens = sample_tokens(logits, noise, sampling)
     fixed = known.index_select(0, step)[0]
     sequence.index_copy_(0, step, torch.where(fixed < 0, tokens, fixed)[None])

@@ -60,12 +60,13 @@ def machine(device: torch.device) -> Machine:
 
 
 def embed(
-    sequence: Tensor, step: Tensor, embeddings: Tensor, offsets: Tensor, table: Tensor, prefix_length: Tensor, x: Tensor
-) -> None:
+    sequence: Tensor, step: Tensor, embeddings: Tensor, offsets: Tensor, table: Tensor, prefix_length: Tensor,
+    begins: Tensor, x: Tensor,
+) -> None:  # fmt: skip
     rows, dim = x.shape
     _, prompts, codebooks = sequence.shape
     grid = (rows, -(-dim // 256))
-    arguments = (sequence, step, embeddings, offsets, table, prefix_length, x)
+    arguments = (sequence, step, embeddings, offsets, table, prefix_length, begins, x)
     embed_kernel[grid](*arguments, B=prompts, K=codebooks, DIM=dim, BLOCK=256, **_launch(x, warps=4))
 
 
@@ -104,13 +105,13 @@ def norm_project_cache(
 
 
 def attend(
-    query: Tensor, keys_values: Tensor, length: Tensor, offset: Tensor, attended: Tensor, partial: Partial, *,
-    grows: bool,
+    query: Tensor, keys_values: Tensor, begins: Tensor, length: Tensor, offset: Tensor, attended: Tensor,
+    partial: Partial, *, grows: bool,
 ) -> None:  # fmt: skip
     rows, _, heads, positions, width = keys_values.shape
     splits = partial.top.shape[2]
     block = min(POSITIONS, max(16, 1 << (positions - 1).bit_length()))
-    arguments = (query, keys_values, length, offset, attended, *partial, positions, 1 / math.sqrt(width))
+    arguments = (query, keys_values, begins, length, offset, attended, *partial, positions, 1 / math.sqrt(width))
     shape = {"H": heads, "D": width, "SPLITS": splits, "SPAN": 1 << (splits - 1).bit_length(), "BLOCK": block}
     warps = 4 if query.element_size() == 2 else 8
     attend_kernel[rows * heads, splits](*arguments, **shape, GROWS=grows, **_launch(query, warps))
@@ -137,15 +138,16 @@ def guided_logits(x: Tensor, norm: Norm, weight: Tensor, coef: float, logits: Te
 
 
 def sample(
-    logits: Tensor, noise: Tensor | None, known: Tensor, sequence: Tensor, step: Tensor, sampling: Sampling
-) -> None:
+    logits: Tensor, noise: Tensor | None, known: Tensor, sequence: Tensor, step: Tensor, total: Tensor,
+    sampling: Sampling,
+) -> None:  # fmt: skip
     """As in `torch_kernels.py`, but without top-p: `sampling.top_p` is ignored."""
     prompts, codebooks, card = logits.shape
     rows = prompts * codebooks
     greedy = noise is None
     block = 1 << (card - 1).bit_length()
     drawn = logits if greedy else noise  # a greedy kernel doesn't read it, but Triton wants a tensor
-    arguments = (logits, drawn, known, sequence, step, float(sampling.temp), sampling.top_k, rows)
+    arguments = (logits, drawn, known, sequence, step, total, float(sampling.temp), sampling.top_k, rows)
     kinds = {"CARD": card, "BLOCK": block, "GREEDY": greedy, "CUT": not greedy and sampling.top_k > 0}
     sample_kernel[rows,](*arguments, **kinds, **_launch(logits, warps=4))
 

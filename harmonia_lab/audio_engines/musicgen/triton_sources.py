@@ -83,7 +83,7 @@ def _gelu(y):
 
 @triton.jit
 def embed_kernel(
-    sequence, step, embeddings, offsets, table, lead, x,
+    sequence, step, embeddings, offsets, table, lead, begins, x,
     B: tl.constexpr, K: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     if PDL:
@@ -97,7 +97,8 @@ def embed_kernel(
     for k in tl.static_range(K):
         token = tl.load(sequence + (before * B + row % B) * K + k) + tl.load(offsets + k)
         total += tl.load(embeddings + token * DIM + columns, mask=inside, other=0)
-    position = tl.load(table + (before + tl.load(lead)) * DIM + columns, mask=inside, other=0)
+    at = before + tl.load(lead) - tl.load(begins + row)
+    position = tl.load(table + at * DIM + columns, mask=inside, other=0)
     tl.store(x + row * DIM + columns, total + position, mask=inside)
 
 
@@ -169,7 +170,7 @@ def norm_project_cache_kernel(
 
 @triton.jit(do_not_specialize=["positions"])
 def attend_kernel(
-    query, keys_values, length, offset, attended, out, top, total, arrivals, positions, scale,
+    query, keys_values, begins, length, offset, attended, out, top, total, arrivals, positions, scale,
     H: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, SPAN: tl.constexpr, BLOCK: tl.constexpr,
     GROWS: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
@@ -178,10 +179,11 @@ def attend_kernel(
         tl.extra.cuda.gdc_launch_dependents()
     pair = tl.program_id(0)  # r · H + h
     split = tl.program_id(1)
+    begin = tl.load(begins + pair // H).to(tl.int32)
     seen = (tl.load(length) + tl.load(offset)).to(tl.int32)
-    share = tl.cdiv(tl.cdiv(seen, BLOCK), SPLITS) * BLOCK
-    used = tl.cdiv(seen, share)  # splits with a position
-    start = split * share
+    share = tl.cdiv(tl.cdiv(seen - begin, BLOCK), SPLITS) * BLOCK
+    used = tl.cdiv(seen - begin, share)  # splits with a position
+    start = begin + split * share
     stop = tl.minimum(start + share, seen)
     columns = tl.arange(0, D)[None, :]
     stride = positions.to(tl.int64) * D
@@ -220,7 +222,7 @@ def attend_kernel(
             value = tl.load(values + at[:, None] * D + columns, mask=inside[:, None], other=0)
         row = tl.arange(0, D)
         dtype: tl.constexpr = attended.dtype.element_ty
-        if used == 1:
+        if SPLITS == 1 or used == 1:
             tl.store(attended + pair * D + row, (sums / weights).to(dtype))
         else:
             place = pair * SPLITS + split
@@ -401,7 +403,7 @@ def _top_k_bits(bits, top_k, CARD: tl.constexpr):
 
 @triton.jit(do_not_specialize=["top_k", "rows"])
 def sample_kernel(
-    logits, noise, known, sequence, step, temp, top_k, rows,
+    logits, noise, known, sequence, step, total, temp, top_k, rows,
     CARD: tl.constexpr, BLOCK: tl.constexpr, GREEDY: tl.constexpr, CUT: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     if PDL:
@@ -411,6 +413,7 @@ def sample_kernel(
     columns = tl.arange(0, BLOCK)
     inside = columns < CARD
     scores = tl.load(logits + row * CARD + columns, mask=inside, other=-float("inf"))
+    tl.atomic_add(total, tl.sum(tl.where(inside, scores, 0.0), 0))  # NaN and infinity stay in it
     if not GREEDY:
         scores = tl.math.div_rn(scores, tl.zeros_like(scores) + temp)
         scores = tl.exp(scores - tl.max(scores, 0))

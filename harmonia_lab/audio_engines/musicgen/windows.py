@@ -1,7 +1,8 @@
 """Pieces longer than the model's window (30 s): overlapping windows, each of which continues the one before.
 
 Owns the plan of the windows, the progress over all of them, and their joining. audiocraft does the same inside
-`MusicGen._generate_tokens`, whose progress runs beyond its total.
+`MusicGen._generate_tokens`, whose progress runs beyond its total. Windows that follow a plan's sections are made by
+`section_windows.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 from harmonia_lab.audio_engines.musicgen.decoder import Decoder, StepView
 from harmonia_lab.errors import InvalidRequest
 
-__all__ = ["Window", "generate_windows", "plan_windows"]
+__all__ = ["Window", "generate_windows", "plan_windows", "relay_steps"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def generate_windows(
     windows = plan_windows(frames, window=window, stride=stride, prompt=prompt.shape[-1] if prompt is not None else 0)
     steps = [decoder.steps(part.length, part.known) for part in windows]
     for number, part in enumerate(windows):
-        relay = _relay(on_step, piece, part, sum(steps[:number]), sum(steps))
+        relay = relay_steps(on_step, piece, part, sum(steps[:number]), steps[number], sum(steps))
         known = piece[..., part.start :] if piece is not None else None
         codes = decoder.generate(known, conditions_at(part.start), max_gen_len=part.length, on_step=relay, **parameters)
         piece = codes if piece is None else torch.cat((piece, codes[..., part.known :]), -1)
@@ -78,21 +79,25 @@ def generate_windows(
     return piece
 
 
-def _relay(
-    on_step: Callable[[StepView], None], piece: Tensor | None, part: Window, before: int, total: int
+def relay_steps(
+    on_step: Callable[[StepView], None], piece: Tensor | None, part: Window, before: int, share: int, total: int
 ) -> Callable[[StepView], None]:
     """Return a callback that turns a step of the window into a step of the piece.
 
-    piece: the codes so far. before: the steps of earlier windows. total: the steps of all windows.
+    piece: the codes so far. before: the steps of earlier windows. share: those of this one, as they were planned.
+    total: the steps of all windows.
     """
 
     def relay(view: StepView) -> None:
         def codes(start: int, stop: int) -> Tensor:
+            if piece is not None and stop <= part.start:
+                return piece[..., start:stop]
             inside = view.codes(max(0, start - part.start), stop - part.start)
             if start >= part.start or piece is None:
                 return inside
             return torch.cat((piece[..., start : min(stop, part.start)], inside), -1)
 
-        on_step(StepView(before + view.done, total, part.start + view.frames, codes))
+        done = before + view.done * share // view.total
+        on_step(StepView(done, total, part.start + view.frames, codes))
 
     return relay

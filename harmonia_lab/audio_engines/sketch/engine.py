@@ -6,7 +6,6 @@ notes come from the plan (`music/plan.py`); `sf3.py` unpacks compressed banks; m
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import io
 import os
@@ -20,13 +19,15 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harmonia_lab.audio_engines.sketch.renderers import find_renderer
 from harmonia_lab.audio_engines.sketch.sf3 import BankFormatError, is_compressed
 from harmonia_lab.child_process import ChildProcess, python_command
-from harmonia_lab.engines.base import AudioProgress, CancelToken, Stem
-from harmonia_lab.errors import AudioError, ErrorCode
+from harmonia_lab.engines.base import AudioProgress, CancelToken, Remedy, Stem
+from harmonia_lab.errors import AudioError, ErrorCode, HarmoniaError
 from harmonia_lab.music.midi import part_to_midi
 from harmonia_lab.music.plan import Part, Plan
-from harmonia_lab.storage import cached_digest, home_folder
+from harmonia_lab.protocol.sound import Followed
+from harmonia_lab.storage import absolute, cached_digest, home_folder
 
 __all__ = ["SAMPLE_RATE", "SketchEngine"]
 
@@ -47,10 +48,11 @@ class SketchEngine:
 
     name = "sketch"
     uses_gpu = False
+    follows: frozenset[Followed] = frozenset({"notes"})
 
     def __init__(self, soundfont: Path | None = None) -> None:
-        if importlib.util.find_spec("midirenderer") is None:
-            raise _unavailable("The sketch engine's renderer, midirenderer, isn't installed.", _install("midirenderer"))
+        self._renderer = find_renderer()
+        self._soundfont = soundfont
         self._bank, self._licence, compressed = _find_bank(soundfont)
         self._cache = home_folder() / "sound-banks" if compressed else None
         self._child: _Renderer | None = None
@@ -99,7 +101,7 @@ class SketchEngine:
         """Return engine, renderer and its version, and the bank: name, size in bytes, SHA-256, licence."""
         return {
             "engine": self.name,
-            "renderer": f"midirenderer {importlib.metadata.version('midirenderer')}",
+            "renderer": self._renderer.name,
             "model": self._bank.name,
             "bytes": self._bank.stat().st_size,
             "sha256": cached_digest(self._bank),
@@ -115,6 +117,19 @@ class SketchEngine:
         child = self._child
         return [child.pid] if child is not None and child.running else []
 
+    def recover(self, error: HarmoniaError, attempt: int, cancel: CancelToken) -> Remedy | None:
+        """End the renderer after a failure of stage 2, whatever failed; the next rendering starts another."""
+        del attempt, cancel
+        if error.code != ErrorCode.AUDIO_ERROR:
+            return None
+        self._stop()
+        return Remedy("restart", "Starting the renderer again...")
+
+    def fresh(self) -> SketchEngine:
+        """Return an engine with the same bank. This one's renderer is ended, which frees a thread that waits for it."""
+        threading.Thread(target=self._stop, name="harmonia-end-renderer", daemon=True).start()
+        return SketchEngine(self._soundfont)
+
     def close(self) -> None:
         self._stop()
 
@@ -124,7 +139,7 @@ class SketchEngine:
             if self._child is None or not self._child.running:
                 if self._child is not None:
                     self._child.kill()
-                self._child = _Renderer(self._bank, self._cache)
+                self._child = _Renderer(self._bank, self._cache, self._renderer.program)
             return self._child
 
     def _stop(self) -> None:
@@ -144,10 +159,6 @@ _CHOOSE_BANK = (
 )
 
 
-def _install(package: str) -> str:
-    return f"Install the package {package}: `harmonia doctor` has the command."
-
-
 def _unavailable(message: str, hint: str) -> AudioError:
     return AudioError(message, code=ErrorCode.AUDIO_UNAVAILABLE, hint=hint)
 
@@ -163,9 +174,12 @@ def _find_bank(soundfont: Path | None) -> tuple[Path, str, bool]:
         spec = importlib.util.find_spec("pretty_midi")
         bank = Path(spec.origin).parent / name if spec and spec.origin else None
         if bank is None or not bank.is_file():
-            raise _unavailable(f"The sound bank {name} is missing; it comes with pretty_midi.", _install("pretty_midi"))
+            raise _unavailable(
+                f"The sound bank {name} is missing; it comes with pretty_midi.",
+                "Install the package pretty_midi: `harmonia doctor` has the command.",
+            )
         return bank, licence, False
-    bank = chosen.expanduser().absolute()
+    bank = absolute(chosen)
     try:
         compressed = is_compressed(bank)
     except OSError as error:
@@ -187,9 +201,10 @@ class _BankError(_RendererError):
 class _Renderer:
     """The child process. `renderer.py` describes the frames that it reads and writes."""
 
-    def __init__(self, bank: Path, cache: Path | None) -> None:
-        arguments = [str(bank), *([str(cache)] if cache else [])]
-        self._process = ChildProcess(python_command("harmonia_lab.audio_engines.sketch.renderer", *arguments))
+    def __init__(self, bank: Path, cache: Path | None, fluidsynth: str) -> None:
+        arguments = [str(bank), str(cache or ""), fluidsynth]
+        command = python_command("harmonia_lab.audio_engines.sketch.renderer", *arguments)
+        self._process = ChildProcess(command, new_session=bool(fluidsynth))  # which is a process that it starts
         self._pipes_lock = threading.Lock()
         self._loaded = False
 

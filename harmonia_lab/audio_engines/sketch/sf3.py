@@ -10,7 +10,6 @@ bit 16, its start and end count bytes of the chunk `smpl`, an Ogg file lies betw
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import mmap
@@ -72,8 +71,10 @@ def unpacked(path: Path, cache: Path) -> Path:
     if _is_whole(bank):
         return bank
     cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"{digest}.lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the process ends, however it ends
+    from harmonia_lab.locks import held  # noqa: PLC0415 - see the head of this file
+    from harmonia_lab.storage import replace  # noqa: PLC0415
+
+    with held(cache / f"{digest}.lock"):
         if not _is_whole(bank):
             part = bank.with_suffix(".part")
             try:
@@ -84,7 +85,7 @@ def unpacked(path: Path, cache: Path) -> Path:
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise
-            part.replace(bank)
+            replace(part, bank)
     return bank
 
 

@@ -28,10 +28,11 @@ def _make(_model: str | None, _settings: Mapping[str, Any]) -> AudioEngine:
 
 def _check() -> Check:
     try:
-        bank = _make(None, {}).identity()["model"]
+        found = _make(None, {}).identity()
     except HarmoniaError as error:
         return Check("sketch engine", "missing", error.message, error.hint)
-    return Check("sketch engine", "ok", f"sound bank {bank}", "" if os.environ.get(_SETTING) else _better_bank())
+    what = f"sound bank {found['model']}, rendered by {found['renderer']}"
+    return Check("sketch engine", "ok", what, "" if os.environ.get(_SETTING) else _better_bank())
 
 
 def _better_bank() -> str:

@@ -63,20 +63,21 @@ def launches(size, rows, dtype, splits=4):
     partial, of_text = (Partial.allocate(rows, heads, each, dim // heads, "meta") for each in (splits, 1))
     sequence = new(1504, prompts, codebooks, dtype=torch.int64)
     logits = new(prompts, codebooks, card, **exact)
-    offsets = new(codebooks, dtype=torch.int64)
+    offsets, begins = new(codebooks, dtype=torch.int64), new(rows, dtype=torch.int64)
+    total = new(1, **exact)
     embeddings, table = new(codebooks * (card + 1), dim, **exact), new(1600, dim, **exact)
     return {
-        "embed": lambda: kernels.embed(sequence, step, embeddings, offsets, table, step, x),
+        "embed": lambda: kernels.embed(sequence, step, embeddings, offsets, table, step, begins, x),
         "norm_project": lambda: kernels.norm_project(x, norm, new(dim, dim), query),
         "norm_project gelu": lambda: kernels.norm_project(x, norm, new(4 * dim, dim), hidden, gelu=True),
         "norm_project_cache": lambda: kernels.norm_project_cache(x, norm, new(3 * dim, dim), query, cache, step, step),
-        "attend": lambda: kernels.attend(query, cache, step, step, query, partial, grows=True),
-        "attend text": lambda: kernels.attend(query, text, step, step, query, of_text, grows=False),
+        "attend": lambda: kernels.attend(query, cache, begins, step, step, query, partial, grows=True),
+        "attend text": lambda: kernels.attend(query, text, begins, step, step, query, of_text, grows=False),
         "project square": lambda: kernels.project(query, new(dim, dim), x),
         "project": lambda: kernels.project(hidden, new(dim, 4 * dim), x),
         "guided_logits": lambda: kernels.guided_logits(x, norm, new(codebooks * card, dim), 3.0, logits),
-        "sample": lambda: kernels.sample(logits, logits, sequence, sequence, step, Sampling()),
-        "sample greedy": lambda: kernels.sample(logits, None, sequence, sequence, step, Sampling(False)),
+        "sample": lambda: kernels.sample(logits, logits, sequence, sequence, step, total, Sampling()),
+        "sample greedy": lambda: kernels.sample(logits, None, sequence, sequence, step, total, Sampling(False)),
     }
 
 
@@ -124,7 +125,7 @@ def early_loads(kernel, constants, itemsize, warps):
     """
     threads = 32 * warps
     if kernel == "attend_kernel":
-        return 2 * max(1, constants["BLOCK"] * constants["D"] * itemsize // (16 * threads)) + 2
+        return 2 * max(1, constants["BLOCK"] * constants["D"] * itemsize // (16 * threads)) + 3
     if "ROWS" not in constants:
         return 0
     tile = constants["ROWS"] * constants["WIDTH"] * itemsize // (16 * threads)

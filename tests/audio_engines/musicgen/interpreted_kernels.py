@@ -65,8 +65,9 @@ def test_embed(shape):
     offsets = torch.arange(4) * 9
     embeddings, table = exact(36, dim), exact(20, dim)
     x = torch.empty(prompts * (rows // prompts), dim)
+    begins = torch.arange(len(x))
     for module, out in (kernels, x), (torch_kernels, torch.zeros_like(x)):
-        module.embed(sequence, torch.tensor([5]), embeddings, offsets, table, torch.tensor([7]), out)
+        module.embed(sequence, torch.tensor([5]), embeddings, offsets, table, torch.tensor([7]), begins, out)
     assert torch.equal(x, out)
 
 
@@ -94,31 +95,37 @@ def test_norm_project_cache(shape):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "rows", "grows", "splits", "length", "offset"),
+    ("dtype", "rows", "grows", "splits", "length", "offset", "begins"),
     [
-        (torch.float32, 1, True, 1, 300, 3),
-        (torch.float16, 2, False, 1, 300, 3),
-        (torch.float32, 2, True, 4, 2, 0),
-        (torch.float16, 8, False, 4, 128, 0),
-        (torch.float32, 2, True, 4, 125, 4),
-        (torch.float16, 2, True, 4, 129, 0),
-        (torch.float32, 1, False, 2, 297, 4),
-        (torch.float16, 2, True, 16, 300, 10),
+        (torch.float32, 1, True, 1, 300, 3, 0),
+        (torch.float16, 2, False, 1, 300, 3, 0),
+        (torch.float32, 2, True, 4, 2, 0, 0),
+        (torch.float16, 8, False, 4, 128, 0, 0),
+        (torch.float32, 2, True, 4, 125, 4, 0),
+        (torch.float16, 2, True, 4, 129, 0, 0),
+        (torch.float32, 1, False, 2, 297, 4, 0),
+        (torch.float16, 2, True, 16, 300, 10, 0),
+        (torch.float32, 2, True, 4, 300, 3, [0, 170]),
+        (torch.float16, 3, False, 1, 20, 0, [19, 0, 4]),
+        (torch.float32, 2, True, 4, 129, 0, [128, 1]),
     ],
     ids=str,
 )
-def test_attend(dtype, rows, grows, splits, length, offset):
+def test_attend(dtype, rows, grows, splits, length, offset, begins):
     torch.manual_seed(3)
     heads, width = 3, 32
     query, cache = new(rows, heads * width, dtype=dtype), new(rows, 2, heads, 310, width, dtype=dtype)
     cache[:, :, :, length + offset :] = 1e4  # what is not to be read
+    begins = torch.zeros(rows, dtype=torch.long) + torch.tensor(begins)
+    for row, begin in enumerate(begins):
+        cache[row, :, :, :begin] = 1e4
     partial = Partial.allocate(rows, heads, splits, width, "cpu")
     for scratch in partial[:3]:
         scratch.fill_(torch.nan)  # whatever the use before left there
 
     def call(module, attended):
         counters = torch.tensor([length]), torch.tensor([offset])
-        module.attend(query, cache, *counters, attended, partial, grows=grows)
+        module.attend(query, cache, begins, *counters, attended, partial, grows=grows)
 
     for _ in range(2):  # a second use finds no arrivals
         assert_alike(call, new(rows, heads * width, dtype=dtype), dtype=dtype)
@@ -183,8 +190,9 @@ def drawn(module, card, *, greedy, temp=1.0, top_k=0, ties=False):
     noise = None if greedy else torch.empty(3, 4, card).exponential_(1, generator=generator)
     known = torch.full((4, 3, 4), -1)
     known[2, 1, 2] = 77
-    sequence = torch.full_like(known, -5)
-    module.sample(logits, noise, known, sequence, torch.tensor([2]), Sampling(temp=temp, top_k=top_k))
+    sequence, total = torch.full_like(known, -5), torch.ones(1)
+    module.sample(logits, noise, known, sequence, torch.tensor([2]), total, Sampling(temp=temp, top_k=top_k))
+    torch.testing.assert_close(total, 1 + logits.sum()[None], rtol=1e-4, atol=1e-2)
     return sequence
 
 
@@ -202,6 +210,20 @@ def test_sample_draws_the_same_tokens(card, top_k, temp, ties):
 @pytest.mark.parametrize("ties", [False, True])
 def test_sample_takes_the_likeliest_token(ties):
     assert torch.equal(*(drawn(module, 2048, greedy=True, ties=ties) for module in (kernels, torch_kernels)))
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # the interpreter is numpy
+@pytest.mark.parametrize("spoilt", [torch.nan, torch.inf])
+@pytest.mark.parametrize("greedy", [True, False])
+@pytest.mark.parametrize("module", [kernels, torch_kernels])
+def test_the_total_of_the_logits_stays_what_is_no_number(module, spoilt, greedy):
+    known, total = torch.full((4, 1, 4), -1), torch.zeros(1)
+    for value in (spoilt, 0.0):
+        logits = torch.zeros(1, 4, 300)
+        logits[0, 2, 299] = value
+        noise = None if greedy else torch.ones_like(logits)
+        module.sample(logits, noise, known, known.clone(), torch.tensor([2]), total, Sampling())
+    assert not total.isfinite()
 
 
 @pytest.mark.parametrize("call", ["norm_project", "norm_project_cache", "guided_logits"])

@@ -127,3 +127,24 @@ def test_chroma_filters_are_librosas(sr, n_fft):
     np.testing.assert_allclose(
         chroma_filters(sr=sr, n_fft=n_fft), filters.chroma(sr=sr, n_fft=n_fft, tuning=0), atol=1e-7
     )
+
+
+def test_audiocrafts_own_loading_runs_no_program_either(checkpoint, tmp_path, monkeypatch):
+    import os
+    import shutil
+
+    import torch
+    from audiocraft.models import MusicGen
+
+    from harmonia_lab.errors import AudioError
+
+    class Mischief:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    folder = shutil.copytree(checkpoint("tiny"), tmp_path / "model")
+    torch.save({"best_state": Mischief(), "xp.cfg": ""}, folder / "state_dict.bin")
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    with pytest.raises(AudioError, match="more than weights"):
+        MusicGen.get_pretrained(str(folder), device="cpu")
+    assert not (tmp_path / "ran").exists()

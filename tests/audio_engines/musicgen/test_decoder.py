@@ -1,6 +1,7 @@
 """The decode loop gives audiocraft's tokens, faster; stops where it is told to; and says when it can't."""
 
 import contextlib
+import functools
 
 import pytest
 import torch
@@ -17,20 +18,13 @@ from harmonia_lab.errors import AudioError, HarmoniaError, InvalidRequest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TEXTS = ["a calm piano melody over rain", "drums", "epic strings and brass, 90 bpm", None]
+TEXTS = ["a calm piano melody over rain", "drums", None]
 SIZES = ["tiny", "tiny-stereo", "tiny-melody"]
 
 
 @pytest.fixture(scope="session")
 def decoder(musicgen):
-    decoders = {}
-
-    def make(size, mode="fast"):
-        if (size, mode) not in decoders:
-            decoders[size, mode] = Decoder(musicgen(size).lm, mode)
-        return decoders[size, mode]
-
-    return make
+    return functools.cache(lambda size, mode="fast", **how: Decoder(musicgen(size).lm, mode, **how))
 
 
 def conditions(model, rows):
@@ -38,16 +32,18 @@ def conditions(model, rows):
 
 
 def both(model, decoder, rows, *, seed=5, prompt=None, **parameters):
-    """The tokens of audiocraft's loop and of ours, from one global random stream each."""
-    torch.manual_seed(seed)
-    theirs = model.lm.generate(prompt, conditions(model, rows), **parameters)
-    torch.manual_seed(seed)
-    ours = decoder.generate(prompt, conditions(model, rows), **parameters)
-    return theirs, ours
+    """The tokens of audiocraft's loop for each prompt alone, and ours for all at once, each from its own stream."""
+    theirs = []
+    for row, attribute in enumerate(conditions(model, rows)):
+        torch.manual_seed(seed + row)
+        theirs.append(model.lm.generate(None if prompt is None else prompt[[row]], [attribute], **parameters))
+    generators = [torch.Generator().manual_seed(seed + row) for row in range(rows)]
+    ours = decoder.generate(prompt, conditions(model, rows), generators=generators, **parameters)
+    return torch.cat(theirs), ours
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -61,7 +57,7 @@ def both(model, decoder, rows, *, seed=5, prompt=None, **parameters):
     ids=str,
 )
 def test_tokens_are_audiocrafts(musicgen, decoder, size, rows, parameters):
-    theirs, ours = both(musicgen(size), decoder(size), rows, max_gen_len=40, **parameters)
+    theirs, ours = both(musicgen(size), decoder(size), rows, max_gen_len=32, **parameters)
     assert theirs.shape == ours.shape
     assert torch.equal(theirs, ours)
 
@@ -109,7 +105,7 @@ def test_logits_are_audiocrafts(musicgen, decoder):
     model = musicgen("tiny")
     lm = model.lm
     codes = torch.randint(0, lm.card, (2, lm.n_q, 30), generator=torch.Generator().manual_seed(0))
-    ours = decoder("tiny").teacher_forced_logits(codes, conditions(model, 2))
+    ours = decoder("tiny", attend_padding=True).teacher_forced_logits(codes, conditions(model, 2))
     sequence = lm.pattern_provider.get_pattern(30).build_pattern_sequence(codes, lm.special_token_id)[0]
     from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout
 
@@ -127,18 +123,18 @@ def test_the_step_that_is_recorded_on_a_gpu_gives_the_same_tokens(musicgen, deco
     """Its buffers, its order and torch's twins of its kernels; here it runs unrecorded, and twice over one step's
     buffers, as a second song does.
 
-    The seed is one with which no choice turns on a millionth of a logit: the two sides sum in different orders, and
-    with top-p a token that is as likely as its neighbour takes its place."""
+    The seed is one with which no choice turns on a millionth of a logit (the least margin is 4e-6, of seeds 3 to 19):
+    the two sides sum in different orders, and with top-p a token that is as likely as its neighbour takes its place."""
     model, fast = musicgen(size), decoder(size)
     held = None
     for texts, frames in ((TEXTS[:2], 30), (TEXTS[1:3], 24)):
         attributes = model._prepare_tokens_and_attributes(texts, None)[0]
-        torch.manual_seed(5)
+        torch.manual_seed(14)
         expected = fast.generate(None, attributes, max_gen_len=frames, **parameters)
         sampling = Sampling(parameters.get("use_sampling", True), top_p=parameters.get("top_p", 0.0))
         task = _Task(None, attributes, frames, sampling, None, parameters.get("two_step_cfg"), None)
         pattern = fast._pattern(frames)
-        torch.manual_seed(5)
+        torch.manual_seed(14)
         with torch.inference_mode():
             given = fast._conditions(task)
             shape = fast._shape(task, pattern, given)
@@ -273,11 +269,13 @@ def test_a_generator_per_row_makes_rows_independent_of_their_neighbours(musicgen
 
 def test_a_single_generator_is_drawn_from_as_the_global_one_in_both_loops(musicgen, decoder):
     model = musicgen("tiny")
-    theirs, _ = both(model, decoder("tiny"), 2, seed=11, max_gen_len=20)
+    torch.manual_seed(11)
+    theirs = model.lm.generate(None, conditions(model, 2), max_gen_len=20)
     for mode in ("fast", "reference"):
         state = torch.get_rng_state()
         generator = torch.Generator().manual_seed(11)
-        codes = decoder("tiny", mode).generate(None, conditions(model, 2), max_gen_len=20, generators=generator)
+        batch = decoder("tiny", mode, attend_padding=True)
+        codes = batch.generate(None, conditions(model, 2), max_gen_len=20, generators=generator)
         assert torch.equal(codes, theirs)
         assert torch.equal(torch.get_rng_state(), state)
 
@@ -351,18 +349,18 @@ def test_a_melody_guides_both_loops_alike_and_leaves_no_trace(musicgen, decoder)
     def tokens(mode, chroma):
         attributes = conditions(model, 2)
         with guided_by_chroma(model.lm, attributes, chroma):
-            return decoder("tiny-melody", mode).generate(None, attributes, max_gen_len=20, use_sampling=False)
+            batch = decoder("tiny-melody", mode, attend_padding=True)
+            return batch.generate(None, attributes, max_gen_len=20, use_sampling=False)
 
-    plain = decoder("tiny-melody").generate(None, conditions(model, 2), max_gen_len=20, use_sampling=False)
+    fast = decoder("tiny-melody", "fast", attend_padding=True)
+    plain = fast.generate(None, conditions(model, 2), max_gen_len=20, use_sampling=False)
     guided = tokens("fast", [up, down])
     assert torch.equal(guided, tokens("reference", [up, down]))
     assert torch.equal(tokens("fast", [None, down])[1], guided[1])
     assert torch.equal(tokens("fast", [None, down])[0], plain[0])
     assert not torch.equal(guided[0], plain[0])
     assert not torch.equal(guided[1], plain[1])
-    assert torch.equal(
-        decoder("tiny-melody").generate(None, conditions(model, 2), max_gen_len=20, use_sampling=False), plain
-    )
+    assert torch.equal(fast.generate(None, conditions(model, 2), max_gen_len=20, use_sampling=False), plain)
 
 
 def test_a_melody_goes_on_from_window_to_window_in_both_loops_alike(musicgen, decoder):
@@ -381,7 +379,7 @@ def test_a_melody_goes_on_from_window_to_window_in_both_loops_alike(musicgen, de
 
             torch.manual_seed(4)
             how = {"frames": 70, "window": 30, "stride": 18}
-            return generate_windows(decoder("tiny-melody", mode), conditions_at, **how)
+            return generate_windows(decoder("tiny-melody", mode, attend_padding=True), conditions_at, **how)
 
     assert torch.equal(tokens("fast"), tokens("reference"))
 

@@ -13,7 +13,7 @@ from harmonia_lab.audio_engines.musicgen.memory import Effort
 from harmonia_lab.audio_engines.musicgen.models import MODELS
 from harmonia_lab.audio_engines.musicgen.settings import DECODERS
 from harmonia_lab.engines.base import CancelToken
-from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError, InvalidRequest
+from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError
 from tests.audio_engines.musicgen.songs import engine, plan, render
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -297,39 +297,6 @@ def test_any_other_failure_has_its_own_code_and_keeps_nothing(tiny, monkeypatch)
     assert render(mine)
 
 
-def test_a_melody_model_follows_the_plan_and_drums_do_not(checkpoint):
-    mine = engine(checkpoint("tiny-melody"), arrangement="stems")
-    here, there = render(mine, plan(pitch=64)), render(mine, plan(pitch=69))
-    same = [np.array_equal(a.audio, b.audio) for a, b in zip(here, there, strict=True)]
-    assert same == [False, False, True]
-    assert mine.record()["guidance"] == "the plan"
-    free = engine(checkpoint("tiny-melody"), arrangement="stems", guidance="none")
-    assert not np.array_equal(render(free)[1].audio, here[1].audio)
-    assert free.record()["guidance"] == "none"
-
-
-def test_the_guide_goes_on_in_later_windows(checkpoint, monkeypatch):
-    from harmonia_lab.audio_engines.musicgen import melody_guidance
-
-    given = []
-    guide = melody_guidance.guided_by_chroma
-    monkeypatch.setattr(
-        melody_guidance, "guided_by_chroma", lambda lm, a, chroma: given.append(chroma) or guide(lm, a, chroma)
-    )
-    render(engine(checkpoint("tiny-melody")), plan(32.0))
-    first, second = (windows[0] for windows in given)
-    step = round(18 * 32000 / 4096)
-    assert np.array_equal(first[step : step + 100], second[:100])
-
-
-def test_a_model_without_melody_conditioner_says_so(tiny):
-    mine = engine(tiny)
-    render(mine)
-    assert mine.record()["guidance"] == "none: this model has no melody conditioner"
-    with pytest.raises(InvalidRequest, match="no melody conditioner"):
-        render(engine(tiny, guidance="plan"))
-
-
 def test_the_record_says_that_the_weights_are_random_and_what_was_asked(tiny):
     mine = engine(tiny, top_k=100)
     render(mine)
@@ -379,3 +346,9 @@ def test_an_error_of_ours_gets_through_as_it_is(tiny, monkeypatch):
     with pytest.raises(HarmoniaError) as raised:
         render(engine(tiny), replace(plan(), metadata=None))
     assert "metadata" in raised.value.message
+
+
+def test_a_prompt_of_ones_own_for_the_whole_mix_holds_nothing_of_the_plan(checkpoint):
+    own = "rain on a tin roof"
+    assert engine(checkpoint("tiny"), prompt=own).follows == frozenset()
+    assert engine(checkpoint("tiny"), prompt=own, arrangement="stems").follows == {"prompt", "tempo", "key"}

@@ -3,13 +3,12 @@
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 import weakref
 
 import pytest
 import torch
 
+from harmonia_lab.audio_engines.musicgen import loading
 from harmonia_lab.audio_engines.musicgen.checkpoints import NAMES, find_checkpoint
 from harmonia_lab.audio_engines.musicgen.models import MODELS, Choice, ModelCache, resolve_device
 from harmonia_lab.engines.base import CancelToken
@@ -64,8 +63,12 @@ def test_short_names_mean_the_released_models():
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("smal", "small"), ("", "medium"), ("../nowhere", "a folder"), ("a b/c", "large")]
-)
+    ("name", "hint"),
+    [
+        ("smal", "small"), ("", "medium"), ("../nowhere", "a folder"), ("a b/c", "large"), ("x" * 5000, "a folder"),
+        ("a\0b", "a folder"), ("~nobody-here/x", "a folder"),
+    ],
+)  # fmt: skip
 def test_an_unknown_name_is_refused_with_those_that_exist(name, hint):
     with pytest.raises(InvalidRequest, match="no MusicGen model") as raised:
         find_checkpoint(name)
@@ -139,32 +142,14 @@ def test_the_engine_works_after_a_refusal(folder, tiny):
     assert render(engine(folder))
 
 
-def test_a_hub_that_cannot_be_reached_is_an_error_and_no_hang(tmp_path):
-    """In a process of its own: the hub's client reads its address once, when it is imported."""
-    script = (
-        "from tests.audio_engines.musicgen.songs import engine, render\n"
-        "from harmonia_lab.errors import HarmoniaError\n"
-        "try: render(engine('small'))\n"
-        "except HarmoniaError as error: print(error.code, error.message, error.hint)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-        env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"},
-    )
-    assert done.stdout.startswith("MUSICGEN_UNAVAILABLE small is not on this machine"), done.stderr
-    assert "--audio-model FOLDER" in done.stdout
-
-
 def test_devices_and_precisions_that_are_not_there_are_refused(tiny):
     with pytest.raises(HarmoniaError, match="cuda:99") as raised:
         resolve_device("cuda:99")
     assert raised.value.code == ErrorCode.MUSICGEN_UNAVAILABLE
     assert "device=cpu" in raised.value.hint
-    for device in ("tpu", "mps", "cuda:x", ""):
+    with pytest.raises(HarmoniaError, match="no GPU of Apple"):
+        resolve_device("mps")
+    for device in ("tpu", "cuda:x", ""):
         with pytest.raises(InvalidRequest, match="no device"):
             resolve_device(device)
     with pytest.raises(InvalidRequest, match="float32"):
@@ -205,7 +190,7 @@ def test_a_model_in_use_stays(checkpoint):
 def test_the_record_has_digests_and_the_decoder_that_runs(tiny):
     cache = ModelCache()
     model = leased(cache, Choice(find_checkpoint(str(tiny)), decoder="reference"))[1]
-    assert model.record()["digest"] == find_checkpoint(str(tiny)).digest()
+    assert model.record()["digest"].keys() == {"state_dict.bin", "compression_state_dict.bin"}
     assert all(len(digest) == 64 for digest in model.record()["digest"].values())
     assert model.record()["decoderRunning"] == "reference"
 
@@ -219,12 +204,10 @@ def test_what_the_loop_remembers_grows_with_prompts_and_frames(tiny):
 def test_a_model_that_does_not_fit_is_tried_once_more_after_freeing_memory_and_not_in_smaller_batches(
     tiny, monkeypatch
 ):
-    from audiocraft.models.musicgen import MusicGen
-
     MODELS.unload()
     seen, mine = [], engine(tiny, arrangement="stems")
     with monkeypatch.context() as patched:
-        patched.setattr(MusicGen, "get_pretrained", staticmethod(out_of_memory))
+        patched.setattr(loading, "_fill", out_of_memory)
         with pytest.raises(HarmoniaError, match="memory to load") as raised:
             render(mine, progress=seen.append)
     assert raised.value.code == ErrorCode.MUSICGEN_MEMORY

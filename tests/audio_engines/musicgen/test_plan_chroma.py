@@ -59,6 +59,19 @@ def test_the_last_chord_goes_on_behind_the_end():
     assert (leading(plan(), frames=235)[at(10) :].argmax(axis=1) == 5).all()
 
 
+def test_a_parts_own_chroma_has_its_notes_alone_and_the_chord_where_it_rests():
+    lead = part("flute", "lead", (0, 8, 76, 127))
+    bass = part("bass guitar", "bass", (0, 2, 43, 60))
+    pad = part("strings", "pad", (0, 4, 57, 80), (0, 4, 60, 80), (0, 4, 64, 80))
+    song = plan(lead, bass, pad)
+    assert leading(song, part=bass)[at(1)].argmax() == 7
+    assert leading(song, part=bass)[at(3)].argmax() == 9
+    assert leading(song, part=pad)[at(2)].argmax() == 9  # the chord's root, of notes of equal strength
+    assert np.array_equal(leading(song, part=lead), leading(plan(lead)))
+    assert np.array_equal(leading(song, part=bass), leading(plan(bass), part=bass))
+    assert leading(song)[at(1)].argmax() == 4
+
+
 def test_without_argmax_all_that_sounds_is_there():
     chroma = leading(plan(part("piano", "chords", (0, 4, 57, 90), (0, 4, 64, 90))), argmax=False)
     assert chroma[at(2)].max() == pytest.approx(1)

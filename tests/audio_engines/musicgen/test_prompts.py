@@ -2,7 +2,8 @@
 
 import pytest
 
-from harmonia_lab.audio_engines.musicgen.prompts import MAX_PROMPT, check_prompt, prompt
+from harmonia_lab.audio_engines.musicgen.prompts import check_prompt, prompt
+from harmonia_lab.audio_engines.text_prompts import MAX_PROMPT
 from harmonia_lab.errors import ErrorCode, InvalidRequest
 from harmonia_lab.protocol.models import SongMetadata
 from harmonia_lab.protocol.vocabulary import INSTRUMENTS
@@ -80,3 +81,26 @@ def test_control_characters_are_no_text():
     with pytest.raises(InvalidRequest, match="control"):
         check_prompt("piano\x00solo")
     assert check_prompt("Klavier – ruhig, 静か") == "Klavier – ruhig, 静か"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "نمی\u200cخواهم",
+        "क्\u200dष",
+        "👩\u200d🚀 rocket",
+        "ru\u00adhig",
+        "\ufeffpiano",
+        "family \U0001f468\u200d\U0001f469\u200d\U0001f467",
+    ],
+    ids=["Persian", "Hindi", "emoji", "soft hyphen", "BOM", "family"],
+)
+def test_joiners_soft_hyphens_and_marks_are_ordinary_text(text):
+    assert check_prompt(text) == text
+    assert prompt(METADATA, None, text) == text
+
+
+@pytest.mark.parametrize("text", ["a\x1b[31mb", "a\ud800b", "\ufeff", "bytes \ufffd"])
+def test_what_is_no_text_is_refused_before_anything_runs(text):
+    with pytest.raises(InvalidRequest, match="The prompt for MusicGen"):
+        check_prompt(text)

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - everybody's name for it
 
 from harmonia_lab.audio_engines.musicgen import cuda_graph_step
+from harmonia_lab.audio_engines.musicgen.conditions import Aligned, Conditions
 from harmonia_lab.audio_engines.musicgen.cuda_graph_step import CudaGraphStep, StepShape
 from harmonia_lab.audio_engines.musicgen.forward_pass import ForwardPass, Sequencer
 from harmonia_lab.audio_engines.musicgen.kernel_plans import kernel_plan
@@ -67,12 +68,15 @@ def held(made, splits, monkeypatch):
     return step
 
 
-def sequencer(prompts, *, dim=64, lead=3, dtype=torch.float32, sampling=None, seed=7):
+def sequencer(prompts, *, dim=64, lead=3, dtype=torch.float32, sampling=None, seed=7, uneven=False):
+    """uneven: each prompt's text, and what comes before its sequence, is shorter than that of the one before."""
     weights = TinyWeights(dim, 2, dtype)
     generator = torch.Generator().manual_seed(2)
     text = torch.randn(2 * prompts, 5, dim, generator=generator).to(dtype)
     before = torch.randn(2 * prompts, lead, dim, generator=generator).to(dtype) if lead else None
-    part = ForwardPass(weights, text, before, 2 * prompts, STEPS)
+    begins = 2 * tuple(range(prompts)) if uneven else 2 * prompts * (0,)
+    prefix = Aligned(before, tuple(min(each, lead) for each in begins)) if before is not None else None
+    part = ForwardPass(weights, Conditions(Aligned(text, begins), prefix, 2 * prompts, prompts), STEPS)
     known = torch.full((STEPS, prompts, CODEBOOKS), -1)
     known[:4] = torch.randint(CARD, (4, prompts, CODEBOOKS), generator=generator)
     known[6, :, 1] = CARD  # a place that the pattern leaves empty
@@ -89,18 +93,21 @@ def sequencer(prompts, *, dim=64, lead=3, dtype=torch.float32, sampling=None, se
     return made
 
 
+@pytest.mark.parametrize("uneven", [False, True])
 @pytest.mark.parametrize("prompts", [1, 4])
 @pytest.mark.parametrize("lead", [0, 3])
 @pytest.mark.parametrize("splits", [1, 4])
-def test_a_step_of_kernels_has_the_logits_of_a_step_of_decoding(prompts, lead, splits, monkeypatch):
+def test_a_step_of_kernels_has_the_logits_of_a_step_of_decoding(prompts, lead, splits, uneven, monkeypatch):
     with torch.inference_mode():
-        theirs, ours = sequencer(prompts, lead=lead), sequencer(prompts, lead=lead)
+        theirs, ours = (sequencer(prompts, lead=lead, uneven=uneven) for _ in range(2))
         step = held(ours, splits, monkeypatch)
         for number in range(4, STEPS):
             step.advance()
             torch.testing.assert_close(step._logits, theirs.logits(number), rtol=1e-5, atol=1e-5)
             theirs.advance(number)
         assert torch.equal(ours.sequence, theirs.sequence)
+        torch.testing.assert_close(ours.total, theirs.total, rtol=1e-5, atol=1e-2)
+        assert ours.total is step.total
         for cache, written in zip(step.caches()[0], theirs.passes[0].caches, strict=True):
             torch.testing.assert_close(cache.both, written.both, rtol=1e-5, atol=1e-5)
 
