@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
+
 from harmonia_lab.child_process import ChildProcess, python_command
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.storage import package_environment
@@ -68,6 +70,8 @@ class Child:
 
         From the process's own clock, as clock_getcpuclockid(3) names it; psutil's figure has steps of 10 ms.
         """
+        if sys.platform == "win32":
+            return float(sum(psutil.Process(self._process.pid).cpu_times()[:2]))
         return time.clock_gettime((~self._process.pid << 3) | 2)
 
     def __enter__(self) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-import resource
+import sys
 from collections.abc import Mapping
 
 from harmonia_lab.errors import InvalidRequest
@@ -18,6 +18,10 @@ def allow_files(wanted: int) -> None:
 
     Raises InvalidRequest if the system allows fewer.
     """
+    if sys.platform == "win32":
+        raise InvalidRequest("The server benchmarks need a system with limits of open files.", hint="Use Linux.")
+    import resource  # noqa: PLC0415 - Windows has none
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
         raise InvalidRequest(

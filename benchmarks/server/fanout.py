@@ -186,7 +186,9 @@ def _row(name: str, count: int, samples: dict[str, list[dict[str, Any]]]) -> dic
 
 
 def _node_version() -> str:
-    return subprocess.run([*node_command(), "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [*node_command(), "--version"], capture_output=True, encoding="utf-8", check=True
+    ).stdout.strip()
 
 
 def _table(figures: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ def ours() -> None:
     """
     with scratch_lab() as lab:
         begin(lab)
-        server = lab.serve(port=0, progress_interval_s=0.0)
+        server = lab.serve(port=0, progress_interval_s=0.0, max_sockets_per_user=10_000)
         reply(url=server.url, token=server.token())
         event = progress(FIRST_TICK)
         for command in commands():

@@ -46,7 +46,7 @@ def installed_packages(packages: Mapping[str, str]) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         work = Path(scratch) / "new"
         work.mkdir()
-        (work / "package.json").write_text(wanted)
+        (work / "package.json").write_text(wanted, encoding="utf-8")
         _install(work, packages)
         try:
             work.rename(found)
@@ -66,7 +66,7 @@ def _install(folder: Path, packages: Mapping[str, str]) -> None:
         env=os.environ | {"PATH": f"{node.parent}{os.pathsep}{os.environ.get('PATH', '')}"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=INSTALL_TIMEOUT_S,
         check=False,
     )
@@ -82,7 +82,7 @@ def _node() -> tuple[Path, Path]:
     """The program, and npm's script. A Node.js without npm is no use here."""
     program = shutil.which("node")
     if program:
-        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+        said = subprocess.run([program, "--version"], capture_output=True, encoding="utf-8", check=False).stdout
         version = re.match(r"v(\d+)", said)
         npm = shutil.which("npm")
         if npm and version and int(version[1]) >= OLDEST_NODE:

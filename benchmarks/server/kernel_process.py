@@ -39,7 +39,7 @@ class Kernel:
     def serve(self) -> dict[str, Any]:
         lab = self._stack.enter_context(scratch_lab())
         self._event_log = begin(lab)
-        server = lab.serve(port=0, progress_interval_s=0.0)  # nothing is thinned out
+        server = lab.serve(port=0, progress_interval_s=0.0, max_sockets_per_user=10_000)  # nothing is thinned out
         return {"url": server.url, "token": server.token()}
 
     def work(

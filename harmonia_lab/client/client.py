@@ -1,14 +1,13 @@
 """The guide's WebSocketService: one server, one user, and each lifecycle event of what is joined, once and in order.
 
-Owns what is joined, joining it again after a lost connection from the last known event on, and requests for missing
-events. Not whether an event counts, which `client/store.py` decides: a duplicate changes nothing.
+Owns the commands, the streams and the history of events. `joined.py` has what is joined, and joins it again after a
+lost connection. Whether an event counts is decided by `client/store.py`: a duplicate changes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
@@ -18,6 +17,7 @@ from typing import Any, Self
 import aiohttp
 
 from harmonia_lab.client.connection import ServerAddress
+from harmonia_lab.client.joined import Joined
 from harmonia_lab.client.reconnect import Backoff, ReconnectingConnection, Token
 from harmonia_lab.client.store import ConnectionEstablished, ConnectionLost, Store
 from harmonia_lab.client.streams import E, Stream, ends_metadata
@@ -35,16 +35,12 @@ from harmonia_lab.protocol.events import (
     ServerHello,
     TokenExpiring,
 )
-from harmonia_lab.protocol.models import Job, ShareRole, SongRequest
+from harmonia_lab.protocol.models import ShareRole, SongRequest
 
 __all__ = ["Client"]
 
 HELLO_S = 5.0
 """Seconds to wait for `server-hello` after the handshake."""
-
-JobList = type[commands.SubscribeUserJobs | commands.SubscribeAdminJobs]
-
-_log = logging.getLogger(__name__)
 
 
 class Client:
@@ -80,7 +76,6 @@ class Client:
         self.hello: ServerHello | None = None
         """The server's introduction: its protocol version and features, and the user of the token."""
         self._greeted = asyncio.Event()
-        self._retry_s = backoff.delay_s
         self._connection = ReconnectingConnection(
             ServerAddress(url, path, transports, session, connect_timeout_s),
             backoff,
@@ -92,14 +87,9 @@ class Client:
         )
         self._rejoining: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._joined: dict[Channel, None] = {}
-        """In the order of joining: a set that keeps it."""
-        self._job_lists: dict[JobList, dict[str, Job]] = {}
-        """Subscriptions to many jobs, each with the jobs by id as the server last listed them."""
+        self._joined = Joined(self._connection, self.store, self._apply, self._end_streams, backoff.delay_s)
         self._history: dict[Channel, list[FamilyEvent]] = {}
         """The lifecycle events so far, for streams that are opened later."""
-        self._requested_after: dict[Channel, int] = {}
-        """The `seq` after which missing events were last requested, so that one gap makes one request."""
         self._streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
 
     @property
@@ -119,7 +109,6 @@ class Client:
     async def disconnect(self) -> None:
         """Leave everything, end the streams and close the connection. Idempotent."""
         self._joined.clear()
-        self._job_lists.clear()
         for stream in tuple(self._streams):
             stream.close()
         await self._connection.disconnect()
@@ -164,18 +153,18 @@ class Client:
                     continue
                 else:
                     raise
-            self._joined[Channel("generation", generation_id)] = None
+            self._joined.add(Channel("generation", generation_id))
             return ack
 
     async def join(self, generation_id: str) -> commands.JoinAck:
         """Receive the events of a generation, from its first on."""
-        ack = await self._join(generation_id)
-        self._joined[Channel("generation", generation_id)] = None
+        ack = await self._joined.join(generation_id)
+        self._joined.add(Channel("generation", generation_id))
         return ack
 
     async def leave(self, generation_id: str) -> commands.GenerationAck:
         """Receive no more events of a generation."""
-        self._joined.pop(Channel("generation", generation_id), None)
+        self._joined.discard(Channel("generation", generation_id))
         return await self._connection.call(
             commands.LeaveGeneration, commands.GenerationAck, generation_id=generation_id
         )
@@ -207,31 +196,31 @@ class Client:
 
     async def subscribe_to_job(self, job_id: str) -> commands.JobAck:
         """Receive the events of a job, from its first on."""
-        ack = await self._subscribe(job_id)
-        self._joined[Channel("job", job_id)] = None
+        ack = await self._joined.subscribe(job_id)
+        self._joined.add(Channel("job", job_id))
         return ack
 
     async def unsubscribe_from_job(self, job_id: str) -> commands.JobAck:
         """Receive no more events of a job, unless they come with the user's or all jobs."""
-        self._joined.pop(Channel("job", job_id), None)
+        self._joined.discard(Channel("job", job_id))
         return await self._connection.call(commands.UnsubscribeJob, commands.JobAck, job_id=job_id)
 
     async def subscribe_to_user_jobs(self) -> commands.JobsAck:
         """Receive the events of all jobs of the user, from now on."""
-        return await self._subscribe_to_list(commands.SubscribeUserJobs)
+        return await self._joined.subscribe_to_list(commands.SubscribeUserJobs)
 
     async def unsubscribe_from_user_jobs(self) -> commands.JobsAck:
         """Receive no more events of the user's jobs, but for those subscribed to one by one."""
-        self._job_lists.pop(commands.SubscribeUserJobs, None)
+        self._joined.discard(commands.SubscribeUserJobs)
         return await self._connection.call(commands.UnsubscribeUserJobs, commands.JobsAck)
 
     async def subscribe_to_admin_jobs(self) -> commands.JobsAck:
         """Receive the events of all users' jobs, from now on. For the role "admin"."""
-        return await self._subscribe_to_list(commands.SubscribeAdminJobs)
+        return await self._joined.subscribe_to_list(commands.SubscribeAdminJobs)
 
     async def unsubscribe_from_admin_jobs(self) -> commands.JobsAck:
         """Receive no more events of all users' jobs."""
-        self._job_lists.pop(commands.SubscribeAdminJobs, None)
+        self._joined.discard(commands.SubscribeAdminJobs)
         return await self._connection.call(commands.UnsubscribeAdminJobs, commands.JobsAck)
 
     # Streams
@@ -287,13 +276,12 @@ class Client:
         self.store(event)
         if event.access is None:
             gone = Refused(f"Generation {event.generation_id} is no longer shared with you.", code=ErrorCode.NOT_FOUND)
-            self._drop(Channel("job", event.generation_id), gone)
-            self._drop(Channel("generation", event.generation_id), gone)
+            self._joined.drop(Channel("job", event.generation_id), gone)
+            self._joined.drop(Channel("generation", event.generation_id), gone)
 
     def _on_connected(self) -> None:
-        self._requested_after.clear()
         self.store(ConnectionEstablished())
-        self._rejoining = [self._spawn(self._rejoin(joined)) for joined in (*self._joined, *self._job_lists)]
+        self._rejoining = [self._spawn(work) for work in self._joined.again()]
 
     def _on_lost(self, reason: str) -> None:
         for task in self._rejoining:
@@ -311,9 +299,8 @@ class Client:
         known = self.store.state.cursor(channel).seq
         # A lifecycle event takes the next number; other events carry the number of the lifecycle event before them.
         if event.seq > known + lifecycle:
-            if self._requested_after.get(channel) != known:
-                self._requested_after[channel] = known
-                self._spawn(self._fill_gap(channel))
+            if self._joined.should_request(channel, known):
+                self._spawn(self._joined.fill_gap(channel))
             return
         if event.delivery != "preview":
             before = self.store.state
@@ -325,73 +312,9 @@ class Client:
         for stream in tuple(self._streams):
             stream.put(event)
 
-    # Joining, from the last known event
-
-    async def _join(self, generation_id: str) -> commands.JoinAck:
-        after = self.store.state.cursor(Channel("generation", generation_id)).seq
-        ack = await self._connection.call(
-            commands.JoinGeneration, commands.JoinAck, generation_id=generation_id, after_seq=after
-        )
-        known = ack.snapshot
-        if known is not None and known.access is not None:
-            self.store(GenerationShared(generation_id=generation_id, access=known.access, shares=known.shares))
-        if known is not None and known.progress is not None:
-            self._apply(known.progress.data)
-        return ack
-
-    async def _subscribe(self, job_id: str) -> commands.JobAck:
-        after = self.store.state.cursor(Channel("job", job_id)).seq
-        return await self._connection.call(commands.SubscribeJob, commands.JobAck, job_id=job_id, after_seq=after)
-
-    async def _subscribe_to_list(self, command: JobList) -> commands.JobsAck:
-        """After a lost connection, request the events of the jobs that have changed; the first time, none."""
-        ack = await self._connection.call(command, commands.JobsAck)
-        before = self._job_lists.get(command)
-        if before is not None:
-            for job in ack.jobs:
-                known = self.store.state.jobs.get(job.id) or before.get(job.id)
-                if known is None or known.updated_at != job.updated_at:
-                    await self._catch_up(Channel("job", job.id))
-        self._job_lists[command] = {job.id: job for job in ack.jobs}
-        return ack
-
-    async def _catch_up(self, channel: Channel) -> None:
-        """Have the server send the missed events again. A job that is known from a list isn't left subscribed to."""
-        if channel.family == "generation":
-            await self._join(channel.generation_id)
-            return
-        await self._subscribe(channel.generation_id)
-        if channel not in self._joined:
-            await self._connection.call(commands.UnsubscribeJob, commands.JobAck, job_id=channel.generation_id)
-
-    async def _fill_gap(self, channel: Channel) -> None:
-        try:
-            await self._catch_up(channel)
-        except HarmoniaError as error:
-            self._requested_after.pop(channel, None)  # the next event requests them again
-            _log.debug("Missing events of %s %s could not be requested: %s", *channel, error)
-
-    async def _rejoin(self, joined: Channel | JobList) -> None:
-        while True:
-            try:
-                await (self._subscribe_to_list(joined) if isinstance(joined, type) else self._catch_up(joined))
-            except HarmoniaError as error:
-                if not error.recoverable:
-                    self._drop(joined, error)
-                    return
-                await asyncio.sleep(self._retry_s)
-            else:
-                return
-
-    def _drop(self, joined: Channel | JobList, error: HarmoniaError) -> None:
-        """Give up what the server doesn't let the client join any more: the new token may be another user's."""
-        _log.warning("Left %s. %s", joined, error)
-        if isinstance(joined, type):
-            self._job_lists.pop(joined, None)
-            return
-        self._joined.pop(joined, None)
+    def _end_streams(self, channel: Channel, error: HarmoniaError) -> None:
         for stream in tuple(self._streams):
-            if (stream.family, stream.generation_id) == joined:
+            if (stream.family, stream.generation_id) == channel:
                 stream.close(error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

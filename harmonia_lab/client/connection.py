@@ -129,6 +129,7 @@ class Connection:
     async def close(self) -> None:
         """Close the connection, its session and its socket. Needed also after the connection has ended: python-engineio
         leaves the socket open if the server has been silent for too long."""
+        transports = _open_transports(self._session)
         try:
             # The task is cancelled in the loop's next turn, after the session has aborted the task's connection. The
             # other way round, the transport would wait for the end of TLS; and if the task went on with a closed
@@ -138,18 +139,31 @@ class Connection:
             await _cancel(self._opening)
             await self._close_websocket()
         finally:  # also if this task is cancelled
+            # First: with our session closed, python-engineio's loops would open their own, which nobody closes.
+            for task in self._loops():
+                task.cancel()
+            for transport in {*transports, *_open_transports(self._session)}:
+                # Closed as it should be by now, or it waits for a peer that takes nothing more: such a transport would
+                # outlive the event loop, and be found unclosed later.
+                with contextlib.suppress(AttributeError):  # Python 3.11.2's: one of TLS that has met its end already
+                    transport.abort()
             await self._session.close()
+            await asyncio.sleep(0)  # the turn in which an aborted transport closes its socket
 
     async def _close_websocket(self) -> None:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_S):
                 await self._io.disconnect()
-        await _cancel(self._io.eio.read_loop_task, self._io.eio.write_loop_task)
+        await _cancel(*self._loops())
         if self._websocket is not None:
             with contextlib.suppress(Exception):
                 await self._websocket.close()
         if self._socket is not None:
             await close_socket(self._socket)
+
+    def _loops(self) -> list[asyncio.Task[Any]]:
+        """Return python-engineio's tasks that read and write, once it has connected."""
+        return [task for task in (self._io.eio.read_loop_task, self._io.eio.write_loop_task) if task is not None]
 
     def _receive(self, name: str, payload: object = None, *_: object) -> None:
         try:
@@ -179,11 +193,18 @@ class Connection:
             fail_future(future, _connection_lost())
 
 
-async def _cancel(*tasks: asyncio.Task[Any] | None) -> None:
-    running = [task for task in tasks if task is not None]
-    for task in running:
+def _open_transports(session: aiohttp.ClientSession) -> list[asyncio.Transport]:
+    """Return the transports of a session's connections, used and pooled. aiohttp has no public name for them."""
+    connector = session.connector
+    used = getattr(connector, "_acquired", ())
+    pooled = [entry[0] for entries in getattr(connector, "_conns", {}).values() for entry in entries]
+    return [protocol.transport for protocol in (*used, *pooled) if protocol.transport is not None]
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def close_socket(sock: socket.socket) -> None:

@@ -104,6 +104,15 @@ class ReconnectingConnection:
             self._maintenance = asyncio.create_task(self._maintain(connection))
 
     async def disconnect(self) -> None:
+        """Close the connection. A cancel meanwhile is raised once that is done: or else a socket would stay open."""
+        ending = asyncio.create_task(self._disconnect())
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await asyncio.wait({ending})
+            raise
+
+    async def _disconnect(self) -> None:
         async with self._lock:
             if self._maintenance is None or self._connection is None:
                 return

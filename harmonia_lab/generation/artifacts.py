@@ -1,7 +1,9 @@
 """The song's folder: its layout, how it is published whole or not at all, and how its record (`run.json`) is read.
 
+It can be read by its user alone, as the journal.
+
     <title>-<id>/
-        song.flac  stems/*.flac  song.mid  overview.png  lyrics.txt
+        song.flac  stems/*.flac  song.mid or plan.mid  overview.png  lyrics.txt
         metadata.json  plan.json  transcript.jsonl  run.json
 
 Owns file names, atomicity, and reading the record, which `record.py` makes. Sound is encoded by
@@ -13,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import re
 import shutil
 import unicodedata
@@ -23,13 +26,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
+from harmonia_lab import locks, storage
+from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, StorageError
+from harmonia_lab.file_names import beside, shortened
 from harmonia_lab.generation.record_schema import MAX_BYTES, RECORD_VERSION, check_types
+from harmonia_lab.generation.written_metadata import WrittenMetadata, read_written_metadata
 from harmonia_lab.music.plan import Plan
+from harmonia_lab.protocol.counts import GIVEN
 from harmonia_lab.protocol.models import Song, SongMetadata, StemFile
-from harmonia_lab.storage import storage_errors, write_bytes
+from harmonia_lab.protocol.sound import FOLLOWED
+from harmonia_lab.storage import absolute, storage_errors
 
 __all__ = [
+    "MIDI",
     "REPEATABLE",
     "SongFolder",
     "file_digest",
@@ -38,9 +47,13 @@ __all__ = [
     "package_versions",
     "read_record",
     "slug",
+    "song_places",
 ]
 
-REPEATABLE = ("song.flac", "stems/*.flac", "song.mid", "metadata.json", "plan.json", "lyrics.txt", "overview.png")
+MIDI = ("song.mid", "plan.mid")
+"""The notes: of the sound, or those that were planned where the sound doesn't follow them. A song has one of both."""
+
+REPEATABLE = ("song.flac", "stems/*.flac", *MIDI, "metadata.json", "plan.json", "lyrics.txt", "overview.png")
 """Files that the same request, seed, versions and threads make again to the byte; transcript and record hold times."""
 
 _FINISHED = ("transcript.jsonl", "finished/*", "song.flac", "stems/*")
@@ -63,15 +76,20 @@ class SongFolder:
         """songs: the folder in which a folder named by the title is made. out: the song's own folder, instead.
         replaces: `publish` moves what is at `out` into a folder `replaced` beside it."""
         self._replaces = replaces
-        self._songs = songs.expanduser().absolute()
-        self._out = out.expanduser().absolute() if out is not None else None
+        self._songs = absolute(songs)
+        self._out = absolute(out) if out is not None else None
         self._id = generation_id
         parent, name = (self._out.parent, self._out.name) if self._out else (self._songs, generation_id)
-        self.work = parent / f".{name}.partial-{generation_id[:8]}"
+        self.work = beside(parent / name, f".partial-{generation_id[:8]}")
         """The folder in which files are written until `publish`."""
         self.finished = self.work / "finished"
-        """The folder of stems that another attempt may use; see `stem_cache.py`."""
+        """The folder of what another attempt may use: stems (`stem_cache.py`), and what stage 1 wrote
+        (`written_metadata.py`)."""
+        self.kept = self.work.with_name(self.work.name.removeprefix("."))
+        """The name of that folder after a failure, where anything in it is finished."""
         self._resumed = False
+        self._lock = -1
+        """Descriptor of the working folder, locked, so that no other process takes it for one that was left behind."""
 
     def create(self) -> None:
         """Make the working folder; called first, so that a folder that can't be made fails before any model runs."""
@@ -85,11 +103,14 @@ class SongFolder:
                     details={"fields": ["out"]},
                 )
         with storage_errors(self.work):
-            self.work.mkdir(parents=True, exist_ok=self._resumed)
-            (self.work / "stems").mkdir()
+            self.work.parent.parent.mkdir(parents=True, exist_ok=True)
+        storage.make_folder(self.work.parent, private=self._out is None, exist_ok=True)
+        storage.make_folder(self.work, private=True, exist_ok=self._resumed)
+        self._lock = locks.lock_folder(self.work)
+        storage.make_folder(self.work / "stems")
 
     def write_bytes(self, name: str, data: bytes) -> None:
-        write_bytes(self.work / name, data)
+        storage.write_bytes(self.work / name, data)
 
     def write_text(self, name: str, text: str) -> None:
         self.write_bytes(name, text.encode())
@@ -99,11 +120,13 @@ class SongFolder:
 
     def publish(self, title: str) -> Path:
         """Move the finished folder to its destination, and return the destination."""
-        final = self._out or self._songs / f"{slug(title)}-{self._id[:8]}"
-        if self._out is None and final.exists():  # two ids that clients chose may have the same first 8 characters
-            final = self._songs / f"{slug(title)}-{self._id}"
+        final, *others = song_places(self._songs, self._id, self._out, title)
+        # Two ids that clients chose may have the same first 8 characters, or differ in their letters' case alone, which
+        # is one name on macOS and Windows.
+        final = next((place for place in (final, *others) if not place.exists()), final) if others else final
         with storage_errors(final), self._moved_aside(final):
-            self.work.rename(final)  # replaces an empty folder, fails on any other: never mixes two songs
+            storage.move(self.work, final)  # replaces an empty folder, fails on any other: never mixes two songs
+        self._unlock()
         return final
 
     def _is_taken(self) -> bool:
@@ -118,13 +141,13 @@ class SongFolder:
         if not self._replaces or not final.exists():
             yield
             return
-        aside = final.parent / "replaced" / f"{final.name}-{self._id[:8]}"
-        aside.parent.mkdir(exist_ok=True)
-        final.rename(aside)
+        aside = final.parent / "replaced" / f"{shortened(final.name, 9)}-{self._id[:8]}"
+        storage.make_folder(aside.parent, exist_ok=True)
+        storage.move(final, aside)
         try:
             yield
         except BaseException:
-            aside.rename(final)
+            storage.move(aside, final)
             raise
 
     def keep(self, *, metadata_given: bool) -> Path | None:
@@ -139,25 +162,29 @@ class SongFolder:
                 self.discard()
                 return None
         except OSError:  # the folder itself can't be read
+            self._unlock()
             return None
-        kept = self.work.with_name(self.work.name.removeprefix("."))
+        self._unlock()
         try:
-            self.work.rename(kept)
-        except OSError:
+            storage.move(self.work, self.kept)
+        except StorageError:
             return self.work
-        return kept
+        return self.kept
+
+    def written_metadata(self) -> WrittenMetadata | None:
+        """Return an engine that returns what stage 1 wrote in an earlier attempt; None if nothing of it is kept."""
+        return read_written_metadata(self.finished) or read_written_metadata(self.kept / self.finished.name)
 
     def resume(self) -> None:
         """Before another attempt, delete what an earlier one left, except finished stems and stage 1's transcript.
 
         Raises StorageError.
         """
-        kept = self.work.with_name(self.work.name.removeprefix("."))
-        with storage_errors(self.work):
-            if kept.exists():
-                self.discard()
-                kept.rename(self.work)
-            for path in set(self.work.glob("*")) - {self.finished, self.work / "transcript.jsonl"}:
+        if self.kept.exists():
+            self.discard()
+            storage.move(self.kept, self.work)
+        for path in set(self.work.glob("*")) - {self.finished, self.work / "transcript.jsonl"}:
+            with storage.changing(path):
                 if path.is_dir():
                     shutil.rmtree(path)
                 else:
@@ -166,7 +193,21 @@ class SongFolder:
 
     def discard(self) -> None:
         """Delete the working folder, as after a cancel."""
-        shutil.rmtree(self.work, ignore_errors=True)
+        storage.remove_tree(self.work)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def song_places(songs: Path, generation_id: str, out: Path | None, title: str) -> tuple[Path, ...]:
+    """Return where a song's folder may stand, the usual place first."""
+    if out is not None:
+        return (out,)
+    ids = (generation_id[:8], generation_id, hashlib.sha256(generation_id.encode()).hexdigest()[:16])
+    return tuple(songs / f"{slug(title)}-{each}" for each in ids)
 
 
 def slug(title: str) -> str:
@@ -176,7 +217,7 @@ def slug(title: str) -> str:
 
 
 def lyrics_text(title: str, plan: Plan, lyrics: str) -> str:
-    """Return the lyrics as written, then the lines as sung with start and end in minutes:seconds."""
+    """Return the lyrics as written, then the lines that the sound has, with start and end in minutes:seconds."""
 
     def clock(seconds: float) -> str:
         return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
@@ -197,9 +238,12 @@ def package_versions() -> dict[str, str]:
     versions = {}
     for name in _PACKAGES:
         try:
-            versions[name] = importlib.metadata.version(name)
+            version: str | None = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+        except FileNotFoundError:  # importlib_metadata's, which takes the standard library's place once it is imported
+            version = None
+        versions[name] = version or "unknown"  # None where its metadata is damaged, whatever the type says
     return versions
 
 
@@ -263,7 +307,7 @@ def load_song(folder: Path, *, duration: float) -> Song:
         return Song(
             generation_id=record["generationId"],
             song_id=record["songId"],
-            metadata=SongMetadata.model_validate_json((folder / "metadata.json").read_bytes()),
+            metadata=SongMetadata.model_validate_json((folder / "metadata.json").read_bytes(), context=GIVEN),
             directory=str(folder),
             audio_path=str(folder / "song.flac"),
             duration=duration,
@@ -276,6 +320,8 @@ def load_song(folder: Path, *, duration: float) -> Song:
             engines={stage: engine["engine"] for stage, engine in record["engines"].items()},
             timings=record["timings"],
             seed=record["seeds"]["request"],
+            follows=[name for name in record["follows"] if name in FOLLOWED] if "follows" in record else None,
+            measured=record.get("measured"),
         )
     except (OSError, KeyError, TypeError, ValidationError) as error:
         raise HarmoniaError(

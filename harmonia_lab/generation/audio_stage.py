@@ -10,25 +10,23 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harmonia_lab.engines.base import AudioEngine, AudioProgress, Preview, Stem
+from harmonia_lab.engines.base import AudioEngine, AudioProgress, Preview, Stem, followed_by
 from harmonia_lab.engines.probes import cpu_seconds
+from harmonia_lab.errors import ErrorCode
 from harmonia_lab.generation.artifacts import SongFolder, lyrics_text
 from harmonia_lab.generation.attempt import Attempt
+from harmonia_lab.generation.engine_columns import audio_columns
 from harmonia_lab.generation.progress import Phase
 from harmonia_lab.generation.stem_cache import StemCache, stems_key
 from harmonia_lab.music.plan import Plan, SungLine
 from harmonia_lab.music.seeds import derive_seed
-from harmonia_lab.protocol.events import (
-    AudioGenerationProgress,
-    AudioGenerationStarted,
-    AudioPreview,
-    ErrorInfo,
-    GenerationError,
-)
+from harmonia_lab.protocol.events import AudioGenerationProgress, AudioGenerationStarted, AudioPreview
 from harmonia_lab.protocol.models import SongMetadata
+from harmonia_lab.protocol.sound import Followed, given_note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harmonia_lab.audio_engines.audiofile import Tag
+    from harmonia_lab.audio_engines.listening import Measures
     from harmonia_lab.audio_engines.mixing import Mix
 
 # numpy and the encoders are imported where they are used: they would slow down the start of every command.
@@ -75,7 +74,7 @@ class AudioResult:
     """The result of stage 2, beside the files in the song's folder.
 
     seeds: part name → seed. second_digests: file name → SHA-256 of each second of its audio. seconds: length of the
-    song. notes: what its files lack, in sentences.
+    song. follows: what of the plan the sound follows. measures: of the sound. notes: what its files lack, in sentences.
     """
 
     seeds: dict[str, int]
@@ -83,6 +82,8 @@ class AudioResult:
     stem_files: list[tuple[Stem, str]]
     seconds: float
     measurements: dict[str, Any]
+    follows: list[Followed]
+    measures: Measures
     notes: list[str]
 
 
@@ -97,12 +98,13 @@ def run_audio(
     attempt.record_duration("audio_s", seconds)
     attempt.row["audio_cpu_s"] = round(cpu_seconds() - cpu, 3)
     attempt.row["audio_seconds"] = result.seconds
+    attempt.row |= audio_columns(engine.record())
     attempt.row["real_time_factor"] = round(seconds / result.seconds, 6)
     return result
 
 
 def mix_arguments(plan: Plan) -> dict[str, Any]:
-    """Return what the mixer needs to know of the plan: seconds, preset, sections, sung."""
+    """Return what the mixer needs of a plan that is `in_sound`: seconds, preset, sections, sung."""
     from harmonia_lab.audio_engines.mixing import mix_preset  # noqa: PLC0415
 
     bar = plan.seconds_per_bar
@@ -144,14 +146,20 @@ class _AudioStage:
         seeds = {part.name: derive_seed(attempt.seed, "stem", part.name) for part in plan.parts}
         finished = StemCache(self._folder.finished, stems_key(plan, seeds, self._engine.identity()))
         stems = self._render(plan, seeds, finished)
+        follows = followed_by(self._engine)
+        heard = plan.in_sound(follows)
         with attempt.timed("mix_s"):
-            mixed = self._mix(plan, stems)
+            mixed = self._mix(heard, stems)
+        measures = self._measure(mixed, stems)
         stem_files = [(stem, f"stems/{i}-{stem.name.replace(' ', '-')}.flac") for i, stem in enumerate(stems, 1)]
         with attempt.timed("write_s"):
-            digests, notes = self._write(plan, mixed, stem_files)
+            self._write_midi(plan, "song.mid" if "notes" in follows else "plan.mid")
+            digests, notes = self._write(heard, measures, mixed, stem_files)
             finished.discard()
         seconds = mixed.audio.shape[1] / mixed.sample_rate
-        return AudioResult(seeds, digests, stem_files, seconds, mixed.measurements.to_json(), notes)
+        notes = [note for note in (given_note(follows), *notes) if note]
+        levels = mixed.measurements.to_json()
+        return AudioResult(seeds, digests, stem_files, seconds, levels, sorted(follows), measures, notes)
 
     def _report(self, phase: Phase, fraction: float, status: str, instrument: str | None, completed: int) -> None:
         estimate = self._attempt.overall.at(phase, fraction)
@@ -193,9 +201,9 @@ class _AudioStage:
             attempt.row |= progress.figures
             if progress.failure is not None:
                 attempt.row["audio_recoveries"] = attempt.row.get("audio_recoveries", 0) + 1
-                error = ErrorInfo.of(progress.failure)
-                attempt.emit(
-                    GenerationError(generation_id=attempt.generation_id, error=error, stage="audio", final=False)
+                memory = progress.failure.code == ErrorCode.MUSICGEN_MEMORY
+                attempt.recovers_within(
+                    progress.failure, "audio", "less-memory" if memory else "engine", progress.status
                 )
             self._stem_count = progress.total or self._stem_count
             self._report("render", progress.fraction, progress.status, progress.instrument, progress.completed)
@@ -217,12 +225,29 @@ class _AudioStage:
             **mix_arguments(plan),
         )
 
-    def _write(
-        self, plan: Plan, mixed: Mix, stem_files: Sequence[tuple[Stem, str]]
-    ) -> tuple[dict[str, list[str]], list[str]]:
-        """Write every file but `run.json`. Return each audio file's SHA-256 digests, one for each second, and notes."""
-        from harmonia_lab.audio_engines.audiofile import write_flac  # noqa: PLC0415
+    def _measure(self, mixed: Mix, stems: Sequence[Stem]) -> Measures:
+        """Measure what a listener hears, whatever was planned."""
+        from harmonia_lab.audio_engines.listening import measure  # noqa: PLC0415
+
+        attempt, began = self._attempt, time.perf_counter()
+        measures = measure(mixed.audio, mixed.sample_rate, attempt.cancel, (stem.audio for stem in stems))
+        attempt.timings["listen"] = round(time.perf_counter() - began, 6)
+        attempt.row |= {"measured_bpm": measures.heard.bpm, "measured_key": measures.heard.key}
+        return measures
+
+    def _write_midi(self, plan: Plan, name: str) -> None:
         from harmonia_lab.music.midi import song_to_midi  # noqa: PLC0415
+
+        self._folder.write_bytes(name, song_to_midi(plan))
+
+    def _write(
+        self, plan: Plan, measures: Measures, mixed: Mix, stem_files: Sequence[tuple[Stem, str]]
+    ) -> tuple[dict[str, list[str]], list[str]]:
+        """Write sound, lyrics and picture, which show of the plan what is in the sound.
+
+        Return each audio file's SHA-256 digests, one for each second, and notes.
+        """
+        from harmonia_lab.audio_engines.audiofile import write_flac  # noqa: PLC0415
 
         metadata, folder, cancel = self._metadata, self._folder, self._attempt.cancel
         done, total = 0, len(stem_files) + 2
@@ -244,23 +269,34 @@ class _AudioStage:
         write_audio("song.flac", mixed.audio, mixed.sample_rate, metadata.title)
         for stem, name in stem_files:
             write_audio(name, stem.audio, stem.sample_rate, f"{metadata.title}: {stem.name}")
-        folder.write_bytes("song.mid", song_to_midi(plan))
         folder.write_text("lyrics.txt", lyrics_text(metadata.title, plan, metadata.lyrics))
-        bar, beat = plan.seconds_per_bar, plan.seconds_per_beat
+        beat = plan.seconds_per_beat
         leads = [part for part in plan.parts if part.instrument.role == "lead"]
+        facts = f"{metadata.bpm} bpm · {metadata.key}"
+        if not plan.parts:
+            facts = measures.heard.beside(metadata.bpm, metadata.key) + ", guided by these chords" * bool(plan.chords)
         note = self._draw(
             folder.work / "overview.png",
             audio=mixed.audio,
             sample_rate=mixed.sample_rate,
             title=metadata.title,
-            subtitle=f"{metadata.genre} · {', '.join(metadata.mood)} · {metadata.bpm} bpm · {metadata.key}",
-            sections=[(s.name, s.bar * bar, min(plan.seconds, (s.bar + s.bars) * bar)) for s in plan.sections],
+            subtitle=f"{metadata.genre} · {', '.join(metadata.mood)} · {facts}",
+            sections=_sections(plan, measures),
             sung=plan.sung,
             chords=[(chord.start * beat, chord.symbol) for chord in plan.chords],
             melody=[(n.start * beat, (n.start + n.duration) * beat, n.pitch) for part in leads for n in part.notes],
         )
         written()
         return digests, [note] if note else []
+
+
+def _sections(plan: Plan, measures: Measures) -> list[tuple[str, float, float]]:
+    """Return name, start and end (s) of the plan's sections; where the sound has none of them, of those measured."""
+    bar, measured = plan.seconds_per_bar, measures.sections
+    if plan.sections or len(measured) < 2:
+        return [(s.name, s.bar * bar, min(plan.seconds, (s.bar + s.bars) * bar)) for s in plan.sections]
+    spans = pairwise([*measured, plan.seconds])
+    return [(f"part {number}", start, end) for number, (start, end) in enumerate(spans, 1)]
 
 
 def _preview_event(generation_id: str, preview: Preview, counted: Counter[str]) -> AudioPreview:

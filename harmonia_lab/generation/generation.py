@@ -9,23 +9,25 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from harmonia_lab._version import __version__
-from harmonia_lab.engines.base import AudioEngine, CancelToken, MetadataEngine, MetadataResult
+from harmonia_lab.engines.base import AudioEngine, CancelToken, MetadataEngine, MetadataResult, engine_for_song
 from harmonia_lab.engines.probes import git_commit, gpu_facts, host
 from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError, MetadataError, StorageError
 from harmonia_lab.generation.artifacts import SongFolder, load_song
-from harmonia_lab.generation.attempt import Attempt, time_limit
+from harmonia_lab.generation.attempt import Attempt, release_frames, time_limit
 from harmonia_lab.generation.audio_stage import DrawOverview, run_audio
+from harmonia_lab.generation.engine_columns import audio_columns
+from harmonia_lab.generation.interrupted import PROCESS_ENDS, interrupted_error
 from harmonia_lab.generation.metadata_stage import run_metadata
 from harmonia_lab.generation.progress import OverallProgress, expected_durations
 from harmonia_lab.generation.record import run_record
-from harmonia_lab.generation.recovery import recovery_for
+from harmonia_lab.generation.recovery_plans import Recovery, RecoveryLimits, lack_of_memory, recovery_event
+from harmonia_lab.generation.written_metadata import keep_written_metadata
+from harmonia_lab.music.seeds import narrative_digest
 from harmonia_lab.protocol.events import (
     AudioGenerationComplete,
     ErrorInfo,
@@ -37,7 +39,7 @@ from harmonia_lab.protocol.events import (
     StageName,
 )
 from harmonia_lab.protocol.models import JobStatus, Song, SongRequest
-from harmonia_lab.store.run_log import A_SONG, RunLabels
+from harmonia_lab.store.run_log import A_SONG, RunLabels, options_text
 
 __all__ = ["Generation", "TimeLimits"]
 
@@ -46,10 +48,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TimeLimits:
-    """Seconds that a stage may take before it is stopped with reason "timeout"."""
+    """Seconds that one try at a stage may take before it is stopped with reason "timeout". unheard_s: from a stage's
+    limit, or a cancel, until a stage that goes on is given up; and how long an isolated server may be silent until it
+    is started again. no_worker_s: how long a song waits for a cluster that has no place for it. recovery: what tries
+    again may cost."""
 
     metadata_s: float = 600.0
     audio_s: float = 3600.0
+    unheard_s: float = 90.0
+    no_worker_s: float = 30.0
+    recovery: RecoveryLimits = field(default_factory=RecoveryLimits)
 
 
 class Generation:
@@ -71,12 +79,14 @@ class Generation:
         labels: RunLabels = A_SONG,
         first_attempt: int = 1,
         keep_row: Callable[[dict[str, Any]], None] = lambda _: None,
+        written: MetadataResult | None = None,
     ) -> None:
-        """request: must have a generation id and a seed. emit: called with each event, in order, in the thread that
-        calls `run` (or `abandon`). log_row: writes a row to the run log. history: rows of the run log, to estimate
-        times from. labels: for each row; a song that an engine of `harmonia_lab.testing` makes is a test.
-        first_attempt: its number, if there were others. keep_row: gets the row of an attempt when it begins, as far as
-        it is known, for the log of whoever finds it interrupted."""
+        """request: must have a generation id and a seed, and audio options that `audio_engine` takes. emit: called with
+        each event, in order, in the thread that calls `run` (or `abandon`). log_row: writes a row to the run log.
+        history: rows of the run log, to estimate times from. labels: for each row; a song that an engine of
+        `harmonia_lab.testing` makes is a test. first_attempt: its number, if there were others. keep_row: gets the row
+        of an attempt when it begins, as far as it is known, for the log of whoever finds it interrupted. written: what
+        stage 1 wrote in an earlier attempt, by `metadata_engine`."""
         assert request.generation_id is not None
         assert request.seed is not None
         self.request = request
@@ -86,24 +96,26 @@ class Generation:
         """The song or the error, set before the event that ends the generation is emitted."""
         self.cancel_token = CancelToken()
         self._metadata_engine = metadata_engine
-        self._audio_engine = audio_engine
+        self._lent_audio_engine = audio_engine
+        self._audio_engine = engine_for_song(audio_engine, request.audio_options)
         self._folder = folder
         self._draw = draw
         self._log_row, self._keep_row = log_row, keep_row
         self._limits = limits or TimeLimits()
+        self._recovery = Recovery(self._limits.recovery, self.cancel_token)
         self._user_id = user_id
         for_tests = any(hasattr(engine, "for_tests") for engine in (metadata_engine, audio_engine))
-        self._labels = RunLabels("test") if labels == A_SONG and for_tests else labels
+        self._labels = replace(labels, purpose="test") if labels.purpose == "song" and for_tests else labels
         self._emit = emit
         self._lock = threading.Lock()
         self._status: JobStatus = "pending"
-        self._stage: StageName = "metadata" if request.metadata is None else "audio"
+        self._stage: StageName = "metadata" if request.metadata is None and written is None else "audio"
         self._first_attempt = self._attempt_number = first_attempt
-        self._written: MetadataResult | None = None
+        self._written = written
         self._overall = OverallProgress(
             expected_durations(
                 history,
-                metadata_model=None if request.metadata else metadata_engine.model,
+                metadata_model=None if request.metadata or written else metadata_engine.model,
                 audio_engine=audio_engine.name,
                 audio_model=audio_engine.identity().get("model"),
                 seconds=request.seconds,
@@ -114,6 +126,30 @@ class Generation:
     @property
     def status(self) -> JobStatus:
         return self._status
+
+    @property
+    def stage(self) -> StageName:
+        return self._stage
+
+    @property
+    def engine_at_work(self) -> object:
+        """The engine of the stage that the generation is in, or was in when it was given up."""
+        return self._metadata_engine if self._stage == "metadata" else self._audio_engine
+
+    @property
+    def lent_engine(self) -> object:
+        """The same, as it was lent to this generation and is to others: without this song's options."""
+        return self._metadata_engine if self._stage == "metadata" else self._lent_audio_engine
+
+    def replace_engine(self, old: object, new: Any) -> None:
+        """Use another engine, if the generation still waits for its turn."""
+        with self._lock:
+            if self._status != "pending":
+                return
+            self._metadata_engine = new if self._metadata_engine is old else self._metadata_engine
+            if self._lent_audio_engine is old:
+                self._lent_audio_engine = new
+                self._audio_engine = engine_for_song(new, self.request.audio_options)
 
     @property
     def expected_s(self) -> float:
@@ -139,35 +175,14 @@ class Generation:
         self._overall.start()
         try:
             self.cancel_token.raise_if_cancelled()
-            self._folder.create()
-            if self.request.metadata is None:
-                self._audio_engine.prepare()  # it loads beside stage 1; with given metadata, `render` loads it at once
-                self._emit(
-                    MetadataGenerationStarted(
-                        generation_id=self.id,
-                        user_id=self._user_id,
-                        narrative=self.request.narrative,
-                        model=self._model,
-                    )
-                )
+            self._begin()
             while True:
                 try:
                     return self._try_once()
-                except HarmoniaError as error:
-                    tries = self._attempt_number - self._first_attempt + 1
-                    recovery = None if isinstance(error, Cancelled) else recovery_for(error, tries)
-                    if recovery is None:
-                        raise
-                    self._emit(self._error_event(error, final=False))
-                    self._write_row("failed", error_code=error.code)
-                    _log.info("%s %s", error.message, recovery.action)
-                    self.cancel_token.wait(recovery.delay_s)
-                    self.cancel_token.raise_if_cancelled()
-                    self._attempt_number += 1
-                    self._attempt = self._new_attempt()
-                    self._keep_row(self.row)
+                except (HarmoniaError, MemoryError) as error:
+                    self._recover(error)
         except Cancelled as stop:
-            _release_frames(stop)
+            release_frames(stop)
             self._end_cancelled()
             raise self._cancel_error() from None
         except HarmoniaError as error:
@@ -180,7 +195,7 @@ class Generation:
                 code=ErrorCode.INTERNAL,
                 hint="Please report it, with what `HARMONIA_DEBUG=1 harmonia song …` prints.",
             )
-            _release_frames(error)
+            release_frames(error)
             self._end_failed(wrapped)
             raise wrapped from error
         finally:
@@ -190,10 +205,24 @@ class Generation:
     def abandon(self) -> bool:
         """End the generation as cancelled without waiting for the worker, which may be in a call that can't be stopped.
 
-        For the moment before the process exits. Return False if another end was decided already, such as a song.
+        For a worker that is given up, and the moment before the process exits. Return False if another end was decided
+        already, such as a song.
         """
         self.cancel_token.cancel("user_cancelled")
         return self._end_cancelled()
+
+    def _begin(self) -> None:
+        self._folder.create()
+        if self.request.metadata is None and self._written is None:
+            self._audio_engine.prepare()  # it loads beside stage 1; with given metadata, `render` loads it at once
+            self._emit(
+                MetadataGenerationStarted(
+                    generation_id=self.id,
+                    user_id=self._user_id,
+                    narrative=self.request.narrative,
+                    model=self._model,
+                )
+            )
 
     def _try_once(self) -> Song:
         if self.request.metadata is not None:
@@ -203,6 +232,7 @@ class Generation:
                 self._stage = "metadata"
                 with time_limit(self.cancel_token, self._limits.metadata_s):
                     self._written = run_metadata(self._attempt, self._metadata_engine)
+                keep_written_metadata(self._folder.finished, self._metadata_engine.name, self._model, self._written)
                 if self._audio_engine.uses_gpu:
                     self._metadata_engine.release()
             metadata, written = self._written.metadata, self._written
@@ -221,6 +251,31 @@ class Generation:
         self._folder.write_json("run.json", run_record(self._attempt, engines, metadata, audio, self._folder))
         return self._complete(metadata.title, audio.seconds)
 
+    def _recover(self, error: HarmoniaError | MemoryError) -> None:
+        """Return when the stage is to be tried again; raise `error` if it is final, Cancelled on a cancel meanwhile."""
+        if isinstance(error, MemoryError):
+            if self._stage != "audio":
+                raise error
+            release_frames(error)
+            error = lack_of_memory()
+        self._attempt.end()
+        retry = None
+        if not isinstance(error, Cancelled) and not PROCESS_ENDS.is_set():
+            retry = self._recovery.after(error, self._stage, self.engine_at_work)
+        if retry is None:
+            raise error
+        _log.info("%s %s", error.message, retry.action)
+        release_frames(error)
+        self._emit(recovery_event(self.id, error, self._stage, retry))
+        self._attempt.say_wait(self._stage, retry)
+        if not self._recovery.wait(retry, error):
+            raise error
+        self._write_row("failed", error_code=error.code)
+        self._attempt_number += 1
+        self._attempt = self._new_attempt()
+        self._attempt.follows(retry)
+        self._keep_row(self.row)
+
     def _complete(self, title: str, seconds: float) -> Song:
         with self._lock:
             self.cancel_token.raise_if_cancelled()  # under the lock: a cancel that comes later finds a finished song
@@ -232,16 +287,7 @@ class Generation:
         self._attempt.row |= {"directory": song.directory, "checksum": song.checksum}
         self._write_row("completed")
         self.outcome = song
-        self._emit(
-            AudioGenerationComplete(
-                generation_id=self.id,
-                song_id=self.song_id,
-                audio_url=Path(song.audio_path).as_uri(),
-                duration=song.duration,
-                file_size=song.file_size,
-                checksum=song.checksum,
-            )
-        )
+        self._emit(AudioGenerationComplete.of(song))
         return song
 
     def _end_cancelled(self) -> bool:
@@ -261,13 +307,17 @@ class Generation:
             if self._status == "cancelled":  # abandoned: its folder was deleted while it ran
                 raise Cancelled from None
             return
+        if PROCESS_ENDS.is_set():
+            error = interrupted_error()
+        if self._recovery.tried:
+            error.details["tried"] = list(self._recovery.tried)
         kept = self._folder.keep(metadata_given=self.request.metadata is not None)
         if kept is not None:
             error.details["kept"] = str(kept)
             stop = "." if error.hint and error.hint[-1] not in ".!?" else ""
             error.hint = f"{error.hint}{stop} What was finished is kept in {kept}.".strip()
         self._write_row("failed", error_code=error.code)
-        _release_frames(error)
+        release_frames(error)
         self.outcome = error
         self._emit(self._error_event(error, final=True))
 
@@ -315,37 +365,31 @@ class Generation:
             "metadata_engine": self._metadata_name(),
             "metadata_model": None if self.request.metadata else self._model,
             "audio_engine": self._audio_engine.name,
-            "audio_model": self._audio_engine.identity().get("model"),
+            **audio_columns(self._audio_engine.identity()),
             "seed": self.seed,
             "narrative_characters": len(self.request.narrative),
+            "narrative_digest": narrative_digest(self.request.narrative) if self.request.narrative else None,
             "seconds_requested": self.request.seconds,
+            "audio_options": options_text(self.request.audio_options),
         }
         engines = {"metadata": self._metadata_engine, "audio": self._audio_engine}
         return Attempt(
             self.request, self.id, self.song_id, self.seed, self.cancel_token, self._emit, self._overall, engines, row
         )
 
+    def _row_at_end(self) -> dict[str, Any]:
+        # The GPU now, since an engine loads torch only when it is needed.
+        return dict(self._attempt.row) | gpu_facts() | self._attempt.columns_at_its_end()
+
     def _write_row(self, status: JobStatus, *, error_code: str | None = None, cancel_reason: str | None = None) -> None:
-        row = dict(self._attempt.row) | {
-            **gpu_facts(),  # now, since an engine loads torch only when it is needed
+        row = self._row_at_end() | {
             "status": status,
             "error_code": error_code,
             "cancel_reason": cancel_reason,
             "stage": "done" if status == "completed" else self._stage,
-            **self._attempt.columns_at_its_end(),
         }
         try:
             self._log_row(row)
         except StorageError as error:
             # The song matters more than its row; but a lost row must not go unnoticed.
             _log.warning("The run could not be logged. %s", error)
-
-
-def _release_frames(error: BaseException | None) -> None:
-    """Clear the local variables of the frames that the traceback holds.
-
-    They hold hundreds of megabytes of audio, for as long as a caller keeps the error. The traceback still says where.
-    """
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from harmonia_lab.errors import HarmoniaError, Refused
 from harmonia_lab.events.state import GenerationState, apply
+from harmonia_lab.process_bound import ProcessBound
 from harmonia_lab.protocol.events import FamilyEvent, LifecycleEvent, ProgressEvent
 from harmonia_lab.protocol.models import JobStatus, Song
 from harmonia_lab.waiting import POLL_S, wait_for
@@ -49,7 +50,7 @@ class JobBackend(Protocol):
         ...
 
 
-class JobHandle:
+class JobHandle(ProcessBound):
     """A song being made. `await job`, `job.result()`, `job.cancel()`; `job.progress` is the latest progress event."""
 
     def __init__(
@@ -60,6 +61,7 @@ class JobHandle:
         panel: Callable[[str], Any] | None = None,
     ) -> None:
         """state: where an earlier attempt left the generation. panel: makes a view of the generation with an id."""
+        super().__init__()
         self.id = generation_id
         self._backend, self._panel = backend, panel
         self._state = state or GenerationState(generation_id)
@@ -80,8 +82,16 @@ class JobHandle:
         return self._panel(self.id)
 
     def _ipython_display_(self) -> None:
-        """Show the job in Jupyter."""
+        """Show the job in Jupyter and IPython."""
         self.panel().display()
+
+    def _display_(self) -> Any:
+        """Return what marimo shows."""
+        return self.panel()._display_()
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
+        """Return the job as one output that doesn't move."""
+        return self.panel()._repr_mimebundle_(include, exclude)
 
     def __repr__(self) -> str:
         return f"JobHandle({self.id}, {self.status})"
@@ -111,14 +121,22 @@ class JobHandle:
 
         timeout: seconds; None: no limit.
         """
+        if not self.done:
+            self.check_process()
         return wait_for(self._done, timeout)
 
     def result(self, timeout: float | None = None) -> Song:
-        """Return the song. Raises the HarmoniaError that ended it (Cancelled included), or TimeoutError.
+        """Return the song. Raises the HarmoniaError that ended it (Cancelled included), or TimeoutError. An interrupt
+        ends the wait alone, and says so.
 
         timeout: seconds; None: no limit.
         """
-        if not self.wait(timeout):
+        try:
+            ended = self.wait(timeout)
+        except KeyboardInterrupt as interrupt:
+            _say_it_goes_on(interrupt, self)
+            raise
+        if not ended:
             raise TimeoutError(f"Generation {self.id} has not ended within {timeout:g} s.")
         if self._error is not None:
             raise self._error
@@ -137,10 +155,14 @@ class JobHandle:
                 loop.call_soon_threadsafe(ended.set)
 
         self.when_done(wake)
-        while not ended.is_set():
-            # A kernel raises the interrupt of a waiting cell only when its event loop runs a callback.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), POLL_S)
+        try:
+            while not ended.is_set():
+                # A kernel raises the interrupt of a waiting cell only when its event loop runs a callback.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(ended.wait(), POLL_S)
+        except (asyncio.CancelledError, KeyboardInterrupt) as interrupt:
+            _say_it_goes_on(interrupt, self)
+            raise
         return self.result()
 
     def when_done(self, callback: Callable[[], None]) -> None:
@@ -162,8 +184,11 @@ class JobHandle:
         self.wait(5.0)
         return self.status == "cancelled"
 
-    def observe(self, event: FamilyEvent) -> bool:
-        """Apply the job's next event; the last one resolves the job. Return False for an event that isn't the next."""
+    def observe(self, event: FamilyEvent, *, resolve: bool = True) -> bool:
+        """Apply the job's next event; the last one resolves the job. Return False for an event that isn't the next.
+
+        resolve: False for a job that is about to be tried again.
+        """
         with self._lock:
             if not self._state.expects(event):
                 return False
@@ -174,7 +199,7 @@ class JobHandle:
                 self.progress = event
             elif isinstance(event, LifecycleEvent):
                 self.events.append(event)
-        if state.over:
+        if state.over and resolve:
             self._resolve(state)
         return True
 
@@ -202,3 +227,15 @@ class JobHandle:
                 callback()
             except Exception:  # noqa: BLE001 - a defect in one callback must not stop the others
                 _log.exception("A callback failed at the end of generation %s.", self.id)
+
+
+def _say_it_goes_on(interrupt: BaseException, job: JobHandle) -> None:
+    """Have the interrupt of a wait say that the song is still being made, in a traceback and in a notebook's cell."""
+    if job.done:
+        return
+    told = (
+        f"Only the wait has ended: song {job.id} is still being made. `job.cancel()` stops it, `await job` waits again."
+    )
+    interrupt.add_note(told)
+    # IPython prints these lines in place of a traceback.
+    interrupt.__dict__["_render_traceback_"] = lambda: [f"{type(interrupt).__name__}: interrupted.", told]

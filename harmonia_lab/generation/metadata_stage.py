@@ -25,6 +25,8 @@ def run_metadata(attempt: Attempt, engine: MetadataEngine) -> MetadataResult:
     """
 
     def report(progress: MetadataProgress) -> None:
+        if progress.failure is not None:
+            attempt.recovers_within(progress.failure, "metadata", "engine", progress.status)
         estimate = attempt.overall.at("metadata", progress.fraction)
         attempt.emit(
             MetadataGenerationProgress(

@@ -47,13 +47,15 @@ def run_record(
         "timings": attempt.timings,
         "memory": attempt.memory,
         "measurements": audio.measurements,
+        "follows": audio.follows,
+        "measured": audio.measures.to_json(),
         "notes": audio.notes,
         "stems": [
             {"file": name, "name": stem.name, "role": stem.role, "sampleRate": stem.sample_rate}
             for stem, name in audio.stem_files
         ],
         "files": {
-            str(path.relative_to(folder.work)): {"sha256": file_digest(path), "bytes": path.stat().st_size}
+            path.relative_to(folder.work).as_posix(): {"sha256": file_digest(path), "bytes": path.stat().st_size}
             for path in files
         },
         "seconds": audio.second_digests,

@@ -18,7 +18,7 @@ from harmonia_lab.audio_engines.audiofile import digest_seconds, read_audio
 from harmonia_lab.audio_engines.mixing.loudness import integrated_loudness, segment_powers, true_peak
 from harmonia_lab.engines.base import CancelToken
 from harmonia_lab.errors import HarmoniaError
-from harmonia_lab.generation.artifacts import REPEATABLE
+from harmonia_lab.generation.artifacts import MIDI, REPEATABLE
 from harmonia_lab.generation.record_schema import file_inside, first_difference
 from harmonia_lab.music.seeds import derive_seed
 
@@ -101,9 +101,10 @@ def _files(record: dict[str, Any], folder: Path, whole: set[str], extra: list[st
     for name in extra:
         if any(PurePosixPath(name).match(pattern) for pattern in (*REPEATABLE, "transcript.jsonl")):
             yield f"files leaves out {name}, which is in the folder"
-    for name in (pattern for pattern in REPEATABLE if "*" not in pattern):
+    midi = MIDI[0 if "notes" in record.get("follows", ["notes"]) else 1]  # older records don't say, and had song.mid
+    for name in (pattern for pattern in REPEATABLE if ("*" not in pattern and pattern not in MIDI) or pattern == midi):
         if name not in record["files"] and name not in extra:
-            yield f"files leaves out {name}, which every song has"
+            yield f"files leaves out {name}, which every such song has"
     for name in sorted(whole):
         size = (folder / name).stat().st_size
         if size != record["files"][name]["bytes"]:

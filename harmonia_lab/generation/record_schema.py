@@ -100,6 +100,20 @@ class _Measurements(TypedDict):
 
 
 @with_config(_Closed)
+class _Measured(TypedDict):
+    bpm: NotRequired[float | None]
+    bpmConfidence: NotRequired[float]
+    key: NotRequired[str | None]
+    keyConfidence: NotRequired[float]
+    otherBpm: NotRequired[float | None]
+    tuningHz: NotRequired[float | None]
+    beats: NotRequired[list[float]]
+    sections: NotRequired[list[float]]
+    silentShare: NotRequired[float]
+    clippedShare: NotRequired[float]
+
+
+@with_config(_Closed)
 class _Record(TypedDict):
     """request, engines, files, seconds: every reader relies on them. The others may be missing in old records."""
 
@@ -119,6 +133,8 @@ class _Record(TypedDict):
     timings: NotRequired[dict[str, float]]
     memory: NotRequired[dict[str, Any]]
     measurements: NotRequired[_Measurements]
+    follows: NotRequired[list[str]]
+    measured: NotRequired[_Measured]
     notes: NotRequired[list[str]]
     stems: NotRequired[list[_Stem]]
     files: dict[_FileName, _File]

@@ -31,6 +31,7 @@ from harmonia_lab.protocol.models import (
     UserName,
     WireModel,
 )
+from harmonia_lab.protocol.text import ONE_LINE, Told
 
 __all__ = [
     "COMMANDS",
@@ -65,7 +66,7 @@ __all__ = [
     "WireCommand",
 ]
 
-PROTOCOL_VERSION = "1.2"
+PROTOCOL_VERSION = "1.4"
 """major.minor. An addition that old clients can ignore increments the minor number, any other change the major."""
 
 Seq = Annotated[int, Field(ge=0, le=2**53 - 1, strict=True)]
@@ -84,7 +85,7 @@ class LastProgress(WireModel):
 class Snapshot(WireModel):
     """The state of a generation."""
 
-    generation_id: str
+    generation_id: Told
     """The generation's id."""
     status: JobStatus
     """The current status."""
@@ -123,7 +124,7 @@ class ErrorAck(WireModel):
 class GenerationAck(Ack):
     """The command was carried out for one generation."""
 
-    generation_id: str
+    generation_id: Told
     """The generation's id."""
 
 
@@ -139,14 +140,14 @@ class JoinAck(GenerationAck):
 class StartAck(GenerationAck):
     """The generation is queued."""
 
-    job_id: str
+    job_id: Told
     """The job's id, which is the generation's."""
 
 
 class JobAck(Ack):
     """The command was carried out for one job."""
 
-    job_id: str
+    job_id: Told
     """The job's id, which is the generation's."""
     job: Job | None = None
     """The job as it is now; absent until somebody has started it."""
@@ -157,7 +158,7 @@ class JobsAck(Ack):
 
     jobs: list[Job]
     """The newest 100 jobs, newest first. Beyond 256 KiB of them, a job comes without `result.metadata`."""
-    next_cursor: str | None = None
+    next_cursor: Told | None = None
     """Where the older jobs begin: `GET /api/generations?cursor=…` lists them. Absent if there are none."""
 
 
@@ -318,7 +319,7 @@ class RefreshToken(WireCommand):
 
     name = "refresh-token"
     ack = RefreshAck
-    token: Annotated[str, Field(min_length=1, max_length=8192)]
+    token: Annotated[str, Field(min_length=1, max_length=8192), ONE_LINE]
     """A newer token of the same user."""
 
 

@@ -17,7 +17,8 @@ KEPT = 20_000
 """Texts. More than the journal keeps generations, at about 200 bytes each."""
 
 GIVEN: dict[str, Any] = {"counts": "given"}
-"""Validation context of what Harmonia Lab wrote, in the journal or on the wire: its counts are taken over."""
+"""Validation context of what Harmonia Lab wrote, in the journal or on the wire: its counts are taken over, and text
+that is refused today is cleaned."""
 
 
 class SungCounts(NamedTuple):

@@ -1,14 +1,15 @@
 """Server → client: every event that the server sends, as one closed union (`ServerEvent`).
 
-Owns that union, the events of the generation family (their names on the wire, fields and units, what each means for the
-job, and which of them end a generation), and the rooms that each family goes to. The events of the job family and those
-about a connection are in `job_events.py`, and are imported from here. A new event is a class, a member of the union
-here, and a case in `events/state.py`. Each field is described by the string under it, which `schema.py` reads.
+Owns that union, the events of the generation family (names on the wire, fields and units, what each means for the job,
+which of them end a generation), and each family's rooms. The events of the job family and those about a connection are
+in `job_events.py`, and are imported from here. A new event is a class, a member of the union, and a case in
+`events/state.py`. Each field is described by the string under it, which `schema.py` reads.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import Field
 
@@ -30,17 +31,10 @@ from harmonia_lab.protocol.job_events import (
     User,
     WireEvent,
 )
-from harmonia_lab.protocol.models import (
-    Instrument,
-    Job,
-    JobProgress,
-    JobResult,
-    Percentage,
-    SongMetadata,
-    Timestamp,
-    WireModel,
-    utc_now,
-)
+from harmonia_lab.protocol.models import Instrument, Job, JobProgress, JobResult, Percentage, Song, SongMetadata
+from harmonia_lab.protocol.sound import Followed, Measured
+from harmonia_lab.protocol.text import Told
+from harmonia_lab.protocol.wire_model import Timestamp, WireModel, utc_now
 
 __all__ = [
     "EVENTS",
@@ -91,7 +85,7 @@ class Event(WireEvent):
     """An event of the generation family."""
 
     family = "generation"
-    generation_id: str
+    generation_id: Told
     """The generation's id."""
     seq: Count = 0
     """The number of the last lifecycle event."""
@@ -133,7 +127,7 @@ class ProgressEvent(Event):
     """Grows with each progress event of the generation; an event with a lower tick is out of date."""
     progress: Percentage
     """Percentage of the stage."""
-    status: str
+    status: Told
     """What the stage is doing, for people to read."""
     overall_progress: Percentage
     """Percentage of the whole generation; never goes back within one attempt."""
@@ -152,26 +146,26 @@ class MetadataGenerationStarted(LifecycleEvent):
     """Stage 1 begins."""
 
     name = "metadata-generation-started"
-    user_id: str
+    user_id: Told
     """The user who started the generation."""
-    narrative: str
+    narrative: Told
     """The story, as given."""
     timestamp: Timestamp = Field(default_factory=utc_now)
     """When it began."""
-    model: str
+    model: Told
     """The language model's name."""
 
 
 class PartialMetadata(WireModel):
     """What stage 1 has written so far; a field is absent until its text is complete."""
 
-    title: str | None = None
+    title: Told | None = None
     """Plain text."""
-    lyrics: str | None = None
+    lyrics: Told | None = None
     """Sections as in `SongMetadata`."""
-    genre: str | None = None
+    genre: Told | None = None
     """Plain text."""
-    mood: list[str] | None = None
+    mood: list[Told] | None = None
     """One to five words."""
 
 
@@ -201,7 +195,7 @@ class AudioGenerationStarted(LifecycleEvent):
     """Stage 2 begins."""
 
     name = "audio-generation-started"
-    song_id: str
+    song_id: Told
     """The song's id."""
     instruments: list[Instrument]
     """In the order of rendering."""
@@ -215,7 +209,7 @@ class AudioGenerationProgress(ProgressEvent):
     """Progress of stage 2."""
 
     name = "audio-generation-progress"
-    current_instrument: str | None = None
+    current_instrument: Told | None = None
     """The instrument that is being rendered; absent while the engine loads, mixes or writes."""
     instruments_completed: Count
     """Instruments that are rendered."""
@@ -227,9 +221,9 @@ class AudioGenerationComplete(LifecycleEvent):
     """The song is done."""
 
     name = "audio-generation-complete"
-    song_id: str
+    song_id: Told
     """The song's id, as in `audio-generation-started`."""
-    audio_url: str
+    audio_url: Told
     """A URL from which the song can be fetched for a while; each time the event is sent, it is signed anew."""
     duration: Annotated[float, Field(gt=0)]
     """Seconds of audio (the guide's unit here)."""
@@ -237,6 +231,24 @@ class AudioGenerationComplete(LifecycleEvent):
     """Size of the song's file in bytes."""
     checksum: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """SHA-256 of the song's file, in hex."""
+    follows: list[Followed] | None = None
+    """What of the plan the sound follows: "notes" is all of it."""
+    measured: Measured | None = None
+    """Tempo and key as measured in the sound."""
+
+    @classmethod
+    def of(cls, song: Song) -> Self:
+        """Return the event of a song on this machine's disk, with its file as the URL."""
+        return cls(
+            generation_id=song.generation_id,
+            song_id=song.song_id,
+            audio_url=Path(song.audio_path).as_uri(),
+            duration=song.duration,
+            file_size=song.file_size,
+            checksum=song.checksum,
+            follows=song.follows,
+            measured=song.measured,
+        )
 
     @property
     def ends(self) -> bool:
@@ -247,7 +259,7 @@ class AudioGenerationComplete(LifecycleEvent):
         progress = JobProgress(current=100, percentage=100.0, message="Done")
         done = job.ended("completed", self.emitted_at, result).model_copy(update={"progress": progress})
         return [
-            # The result comes first: a client that stops listening at the status must have it by then.
+            # First, since a client that stops listening at the status must have it by then.
             JobCompletedEvent(job=done, emitted_at=self.emitted_at),
             JobStatusEvent(id=job.id, status="completed", emitted_at=self.emitted_at),
         ]
@@ -318,7 +330,7 @@ class AudioPreview(Event):
 
     name = "audio-preview"
     delivery = "preview"
-    instrument: str | None = None
+    instrument: Told | None = None
     """The instrument that it is of; absent for the mix."""
     index: Count
     """Numbers an instrument's pieces: 0, 1, 2 …"""

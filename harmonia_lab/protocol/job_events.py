@@ -24,6 +24,7 @@ from harmonia_lab.protocol.models import (
     WireModel,
     utc_now,
 )
+from harmonia_lab.protocol.text import Told
 
 Count = Annotated[int, Field(ge=0)]
 Family = Literal["generation", "job"]
@@ -41,7 +42,7 @@ class Channel(NamedTuple):
     """One family of one generation. Its lifecycle events are numbered by `seq`."""
 
     family: Family
-    generation_id: str
+    generation_id: Told
 
 
 class WireEvent(WireModel):
@@ -80,7 +81,7 @@ class JobEvent(WireEvent):
 
 
 class _JobIdEvent(JobEvent):
-    id: str
+    id: Told
     """The job's id, which is the generation's."""
 
     @property
@@ -133,9 +134,9 @@ class JobFailedEvent(_JobIdEvent):
     """The job has failed. `job:status` with "failed" follows at once."""
 
     name = "job:failed"
-    error: str
+    error: Told
     """What happened, for people to read."""
-    code: str
+    code: Told
     """The error code."""
     recoverable: bool
     """Whether `retry-generation` can help."""
@@ -144,9 +145,9 @@ class JobFailedEvent(_JobIdEvent):
 class ErrorInfo(WireModel):
     """Why something failed."""
 
-    code: str
+    code: Told
     """One of the error codes."""
-    message: str
+    message: Told
     """What happened and what to do, for people to read."""
     details: dict[str, Any] | None = None
     """Facts about the error, for a program. RATE_LIMITED has `retryAfter`: seconds until it can succeed."""
@@ -168,9 +169,9 @@ class ErrorInfo(WireModel):
 class User(WireModel):
     """Whom the token names."""
 
-    id: str
+    id: Told
     """The token's subject."""
-    roles: list[str]
+    roles: list[Told]
     """The token's roles, such as "admin"."""
 
 
@@ -178,11 +179,11 @@ class ServerHello(WireEvent):
     """The first event of a connection."""
 
     name = "server-hello"
-    protocol_version: str
+    protocol_version: Told
     """Major.minor. A higher minor number adds something that old clients can ignore."""
     server_time: Timestamp = Field(default_factory=utc_now)
     """The time by the server's clock."""
-    features: list[str]
+    features: list[Told]
     """What this server offers beyond the guide."""
     user: User
     """The user whom the token names."""
@@ -200,7 +201,7 @@ class GenerationShared(WireEvent):
     """Who may use a generation has changed. It goes to each connection that has joined the generation or its job."""
 
     name = "generation-shared"
-    generation_id: str
+    generation_id: Told
     """The generation's id."""
     access: AccessRole | None = None
     """As what the receiver may use it now; absent if it was taken back, and the receiver has left its rooms."""

@@ -93,7 +93,8 @@ def _type(schema: dict[str, Any]) -> str:
         case {"type": "string", "format": "binary"}:
             found = ["ArrayBuffer"]
         case {"type": "object"}:
-            found = ["Record<string, unknown>"]
+            values = schema.get("patternProperties", {}).values()
+            found = [f"Record<string, {' | '.join(map(_type, values)) or 'unknown'}>"]
         case {"type": "integer"}:
             found = ["number"]
         case {"type": str(kind)}:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from aiohttp import web
 
@@ -17,17 +19,23 @@ from harmonia_lab.server.client_address import ClientAddresses
 from harmonia_lab.server.connections import Connections, GuardedSite
 from harmonia_lab.server.delivery import Delivery
 from harmonia_lab.server.gateway import Gateway
+from harmonia_lab.server.health import Health
 from harmonia_lab.server.http import HttpApi
 from harmonia_lab.server.log_limits import handle_loop_error
+from harmonia_lab.server.observed import observe
+from harmonia_lab.server.origins import Origins
 from harmonia_lab.server.room_expiry import RoomExpiry
 from harmonia_lab.server.rooms import Rooms
 from harmonia_lab.server.served_lab import ServedLab
-from harmonia_lab.server.settings import ServerSettings
+from harmonia_lab.server.settings import ServerSettings, server_url
 from harmonia_lab.server.signed_urls import SignedUrls
 from harmonia_lab.server.thread_bridge import ThreadBridge
 from harmonia_lab.server.tls import Certificate
 from harmonia_lab.server.transport import SocketServer
 from harmonia_lab.server.watch import Source, Watch
+from harmonia_lab.server.webhook import Webhook
+from harmonia_lab.store.exposition import MetricFamily
+from harmonia_lab.store.process_metrics import ProcessMetrics
 
 __all__ = ["App"]
 
@@ -53,8 +61,12 @@ class App:
         if settings.certificate is not None and settings.private_key is not None:
             self._certificate = Certificate(settings.certificate, settings.private_key)
         addresses = ClientAddresses(settings.trusted_proxies)
-        self._connections = Connections(settings, addresses, lab.metrics)
-        self._sockets = SocketServer(settings, addresses)
+        audit, self._audit_log = Audit(audit_log, addresses), audit_log
+        self._connections = Connections(settings, addresses, lab.metrics, audit)
+        self._origins = Origins(settings.origins)
+        self._sockets = SocketServer(settings, addresses, lab.metrics, self._origins)
+        self._webhook = Webhook(settings.webhook, partial(lab.metrics.count, "webhook_calls_total"))
+        self._health = Health(lab, self._connections.descriptors)
         rooms = Rooms()
         expiry = RoomExpiry(rooms, kept_s=settings.room_kept_s, failed_kept_s=settings.failed_room_kept_s)
         self._delivery = Delivery(
@@ -69,10 +81,12 @@ class App:
             delivery=self._delivery,
             expiry=expiry,
             close=self._sockets.close,
-            audit=Audit(audit_log, addresses),
+            audit=audit,
             addresses=addresses,
+            webhook=self._webhook,
         )
-        app = HttpApi(lab, settings, tokens, urls, self.gateway, addresses).application()
+        api = self._api = HttpApi(lab, settings, tokens, urls, self.gateway, addresses, self._health, self._origins)
+        self._rules, app = api.rules, api.application()
         self._sockets.attach(app, settings.path)
         self._runner = web.AppRunner(app, shutdown_timeout=0.5, handler_cancellation=True)
         self.local_url = ""
@@ -81,37 +95,75 @@ class App:
     async def start(self) -> str:
         """Listen, and return the URL. Raise InvalidRequest if the port can't be used."""
         settings = self._settings
-        self._watch = Watch(asyncio.get_running_loop(), self._sources())
+        # In a thread, since it looks at each source, which may be at another machine.
+        self._watch = await asyncio.to_thread(Watch, asyncio.get_running_loop(), self._sources())
         try:
             await self._listen()
         except BaseException:
             self._watch.stop()
             raise
         address, port = self._runner.addresses[0][:2]
-        self.local_url = _url(settings.scheme, _LOOPBACK.get(address, address), port)
-        self.gateway.url = settings.public_url or _url(settings.scheme, settings.host, port)
+        self.local_url = server_url(settings.scheme, _LOOPBACK.get(address, address), port)
+        self.gateway.url = settings.url(port)
+        if settings.page:
+            self._origins.allow_own((self.gateway.url, self.local_url))
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(handle_loop_error)
         bridge = ThreadBridge(loop, self._delivery, settings.progress_interval_s)
-        self._unsubscribe = self._lab.events.subscribe(bridge)
+        self._ends = [
+            self._lab.events.subscribe(bridge),
+            *self._share_with_others(bridge),
+            self._lab.events.subscribe(self._health),
+            self._lab.events.subscribe(self._webhook),
+            self._lab.metrics.add_source(ProcessMetrics()),
+            self._lab.metrics.add_source(self._observed(bridge)),
+        ]
+        self._health.engines()  # asked now, their state is known to the first who wants it
         return self.gateway.url
 
     async def stop(self) -> None:
         """Stop listening, disconnect the clients (they reconnect to the next server), and close."""
-        self._unsubscribe()
+        for end in self._ends:
+            end()
         self._watch.stop()
         for site in list(self._runner.sites):
             await site.stop()  # before the clients are disconnected, because they reconnect at once
         await self._sockets.drop_all()
         await self._runner.cleanup()
         self.gateway.close()
+        await asyncio.gather(asyncio.to_thread(self._webhook.close), asyncio.to_thread(self._health.close))
+
+    def _share_with_others(self, bridge: ThreadBridge) -> list[Callable[[], None]]:
+        """Let other servers of the same Redis know this one, and deliver what their songs do. Return what ends that."""
+        shared = self._lab.shared
+        if shared is None:
+            return []
+        from harmonia_lab.server.shared_rates import SharedRates  # noqa: PLC0415 - Redis loads where it is used
+
+        gateway, api = self.gateway, self._api
+        buckets = {"costs": gateway.costs, "starts": gateway.starts, "shares": gateway.sharing.changes}
+        rates = SharedRates(shared.feed, buckets | {"calls": api.calls, "uploads": api.sounds.uploads})
+        rates.start()
+        shared.lease.tell(url=self.gateway.url)
+        return [rates.stop, shared.elsewhere_events.subscribe(bridge)]
+
+    def _observed(self, bridge: ThreadBridge) -> Callable[[], Iterable[MetricFamily]]:
+        return observe(
+            connections=self._connections,
+            sockets=self._sockets,
+            gateway=self.gateway,
+            rules=self._rules,
+            bridge=bridge,
+            health=self._health,
+            audit_log=self._audit_log,
+        )
 
     def _sources(self) -> list[Source]:
         """Return what other processes change: revoked tokens, shares, and the certificate."""
         gateway = self.gateway
         sources = [
             Source(lambda: self._tokens.revocations_stamp, gateway.close_revoked),
-            Source(self._lab.journal.shares.last_change, gateway.sharing.catch_up),
+            Source(self._lab.journal.shares.last_change, gateway.sharing.catch_up_soon),
         ]
         if self._certificate is not None:
             sources.append(Source(self._certificate.look, self._certificate.reload))
@@ -129,10 +181,6 @@ class App:
         except OSError as error:
             await self._runner.cleanup()
             raise _cannot_listen(self._settings, error) from None
-
-
-def _url(scheme: str, host: str, port: int) -> str:
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _cannot_listen(settings: ServerSettings, error: OSError) -> InvalidRequest:

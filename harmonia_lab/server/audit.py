@@ -8,11 +8,12 @@ and the count is the next line that can.
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import logging
 import os
 import queue
+import sys
 import threading
 from collections import Counter
 from datetime import datetime
@@ -20,13 +21,14 @@ from pathlib import Path
 
 from aiohttp import web
 
+from harmonia_lab import locks
 from harmonia_lab.protocol import commands
 from harmonia_lab.protocol.models import iso_time, utc_now
 from harmonia_lab.server.auth import Identity
 from harmonia_lab.server.client_address import ClientAddresses
 from harmonia_lab.server.connected_client import ConnectedClient
 from harmonia_lab.server.rate_limit import TokenBucket
-from harmonia_lab.storage import storage_errors
+from harmonia_lab.storage import open_private, storage_errors
 
 __all__ = ["AUDIT_FILE", "Audit", "AuditLog"]
 
@@ -70,6 +72,10 @@ class Audit:
         """what: "connect", "disconnect" or "revoked". facts: the client's address, and why."""
         self._record(what, outcome, identity, sid=sid, **facts)
 
+    def refused_connection(self, address: str, code: str, why: str) -> None:
+        """Log a TCP connection that was refused, or brought no HTTP, before anything was known of its client."""
+        self._record("connect", code, None, address=address, why=why)
+
     def command(self, client: ConnectedClient, name: str, command: commands.Command | None, outcome: str) -> None:
         """name: as sent; one that we don't know may be any text. command: None if the message could not be read."""
         self._record(
@@ -89,9 +95,10 @@ class Audit:
         identity: Identity | None,
         code: str | None,
         with_user: str | None = None,
+        sound: str | None = None,
     ) -> None:
         """status: of the answer. identity: of the token or the link. code: of the error, if there is one. with_user:
-        another user whom the call is about."""
+        another user whom the call is about. sound: the id of the sound that it is about."""
         resource = request.match_info.route.resource
         file = request.match_info.get("name") or request.match_info.get("file")
         method = request.method if request.method in _METHODS else "other"
@@ -104,6 +111,7 @@ class Audit:
             generation=request.match_info.get("id"),
             file=file if status < 400 else None,
             withUser=with_user,
+            sound=sound,
         )
 
     def _record(self, what: str, outcome: str, identity: Identity | None, **facts: str | int | None) -> None:
@@ -148,6 +156,11 @@ class AuditLog:
             self._lost += 1
             return
         self._queue.put({"at": utc_now(), "what": what, "outcome": outcome, **facts})
+
+    @property
+    def lost(self) -> int:
+        """Lines that could not be written so far, and that no line has told of yet."""
+        return self._lost
 
     def close(self) -> None:
         """Write what was recorded, within CLOSE_S seconds, and close the file. Idempotent."""
@@ -197,15 +210,24 @@ class AuditLog:
             self._replace_fd()
         if os.fstat(self._fd).st_size < self._max_bytes:
             return
-        fcntl.flock(self._fd, fcntl.LOCK_EX)  # released when the descriptor closes
-        if self.path.exists() and self.path.stat().st_ino == os.fstat(self._fd).st_ino:
+        with locks.guarding(self.path):
+            if self.path.exists() and self.path.stat().st_ino == os.fstat(self._fd).st_ino:
+                self._rotate()
+        self._replace_fd()
+
+    def _rotate(self) -> None:
+        if (
+            sys.platform == "win32"
+        ):  # which moves no file that is open, here or in another server: then at the next line
+            os.close(self._fd)
+            self._fd = os.open(os.devnull, os.O_WRONLY)
+        with contextlib.suppress(PermissionError):
             for number in range(self._kept, 0, -1):
                 source = self.path if number == 1 else self._numbered(number - 1)
                 if source.exists():
                     source.replace(self._numbered(number))
             if self._kept == 0:
                 self.path.unlink()
-        self._replace_fd()
 
     def _replace_fd(self) -> None:
         fresh = _open(self.path)
@@ -217,8 +239,9 @@ class AuditLog:
 
 
 def _open(path: Path) -> int:
-    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    os.fchmod(descriptor, 0o600)  # also of a file that was there before
+    descriptor = open_private(path, os.O_WRONLY | os.O_APPEND)
+    if sys.platform != "win32":
+        os.fchmod(descriptor, 0o600)  # also of a file that was there before
     return descriptor
 
 

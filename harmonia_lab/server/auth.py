@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import jwt
 
 from harmonia_lab.errors import InvalidRequest, Refused
+from harmonia_lab.protocol.text import is_name
 from harmonia_lab.server.keys import FileStamp
 from harmonia_lab.server.revocations import Revocations, RevokedTokens, token_id_of
 
@@ -35,6 +36,8 @@ LEEWAY_S = 60.0
 END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 """Seconds since 1970: the latest date that Python knows. A token issued elsewhere may expire later than that."""
 ADMIN = "admin"
+LISTENER = "listener"
+"""The role of a listening test's listeners, followed by a colon and the test's id."""
 PROCESS_OWNER = "owner"
 """The key id of tokens that are signed with `owner_key`."""
 PROCESS_USER = "local"
@@ -57,6 +60,16 @@ class Identity:
     @property
     def is_admin(self) -> bool:
         return ADMIN in self.roles
+
+    @property
+    def is_listener(self) -> bool:
+        """Whether the token opens a listening test, and nothing else, whatever other roles it has."""
+        return any(role.partition(":")[0] == LISTENER for role in self.roles)
+
+    @property
+    def listening_tests(self) -> set[str]:
+        """The ids of the listening tests that the token opens."""
+        return {role.partition(":")[2] for role in self.roles if role.startswith(f"{LISTENER}:")}
 
 
 @dataclass(frozen=True)
@@ -108,7 +121,15 @@ class Tokens:
         return self._signed(self._owner_key, user, (ADMIN,), ttl_s, kid=PROCESS_OWNER).token
 
     def check(self, token: object) -> Identity:
-        """Return the identity in a token. Raise Refused (UNAUTHORIZED) with the reason if the token isn't valid."""
+        """Return the identity in a token. Raise Refused (UNAUTHORIZED) with the reason if the token isn't valid, or
+        opens a listening test alone."""
+        identity = self.check_any(token)
+        if identity.is_listener:
+            raise Refused("The token opens a listening test, and nothing else.", hint="Open the link that it is in.")
+        return identity
+
+    def check_any(self, token: object) -> Identity:
+        """As `check`, for listeners' tokens too."""
         if not isinstance(token, str) or not token:
             raise Refused("No token.", hint="Connect with auth: {token}; over HTTP, send Authorization: Bearer TOKEN.")
         if len(token) > MAX_TOKEN:
@@ -238,7 +259,7 @@ def check_user_name(user: str) -> None:
 
 
 def _is_user_name(name: str) -> bool:
-    return 0 < len(name) <= MAX_USER and name.isprintable()
+    return len(name) <= MAX_USER and is_name(name)
 
 
 def _reason(error: jwt.PyJWTError) -> str:

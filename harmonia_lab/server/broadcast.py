@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import engineio
@@ -65,11 +65,14 @@ class Wire:
         """framed: write finished frames to idle websockets; Engine.IO must use `IdleQueue` and `WebSocket`.
         drop: closes the connection with this Engine.IO id."""
         self.framed, self._drop = framed, drop
+        self.sent_bytes = 0
+        """Bytes of messages to all sockets, text counted by characters."""
 
     def send(self, client: ConnectedClient, message: EncodedMessage) -> None:
         """Send to one socket, or do nothing if it has closed. Drop a socket that can't be written to, or whose queue is
         longer than MAX_BACKLOG or MAX_BACKLOG_BYTES."""
         engine = client.engine
+        self.sent_bytes += message.size
         if self.framed and engine.upgraded and self.is_idle(client):
             self._write(client, message.frames)
         elif not engine.closed:
@@ -78,6 +81,7 @@ class Wire:
                 own = engineio.packet.Packet(packet.packet_type, packet.data) if packet.binary else packet
                 engine.queue.put_nowait(own)
             if engine.queue.qsize() > MAX_BACKLOG or engine.queue.size > MAX_BACKLOG_BYTES:
+                client.why_ended = client.why_ended or "too_slow"
                 self._drop(client.eio_sid)
 
     def is_idle(self, client: ConnectedClient) -> bool:
@@ -98,9 +102,9 @@ class Wire:
             return None
         return WritableSocket(client, engine.queue, engine.transport.get_write_buffer_size, engine.transport.write)
 
-    def write(self, sockets: Iterable[WritableSocket], message: EncodedMessage) -> set[ConnectedClient]:
+    def write(self, sockets: Collection[WritableSocket], message: EncodedMessage) -> set[ConnectedClient]:
         """Write to every idle socket. Return the clients whose sockets were busy, or have just closed."""
-        frames, busy = message.frames, set()
+        frames, busy, written = message.frames, set(), len(sockets)
         for client, queue, buffered, write in sockets:  # the hot loop
             try:
                 if queue.waiting and buffered() < HIGH_WATER:
@@ -110,6 +114,7 @@ class Wire:
             except Exception as error:  # noqa: BLE001 - a transport that has closed raises, each loop's its own error
                 busy.add(client)
                 self._lose(client, error)
+        self.sent_bytes += len(frames) * (written - len(busy))
         return busy
 
     def _write(self, client: ConnectedClient, frames: bytes) -> None:
@@ -121,6 +126,7 @@ class Wire:
     def _lose(self, client: ConnectedClient, error: Exception) -> None:
         """Drop a socket that could not be written to. Its client reconnects, and gets what it missed."""
         _log.debug("Socket %s could not be written to: %s.", client.sid, type(error).__name__)
+        client.why_ended = client.why_ended or "write_failed"
         self._drop(client.eio_sid)
 
 

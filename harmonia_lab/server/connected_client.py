@@ -24,7 +24,8 @@ class ConnectedClient:
 
     last_seq: `seq` of the last lifecycle event that it was sent, by channel. pending: the latest progress, by channel,
     while the socket is busy. timers: they warn of and then end its token. hello_sent: whether it got `server-hello`.
-    ended: whether it has disconnected, or is about to because its token was revoked.
+    ended: whether it has disconnected, or is about to because its token was revoked. why_ended: why the server ends it,
+    in a word; "" if the client does.
     """
 
     sid: str
@@ -38,6 +39,7 @@ class ConnectedClient:
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     hello_sent: bool = False
     ended: bool = False
+    why_ended: str = ""
 
     def check_open(self) -> None:
         """Raise Refused if the connection has ended: a command that waited meanwhile is not carried out."""

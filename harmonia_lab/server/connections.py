@@ -20,6 +20,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError
 from harmonia_lab.protocol.codec import error_ack
+from harmonia_lab.server.audit import Audit
 from harmonia_lab.server.client_address import ClientAddresses
 from harmonia_lab.server.descriptors import Descriptors
 from harmonia_lab.server.log_limits import library_log
@@ -46,26 +47,41 @@ UNREAD_BODY_S = 2.0
 class Connections:
     """The open TCP connections, counted."""
 
-    def __init__(self, settings: ServerSettings, addresses: ClientAddresses, metrics: Metrics) -> None:
-        self.settings, self._addresses, self.metrics = settings, addresses, metrics
+    def __init__(self, settings: ServerSettings, addresses: ClientAddresses, metrics: Metrics, audit: Audit) -> None:
+        self.settings, self._addresses, self._metrics, self._audit = settings, addresses, metrics, audit
         self.descriptors = Descriptors()
-        self._total = 0
+        self.total = 0
+        """Connections that are open."""
+        self.received_bytes = 0
         self._by_address: Counter[str] = Counter()
 
     def enter(self, transport: asyncio.Transport) -> HarmoniaError | None:
         """Count a connection. Return the error, and count nothing, if there are too many."""
         settings, address = self.settings, _peer(transport)
-        if self.descriptors.are_scarce(_descriptor(transport)) or self._total >= settings.max_tcp_connections:
-            return rate_limited("This server has as many connections as it can take.", RETRY_AFTER_S)
-        most = settings.max_connections_per_address
-        if self._by_address[address] >= most and self._addresses.is_limited(address):
-            return rate_limited(f"There are {most} connections from your address already.", RETRY_AFTER_S)
-        self._total += 1
+        most, full = settings.max_connections_per_address, "This server has as many connections as it can take."
+        if self.descriptors.are_scarce(_descriptor(transport)):
+            return self._refused(address, "descriptors", full)
+        if self.total >= settings.max_tcp_connections:
+            return self._refused(address, "server_full", full)
+        if self._by_address.get(address, 0) >= most and self._addresses.is_limited(address):
+            return self._refused(address, "address", f"There are {most} connections from your address already.")
+        self.total += 1
         self._by_address[address] += 1
         return None
 
+    def _refused(self, address: str, reason: str, message: str) -> HarmoniaError:
+        error = rate_limited(message, RETRY_AFTER_S)
+        self.count_refused(address, reason, error)
+        return error
+
+    def count_refused(self, address: str, reason: str, error: HarmoniaError) -> None:
+        """Count and log a connection whose client gets `error`. reason: in a word."""
+        self._metrics.failed(error.code)
+        self._metrics.count("refused_connections_total", reason)
+        self._audit.refused_connection(address, str(error.code), reason)
+
     def leave(self, address: str) -> None:
-        self._total -= 1
+        self.total -= 1
         self._by_address[address] -= 1
         if self._by_address[address] <= 0:
             del self._by_address[address]
@@ -139,6 +155,10 @@ class _GuardedHandler(RequestHandler):
         self._next_keepalive_close_time = due
         self._keepalive_handle = self._loop.call_at(due, self._process_keepalive)
 
+    def data_received(self, data: bytes) -> None:
+        self._connections.received_bytes += len(data)
+        super().data_received(data)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._address is not None:
             self._connections.leave(self._address)
@@ -161,7 +181,7 @@ class _GuardedHandler(RequestHandler):
             failure = HarmoniaError("A defect in the server.", hint="Its log has the details.")
         else:
             failure = HarmoniaError("This is no HTTP request that can be read.", code=ErrorCode.INVALID_PAYLOAD)
-        self._connections.metrics.failed(failure.code)
+        self._connections.count_refused(self._address or "", "unreadable", failure)
         response = _Nameless(body=_body(failure), status=status, content_type="application/json", charset="utf-8")
         response.force_close()
         return response
@@ -170,7 +190,6 @@ class _GuardedHandler(RequestHandler):
         """Say why there is no connection, and close it."""
         self._force_close = True  # what the client sends is not read
         status, body = HTTPStatus.SERVICE_UNAVAILABLE, _body(error)
-        self._connections.metrics.failed(error.code)
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json; charset=utf-8\r\n"
             f"Content-Length: {len(body)}\r\nRetry-After: {RETRY_AFTER_S}\r\nConnection: close\r\n\r\n"

@@ -34,7 +34,7 @@ from harmonia_lab.server.encoding import EncodedMessage
 from harmonia_lab.server.room_expiry import RoomExpiry
 from harmonia_lab.server.rooms import Rooms, may_see
 from harmonia_lab.server.signed_urls import SignedUrls
-from harmonia_lab.store.journal import Journal
+from harmonia_lab.store.journal_core import JournalCore
 from harmonia_lab.store.metrics import Metrics
 
 __all__ = ["Delivery", "MissedEvent"]
@@ -82,7 +82,7 @@ class Delivery:
         *,
         wire: Wire,
         rooms: Rooms,
-        journal: Journal,
+        journal: JournalCore,
         metrics: Metrics,
         urls: SignedUrls,
         expiry: RoomExpiry | None = None,

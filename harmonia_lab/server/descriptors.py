@@ -6,6 +6,7 @@ Owns the process's soft limit, which starting a server raises, and the reserve f
 from __future__ import annotations
 
 import logging
+import sys
 
 __all__ = ["Descriptors"]
 
@@ -34,10 +35,10 @@ class Descriptors:
 
 
 def _raised_limit() -> int | None:
-    try:
-        import resource  # noqa: PLC0415 - not available on every system
-    except ImportError:
+    if sys.platform == "win32":
         return None
+    import resource  # noqa: PLC0415 - Windows has none
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return None

@@ -1,7 +1,7 @@
 """A song's files, sent whole or by range, with their SHA-256 as ETag.
 
 Owns which names can be requested (only those in the song's own record), and the HTTP of files. `http.py` checks that
-the user may have them.
+the user may have them, and `archives.py` makes the whole folder one file.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from harmonia_lab.errors import ErrorCode, Refused
 from harmonia_lab.events.state import GenerationState
 from harmonia_lab.generation.artifacts import read_record
 from harmonia_lab.generation.record_schema import file_inside
+from harmonia_lab.server.archives import SongArchive
 
 __all__ = ["SongFile", "find_file", "send_file", "stem_names"]
 
@@ -40,6 +41,18 @@ class SongFile:
     size: int
     sha256: str
 
+    @property
+    def content_type(self) -> str:
+        return CONTENT_TYPES[self.path.suffix]
+
+    @property
+    def name(self) -> str:
+        """The name of a copy of it."""
+        return self.path.name if self.path.parent.name == "stems" else f"{self.path.parent.name}-{self.path.name}"
+
+    def open(self) -> BinaryIO:
+        return self.path.open("rb")
+
 
 def stem_names(state: GenerationState) -> list[str]:
     """Return the stems' file names, from the song's record. Raise Refused (NOT_FOUND) if there is no song yet."""
@@ -48,9 +61,13 @@ def stem_names(state: GenerationState) -> list[str]:
 
 def find_file(state: GenerationState, name: str) -> SongFile:
     """name: as in the record, `song.flac` or `stems/1-piano.flac`. Raise Refused (NOT_FOUND) for any other."""
-    file = _files_of(state).get(name)
+    files = _files_of(state)
+    file = files.get(name)
     if file is None or not file.path.is_file():
-        raise Refused("There is no such file.", code=ErrorCode.NOT_FOUND)
+        why = (
+            " The sound follows no notes: those that were planned are not sent." if files.keys() & {"plan.mid"} else ""
+        )
+        raise Refused(f"There is no such file.{why if name == 'song.mid' else ''}", code=ErrorCode.NOT_FOUND)
     return file
 
 
@@ -65,7 +82,7 @@ def _files_of(state: GenerationState) -> dict[str, SongFile]:
     }
 
 
-async def send_file(request: web.Request, file: SongFile) -> web.StreamResponse:
+async def send_file(request: web.Request, file: SongFile | SongArchive) -> web.StreamResponse:
     """Answer with 200, 206, 304 or 416 (RFC 9110, 13 and 14). Only one range is served; a request for several gets the
     whole file."""
     etag = f'"{file.sha256}"'
@@ -73,7 +90,7 @@ async def send_file(request: web.Request, file: SongFile) -> web.StreamResponse:
         hdrs.ETAG: etag,
         hdrs.ACCEPT_RANGES: "bytes",
         hdrs.CACHE_CONTROL: "private, max-age=0, must-revalidate",
-        hdrs.CONTENT_DISPOSITION: f'inline; filename="{_download_name(file.path)}"',
+        hdrs.CONTENT_DISPOSITION: f'inline; filename="{_download_name(file.name)}"',
         "X-Content-Type-Options": "nosniff",
     }
     if any(known.value in (file.sha256, "*") for known in request.if_none_match or ()):
@@ -89,9 +106,9 @@ async def send_file(request: web.Request, file: SongFile) -> web.StreamResponse:
         if status == 206:
             headers[hdrs.CONTENT_RANGE] = f"bytes {part.start}-{part.stop - 1}/{file.size}"
     response = web.StreamResponse(status=status, headers=headers)
-    response.content_type = CONTENT_TYPES[file.path.suffix]
+    response.content_type = file.content_type
     response.content_length = len(part)
-    with await asyncio.to_thread(file.path.open, "rb") as opened:
+    with await asyncio.to_thread(file.open) as opened:
         await response.prepare(request)
         if request.method != hdrs.METH_HEAD:
             await _copy(opened, response, part)
@@ -99,9 +116,8 @@ async def send_file(request: web.Request, file: SongFile) -> web.StreamResponse:
     return response
 
 
-def _download_name(path: Path) -> str:
+def _download_name(name: str) -> str:
     """Return the name that a browser gives its copy, in characters that are safe in a header."""
-    name = path.name if path.parent.name == "stems" else f"{path.parent.name}-{path.name}"
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name)
 
 

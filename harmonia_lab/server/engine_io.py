@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
+import time
 from types import FunctionType
 from typing import Any
 
@@ -57,6 +58,9 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # untyped librar
         if engine is not None:
             await engine.close(wait=False, reason=self.reason.SERVER_DISCONNECT)
 
+    def ponged(self, round_trip_s: float) -> None:
+        """Count a client's answer to a ping. Replaced by `transport.py`."""
+
     async def admit(self, eio_sid: str) -> bool:
         """Return whether a packet that is no message may be handled. Replaced by `transport.py`."""
         del eio_sid
@@ -67,8 +71,18 @@ class EngineSession(AsyncSocket):  # type: ignore[misc] # untyped library
     """A session of one client, by websocket or polling."""
 
     server: EngineServer
+    _pinged_at: float | None = None
+    """Seconds of the monotonic clock; None unless a ping waits for its answer."""
+
+    async def send(self, pkt: engineio.packet.Packet) -> None:
+        if pkt.packet_type == engineio.packet.PING:
+            self._pinged_at = time.monotonic()
+        await super().send(pkt)
 
     async def receive(self, pkt: engineio.packet.Packet) -> None:
+        if pkt.packet_type == engineio.packet.PONG and self._pinged_at is not None:
+            self.server.ponged(time.monotonic() - self._pinged_at)
+            self._pinged_at = None
         if pkt.packet_type == engineio.packet.MESSAGE or await self.server.admit(self.sid):
             await super().receive(pkt)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, Refused
 from harmonia_lab.generation.handle import QueueLimits
-from harmonia_lab.metadata_engines.ollama.names import canonical_name
+from harmonia_lab.log_context import about
 from harmonia_lab.protocol import commands, events
 from harmonia_lab.protocol.codec import decode
 from harmonia_lab.protocol.models import Job, SongRequest, check_contradictions
@@ -31,12 +31,13 @@ from harmonia_lab.server.log_limits import OncePerMinute
 from harmonia_lab.server.rate_limit import TokenBucket, cost_of
 from harmonia_lab.server.room_expiry import RoomExpiry
 from harmonia_lab.server.rooms import Access, Rooms
-from harmonia_lab.server.served_lab import ServedLab
+from harmonia_lab.server.served_lab import ServedLab, check_models
 from harmonia_lab.server.sessions import Sessions
 from harmonia_lab.server.settings import ServerSettings
 from harmonia_lab.server.sharing import Sharing
 from harmonia_lab.server.signed_urls import SignedUrls
 from harmonia_lab.server.user_slots import UserSlots
+from harmonia_lab.server.webhook import Webhook
 
 __all__ = ["Gateway", "new_generation_id"]
 
@@ -63,8 +64,9 @@ class Gateway(Sessions):
         close: Callable[[ConnectedClient], None],
         audit: Audit,
         addresses: ClientAddresses,
+        webhook: Webhook,
     ) -> None:
-        """close: disconnects a client. audit: where connections and commands are logged."""
+        """close: disconnects a client. audit: where connections and commands are logged. webhook: hears of defects."""
         super().__init__(
             settings,
             tokens,
@@ -75,15 +77,15 @@ class Gateway(Sessions):
             audit=audit,
             addresses=addresses,
         )
-        self._lab, self._urls, self._expiry = lab, urls, expiry
-        self.access = Access(lab.journal.state, lab.journal.shares.of)
+        self._lab, self._urls, self._expiry, self.webhook = lab, urls, expiry, webhook
+        self.access = Access(lab.journal.state, lab.journal.shares.of, lab.shared)
         self.sharing = Sharing(lab.journal, self.access, rooms, delivery)
         self.slots = UserSlots()
         self.costs = TokenBucket(*settings.rates.costs)
         """By user, over sockets and HTTP."""
         self._messages = TokenBucket(*settings.rates.messages)
         self._throttled = OncePerMinute()
-        self._starts = TokenBucket(*settings.rates.starts)
+        self.starts = TokenBucket(*settings.rates.starts)
         self._handlers: dict[type[commands.WireCommand], CommandHandler] = {
             commands.JoinGeneration: self._join,
             commands.LeaveGeneration: self._leave,
@@ -131,14 +133,17 @@ class Gateway(Sessions):
             client.check_open()
             name, arguments = _name_and_arguments(data)
             command = decode(name, *arguments)
-            ack = await self._handlers[type(command)](client, command)
+            with about(getattr(command, "generation_id", None) or getattr(command, "job_id", None)):
+                ack = await self._handlers[type(command)](client, command)
         except HarmoniaError as error:
             failure = error
         except Exception:  # noqa: BLE001 - a client that waits for an acknowledgement gets one
             _log.exception("A defect in the command %s.", name[:40])
             failure = HarmoniaError("A defect in the server.", hint="Its log has the details.")
+            self.webhook.tell(failure.code, where="a command")
         else:
             self._lab.metrics.set_rooms(len(self._rooms))
+            self._lab.metrics.count("commands_total", command.name, "ok")
             self.audit.command(client, name, command, "ok")
             _log.info("Socket %s: %s.", client.sid, command.name)
             return ack
@@ -159,6 +164,8 @@ class Gateway(Sessions):
         command: None if the message was not read, or could not be.
         """
         self._lab.metrics.failed(failure.code)
+        known = name if name in commands.COMMANDS else "unknown"
+        self._lab.metrics.count("commands_total", known, failure.code)
         self.audit.command(client, name, command, failure.code)
         limited = failure.code == ErrorCode.RATE_LIMITED
         if not limited or self._throttled.due(client.identity.user) is not None:
@@ -178,13 +185,15 @@ class Gateway(Sessions):
         about = value[:64] if isinstance(value, str) else ""
         if is_job:
             return events.JobFailedEvent(id=about, error=str(error), code=error.code, recoverable=error.recoverable)
-        state = self._lab.journal.state(about) if about else None
+        at_hand = bool(about) and (self._lab.shared is None or self._lab.journal.is_at_hand(about))
+        state = self._lab.journal.state(about) if at_hand else None
         stage = state.stage if state is not None and self.access.role(state, client.identity) else "unknown"
         return events.GenerationError(generation_id=about, error=events.ErrorInfo.of(error), stage=stage, final=False)
 
     async def _join(self, client: ConnectedClient, command: commands.JoinGeneration) -> commands.JoinAck:
         generation_id = command.generation_id
         await self.load(client.identity, generation_id)
+        await self.access.ask_others(generation_id, client.identity.user, reserve=True)
         self.access.require_or_reserve(generation_id, client.identity)
         self._rooms.enter(client, f"generation-{generation_id}")
         replayed = await self._replay(client, events.Channel("generation", generation_id), command.after_seq)
@@ -219,9 +228,13 @@ class Gateway(Sessions):
         """Queue a generation; HTTP calls this too. Raise InvalidRequest or Refused if it can't be queued."""
         # A plain request: what only the command checks is no part of a song's record.
         request = SongRequest(**dict(command) | {"generation_id": generation_id})
-        self._check_models(check_contradictions(request))
+        check_models(self._lab, check_contradictions(request))
+        if command.generation_id is not None:
+            await self.access.ask_others(generation_id, identity.user)
         self.access.check_not_reserved(generation_id, identity.user)
         limits = self._check_start_rate(identity, identity.user)
+        if request.audio_options:
+            request = await asyncio.to_thread(self._lab.with_sounds, request, identity.user)
         await asyncio.to_thread(self._lab.submit_request, request, user=identity.user, limits=limits)
         return commands.StartAck(generation_id=generation_id, job_id=generation_id)
 
@@ -251,6 +264,7 @@ class Gateway(Sessions):
 
     async def _subscribe_job(self, client: ConnectedClient, command: commands.SubscribeJob) -> commands.JobAck:
         await self.load(client.identity, command.job_id)
+        await self.access.ask_others(command.job_id, client.identity.user, reserve=True)
         self.access.require_or_reserve(command.job_id, client.identity)
         self._rooms.enter(client, f"job:{command.job_id}")
         await self._replay(client, events.Channel("job", command.job_id), command.after_seq)
@@ -328,6 +342,9 @@ class Gateway(Sessions):
                 break
             self.charge(client, sum(event.message.size for event in missed))
             sent += self._delivery.send_missed(client, channel, missed)
+        if sent:
+            self._metrics.count("replays_total")
+            self._metrics.count("replayed_events_total", by=sent)
         return sent
 
     def charge(self, client: ConnectedClient, size: int) -> None:
@@ -359,23 +376,6 @@ class Gateway(Sessions):
         """Return the job with a download URL for the client."""
         return job.linked(self._urls.audio(client.base_url, job.id, client.identity))
 
-    def _check_models(self, request: SongRequest) -> None:
-        """Raise InvalidRequest for a model that the lab doesn't use. A client's name is never a path or a download."""
-        model, audio_model = self._lab.offers()
-        wanted = canonical_name(request.model or "")
-        if wanted and wanted != model:
-            raise InvalidRequest(
-                "This server does not offer that model.",
-                hint=f"Leave out model, or send {model}.",
-                details={"fields": ["model"]},
-            )
-        if request.audio_model and request.audio_model != audio_model:
-            raise InvalidRequest(
-                "This server does not offer that audio model.",
-                hint=f"Leave out audioModel, or send {audio_model}.",
-                details={"fields": ["audioModel"]},
-            )
-
     def _check_start_rate(self, identity: Identity, user: str) -> QueueLimits | None:
         """Count a start by `identity` of a song of `user`, and return the queue's limits. The process owner has none.
 
@@ -383,7 +383,7 @@ class Gateway(Sessions):
         """
         if identity.is_process_owner:
             return None
-        self._starts.require(user, "songs")
+        self.starts.require(user, "songs")
         return self._settings.queue
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,22 +16,28 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from harmonia_lab.errors import InvalidRequest, Refused
+from harmonia_lab.engines.song_options import described_options
+from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, Refused
 from harmonia_lab.events.state import GenerationState
-from harmonia_lab.protocol.codec import check_text, decode
+from harmonia_lab.protocol.codec import check_text, decode, error_ack
 from harmonia_lab.protocol.commands import ShareAck, ShareGeneration, StartGeneration, UnshareGeneration
-from harmonia_lab.protocol.models import Job
+from harmonia_lab.protocol.models import Job, SongRequest
+from harmonia_lab.server.archives import SongArchive, find_archive
 from harmonia_lab.server.auth import Identity, Tokens
 from harmonia_lab.server.client_address import ClientAddresses
-from harmonia_lab.server.downloads import find_file, send_file, stem_names
+from harmonia_lab.server.downloads import SongFile, find_file, send_file, stem_names
 from harmonia_lab.server.gateway import Gateway, new_generation_id
+from harmonia_lab.server.health import Health
 from harmonia_lab.server.http_rules import HttpRules, current_call, encoded
 from harmonia_lab.server.job_lists import page_size, read_page
-from harmonia_lab.server.origins import is_loopback, normal_origin
+from harmonia_lab.server.listening import ListeningRoutes
+from harmonia_lab.server.origins import Origins, is_loopback, normal_origin
+from harmonia_lab.server.page import PageRoutes, player_answer
 from harmonia_lab.server.rate_limit import TokenBucket, cost_of
 from harmonia_lab.server.served_lab import ServedLab
 from harmonia_lab.server.settings import ServerSettings
 from harmonia_lab.server.signed_urls import SignedUrls
+from harmonia_lab.server.sounds import SoundRoutes
 from harmonia_lab.store.metrics import CONTENT_TYPE
 
 __all__ = ["HttpApi"]
@@ -40,11 +45,10 @@ __all__ = ["HttpApi"]
 FILES = {"audio": "song.flac", "midi": "song.mid", "overview": "overview.png"}
 """A song's files, by the last part of their path."""
 
+_KINDS = {file: kind for kind, file in FILES.items()}
+
 _PROXY_HEADERS = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
 """Headers that proxies add. Some proxies add none; behind those, only `public_url` shows that there is a proxy."""
-
-READY_S = 1.0
-"""Seconds for which an answer of `/readyz` holds: anybody may ask, and each looks at the disk."""
 
 
 class HttpApi:
@@ -58,22 +62,29 @@ class HttpApi:
         urls: SignedUrls,
         gateway: Gateway,
         addresses: ClientAddresses,
+        health: Health,
+        origins: Origins,
     ) -> None:
         self._lab, self._settings, self._tokens = lab, settings, tokens
-        self._urls, self._gateway, self._addresses = urls, gateway, addresses
-        self._rules = HttpRules(settings, lab.metrics, gateway.audit, addresses)
-        self._json = self._rules.json
-        self._calls = TokenBucket(*settings.rates.messages)
+        self._urls, self._gateway, self._addresses, self.health = urls, gateway, addresses, health
+        self.rules = HttpRules(settings, lab.metrics, gateway.audit, addresses, gateway.webhook, origins)
+        self._json = self.rules.json
+        self.calls = TokenBucket(*settings.rates.messages)
         self._open_calls = TokenBucket(*settings.rates.messages)
         """Of routes that anybody may call, by address."""
+        self.sounds = SoundRoutes(lab.sounds, settings, tokens, self.rules, self._authenticate)
+        page = PageRoutes(settings.path, compress=settings.http_compression, count_call=self._count_open_call)
+        self._page_routes = page.routes() if settings.page else []
+        self._listening = ListeningRoutes(
+            lab.listening, settings, tokens, self.rules, self._authenticate, self._count_open_call
+        )
         self._document: dict[str, bytes] = {}
         """The protocol's description, by encoding."""
         self._document_lock = asyncio.Lock()
-        self._ready_until = 0.0
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=self._settings.max_message_bytes)
-        self._rules.install(app)
+        self.rules.install(app)
         one = "/api/generations/{id:[A-Za-z0-9_-]{1,64}}"
         app.add_routes(
             [
@@ -82,17 +93,24 @@ class HttpApi:
                 web.get(one, self._show),
                 web.delete(one, self._cancel),
                 web.get(f"{one}/{{file:{'|'.join(FILES)}}}", self._file),
+                web.get(one + "/archive", self._archive),
+                web.get(one + "/rows", self._rows),
+                web.get(one + "/player", self._player),
                 web.get(one + "/stems", self._stems),
                 web.get(one + "/stems/{name}", self._stem),
                 web.get(one + "/shares", self._shares),
                 web.post(one + "/shares", self._share),
                 web.delete(one + "/shares", self._unshare),
                 web.get("/api/shared", self._shared),
+                *self.sounds.routes(),
+                *self._listening.routes(),
+                web.get("/api/engines", self._engines),
                 web.post("/api/tokens/revoke", self._revoke),
                 web.get("/healthz", self._health),
                 web.get("/readyz", self._ready),
                 web.get("/metrics", self._metrics),
                 web.get("/asyncapi.json", self._asyncapi),
+                *self._page_routes,
             ]
         )
         return app
@@ -198,27 +216,80 @@ class HttpApi:
     async def _stem(self, request: web.Request) -> web.StreamResponse:
         return await self._download(request, f"stems/{request.match_info['name']}")
 
+    async def _archive(self, request: web.Request) -> web.StreamResponse:
+        """Send the song's whole folder as a tar."""
+        return await self._send(request, "archive", find_archive)
+
+    async def _rows(self, request: web.Request) -> web.Response:
+        """Answer with the run log's row of each of the generation's attempts, oldest first, without paths of ours."""
+        identity = self._authenticate(request)
+        generation_id = (await self._state(request, identity)).id
+
+        def read() -> bytes:
+            rows = self._lab.log.of_generation(generation_id)
+            return encoded({"ok": True, "rows": [row | {"directory": None} for row in rows]})
+
+        answer = await self._read(identity, read)
+        self._gateway.access.require(generation_id, identity)
+        return answer
+
+    async def _player(self, request: web.Request) -> web.Response:
+        """Answer with what a player shows of a song beside its sound, without paths of ours."""
+        identity = self._authenticate(request)
+        state = await self._state(request, identity)
+        if state.song_path is None:
+            raise Refused("The song is not done.", code=ErrorCode.NOT_FOUND)
+        answer = await self._read(identity, partial(player_answer, state.song_path.parent))
+        self._gateway.access.require(state.id, identity)
+        return answer
+
+    async def _engines(self, request: web.Request) -> web.Response:
+        """Answer with what makes the songs here, as their records will name it: a name, a model, settings; and with the
+        type of each setting of the audio engine that a song can have for itself."""
+        identity = self._authenticate(request)
+
+        def read() -> bytes:
+            engines = self._lab.engines_for(SongRequest(narrative="."))
+            options = described_options(getattr(self._lab.audio_engine, "song_options", ()))
+            answer = {"ok": True, "engines": engines, "audioOptions": options}
+            return encoded(json.loads(json.dumps(answer, default=str)))
+
+        return await self._read(identity, read)
+
     async def _download(self, request: web.Request, name: str) -> web.StreamResponse:
+        return await self._send(request, _KINDS.get(name, "stem"), partial(find_file, name=name))
+
+    async def _send(
+        self, request: web.Request, kind: str, find: Callable[[GenerationState], SongFile | SongArchive]
+    ) -> web.StreamResponse:
+        """kind: as the metrics count it."""
         reader = self._authenticate_download(request)
         state = await self._state(request, reader)
-        file = await asyncio.to_thread(find_file, state, name)
+        file = await asyncio.to_thread(find, state)
         with self._gateway.sharing.downloads.sending(request, state.id, reader):
             # Revoked or taken back while the disk was read, it was not yet among those that are broken off.
             self._tokens.check_not_revoked(reader)
             self._gateway.access.require(state.id, reader)
-            return await send_file(request, file)
+            answer = await send_file(request, file)
+        if answer.status < 300:
+            self._lab.metrics.count("downloads_total", kind)
+        return answer
 
     async def _health(self, request: web.Request) -> web.Response:
         self._count_open_call(request)
         return self._json({"status": "ok"})
 
     async def _ready(self, request: web.Request) -> web.Response:
-        """Answer 200 if the server can take a song, which needs the journal."""
+        """Answer 200 if sockets can be served, else 503. Engines that are missing are told, and change nothing."""
         self._count_open_call(request)
-        if time.monotonic() >= self._ready_until:
-            await asyncio.to_thread(self._lab.journal.check)
-            self._ready_until = time.monotonic() + READY_S
-        return self._json({"status": "ready"})
+        readiness, engines = await asyncio.to_thread(lambda: (self.health.readiness(), self.health.engines()))
+        states = {each.stage: {"engine": each.engine, "state": each.state} for each in engines}
+        found = {"checks": readiness.checks, "engines": states}
+        if readiness.code is None:
+            return self._json({"status": "ready"} | found)
+        lacking = ", ".join(name for name, check in readiness.checks.items() if check != "ok")
+        error = HarmoniaError(f"This server can't serve for now: {lacking}.", code=readiness.code)
+        return self._json(error_ack(error) | {"status": "unavailable"} | found, status=503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         """Answer any request on loopback that came through no proxy and to a name of this machine, else only an
@@ -228,7 +299,8 @@ class HttpApi:
         proxied = proxied or not is_loopback(_host_name(request))
         if (proxied or not self._settings.loopback) and not self._authenticate(request).is_admin:
             raise Refused("Only an admin may see the metrics.")
-        return web.Response(body=self._lab.metrics.text().encode(), headers={"Content-Type": CONTENT_TYPE})
+        text = await asyncio.to_thread(self._lab.metrics.text)
+        return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _asyncapi(self, request: web.Request) -> web.Response:
         self._count_open_call(request)
@@ -266,7 +338,7 @@ class HttpApi:
 
     def _count_call(self, identity: Identity) -> None:
         current_call().identity = identity
-        self._calls.require(identity.user, "calls")
+        self.calls.require(identity.user, "calls")
         if not identity.is_process_owner:
             self._gateway.costs.require(identity.user, "calls with long answers")
 
@@ -303,7 +375,7 @@ class HttpApi:
         self._tokens.check_not_revoked(identity)
         if not identity.is_process_owner:
             self._gateway.costs.charge(identity.user, cost_of(len(body)))
-        return self._rules.answer(body)
+        return self.rules.answer(body)
 
 
 def _parsed(body: bytes) -> Any:

@@ -17,13 +17,15 @@ from typing import Any
 from aiohttp import web
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError
+from harmonia_lab.log_context import about
 from harmonia_lab.protocol.codec import error_ack
 from harmonia_lab.server.audit import Audit
 from harmonia_lab.server.auth import Identity
 from harmonia_lab.server.client_address import ClientAddresses
-from harmonia_lab.server.origins import allowed_origin
+from harmonia_lab.server.origins import Origins
 from harmonia_lab.server.rate_limit import TokenBucket
 from harmonia_lab.server.settings import ServerSettings
+from harmonia_lab.server.webhook import Webhook
 from harmonia_lab.store.metrics import Metrics
 
 __all__ = ["Call", "HttpRules", "current_call", "encoded"]
@@ -34,9 +36,12 @@ STATUSES = {
     ErrorCode.NOT_FOUND: 404,
     ErrorCode.CANCEL_FAILED: 409,
     ErrorCode.NOT_RECOVERABLE: 409,
+    ErrorCode.QUARANTINED: 409,
     ErrorCode.QUEUE_FULL: 429,
     ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.QUOTA_EXCEEDED: 507,
     ErrorCode.STORAGE_FULL: 507,
+    ErrorCode.STORAGE_LOCKED: 503,
 }
 """HTTP status by error code. Any other code is 500."""
 
@@ -62,11 +67,12 @@ _log = logging.getLogger(__name__)
 @dataclass
 class Call:
     """What is known of the call that a task answers. identity: of its token or link. code: of the error, if any.
-    with_user: whom it shares with, or whose tokens it revokes."""
+    with_user: whom it shares with, or whose tokens it revokes. sound: the id of the sound that it is about."""
 
     identity: Identity | None = None
     code: str | None = None
     with_user: str | None = None
+    sound: str | None = None
 
 
 _CALL: ContextVar[Call] = ContextVar("_CALL")
@@ -85,10 +91,21 @@ def encoded(value: Any) -> bytes:
 class HttpRules:
     """`install(app)`, then `answer(…)` and `json(…)`."""
 
-    def __init__(self, settings: ServerSettings, metrics: Metrics, audit: Audit, addresses: ClientAddresses) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        metrics: Metrics,
+        audit: Audit,
+        addresses: ClientAddresses,
+        webhook: Webhook,
+        origins: Origins,
+    ) -> None:
         self._settings, self._metrics, self._audit, self._addresses = settings, metrics, audit, addresses
+        self._webhook, self._origins = webhook, origins
         self._refusals = TokenBucket(*settings.rates.messages)
         """By address. Beyond it, refusals are delayed."""
+        self.sent_bytes = 0
+        """Bytes of the bodies of answers, but for Socket.IO's."""
 
     def install(self, app: web.Application) -> None:
         app.middlewares.extend([self._audited, self._preflight, self._errors, self._encrypted])
@@ -112,12 +129,26 @@ class HttpRules:
         call, response = Call(), None
         _CALL.set(call)
         try:
-            response = await handler(request)
+            with about(request.match_info.get("id")):
+                response = await handler(request)
             return response
         finally:
             status = CLIENT_CLOSED_REQUEST if response is None else response.status
+            self._count(request, response, call)
             if not self._is_socketio(request) or (response is not None and status >= 400):
-                self._audit.call(request, status, call.identity, call.code, call.with_user)
+                self._audit.call(request, status, call.identity, call.code, call.with_user, call.sound)
+
+    def _count(self, request: web.Request, response: web.StreamResponse | None, call: Call) -> None:
+        if not self._is_socketio(request):
+            resource = request.match_info.route.resource
+            outcome = call.code or ("gone" if response is None else "ok" if response.status < 400 else "refused")
+            self._metrics.count("requests_total", resource.canonical if resource else "unknown", outcome)
+            if response is not None and request.method != "HEAD":
+                self.sent_bytes += response.content_length or 0
+        elif response is not None and response.status >= 400 and "sid" not in request.query:
+            origin = request.headers.get("Origin")
+            if origin is not None and not self._origins.allow(origin):
+                self._metrics.count("refused_connections_total", "origin")
 
     @web.middleware
     async def _encrypted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -145,6 +176,7 @@ class HttpRules:
         except Exception:  # noqa: BLE001 - a client must not see a traceback
             _log.exception("A defect: %s %s was not answered.", request.method, request.match_info.route.resource)
             failure, status = HarmoniaError("A defect in the server.", hint="Its log has the details."), 500
+            self._webhook.tell(failure.code, where="an HTTP call")
         return await self._refused(request, failure, status, headers)
 
     async def _refused(
@@ -181,7 +213,7 @@ class HttpRules:
             return
         response.headers.add("Vary", "Origin")
         origin = request.headers.get("Origin")
-        if origin is not None and allowed_origin(origin, self._settings.origins):
+        if origin is not None and self._origins.allow(origin):
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Allow-Credentials"] = "true"
             response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS

@@ -5,12 +5,10 @@ Owns the key file, its rotation, and the file with the public keys of another is
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 import secrets
-import stat
 import tempfile
 import time
 from pathlib import Path
@@ -18,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 
+from harmonia_lab import locks
 from harmonia_lab.errors import HarmoniaError, InvalidRequest, StorageError
-from harmonia_lab.storage import storage_errors
+from harmonia_lab.storage import others_may_read, replace, storage_errors
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -60,7 +59,7 @@ def read_key(path: Path) -> bytes:
     with storage_errors(path):
         if not path.exists():
             _make_key(path)
-        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        if others_may_read(path):
             raise StorageError(
                 f"The key {path} can be read by other users.", hint=f"chmod 600 {path}, or make a new one."
             )
@@ -81,12 +80,12 @@ def rotate_key(path: Path) -> None:
     read_key(path)
     with storage_errors(path):
         while True:
-            with path.open("rb") as present:
-                fcntl.flock(present, fcntl.LOCK_EX)
-                if os.fstat(present.fileno()).st_ino != path.stat().st_ino:
+            before = path.stat().st_ino
+            with locks.guarding(path):
+                if before != path.stat().st_ino:
                     continue  # another process has rotated it meanwhile: its key is the present one
                 # In this order: after a crash between the two, both files hold the same key.
-                _replace(former_key(path), present.read())
+                _replace(former_key(path), path.read_bytes())
                 _replace(path, secrets.token_bytes(KEY_BYTES))
                 return
 
@@ -104,7 +103,7 @@ def _make_key(path: Path) -> None:
 
 
 def _replace(path: Path, key: bytes) -> None:
-    _written(path, key).replace(path)
+    replace(_written(path, key), path)
 
 
 def _written(path: Path, key: bytes) -> Path:

@@ -9,10 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import urlsplit
 
 from harmonia_lab.errors import InvalidRequest
 
-__all__ = ["Network", "allowed_origin", "is_loopback", "is_within", "normal_origin", "parse_networks", "parse_origins"]
+__all__ = [
+    "Network",
+    "Origins",
+    "allowed_origin",
+    "is_loopback",
+    "is_within",
+    "normal_origin",
+    "parse_networks",
+    "parse_origins",
+]
 
 Network = IPv4Network | IPv6Network
 
@@ -62,6 +72,27 @@ def allowed_origin(origin: str | None, allowed: tuple[str, ...]) -> bool:
     match = _ORIGIN.fullmatch(found)
     assert match is not None
     return match[1] in _OWN_PORTS and is_loopback(match[2])
+
+
+class Origins:
+    """The web pages that may use a server: those of its settings, and its own page."""
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        """allowed: as `parse_origins` returns them."""
+        self._allowed, self._own = allowed, set[str]()
+
+    def allow_own(self, urls: Iterable[str]) -> None:
+        """Allow the page that the server itself has at these URLs. They are known once it listens, and none of them is
+        what a request's Host header says: to a page that has its own name lead here, the server isn't its own."""
+        for url in urls:
+            parts = urlsplit(url)
+            self._own |= {origin for origin in [normal_origin(f"{parts.scheme}://{parts.netloc}")] if origin}
+            if is_loopback(parts.hostname or ""):
+                self._own.add(f"{parts.scheme}://localhost" + (f":{parts.port}" if parts.port else ""))
+
+    def allow(self, origin: str | None) -> bool:
+        """origin: the header as sent; None: there is none."""
+        return allowed_origin(origin, self._allowed) or normal_origin(origin or "") in self._own
 
 
 def is_loopback(host: str) -> bool:

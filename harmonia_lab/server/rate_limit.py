@@ -26,6 +26,8 @@ class TokenBucket:
     def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate, self._burst, self._clock = rate, burst, clock
         self._levels: dict[Hashable, tuple[float, float]] = {}
+        self.spent: dict[Hashable, float] | None = None
+        """Tokens taken here since somebody last looked, by key; None if nobody does."""
 
     def take(self, key: Hashable, tokens: float = 1.0) -> bool:
         """Take tokens of `key`. Return False, and take none, if it has less than one left.
@@ -35,13 +37,21 @@ class TokenBucket:
         level, now = self._level(key)
         allowed = level >= 1
         self._levels[key] = (level - tokens if allowed else level, now)
+        if allowed:
+            self._count(key, tokens)
         self._prune(now)
         return allowed
 
     def charge(self, key: Hashable, tokens: float) -> None:
         """Take tokens for what was done already, whether or not there are any."""
+        self.charge_elsewhere(key, tokens)
+        self._count(key, tokens)
+
+    def charge_elsewhere(self, key: Hashable, tokens: float) -> None:
+        """As `charge`, for what another server that shares the limit has done."""
         level, now = self._level(key)
         self._levels[key] = (level - tokens, now)
+        self._prune(now)
 
     def require(self, key: Hashable, what: str, tokens: float = 1.0) -> None:
         """Take tokens of `key`. Raise Refused (RATE_LIMITED) if it has less than one left.
@@ -59,6 +69,10 @@ class TokenBucket:
         now = self._clock()
         level, at = self._levels.get(key, (float(self._burst), now))
         return min(self._burst, level + (now - at) * self._rate), now
+
+    def _count(self, key: Hashable, tokens: float) -> None:
+        if self.spent is not None:
+            self.spent[key] = self.spent.get(key, 0.0) + tokens
 
     def _prune(self, now: float) -> None:
         if len(self._levels) > PRUNE_AT:

@@ -7,24 +7,24 @@ each server, and it can be read and written where the journal is damaged or lock
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from harmonia_lab import locks
 from harmonia_lab.errors import InvalidRequest, StorageError
 from harmonia_lab.server.keys import FileStamp, file_stamp
-from harmonia_lab.storage import storage_errors, write_bytes
+from harmonia_lab.storage import open_private, replace, storage_errors, write_bytes
 
-__all__ = ["REVOKED_FILE", "Revocations", "RevokedTokens", "token_id_of"]
+__all__ = ["KEPT_S", "REVOKED_FILE", "Revocations", "RevokedTokens", "check_one_named", "token_id_of"]
 
 REVOKED_FILE = "revoked.json"
 
@@ -63,6 +63,14 @@ def token_id_of(jti: str) -> str:
     return hashlib.sha256(jti.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def check_one_named(user: str | None, token_id: str | None) -> None:
+    """Raise InvalidRequest unless exactly one of the two is given."""
+    if (user is None) == (token_id is None) or "" in (user, token_id):
+        raise InvalidRequest(
+            "Name a user, or the id of a token, and not both.", details={"fields": ["userId", "tokenId"]}
+        )
+
+
 class Revocations:
     """Any thread and any process may read and write at the same time."""
 
@@ -81,10 +89,7 @@ class Revocations:
 
         Raise InvalidRequest unless exactly one of the two is given, StorageError if the file can't be written.
         """
-        if (user is None) == (token_id is None) or "" in (user, token_id):
-            raise InvalidRequest(
-                "Name a user, or the id of a token, and not both.", details={"fields": ["userId", "tokenId"]}
-            )
+        check_one_named(user, token_id)
         with self._changing() as content:
             if user is not None:
                 content.users[user] = time.time()
@@ -106,11 +111,10 @@ class Revocations:
     def _changing(self) -> Iterator[RevokedTokens]:
         """Yield the file's content for changes, and write it. Other processes wait."""
         lock = self._path.with_name(f".{self._path.name}.lock")
-        with storage_errors(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with ExitStack() as stack:
+            with storage_errors(self._path):
+                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                stack.enter_context(locks.held(lock))
             content = _read(self._path)
             yield content
             now = time.time()
@@ -118,12 +122,10 @@ class Revocations:
             whole = self._path.with_name(f".{self._path.name}.new")
             whole.unlink(missing_ok=True)
             with storage_errors(whole):
-                os.close(os.open(whole, os.O_CREAT | os.O_EXCL, 0o600))
+                os.close(open_private(whole, os.O_EXCL))
                 write_bytes(whole, content.model_dump_json().encode())
-                whole.replace(self._path)
+                replace(whole, self._path)
             self._known = _Known(self.stamp, content)
-        finally:
-            os.close(descriptor)
 
 
 def _read(path: Path) -> RevokedTokens:

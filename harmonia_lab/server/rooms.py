@@ -6,8 +6,10 @@ to rooms; `sharing.py` changes with whom a generation is shared.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from harmonia_lab.errors import ErrorCode, InvalidRequest, Refused
 from harmonia_lab.events.state import GenerationState
@@ -15,6 +17,9 @@ from harmonia_lab.protocol.models import AccessRole, ShareRole
 from harmonia_lab.server.auth import Identity
 from harmonia_lab.server.connected_client import ConnectedClient
 from harmonia_lab.server.rate_limit import rate_limited
+
+if TYPE_CHECKING:
+    from harmonia_lab.store.shared.redis_journal import RedisJournal
 
 __all__ = ["RESERVED_S", "Access", "Rooms", "may_see"]
 
@@ -71,10 +76,14 @@ class Access:
     does not exist."""
 
     def __init__(
-        self, state: Callable[[str], GenerationState | None], shares: Callable[[str], Mapping[str, ShareRole]]
+        self,
+        state: Callable[[str], GenerationState | None],
+        shares: Callable[[str], Mapping[str, ShareRole]],
+        shared: RedisJournal | None = None,
     ) -> None:
-        """state: returns a generation's state by id. shares: returns the roles of the users it is shared with."""
-        self._state, self._shares = state, shares
+        """state: returns a generation's state by id. shares: returns the roles of the users it is shared with. shared:
+        the journal of several servers, which share reservations too."""
+        self._state, self._shares, self._shared = state, shares, shared
         self._reserved: dict[str, tuple[str, float]] = {}
 
     def role(self, state: GenerationState, identity: Identity) -> AccessRole | None:
@@ -126,6 +135,16 @@ class Access:
         """Raise InvalidRequest if another user has reserved the id; the error is the same as for an id in use."""
         if self._reserved_by(generation_id) not in (None, user):
             raise InvalidRequest(f"The generation id {generation_id} is in use.", hint="Choose another, or none.")
+
+    async def ask_others(self, generation_id: str, user: str, *, reserve: bool = False) -> None:
+        """Learn for whom servers that share the journal have reserved an id that no generation has. reserve: reserve it
+        for the user, if it is free. Raise StorageError if they can't be asked."""
+        if self._shared is None or (reserve and self._state(generation_id) is not None):
+            return
+        asks_for = user if reserve else None
+        holder = await asyncio.to_thread(self._shared.reserved_for, generation_id, asks_for, RESERVED_S)
+        if holder is not None and self._reserved_by(generation_id) != holder and holder != user:
+            self._reserved[generation_id] = (holder, time.monotonic() + RESERVED_S)
 
     def _reserved_by(self, generation_id: str) -> str | None:
         user, until = self._reserved.get(generation_id, (None, 0.0))

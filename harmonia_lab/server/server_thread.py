@@ -7,25 +7,31 @@ is what runs in the loop.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 import secrets
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from harmonia_lab.errors import HarmoniaError
+from harmonia_lab.errors import HarmoniaError, InvalidRequest
 from harmonia_lab.server.app import App
 from harmonia_lab.server.audit import AUDIT_FILE, AuditLog
 from harmonia_lab.server.auth import Tokens
 from harmonia_lab.server.keys import KEY_BYTES, KeyFile, PublicKeyFile
+from harmonia_lab.server.page import LINK_TTL_S, page_link
 from harmonia_lab.server.revocations import REVOKED_FILE, Revocations
 from harmonia_lab.server.served_lab import ServedLab
 from harmonia_lab.server.settings import ServerSettings
 from harmonia_lab.server.signed_urls import SignedUrls
+from harmonia_lab.storage import expanded
 from harmonia_lab.store.metrics import Readings
 from harmonia_lab.waiting import join, wait_for
+
+if TYPE_CHECKING:
+    from harmonia_lab.store.shared.redis_journal import RedisJournal
 
 __all__ = ["KEY_FILE", "Server", "ServerSettings", "key_path", "new_tokens"]
 
@@ -38,17 +44,45 @@ _log = logging.getLogger(__name__)
 
 def key_path(settings: ServerSettings, home: Path) -> Path:
     """Return the file of the key that signs tokens under `settings`."""
-    return Path(settings.key).expanduser() if settings.key else home / KEY_FILE
+    return expanded(settings.key) if settings.key else home / KEY_FILE
 
 
-def new_tokens(settings: ServerSettings, home: Path) -> Tokens:
-    """Return what issues and checks tokens under `settings`. Raise InvalidRequest or StorageError for a bad key."""
+def new_tokens(settings: ServerSettings, home: Path, shared: RedisJournal | None = None) -> Tokens:
+    """Return what issues and checks tokens under `settings`. shared: the journal that other servers share.
+
+    Raise InvalidRequest or StorageError for a bad key, or one that the other servers don't have.
+    """
     owner_key = bytes.fromhex(settings.owner_key) if settings.owner_key is not None else None
     options: dict[str, Any] = {"audience": settings.audience, "issuer": settings.issuer, "owner_key": owner_key}
-    options["revocations"] = Revocations(home / REVOKED_FILE)
+    options["revocations"] = _revocations(home, shared)
+    if shared is not None and settings.public_keys is None:
+        check_shared_key(shared, KeyFile(key_path(settings, home))(), key_path(settings, home))
     if settings.public_keys is not None:
         return Tokens(public=PublicKeyFile(Path(settings.public_keys)), **options)
     return Tokens(keys=KeyFile(key_path(settings, home)), **options)
+
+
+def _revocations(home: Path, shared: RedisJournal | None) -> Revocations:
+    if shared is None:
+        return Revocations(home / REVOKED_FILE)
+    from harmonia_lab.server.shared_revocations import SharedRevocations  # noqa: PLC0415 - Redis loads where it is used
+
+    return SharedRevocations(shared.connection, home / REVOKED_FILE)
+
+
+def check_shared_key(shared: RedisJournal, keys: Sequence[bytes], path: Path) -> None:
+    """Raise InvalidRequest if a server that shares the journal signs with a key that is none of `keys`. Else tell the
+    others which key this one signs with, by a digest."""
+    digests = [hmac.digest(key, b"harmonia-lab servers with one key", "sha256").hex() for key in keys]
+    for about in shared.connection.servers():
+        if (other := about.get("key")) is not None and other not in digests:
+            raise InvalidRequest(
+                f"A server at {shared.connection.label} signs its tokens with another key than {path}: what one issues,"
+                " the other would refuse.",
+                hint="Copy that server's token.key to this machine, or name it: HARMONIA_TOKEN_KEY.",
+                details={"fields": ["key", "redis"]},
+            )
+    shared.lease.tell(key=digests[0])
 
 
 def _new_urls(settings: ServerSettings, home: Path) -> SignedUrls:
@@ -61,7 +95,7 @@ def _new_urls(settings: ServerSettings, home: Path) -> SignedUrls:
 def _new_audit(settings: ServerSettings, home: Path) -> AuditLog | None:
     if not settings.audit:
         return None
-    path = home / AUDIT_FILE if settings.audit is True else Path(settings.audit).expanduser()
+    path = home / AUDIT_FILE if settings.audit is True else expanded(settings.audit)
     return AuditLog(path, max_bytes=settings.audit_bytes, kept=settings.audit_files)
 
 
@@ -78,7 +112,7 @@ class Server:
         settings.check_encryption()
         self.settings = settings
         self._lab = lab
-        self._tokens = new_tokens(settings, home)
+        self._tokens = new_tokens(settings, home, lab.shared)
         urls = _new_urls(settings, home)
         self._audit = _new_audit(settings, home)
         try:
@@ -113,6 +147,13 @@ class Server:
         Songs that the lab itself makes belong to the user "local".
         """
         return self._tokens.issue(user, tuple(roles), ttl).token
+
+    def link(self, user: str = "local", ttl: float = LINK_TTL_S) -> str:
+        """Return the address of the page in a browser, with a token for `user` in its fragment. ttl: seconds.
+
+        Raise InvalidRequest if the page is off, or another service issues the tokens.
+        """
+        return page_link(self.settings.page_at(self.url), self.token(user, ttl=ttl))
 
     def revoke(self, user: str | None = None, *, token_id: str | None = None) -> None:
         """Revoke every token that `user` got before now, or the one with the id `token_id` (its claim `jti`). Within a

@@ -38,10 +38,13 @@ FEATURES = [
     "start-generation",
     "retry-generation",
     "share-generation",
+    "song-archives",
     "refresh-token",
     "jobs",
     "job-pages",
     "downloads",
+    "audio-options",
+    "sounds",
 ]
 """What this server can do beyond the guide."""
 
@@ -53,6 +56,15 @@ SOCKETS_RETRY_S = 5.0
 
 # The Host header goes into download links, so only a plain host[:port] is trusted.
 _HOST = re.compile(r"[A-Za-z0-9._\-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+
+_REASONS = {
+    "client disconnect": "client",
+    "server disconnect": "server",
+    "ping timeout": "ping_timeout",
+    "transport close": "transport_closed",
+    "transport error": "transport_error",
+}
+"""The library's reasons, as labels of a metric."""
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +94,11 @@ class Sessions:
         self._rooms, self._delivery, self._close, self._addresses = rooms, delivery, close, addresses
         self._sockets_of: Counter[str] = Counter()
 
+    @property
+    def user_count(self) -> int:
+        """Users with a socket."""
+        return len(self._sockets_of)
+
     async def connect(self, sid: str, eio_sid: str, engine: Any, request: web.Request, auth: object) -> None:
         """Authenticate a connection. Raise socketio's ConnectionRefusedError, which the client receives as
         `connect_error` with the reason."""
@@ -94,6 +111,7 @@ class Sessions:
             self._check_sockets(identity)
         except Refused as error:
             self._metrics.failed(error.code)
+            self._metrics.count("refused_connections_total", error.code)
             self.audit.connection("connect", error.code, sid, identity, address=address, why=error.message)
             _log.info("A connection from %s was refused: %s", address, error.message)
             raise HandshakeRefused(str(error), events.ErrorInfo.of(error).to_wire()) from None
@@ -122,14 +140,15 @@ class Sessions:
         client = self.clients.pop(eio_sid, None)
         if client is None:
             return
-        self.audit.connection("disconnect", "ok", client.sid, client.identity, why=reason or None)
+        why = client.why_ended or reason or None
+        self.audit.connection("disconnect", "ok", client.sid, client.identity, why=why)
         for timer in client.timers:
             timer.cancel()
         self._sockets_of[client.identity.user] -= 1
         if not self._sockets_of[client.identity.user]:
             del self._sockets_of[client.identity.user]
         self._put_out(client)
-        self._metrics.disconnected()
+        self._metrics.disconnected(client.why_ended or _REASONS.get(reason, ""))
         self._metrics.set_rooms(len(self._rooms))
 
     def _end_revoked(self) -> None:
@@ -139,6 +158,7 @@ class Sessions:
         for client in connected:
             if client.identity in revoked:
                 self.audit.connection("revoked", "ok", client.sid, client.identity)
+                client.why_ended = "revoked"
                 self._put_out(client)
                 self._close(client)
 
@@ -155,7 +175,11 @@ class Sessions:
         loop = asyncio.get_running_loop()
         left_s = client.identity.expires_at - time.time()
         warn_in = max(left_s - EXPIRY_WARNING_S, left_s / 2)
-        client.timers = [loop.call_later(warn_in, self._warn, client), loop.call_later(left_s, self._close, client)]
+        client.timers = [loop.call_later(warn_in, self._warn, client), loop.call_later(left_s, self._expire, client)]
+
+    def _expire(self, client: ConnectedClient) -> None:
+        client.why_ended = "token_expired"
+        self._close(client)
 
     def _warn(self, client: ConnectedClient) -> None:
         expires_at = datetime.fromtimestamp(client.identity.expires_at, UTC)

@@ -10,28 +10,44 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.generation.handle import QueueLimits
 from harmonia_lab.server.origins import Network, is_loopback, is_within, parse_networks, parse_origins
 
-__all__ = ["RateLimits", "ServerSettings"]
+__all__ = ["RateLimits", "ServerSettings", "server_url"]
 
 
 @dataclass(frozen=True)
 class RateLimits:
     """Each is (per second on average, at once). connections: from one address. messages: from one socket, or from one
     user over HTTP. starts: songs that one user starts or retries. costs: of one user, over all sockets and HTTP: a
-    message costs 1, and 1 more for each 4 KiB of it or of its answer."""
+    message costs 1, and 1 more for each 4 KiB of it or of its answer. uploads: sounds of one user."""
 
     connections: tuple[float, int] = (100.0, 2000)
     messages: tuple[float, int] = (50.0, 500)
     starts: tuple[float, int] = (1.0, 20)
     costs: tuple[float, int] = (200.0, 2000)
+    uploads: tuple[float, int] = (0.2, 20)
 
 
 def _frontend_origins() -> tuple[str, ...]:
     return tuple(o.strip() for o in os.environ.get("FRONTEND_URL", "").split(",") if o.strip())
+
+
+def server_url(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+LOG_FORMATS = ("text", "json")
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        return url.startswith(("http://", "https://")) and bool(urlsplit(url).hostname)
+    except ValueError:
+        return False
 
 
 _POSITIVE = (
@@ -49,6 +65,8 @@ _POSITIVE = (
     "idle_timeout_s",
     "room_kept_s",
     "failed_room_kept_s",
+    "max_sound_bytes",
+    "user_sound_bytes",
 )
 
 
@@ -88,6 +106,11 @@ class ServerSettings:
     seconds that a connection may be kept between two requests.
     room_kept_s: seconds after a generation's end at which the server takes the sockets out of its room.
     failed_room_kept_s: the same after a failure that a retry may mend.
+    max_sound_bytes: of one uploaded sound. user_sound_bytes: of all that one user has here. They are deleted seven days
+    after a song last named them.
+    webhook: a URL to which defects, full disks and quarantined generations are posted, as codes and ids without words.
+    log_format: of `harmonia serve` on standard error: "text", or "json" for an object a line.
+    page: answer `/` with the page for a browser, which may then use the server from there whatever `origins` says.
     """
 
     host: str = "127.0.0.1"
@@ -128,6 +151,11 @@ class ServerSettings:
     idle_timeout_s: float = 75.0
     room_kept_s: float = 600.0
     failed_room_kept_s: float = 3600.0
+    max_sound_bytes: int = 32 * 2**20
+    user_sound_bytes: int = 256 * 2**20
+    webhook: str | None = field(default=None, repr=False)
+    log_format: str = "text"
+    page: bool = True
 
     def __post_init__(self) -> None:
         """Write origins as browsers do. Raise InvalidRequest for a value out of range."""
@@ -148,14 +176,26 @@ class ServerSettings:
                 raise InvalidRequest(
                     f"rates.{name} must be more than 0 a second, and 0 or more at once.", details={"fields": ["rates"]}
                 )
-        if self.public_url is not None and not self.public_url.startswith(("http://", "https://")):
-            raise InvalidRequest("public_url must be http:// or https://.", details={"fields": ["public_url"]})
+        self._check_words()
         if self.owner_key is not None and not re.fullmatch(r"([0-9A-Fa-f]{2}){32,}", self.owner_key):
             raise InvalidRequest("owner_key must be at least 32 bytes, in hex.", details={"fields": ["owner_key"]})
+
+    def _check_words(self) -> None:
+        for name in ("public_url", "webhook"):
+            if (url := getattr(self, name)) is not None and not _is_web_address(url):
+                raise InvalidRequest(f"{name} must be http:// or https://, with a host.", details={"fields": [name]})
+        if self.log_format not in LOG_FORMATS:
+            raise InvalidRequest(
+                f"log_format must be one of {', '.join(LOG_FORMATS)}.", details={"fields": ["log_format"]}
+            )
 
     @property
     def scheme(self) -> str:
         return "https" if self.certificate is not None else "http"
+
+    def url(self, port: int | None = None) -> str:
+        """Return the URL that clients are told. port: the one that the system chose, of `port` 0."""
+        return self.public_url or server_url(self.scheme, self.host, self.port if port is None else port)
 
     @property
     def max_tcp_connections(self) -> int:
@@ -166,6 +206,12 @@ class ServerSettings:
     def loopback(self) -> bool:
         """Whether the server can be reached from this machine alone."""
         return is_loopback(self.host)
+
+    def page_at(self, url: str) -> str:
+        """Return the page's address, without a token, of a server at `url`. Raise InvalidRequest if it has none."""
+        if not self.page:
+            raise InvalidRequest("This server has no page: it was started without one.", details={"fields": ["page"]})
+        return f"{url.rstrip('/')}/"
 
     def check_encryption(self) -> None:
         """Raise InvalidRequest if the server would listen beyond this machine, unencrypted and without `insecure`."""

@@ -24,7 +24,7 @@ from harmonia_lab.server.delivery import Delivery
 from harmonia_lab.server.encoding import EncodedMessage
 from harmonia_lab.server.rate_limit import TokenBucket
 from harmonia_lab.server.rooms import Access, Rooms
-from harmonia_lab.store.journal import Journal
+from harmonia_lab.store.journal_core import JournalCore
 
 __all__ = ["OpenDownloads", "Sharing"]
 
@@ -59,10 +59,12 @@ class OpenDownloads:
 class Sharing:
     """Everything runs in the event loop."""
 
-    def __init__(self, journal: Journal, access: Access, rooms: Rooms, delivery: Delivery) -> None:
+    def __init__(self, journal: JournalCore, access: Access, rooms: Rooms, delivery: Delivery) -> None:
         self._journal, self._access, self._rooms, self._delivery = journal, access, rooms, delivery
         self._seen = journal.shares.last_change()
-        self._changes = TokenBucket(*CHANGES)
+        self.changes = TokenBucket(*CHANGES)
+        self._catching_up = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.downloads = OpenDownloads()
 
     async def share(self, command: ShareGeneration, identity: Identity) -> ShareAck:
@@ -72,19 +74,19 @@ class Sharing:
             raise InvalidRequest("The generation is this user's own.", details={"fields": ["userId"]})
         shares = self._journal.shares
         found = await asyncio.to_thread(shares.add, state.id, command.user_id, command.role)
-        self.catch_up()
+        await self.catch_up()
         return ShareAck(generation_id=state.id, shares=_listed(found))
 
     async def unshare(self, command: UnshareGeneration, identity: Identity) -> ShareAck:
         """Raise Refused if the generation isn't the user's own."""
         state = self._own(command.generation_id, identity)
         found = await asyncio.to_thread(self._journal.shares.remove, state.id, command.user_id)
-        self.catch_up()
+        await self.catch_up()
         return ShareAck(generation_id=state.id, shares=_listed(found))
 
     def _own(self, generation_id: str, identity: Identity) -> GenerationState:
         state = self._access.require_own(generation_id, identity)
-        self._changes.require(identity.user, "changes of shares")  # each may be told to thousands of sockets
+        self.changes.require(identity.user, "changes of shares")  # each may be told to thousands of sockets
         return state
 
     def shares(self, generation_id: str, identity: Identity) -> list[Share]:
@@ -99,21 +101,32 @@ class Sharing:
         role = self._access.role(state, identity)
         return state.snapshot().model_copy(update={"access": role, "shares": self._shares_for(state.id, role)})
 
-    def catch_up(self) -> None:
-        """Carry out the changes since the last call, in whatever process they were made."""
-        before = self._seen
-        try:
-            self._seen = self._journal.shares.last_change()
-            for generation_id in self._journal.shares.changed_after(before):
-                self._carry_out(generation_id)
-        except HarmoniaError as error:
-            self._seen = before
-            _log.warning("Changed shares could not be read. %s", error)
+    def catch_up_soon(self) -> None:
+        """Start `catch_up`."""
+        task = asyncio.ensure_future(self.catch_up())
+        self._tasks.add(task)  # the loop itself keeps only a weak reference
+        task.add_done_callback(self._tasks.discard)
 
-    def _carry_out(self, generation_id: str) -> None:
-        state = self._journal.state(generation_id)
-        if state is None:
-            return
+    async def catch_up(self) -> None:
+        """Carry out the changes since the last call, in whatever process they were made."""
+        async with self._catching_up:
+            before = self._seen
+            try:
+                self._seen, changed = await asyncio.to_thread(self._read_changes, before)
+                for state in changed:
+                    self._carry_out(state)
+            except HarmoniaError as error:
+                self._seen = before
+                _log.warning("Changed shares could not be read. %s", error)
+
+    def _read_changes(self, before: int) -> tuple[int, list[GenerationState]]:
+        """Return the number of the last change, and the generations that changed after `before`, from the disk."""
+        last = self._journal.shares.last_change()
+        changed = map(self._journal.state, self._journal.shares.changed_after(before))
+        return last, [state for state in changed if state is not None]
+
+    def _carry_out(self, state: GenerationState) -> None:
+        generation_id = state.id
         self._delivery.invalidate_audiences(generation_id)
         news: dict[AccessRole | None, EncodedMessage] = {}
         for client in self._rooms.members((f"generation-{generation_id}", f"job:{generation_id}")):

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from harmonia_lab.log_context import GENERATION
 from harmonia_lab.protocol.events import Channel, FamilyEvent
 
 __all__ = ["ThreadBridge"]
@@ -34,11 +35,14 @@ class ThreadBridge:
         self._progress: dict[Channel, tuple[FamilyEvent, float]] = {}
         self._delivered_at: dict[Channel, float] = {}
         self._scheduled = self._timer_set = False
+        self.replaced = 0
+        """Progress events that a newer one took the place of."""
 
     def __call__(self, event: FamilyEvent) -> None:
         channel, now = event.channel, time.monotonic()
         with self._lock:
             if event.delivery == "progress":
+                self.replaced += channel in self._progress
                 self._progress[channel] = event, now
                 wake = not self._scheduled and not (self._timer_set and now < self._due(channel))
             else:
@@ -70,7 +74,10 @@ class ThreadBridge:
                 delay_s = min(map(self._due, self._progress)) - now
                 self._loop.call_later(delay_s, functools.partial(self._deliver_ready, by_timer=True))
         for event, at in ready:
+            token = GENERATION.set(event.generation_id)  # `about`, without the generator
             try:
                 self._deliver(event, at)
             except Exception:  # noqa: BLE001 - a defect in sending one event must not keep the others back
                 _log.exception("%s of generation %s could not be sent.", event.name, event.generation_id)
+            finally:
+                GENERATION.reset(token)

@@ -29,9 +29,10 @@ from harmonia_lab.server.encoding import EncodedMessage
 from harmonia_lab.server.engine_io import EngineServer, EngineSession, WebSocket, make_response
 from harmonia_lab.server.gateway import Gateway
 from harmonia_lab.server.log_limits import library_log
-from harmonia_lab.server.origins import allowed_origin
+from harmonia_lab.server.origins import Origins
 from harmonia_lab.server.rate_limit import TokenBucket
 from harmonia_lab.server.settings import ServerSettings
+from harmonia_lab.store.metrics import Metrics
 
 __all__ = ["SocketServer"]
 
@@ -77,7 +78,9 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
 
     gateway: Gateway
 
-    def __init__(self, settings: ServerSettings, addresses: ClientAddresses) -> None:
+    def __init__(
+        self, settings: ServerSettings, addresses: ClientAddresses, metrics: Metrics, origins: Origins
+    ) -> None:
         log = library_log("socketio")  # the library logs payloads, with narratives in them
         super().__init__(
             async_mode="aiohttp",
@@ -88,13 +91,13 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
             ping_timeout=settings.ping_timeout_s,
             max_http_buffer_size=settings.max_message_bytes,
             http_compression=False,  # the library compresses in the event loop; `make_response` doesn't
-            cors_allowed_origins=lambda origin, _environ: allowed_origin(origin, settings.origins),
+            cors_allowed_origins=lambda origin, _environ: origins.allow(origin),
             cors_credentials=True,
             transports=["websocket", "polling"],
         )
         framed = settings.fast_broadcast and not settings.compression and is_tested_engineio()
         self.wire = Wire(framed=framed, drop=self.drop)
-        self._settings, self._addresses = settings, addresses
+        self._settings, self._addresses, self._metrics = settings, addresses, metrics
         self._connections = TokenBucket(*settings.rates.connections)
         self._controls = TokenBucket(settings.rates.messages[0], min(settings.rates.messages[1], CONTROLS_AT_ONCE))
         """Pings, pongs, acknowledgements and packets of other namespaces, by connection."""
@@ -108,6 +111,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
         self.eio.create_queue = IdleQueue
         self.eio.read_timeout_s = settings.read_timeout_s
         self.eio.admit = self._admit
+        self.eio.ponged = metrics.ponged
         self.eio.websocket_compression = settings.compression  # read by `WebSocket`
         own = {"websocket": WebSocket} | ({"make_response": make_response} if settings.http_compression else {})
         self.eio._async = {**driver._async, **own}  # noqa: SLF001 - see the module's docstring
@@ -152,13 +156,13 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
     async def _on_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> str | None:
         """Accept a connection. Return the reason if it is refused."""
         if len(self.eio.sockets) > self._settings.max_connections:
-            return "This server has reached its limit of connections."
+            return self._refused("server_full", "This server has reached its limit of connections.")
         address = self._addresses.of(environ["aiohttp.request"])
         if not self._connections.take(address):
-            return "Too many connections in too short a time."
+            return self._refused("rate", "Too many connections in too short a time.")
         if self._addresses.is_limited(address):  # a trusted proxy's connections are many clients'
             if self._by_address[address] >= self._settings.max_connections_per_address:
-                return "There are too many connections from your address."
+                return self._refused("address", "There are too many connections from your address.")
             self._by_address[address] += 1
             self._limited[eio_sid] = address
         self.eio.sockets[eio_sid].__class__ = EngineSession  # the library's server makes its own
@@ -166,9 +170,15 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # untyped librar
         asyncio.get_running_loop().call_later(self._settings.connect_timeout_s, self._check_authenticated, eio_sid)
         return None
 
+    def _refused(self, reason: str, message: str) -> str:
+        self._metrics.count("refused_connections_total", reason)
+        return message
+
     def _check_authenticated(self, eio_sid: str) -> None:
         self._packets_before_auth.pop(eio_sid, None)
         if eio_sid not in self.gateway.clients:
+            if eio_sid in self.eio.sockets:
+                self._metrics.count("refused_connections_total", "no_token_in_time")
             self.drop(eio_sid)
 
     async def _on_connect(self, sid: str, environ: dict[str, Any], auth: object = None) -> None:

@@ -1,100 +1,76 @@
 """The journal: every lifecycle event with its `seq`, and one row for each generation, in a SQLite file.
 
-Owns that file (WAL), which several processes may share; `journal_rows.py` has its tables. A generation's state is
-computed from its row and its events; of its progress, only the latest is stored, in the row. The run log's row of its
-last attempt is kept too, as far as it was known when the attempt began: for the log of the process that finds it
-interrupted. The journal stores no URL: it returns `audioUrl` and `outputPath` as the song's file URI, and the server
-signs a URL at each send (`protocol.events.linked`).
+Owns what stands in that file (`journal_file.py`), which several processes may share; `journal_rows.py` has its tables,
+and `journal_core.py` what a journal does wherever it keeps its events.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import sqlite3
-import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, StorageError
-from harmonia_lab.events.state import GenerationState, apply, new_state
-from harmonia_lab.protocol.codec import decode_event, encode
-from harmonia_lab.protocol.counts import GIVEN
-from harmonia_lab.protocol.events import FAMILIES, Family, FamilyEvent, MetadataGenerationProgress
+from harmonia_lab.errors import ErrorCode, InvalidRequest, Refused, StorageError
+from harmonia_lab.events.state import GenerationState, apply
+from harmonia_lab.protocol.events import Family, FamilyEvent
 from harmonia_lab.protocol.models import ENDED, Job, SongRequest
-from harmonia_lab.storage import storage_errors
-from harmonia_lab.store.journal_rows import (
-    RowVersion,
-    connect,
-    dump,
-    event_of,
-    event_row,
-    job_of,
-    make_tables,
-    parse_place,
-    version_of,
-)
+from harmonia_lab.store.elsewhere import Elsewhere
+from harmonia_lab.store.journal_core import JournalCore
+from harmonia_lab.store.journal_file import EVENT_PATIENCE_S, JournalFile
+from harmonia_lab.store.journal_reader import JournalReader
+from harmonia_lab.store.journal_rows import dump, insert_events, make_tables, save_state
 from harmonia_lab.store.process_liveness import LivenessLock
 from harmonia_lab.store.shares import Shares
+from harmonia_lab.store.submissions import Submission, Submissions
 
-__all__ = ["KEPT_GENERATIONS", "Journal"]
+__all__ = ["KEPT_GENERATIONS", "Journal", "id_in_use"]
 
 KEPT_GENERATIONS = 10_000
 """How many ended generations are kept, about 10 kB each; older ones are deleted when the journal is opened."""
 
-PROGRESS_SAVE_S = 1.0
-"""Seconds between two writes of one generation's progress, at least."""
-
-AT_HAND = 128
-"""Ended generations whose states are kept in memory, each for as long as no process has added an event to it."""
-
 _log = logging.getLogger(__name__)
 
 
-class Journal:
+class Journal(JournalCore):
     """Every method may be called from any thread. Reads don't wait for writes."""
+
+    shares: Shares
+    submissions: Submissions
+    elsewhere: Elsewhere
 
     def __init__(self, path: Path) -> None:
         """Open the journal at `path`, or make it, readable by this user alone.
 
         Raises StorageError if it can't be opened, or was written by a newer version.
         """
-        self.path = path
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        self._write_lock = threading.Lock()
-        self._read_lock = threading.Lock()
-        self._list_lock = threading.Lock()
-        self._live: dict[str, GenerationState] = {}
-        self._saved_at: dict[str, float] = {}
-        self._at_hand: dict[str, tuple[RowVersion, GenerationState]] = {}
-        self.shares = Shares(self._read, self._writing, self._jobs)
         with ExitStack() as undo:
-            self._liveness = LivenessLock(path.with_name(f"{path.name}.processes"))
-            undo.callback(self._liveness.close)
-            with self._sqlite_errors():
-                self._writer = undo.enter_context(closing(connect(path)))
-                self._reader = undo.enter_context(closing(connect(path)))
-                # Lists read thousands of rows: whoever needs one generation's state meanwhile must not wait for them.
-                self._list_reader = undo.enter_context(closing(connect(path)))
-                with self._transaction() as database:
-                    make_tables(database, path)
-                self._prune()
+            self._file = JournalFile(path, lambda database: make_tables(database, path))
+            undo.callback(self._file.close)
+            self._reader = JournalReader(self._file)
+            liveness = LivenessLock(path.with_name(f"{path.name}.processes"))
+            undo.callback(liveness.close)
+            super().__init__(path, liveness)
+            self.shares = Shares(self._file.read, self._file.writing, self._jobs)
+            self.submissions = Submissions(self._file)
+            self.elsewhere = Elsewhere(self._file)
+            self.prune(KEPT_GENERATIONS)
             undo.pop_all()
 
-    def begin(self, job: Job, request: SongRequest, attempt: Mapping[str, Any] | None = None) -> None:
-        """Add a pending generation. attempt: its row of the run log so far.
-
-        Raises InvalidRequest if the id is taken.
-        """
-        state = new_state(job, request)
-        with self._write_lock, self._transaction() as database:
+    def _insert(
+        self,
+        state: GenerationState,
+        request: SongRequest,
+        attempt: Mapping[str, Any] | None,
+        submission: Submission | None,
+        server: str | None,
+        limits: tuple[int, int] | None,
+    ) -> None:
+        del limits  # those of this process's own queue, which has counted
+        job = state.kept_job
+        with self._file.writing() as database:
             try:
                 database.execute(
                     "INSERT INTO generations (id, owner, process, created_at, request, status, stage, job,"
@@ -102,291 +78,178 @@ class Journal:
                     (job.id, job.user_id, self._liveness.name, job.to_wire()["createdAt"], dump(request.to_wire())),
                 )
             except sqlite3.IntegrityError:
-                raise InvalidRequest(
-                    f"The generation id {job.id} is in use.",
-                    hint="Choose another, or none.",
-                    details={"fields": ["generationId"]},
-                ) from None
+                raise id_in_use(job.id) from None
             self._save(database, state)
             if attempt is not None:
-                database.execute("INSERT INTO attempts VALUES (?, ?)", (job.id, dump(attempt)))
-        self._live[job.id] = state
+                self._save_attempt(database, job.id, attempt)
+            if submission is not None:
+                self.submissions.add(database, job.id, submission)
+            self.elsewhere.set(database, job.id, server)
+
+    def reopen(self, state: GenerationState, attempt: Mapping[str, Any], limits: tuple[int, int] | None = None) -> None:
+        del limits  # as in `_insert`
+        if self.unwritten.events_of(state.id):
+            self.unwritten.flush()
+        with self._file.writing() as database:
+            changed = database.execute(
+                "UPDATE generations SET process = ?, status = 'pending'"
+                " WHERE id = ? AND status = 'failed' AND seq = ? AND job_seq = ?",
+                (self._liveness.name, state.id, state.generation_cursor.seq, state.job_cursor.seq),
+            ).rowcount
+            if changed:
+                self._save_attempt(database, state.id, attempt)
+                self.elsewhere.set(database, state.id, None)
+        if not changed:
+            raise Refused(
+                f"Generation {state.id} cannot be tried again: another process does so, or its last events wait for the"
+                " disk.",
+                code=ErrorCode.NOT_RECOVERABLE,
+            )
 
     def begin_attempt(self, generation_id: str, row: Mapping[str, Any]) -> None:
-        """Keep the attempt's row of the run log so far, in place of an earlier attempt's. Raises StorageError."""
-        with self._write_lock, self._transaction() as database:
-            database.execute("INSERT OR REPLACE INTO attempts VALUES (?, ?)", (generation_id, dump(row)))
+        with self._file.writing(EVENT_PATIENCE_S) as database:
+            self._save_attempt(database, generation_id, row)
 
     def last_attempt(self, generation_id: str) -> dict[str, Any]:
-        """Return what was known of the last attempt's row when it began; empty for a generation of an older version."""
-        for (row,) in self._read("SELECT row FROM attempts WHERE generation = ?", (generation_id,)):
-            with self._damage_as_storage_error(generation_id):
-                return dict(json.loads(row))
-        return {}
+        return self._reader.last_attempt(generation_id)
 
-    def record(self, *events: FamilyEvent) -> None:
-        """Write events of one generation to disk, in one transaction, before this returns.
+    def _write_now(self, state: GenerationState, events: Sequence[FamilyEvent]) -> None:
+        with self._file.writing(EVENT_PATIENCE_S if events else 0.0) as database:
+            insert_events(database, events)
+            self._save(database, state)
 
-        Progress is written once a second at most. Raises StorageError if the disk refuses, ValueError for a lifecycle
-        event that isn't the next of its family: readers could never fill that gap.
-        """
-        with self._write_lock:
-            generation_id = events[0].generation_id
-            state = self._live.get(generation_id) or self._load(generation_id)
-            if state is None:
-                raise ValueError(f"generation {generation_id} was never begun")
+    def _write_late(self, events: Sequence[FamilyEvent]) -> None:
+        with self._lock:
+            found = {event.generation_id: self._reader.version(event.generation_id) for event in events}
+            states: dict[str, GenerationState] = {}
+            missing = []
             for event in events:
-                if event.delivery == "lifecycle" and not state.expects(event):
-                    raise ValueError(f"{event.name} of {generation_id} has seq {event.seq}, which is not the next")
-                state = apply(state, event)
-            kept = [event for event in events if event.delivery == "lifecycle"]
-            now = time.monotonic()
-            if kept or now - self._saved_at.get(generation_id, 0.0) >= PROGRESS_SAVE_S:
-                with self._transaction() as database:
-                    database.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", map(event_row, kept))
+                version = found[event.generation_id]
+                if version is None or event.seq <= (version.job_seq if event.family == "job" else version.seq):
+                    continue  # it was deleted, or is there already
+                missing.append(event)
+                before = states.get(event.generation_id) or self._live.get(event.generation_id)
+                before = before or self._reader.read_state(event.generation_id)
+                if before is not None:
+                    states[event.generation_id] = apply(before, event) if before.expects(event) else before
+            with self._file.writing(EVENT_PATIENCE_S) as database:
+                insert_events(database, missing)
+                for state in states.values():
                     self._save(database, state)
-                self._saved_at[generation_id] = now
-            self._live[generation_id] = state
-            if state.status in ENDED:
-                del self._live[generation_id]
-                self._saved_at.pop(generation_id, None)
-                self._keep_at_hand(state, version_of(state))
+        for state in states.values():
+            self._settle(state, written=True)
 
-    def replay(self, generation_id: str, family: Family, after_seq: int = 0) -> list[FamilyEvent]:
-        """Return the lifecycle events of one family after `after_seq`, in order; [] for an unknown id.
+    def _keep_at_hand(self, state: GenerationState) -> None:
+        self._reader.keep_at_hand(state)
 
-        Raises StorageError, as every method that reads, if the generation's rows are damaged.
-        """
-        rows = self._read(
-            "SELECT name, payload, song FROM events JOIN generations ON id = generation"
-            " WHERE generation = ? AND family = ? AND events.seq > ? ORDER BY events.seq",
-            (generation_id, family, after_seq),
-        )
-        with self._damage_as_storage_error(generation_id):
-            return [event_of(name, payload, song) for name, payload, song in rows]
+    def _stored_events(self, generation_id: str, family: Family, after_seq: int) -> list[FamilyEvent]:
+        return self._reader.events(generation_id, family, after_seq)
 
-    def history(self, generation_id: str) -> list[FamilyEvent]:
-        """Return the lifecycle events of both families, and the latest progress of each in its place.
+    def _stored_state(self, generation_id: str) -> GenerationState | None:
+        return self._reader.state(generation_id)
 
-        A store that gets these events ends in the same state as one that got every event live.
-        """
-        state = self.state(generation_id)
-        latest = [] if state is None else state.latest_progress()
-        events = [event for family in FAMILIES for event in self.replay(generation_id, family)]
-        # Progress has the `seq` of the lifecycle event before it, so a stable sort puts it behind that event.
-        return sorted([*events, *latest], key=lambda event: (event.family != "generation", event.seq))
-
-    def state(self, generation_id: str) -> GenerationState | None:
-        """Return what the generation's events add up to; None for an unknown id."""
-        return self._live.get(generation_id) or self._load(generation_id)
-
-    def is_at_hand(self, generation_id: str) -> bool:
-        """Return whether `state` costs no more than a look at one row: else, a thread should call it."""
-        return generation_id in self._live or self._kept_state(generation_id, self._version(generation_id)) is not None
+    def _is_stored_at_hand(self, generation_id: str) -> bool:
+        return self._reader.state_at_hand(generation_id, self._reader.version(generation_id)) is not None
 
     def request(self, generation_id: str) -> SongRequest:
-        """Return the generation's request. Raises KeyError for an unknown id."""
-        for (request,) in self._read("SELECT request FROM generations WHERE id = ?", (generation_id,)):
-            with self._damage_as_storage_error(generation_id):
-                return SongRequest.model_validate_json(request)
-        raise KeyError(generation_id)
+        return self._reader.request(generation_id)
 
     def jobs(self, owner: str | None = None, limit: int = 100, before: str | None = None) -> list[Job]:
-        """Return the newest `limit` jobs of `owner`, newest first; of all users if `owner` is None.
-
-        before: only jobs that are older than the one with this `place_of`. A damaged job is logged and left out.
-        Raises InvalidRequest for a place that no job has.
-        """
         where, values = ("owner = ?", (owner,)) if owner is not None else ("1", ())
         return self._jobs(where, values, limit, before)
 
     def _jobs(self, where: str, values: tuple[Any, ...], limit: int, before: str | None) -> list[Job]:
-        """As `jobs`, of the rows of `generations` for which `where` holds, which is no input."""
-        if before is not None:
-            where, values = f"{where} AND (created_at, id) < (?, ?)", (*values, *parse_place(before))
-        # The inner query reads no long columns, so that the rest of thousands of rows stays on the disk.
-        query = (
-            "SELECT id, job, song FROM generations WHERE id IN (SELECT id FROM generations"  # noqa: S608 - no input in it
-            f" WHERE {where} ORDER BY created_at DESC, id DESC LIMIT ?) ORDER BY created_at DESC, id DESC"
-        )
-        with self._list_lock, self._sqlite_errors():
-            rows = self._list_reader.execute(query, (*values, limit)).fetchall()
-        found = []
-        for generation_id, job, song in rows:
-            live = self._live.get(generation_id)
-            try:
-                with self._damage_as_storage_error(generation_id):
-                    found.append(live.kept_job if live else job_of(job, song))
-            except StorageError as error:
-                _log.warning("%s", error)
-        return found
+        return self._reader.jobs(where, values, limit, before, self._live.get)
 
     def check(self) -> None:
-        """Raise StorageError if the journal can't be read."""
-        self._read("SELECT 1 FROM generations LIMIT 1", ())
+        self._file.read("SELECT 1 FROM generations LIMIT 1")
 
-    def interrupted(self) -> Iterator[GenerationState]:
-        """Yield each generation that an exited process left pending or running, process by process.
-
-        No other process gets a generation while it is yielded here: the caller must end it before it takes the next.
-        Generations of living processes, this one included, are left out; so are damaged rows, which are logged.
-        """
-        unfinished = self._read(
-            "SELECT id, process FROM generations WHERE status IN ('pending', 'processing') ORDER BY created_at", ()
+    def _unfinished_here(self) -> list[tuple[str, str]]:
+        return self._file.read(
+            "SELECT id, process FROM generations WHERE status IN ('pending', 'processing')"
+            " AND id NOT IN (SELECT generation FROM elsewhere) ORDER BY created_at"
         )
-        for process in dict.fromkeys([*(name for _, name in unfinished), *self._liveness.known()]):
-            with self._liveness.reap(process) as exited:
-                if exited:
-                    yield from self._unfinished(generation_id for generation_id, name in unfinished if name == process)
 
-    def close(self) -> None:
-        """Write the latest progress of unfinished generations, and close the file. Idempotent."""
-        with self._write_lock, self._read_lock, self._list_lock:
-            live, self._live = self._live, {}
-            with suppress(StorageError):
-                if live:
-                    with self._transaction() as database:
-                        for state in live.values():
-                            self._save(database, state)
-            self._writer.close()
-            self._reader.close()
-            self._list_reader.close()
-        self._liveness.close()
-
-    def _unfinished(self, generation_ids: Iterable[str]) -> Iterator[GenerationState]:
-        for generation_id in generation_ids:
-            try:
-                state = self._load(generation_id)
-            except StorageError as damage:
-                _log.warning("%s", damage)
-                continue
-            if state is not None and state.status not in ENDED:
-                yield state
-
-    def _prune(self) -> None:
-        with self._transaction() as database:
+    def _claim(self, generation_id: str, process: str, *, died: bool) -> GenerationState | None:
+        try:
+            state = self._reader.read_state(generation_id)
+        except StorageError as damage:
+            _log.warning("%s", damage)
+            return None
+        if state is None:
+            return None
+        with self._file.writing() as database:
+            # The status, too: a process that was killed in `reopen` has changed nothing else.
             database.execute(
-                "DELETE FROM generations WHERE id IN (SELECT id FROM generations WHERE status NOT IN"
-                " ('pending', 'processing') ORDER BY created_at DESC LIMIT -1 OFFSET ?)",
-                (KEPT_GENERATIONS,),
+                "UPDATE generations SET process = ?1, status = ? WHERE id = ? AND process IN (?1, ?)",
+                (self._liveness.name, state.status, generation_id, process),
             )
+            if died and state.status == "processing":
+                database.execute(
+                    "INSERT OR IGNORE INTO deaths SELECT generation, process FROM attempts"
+                    " WHERE generation = ? AND process = ?",
+                    (generation_id, process),
+                )
+        return None if state.status in ENDED else state
+
+    def left_elsewhere(self, server: str) -> list[str]:
+        found = []
+        for generation_id, process in self.elsewhere.unfinished(server):
+            if process != self._liveness.name:
+                with self._liveness.reap(process) as exited:
+                    if exited is None:
+                        continue
+                    self.unwritten.take_over(exited.entries)
+                    self._claim(generation_id, process, died=False)
+            found.append(generation_id)
+        return found
+
+    def forget(self, generation_id: str) -> None:
+        with self._lock, self._file.writing() as database:
+            database.execute("DELETE FROM generations WHERE id = ?", (generation_id,))
+            self._live.pop(generation_id, None)
+
+    def unfinished(self) -> list[str]:
+        rows = self._file.read("SELECT id FROM generations WHERE status IN ('pending', 'processing')")
+        return [generation_id for (generation_id,) in rows]
+
+    def prune(self, kept: int, before: str | None = None, *, dry_run: bool = False) -> int:
+        ended = "SELECT id FROM generations WHERE status NOT IN ('pending', 'processing')"
+        too_many = f"{ended} ORDER BY created_at DESC LIMIT -1 OFFSET ?"
+        too_old = f"{ended} AND created_at < ?"
+        chosen = f"generations WHERE id IN ({too_many}) OR id IN ({too_old})"
+        values = (kept, before or "")
+        if dry_run or not self._file.read(f"SELECT 1 FROM {chosen} LIMIT 1", values):  # noqa: S608 - no input in it
+            ((count,),) = self._file.read(f"SELECT count(*) FROM {chosen}", values)  # noqa: S608 - as above
+            return int(count)
+        with self._file.writing() as database:
+            return database.execute(f"DELETE FROM {chosen}", values).rowcount  # noqa: S608 - as above
+
+    def shrink(self) -> bool:
+        return self._file.shrink()
+
+    def _end(self, unfinished: Sequence[GenerationState]) -> None:
+        with suppress(StorageError):
+            if unfinished:
+                with self._file.writing(EVENT_PATIENCE_S) as database:
+                    for state in unfinished:
+                        self._save(database, state)
+        self._file.close()
 
     def _save(self, database: sqlite3.Connection, state: GenerationState) -> None:
+        save_state(database, self._liveness.name, state)
+
+    def _save_attempt(self, database: sqlite3.Connection, generation_id: str, row: Mapping[str, Any]) -> None:
         database.execute(
-            "UPDATE generations SET process = ?, status = ?, stage = ?, job = ?, song = ?, progress = ?,"
-            " seq = ?, tick = ?, job_seq = ?, job_tick = ? WHERE id = ?",
-            (
-                self._liveness.name,
-                state.status,
-                state.stage,
-                dump(state.kept_job.linked("").to_wire()),
-                None if state.song_path is None else str(state.song_path),
-                None if state.progress is None else dump(encode(state.progress)),
-                state.generation_cursor.seq,
-                state.generation_cursor.tick,
-                state.job_cursor.seq,
-                state.job_cursor.tick,
-                state.id,
-            ),
+            "INSERT OR REPLACE INTO attempts (generation, row, process) VALUES (?, ?, ?)",
+            (generation_id, dump(row), self._liveness.name),
         )
 
-    def _load(self, generation_id: str) -> GenerationState | None:
-        version = self._version(generation_id)
-        kept = self._kept_state(generation_id, version)
-        if kept is not None:
-            return kept
-        state = self._read_state(generation_id)
-        # Another process may have added an event meanwhile.
-        if state is not None and version is not None and version == version_of(state) and state.status in ENDED:
-            self._keep_at_hand(state, version)
-        return state
 
-    def _version(self, generation_id: str) -> RowVersion | None:
-        rows = self._read("SELECT status, seq, tick, job_seq, job_tick FROM generations WHERE id = ?", (generation_id,))
-        return RowVersion(*rows[0]) if rows else None
-
-    def _kept_state(self, generation_id: str, version: RowVersion | None) -> GenerationState | None:
-        kept = self._at_hand.get(generation_id)
-        return kept[1] if kept is not None and kept[0] == version else None
-
-    def _keep_at_hand(self, state: GenerationState, version: RowVersion) -> None:
-        kept = {**self._at_hand, state.id: (version, state)}
-        if len(kept) > AT_HAND:
-            del kept[next(iter(kept))]
-        self._at_hand = kept  # replaced as a whole, since any thread may read it
-
-    def _read_state(self, generation_id: str) -> GenerationState | None:
-        rows = self._read(
-            "SELECT request, job, song, progress, tick, job_tick FROM generations WHERE id = ?", (generation_id,)
-        )
-        if not rows:
-            return None
-        request, job, song, progress, tick, job_tick = rows[0]
-        events = [event for family in FAMILIES for event in self.replay(generation_id, family)]
-        with self._damage_as_storage_error(generation_id):
-            stored = job_of(job, song)
-            state = new_state(stored, SongRequest.model_validate_json(request, context=GIVEN))
-            for event in events:
-                state = apply(state, event)
-            changes: dict[str, Any] = {"job": stored}  # with its progress, which no lifecycle event holds
-            if progress is not None:
-                latest = decode_event(*json.loads(progress))
-                changes["writing" if isinstance(latest, MetadataGenerationProgress) else "rendering"] = latest
-            return replace(
-                state,
-                generation_cursor=replace(state.generation_cursor, tick=tick),
-                job_cursor=replace(state.job_cursor, tick=job_tick),
-                **changes,
-            )
-
-    def _read(self, query: str, values: tuple[Any, ...]) -> list[Any]:
-        with self._read_lock, self._sqlite_errors():
-            return self._reader.execute(query, values).fetchall()
-
-    @contextmanager
-    def _damage_as_storage_error(self, generation_id: str) -> Iterator[None]:
-        """Turn any error of decoding a generation's rows into a StorageError."""
-        try:
-            yield
-        except (ValueError, LookupError, TypeError, HarmoniaError) as error:
-            raise StorageError(
-                f"In {self.path}, the record of generation {generation_id} is damaged ({type(error).__name__}).",
-                hint="Other generations are not affected, and neither is the song's folder.",
-                details={"path": str(self.path)},
-            ) from error
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._write_lock, self._transaction() as database:
-            yield database
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._sqlite_errors():
-            self._writer.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._writer
-                self._writer.execute("COMMIT")
-            except BaseException:
-                if self._writer.in_transaction:  # a full disk may have rolled it back already
-                    self._writer.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _sqlite_errors(self) -> Iterator[None]:
-        """Turn an SQLite error into a StorageError that says what to do."""
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-                raise StorageError(
-                    f"The disk is full: {self.path} could not be written.",
-                    code=ErrorCode.STORAGE_FULL,
-                    hint="Free some space, or set HARMONIA_HOME to a folder on another disk.",
-                    details={"path": str(self.path)},
-                ) from error
-            raise StorageError(
-                f"The journal {self.path} cannot be used: {error}.",
-                hint="Set HARMONIA_HOME to another folder; or move the file away, and lose the list of past songs.",
-                details={"path": str(self.path)},
-            ) from error
+def id_in_use(generation_id: str) -> InvalidRequest:
+    """Return the error of a generation that was to begin with an id that another one has."""
+    return InvalidRequest(
+        f"The generation id {generation_id} is in use.",
+        hint="Choose another, or none.",
+        details={"fields": ["generationId"]},
+    )

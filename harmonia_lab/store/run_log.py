@@ -7,7 +7,6 @@ Owns the columns (names, units, meaning) and the file. `log_lines.py` reads its 
 from __future__ import annotations
 
 import errno
-import fcntl
 import io
 import json
 import os
@@ -17,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
+from harmonia_lab import locks, storage
 from harmonia_lab.errors import StorageError
-from harmonia_lab.storage import storage_errors
 from harmonia_lab.store.log_lines import ColumnType, LineReader, LogRow
 
 __all__ = [
@@ -31,9 +30,12 @@ __all__ = [
     "RunLabels",
     "RunLog",
     "line_reader",
+    "options_text",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 4
+"""4: with a story's digest, the row of a batch, settings, decoder and digest of stage 2, USS, and why there is
+no PSS. Older rows lack these."""
 BLOCK_BYTES = 2**20
 """What is in memory at once of a log that is read whole."""
 TAIL_BYTES = 2 * 2**20
@@ -49,21 +51,31 @@ class RunLabels:
 
     purpose: "song" for one that a person wants, "study" for one of a study's; "verify" (made again to compare it),
     "bench" and "test" for songs that say nothing about a person's work. study: the study's id. block: its number in the
-    study; None for a warm-up. configuration: its name in the study.
+    study; None for a warm-up. configuration: its name in the study. batch_row: number of its row in a batch's table.
     """
 
     purpose: Purpose = "song"
     study: str | None = None
     block: int | None = None
     configuration: str | None = None
+    batch_row: int | None = None
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> RunLabels:
         """Return the labels in a row."""
-        return cls(row.get("purpose") or "song", row.get("study"), row.get("block"), row.get("configuration"))
+        names = ("study", "block", "configuration", "batch_row")
+        return cls(row.get("purpose") or "song", *(row.get(name) for name in names))
 
 
 A_SONG = RunLabels()
+
+
+def options_text(options: Mapping[str, Any] | None) -> str | None:
+    """Return a song's audio options as the column has them. The log holds nobody's words: of a text, how long it is."""
+    if not options:
+        return None
+    kept = {name: f"{len(value)} characters" if isinstance(value, str) else value for name, value in options.items()}
+    return json.dumps(kept, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,10 @@ COLUMNS: dict[str, Column] = {
     "study": Column("", _TEXT, "id of the study that it belongs to"),
     "block": Column("", _INT, "number of its block in the study; missing in a study: a warm-up"),
     "configuration": Column("", _TEXT, "name of its configuration in the study"),
+    "batch_row": Column("", _INT, "number of its row in the table of a batch"),
     "started_at": Column("UTC", _TEXT, "when the attempt began, ISO 8601"),
+    "recoveries": Column("", _TEXT, "plans of recovery that led to the attempt, or within it, in order: name,name"),
+    "recovery_s": Column("s", _FLOAT, "of these: waits and restarts before the attempt, failed tries within it"),
     "status": Column("", _TEXT, "completed, failed or cancelled"),
     "error_code": Column("", _TEXT, "why it failed, from errors.ErrorCode"),
     "cancel_reason": Column("", _TEXT, "user_cancelled, timeout or system_error"),
@@ -96,6 +111,8 @@ COLUMNS: dict[str, Column] = {
     "version": Column("", _TEXT, "of Harmonia Lab"),
     "git_commit": Column("", _TEXT, "of Harmonia Lab's sources; + where they were changed"),
     "host": Column("", _TEXT, "network name of the machine"),
+    "worker": Column("", _TEXT, "name of the cluster's worker that made it; missing for a song of this machine's"),
+    "threads": Column("", _INT, "threads of a library on that worker"),
     "platform": Column("", _TEXT, "operating system"),
     "python": Column("", _TEXT, "version"),
     "cpu": Column("", _TEXT, "processor model"),
@@ -110,9 +127,14 @@ COLUMNS: dict[str, Column] = {
     "metadata_strategy": Column("", _TEXT, "structured or stepwise prompting"),
     "audio_engine": Column("", _TEXT, "sketch or musicgen"),
     "audio_model": Column("", _TEXT, "audio model or sound bank"),
+    "audio_settings": Column("", "object", "settings of the audio engine, by name"),
+    "audio_decoder": Column("", _TEXT, "decode loop that ran; missing where the engine has none"),
+    "audio_digest": Column("", _TEXT, "digest of the audio model's weights, or of the sound bank"),
     "seed": Column("", _INT, "of the request"),
     "narrative_characters": Column("characters", _INT, "length of the narrative; its text is not logged"),
+    "narrative_digest": Column("", _TEXT, "first 16 digits of its SHA-256: equal stories have equal ones"),
     "seconds_requested": Column("s", _FLOAT, "length asked for"),
+    "audio_options": Column("", _TEXT, "settings of the audio engine for this song alone, JSON; of a text its length"),
     "bpm": Column("1/min", _FLOAT, "quarter notes a minute"),
     "instruments": Column("", _INT, "how many were planned"),
     "total_s": Column("s", _FLOAT, "wall time of the attempt"),
@@ -153,8 +175,15 @@ COLUMNS: dict[str, Column] = {
         "bytes", _INT, "stage 1: highest resident memory, children included; pages that they share count for each"
     ),
     "audio_rss_peak_bytes": Column("bytes", _INT, "stage 2: the same"),
+    "metadata_uss_peak_bytes": Column(
+        "bytes", _INT, "stage 1, where there is no PSS: highest memory that no other process shares (USS)"
+    ),
+    "audio_uss_peak_bytes": Column("bytes", _INT, "stage 2: the same"),
+    "memory_reason": Column("", _TEXT, "why the PSS columns are missing"),
     "metadata_gpu_allocated_peak_bytes": Column("bytes", _INT, "stage 1: torch's peak of allocated device memory"),
-    "metadata_gpu_reserved_peak_bytes": Column("bytes", _INT, "stage 1: torch's peak of reserved device memory"),
+    "metadata_gpu_reserved_peak_bytes": Column(
+        "bytes", _INT, "stage 1: torch's peak of reserved device memory; on Metal, its driver's"
+    ),
     "audio_gpu_allocated_peak_bytes": Column("bytes", _INT, "stage 2: as above"),
     "audio_gpu_reserved_peak_bytes": Column("bytes", _INT, "stage 2: as above"),
     "metadata_gpu_used_peak_bytes": Column(
@@ -164,6 +193,8 @@ COLUMNS: dict[str, Column] = {
     "gpu_reason": Column("", _TEXT, "why the GPU columns are missing"),
     "directory": Column("", _TEXT, "the song's folder"),
     "checksum": Column("", _TEXT, "SHA-256 of the song file"),
+    "measured_bpm": Column("1/min", _FLOAT, "beats a minute as measured in the song; missing where no beat is clear"),
+    "measured_key": Column("", _TEXT, "key as measured in the song; missing where none is clear"),
 }
 """Column → unit, type, meaning; in the order that the file and the frame keep."""
 
@@ -187,21 +218,24 @@ class RunLog:
             "purpose": row.get("purpose") or "song",
         }
         line = json.dumps(full, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-        with storage_errors(self.path):
+        with storage.changing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            fd = storage.open_private(self.path, os.O_RDWR | os.O_APPEND)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                size = os.fstat(fd).st_size
-                if size and os.pread(fd, 1, size - 1) != b"\n":
-                    line = b"\n" + line  # a writer was killed in mid-row: keep this row apart
-                written = os.write(fd, line)
-                if written != len(line):
-                    os.ftruncate(fd, size)
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-                os.fsync(fd)
+                with locks.guarding(self.path):
+                    self._append(fd, line)
             finally:
                 os.close(fd)
+
+    def _append(self, fd: int, line: bytes) -> None:
+        size = os.fstat(fd).st_size
+        if size and storage.read_at(fd, 1, size - 1) != b"\n":
+            line = b"\n" + line  # a writer was killed in mid-row: keep this row apart
+        written = os.write(fd, line)
+        if written != len(line):
+            os.ftruncate(fd, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        os.fsync(fd)
 
     def blocks(self, reader: LineReader) -> Iterator[list[LogRow]]:
         """Yield all rows as `reader` reads them, oldest first, some thousand at once.
@@ -237,12 +271,21 @@ class RunLog:
         reader = line_reader(columns)
         return [dict(zip(reader.columns, row, strict=True)) for row in reader.rows(b"".join(lines))]
 
-    def has(self, run_id: str) -> bool:
-        """Return whether the attempt has its row. Raises StorageError if the log exists and can't be read."""
-        needle = json.dumps(run_id, ensure_ascii=False).encode()
+    def find(self, run_id: str) -> dict[str, Any] | None:
+        """Return the attempt's row; None if it has none yet. Raises StorageError if the log can't be read."""
+        return next(iter(self._with("run_id", run_id)), None)
+
+    def of_generation(self, generation_id: str) -> list[dict[str, Any]]:
+        """Return the rows of a generation's attempts, oldest first. Raises StorageError if the log can't be read."""
+        return self._with("generation_id", generation_id)
+
+    def _with(self, column: str, value: str) -> list[dict[str, Any]]:
+        needle = json.dumps(value, ensure_ascii=False).encode()
         with self._reading() as file:
             lines = [line for line in file if needle in line]
-        return any(found == run_id for _, found in line_reader(["run_id"]).rows(b"".join(lines)))
+        reader = line_reader(COLUMNS)
+        rows = [dict(zip(reader.columns, row, strict=True)) for row in reader.rows(b"".join(lines))]
+        return [row for row in rows if row[column] == value]
 
     @contextmanager
     def _reading(self) -> Iterator[BinaryIO]:

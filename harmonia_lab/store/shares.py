@@ -15,7 +15,7 @@ from typing import Any, cast
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.protocol.models import Job, ShareRole
 
-__all__ = ["MAX_SHARES", "SHARE_TABLES", "Shares"]
+__all__ = ["MAX_SHARES", "SHARE_TABLES", "Shares", "too_many_shares"]
 
 MAX_SHARES = 100
 """Users with whom one generation can be shared."""
@@ -59,11 +59,7 @@ class Shares:
         """
         before = self.of(generation_id)
         if len(before) >= MAX_SHARES and user not in before:
-            raise InvalidRequest(
-                f"Generation {generation_id} is shared with {MAX_SHARES} users already.",
-                hint="Take it back from one of them first.",
-                details={"fields": ["userId"]},
-            )
+            raise too_many_shares(generation_id)
         if before.get(user) != role:
             with self._writing() as database:
                 database.execute("INSERT OR REPLACE INTO shares VALUES (?, ?, ?)", (generation_id, user, role))
@@ -92,6 +88,15 @@ class Shares:
         """Return the generations whose shares have changed after the change `number`."""
         rows = self._read("SELECT DISTINCT generation FROM share_changes WHERE number > ?", (number,))
         return [generation for (generation,) in rows]
+
+
+def too_many_shares(generation_id: str) -> InvalidRequest:
+    """Return the error of a share beyond MAX_SHARES."""
+    return InvalidRequest(
+        f"Generation {generation_id} is shared with {MAX_SHARES} users already.",
+        hint="Take it back from one of them first.",
+        details={"fields": ["userId"]},
+    )
 
 
 def _number(database: sqlite3.Connection, generation_id: str) -> None:

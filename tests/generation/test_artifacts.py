@@ -1,11 +1,12 @@
 """A song's folder is there whole, or not at all."""
 
 import json
+import stat
 
 import pytest
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, StorageError
-from harmonia_lab.generation.artifacts import SongFolder, lyrics_text, read_record, slug
+from harmonia_lab.generation.artifacts import SongFolder, lyrics_text, package_versions, read_record, slug
 from harmonia_lab.music.plan import Plan, SungLine
 
 
@@ -32,6 +33,18 @@ def test_nothing_stands_at_the_destination_before_it_is_whole(tmp_path):
     assert final == tmp_path / "songs" / "my-song-abcdefgh"
     assert (final / "lyrics.txt").read_text() == "la"
     assert list((tmp_path / "songs").iterdir()) == [final]
+
+
+def test_a_song_and_the_folder_of_songs_are_for_their_user_alone(tmp_path):
+    folder = SongFolder(tmp_path / "songs", "id")
+    folder.create()
+    folder.write_text("stems/1-piano.flac", "la")
+    song = folder.publish("T")
+    places = [tmp_path / "songs", song, song / "stems", song / "stems" / "1-piano.flac"]
+    assert [stat.S_IMODE(place.stat().st_mode) for place in places] == [0o700, 0o700, 0o700, 0o600]
+    tmp_path.chmod(0o755)
+    SongFolder(tmp_path, "id", tmp_path / "shared" / "song").create()
+    assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o755
 
 
 def test_an_empty_output_folder_is_filled_and_a_filled_one_refused(tmp_path):
@@ -142,3 +155,9 @@ def test_a_folder_without_a_readable_record_is_no_song(tmp_path, content):
     expected = ErrorCode.NOT_FOUND if content is None or newer else ErrorCode.RECORD_DAMAGED
     assert caught.value.code is expected
     assert ("record version 99" in caught.value.message) is newer
+
+
+def test_a_package_without_metadata_leaves_a_record_that_can_be_read(tmp_path, monkeypatch):
+    (tmp_path / "audiocraft-9.9.9.dist-info").mkdir()  # what a broken installation left
+    monkeypatch.syspath_prepend(tmp_path)
+    assert package_versions().get("audiocraft", "unknown") == "unknown"

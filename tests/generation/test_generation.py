@@ -263,15 +263,6 @@ def test_a_lost_connection_is_tried_again_and_both_attempts_are_logged(tmp_path)
     assert overall == sorted(overall)
 
 
-def test_an_error_that_stays_is_final_the_second_time(tmp_path):
-    lost = [MetadataError("The server went away.", code=ErrorCode.OLLAMA_UNAVAILABLE) for _ in range(2)]
-    run = Run(tmp_path, metadata=FakeMetadataEngine(errors=lost))
-    with pytest.raises(MetadataError):
-        run.generation.run()
-    assert [e.final for e in run.lifecycle if e.name == "generation-error"] == [False, True]
-    assert list(run.songs.iterdir()) == []
-
-
 def test_after_a_failure_in_stage_2_the_metadata_is_kept_and_named(tmp_path):
     run = Run(tmp_path, audio=FakeAudioEngine(errors=[AudioError("The renderer died.")]))
     with pytest.raises(AudioError) as caught:

@@ -11,7 +11,14 @@ import pytest
 
 from harmonia_lab import Lab
 from harmonia_lab.engines.probes import host
-from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine
+from harmonia_lab.events.event_log import EventLog
+from harmonia_lab.events.state import new_state
+from harmonia_lab.generation.interrupted import end_interrupted, hung_error, interrupted_error
+from harmonia_lab.protocol.events import AudioGenerationStarted
+from harmonia_lab.protocol.models import Job, SongRequest, utc_now
+from harmonia_lab.store.journal import Journal
+from harmonia_lab.store.run_log import RunLog
+from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine, FakeMetadataEngine
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,3 +85,36 @@ def test_a_killed_process_leaves_a_row_for_each_song_once(tmp_path, how):
     with lab_in(tmp_path) as later:
         assert later.journal.jobs()
         assert len(later.log.rows()) == 3
+
+
+@pytest.mark.parametrize(("hung_s", "codes"), [(5.0, ["AUDIO_TIMEOUT", "INTERRUPTED"]), (None, ["INTERRUPTED"] * 2)])
+def test_what_a_process_was_making_that_was_killed_for_its_silence_gets_its_stages_time_out(tmp_path, hung_s, codes):
+    silent, later, log = (
+        Journal(tmp_path / "journal.sqlite3"),
+        Journal(tmp_path / "journal.sqlite3"),
+        RunLog(tmp_path / "log"),
+    )
+    now = utc_now()
+
+    def error_for(state):
+        return hung_error(state.stage, hung_s) if hung_s and state.active else interrupted_error()
+
+    for name in ("begun", "waits"):
+        job, request = Job(id=name, user_id="ann", created_at=now, updated_at=now), SongRequest(metadata=SONG_METADATA)
+        silent.begin(job, request, {"run_id": f"{name}-1", "generation_id": name})
+        events = EventLog(new_state(job, request), silent)
+        events.queued(0, 1.0)
+        if name == "begun":
+            events(AudioGenerationStarted(generation_id=name, song_id="s", instruments=[], duration=1.0, bpm=90.0))
+    os.close(silent._liveness._fd)  # as a crash does: the lock goes, the file stays
+    silent._liveness._fd = -1
+    assert sorted(end_interrupted(later, log, error_for=error_for)) == ["begun", "waits"]
+    states = [later.state(name) for name in ("begun", "waits")]
+    assert [state.failure.error.code for state in states] == codes
+    assert all(state.failure.error.recoverable and state.over for state in states)
+    logged = {row["generation_id"]: row["error_code"] for row in log.rows()}
+    assert [logged["begun"], logged["waits"]] == codes
+    if hung_s:
+        assert "after 5 s" in states[0].failure.error.message
+    silent.close()
+    later.close()

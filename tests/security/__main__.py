@@ -1,4 +1,5 @@
-"""`make security`: run the whole suite, and write what the table of users found into `docs/security.md`."""
+"""`make security`: ask for everything as everybody, write `benchmarks/security.json` and `docs/security.md`, and run
+the suites of tokens, connections, floods and fuzzing."""
 
 import sys
 import tempfile
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.security.matrix import cells, prepare, table
-from tests.security.page import PAGE, page
+from tests.security.page import data_of, write
 from tests.server.conftest import serving
 
 
@@ -15,7 +16,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as server:
         prepare(server)
         found = cells(server)
-    PAGE.write_text(page(found))
+    write(data_of(found))
     broken = [cell for cell in found if cell.broken]
     sys.stdout.write(f"{table(found)}\n{len(found)} cells, {len(broken)} of them broken\n")
     suites = ["tests/security", "tests/server/test_connections.py", "tests/server/test_engine_io.py"]

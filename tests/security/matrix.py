@@ -7,40 +7,70 @@ Owns the table: what each kind of user may get, cell by cell, and what was found
 import asyncio
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import aiohttp
 import jwt
+import numpy as np
 
+from harmonia_lab.audio_engines.audiofile import wav
+from harmonia_lab.listening.design import design_test
+from harmonia_lab.listening.files import MadeTest
+from harmonia_lab.listening.home import listener_role
+from harmonia_lab.listening.sources import ComparedSong
 from harmonia_lab.protocol.commands import COMMANDS
 from harmonia_lab.protocol.models import SongRequest
 from tests.server.conftest import Ear
 from tests.waiting import PATIENCE_S, until
 
-OWNER, VIEWER, CONTROLLER, ADMIN, OTHER, REVOKED, EXPIRED, NOBODY = USERS = (
-    "owner", "viewer", "controller", "admin", "other", "revoked", "expired", "nobody",
+OWNER, VIEWER, CONTROLLER, ADMIN, OTHER, LISTENER, REVOKED, EXPIRED, NOBODY = USERS = (
+    "owner", "viewer", "controller", "admin", "other", "listener", "revoked", "expired", "nobody",
 )  # fmt: skip
-"""owner: of the generation. viewer, controller: users with whom it is shared. other: a user with a good token. revoked,
-expired: the owner's token, too late. nobody: no token."""
+"""owner: of the generation. viewer, controller: users with whom it is shared. other: a user with a good token.
+listener: one who is invited to the listening test, under the owner's name. revoked, expired: the owner's token, too
+late. nobody: no token."""
 
 NAMES = {OWNER: "ann", VIEWER: "vic", CONTROLLER: "con", ADMIN: "root", OTHER: "bob"}
 CONNECTED, SHARERS = tuple(NAMES), (VIEWER, CONTROLLER)
 
 ONE = "/api/generations/song"
 SHARES = f"{ONE}/shares"
-OPEN = ("GET /healthz", "GET /readyz", "GET /asyncapi.json", "GET /metrics")
-"""Routes that anybody may call. `/metrics` asks for an admin beyond this machine."""
+SOUND = f"/api/sounds/sound-{'0' * 24}"
+TEST_ID = "0123456789ab"
+TEST = f"/api/listening/{TEST_ID}"
+LISTENING = (f"GET {TEST}", f"GET {TEST}/sounds/s001", f"POST {TEST}/answers")
+"""Routes of a listening test, for those who are invited to it."""
 
-OWN_LISTS = ("GET /api/generations", "POST /api/generations", "GET /api/shared")
+TESTS = "GET /api/listening"
+PAGE_OF_TEST = f"GET /listen/{TEST_ID}"
+PAGE = ("GET /", "GET /page.js", "GET /page.css")
+OPEN = ("GET /healthz", "GET /readyz", "GET /asyncapi.json", "GET /metrics", *PAGE, PAGE_OF_TEST)
+"""Routes that anybody may call. `/metrics` asks for an admin beyond this machine; the server's page is the
+same for all, that of a listening test too, and says nothing."""
+
+OWN_LISTS = (
+    "GET /api/generations",
+    "POST /api/generations",
+    "GET /api/shared",
+    "GET /api/sounds",
+    "POST /api/sounds",
+)
+ENGINES = "GET /api/engines"
 ROUTES = (
     *OWN_LISTS,
     f"GET {ONE}",
     f"DELETE {ONE}",
-    *(f"GET {ONE}/{file}" for file in ("audio", "midi", "overview", "stems", "stems/1-piano.flac")),
+    *(f"GET {ONE}/{file}" for file in ("audio", "midi", "overview", "stems", "stems/1-piano.flac", "archive", "rows")),
+    f"GET {ONE}/player",
     f"GET {SHARES}",
     f"POST {SHARES}",
     f"DELETE {SHARES}",
+    f"DELETE {SOUND}",
+    ENGINES,
     "POST /api/tokens/revoke",
+    TESTS,
+    *LISTENING,
     *OPEN,
 )
 
@@ -57,7 +87,11 @@ ALLOWED = {
     f"DELETE {ONE}": (OWNER, CONTROLLER, ADMIN),
     f"GET {SHARES}": (OWNER, ADMIN),
     **dict.fromkeys((f"POST {SHARES}", f"DELETE {SHARES}"), (OWNER,)),
+    f"DELETE {SOUND}": (OWNER,),
+    ENGINES: CONNECTED,
     "POST /api/tokens/revoke": (ADMIN,),
+    TESTS: (ADMIN,),
+    **dict.fromkeys(LISTENING, (LISTENER,)),
     **dict.fromkeys(OPEN, USERS),
 }
 """Who gets what the command or route is about. The lists of `jobs:subscribe:user` and of HTTP are the user's own."""
@@ -71,10 +105,24 @@ PAYLOADS = {
     "leave-generation": "song",
 }
 
+SOUND_FILE = wav(np.sin(np.arange(800, dtype=np.float32))[None], 8000, "PCM_16")
+
 BODIES = {
     "/api/generations": PAYLOADS["start-generation"],
     SHARES: {"userId": "zoe"},
+    "/api/sounds": SOUND_FILE,
     "/api/tokens/revoke": {"tokenId": "nobody has it"},
+    f"{TEST}/answers": {
+        "harmoniaAnswers": 1,
+        "test": TEST_ID,
+        "kind": "pairs",
+        "attempt": "0" * 24,
+        "listener": "",
+        "seed": 0,
+        "complete": False,
+        "finishedAt": "",
+        "answers": [],
+    },
 }
 
 
@@ -104,6 +152,8 @@ def token_of(server, user):
         token = server.token("ann")
         server.revoke(token_id=jwt.decode(token, options={"verify_signature": False})["jti"])
         return token
+    if user == LISTENER:
+        return server.token("ann", roles=(listener_role(TEST_ID),))
     return server.token(NAMES[user], roles=("admin",) if user == ADMIN else ())
 
 
@@ -114,6 +164,13 @@ def prepare(server):
         user="ann",
     ).result(PATIENCE_S)
     until(lambda: server.lab.journal.state("song").over)
+    sound = server.lab.sounds.part("ann")
+    sound.write_bytes(SOUND_FILE)
+    sound.rename(sound.with_name(SOUND.rsplit("/", 1)[-1]))
+    design = design_test([ComparedSong(name, "block", Path(name)) for name in "ab"], checks=0)
+    sounds = {each.id: b"a sound" for each in design.stimuli}
+    facts = {each.id: {"seconds": 1.0} for each in design.stimuli}
+    server.lab.listening.publish(MadeTest(replace(design, id=TEST_ID, sounds=facts), sounds))
     server.lab.share("song", "vic")
     server.lab.share("song", "con", "controller")
 
@@ -177,7 +234,8 @@ async def _route(server, session, user, route):
     method, path = route.split()
     token = token_of(server, user)
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    body = json.dumps(BODIES[path]) if method == "POST" else None
+    body = BODIES[path] if method == "POST" else None
+    body = body if isinstance(body, bytes | None) else json.dumps(body)
     query = "?userId=zoe" if route == f"DELETE {SHARES}" else ""
     async with session.request(method, server.url + path + query, headers=headers, data=body) as answer:
         text = (await answer.read()).decode(errors="replace")
@@ -186,7 +244,7 @@ async def _route(server, session, user, route):
     ):
         assert '"userId":"ann"' not in text, text
     # 409: the owner's own song, which has ended.
-    return Cell(route, user, answer.status in (200, 202, 409), True, str(answer.status))
+    return Cell(route, user, answer.status in (200, 201, 202, 409), True, str(answer.status))
 
 
 def table(found):

@@ -103,14 +103,14 @@ def test_the_log_has_one_line_for_a_flood_of_junk(hasty, caplog):
 def test_beyond_the_cap_a_connection_is_told_when_to_come_again(tmp_path):
     with serving(tmp_path, max_connections=1) as server:  # 102 TCP connections
         held = [connected(server) for _ in range(102)]
-        until(lambda: server._app._connections._total == 102)
+        until(lambda: server._app._connections.total == 102)
         answer = everything(connected(server))
         assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
         assert b"Retry-After: 5\r\n" in answer
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["details"] == {"retryAfter": 5}
         for connection in held:
             connection.close()
-        until(lambda: server._app._connections._total == 0)
+        until(lambda: server._app._connections.total == 0)
         connection = connected(server)
         connection.sendall(b"GET /healthz " + HEAD + b"Connection: close\r\n\r\n")
         assert everything(connection).startswith(b"HTTP/1.1 200")

@@ -10,7 +10,7 @@ import pytest
 
 from harmonia_lab.errors import AudioError, ErrorCode, InvalidRequest, StorageError
 from harmonia_lab.events.state import new_state
-from harmonia_lab.protocol import models
+from harmonia_lab.protocol import metadata as words_of_metadata
 from harmonia_lab.protocol.codec import MAX_VALUES, check_text, decode, decode_event, encode
 from harmonia_lab.protocol.events import ErrorInfo, MetadataGenerationComplete
 from harmonia_lab.protocol.models import Job, JobResult, SongRequest, utc_now
@@ -34,13 +34,13 @@ STORY = {"narrative": "A small boat goes home.", "seconds": 1}
 @pytest.fixture
 def counting(monkeypatch):
     """The lines whose words were counted."""
-    counted, count = [], models.sung_words
+    counted, count = [], words_of_metadata.sung_words
 
     def sung_words(line, language=None):
         counted.append(line)
         return count(line, language)
 
-    monkeypatch.setattr(models, "sung_words", sung_words)
+    monkeypatch.setattr(words_of_metadata, "sung_words", sung_words)
     return counted
 
 
@@ -90,7 +90,7 @@ def test_junk_is_refused_before_it_is_parsed_and_commas_in_a_story_are_none(item
 
 
 def test_the_longest_song_that_is_allowed_fits_into_a_message():
-    lyrics = "\N{MUSICAL SYMBOL G CLEF}" * models.MAX_NARRATIVE
+    lyrics = "\N{MUSICAL SYMBOL G CLEF}" * words_of_metadata.MAX_NARRATIVE
     song = {"narrative": lyrics, "metadata": METADATA.to_wire() | {"lyrics": lyrics}}
     assert decode("start-generation", song).narrative == lyrics
     assert len(json.dumps(["start-generation", song])) < 512 * 1024  # every character escaped, as Python does it
@@ -111,7 +111,7 @@ def keep(journal, count, owner="ann", lyrics="la"):
         at = started + timedelta(seconds=number // 3)
         job = Job(id=f"job-{number}", user_id=owner, created_at=at, updated_at=at)
         journal.begin(job, SongRequest(narrative="n", generation_id=job.id))
-        with journal._write_lock, journal._transaction() as database:
+        with journal._file.writing() as database:
             done = job.ended("completed", at, JobResult(output_path="x", metadata=metadata))
             del journal._live[job.id]
             journal._save(database, new_state(done, SongRequest(narrative="n", generation_id=job.id)))
@@ -191,7 +191,7 @@ def test_an_ended_song_is_read_once_until_another_process_adds_to_it(tmp_path, l
         assert other.state("done") is state
         assert state == lab.journal.state("done")
         event = EXAMPLES["generation-error"].model_copy(update={"generation_id": "done", "seq": 99})
-        with other._write_lock, other._transaction() as database:
+        with other._file.writing() as database:
             database.execute("UPDATE generations SET seq = seq + 1 WHERE id = 'done'")
         assert encode(event)
         assert not lab.journal.is_at_hand("done")
@@ -202,7 +202,7 @@ def test_an_ended_song_is_read_once_until_another_process_adds_to_it(tmp_path, l
 
 def test_what_a_client_is_told_of_a_broken_journal_names_no_folder(tmp_path, lab):
     lab.submit(metadata=METADATA, seconds=1, generation_id="done").result(60)
-    with lab.journal._write_lock, lab.journal._transaction() as database:
+    with lab.journal._file.writing() as database:
         database.execute("UPDATE generations SET request = 'junk', seq = seq + 1")
     with pytest.raises(StorageError) as damage:
         lab.journal.state("done")

@@ -15,6 +15,7 @@ import pytest
 from harmonia_lab.generation.handle import QueueLimits
 from harmonia_lab.server.http import HttpApi
 from harmonia_lab.server.settings import RateLimits
+from harmonia_lab.testing import FakeAudioEngine
 from tests.server.conftest import Ear, serving
 from tests.server.engines import METADATA, Writer
 from tests.waiting import until
@@ -271,7 +272,7 @@ def test_health_metrics_and_the_protocol_are_there(served):
     _, headers, body = call(served, "GET", "/healthz", user=None)
     assert json.loads(body) == {"status": "ok"}
     assert "Server" not in headers
-    assert json.loads(call(served, "GET", "/readyz", user=None)[2]) == {"status": "ready"}
+    assert json.loads(call(served, "GET", "/readyz", user=None)[2])["status"] == "ready"
     assert json.loads(call(served, "GET", "/asyncapi.json", user=None)[2])["asyncapi"].startswith("3.")
     status, headers, body = call(served, "GET", "/metrics", user=None)
     assert status == 200
@@ -347,3 +348,11 @@ def test_big_answers_are_compressed_for_who_can_read_them(served):
     assert headers["Content-Encoding"] == "gzip"
     _, headers, _ = call(served, "GET", "/asyncapi.json", user=None, headers={"Accept-Encoding": "identity"})
     assert "Content-Encoding" not in headers
+
+
+def test_a_song_whose_sound_follows_no_notes_has_no_midi_file_to_send(served, tmp_path):
+    engine = FakeAudioEngine(follows=("prompt",))
+    served.lab.submit(metadata=METADATA, seconds=1, generation_id="words", audio=engine).result(60)
+    status, _, body = call(served, "GET", "/api/generations/words/midi", user="local")
+    assert (status, json.loads(body)["error"]["code"]) == (404, "NOT_FOUND")
+    assert "follows no notes" in json.loads(body)["error"]["message"]

@@ -15,6 +15,7 @@ import pytest
 from benchmarks.server.javascript import node_command
 from harmonia_lab import BlockingClient, HarmoniaError
 from harmonia_lab.errors import InvalidRequest
+from harmonia_lab.widgets.panel import Panel
 from tests.server.conftest import GENERATION
 from tests.server.engines import make_lab
 from tests.waiting import PATIENCE_S, until
@@ -107,6 +108,27 @@ def test_a_python_client_makes_a_song_and_downloads_it_through_the_proxy(proxied
     request = urllib.request.Request(address, headers={"Authorization": f"token {JUPYTER_TOKEN}"})
     with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
         assert answer.read(4) == b"fLaC"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_panel_shows_a_song_with_all_its_files_through_the_proxy(proxied, jupyter, known):
+    """known: whether the server was told the proxy's address, which its links then have."""
+    with BlockingClient(proxied.url, path=proxied.path) as client:
+        client.connect(proxied.token)
+        generation_id = client.start("A small boat goes home.", seconds=1).generation_id
+        panel = Panel(proxied.url, proxied.token, generation_id, path=proxied.path)
+        assert panel.settled.wait(PATIENCE_S)
+    if not known:
+        source = panel._source
+        prefix = proxied.path.removesuffix("socket.io")
+        fetch = source._fetch
+        source._fetch = lambda link, token=None: fetch(link.replace(f"{jupyter}{prefix}", "http://127.0.0.1:9/"), token)
+    files = panel._source.files()
+    assert {"song.flac", "song.mid", "overview.png"} <= set(files)
+    assert files["song.flac"]().startswith(b"fLaC")
+    assert files["overview.png"]().startswith(b"\x89PNG")
+    assert panel._song.audio
+    panel.close()
 
 
 TRANSPILE = """

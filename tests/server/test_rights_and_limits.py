@@ -25,10 +25,10 @@ class Held:
     def __init__(self, function):
         self.function, self.called, self.may = function, threading.Event(), threading.Event()
 
-    def __call__(self, *arguments):
+    def __call__(self, *arguments, **named):
         self.called.set()
         assert self.may.wait(PATIENCE_S)
-        return self.function(*arguments)
+        return self.function(*arguments, **named)
 
     async def reached(self):
         await until_so(self.called.is_set, "the call")
@@ -51,9 +51,9 @@ def was_taken_back(ear):
 def on_disk_alone(server, monkeypatch):
     """Have the journal forget the states that it has at hand, and hold back the reading of the next."""
     journal = server.lab.journal
-    held = Held(journal._read_state)
-    monkeypatch.setattr(journal, "_read_state", held)
-    journal._at_hand = {}
+    held = Held(journal._reader.read_state)
+    monkeypatch.setattr(journal._reader, "read_state", held)
+    journal._reader._at_hand = {}
     return held
 
 

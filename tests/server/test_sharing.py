@@ -301,7 +301,7 @@ def test_the_features_name_it(served):
 
 
 def test_too_many_changes_are_refused_and_leave_what_there_was(served, monkeypatch):
-    changes = served._app.gateway.sharing._changes
+    changes = served._app.gateway.sharing.changes
     monkeypatch.setattr(changes, "take", lambda user, tokens=1.0: user != "ann")
     status, _, body = call(served, "POST", "/api/generations/done/shares", json={"userId": "zoe"})
     assert (status, b"RATE_LIMITED" in body) == (429, True)

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from harmonia_lab.errors import ErrorCode, InvalidRequest, StorageError
-from harmonia_lab.generation import recovery
+from harmonia_lab.errors import InvalidRequest, StorageError
+from harmonia_lab.generation import interrupted
 from harmonia_lab.store import journal as journal_module
 from harmonia_lab.store.journal import Journal
 from harmonia_lab.store.run_log import RunLog
 from tests.events.stories import AUDIO_URL, METADATA, job, logged, request, story, told_live
+from tests.store.conftest import open_journal
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,8 +32,9 @@ def path(tmp_path):
 
 
 @pytest.fixture
-def journal(path):
-    opened = Journal(path)
+def journal(place):
+    """A journal of each kind."""
+    opened = open_journal(place)
     yield opened
     opened.close()
 
@@ -41,7 +44,7 @@ def run_log(journal):
 
 
 def fail_interrupted(journal):
-    return recovery.fail_interrupted(journal, run_log(journal))
+    return interrupted.end_interrupted(journal, run_log(journal))
 
 
 def keep(journal, generation_id="g", ending="completed", **options):
@@ -95,7 +98,8 @@ def test_a_damaged_generation_hides_no_other_and_is_named(path, kind, ending, ca
         assert "generation bad is damaged" in caplog.text
 
 
-def test_no_url_is_kept_and_the_file_comes_back(journal, path):
+def test_no_url_is_kept_and_the_file_comes_back(path):
+    journal = Journal(path)
     events = keep(journal)
     assert AUDIO_URL in str([event.to_wire() for event in events])
     with sqlite3.connect(path) as database:
@@ -105,10 +109,11 @@ def test_no_url_is_kept_and_the_file_comes_back(journal, path):
     assert "file:" not in kept
     assert journal.state("g").song_path == Path("/songs/a song/song.flac")
     assert journal.jobs()[0].result.output_path == AUDIO_URL
+    journal.close()
 
 
-def test_where_a_generation_stands_is_known_at_once_and_after_reopening(path):
-    journal = Journal(path)
+def test_where_a_generation_stands_is_known_at_once_and_after_reopening(place):
+    journal = open_journal(place)
     events = keep(journal, ending="in stage 2")
     live = journal.state("g")
     snapshot = live.snapshot().to_wire()
@@ -118,7 +123,7 @@ def test_where_a_generation_stands_is_known_at_once_and_after_reopening(path):
     assert (live.owner, live.metadata, journal.request("g")) == ("ann", METADATA, request())
     assert live.latest_progress() == [e for e in events if e.delivery == "progress"][-2:]
     journal.close()
-    reopened = Journal(path)
+    reopened = open_journal(place)
     assert reopened.state("g") == replace(live, writing=None)  # of progress, the journal keeps the latest alone
     reopened.close()
 
@@ -170,9 +175,11 @@ def test_a_retry_numbers_on_and_is_kept_like_the_first_try(journal):
     assert journal.replay("g", "generation", failed.generation_cursor.seq) == lifecycle(again, "generation")
 
 
-def test_it_is_readable_by_its_user_alone(journal, path):
+def test_it_is_readable_by_its_user_alone(path):
+    journal = Journal(path)
     keep(journal)
     assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.glob("journal*")} == {0o600, 0o700}
+    journal.close()
 
 
 def test_several_threads_write_and_read_at_once(journal):
@@ -194,12 +201,13 @@ def test_several_threads_write_and_read_at_once(journal):
 
 WRITER = """
 import json, sys
-from pathlib import Path
-from harmonia_lab.store.journal import Journal
+from harmonia_lab.store import journal as journal_module
 from tests.events.stories import job, request, told_live
+from tests.store.conftest import open_journal
 
-path, name, count, ending = sys.argv[1:]
-journal = Journal(Path(path))
+place, name, count, ending = sys.argv[1:]
+journal_module.EVENT_PATIENCE_S = 300.0  # no event is to go by the reserve, however slow the machine is
+journal = open_journal(place)
 for i in range(int(count)):
     journal.begin(job(f"{name}{i}"), request())
     for event in told_live(f"{name}{i}", ending):
@@ -210,15 +218,15 @@ for i in range(int(count)):
 """
 
 
-def write(path, name, count, ending):
-    command = [sys.executable, "-c", WRITER, str(path), name, str(count), ending]
+def write(place, name, count, ending):
+    command = [sys.executable, "-c", WRITER, str(place), name, str(count), ending]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
-def test_two_processes_share_one_journal(path):
-    writers = [write(path, name, 20, "completed") for name in "ab"]
+def test_two_processes_share_one_journal(place):
+    writers = [write(place, name, 20, "completed") for name in "ab"]
     assert [writer.communicate(timeout=200)[0].count("\n") for writer in writers] == [20 * 8] * 2
-    journal = Journal(path)
+    journal = open_journal(place)
     assert {j.status for j in journal.jobs()} == {"completed"}
     assert len(journal.jobs()) == 40
     assert fail_interrupted(journal) == []
@@ -226,17 +234,17 @@ def test_two_processes_share_one_journal(path):
 
 
 @pytest.mark.parametrize("after", [1, 7, 40])
-def test_events_published_before_a_kill_are_still_there_and_what_ran_is_ended(path, after):
-    writer = write(path, "killed", 1000, "in stage 2")
+def test_events_published_before_a_kill_are_still_there_and_what_ran_is_ended(place, after):
+    writer = write(place, "killed", 1000, "in stage 2")
     told = [json.loads(writer.stdout.readline()) for _ in range(after)]
-    watching = Journal(path)
+    watching = open_journal(place)
     assert fail_interrupted(watching) == []  # it lives
     os.kill(writer.pid, signal.SIGKILL)
     told += [json.loads(line) for line in writer.stdout]
     writer.wait()
     writer.stdout.close()
 
-    journal = Journal(path)
+    journal = open_journal(place)
     for said in told:
         replayed = journal.replay(said["generationId"], said["family"], said["seq"] - 1)[0].to_wire()
         assert replayed == {key: value for key, value in said.items() if key in replayed}
@@ -255,17 +263,18 @@ def test_events_published_before_a_kill_are_still_there_and_what_ran_is_ended(pa
     journal.close()
 
 
-def test_two_that_start_at_once_end_it_once(path):
-    left = Journal(path)
+def test_two_that_start_at_once_end_it_once(place):
+    left = open_journal(place)
     keep(left, ending="in stage 1")
     left.close()
-    journals, ended = [Journal(path) for _ in range(4)], []
+    journals, ended = [open_journal(place) for _ in range(4)], []
     threads = [threading.Thread(target=lambda j=journal: ended.extend(fail_interrupted(j))) for journal in journals]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert ended == ["g"]
+    until(lambda: journals[0].state("g").status == "failed")  # what another one wrote in Redis is read soon after
     assert [e.name for e in journals[0].replay("g", "job")].count("job:failed") == 1
     assert [row["error_code"] for row in run_log(journals[0]).rows()] == ["INTERRUPTED"]
     for journal in journals:
@@ -275,16 +284,16 @@ def test_two_that_start_at_once_end_it_once(path):
 ROW = {"run_id": "g-2", "generation_id": "g", "attempt": 2, "purpose": "study", "host": "here", "seed": 7}
 
 
-def interrupted_with(path, row):
-    left = Journal(path)
+def interrupted_with(place, row):
+    left = open_journal(place)
     keep(left, ending="in stage 2")
     left.begin_attempt("g", row)
     left.close()
 
 
-def test_an_interrupted_attempt_gets_the_row_that_it_began_with(path):
-    interrupted_with(path, ROW)
-    with contextlib.closing(Journal(path)) as journal:
+def test_an_interrupted_attempt_gets_the_row_that_it_began_with(place):
+    interrupted_with(place, ROW)
+    with contextlib.closing(open_journal(place)) as journal:
         assert fail_interrupted(journal) == ["g"]
         (row,) = run_log(journal).rows()
         assert journal.last_attempt("g") == ROW
@@ -292,19 +301,19 @@ def test_an_interrupted_attempt_gets_the_row_that_it_began_with(path):
     assert (row["status"], row["error_code"], row["stage"], row["total_s"]) == ("failed", "INTERRUPTED", "audio", None)
 
 
-def test_a_row_that_was_written_before_the_kill_is_not_written_again(path):
+def test_a_row_that_was_written_before_the_kill_is_not_written_again(place):
     """As after a kill between the row of an attempt and the event that ends its generation."""
-    interrupted_with(path, ROW)
-    with contextlib.closing(Journal(path)) as journal:
+    interrupted_with(place, ROW)
+    with contextlib.closing(open_journal(place)) as journal:
         run_log(journal).append(ROW | {"status": "completed"})
         assert fail_interrupted(journal) == ["g"]
         assert [row["status"] for row in run_log(journal).rows()] == ["completed"]
 
 
 @pytest.mark.parametrize("row", [ROW | {"of_a_newer_version": 1}, {"attempt": 2}])
-def test_a_row_that_cannot_be_written_keeps_no_generation_from_its_end(path, row, caplog):
-    interrupted_with(path, row)
-    with contextlib.closing(Journal(path)) as journal:
+def test_a_row_that_cannot_be_written_keeps_no_generation_from_its_end(place, row, caplog):
+    interrupted_with(place, row)
+    with contextlib.closing(open_journal(place)) as journal:
         assert fail_interrupted(journal) == ["g"]
         assert journal.state("g").status == "failed"
         assert run_log(journal).rows() == []
@@ -327,34 +336,18 @@ def test_the_files_of_exited_processes_do_not_pile_up(path):
     assert list(folder.iterdir()) == []
 
 
-def test_old_generations_are_deleted_and_unfinished_ones_stay(path, monkeypatch):
+def test_old_generations_are_deleted_and_unfinished_ones_stay(place, monkeypatch):
     monkeypatch.setattr(journal_module, "KEPT_GENERATIONS", 2)
-    journal = Journal(path)
+    monkeypatch.setattr("harmonia_lab.store.shared.redis_journal.KEPT_GENERATIONS", 2, raising=True)
+    journal = open_journal(place)
     for i in range(4):
         keep(journal, f"done{i}")
     keep(journal, "running", ending="in stage 1")
     journal.close()
-    reopened = Journal(path)
+    reopened = open_journal(place)
     assert {j.id for j in reopened.jobs()} == {"done2", "done3", "running"}
     assert reopened.replay("done0", "generation") == []
     reopened.close()
-
-
-def test_a_full_disk_is_said_and_what_could_not_be_kept_can_be_kept_later(journal):
-    first, started, *rest = told_live()
-    started = started.model_copy(update={"narrative": "x" * 20_000})
-    journal.begin(job(), request())
-    journal.record(first)
-    pages = journal._writer.execute("PRAGMA page_count").fetchone()[0]
-    journal._writer.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(StorageError) as caught:
-        journal.record(started)
-    assert caught.value.code is ErrorCode.STORAGE_FULL
-    assert journal.state("g").generation_cursor.seq == 0
-    journal._writer.execute("PRAGMA max_page_count = 1000000")
-    journal.record(started, *rest)
-    for family in ("generation", "job"):
-        assert journal.replay("g", family) == lifecycle([first, started, *rest], family)
 
 
 def test_a_file_that_is_no_journal_is_left_alone(path):

@@ -127,6 +127,37 @@ def test_a_log_of_schema_1_is_read_and_appended_to(log):
     assert log.frame()["run_id"].tolist() == ["old-failed-1", "old-failed-1", "old-sketch-1", "old-cancelled-1"]
 
 
+def test_a_log_of_schema_2_is_read_and_appended_to(log):
+    """`runs-2.jsonl` was written before there was `recoveries`: by a song that recovered, and a cancelled one."""
+    log.path.parent.mkdir()
+    shutil.copy(Path(__file__).with_name("runs-2.jsonl"), log.path)
+    log.append({"run_id": "new", "recoveries": "reconnect,restart", "recovery_s": 4.5})
+    frame = log.frame(purposes=None)
+    assert frame["schema"].tolist() == [2, 2, 2, SCHEMA_VERSION]
+    assert frame["status"].tolist()[:3] == ["failed", "completed", "cancelled"]
+    assert frame["error_code"].tolist()[0] == "OLLAMA_UNAVAILABLE"
+    assert frame["recoveries"].isna().tolist() == [True, True, True, False]
+    assert frame["recovery_s"].tolist()[3] == 4.5
+    assert frame.loc[1, "instrument_s"].keys() == {"piano", "flute"}
+
+
+def test_a_log_of_schema_3_is_read_and_appended_to(log):
+    """`runs-3.jsonl` was written before schema 4's columns: by a song, and a cancelled one."""
+    log.path.parent.mkdir()
+    shutil.copy(Path(__file__).with_name("runs-3.jsonl"), log.path)
+    log.append({"run_id": "new", "audio_settings": {"decoder": "fast"}, "audio_decoder": "fast", "batch_row": 7,
+                "memory_reason": "no PSS", "audio_uss_peak_bytes": 8})  # fmt: skip
+    frame = log.frame(purposes=None)
+    assert frame["schema"].tolist() == [3, 3, SCHEMA_VERSION]
+    assert frame["status"].tolist()[:2] == ["completed", "cancelled"]
+    assert frame["audio_settings"].tolist()[2] == {"decoder": "fast"}
+    assert frame[["audio_decoder", "batch_row", "narrative_digest"]].isna().all(axis=1).tolist() == [True, True, False]
+    assert frame["batch_row"].tolist()[2] == 7
+    assert frame["metadata_pss_peak_bytes"].tolist()[0] == 51536896
+    assert frame["memory_reason"].isna().tolist() == [True, True, False]
+    assert frame["audio_uss_peak_bytes"].tolist()[2] == 8
+
+
 def test_columns_come_alone_in_the_order_asked_for_and_with_their_units(log):
     log.append({"run_id": "a", "total_s": 2.5, "seed": 2**32 - 1})
     log.append({"run_id": "b", "purpose": "bench", "total_s": 9})
@@ -202,7 +233,7 @@ def test_the_last_rows_are_read_from_the_end(log, monkeypatch):
     for i in range(40):
         log.append({"run_id": f"{i}", "status": "completed", "total_s": i})
     last = log.latest(3, ["total_s", "status"])
-    assert last == [{"schema": 2, "total_s": float(i), "status": "completed"} for i in (37, 38, 39)]
+    assert last == [{"schema": SCHEMA_VERSION, "total_s": float(i), "status": "completed"} for i in (37, 38, 39)]
     assert len(log.latest(100, ["run_id"])) == 40
     row_bytes = log.path.stat().st_size // 40
     monkeypatch.setattr(run_log, "TAIL_BYTES", 5 * row_bytes)
@@ -220,9 +251,10 @@ def test_making_a_song_reads_the_end_of_the_log_alone(tmp_path, monkeypatch):
         job.result(60)
 
 
-def test_it_is_known_whether_an_attempt_has_its_row(log):
+def test_the_row_of_an_attempt_is_found(log):
     log.append({"run_id": "x-1", "generation_id": "x", "host": "x-2"})
-    assert (log.has("x-1"), log.has("x-2"), log.has("x")) == (True, False, False)
+    assert log.find("x-1")["generation_id"] == "x"
+    assert (log.find("x-2"), log.find("x")) == (None, None)
 
 
 @pytest.mark.parametrize("number", [2**53 + 1, -(2**63), 2**63 - 1])

@@ -12,6 +12,7 @@ from harmonia_lab.store.journal import Journal
 from harmonia_lab.store.journal_rows import SCHEMA_VERSION
 from harmonia_lab.store.shares import KEPT_CHANGES, MAX_SHARES
 from tests.events.stories import METADATA, job, request
+from tests.store.conftest import open_journal
 
 OLD = Path(__file__).with_name("journal-schema-1.sqlite3")
 """Written by the version before shares: ann's "done", which completed, and "failed"."""
@@ -24,8 +25,16 @@ def journal(tmp_path):
         yield journal
 
 
-def test_a_share_is_kept_changed_and_taken_back(journal):
-    shares = journal.shares
+@pytest.fixture
+def either(place):
+    """A journal of each kind."""
+    with contextlib.closing(open_journal(place)) as journal:
+        journal.begin(job("g"), request())
+        yield journal
+
+
+def test_a_share_is_kept_changed_and_taken_back(either):
+    shares = either.shares
     assert shares.of("g") == {}
     assert shares.add("g", "vic", "viewer") == {"vic": "viewer"}
     assert shares.add("g", "con", "controller") == {"con": "controller", "vic": "viewer"}
@@ -36,8 +45,9 @@ def test_a_share_is_kept_changed_and_taken_back(journal):
     assert shares.jobs_with("vic") == []
 
 
-def test_every_change_has_a_number_that_another_process_sees_and_what_changes_nothing_has_none(journal):
-    with contextlib.closing(Journal(journal.path)) as other:
+def test_every_change_has_a_number_that_another_process_sees_and_what_changes_nothing_has_none(either, place):
+    journal = either
+    with contextlib.closing(open_journal(place)) as other:
         assert other.shares.last_change() == 0
         journal.shares.add("g", "vic", "viewer")
         journal.shares.add("g", "vic", "viewer")
@@ -59,10 +69,10 @@ def test_numbers_grow_also_when_a_generation_and_old_changes_are_forgotten(journ
         journal.shares.remove("g", "vic")
     assert journal.shares.last_change() == 8
     assert journal.shares.changed_after(0) == ["g"]
-    (kept,) = journal._read("SELECT count(*) FROM share_changes", ())[0]
+    (kept,) = journal._file.read("SELECT count(*) FROM share_changes")[0]
     assert kept == 3 < KEPT_CHANGES
     journal.shares.add("g", "vic", "viewer")
-    with journal._writing() as database:
+    with journal._file.writing() as database:
         database.execute("DELETE FROM generations")
     assert journal.shares.of("g") == {}
     journal.begin(job("h"), request())
@@ -70,7 +80,8 @@ def test_numbers_grow_also_when_a_generation_and_old_changes_are_forgotten(journ
     assert journal.shares.last_change() == 10
 
 
-def test_one_generation_has_so_many_shares_and_no_more(journal):
+def test_one_generation_has_so_many_shares_and_no_more(either):
+    journal = either
     for number in range(MAX_SHARES):
         journal.shares.add("g", f"user {number}", "viewer")
     with pytest.raises(InvalidRequest, match="100 users already"):
@@ -78,9 +89,9 @@ def test_one_generation_has_so_many_shares_and_no_more(journal):
     assert journal.shares.add("g", "user 1", "controller")["user 1"] == "controller"
 
 
-def test_what_does_not_exist_cannot_be_shared(journal):
-    with pytest.raises(StorageError, match="FOREIGN KEY"):
-        journal.shares.add("nothing", "vic", "viewer")
+def test_what_does_not_exist_cannot_be_shared(either):
+    with pytest.raises(StorageError, match=r"FOREIGN KEY|no generation nothing"):
+        either.shares.add("nothing", "vic", "viewer")
 
 
 def test_a_journal_of_the_version_before_opens_with_all_that_it_had_and_takes_shares(tmp_path):
