@@ -24,7 +24,7 @@ LOCAL_USER = "local"
 class JobOptions:
     """How a song is submitted. audio: another engine than the lab's. out: the song's own folder. user: its owner; users
     take turns. limits: of the queue; None for none. labels: for its rows in the run log. replaces: as `SongFolder` has
-    it."""
+    it. The journal keeps them for a retry, also by another process."""
 
     audio: str | AudioEngine | None = None
     out: Path | str | None = None
@@ -55,9 +55,10 @@ class Backend(Protocol):
         ...
 
     def retry(self, generation_id: str, options: JobOptions) -> JobHandle:
-        """Try a failed generation again. options: as when it was submitted; the owner stays.
+        """Try a failed generation again, in its own folder and with its own engine. options: of these, only limits, and
+        audio, where another engine is to be taken.
 
-        Raises Refused: NOT_FOUND, NOT_RECOVERABLE, or QUEUE_FULL beyond `limits`.
+        Raises Refused: NOT_FOUND, NOT_RECOVERABLE, QUARANTINED, or QUEUE_FULL beyond `limits`.
         """
         ...
 

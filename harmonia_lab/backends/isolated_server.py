@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import httpx
@@ -27,6 +28,7 @@ from harmonia_lab.client import Backoff, BlockingClient
 from harmonia_lab.errors import Disconnected, HarmoniaError, InvalidRequest
 from harmonia_lab.protocol.events import FamilyEvent
 from harmonia_lab.server.keys import KEY_BYTES
+from harmonia_lab.server.page import LINK_TTL_S, page_link
 from harmonia_lab.server.server_thread import new_tokens
 from harmonia_lab.server.settings import ServerSettings
 from harmonia_lab.store.metrics import Readings
@@ -53,22 +55,29 @@ class IsolatedServer:
         *,
         on_event: Callable[[FamilyEvent], None],
         on_exit: Callable[[], None],
+        on_hang: Callable[[], None],
+        on_return: Callable[[], None],
     ) -> None:
         """Start the process, and return once it listens. lab: with its home. on_event: gets each event of the user
         "local"'s songs, in order, in one thread. on_exit: called once, in that thread, when no more will come.
+
+        A process that is silent for `lab.limits.unheard_s` is killed, and another takes its port, to which all clients
+        come back. on_hang: called in between; on_return: called when the other one listens.
 
         Raises InvalidRequest if the port is taken or a setting can't be used, StorageError if `home` can't.
         """
         assert lab.home is not None
         self.settings = settings
         self._on_event, self._on_exit = on_event, on_exit
+        self._on_hang, self._on_return = on_hang, on_return
+        self._silent_s, self._replacing = lab.limits.unheard_s, False
         child_settings = replace(settings, owner_key=secrets.token_hex(KEY_BYTES), audit=settings.audit or False)
         self._tokens = new_tokens(child_settings, Path(lab.home))
         _ssl_context(settings)  # raises for a certificate that can't be used
         self._client: BlockingClient | None = None
         self._reader: threading.Thread | None = None
-        given = ServeSettings(lab=lab, server=child_settings).model_dump(mode="json")
-        self._child = Child(given, self._child_has_exited)
+        self._given = ServeSettings(lab=lab, server=child_settings)
+        self._child = self._new_child()
         try:
             introduction = self._child.introduction(START_S)
             self.url: str = introduction["url"]
@@ -85,6 +94,7 @@ class IsolatedServer:
             raise
         self.running = True
         self._reader.start()
+        self._child.watch(self._silent_s, self._replace)
         _log.info("Serving at %s, in process %d.", self.url, self._child.pid)
 
     running = False
@@ -95,6 +105,10 @@ class IsolatedServer:
         The kernel's own songs belong to the user "local".
         """
         return self._tokens.issue(user, tuple(roles), ttl).token
+
+    def link(self, user: str = LOCAL_USER, ttl: float = LINK_TTL_S) -> str:
+        """As `server_thread.Server.link`."""
+        return page_link(self.settings.page_at(self.url), self.token(user, ttl=ttl))
 
     def revoke(self, user: str | None = None, *, token_id: str | None = None) -> None:
         """As `server_thread.Server.revoke`. The kernel's own connection stays."""
@@ -151,7 +165,39 @@ class IsolatedServer:
         self._child.end(STOP_S)
         self._on_exit()
 
+    def _new_child(self) -> Child:
+        return Child(self._given.model_dump(mode="json"), self._child_has_exited)
+
+    def _replace(self) -> None:
+        """Kill the silent process, and start another on its port. Clients, the kernel's too, connect again."""
+        _log.warning(
+            "The isolated server has been silent for %g s, in a call that never lets another thread run. It is ended,"
+            " and started again.",
+            self._silent_s,
+        )
+        port = urlsplit(self.local_url).port or 0
+        self._given = ServeSettings(lab=self._given.lab, server=replace(self._given.server, port=port))
+        self._replacing = True
+        self._child.end(0.0)
+        self._on_hang()
+        try:
+            self._child = self._new_child()
+            self._child.introduction(START_S)
+        except HarmoniaError as error:
+            _log.warning("It could not be started again. %s", error)
+            self.client.disconnect()
+            return
+        finally:
+            self._replacing = False
+        if not self.running:  # stopped meanwhile
+            self._child.end(STOP_S)
+            return
+        self._child.watch(self._silent_s, self._replace)
+        self._on_return()
+
     def _child_has_exited(self) -> None:
+        if self._replacing:
+            return
         expected, self.running = not self.running, False
         if not expected:
             _log.warning("%s", self._child.exit_error())

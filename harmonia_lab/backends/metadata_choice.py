@@ -11,7 +11,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from harmonia_lab.engine_registry import check_metadata, choose_metadata
-from harmonia_lab.engines.base import CancelToken, MetadataEngine, MetadataProgress, MetadataResult
+from harmonia_lab.engines.base import (
+    CancelToken,
+    MetadataEngine,
+    MetadataProgress,
+    MetadataResult,
+    Remedy,
+    Renewable,
+    fresh_engine,
+    remedy_of,
+)
+from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.protocol.models import SongRequest
 
 __all__ = ["MetadataChoice"]
@@ -57,6 +67,24 @@ class MetadataChoice:
         self, request: SongRequest, seed: int, report: Callable[[MetadataProgress], None], cancel: CancelToken
     ) -> MetadataResult:
         return self.engine.write(request, seed, report, cancel)
+
+    def renew(self, engine: object) -> MetadataEngine | None:
+        """Replace the engine, in which a thread is stuck, and return the new one; None if `engine` is another one.
+
+        An object that was given, and isn't `Renewable`, stays.
+        """
+        with self._lock:
+            if self._chosen is None or self._chosen[0] is not engine:
+                return None
+            old, reason = self._chosen
+            if isinstance(old, Renewable) or not isinstance(self._arguments[0], str):
+                self._chosen = fresh_engine(old), reason
+            else:
+                self._chosen = choose_metadata(*self._arguments)
+            return self._chosen[0]
+
+    def recover(self, error: HarmoniaError, attempt: int, cancel: CancelToken) -> Remedy | None:
+        return remedy_of(self.engine, error, attempt, cancel)
 
     def release(self) -> None:
         if self._chosen is not None:

@@ -32,11 +32,17 @@ from harmonia_lab.errors import (
 from harmonia_lab.events.state import GenerationState
 from harmonia_lab.generation.artifacts import load_song
 from harmonia_lab.generation.handle import JobHandle
-from harmonia_lab.generation.recovery import fail_interrupted, interrupted_error
-from harmonia_lab.protocol.events import AudioGenerationComplete, FamilyEvent, JobCompletedEvent, linked
+from harmonia_lab.generation.interrupted import end_interrupted, hung_error, interrupted_error
+from harmonia_lab.protocol.events import (
+    AudioGenerationComplete,
+    FamilyEvent,
+    JobCompletedEvent,
+    JobStatusEvent,
+    linked,
+)
 from harmonia_lab.protocol.models import Song, SongRequest
 from harmonia_lab.server.settings import ServerSettings
-from harmonia_lab.store.journal import Journal
+from harmonia_lab.store.journal_core import JournalCore
 from harmonia_lab.store.run_log import RunLog
 
 __all__ = ["ProcessBackend"]
@@ -55,18 +61,31 @@ class ProcessBackend:
         lab: LabSettings,
         settings: ServerSettings,
         *,
-        journal: Journal,
+        journal: JournalCore,
         run_log: RunLog,
         publish: Callable[[FamilyEvent], None],
         panel: Callable[[str], Any] | None = None,
+        for_server: Callable[[SongRequest], SongRequest] = lambda request: request,
     ) -> None:
         """Start the server; see `IsolatedServer`. journal, run_log: this process's, of the same home. publish: gets
-        each event of this process's songs, in order, one at a time. panel: makes a view of a generation."""
+        each event of this process's songs, in order, one at a time. panel: makes a view of a generation. for_server:
+        puts ids of sounds in the place of a request's files."""
+        self._for_server = for_server
         self._journal, self._run_log, self._publish, self._panel = journal, run_log, publish, panel
+        self._hung_s = lab.limits.unheard_s
         self._lock = threading.Lock()
         self._jobs: dict[str, JobHandle] = {}
         self._ended_ids: list[str] = []
-        self.server = IsolatedServer(lab, settings, on_event=self._take, on_exit=self._fail_pending_jobs)
+        self._waited: dict[str, None] = {}
+        """Generations that waited for their turn in a server that hung, oldest first, and are asked for again."""
+        self.server = IsolatedServer(
+            lab,
+            settings,
+            on_event=self._take,
+            on_exit=self._fail_pending_jobs,
+            on_hang=self._fail_hung_job,
+            on_return=self._ask_again,
+        )
 
     @property
     def running(self) -> bool:
@@ -79,7 +98,7 @@ class ProcessBackend:
         """As `Backend.submit`. Raises the server's error too, or Disconnected if it has exited."""
         _check_options(options)
         generation_id = request.generation_id or secrets.token_hex(6)
-        request = request.model_copy(update={"generation_id": generation_id})
+        request = self._for_server(request.model_copy(update={"generation_id": generation_id}))
         with self._following(generation_id, None) as handle:
             self.server.client.start(request)
         return handle
@@ -171,7 +190,10 @@ class ProcessBackend:
         if isinstance(event, AudioGenerationComplete | JobCompletedEvent):
             event = self._with_local_file(event)
         self._publish(event)
-        handle.observe(event)  # last: a caller that waits for the job has had every event when it goes on
+        if isinstance(event, JobStatusEvent) and event.status == "pending":
+            self._waited.pop(handle.id, None)
+        # Last: a caller that waits for the job has had every event when it goes on.
+        handle.observe(event, resolve=handle.id not in self._waited)
         if handle.done:
             with self._lock:
                 self._jobs.pop(handle.id, None)
@@ -185,11 +207,33 @@ class ProcessBackend:
                 return linked(event, state.song.audio_url)
         return event
 
+    def _fail_hung_job(self) -> None:
+        """End what the killed server was making: as failed, by its stage's time-out. What waited is asked for again."""
+        try:
+            ended = end_interrupted(self._journal, self._run_log, error_for=self._hung_or_interrupted)
+            failures = {each: state.failure for each in ended if (state := self._journal.state(each)) is not None}
+            self._waited = {i: None for i, f in failures.items() if f and f.error.code == ErrorCode.INTERRUPTED}
+        except StorageError as error:
+            _log.warning("How songs of the isolated server ended is not known. %s", error)
+
+    def _hung_or_interrupted(self, state: GenerationState) -> HarmoniaError:
+        """Return the error of a generation of a server that was killed for its silence: what it made timed out."""
+        return hung_error(state.stage, self._hung_s) if state.active else interrupted_error()
+
+    def _ask_again(self) -> None:
+        for generation_id in list(self._waited):
+            try:
+                self.server.client.retry(generation_id)
+            except HarmoniaError as error:
+                self._waited.pop(generation_id, None)
+                if (handle := self._jobs.get(generation_id)) is not None:
+                    handle.fail(error)
+
     def _fail_pending_jobs(self) -> None:
         """Fail every song that the exited server left unfinished, and publish the events."""
         handles = list(self._jobs.values())
         try:
-            fail_interrupted(self._journal, self._run_log)
+            end_interrupted(self._journal, self._run_log)
             for handle in handles:
                 for event in self._journal.history(handle.id):
                     self._take(event)

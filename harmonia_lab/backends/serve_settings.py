@@ -17,8 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harmonia_lab.engine_registry import metadata_settings_to_json, settings_to_json
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.generation.generation import TimeLimits
+from harmonia_lab.generation.retention import Retention
 from harmonia_lab.protocol.models import explain
 from harmonia_lab.server.settings import ServerSettings
+from harmonia_lab.storage import absolute
 
 __all__ = ["LabSettings", "ServeSettings", "read_settings"]
 
@@ -36,6 +38,9 @@ class LabSettings:
     songs: str = "songs"
     home: str | None = None
     limits: TimeLimits = field(default_factory=TimeLimits)
+    retention: Retention = field(default_factory=Retention)
+    redis: str | None = field(default=None, repr=False)
+    cluster: str | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> LabSettings:
@@ -54,7 +59,7 @@ class LabSettings:
                     details={"fields": [name]},
                 )
         for name in ("songs", "home"):
-            plain[name] = str(Path(plain[name]).expanduser().absolute())
+            plain[name] = str(absolute(plain[name]))
         if plain["audio_model"] is not None:
             plain["audio_model"] = str(plain["audio_model"])
         settings = settings_to_json(plain["audio"], plain["audio_model"], plain["audio_settings"])

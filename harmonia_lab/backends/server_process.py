@@ -1,6 +1,7 @@
 """The process of an isolated server: `harmonia serve --attached`, which ends when its standard input closes.
 
-Owns its start, the line that it prints once it listens, and its end.
+Owns its start, the line that it prints once it listens, its end, and the notice that it has become silent: a call that
+holds the interpreter's lock for good stops every thread of it, its server included.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ from harmonia_lab.storage import package_environment
 from harmonia_lab.waiting import join, wait_for
 
 __all__ = ["Child"]
+
+BEAT_S = 1.0
+"""Between two lines that a server has to send back."""
+
+_BEAT = b'{"beat":'
 
 COMMAND = python_command("harmonia_lab", "serve", "--attached", "--json", "--settings", "-")
 
@@ -41,6 +47,7 @@ class Child:
                 hint="Close some programs, or serve from the kernel (isolated=False).",
             ) from error
         self._process.send(settings)
+        self._beats = self._answered = 0
         # A daemon: a program that ends without closing its lab must not wait for it.
         self._watcher = threading.Thread(target=self._watch, name="harmonia-isolated", daemon=True)
         self._watcher.start()
@@ -67,6 +74,12 @@ class Child:
             raise error_of(error["code"], error["message"], hint=error["hint"], details=error["details"])
         return self._introduction
 
+    def watch(self, silent_s: float, on_silence: Callable[[], None]) -> None:
+        """Call `on_silence` once, in a thread of its own, if the process doesn't answer for `silent_s` seconds."""
+        threading.Thread(
+            target=self._listen, args=(silent_s, on_silence), name="harmonia-isolated-beat", daemon=True
+        ).start()
+
     def end(self, grace_s: float) -> None:
         """Ask it to end, kill it after `grace_s` seconds, and return when `ended` has been called. Idempotent."""
         self._process.terminate(grace_s)
@@ -84,12 +97,27 @@ class Child:
         introductions = filter(None, map(_parse_introduction, self._process.stdout))
         self._introduction = next(introductions, {})
         self._introduced.set()
-        for _ in introductions:  # until the pipe closes: a full one would block a server whose engines print
-            pass
+        for line in self._process.stdout:  # until the pipe closes: a full one would block a server whose engines print
+            if _BEAT in line:
+                self._answered = self._beats
         self._process.wait()
         self._process.close()
         self._gone.set()
         self._on_end()
+
+    def _listen(self, silent_s: float, on_silence: Callable[[], None]) -> None:
+        silent = 0.0
+        while not self._gone.wait(BEAT_S):
+            if self._answered == self._beats:
+                silent = 0.0
+                self._beats += 1
+                self._process.send({"beat": self._beats})
+                continue
+            # By our own beats, not by the clock: while this process was suspended or held, it could hear nothing.
+            silent += BEAT_S
+            if silent >= silent_s:
+                on_silence()
+                return
 
 
 def _environment() -> dict[str, str]:

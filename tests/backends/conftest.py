@@ -6,6 +6,8 @@ import psutil
 import pytest
 
 from harmonia_lab import Lab
+from harmonia_lab.generation.generation import TimeLimits
+from harmonia_lab.generation.recovery_plans import RecoveryLimits
 from harmonia_lab.testing import SONG_METADATA
 
 SONG = {"metadata": SONG_METADATA, "seconds": 1, "seed": 7}
@@ -29,16 +31,15 @@ def no_ollama(monkeypatch):
 
 
 def new_lab(folder, **options):
-    return Lab(
-        **{"metadata": "ollama", "audio": "sketch", "songs": folder / "songs", "home": folder / "home"} | options
-    )
+    given = {"metadata": "ollama", "audio": "sketch", "songs": folder / "songs", "home": folder / "home"}
+    return Lab(**given | {"limits": TimeLimits(recovery=RecoveryLimits(first_wait_s=0.05))} | options)
 
 
 @contextlib.contextmanager
-def isolated(folder, **settings):
-    """A lab with its isolated server, `lab.server`."""
+def isolated(folder, parameters=None, **settings):
+    """A lab with its isolated server, `lab.server`. parameters: of `new_lab`."""
     before = set(psutil.Process().children())
-    with new_lab(folder) as lab:
+    with new_lab(folder, **(parameters or {})) as lab:
         lab.serve(isolated=True, port=0, **settings)
         yield lab
     assert not set(psutil.Process().children()) - before  # a zombie would be among them

@@ -143,7 +143,7 @@ def test_cancelling_works_by_handle_and_by_id_and_is_a_row_of_the_log(lab):
 
 
 def test_an_interrupt_while_waiting_cancels_the_song_and_gets_through(lab, monkeypatch):
-    def interrupted(job):
+    def interrupted(job, _stream):
         until_begun(job)
         raise KeyboardInterrupt
 

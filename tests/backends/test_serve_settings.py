@@ -10,6 +10,7 @@ from harmonia_lab.backends.serve_settings import LabSettings, ServeSettings
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.generation.generation import TimeLimits
 from harmonia_lab.generation.handle import QueueLimits
+from harmonia_lab.generation.retention import Retention
 from harmonia_lab.server.settings import RateLimits, ServerSettings
 from harmonia_lab.testing import FakeAudioEngine
 
@@ -38,7 +39,7 @@ SERVER = ServerSettings(
     switch_interval_s=None,
     owner_key="ab" * 32,
     queue=QueueLimits(8, 9),
-    rates=RateLimits((1.0, 2), (3.0, 4), (5.0, 6), (7.0, 8)),
+    rates=RateLimits((1.0, 2), (3.0, 4), (5.0, 6), (7.0, 8), (9.0, 10)),
     insecure=True,
     trusted_proxies=("10.0.0.1", "10.1.0.0/16"),
     audit=Path("on"),
@@ -50,6 +51,11 @@ SERVER = ServerSettings(
     idle_timeout_s=15.0,
     room_kept_s=16.0,
     failed_room_kept_s=17.0,
+    max_sound_bytes=18,
+    user_sound_bytes=19,
+    webhook="https://hook.example/x",
+    page=False,
+    log_format="json",
 )
 GIVEN = {
     "metadata": "embedded",
@@ -61,6 +67,7 @@ GIVEN = {
     "songs": "songs",
     "home": Path("home"),
     "limits": TimeLimits(metadata_s=1.0, audio_s=2.0),
+    "retention": Retention(max_songs=3, max_days=0.5, max_bytes=4, journal_generations=5, journal_days=6.0),
 }
 
 
@@ -71,7 +78,7 @@ def test_every_setting_of_a_server_and_a_lab_arrives():
     read = ServeSettings.parse(sent.model_dump_json())
     assert read == sent
     assert read.server.owner_key == SERVER.owner_key  # it does not count for equality
-    assert read.lab.limits == GIVEN["limits"]
+    assert (read.lab.limits, read.lab.retention) == (GIVEN["limits"], GIVEN["retention"])
     for audit in (True, False, None):
         one = ServeSettings(server=ServerSettings(audit=audit))
         assert ServeSettings.parse(one.model_dump_json()).server.audit is audit
