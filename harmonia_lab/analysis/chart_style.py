@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "COLOURS", "FAINT", "GREY", "HATCHES", "INK", "STYLES", "from_zero", "new_figure", "plain_numbers", "say_no_runs",
-    "style_axes", "without_math",
+    "COLOURS", "FAINT", "GREY", "HATCHES", "INK", "from_zero", "new_figure", "plain_numbers", "say_no_runs",
+    "style_axes", "styles", "without_math",
 ]  # fmt: skip
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#666666")
@@ -26,8 +26,10 @@ INK, GREY, FAINT = "#1c2026", "#666666", "#d5dae0"
 WIDTH_IN, DPI = 7.2, 150
 """Width in inches, that of a page's text; dots per inch in a notebook (a PDF has vectors)."""
 
-STYLES = tuple(zip(COLOURS, MARKERS, 2 * DASHES, strict=True))
-"""Colour, marker and line style of each group."""
+
+def styles(count: int) -> list[tuple[str, str, str]]:
+    """Return colour, marker and line style of each of `count` groups; no two alike among the first 64."""
+    return [(COLOURS[i % 8], MARKERS[(i + i // 8) % 8], DASHES[(i + i // 8) % 4]) for i in range(count)]
 
 
 def without_math(text: str) -> str:

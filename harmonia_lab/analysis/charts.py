@@ -7,27 +7,27 @@ function returns a figure, which a notebook shows and `savefig` writes. Failed a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harmonia_lab.analysis.chart_names import groups_of, label_below, legend_above, say_left_out, wrapped
 from harmonia_lab.analysis.chart_style import (
     COLOURS,
     FAINT,
-    GREY,
     HATCHES,
     INK,
-    STYLES,
     from_zero,
     new_figure,
     plain_numbers,
     say_no_runs,
     style_axes,
+    styles,
     without_math,
 )
 from harmonia_lab.analysis.frames import work_frame
+from harmonia_lab.analysis.ratio_charts import forest, ratios
 from harmonia_lab.analysis.run_columns import completed, numbers, unit_of
 from harmonia_lab.analysis.tables import columns_of, units_for_people
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from harmonia_lab.analysis.compare import Comparison
-
-__all__ = ["blocks", "event_latency", "memory_over_time", "ratios", "real_time_factor", "spread", "stage_latency"]
+__all__ = [
+    "blocks", "event_latency", "forest", "memory_over_time", "ratios", "real_time_factor", "spread",
+    "stage_latency",
+]  # fmt: skip
 
 MEMORY_LABELS = ("host: resident, children included", "GPU: in use by everybody (NVML)")
 
@@ -63,10 +64,15 @@ def stage_latency(frame: pd.DataFrame, by: str = "audio_engine") -> Figure:
     """
     runs = _completed(frame)
     _add_steps(runs)
+    every = groups_of(runs, by)
+    figure, (axes,) = new_figure(1.5)
     groups = [
-        (name, lacking, members) for name, whole in _groups(runs, by) for lacking, members in _by_missing_steps(whole)
+        (wrapped(name, 30), lacking, members)
+        for name, whole in say_left_out(figure, every)
+        for lacking, members in _by_missing_steps(whole)
     ]
-    figure, (axes,) = new_figure(1.5 + 0.6 * max(1, len(groups)))
+    lines = max((name.count("\n") + 2 for name, _, _ in groups), default=2)
+    figure.set_figheight(1.5 + max(0.6 if len(groups) < 10 else 0.42, 0.17 * lines) * max(1, len(groups)))
     if not groups:
         return say_no_runs(figure, axes)
     lefts = np.zeros(len(groups))
@@ -90,7 +96,7 @@ def stage_latency(frame: pd.DataFrame, by: str = "audio_engine") -> Figure:
     axes.set_xlim(left=0)
     axes.set_xlabel("seconds a song: mean of each step; circles: each run's total")
     style_axes(axes, "x")
-    figure.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=8)
+    legend_above(figure, 4)
     return figure
 
 
@@ -136,10 +142,10 @@ def real_time_factor(frame: pd.DataFrame, by: str = "audio_engine") -> Figure:
     if not len(runs):
         panels[1].set_visible(False)
         return say_no_runs(figure, panels[0])
-    groups = list(_groups(runs, by))
+    groups = say_left_out(figure, groups_of(runs, by))
     for panel, (axis, values) in zip(panels, against, strict=True):
         apart = 0.015 * (float(values.max()) - float(values.min()) or 1.0)  # so that no group hides another
-        for index, ((name, group), (colour, marker, dash)) in enumerate(zip(groups, cycle(STYLES), strict=False)):
+        for index, ((name, group), (colour, marker, dash)) in enumerate(zip(groups, styles(len(groups)), strict=True)):
             x = values.loc[group.index].to_numpy(float)
             y = group["audio_work_real_time_factor"].to_numpy(float)
             label = f"{name} (n = {len(group)})" if panel is panels[0] else None
@@ -156,14 +162,14 @@ def real_time_factor(frame: pd.DataFrame, by: str = "audio_engine") -> Figure:
         panel.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
         panel.set_xlabel(axis)
         style_axes(panel, "both")
-    panels[0].set_xlim(left=0)
+    panels[0].set_xlim(0, 1.06 * float(against[0][1].max()))
     batches = np.unique(against[1][1].to_numpy(float))
     panels[1].set_xticks(batches)
     panels[1].set_xlim(batches[0] - 0.5, batches[-1] + 0.5)
     panels[0].set_ylabel("real-time factor (lines: medians)")
     panels[0].text(0.99, 1.0, "as fast as playing", transform=panels[0].get_yaxis_transform(), ha="right", va="bottom",
                    fontsize=8, color=INK)  # fmt: skip
-    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=8)
+    legend_above(figure, 3)
     return figure
 
 
@@ -174,14 +180,15 @@ def spread(frame: pd.DataFrame, column: str = "total_s", by: str = "audio_engine
     """
     runs = _completed(frame)
     [column] = columns_of([runs], [column])
-    scale, unit = units_for_people(unit_of(runs, column))
-    groups = [(name, group) for name, group in _groups(runs, by) if not np.isnan(numbers(group, column)).all()]
+    scale, unit = units_for_people(unit_of(runs, column), _typical(runs, column))
     figure, (axes,) = new_figure(3.2)
+    known = [(name, group) for name, group in groups_of(runs, by) if not np.isnan(numbers(group, column)).all()]
+    groups = say_left_out(figure, known)
     if not groups:
         return say_no_runs(figure, axes)
     start = 0
     ticks, labels = [], []
-    for (name, group), (colour, marker, _) in zip(groups, cycle(STYLES), strict=False):
+    for (name, group), (colour, marker, _) in zip(groups, styles(len(groups)), strict=True):
         every = numbers(group, column) * scale
         values = every[~np.isnan(every)]
         positions = np.arange(start, start + len(values))
@@ -195,7 +202,7 @@ def spread(frame: pd.DataFrame, column: str = "total_s", by: str = "audio_engine
         of = f" of {len(every)}" if len(values) < len(every) else ""
         labels.append(f"{name}\nn = {len(values)}{of}, CV {deviation}")
         start += len(values) + 1
-    axes.set_xticks(ticks, labels)
+    label_below(axes, ticks, labels)
     axes.tick_params(axis="x", length=0)
     from_zero(axes)
     axes.set_ylabel(f"{column}{f', {unit}' if unit else ''}")
@@ -216,9 +223,9 @@ def blocks(frame: pd.DataFrame, column: str = "total_s", by: str = "configuratio
         raise InvalidRequest("These rows have no blocks.", hint="Draw rows of a study, or `charts.spread`.")
     values = numbers(runs, column)
     runs = runs[runs["block"].notna() & (values > 0)]
-    groups = list(_groups(runs, by))
-    scale, unit = units_for_people(unit_of(runs, column))
     figure, (axes,) = new_figure(3.6)
+    groups = say_left_out(figure, groups_of(runs, by))
+    scale, unit = units_for_people(unit_of(runs, column), _typical(runs, column))
     if not groups:
         return say_no_runs(figure, axes)
     studies = runs["study"].astype("string").fillna("") if "study" in runs else runs["block"].astype("string")
@@ -228,61 +235,19 @@ def blocks(frame: pd.DataFrame, column: str = "total_s", by: str = "configuratio
         axes.plot(
             *np.array([(place, value * scale) for place, value in places]).T, color=FAINT, linewidth=1.0, zorder=1
         )
-    for position, ((_, group), (colour, marker, _)) in enumerate(zip(groups, cycle(STYLES), strict=False)):
+    for position, ((_, group), (colour, marker, _)) in enumerate(zip(groups, styles(len(groups)), strict=True)):
         own = numbers(group, column) * scale
         axes.scatter(np.full(len(own), position), own, s=22, color=colour, marker=marker, zorder=3, alpha=0.8)
         mean = float(np.exp(np.log(own).mean()))
         axes.plot([position - 0.18, position + 0.18], [mean, mean], color=INK, linewidth=1.8, zorder=4)
     axes.set_yscale("log")
     plain_numbers(axes.yaxis)
-    axes.set_xticks(range(len(groups)), [f"{name}\nn = {len(group)}" for name, group in groups])
+    label_below(axes, [*map(float, range(len(groups)))], [f"{name}\nn = {len(group)}" for name, group in groups])
     axes.set_xlim(-0.5, len(groups) - 0.5)
     axes.set_ylabel(f"{column}{f', {unit}' if unit else ''}")
     axes.set_xlabel("lines: runs of one block; bars: geometric means; logarithmic axis")
     style_axes(axes, "y")
     return figure
-
-
-def ratios(comparison: Comparison) -> Figure:
-    """Draw each column's ratio with its interval, and each block's ratio as a dot; the primary column in colour."""
-    table = comparison.table[comparison.table["ratio"].notna()].iloc[::-1]
-    figure, (axes,) = new_figure(1.3 + 0.42 * max(1, len(table)))
-    if not len(table):
-        return say_no_runs(figure, axes)
-    for position, (column, row) in enumerate(table.iterrows()):
-        colour = COLOURS[0] if column == comparison.primary else GREY
-        for name, below, marker in (("", 0.0, "o"), ("typical_", -0.2, "D")):
-            low, high = row[f"{name}low"], row[f"{name}high"]
-            middle = row["typical" if name else "ratio"]
-            if not np.isnan(low):
-                axes.plot(
-                    [low, high], [position + below] * 2, color=colour, linewidth=2.0 if not name else 1.2, zorder=3
-                )
-            if not name or not np.isnan(low):
-                face = "white" if name else colour
-                axes.plot(
-                    middle, position + below, marker=marker, markersize=5, color=colour, markerfacecolor=face, zorder=4
-                )
-        if column in comparison.block_ratios:
-            each = comparison.block_ratios[column].dropna().to_numpy(float)
-            rows = position + 0.26 + 0.05 * (np.arange(len(each)) % 3 - 1)
-            axes.plot(each, rows, linestyle="", marker=".", markersize=3.5, color=colour, alpha=0.6, zorder=2)
-    a, b = map(without_math, comparison.names)
-    axes.axvline(1.0, color=INK, linewidth=0.8, linestyle=":")
-    axes.set_xscale("log")
-    plain_numbers(axes.xaxis)
-    axes.set_yticks(range(len(table)), [_ratio_label(str(column), row, comparison) for column, row in table.iterrows()])
-    axes.set_ylim(-0.6, len(table) - 0.4)
-    points = "; dots: blocks" if len(comparison.block_ratios) else ""
-    axes.set_xlabel(f"{b} / {a}\ncircle: geometric means; diamond: typical runs; lines: intervals{points}")
-    style_axes(axes, "x")
-    return figure
-
-
-def _ratio_label(column: str, row: Any, comparison: Comparison) -> str:
-    name = f"{column} (primary)" if column == comparison.primary else column
-    count = f"n = {row['n']:.0f}" if not np.isnan(row["n"]) else f"n = {row['n_a']} + {row['n_b']}"
-    return f"{name}\n{count}" + (f", {row['level']:.4g} %" if not np.isnan(row["level"]) else "")
 
 
 def event_latency(latencies: Mapping[str, Sequence[float]]) -> Figure:
@@ -291,7 +256,7 @@ def event_latency(latencies: Mapping[str, Sequence[float]]) -> Figure:
     drawn = {name: np.sort(np.asarray(values, float)) * 1000 for name, values in latencies.items() if len(values)}
     if not drawn:
         return say_no_runs(figure, axes)
-    for (name, values), (colour, marker, dash) in zip(drawn.items(), cycle(STYLES), strict=False):
+    for (name, values), (colour, marker, dash) in zip(drawn.items(), styles(len(drawn)), strict=True):
         values = values.clip(min=0.01)  # noqa: PLW2901 - a millisecond clock may give 0, which a log axis can't show
         shares = np.arange(1, len(values) + 1) / len(values)
         half, most = (float(np.percentile(values, p, method="inverted_cdf")) for p in (50, 99))
@@ -305,7 +270,7 @@ def event_latency(latencies: Mapping[str, Sequence[float]]) -> Figure:
     axes.set_xlabel("milliseconds from the event to its receiver")
     axes.set_ylabel("events that had arrived")
     style_axes(axes, "both")
-    figure.legend(loc="outside upper left", frameon=False, fontsize=8)
+    legend_above(figure, 1)
     return figure
 
 
@@ -350,11 +315,6 @@ def _completed(frame: pd.DataFrame) -> pd.DataFrame:
     return work_frame(completed(frame)).reset_index(drop=True)
 
 
-def _groups(runs: pd.DataFrame, by: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the runs by `by`, as (name, runs), in the order of their first runs. Raises InvalidRequest."""
-    if by not in runs:
-        raise InvalidRequest(f"There is no column {by!r}.", hint="See `frame.columns`.")
-    unit = unit_of(runs, by)
-    for value, group in runs.groupby(by, sort=False, dropna=False):
-        name = f"{value:g} {unit}".rstrip() if isinstance(value, float) else str(value)
-        yield without_math(name), group
+def _typical(runs: pd.DataFrame, column: str) -> float:
+    values = numbers(runs, column)
+    return float(np.nanmedian(values)) if not np.isnan(values).all() else 0.0

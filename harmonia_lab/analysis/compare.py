@@ -24,6 +24,7 @@ from harmonia_lab.analysis.findings import ClaimBy, ComparisonQuestion, Findings
 from harmonia_lab.analysis.frames import work_frame
 from harmonia_lab.analysis.intervals import MIN_RUNS
 from harmonia_lab.analysis.run_columns import completed, unit_of
+from harmonia_lab.analysis.side_names import better_side, sides_named
 from harmonia_lab.analysis.tables import DEFAULT_COLUMNS, MISSING, Table, columns_of, figure, units_for_people
 from harmonia_lab.errors import InvalidRequest
 
@@ -47,7 +48,8 @@ class Comparison:
     (blocks; missing without blocks), n_a, n_b (runs), differs, finding, n_needed_low and n_needed_high (blocks, or runs
     a side, with which nine of ten studies would find the least ratio that matters). primary: the column that was named
     ahead. claim: which ratio of it decides. method: "blocks" or "welch". block_ratios: B/A of each block, a column for
-    each of the table's; no rows without blocks. names: of the sides. ended: side → runs by status. notes: how it was
+    each of the table's; no rows without blocks. names: of the sides. changed: what differs between them,
+    such as "decoder: reference → fast", or "". ended: side → runs by status. notes: how it was
     computed. warnings: what may be wrong with it. machine: machine and versions.
     """
 
@@ -61,6 +63,7 @@ class Comparison:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     machine: tuple[str, ...]
+    changed: str = ""
 
     def shown(self) -> Table:
         """Return the table as it is printed, with notes, warnings, machine and versions beneath."""
@@ -74,18 +77,23 @@ class Comparison:
             f"{side}: {', '.join(f'{n} {what}' for what, n in found.items())}" for side, found in self.ended.items()
         )
         runs = f"Runs. {'; '.join(sides)}."
-        beneath = (*self.notes, runs, *(f"Warning: {warning}" for warning in self.warnings), *self.machine)
+        what = (f"Compared: {self.changed}.",) if self.changed else ()
+        beneath = (*what, *self.notes, runs, *(f"Warning: {warning}" for warning in self.warnings), *self.machine)
         return Table(self.table.reset_index(), pd.DataFrame(texts, columns=heads), beneath)
 
     def _texts(self, column: str, row: Any) -> list[str]:
-        scale, unit = units_for_people(row["unit"])
+        scale, unit = units_for_people(row["unit"], max(row["a"], row["b"]))
         label = (f"{column}, {unit}" if unit else column) + (" (primary)" if column == self.primary else "")
         ratio = [figure(row["ratio"]), _interval(row["low"], row["high"])]
         typical = [figure(row["typical"]), _interval(row["typical_low"], row["typical_high"])]
         level = f"{row['level']:.4g} %" if row["level"] > 0 else MISSING
         counts = [row["n"]] if self.method == "blocks" else [row["n_a"], row["n_b"]]
         means = [figure(row["a"], scale), figure(row["b"], scale)]
-        return [label, *means, *ratio, level, *typical, *(f"{count:.0f}" for count in counts), row["finding"]]
+        finding = row["finding"]
+        if row["differs"]:
+            decides = row["typical"] if self.claim == "typical" and column == self.primary else row["ratio"]
+            finding += f": {better_side(column, decides, self.names)} is better"
+        return [label, *means, *ratio, level, *typical, *(f"{count:.0f}" for count in counts), finding]
 
     def to_markdown(self) -> str:
         """Return the table in Markdown, with everything beneath."""
@@ -118,7 +126,7 @@ def compare(
     *,
     primary: str | None = None,
     claim: ClaimBy = "mean",
-    names: tuple[str, str] = ("A", "B"),
+    names: tuple[str, str] | None = None,
     warm_up: int = 0,
     level: float = 0.95,
     smallest_ratio: float = 1.1,
@@ -128,7 +136,8 @@ def compare(
 
     primary: the column that decides, named before the runs were made; it may use most of the error that `level` leaves.
     Without one all columns share it. claim: whether the ratio of geometric means of the primary column decides, or that
-    of typical runs, which spikes don't move (from `MIN_BLOCKS_TYPICAL` blocks on). names: of the sides, for tables.
+    of typical runs, which spikes don't move (from `MIN_BLOCKS_TYPICAL` blocks on). names: of the sides, for
+    tables (default: the values of what differs, such as two decoders; A and B where nothing known does).
     warm_up: completed runs that are left out at the start of each side; those of a study, which have no block, are left
     out anyway. level: of the whole comparison: the probability that no column is claimed to differ that doesn't.
     smallest_ratio: the least ratio that matters, for the n that would tell. seed: of the flips drawn where there are
@@ -143,9 +152,7 @@ def compare(
     import pandas as pd  # noqa: PLC0415 - slow to import, as in frames.py
 
     _check(a, b, claim, level, smallest_ratio, warm_up)
-    names = (str(names[0]), str(names[1]))
-    if names[0] == names[1]:
-        raise InvalidRequest(f"Both sides are named {names[0]!r}.", hint="Give names=(one, another).")
+    sides_are, changed = sides_named(a, b, names)
     frames = [work_frame(a), work_frame(b)]
     listed = columns_of(frames, columns)
     if primary is None and len(listed) == 1:
@@ -158,7 +165,7 @@ def compare(
     for frame in frames:
         frame.attrs = {}  # pandas copies them at every step, which costs more than the arithmetic
     runs, ended = {}, {}
-    for side, frame in zip(names, frames, strict=True):
+    for side, frame in zip(sides_are, frames, strict=True):
         runs[side], ended[side] = _measured(frame, warm_up)
     sides = sides_of(runs, listed)
     found = Findings(sides, ComparisonQuestion(primary is not None, claim, level, smallest_ratio, seed))
@@ -168,7 +175,9 @@ def compare(
     method: Literal["blocks", "welch"] = "blocks" if sides.in_blocks else "welch"
     machine = circumstances.machine_lines(runs.values())
     each = pd.DataFrame(np.exp(sides.differences()), columns=listed)
-    return Comparison(table, each, primary, claim, method, names, ended, tuple(found.notes), warnings, machine)
+    return Comparison(
+        table, each, primary, claim, method, sides_are, ended, tuple(found.notes), warnings, machine, changed
+    )
 
 
 def _warnings(runs: dict[str, pd.DataFrame], sides: Sides, spreads: dict[str, float]) -> list[str]:

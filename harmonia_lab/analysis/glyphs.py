@@ -9,6 +9,7 @@ only for texts with letters that DejaVu lacks: that takes about a millisecond fo
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import unicodedata
@@ -18,6 +19,9 @@ from itertools import groupby
 from pathlib import Path
 
 from PIL import ImageDraw, ImageFont, features
+
+from harmonia_lab.errors import StorageError
+from harmonia_lab.storage import expanded
 
 __all__ = ["Colour", "Glyphs"]
 
@@ -186,11 +190,19 @@ def _preference(path: Path) -> tuple[bool, bool, bool, str, str]:
     return odd, not name.startswith("noto"), "serif" in name.replace("sans", ""), name, str(path)
 
 
+def _windows_fonts() -> list[str]:
+    """Return the machine's fonts and the user's own, where the variables of Windows name folders for them."""
+    found = {name: os.environ.get(name) for name in ("WINDIR", "LOCALAPPDATA")}
+    places = {"WINDIR": "Fonts", "LOCALAPPDATA": "Microsoft/Windows/Fonts"}
+    return [f"{folder}/{places[name]}" for name, folder in found.items() if folder]
+
+
 def _folders() -> Iterator[Path]:
     data = [os.environ.get("XDG_DATA_HOME") or "~/.local/share", "/usr/local/share", "/usr/share"]
-    yield from (Path(folder).expanduser() / "fonts" for folder in data)
-    yield from (Path(folder).expanduser() for folder in ("~/.fonts", "~/Library/Fonts", "/Library/Fonts"))
-    yield Path("/System/Library/Fonts")
+    named = [*(f"{folder}/fonts" for folder in data), "~/.fonts", "~/Library/Fonts", "/Library/Fonts"]
+    for folder in (*named, "/System/Library/Fonts", *_windows_fonts()):
+        with contextlib.suppress(StorageError):  # an account without a home
+            yield expanded(folder)
     spec = importlib.util.find_spec("matplotlib_fontja")
     if spec is not None and spec.origin is not None:
         yield Path(spec.origin).parent / "fonts"

@@ -21,6 +21,7 @@ from __future__ import annotations
 import itertools
 import math
 from statistics import NormalDist
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,7 @@ PRIMARY_SHARE = 0.8
 POWER = 0.9
 """Share of the studies with the n of `blocks_needed` in which the difference is found."""
 
-Floats = NDArray[np.float64]
+Floats: TypeAlias = NDArray[np.float64]
 """An array of doubles; its shape is said where it is used."""
 
 

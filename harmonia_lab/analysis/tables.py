@@ -38,10 +38,16 @@ MISSING = "–"
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "–": "--", "−": "$-$", "×": r"$\times$", "≥": r"$\geq$",
-    "≤": r"$\leq$", "±": r"$\pm$", "√": r"$\surd$", "…": r"\ldots{}", "’": "'", "\n": " ",
+    "|": r"\textbar{}", '"': "''", "→": r"$\rightarrow$", "µ": r"$\mu$", "·": r"$\cdot$", "–": "--", "−": "$-$",
+    "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "±": r"$\pm$", "√": r"$\surd$", "…": r"\ldots{}", "’": "'",
+    "\n": " ",
 }  # fmt: skip
 """Characters that mean something to LaTeX, or that its usual fonts lack."""
+
+_LATIN = re.compile(
+    "[\\x00-\\x7e\u00a1-\u0125\u0128-\u0137\u0139-\u013e\u0141-\u0148\u014a-\u0165\u0168-\u017e‘’“”†•–—…€™]*"
+)
+"""What pdfLaTeX sets in the encoding T1, as tried with TeX Live 2022, a letter at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +68,27 @@ class Table:
         return "\n".join([lines[0], f"| {' | '.join(sides)} |", *lines[1:], *self._paragraphs("\n")]) + "\n"
 
     def to_latex(self) -> str:
-        r"""Return a `table` for LaTeX with the package booktabs; `\input` it. The lines beneath are set small."""
-        rows = [" & ".join(map(_latex, row)) + r" \\" for row in [self._head(), *self._cells()]]
+        r"""Return a `table` for LaTeX with the packages booktabs and graphicx; `\input` it.
+
+        One that is wider than the text is made smaller until it fits. The lines beneath are set small. The first line
+        says, as a comment, what its letters need besides.
+        """
+        rows = [" & ".join(map(_latex, row)) + r" \tabularnewline" for row in [self._head(), *self._cells()]]
         columns = "l" + "r" * (self.shown.shape[1] - 1)
-        return "\n".join([
-            r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule", r"\end{tabular}",
-            *(rf"\par\smallskip{{\footnotesize {_latex(line)}\par}}" for line in self.beneath), r"\end{table}", "",
-        ])  # fmt: skip
+        lines = [
+            r"\begin{table}", r"\centering",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule",
+            r"\end{tabular}}", *(rf"\par\smallskip{{\footnotesize {_latex(line)}\par}}" for line in self.beneath),
+            r"\end{table}", "",
+        ]  # fmt: skip
+        text = "\n".join(lines)
+        needs = [r"\usepackage{booktabs,graphicx}"]
+        if not text.isascii():
+            needs.append(r"\usepackage[T1]{fontenc}")
+        if not _LATIN.fullmatch(text):
+            needs[1:] = ["LuaLaTeX or XeLaTeX, and a font that has its letters"]
+        return f"% needs {', '.join(needs)}\n{text}"
 
     def to_html(self) -> str:
         """Return a table of class `harmonia-table` and a paragraph for each line beneath; without script and style."""
@@ -150,9 +169,12 @@ def columns_of(frames: Sequence[pd.DataFrame], asked: Sequence[str] | None) -> l
     return list(dict.fromkeys(asked))
 
 
-def units_for_people(unit: str) -> tuple[float, str]:
-    """Return the factor and the name of the unit in which people read a column: MiB for bytes."""
-    return (2.0**-20, "MiB") if unit == "bytes" else (1.0, unit)
+def units_for_people(unit: str, typical: float = 1.0) -> tuple[float, str]:
+    """Return the factor and the name of the unit in which people read a column, of which `typical` is a value: MiB or
+    GiB for bytes, ms for short times."""
+    if unit == "bytes":
+        return (2.0**-30, "GiB") if typical >= 10 * 2**30 else (2.0**-20, "MiB")
+    return (1000.0, "ms") if unit == "s" and 0 < typical < 0.1 else (1.0, unit)
 
 
 def figure(value: float | None, scale: float = 1.0) -> str:

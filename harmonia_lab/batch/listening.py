@@ -1,64 +1,65 @@
 """`listen.html`: a page that plays the variants of one narrative, and switches between them at the same second.
 
-Owns the page's data and its loudness matching; look and playback are in `listen.html` beside this file. The page is one
-file that uses no network, and plays the songs from the folders beside it. Texts reach it as JSON, and it shows them as
-text, never as markup.
+Owns which songs of a batch stand side by side, and what is said of each; the page itself is `player/page.py`'s.
 """
 
 from __future__ import annotations
 
-import importlib.resources
-import json
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 from harmonia_lab.batch.report import BatchReport, Outcome
-from harmonia_lab.storage import replace_bytes
+from harmonia_lab.errors import HarmoniaError
+from harmonia_lab.player.page import ListeningGroup, ListeningSong, write_listening_page
+from harmonia_lab.player.song import files_of, song_in_folder
+from harmonia_lab.protocol.sound import Measured
 
 __all__ = ["write_page"]
 
-FULL_VOLUME_LUFS = -14.0
-"""The loudness that the mixer masters to, and that a song without a measured loudness (silence) is taken to have."""
+OWN_METADATA = "Metadata of one's own"
+"""The heading of songs without a narrative."""
 
 
 def write_page(report: BatchReport) -> None:
-    """Write `listen.html` in the batch's folder. Raises StorageError."""
-    page = importlib.resources.files("harmonia_lab.batch").joinpath("listen.html").read_text("utf-8")
-    # Inside a script element, only "<" can end the element or open a comment.
-    data = json.dumps(_groups(report), ensure_ascii=True).replace("<", "\\u003c")
-    replace_bytes(report.out / "listen.html", page.replace("/*GROUPS*/[]", data).encode())
+    """Write `listen.html` in the batch's folder. Raises StorageError.
+
+    An interrupted batch gets none: a person who pressed Ctrl+C doesn't wait for sounds to be encoded, and the next run
+    writes it.
+    """
+    if report.state == "interrupted":
+        return
+    write_listening_page(report.out / "listen.html", _groups(report), "Variants side by side")
 
 
-def _groups(report: BatchReport) -> list[dict[str, Any]]:
-    """Return {narrative, variants} for each narrative. Each song comes once, however many rows ask for it."""
+def _groups(report: BatchReport) -> list[ListeningGroup]:
+    """Return the songs of each narrative. Each song comes once, however many rows ask for it."""
     groups: dict[str, list[Outcome]] = {}
     for outcome in report.outcomes:
-        if outcome.same_as is None and outcome.row.request is not None:
+        if outcome.same_as is None and outcome.row.request is not None and outcome.song:
             groups.setdefault(outcome.row.request.narrative, []).append(outcome)
-    return [
-        {"narrative": narrative, "variants": _variants([o.song for o in outcomes if o.song])}
-        for narrative, outcomes in groups.items()
-        if any(outcome.song for outcome in outcomes)
-    ]
+    found = []
+    for narrative, outcomes in groups.items():
+        songs = [song for outcome in outcomes if (song := _song(report, outcome.song)) is not None]
+        if songs:
+            found.append(ListeningGroup(narrative or OWN_METADATA, songs))
+    return found
 
 
-def _variants(songs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the page's data of each song. volume: 0…1, which turns each song down to the loudness of the softest."""
-    levels = [FULL_VOLUME_LUFS if song["loudness"] is None else song["loudness"] for song in songs]
-    return [
-        {
-            "title": song["title"],
-            "facts": [
-                f"seed {song['seed']}",
-                song["engines"]["audio"],
-                f"lyrics: {song['engines']['metadata']}",
-                song["genre"],
-                f"{song['bpm']} bpm",
-                song["key"],
-            ],
-            "lufs": song["loudness"],
-            "volume": round(10 ** ((min(levels) - level) / 20), 4),
-            "folder": quote(song["directory"]),
-        }
-        for song, level in zip(songs, levels, strict=True)
-    ]
+def _song(report: BatchReport, song: Mapping[str, Any]) -> ListeningSong | None:
+    """Return what the page needs of a song; None if its folder was taken away meanwhile."""
+    folder = report.out / song["directory"]
+    try:
+        facts, files = song_in_folder(folder), files_of(folder)
+    except HarmoniaError:
+        return None
+    own = (f"{name} {value}" for name, value in (song.get("audioOptions") or {}).items())
+    told = [facts["facts"], *own, song["genre"], *_tempo_and_key(song)]
+    about = [["Folder", song["directory"]] if name == "Folder" else [name, value] for name, value in facts["about"]]
+    return ListeningSong(facts | {"facts": " · ".join(told), "about": about}, files, song["checksum"])
+
+
+def _tempo_and_key(song: Mapping[str, Any]) -> list[str]:
+    """Return what was measured beside what was asked; of a song of an older version, what was asked."""
+    if song.get("measured") is None:
+        return [f"{song['bpm']} bpm", song["key"]]
+    return [f"heard: {Measured.model_validate(song['measured']).beside(song['bpm'], song['key'])}"]

@@ -1,6 +1,6 @@
 """How long the rest of a batch will take, from the songs that it has.
 
-Owns the estimate and its words. Measurements of each song come from its record.
+Owns the estimate. Measurements of each song come from its record; `songs_handle.told` has the words.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
 from typing import Any
 
 from harmonia_lab.batch.songs import engine_of
 
-__all__ = ["Pace", "told"]
+__all__ = ["Pace"]
 
 RECENT = 20
 """Songs that count: the machine of an hour ago may have had other things to do."""
@@ -45,15 +44,3 @@ class Pace:
             return None
         words, usual = (statistics.median(found) if found else 0.0 for found in (self._words, rates.values()))
         return sum(seconds * rates.get(audio, usual) + (words if writes else 0.0) for writes, audio, seconds in asked)
-
-
-def told(seconds: float, now: datetime) -> str:
-    """Return words such as "2 h 10 min left, until 05:12"."""
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s left"
-    minutes = round(seconds / 60)
-    length = f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-    if minutes >= 48 * 60:
-        length = f"{minutes / 60 / 24:.1f} days"
-    end = now + timedelta(seconds=seconds)
-    return f"{length} left, until {end:%H:%M}" if end.date() == now.date() else f"{length} left, until {end:%a %H:%M}"

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import time
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harmonia_lab.batch.rows import Row
 from harmonia_lab.batch.songs import engine_of
 from harmonia_lab.errors import ErrorCode, HarmoniaError, StorageError
+from harmonia_lab.protocol.text import printable
 from harmonia_lab.storage import replace_bytes
 from harmonia_lab.store.run_log import PURPOSES
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from harmonia_lab.analysis.frames import BenchmarkLog
 
-__all__ = ["REPORT_VERSION", "BatchReport", "Outcome", "Writer", "printable", "read_report"]
+__all__ = ["REPORT_VERSION", "BatchReport", "Outcome", "Writer", "read_report"]
 
 REPORT_VERSION = 2
 """2: written while the batch runs (`state`), with the engines' names counted, other columns of the table (`extra`) and
@@ -227,6 +228,11 @@ class BatchReport:
 
     __repr__ = __str__
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """Return the report as notebooks show it."""
+        del include, exclude
+        return {"text/plain": str(self), "text/html": f"<pre>{escape(str(self))}</pre>"}
+
 
 def read_report(out: Path | str) -> dict[str, Any]:
     """Return the content of a batch's `report.json`, also of one that is running, as version 2 has it.
@@ -285,13 +291,3 @@ def _song_or_error(outcome: Outcome) -> str:
         return f"[{outcome.error.code}] {where}{printable(outcome.error.message)}"
     same = f" (the same as row {outcome.same_as})" if outcome.same_as else ""
     return f"{printable(outcome.song['title'])}  {outcome.song['directory']}{same}" if outcome.song else ""
-
-
-def printable(text: str) -> str:
-    """Return the text, which a model may have written, without characters that move a cursor or reverse the line."""
-    return "".join(
-        c if c.isprintable() and unicodedata.bidirectional(c) not in _BIDIRECTIONAL_CONTROLS else " " for c in text
-    )
-
-
-_BIDIRECTIONAL_CONTROLS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")

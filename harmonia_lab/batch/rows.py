@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harmonia_lab.batch.columns import COLUMNS
+from harmonia_lab.audio_options import option_value, with_paths_from
+from harmonia_lab.batch.columns import known_columns, option_columns
 from harmonia_lab.batch.tables import Line, columns_and_extras, read_lines
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
 from harmonia_lab.protocol.models import SongMetadata, SongRequest, check_contradictions, parse_request
@@ -24,8 +25,10 @@ from harmonia_lab.protocol.models import SongMetadata, SongRequest, check_contra
 __all__ = ["Row", "read_rows", "refuse_unreadable", "rows_of"]
 
 MOST_NAME_BYTES = 120
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|replaced|report\.json|listen\.html", re.IGNORECASE)
-"""Names that Windows has for devices, and those of a batch's own files."""
+_RESERVED = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³]) *(\..*)?|replaced|report\.json|listen\.html", re.IGNORECASE
+)
+"""Names that Windows has for devices (those of CPython's `ntpath.isreserved`), and those of a batch's own files."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def read_rows(path: Path, encoding: str | None = None) -> list[Row]:
     """
     found = read_lines(path, encoding)
     if not found:
-        raise InvalidRequest(f"{path} has no rows.", hint=f"Columns: {', '.join(COLUMNS)}.")
+        raise InvalidRequest(f"{path} has no rows.", hint=known_columns())
     return _unique_names([_row(number, line, path.parent) for number, line in enumerate(found, 1)], f"{path}, ")
 
 
@@ -109,6 +112,7 @@ def _row(number: int, line: Line, folder: Path) -> Row:
             cells["metadata"] = _metadata(folder / path.strip())
         if audio is not None and not isinstance(audio, str):
             raise InvalidRequest(f"audio is no name (got {str(audio)[:40]}).", details={"fields": ["audio"]})
+        cells["audio_options"] = _options(cells, folder)
         cells |= {column: _number(cells[column]) for column in ("seconds", "seed", "bpm") if column in cells}
         request = check_contradictions(parse_request(**cells))
     except HarmoniaError as error:
@@ -132,6 +136,28 @@ def _number(value: Any) -> Any:
     if isinstance(value, str) and re.fullmatch(r"\s*\d+,\d+\s*", value) and not re.search(r",\d{3}\s*$", value):
         return value.replace(",", ".")
     return value
+
+
+def _options(cells: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the audio engine's settings for the row, and take their columns out of its cells. folder: what recordings
+    are relative to. Raises InvalidRequest."""
+    given = cells.pop("audio_options", None) or {}
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except (ValueError, RecursionError):
+            given = None
+    if not isinstance(given, Mapping):
+        raise InvalidRequest(
+            "audio_options is no object.",
+            hint='Such as {"cfg_coef": 5}; or give each setting a column.',
+            details={"fields": ["audio_options"]},
+        )
+    own = {name: cells.pop(column) for column, name in option_columns().items() if column in cells}
+    if twice := given.keys() & own.keys():
+        raise InvalidRequest(f"{min(twice)} is given twice.", details={"fields": [min(twice)]})
+    options = {name: option_value(name, _number(value)) for name, value in {**given, **own}.items()}
+    return with_paths_from(folder, options)
 
 
 def _folder_name(value: Any) -> str:

@@ -8,27 +8,41 @@ appears whole or not at all. So the folders alone say which songs are done, also
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from harmonia_lab.analysis.frames import BenchmarkLog
-from harmonia_lab.batch.identity import EngineNames, digest_of
+from harmonia_lab import storage
+from harmonia_lab.audio_options import known_options
+from harmonia_lab.batch.begun import BatchLab, BegunSongs
+from harmonia_lab.batch.handle import BatchWatch
+from harmonia_lab.batch.identity import digest_of
+from harmonia_lab.batch.lines import preview, song_line
 from harmonia_lab.batch.listening import write_page
-from harmonia_lab.batch.pace import told
 from harmonia_lab.batch.plan import BatchPlan, Task, is_song_of
-from harmonia_lab.batch.report import BatchReport, Outcome, Writer, printable
+from harmonia_lab.batch.report import BatchReport, Outcome, Writer
 from harmonia_lab.batch.rows import Row, read_rows, refuse_unreadable, rows_of
 from harmonia_lab.batch.songs import clear_leftovers, leftovers, song_of
-from harmonia_lab.engine_registry import METADATA_GROUP, engine_names, metadata_specs
-from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, MetadataError, StorageError, error_of
+from harmonia_lab.batch.writer import check_required, writer_of
+from harmonia_lab.errors import (
+    Cancelled,
+    ErrorCode,
+    HarmoniaError,
+    InvalidRequest,
+    MetadataError,
+    StorageError,
+    error_of,
+)
 from harmonia_lab.generation.handle import JobHandle
 from harmonia_lab.protocol.events import MetadataGenerationComplete
 from harmonia_lab.protocol.models import SongRequest
-from harmonia_lab.storage import locked, storage_errors
+from harmonia_lab.protocol.text import printable
+from harmonia_lab.songs_handle import told
+from harmonia_lab.storage import absolute, locked, storage_errors
 
 __all__ = ["STOP_AFTER", "BatchOptions", "Rows", "run_batch", "run_sweep"]
 
@@ -54,23 +68,6 @@ class BatchOptions:
     stop_after: int = STOP_AFTER
 
 
-class BatchLab(EngineNames, Protocol):
-    """What a batch needs of `lab.Lab`."""
-
-    songs: Path
-    log: BenchmarkLog
-
-    @property
-    def metadata_engine(self) -> Any: ...
-
-    @property
-    def metadata_reason(self) -> str: ...
-
-    def submit_request(
-        self, request: SongRequest, *, audio: Any = None, out: Any = None, here: bool = False, replaces: bool = False
-    ) -> Any: ...
-
-
 def run_batch(
     lab: BatchLab,
     rows: Rows,
@@ -79,10 +76,11 @@ def run_batch(
     *,
     encoding: str | None = None,
     say: PrintLine | None = None,
+    watch: BatchWatch | None = None,
 ) -> BatchReport:
     """Make the songs of a table, as `Lab.batch` says."""
     table = read_rows(Path(rows), encoding) if isinstance(rows, (str, Path)) else rows_of(rows)
-    return _run(lab, table, out, options, say or _to_standard_error)
+    return _run(lab, table, out, options, say or _to_standard_error, watch or BatchWatch())
 
 
 def run_sweep(
@@ -94,30 +92,44 @@ def run_sweep(
     audio: Sequence[str],
     out: Path | str | None,
     say: PrintLine | None,
+    watch: BatchWatch | None = None,
     **fields: Any,
 ) -> BatchReport:
     """Make every narrative with every seed and audio engine, as `Lab.sweep` says."""
     stories = [narratives] if isinstance(narratives, str) else list(narratives)
+    swept = {name: list(values) for name, values in fields.items() if _is_swept(name, values)}
+    variants = [dict(zip(swept, values, strict=True)) for values in itertools.product(*swept.values())]
     table = rows_of(
-        {"narrative": story, "seed": seed, "audio": engine, **fields}
+        {"narrative": story, "seed": seed, "audio": engine, **fields, **variant}
         for seed in list(seeds)
         for story in stories
         for engine in audio
+        for variant in variants
     )
     if out is None:
         asked = [(row.audio, row.request.to_wire() if row.request else None) for row in table]
         out = lab.songs / f"sweep-{digest_of(asked)[:12]}"
-    return _run(lab, table, out, options, say or _to_standard_error)
+    return _run(lab, table, out, options, say or _to_standard_error, watch or BatchWatch())
+
+
+def _is_swept(name: str, values: Any) -> bool:
+    """Return whether a field is a setting of an audio engine with several values."""
+    return name in known_options() and isinstance(values, Iterable) and not isinstance(values, str)
 
 
 def _run(
-    lab: BatchLab, table: list[Row], given: Path | str | None, options: BatchOptions, print_line: PrintLine
+    lab: BatchLab,
+    table: list[Row],
+    given: Path | str | None,
+    options: BatchOptions,
+    print_line: PrintLine,
+    watch: BatchWatch,
 ) -> BatchReport:
     if not isinstance(options.stop_after, int) or options.stop_after < 0:
         raise InvalidRequest("stop_after is a number of songs; 0 never stops.", details={"fields": ["stop_after"]})
-    writer = _writer(lab, table)
-    _check_required(options.require, writer)
-    out = Path(given).expanduser().absolute() if given is not None else None
+    writer = writer_of(lab, table)
+    check_required(options.require, writer)
+    out = absolute(given) if given is not None else None
     if options.check:
         plan = BatchPlan(lab, writer, table, out, remake=options.remake)
         report = BatchReport(out or Path(), plan.outcomes, lab.log, writer)
@@ -125,7 +137,7 @@ def _run(
         for outcome in report.errors:
             where = "" if outcome.row.unreadable else f"{outcome.row.where}: "
             print_line(f"{where}{printable(str(outcome.error))}")
-        for line in _preview(plan, writer, report):
+        for line in preview(plan, writer, report):
             print_line(line)
         return report
     refuse_unreadable(table)
@@ -134,40 +146,10 @@ def _run(
     with storage_errors(lock):
         out.mkdir(parents=True, exist_ok=True)
     with locked(lock, f"Another batch is at work in {out}."):
+        with contextlib.suppress(StorageError):  # a batch whose songs are all there needs no journal
+            lab.journal  # noqa: B018 - it ends the songs of a run that was killed: a whole one comes into its place
         plan = BatchPlan(lab, writer, table, out, remake=options.remake)
-        return _Night(lab, plan, out, writer, options, print_line).run()
-
-
-def _writer(lab: BatchLab, table: list[Row]) -> Writer | None:
-    """Return the engine that writes words, or None if no row needs one: then none is looked for."""
-    if all(row.request is None or row.request.metadata is not None for row in table):
-        return None
-    auto = lab.metadata_choices[0] == "auto"
-    try:
-        engine = lab.metadata_engine.name
-    except MetadataError as error:
-        return Writer("none", error.message.rstrip("."), auto, fallback=False, error=error)
-    spec = metadata_specs().get(engine)
-    return Writer(engine, lab.metadata_reason, auto, fallback=auto and spec is not None and spec.fallback)
-
-
-def _check_required(required: str | None, writer: Writer | None) -> None:
-    """Raise InvalidRequest for an unknown engine, MetadataError if words are to be written and another engine would."""
-    names = engine_names(METADATA_GROUP)
-    if required is None or (writer and required == writer.engine):
-        return
-    if required not in names:
-        raise InvalidRequest(
-            f"There is no metadata engine {required[:40]!r} to require.",
-            hint=f"Known: {', '.join(names)}.",
-            details={"fields": ["require"]},
-        )
-    if writer is not None:
-        raise MetadataError(
-            f"The batch requires {required}, and the words would be by {writer.engine}: {writer.reason}.",
-            code=ErrorCode.OLLAMA_UNAVAILABLE,
-            hint=f"Start {required}, or leave --require out.",
-        )
+        return _Night(lab, plan, out, writer, options, print_line, watch).run()
 
 
 class _Night:
@@ -181,12 +163,13 @@ class _Night:
         writer: Writer | None,
         options: BatchOptions,
         print_line: PrintLine,
+        watch: BatchWatch,
     ) -> None:
         self._lab, self._plan, self._out, self._options, self._print_line = lab, plan, out, options, print_line
+        self._watch = watch
         self._outcomes, self._writer = plan.outcomes, writer
         self._report = BatchReport(out, plan.outcomes, lab.log, writer)
-        self._begun: dict[int, str] = {}
-        """Index of each row that was tried → its generation's id; "" before it has one."""
+        self._songs = BegunSongs(lab, plan, options.require, watch, self._seconds_left)
         self._failures: list[HarmoniaError] = []
         """Of the latest songs in a row, all with one code."""
 
@@ -194,17 +177,20 @@ class _Night:
         """Make what is to be made. An interrupt cancels the song that is being made, and is raised again."""
         report = self._report
         report.state = "running"
-        for line in _preview(self._plan, self._writer, report):
+        for line in preview(self._plan, self._writer, report):
             self._print_line(line)
+        self._watch.planned(report)
         try:
             report.write_if_due()
             for index in range(len(self._outcomes)):
                 self._outcomes[index] = self._end(index)
+                self._watch.row_ended(index, self._outcomes[index])
                 if self._must_stop(index):
                     break
                 report.write_if_due()
             report.state = "stopped" if report.stopped else "done"
         finally:  # after an interrupt too, the report lists what was made
+            self._songs.stop(STOP_GRACE_S)
             if report.state == "running":
                 report.state = "interrupted"
             self._add_finished_songs()
@@ -228,21 +214,29 @@ class _Night:
             print_line(f"the same as row {outcome.same_as}")
             return replace(self._outcomes[outcome.same_as - 1], row=row, same_as=outcome.same_as)
         if outcome.song:
-            print_line(_told("kept", outcome.song))
+            print_line(song_line("kept", outcome.song))
+            return outcome
+        if outcome.error is None and self._watch.stopped:
             return outcome
         try:
             if outcome.error is not None:
                 raise outcome.error
-            self._begun[index] = ""
+            if self._watch.is_cancelled(index):
+                raise Cancelled
             task = self._plan.tasks[index]
-            found = _finished_by_another(task, self._out)
+            found = None
+            if index not in self._songs.ids:
+                self._songs.ids[index] = ""
+                found = _finished_by_another(task, self._out)
             song = found or self._make(index, print_line)
         except HarmoniaError as error:
+            if isinstance(error, Cancelled) and self._watch.stopped:
+                return outcome
             print_line(f"failed  [{error.code}] {printable(str(error))}")
             return replace(outcome, status="failed", error=error)
         self._plan.pace.add(song)
         music = f"music   {song['stageSeconds']['audio']:6.1f} s  {task.folder.name}/song.flac"
-        print_line(_told("kept", song) if found else f"{music}{self._time_left(index)}")
+        print_line(song_line("kept", song) if found else f"{music}{self._time_left(index)}")
         aside = f"replaced/{task.folder.name}-{song['generationId'][:8]}"
         replaced = aside if task.replaces and (self._out / aside).exists() else None
         return replace(outcome, status="kept" if found else "made", song=song, replaced=replaced)
@@ -250,13 +244,10 @@ class _Night:
     def _make(self, index: int, print_line: PrintLine) -> dict[str, Any]:
         """Make one song, and return its figures. Raises the HarmoniaError that ended it. An interrupt cancels the song,
         and is raised again."""
-        task, audio = self._plan.tasks[index], self._outcomes[index].row.audio
-        job = self._lab.submit_request(
-            task.identity.request, audio=audio, out=task.folder, here=True, replaces=task.replaces
-        )
-        self._begun[index] = job.id
+        task = self._plan.tasks[index]
+        job = self._songs.job_of(index)
         try:
-            _watch(job, self._lab, print_line)
+            _follow(job, self._lab, self._watch, print_line, lambda: self._songs.begin_after(index))
             job.result()
         except BaseException:
             job.stop(STOP_GRACE_S)
@@ -267,13 +258,23 @@ class _Night:
         return song
 
     def _time_left(self, index: int) -> str:
-        left = self._plan.pace.seconds_left(task.asked for i, task in self._plan.tasks.items() if i > index)
+        left = self._seconds_left(index + 1)
         return f"  {told(left, datetime.now().astimezone())}" if left else ""
 
+    def _seconds_left(self, index: int) -> float | None:
+        """Return how long the songs from this row on will take, if that is known."""
+        tasks = self._plan.tasks.items()
+        left = self._plan.pace.seconds_left(task.asked for i, task in tasks if i >= index)
+        return None if left is None else left / self._lab.songs_at_once
+
     def _must_stop(self, index: int) -> bool:
-        """Return whether the row's failure ends the batch; the report then says why."""
+        """Return whether the batch ends after this row; the report then says why."""
         outcome, report = self._outcomes[index], self._report
-        if index not in self._begun or outcome.same_as is not None:
+        if self._watch.stopped and any(later.status == "waiting" for later in self._outcomes[index:]):
+            ended = "What is made is kept: the same call goes on."
+            report.stopped = HarmoniaError("The batch was cancelled.", code=ErrorCode.CANCELLED, hint=ended)
+            return True
+        if index not in self._songs.ids or outcome.same_as is not None or self._watch.is_cancelled(index):
             return False
         if outcome.error is None:
             self._failures.clear()
@@ -292,42 +293,12 @@ class _Night:
 
     def _add_finished_songs(self) -> None:
         """Find the songs that were on the disk already when an interrupt came, before their rows said so."""
-        for index, generation_id in self._begun.items():
+        for index, generation_id in self._songs.ids.items():
             outcome = self._outcomes[index]
             if outcome.status == "waiting":
                 song = song_of(self._plan.tasks[index].folder, self._out)
                 if song is not None and song["generationId"] == generation_id:
                     self._outcomes[index] = replace(outcome, status="made", song=song)
-
-
-def _preview(plan: BatchPlan, writer: Writer | None, report: BatchReport) -> Iterator[str]:
-    """Yield what a person who leaves for the night must know before."""
-    count, tasks = len(plan.outcomes), plan.tasks.values()
-    left = plan.pace.seconds_left(task.asked for task in tasks)
-    kept = sum(outcome.status == "kept" for outcome in plan.outcomes)
-    twice = sum(outcome.status == "waiting" for outcome in plan.outcomes) - len(tasks)
-    time_left = f" ({told(left, datetime.now().astimezone())})" if left else ""
-    numbers = [f"{len(tasks)} songs to make{time_left}", f"{kept} kept", f"{len(report.errors)} with errors"]
-    if twice:
-        numbers.insert(2, f"{twice} the same as others")
-    yield f"{count} rows: {', '.join(numbers)}"
-    if report.errors and report.state == "running":
-        shown = ", ".join(outcome.row.where for outcome in report.errors[:10])
-        yield f"These rows can't be made: {shown}{' …' if len(report.errors) > 10 else ''}"
-    if report.unused_columns:
-        yield f"Columns for the report alone: {printable(', '.join(report.unused_columns))}"
-    if writer and any(task.identity.request.metadata is None for task in tasks):
-        yield f"Words by {writer.engine} ({writer.reason})"
-        if writer.fallback:
-            yield (
-                f"NOTE: {writer.engine} is the fallback, since there is no better engine. --require ollama "
-                "(require='ollama') begins only with Ollama."
-            )
-
-
-def _told(what: str, song: Mapping[str, Any]) -> str:
-    by = ", ".join(song["engines"].values())
-    return f"{what:<8}{printable(song['title'])}  ({printable(by)})"
 
 
 def _finished_by_another(task: Task, out: Path) -> dict[str, Any] | None:
@@ -339,17 +310,22 @@ def _finished_by_another(task: Task, out: Path) -> dict[str, Any] | None:
         return None
     for part in leftovers(task.folder):
         if song_of(part, out) is not None and is_song_of(part, task.identity):
-            with storage_errors(task.folder):
-                part.rename(task.folder)
+            storage.move(part, task.folder)
             clear_leftovers(task.folder)
             return song_of(task.folder, out)
     return None
 
 
-def _watch(job: JobHandle, lab: BatchLab, print_line: PrintLine) -> None:
-    """Print a line for stage 1 when it is done, until the job has ended."""
+def _follow(
+    job: JobHandle, lab: BatchLab, watch: BatchWatch, print_line: PrintLine, meanwhile: Callable[[], None]
+) -> None:
+    """Print a line for stage 1 when it is done, until the job has ended; call `meanwhile` now and then.
+
+    Raises Cancelled when the batch is to end.
+    """
     seen = 0
     while True:
+        meanwhile()
         ended = job.wait(POLL_S)
         for event in job.events[seen:]:
             seen += 1
@@ -358,6 +334,8 @@ def _watch(job: JobHandle, lab: BatchLab, print_line: PrintLine) -> None:
                 print_line(f"lyrics  {event.duration / 1000:6.1f} s  {printable(event.metadata.title)}  {by}")
         if ended:
             return
+        if watch.stopped:
+            raise Cancelled
 
 
 def _to_standard_error(line: str) -> None:

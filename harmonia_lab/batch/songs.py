@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import glob
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from harmonia_lab import storage
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.generation.artifacts import read_record
+
+_MEASURED = ("bpm", "bpmConfidence", "key", "keyConfidence")
+"""Of the record's `measured`."""
 
 __all__ = ["clear_leftovers", "engine_of", "leftovers", "song_of"]
 
@@ -23,14 +26,16 @@ def song_of(folder: Path, out: Path) -> dict[str, Any] | None:
 
     A song is whole if it has a record, metadata, and `song.flac` of the recorded size: a person may edit the lyrics or
     delete stems. Digests of all files are `harmonia verify`'s. directory: relative to `out`. seconds: as requested.
-    totalSeconds: the time it took to make; stageSeconds: by stage. loudness: LUFS, None for silence.
+    audioOptions: settings of the audio engine for this song alone; None without. totalSeconds: the time it took to
+    make; stageSeconds: by stage. loudness: LUFS, None for silence. follows, measured: what of the plan the sound
+    follows, its tempo and key; None in a song of a version that didn't record them.
     """
     try:
         record = read_record(folder)
         if (folder / "song.flac").stat().st_size != record["files"]["song.flac"]["bytes"]:
             return None
         metadata = json.loads((folder / "metadata.json").read_bytes())
-        timings = record["timings"]
+        timings, measured = record["timings"], record.get("measured")
         return {
             "generationId": record["generationId"],
             "directory": folder.relative_to(out).as_posix(),
@@ -38,11 +43,14 @@ def song_of(folder: Path, out: Path) -> dict[str, Any] | None:
             **{name: metadata[name] for name in ("genre", "mood", "bpm", "key")},
             "seed": record["request"]["seed"],
             "seconds": float(record["request"]["seconds"]),
+            "audioOptions": record["request"].get("audioOptions"),
             "engines": {stage: _engine(record["engines"][stage]) for stage in ("metadata", "audio")},
             "totalSeconds": timings["total"],
             "stageSeconds": {stage: float(timings[stage]) for stage in ("metadata", "audio") if stage in timings},
             "loudness": record["measurements"]["loudness_lufs"],
             "checksum": record["files"]["song.flac"]["sha256"],
+            "follows": record.get("follows"),
+            "measured": {name: measured[name] for name in _MEASURED if name in measured} if measured else None,
         }
     except (HarmoniaError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -62,7 +70,7 @@ def leftovers(folder: Path) -> Iterator[Path]:
 def clear_leftovers(folder: Path) -> None:
     """Delete them, once the song itself is whole."""
     for part in list(leftovers(folder)):
-        shutil.rmtree(part, ignore_errors=True)
+        storage.remove_tree(part)
 
 
 def _engine(record: dict[str, Any]) -> str:

@@ -36,6 +36,10 @@ configs:
 and their licences are named in each song's record, of which `record_sha256` is the digest. A value that is not known is
 null.
 
+`lyrics`, `bpm`, `key` and `instruments` are what was asked for. `follows` says what of it the sound follows: with
+`notes`, all of it; without, tempo and key may differ, and no words are sung unless it has `lyrics`. `measured_bpm` and
+`measured_key` are measured in the sound.
+
 | audio engine and model | metadata engine and model | songs |
 |---|---|---|
 {engines}
@@ -93,6 +97,7 @@ def _columns(song: SourceSong) -> dict[str, Any]:
     """Return the same columns for every song, so that a reader finds one type in each."""
     record, metadata = song.record, song.metadata
     engines, request, measured = record["engines"], record["request"], record.get("measurements", {})
+    heard = record.get("measured", {})
     return {
         "title": metadata.title,
         "narrative": request.get("narrative", ""),
@@ -110,6 +115,9 @@ def _columns(song: SourceSong) -> dict[str, Any]:
         "metadata_model": engines["metadata"].get("model"),
         "audio_engine": engines["audio"]["engine"],
         "audio_model": engines["audio"].get("model"),
+        "follows": record.get("follows"),
+        "measured_bpm": heard.get("bpm"),
+        "measured_key": heard.get("key"),
         "loudness_lufs": measured.get("loudness_lufs"),
         "true_peak_dbtp": measured.get("true_peak_dbtp"),
         "started_at": record.get("startedAt"),

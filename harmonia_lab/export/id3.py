@@ -35,7 +35,7 @@ def id3_tag(tags: SongTags) -> bytes:
         _text("TALB", tags.album),
         _text("TCON", tags.genre),
         _text("TMOO", tags.mood),
-        _text("TBPM", str(tags.bpm)),
+        _text("TBPM", str(tags.bpm or "")),
         _text("TKEY", tags.short_key),
         _text("TLAN", language.decode() if language != b"XXX" else None),
         _text("TDRC", tags.date),

@@ -17,7 +17,7 @@ from harmonia_lab.export.encoding import AudioFormat, encoded, encoded_file
 from harmonia_lab.export.source import SourceSong
 from harmonia_lab.export.stems import MixedStem, stems_as_mixed
 from harmonia_lab.export.tags import SongTags
-from harmonia_lab.storage import storage_errors, write_bytes
+from harmonia_lab.storage import replace_bytes, storage_errors
 
 __all__ = ["ExportOptions", "Exported", "StemKind", "export_song"]
 
@@ -63,6 +63,8 @@ def export_song(folder: Path, out: Path, options: ExportOptions, cancel: CancelT
             hint="`harmonia verify` says what was changed.",
         )
     notes = [f"{name} is not as it was recorded; the export has it as it is now." for name in song.altered]
+    if song.metadata.lyrics.strip() and not song.tags("").lyrics:
+        notes.append("The lyrics are not in the tags, since nobody sings them.")
     files = []
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -84,7 +86,7 @@ def _contents(
             data = signed(data, audio_format, options.signer, song.record, song.metadata)
         yield f"{song.name}.{audio_format}", data
     if options.midi:
-        yield f"{song.name}.mid", song.file("song.mid").read_bytes()
+        yield _midi(song, notes)
     stem_tags = replace(tags, picture=None, lyrics="")
     if "rendered" in options.stems:
         for stem in song.record.get("stems", []):
@@ -97,6 +99,14 @@ def _contents(
         for mixed in stems_as_mixed(song, notes, cancel):
             for audio_format in options.formats:
                 yield _mixed(song, mixed, audio_format, stem_tags, cancel)
+
+
+def _midi(song: SourceSong, notes: list[str]) -> tuple[str, bytes]:
+    """Return the MIDI file: of the sound's notes, or of those that were planned, with a note that they aren't heard."""
+    if "plan.mid" not in song.record["files"]:
+        return f"{song.name}.mid", song.file("song.mid").read_bytes()
+    notes.append("The MIDI file has the notes that were planned: the sound doesn't follow them.")
+    return f"{song.name}-plan.mid", song.file("plan.mid").read_bytes()
 
 
 def _mixed(
@@ -114,11 +124,4 @@ def _write(path: Path, data: bytes, *, overwrite: bool) -> None:
                 f"{path} is there already.", hint="Name another folder with --out, or replace it by --overwrite."
             )
         path.parent.mkdir(exist_ok=True)
-    part = path.with_name(f".{path.name}.partial")
-    write_bytes(part, data)
-    with storage_errors(path):
-        try:
-            part.replace(path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
+    replace_bytes(path, data)

@@ -16,6 +16,7 @@ from harmonia_lab.export.tags import Picture, SongTags, read_picture, song_tags
 from harmonia_lab.generation.artifacts import read_record
 from harmonia_lab.generation.record_schema import file_inside
 from harmonia_lab.generation.verify import check_folder
+from harmonia_lab.protocol.counts import GIVEN
 from harmonia_lab.protocol.models import SongMetadata
 
 __all__ = ["SourceSong"]
@@ -36,7 +37,7 @@ class SourceSong:
         record = read_record(folder)
         altered = check_folder(folder).differing
         try:
-            metadata = SongMetadata.model_validate_json(_file(folder, "metadata.json").read_bytes())
+            metadata = SongMetadata.model_validate_json(_file(folder, "metadata.json").read_bytes(), context=GIVEN)
         except (OSError, ValidationError) as error:
             raise HarmoniaError(
                 f"{folder} does not hold a whole song: metadata.json is damaged.",

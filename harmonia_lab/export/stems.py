@@ -52,8 +52,9 @@ def stems_as_mixed(song: SourceSong, notes: list[str], cancel: CancelToken) -> I
             code=ErrorCode.NOT_FOUND,
             hint="Export the stems as rendered.",
         ) from error
+    follows = song.record.get("follows", ["notes"])  # older versions mixed every song by its plan
     stems = [Stem(each["name"], each["role"], *read_audio(song.file(each["file"]))) for each in listed]
-    levels, alone = mixed_stems(stems, cancel=cancel, **mix_arguments(plan))
+    levels, alone = mixed_stems(stems, cancel=cancel, **mix_arguments(plan.in_sound(follows)))
     measured = song.record.get("measurements", {})
     recorded = [stem.get("gain_db", 0.0) for stem in measured.get("stems", [])]
     if any(abs(level.gain_db - gain) > _SAME_DB for level, gain in zip(levels, recorded, strict=False)):

@@ -34,7 +34,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class SongTags:
-    """key: as "A minor". bpm: quarter notes a minute. language: a BCP 47 tag or None. date: ISO 8601.
+    """key: as "A minor". bpm: quarter notes a minute. Of a sound that doesn't follow the plan's notes, both are as
+    measured, None if unclear, and there are no lyrics. language: a BCP 47 tag or None. date: ISO 8601.
 
     software: the version that made the song. origin: name → text, what only this package knows: seed, generation id,
     engines, models, and the SHA-256 of `song.flac`.
@@ -43,8 +44,8 @@ class SongTags:
     title: str
     genre: str
     mood: str
-    bpm: int
-    key: str
+    bpm: int | None
+    key: str | None
     lyrics: str
     language: str | None
     date: str
@@ -58,7 +59,7 @@ class SongTags:
     @property
     def short_key(self) -> str:
         """The key as DJ software and ID3's TKEY write it: "Am", "F#"."""
-        tonic, _, mode = self.key.partition(" ")
+        tonic, _, mode = (self.key or "").partition(" ")
         return f"{tonic}{'m' if mode == 'minor' else ''}"
 
     def of_stem(self, name: str, what: str) -> SongTags:
@@ -88,14 +89,18 @@ def song_tags(record: Mapping[str, Any], metadata: SongMetadata) -> SongTags:
         origin[f"HARMONIA_{name}_ENGINE"] = engines[stage]["engine"]
         if model := engines[stage].get("model"):
             origin[f"HARMONIA_{name}_MODEL"] = model
+    follows, measured = record.get("follows", ["notes"]), record.get("measured", {})
+    played = "notes" in follows
+    bpm, key = (metadata.bpm, metadata.key) if played else (measured.get("bpm"), measured.get("key"))
+    lyrics = metadata.lyrics.strip() if played or "lyrics" in follows else ""
     return SongTags(
         title=metadata.title,
         genre=metadata.genre,
         mood=", ".join(metadata.mood),
-        bpm=metadata.bpm,
-        key=metadata.key,
-        lyrics=metadata.lyrics.strip(),
-        language=metadata.sung_language if metadata.lyrics.strip() else None,
+        bpm=round(bpm) if bpm is not None else None,
+        key=key,
+        lyrics=lyrics,
+        language=metadata.sung_language if lyrics else None,
         date=record.get("startedAt", "")[:10],
         software=f"Harmonia Lab {record.get('versions', {}).get('harmonia-lab', '')}".strip(),
         comment=LICENCE_NOTE.partition(" See ")[0],

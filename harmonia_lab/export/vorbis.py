@@ -145,7 +145,7 @@ def _comments(tags: SongTags, vendor: bytes, more: Sequence[tuple[str, str]] = (
         ("ALBUM", tags.album),
         ("GENRE", tags.genre),
         ("MOOD", tags.mood),
-        ("BPM", str(tags.bpm)),
+        ("BPM", str(tags.bpm or "")),
         ("INITIALKEY", tags.short_key),
         ("KEY", tags.key),
         ("LANGUAGE", tags.language),

@@ -29,7 +29,7 @@ from harmonia_lab.engines.probes import git_commit
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
 from harmonia_lab.generation.artifacts import slug
 from harmonia_lab.protocol.models import utc_now
-from harmonia_lab.storage import storage_errors, write_bytes
+from harmonia_lab.storage import absolute, storage_errors, write_bytes
 from harmonia_lab.study.design import StudyBlock, StudyDesign
 
 __all__ = ["STUDY_VERSION", "StudyFolder", "StudyLog", "StudyRecord", "differences", "installed_packages", "new_id"]
@@ -95,7 +95,7 @@ class StudyFolder:
     """The files of one study. Methods raise StorageError where they can't be read or written."""
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path).expanduser().absolute()
+        self.path = absolute(path)
         self.songs = self.path / "songs"
         self.rows_path = self.path / "rows.jsonl"
         self.page = self.path / "study.html"
@@ -148,7 +148,7 @@ class StudyFolder:
         """Return the packages of each session that had others than the one before, as {name: version}."""
         found = [self.path / "requirements.txt", *sorted(self.path.glob("requirements-*.txt"), key=_number)]
         try:
-            return [_parsed(path.read_text("utf-8")) for path in found]
+            return [_parsed(path.read_text(encoding="utf-8")) for path in found]
         except OSError:
             return []
 
@@ -169,7 +169,8 @@ class StudyFolder:
 class StudyLog(BenchmarkLog):
     """The run log of a lab, which also writes each row of a study into the study's folder.
 
-    There, a machine's name is a digest that differs from study to study, and a song's folder is relative.
+    There, a machine's name is a digest that differs from study to study, a song's folder is relative, and recordings
+    have no folder.
     """
 
     def __init__(self, path: Path, folder: StudyFolder, study: str) -> None:
@@ -193,8 +194,15 @@ class StudyLog(BenchmarkLog):
         if row.get("directory"):
             directory = Path(str(row["directory"]))
             inside = directory.is_relative_to(self._folder.path)
-            shared["directory"] = str(directory.relative_to(self._folder.path)) if inside else None
+            shared["directory"] = directory.relative_to(self._folder.path).as_posix() if inside else None
+        if row.get("audio_settings"):
+            shared["audio_settings"] = {name: _without_folder(value) for name, value in row["audio_settings"].items()}
         return shared
+
+
+def _without_folder(value: Any) -> Any:
+    """Return the file's name of a recording that a setting names, and any other value as it is."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def differences(before: Any, now: Any, name: str = "") -> list[str]:

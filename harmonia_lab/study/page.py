@@ -1,12 +1,14 @@
-"""`study.html`: the study on one page that uses no network and no script.
+"""`study.html`: the study on one page that needs no network and plays its songs.
 
 Owns what stands on the page; its looks are in `study.html` beside this file. Texts that a person or a model wrote are
-escaped, and the page's policy lets no script run. Figures are SVG inside `data:` addresses.
+escaped, and the page's policy lets no script run but the one of its chart (`player/runs_page.js`), by its digest, and
+sounds in the folder beside. Figures are SVG inside `data:` addresses; where no script runs, they are all there is.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import importlib.resources
 import io
@@ -17,6 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harmonia_lab.analysis.run_points import RunPoints, run_points
+from harmonia_lab.errors import HarmoniaError
+from harmonia_lab.player.modules import PLAYER_JS, joined, runs_style
+from harmonia_lab.player.page import ListeningSong, PageSounds, has_digest, json_in_page, sounds_of_page
+from harmonia_lab.player.song import files_of
 from harmonia_lab.storage import write_bytes
 from harmonia_lab.study.reproduction import Reproduction
 from harmonia_lab.study.result import StudyResult
@@ -37,9 +44,13 @@ def write_page(report: StudyResult, again: Reproduction | None) -> Path:
 
     Raises StorageError.
     """
-    template = importlib.resources.files("harmonia_lab.study").joinpath("study.html").read_text("utf-8")
+    template = importlib.resources.files("harmonia_lab.study").joinpath("study.html").read_text(encoding="utf-8")
     comparisons = report.comparisons()
+    points = run_points(report.frame_by_configuration(), report.primary, "configuration", report.folder.path)
+    script = joined(PLAYER_JS.with_name("runs_page.js"))
     parts = {
+        "STYLE": runs_style(),
+        "SCRIPT": f'<script type="module">{script}</script>',
         "TITLE": _text(report.record.design["name"]),
         "DESIGN": _design(report),
         "RESULT": _result(report, comparisons) + _again(again),
@@ -47,10 +58,50 @@ def write_page(report: StudyResult, again: Reproduction | None) -> Path:
         "DETAILS": _details(report),
         "DATA": _data(report, comparisons),
     }
+    digest = hashlib.sha256(json.dumps([template, parts, points.values]).encode()).hexdigest()
+    if has_digest(report.folder.page, digest):
+        return report.folder.page  # to encode the songs of a large study takes a minute
+    sounds = _sounds(report.folder.page, points)
+    where, more = ("beside", " 'self' file:") if sounds.beside else ("here", "")
+    policy = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    parts |= {
+        "HEAD": f'<meta name="content-digest" content="{digest}">\n<meta name="sounds" content="{where}">',
+        "POLICY": f"script-src 'sha256-{policy}'{more}",
+        "WHERE": _where(sounds.beside),
+        "RUNS": json_in_page(points.values | {"songs": sounds.songs}),
+        "SOUNDS": sounds.scripts,
+    }
     for name, content in parts.items():
         template = template.replace(f"<!--{name}-->", content)
     write_bytes(report.folder.page, template.encode())
     return report.folder.page
+
+
+def _sounds(page: Path, points: RunPoints) -> PageSounds:
+    """Return the songs with their sounds. A run whose song can't be read any more has none from then on."""
+    songs = list[ListeningSong]()
+    for run in points.values["runs"]:
+        song = None if run["song"] is None else _song(points, run["song"])
+        run["song"] = None if song is None else len(songs)
+        if song is not None:
+            songs.append(song)
+    return sounds_of_page(page, songs)
+
+
+def _song(points: RunPoints, number: int) -> ListeningSong | None:
+    """Return a song for the page, without the folders of this machine; None if it can't be read any more."""
+    try:
+        facts = points.song(number)
+        about = [[name, points.folders[number].name if name == "Folder" else value] for name, value in facts["about"]]
+        return ListeningSong(facts | {"about": about}, files_of(points.folders[number]))
+    except HarmoniaError:
+        return None
+
+
+def _where(beside: Path | None) -> str:
+    if beside is None:
+        return "The songs' sounds are in this page, without stems: <code>lab.listen(folder)</code> plays those."
+    return f"The songs' sounds are in the folder <code>{_text(beside.name)}</code> beside this page: copy both."
 
 
 def _design(report: StudyResult) -> str:
@@ -95,16 +146,20 @@ def _again(again: Reproduction | None) -> str:
 def _figures(report: StudyResult, comparisons: Sequence[Comparison]) -> str:
     from harmonia_lab.analysis import charts  # noqa: PLC0415 - takes half a second
 
-    order, primary = report.configurations, report.primary
-    frame = report.frame().sort_values("configuration", key=lambda names: names.map(order.index), kind="stable")
+    primary, frame = report.primary, report.frame_by_configuration()
     if not (frame["status"] == "completed").any():
         return "<p>No run has completed.</p>"
-    parts = [_figure(lambda: charts.blocks(frame, primary, by="configuration"),
-                     f"{primary} of every run; a line joins the runs of one block")]  # fmt: skip
+    every = _figure(lambda: charts.blocks(frame, primary, by="configuration"),
+                    f"{primary} of every run; a line joins the runs of one block")  # fmt: skip
+    parts = [f'<div data-runs="">{every}</div>']
     parts += [
         _figure(partial(charts.ratios, comparison), f"Ratios, {comparison.names[1]} over {comparison.names[0]}")
         for comparison in comparisons
     ]
+    if len(comparisons) > 1:
+        parts.append(
+            _figure(lambda: charts.forest(comparisons), f"{primary}: every other configuration over the first")
+        )
     parts.append(_figure(lambda: charts.spread(frame, primary, by="configuration"), f"{primary} in the order of runs"))
     parts.append(_figure(lambda: charts.stage_latency(frame, by="configuration"), "Steps of a song"))
     return "".join(parts)

@@ -6,6 +6,7 @@ Owns the fields and their checks. All that is wrong with a design is said at onc
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import re
 import tomllib
@@ -15,20 +16,27 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from harmonia_lab.audio_options import with_paths_from
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
+from harmonia_lab.parameters import as_list, as_numbers, as_value
 from harmonia_lab.protocol.models import SongMetadata, SongRequest, check_contradictions, parse_request
+from harmonia_lab.storage import expanded
 from harmonia_lab.store.run_log import COLUMNS
 from harmonia_lab.study.configurations import PARAMETERS, combined, restored
 from harmonia_lab.study.design import CLAIMS, StudyDesign
 
 __all__ = ["FIELDS", "Faults", "design_of", "from_record", "read_design"]
 
-FIELDS = tuple(each.name for each in fields(StudyDesign))
+SWEEP = "sweep"
+"""Field in place of `configurations`: settings of the audio engine, each with its values. Every combination is one."""
+
+FIELDS = (*(each.name for each in fields(StudyDesign)), SWEEP)
 """Fields of a design. Beside them may stand parameters of `Lab`, which all configurations have in common."""
 
-STORY_FIELDS = ("narrative", "metadata", "bpm", "key", "genre", "instruments", "language", "wishes")
+STORY_FIELDS = ("narrative", "metadata", "bpm", "key", "genre", "instruments", "language", "wishes", "audio_options")
 """Fields of a story that is more than a text; a study sets the others of a request. metadata: an object, or a file."""
 
+_A_SWEEP = "{cfg_coef = [1.5, 3, 6]}"
 MAX_SONGS = 100_000
 _DEFAULTS = {each.name: each.default for each in fields(StudyDesign) if each.default is not MISSING}
 _WORK_COLUMNS = ("metadata_work_s", "audio_work_s", "total_work_s", "audio_work_real_time_factor")
@@ -62,7 +70,7 @@ class Faults:
         faults = "a fault" if len(lines) == 1 else f"{len(lines)} faults"
         raise InvalidRequest(
             "\n".join([f"{where} has {faults}:", *lines]),
-            hint='See the README, "Studies", for the fields of a design.',
+            hint='See docs/batches.md, "Studies", for the fields of a design.',
             details={"fields": [each["field"] for each in self._found], "errors": self._found},
         )
 
@@ -183,8 +191,11 @@ class _Reader:
 
     def seeds(self) -> tuple[int, ...]:
         """A list, or how many: 0, 1, 2 …"""
-        value = self._given.get("seeds", list(_DEFAULTS["seeds"]))
-        if _is_number(value, whole=True) and 1 <= value <= MAX_SONGS:
+        value = as_value(self._given.get("seeds", list(_DEFAULTS["seeds"])))
+        if _is_number(value, whole=True) and not 1 <= value <= MAX_SONGS:
+            self._faults.add("seeds", f"{_shown(value)} is not how many: 1 to {MAX_SONGS:,}, or a list.")
+            return ()
+        if _is_number(value, whole=True):
             return tuple(range(value))
         return self._list("seeds", value, lambda each: _is_number(each, whole=True) and 0 <= each < 2**32,
                           "how many (1, 2, …), or a list of whole numbers from 0 to 4294967295")  # fmt: skip
@@ -192,24 +203,23 @@ class _Reader:
     def lengths(self) -> tuple[float, ...]:
         value = self._given.get("lengths", list(_DEFAULTS["lengths"]))
         found = self._list("lengths", value, lambda each: _is_number(each) and 1 <= each <= 600,
-                           "a list of seconds from 1 to 600")  # fmt: skip
+                           "seconds from 1 to 600, one number or a list")  # fmt: skip
         return tuple(map(float, found))
 
     def _list(self, field: str, value: Any, fits: Any, what: str) -> tuple[Any, ...]:
-        if isinstance(value, range | tuple):
-            value = list(value)
-        if not isinstance(value, list) or not value or not all(map(fits, value)):
+        found = as_numbers(value)
+        if not found or not all(map(fits, found)):
             self._faults.add(field, f"{_shown(value)} is not {what}.")
-        elif len(set(value)) < len(value):
+        elif len(set(found)) < len(found):
             self._faults.add(field, "One value stands there twice.")
         else:
-            return tuple(value)
+            return tuple(found)
         return ()
 
     def configurations(self, common: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         own = self._parameters("", {name: self._given[name] for name in PARAMETERS if name in self._given})
         for_all = combined(common, own)
-        given = self._given.get("configurations")
+        given = self._swept() if SWEEP in self._given else self._given.get("configurations")
         if not isinstance(given, Mapping) or len(given) < 2:
             self._faults.add("configurations", "A study compares two configurations or more, each with its name.")
             return {}
@@ -223,6 +233,24 @@ class _Reader:
             else:
                 found[name] = combined(for_all, self._parameters(f"{field}.", own))
         return found
+
+    def _swept(self) -> dict[str, Any]:
+        """Return the configurations that the sweep stands for, by names such as "cfg_coef 3"."""
+        given = self._given[SWEEP]
+        if "configurations" in self._given:
+            self._faults.add(SWEEP, "stands in place of configurations: name one of the two.")
+        if not isinstance(given, Mapping) or not given:
+            self._faults.add(SWEEP, f"{_shown(given)} is no set of settings with their values, such as {_A_SWEEP}.")
+            return {}
+        for name, values in given.items():
+            if not isinstance(values, list | tuple) or not values:
+                self._faults.add(f"{SWEEP}.{str(name)[:40]}", f"{_shown(values)} is no list of values.")
+                return {}
+        combinations = [dict(zip(given, values, strict=True)) for values in itertools.product(*given.values())]
+        named = {", ".join(f"{name} {value}" for name, value in each.items())[:40]: each for each in combinations}
+        if len(named) < len(combinations):
+            self._faults.add(SWEEP, "One value stands there twice, or the names are alike: write configurations.")
+        return {name: {"audio_settings": settings} for name, settings in named.items()}
 
     def _parameters(self, prefix: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return those parameters of `Lab` that can be used."""
@@ -242,9 +270,8 @@ class _Reader:
 
     def stories(self) -> tuple[SongRequest, ...]:
         given = self._given.get("stories")
-        if isinstance(given, str):
-            given = [given]
-        if not isinstance(given, list | tuple) or not given:
+        given = [given] if isinstance(given, SongMetadata) else as_list(given)
+        if not given:
             self._faults.add("stories", "Name one story or more: a list of texts.")
             return ()
         found = []
@@ -262,8 +289,10 @@ class _Reader:
         for unknown in asked.keys() - set(STORY_FIELDS):
             message = _unknown("There is no such field of a story", unknown, STORY_FIELDS)
             raise InvalidRequest(message, details={"fields": [str(unknown)[:40]]})
+        if isinstance(options := asked.get("audio_options"), Mapping):
+            asked = {**asked, "audio_options": with_paths_from(self._folder, options)}
         if isinstance(file := asked.get("metadata"), str):
-            asked = {**asked, "metadata": _metadata(self._folder / Path(file).expanduser())}
+            asked = {**asked, "metadata": _metadata(self._folder / expanded(file))}
         return check_contradictions(parse_request(**asked))
 
 

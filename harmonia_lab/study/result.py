@@ -58,6 +58,11 @@ class StudyResult:
         frame = self.folder.rows().frame(purposes=None)
         return frame if warm_up else frame[frame["block"].notna()]
 
+    def frame_by_configuration(self) -> pd.DataFrame:
+        """Return the rows of `frame()`, those of the first configuration first."""
+        order = self.configurations.index
+        return self.frame().sort_values("configuration", key=lambda names: names.map(order), kind="stable")
+
     def incomplete(self) -> dict[int, list[str]]:
         """Return block → configurations that have no song in it yet."""
         done = {

@@ -1,29 +1,33 @@
 """A study's songs: makes what its folder does not have yet, block by block, in the order that was drawn.
 
-Owns which song comes next, warm-ups, and when a configuration is given up. Every configuration has a lab of its own, so
-that none uses another's loaded model or cache. A song is done when its row stands in the study's `rows.jsonl`.
+Owns which song comes next, warm-ups, how long the rest takes, and when a configuration is given up. Every configuration
+has a lab of its own, so that none uses another's loaded model or cache. A song is done when its row stands in the
+study's `rows.jsonl`.
 """
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol
 
-from harmonia_lab.errors import HarmoniaError, InvalidRequest, StorageError
+from harmonia_lab import storage
+from harmonia_lab.errors import Cancelled, HarmoniaError, InvalidRequest, StorageError
 from harmonia_lab.generation.handle import JobHandle
 from harmonia_lab.protocol.models import SongRequest
-from harmonia_lab.storage import locked, storage_errors
+from harmonia_lab.songs_handle import told as told_left
+from harmonia_lab.storage import expanded, locked, storage_errors
 from harmonia_lab.store.run_log import RunLabels, RunLog
 from harmonia_lab.study.design import StudyBlock, StudyDesign
 from harmonia_lab.study.folder import StudyFolder, StudyLog, StudyRecord, differences, new_id
+from harmonia_lab.study.handle import PlannedSong, StudyWatch
 from harmonia_lab.study.reading import Faults, design_of, from_record, read_design
 from harmonia_lab.study.report import StudyReport
 from harmonia_lab.study.result import MissingSong
@@ -45,12 +49,16 @@ class StudyLab(Protocol):
 
     def engines_for(self, request: SongRequest) -> dict[str, Any]: ...
 
+    def with_checked_options(self, request: SongRequest) -> SongRequest: ...
+
     def submit_request(self, request: SongRequest, *, out: Any, here: bool, labels: RunLabels) -> JobHandle: ...
 
     def unload(self) -> None: ...
 
     def close(self) -> None: ...
 
+
+_Began = Callable[[JobHandle], None]
 
 MakeLab = Callable[[Mapping[str, Any], StudyLog | None], StudyLab]
 """Makes a lab from its parameters. The log takes the place of the lab's own."""
@@ -93,10 +101,11 @@ def run_study(
     *,
     say: Callable[[str], None] | None = None,
     page: bool = True,
+    watch: StudyWatch | None = None,
 ) -> StudyReport:
     """Make a study, as `Lab.study` says. run_log: gets the rows too. common: parameters of `Lab` for every
     configuration that has no others."""
-    say = say or _to_standard_error
+    say, watch = say or _to_standard_error, watch or StudyWatch()
     found, folder = _read(source, common), StudyFolder(out)
     design = found.design
     record = folder.record() if folder.begun else None
@@ -115,10 +124,10 @@ def run_study(
             _check_unchanged(folder, record, design, engines)
             for change in folder.note_packages():
                 say(f"Another version than in the session before: {change}.")
-        run = _Run(folder, record, design, labs, log, say)
+        run = _Run(folder, record, design, labs, log, say, watch)
         run.make_all()
     report = StudyReport(folder.path, run.missing)
-    if page:
+    if page and not watch.stopped:  # a person who cancels doesn't wait for pictures, and the next call writes it
         report.write_page(report.against(found.repeated.path) if found.repeated else None)
     return report
 
@@ -134,53 +143,74 @@ class _Run:
         labs: Mapping[str, StudyLab],
         log: StudyLog,
         say: Callable[[str], None],
+        watch: StudyWatch,
     ) -> None:
         self._folder, self._record, self._design = folder, record, design
-        self._labs, self._log, self._say = labs, log, say
+        self._labs, self._log, self._say, self._watch = labs, log, say, watch
         self.missing: list[MissingSong] = []
         self._failures: defaultdict[str, list[HarmoniaError]] = defaultdict(list)
         """Configuration → the errors of its songs since one was made."""
         self._wall_s: defaultdict[tuple[str, float], list[float]] = defaultdict(list)
-        """Configuration and length → seconds that its songs took in this session."""
+        """Configuration and length → seconds that its songs took."""
 
     def make_all(self) -> None:
         """Make every song that has no row yet. An interrupt cancels the song that is being made, and is raised."""
-        done = self._rows_of_songs()
-        waiting = [
-            (block, name) for block in self._record.blocks for name in block.order if (block.number, name) not in done
-        ]
+        songs = self._planned_songs()
+        waiting = [index for index, song in enumerate(songs) if song.row is None]
+        self._watch.planned(self._folder.path, songs)
         if not waiting:
             return
         for caution in self._design.cautions():
             self._say(f"Caution: {caution}")
-        self._warm_up([name for name in self._labs if any(name == other for _, other in waiting)])
-        count, told = len(str(len(done) + len(waiting))), set[str]()
-        for index, (block, name) in enumerate(waiting):
-            head = f"{len(done) + index + 1:>{count}}/{len(done) + len(waiting)}  block {block.number}  {name}"
+        self._warm_up([name for name in self._labs if any(songs[index].configuration == name for index in waiting)])
+        told = set[str]()
+        for place, index in enumerate(waiting):
+            if self._watch.stopped:
+                break
+            block, name = songs[index].block, songs[index].configuration
+            head = f"{len(songs) - len(waiting) + place + 1:>{len(str(len(songs)))}}/{len(songs)}"
+            head = f"{head}  block {block.number}  {name}"
+            later = [songs[other] for other in waiting[place:]]
             given_up = None if self._possible(name) else self._not_tried(name)
-            error = given_up or self._make(name, self._design.request(block), block)
-            if error is not None:
+            error = given_up or self._make_of_block(index, later)
+            if error is None:
+                left = self._seconds_left(later[1:])
+                until = f"  {told_left(left, datetime.now().astimezone())}" if left else ""
+                self._say(f"{head}: {self._wall_s[name, block.seconds][-1]:.1f} s{until}")
+            elif not self._watch.stopped:
                 self.missing.append(MissingSong(block.number, name, error))
+                self._watch.song_missing(index, error)
                 if given_up is None or name not in told:
                     self._say(f"{head}: [{error.code}] {error.message}")
                 told |= {name} if given_up else set()
-            else:
-                took = self._wall_s[name, block.seconds][-1]
-                self._say(f"{head}: {took:.1f} s{self._remaining(waiting[index + 1 :])}")
 
-    def _rows_of_songs(self) -> set[tuple[int, str]]:
-        """Return the block and configuration of each song that has its row."""
-        return {
-            (row["block"], row["configuration"])
+    def _planned_songs(self) -> list[PlannedSong]:
+        """Return the songs of the study in the drawn order, each with its row if it has one."""
+        rows = {
+            (row["block"], row["configuration"]): row
             for row in self._folder.rows().rows()
             if row["status"] == "completed" and row["block"] is not None
         }
+        found = []
+        for block in self._record.blocks:
+            story = self._design.stories[block.story - 1]
+            words = story.narrative or (story.metadata.title if story.metadata is not None else "")
+            for name in block.order:
+                row = rows.get((block.number, name))
+                found.append(PlannedSong(block, name, words, row))
+                if row is not None and row.get("total_s"):
+                    self._wall_s[name, block.seconds].append(row["total_s"])
+        return found
 
     def _warm_up(self, names: Sequence[str]) -> None:
         for number, request in enumerate(self._design.warm_up_requests(), 1):
             for name in names:
+                if self._watch.stopped:
+                    return
+                self._watch.warms_up(f"warm-up {number} of {self._design.warm_up}, {name}")
                 error = self._make(name, request, None) if self._possible(name) else None
                 self._say(f"warm-up {number}  {name}: {f'[{error.code}] {error.message}' if error else 'done'}")
+        self._watch.warms_up("")
 
     def _possible(self, name: str) -> bool:
         """Return whether the configuration and another one have not been given up."""
@@ -195,18 +225,47 @@ class _Run:
         last = self._failures[given_up][-1]
         return HarmoniaError(f"Not tried, since {given_up} failed {GIVEN_UP_AFTER} times in a row.", code=last.code)
 
-    def _make(self, name: str, request: SongRequest, block: StudyBlock | None) -> HarmoniaError | None:
-        """Make one song, and return the error that ended it, if one did."""
-        number = block.number if block else None
-        folder = self._folder.song(number, self._record.configurations.index(name) + 1, name)
+    def _make_of_block(self, index: int, later: Sequence[PlannedSong]) -> HarmoniaError | None:
+        """Make the first of `later`, and return the error that ended it, if one did. index: its place in the study."""
+        block, name = later[0].block, later[0].configuration
+        if self._watch.is_cancelled(index):
+            return Cancelled()
+        error = self._make(
+            name,
+            self._design.request(block),
+            block,
+            lambda job: self._watch.song_began(index, job, self._seconds_left(later)),
+        )
+        if error is None:
+            folder = self._song_folder(name, block)
+            self._watch.song_made(index, self._log.last, folder if self._design.keep_songs else None)
+        return error
+
+    def _song_folder(self, name: str, block: StudyBlock | None) -> Path:
+        return self._folder.song(block.number if block else None, self._record.configurations.index(name) + 1, name)
+
+    def _make(
+        self,
+        name: str,
+        request: SongRequest,
+        block: StudyBlock | None,
+        began: Callable[[JobHandle], None] | None = None,
+    ) -> HarmoniaError | None:
+        """Make one song, and return the error that ended it, if one did. began: gets its job."""
+        folder = self._song_folder(name, block)
         _clear(folder)
         self._log.last = {}
-        began = time.monotonic()
+        start = time.monotonic()
         try:
-            labels = RunLabels("study", self._record.id, number, name)
-            _finished(self._labs[name].submit_request(request, out=folder, here=True, labels=labels))
+            labels = RunLabels("study", self._record.id, block.number if block else None, name)
+            job = self._labs[name].submit_request(request, out=folder, here=True, labels=labels)
+            if began is not None:
+                began(job)
+            _finish(job, self._watch)
             if self._log.last.get("status") != "completed":
                 raise StorageError(f"The row of {folder.name} could not be written to {self._folder.rows_path}.")
+        except Cancelled as error:  # what its user did not want says nothing of the next song
+            return error
         except HarmoniaError as error:
             self._failures[name].append(error)
             return error
@@ -215,23 +274,25 @@ class _Run:
                 self._labs[name].unload()
         self._failures[name].clear()
         if block is not None:
-            self._wall_s[name, block.seconds].append(time.monotonic() - began)
+            self._wall_s[name, block.seconds].append(time.monotonic() - start)
         if block is None or not self._design.keep_songs:
-            shutil.rmtree(folder, ignore_errors=True)
+            storage.remove_tree(folder)
         return None
 
-    def _remaining(self, waiting: Sequence[tuple[StudyBlock, str]]) -> str:
-        """Return how long the songs that wait will take, from those that were made in this session."""
-        if not waiting:
-            return ""
+    def _seconds_left(self, waiting: Sequence[PlannedSong]) -> float | None:
+        """Return how long these songs will take, from those that were made; None as long as there are none."""
         by_name: defaultdict[str, list[float]] = defaultdict(list)
         for (name, _), took in self._wall_s.items():
             by_name[name] += took
-        known = fmean(took for each in by_name.values() for took in each)
-        seconds = sum(
-            fmean(self._wall_s.get((name, block.seconds)) or by_name.get(name) or [known]) for block, name in waiting
+        every = [seconds for each in by_name.values() for seconds in each]
+        if not every:
+            return None
+        return sum(
+            fmean(
+                self._wall_s.get((song.configuration, song.block.seconds)) or by_name.get(song.configuration) or every
+            )
+            for song in waiting
         )
-        return f", {_duration(seconds)} to go"
 
 
 def _read(source: DesignSource, common: Mapping[str, Any]) -> _Source:
@@ -239,7 +300,7 @@ def _read(source: DesignSource, common: Mapping[str, Any]) -> _Source:
         return _Source(source)
     if isinstance(source, Mapping):
         return _Source(design_of(source, common))
-    path = Path(source).expanduser()
+    path = expanded(source)
     if not path.is_dir():
         return _Source(read_design(path, common))
     repeated = StudyFolder(path)
@@ -253,6 +314,8 @@ def _make_labs(make_lab: MakeLab, design: StudyDesign, log: StudyLog | None, sta
         with faults.gathered(f"configurations.{name}"):
             labs[name] = make_lab(parameters, log)
             stack.callback(labs[name].close)
+            for story in filter(lambda story: story.audio_options, design.stories):
+                labs[name].with_checked_options(story)
     faults.raise_any("The design")
     return labs
 
@@ -271,25 +334,21 @@ def _check_unchanged(folder: StudyFolder, record: StudyRecord, design: StudyDesi
 def _clear(folder: Path) -> None:
     """Delete what a killed session or a failure left of a song that has no row: nothing could be compared with it."""
     for part in (*folder.parent.glob(f".{folder.name}.partial-*"), *folder.parent.glob(f"{folder.name}.partial-*")):
-        shutil.rmtree(part, ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
+        storage.remove_tree(part)
+    storage.remove_tree(folder)
 
 
-def _finished(job: JobHandle) -> None:
-    """Wait for the song. Raises the HarmoniaError that ended it. An interrupt cancels it, and is raised again."""
+def _finish(job: JobHandle, watch: StudyWatch) -> None:
+    """Wait for the song, which is cancelled when the study is to end. Raises the HarmoniaError that ended it. An
+    interrupt cancels it, and is raised again."""
     try:
         while not job.wait(POLL_S):
-            pass
+            if watch.stopped:
+                job.stop(STOP_GRACE_S)
         job.result()
     except BaseException:
         job.stop(STOP_GRACE_S)
         raise
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def _to_standard_error(line: str) -> None:

@@ -10,22 +10,28 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import ipywidgets
-from IPython.display import display
 from pydantic import ValidationError
 
+from harmonia_lab.audio_options import known_options, option_value
 from harmonia_lab.client.store import State
 from harmonia_lab.engines.base import MetadataEngine
-from harmonia_lab.errors import HarmoniaError
-from harmonia_lab.protocol.models import SongMetadata, SongRequest, explain, parse_request
+from harmonia_lab.errors import HarmoniaError, InvalidRequest
+from harmonia_lab.generation.handle import JobHandle
+from harmonia_lab.protocol.models import Song, SongMetadata, SongRequest, explain, parse_request
 from harmonia_lab.protocol.vocabulary import GENRES, INSTRUMENTS, TONICS
 from harmonia_lab.widgets.comm_routing import use_requested_subshell
 from harmonia_lab.widgets.event_sources import PanelLab
+from harmonia_lab.widgets.frontend import has_live_frontend
+from harmonia_lab.widgets.outputs import display_object
 from harmonia_lab.widgets.panel import Panel
 
-__all__ = ["ComposeForm", "FormLab"]
+__all__ = ["SOUND_OPTIONS", "ComposeForm", "FormLab"]
 
 MODELS_S = 1.0
 """Seconds that the form waits for the list of models."""
+
+SOUND_OPTIONS = {"prompt": "Prompt", "negative_prompt": "Not", "cfg_coef": "Guidance", "temperature": "Temperature"}
+"""Settings of the audio engine that the form has, folded away, and what it calls them."""
 
 OPEN = ""
 """The value of a field that the user leaves open: stage 1 decides."""
@@ -51,6 +57,8 @@ class ComposeForm:
         """audio_engines: names to choose from."""
         self._lab = lab
         self._panel: Panel | None = None
+        self.job: JobHandle | None = None
+        """The song that was asked for last."""
         self._lyrics_only = ""
         wide, wraps = {"width": "auto"}, {"flex_flow": "row wrap"}
         self.narrative = ipywidgets.Textarea(description="Story", rows=4, layout=wide)
@@ -66,6 +74,7 @@ class ComposeForm:
             description="Language", placeholder="the story's", options=["English", "Español", "Deutsch", "Français"]
         )
         self.seed = ipywidgets.Text(description="Seed", placeholder="drawn")
+        self._make_options(wide)
         self.submit = ipywidgets.Button(description="Make the song", button_style="primary", layout=wide)
         self.write = ipywidgets.Button(description="Write the words only", layout=wide)
         self.problem = ipywidgets.Label()
@@ -77,17 +86,30 @@ class ComposeForm:
         self.edit.on_click(lambda _: self._fill())
         choices = [self.model, self.audio, self.seconds, self.bpm, self.key, self.genre, self.language, self.seed]
         use_requested_subshell(self.narrative, *choices, self.instruments, *self._fields.values())
+        use_requested_subshell(*self.options.values())
         use_requested_subshell(self.submit, self.write, self.edit, self.again)
         self.widget = ipywidgets.VBox(
             [
                 self.narrative,
                 ipywidgets.HBox([ipywidgets.VBox(choices), self.instruments], layout=wraps),
+                self.sound,
                 ipywidgets.HBox([self.submit, self.write, self.edit], layout=wraps),
                 self.problem,
                 self.editor,
                 self.place,
             ]
         )
+
+    @property
+    def value(self) -> SongRequest:
+        """The request that the fields make now. Raises InvalidRequest."""
+        return self.request()
+
+    @property
+    def song(self) -> Song | None:
+        """The song that the form made last; None while there is none. Waits for nothing. Raises the HarmoniaError that
+        ended it."""
+        return self.job.result() if self.job is not None and self.job.done else None
 
     def request(self, metadata: SongMetadata | None = None) -> SongRequest:
         """Return the request that the fields make. Raises InvalidRequest."""
@@ -102,6 +124,9 @@ class ComposeForm:
             language=self.language.value.strip() or None,
             seed=self.seed.value.strip() or None,
             metadata=metadata,
+            audio_options={
+                name: option_value(name, field.value) for name, field in self.options.items() if field.value.strip()
+            },
         )
 
     def metadata(self) -> SongMetadata:
@@ -121,7 +146,33 @@ class ComposeForm:
         return SongMetadata.model_validate(others | fields | {"mood": mood, "instruments": instruments})
 
     def _ipython_display_(self) -> None:
-        display(self.widget)  # type: ignore[no-untyped-call]  # IPython has no types here
+        if has_live_frontend():
+            display_object(self.widget)
+        else:
+            print(self.described)  # noqa: T201 - the form without a page
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        del include, exclude
+        return {"text/plain": self.described}
+
+    @property
+    def described(self) -> str:
+        """What the fields hold, for where nobody can fill them in."""
+        try:
+            asked = self.value.to_wire()
+        except InvalidRequest as error:
+            asked = {"open": error.message}
+        return f"ComposeForm({asked}): nobody can fill it in here; `lab.submit(…)` takes the same."
+
+    def _make_options(self, wide: dict[str, str]) -> None:
+        known = known_options()
+        self.options = {
+            name: ipywidgets.Text(description=title, placeholder=known[name].help, layout=wide)
+            for name, title in SOUND_OPTIONS.items()
+            if name in known
+        }
+        self.sound = ipywidgets.Accordion([ipywidgets.VBox([*self.options.values()])], selected_index=None)
+        self.sound.set_title(0, "The sound: for engines that take a prompt")
 
     def _make_editor(self, wide: dict[str, str]) -> None:
         self._written: SongMetadata | None = None
@@ -149,7 +200,7 @@ class ComposeForm:
             self.problem.value = explain(error) if isinstance(error, ValidationError) else str(error)
             return
         self.problem.value = ""
-        self._panel = panel
+        self._panel, self.job = panel, job
         self._lyrics_only = job.id if words_only else ""
         self.place.children = [panel.widget]
         self.edit.disabled = True

@@ -26,11 +26,14 @@ from harmonia_lab.generation.artifacts import read_record
 from harmonia_lab.generation.record_schema import file_inside
 from harmonia_lab.protocol.events import AudioPreview, FamilyEvent
 from harmonia_lab.protocol.models import Share
-from harmonia_lab.store.journal import Journal
+from harmonia_lab.store.journal_core import JournalCore
 
-__all__ = ["EventSource", "Files", "LabEvents", "PanelLab", "ServerEvents"]
+__all__ = ["EventSource", "Files", "LabEvents", "PanelLab", "ServerEvents", "files_in", "reached"]
 
 DOWNLOAD_S = 30.0
+
+SOCKET_PATH = "socket.io"
+"""Where a server speaks Socket.IO, below its URL."""
 
 Files = dict[str, Callable[[], bytes]]
 """Name → function that reads the file (raises StorageError or OSError), `song.flac` first."""
@@ -42,7 +45,7 @@ class PanelLab(Protocol):
     events: Fanout
 
     @property
-    def journal(self) -> Journal: ...
+    def journal(self) -> JournalCore: ...
 
     def cancel(self, generation_id: str) -> None: ...
 
@@ -73,6 +76,9 @@ class EventSource(Protocol):
 
     def files(self) -> Files:
         """Return the finished song's files. Waits for a disk or a network. Raises HarmoniaError or OSError."""
+
+    def folder(self) -> Path | None:
+        """Return the finished song's folder; None where it is not on this machine, or the song is not done."""
 
     def stop(self) -> None:
         """End the calls. Idempotent."""
@@ -120,13 +126,15 @@ class LabEvents:
     def retry(self) -> None:
         self._lab.retry(self.generation_id)
 
-    def files(self) -> Files:
+    def folder(self) -> Path | None:
         state = self._lab.journal.state(self.generation_id)
-        if state is None or state.song_path is None:
+        return None if state is None or state.song_path is None else state.song_path.parent
+
+    def files(self) -> Files:
+        folder = self.folder()
+        if folder is None:
             raise Refused("The song is not done.", code=ErrorCode.NOT_FOUND)
-        folder = state.song_path.parent
-        names = sorted(read_record(folder)["files"], key=_song_first)
-        return {name: path.read_bytes for name in names if (path := file_inside(folder, name)) is not None}
+        return files_in(folder)
 
     def stop(self) -> None:
         self._unsubscribe()
@@ -137,10 +145,12 @@ class ServerEvents:
 
     local = False
 
-    def __init__(self, url: str, token: Token, generation_id: str) -> None:
+    def __init__(self, url: str, token: Token, generation_id: str, *, path: str = SOCKET_PATH) -> None:
+        """url, path: as for `Client`."""
         self.generation_id = generation_id
         self._token = token
-        self._client = BlockingClient(url)
+        self._url, self._path = url, path
+        self._client = BlockingClient(url, path=path)
         self.store: Store = self._client.store
 
     def start(self, changed: Callable[[State], None], preview: Callable[[AudioPreview], None]) -> None:
@@ -169,22 +179,53 @@ class ServerEvents:
     def retry(self) -> None:
         self._client.retry(self.generation_id)
 
+    def folder(self) -> Path | None:
+        return None
+
     def files(self) -> Files:
         result = self.store.state.completed_generations.get(self.generation_id)
         if result is None:
             raise Refused("The song is not done.", code=ErrorCode.NOT_FOUND)
-        files: Files = {"song.flac": partial(_fetch, result.audio_url)}
+        files: Files = {"song.flac": partial(self._fetch, result.audio_url)}
         if isinstance(self._token, str):  # the signed URL opens the song alone; the other files need the token
             song_url = urlsplit(result.audio_url)._replace(query="")
             folder_url = song_url._replace(path=song_url.path.removesuffix("audio")).geturl()
-            for stem in json.loads(_fetch(f"{folder_url}stems", self._token))["stems"]:
-                files[f"stems/{stem['name']}"] = partial(_fetch, stem["url"])
-            files["song.mid"] = partial(_fetch, f"{folder_url}midi", self._token)
-            files["overview.png"] = partial(_fetch, f"{folder_url}overview", self._token)
+            for stem in json.loads(self._fetch(f"{folder_url}stems", self._token))["stems"]:
+                files[f"stems/{stem['name']}"] = partial(self._fetch, stem["url"])
+            song = self.store.state.generations[self.generation_id].song
+            if song is None or song.follows is None or "notes" in song.follows:
+                files["song.mid"] = partial(self._fetch, f"{folder_url}midi", self._token)
+            files["overview.png"] = partial(self._fetch, f"{folder_url}overview", self._token)
         return files
+
+    def _fetch(self, link: str, token: str | None = None) -> bytes:
+        """Return what the server sends for one of its links. Raises Disconnected."""
+        return _fetch(reached(link, self._url, self._path), token)
 
     def stop(self) -> None:
         self._client.disconnect()
+
+
+def reached(link: str, url: str, path: str) -> str:
+    """Return a server's `link` as a client reaches it that was given `url` and Socket.IO's `path`.
+
+    A server behind a proxy may not know the proxy's address, and names its own; and the proxy may want its own token,
+    which then is in the query of `url`.
+    """
+    ours, parts = urlsplit(url), urlsplit(link)
+    prefix = "/" + path.strip("/").removesuffix(SOCKET_PATH).rstrip("/")
+    if prefix == "/" and not ours.query:
+        return link
+    prefix = prefix.rstrip("/")
+    inside = parts.path if parts.path.startswith(f"{prefix}/") else prefix + parts.path
+    query = "&".join(filter(None, [parts.query, ours.query]))
+    return parts._replace(scheme=ours.scheme, netloc=ours.netloc, path=inside, query=query).geturl()
+
+
+def files_in(folder: Path) -> Files:
+    """Return the files of the song in `folder`. Raises HarmoniaError if it holds no song."""
+    names = sorted(read_record(folder)["files"], key=_song_first)
+    return {name: path.read_bytes for name in names if (path := file_inside(folder, name)) is not None}
 
 
 def _fetch(url: str, token: str | None = None) -> bytes:

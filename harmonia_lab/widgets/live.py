@@ -1,7 +1,7 @@
 """The main front end of a panel: one anywidget, which gets one small JSON view at each drawing.
 
-Owns the traits that are synchronised with the page. The looks are in `panel.js` and `panel.css`; what is shown is
-decided by `view_model.py`.
+Owns the traits that are synchronised with the page. The looks are in `panel.js` and `panel.css`, and in the player's
+files; what is shown is decided by `view_model.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import anywidget
 import traitlets
 
+from harmonia_lab.player.modules import once_a_page, style
 from harmonia_lab.protocol.events import AudioPreview
 from harmonia_lab.widgets.comm_routing import use_requested_subshell
 from harmonia_lab.widgets.finished import FinishedSong
@@ -22,11 +23,17 @@ __all__ = ["LiveFrontend"]
 
 
 class _Live(anywidget.AnyWidget):
-    """view: what `view_model.view` returns. audio: MP3. picture: PNG. files: names of files that can be downloaded."""
+    """view: what `view_model.view` returns. song: what `player.song` says of it. audio: MP3. picture: PNG. files: names
+    of files that can be downloaded.
 
-    _esm = Path(__file__).with_name("panel.js")
-    _css = Path(__file__).with_name("panel.css")
+    The source is given as text: of a path, anywidget makes an object that refers to every widget of the class for ever
+    (its issue #929).
+    """
+
+    _esm = once_a_page(Path(__file__).with_name("panel.js"))
+    _css = Path(__file__).with_name("panel.css").read_text(encoding="utf-8") + style()
     view = traitlets.Dict().tag(sync=True)
+    song = traitlets.Dict().tag(sync=True)
     audio = traitlets.Bytes().tag(sync=True)
     picture = traitlets.Bytes().tag(sync=True)
     files = traitlets.List(traitlets.Unicode()).tag(sync=True)
@@ -38,7 +45,7 @@ class _Live(anywidget.AnyWidget):
 
 class LiveFrontend:
     def __init__(self, clicked: Callable[[str, str], None]) -> None:
-        """clicked: called with "cancel", "retry" or "file", and the file's name."""
+        """clicked: called with "cancel", "retry", "file" or "sound", and the file's name."""
         self.widget = _Live()
         use_requested_subshell(self.widget)
 
@@ -52,6 +59,7 @@ class LiveFrontend:
 
     def finish(self, song: FinishedSong) -> None:
         with self.widget.hold_sync():
+            self.widget.song = song.player
             self.widget.audio, self.widget.picture = song.audio, song.picture
             self.widget.files = list(song.files)
         # The page also keeps each trait's value before the last message: one more message lets it free the old bytes.
@@ -59,6 +67,9 @@ class LiveFrontend:
 
     def send_file(self, name: str, data: bytes) -> None:
         self.widget.send({"file": name}, [data])
+
+    def send_sound(self, name: str, data: bytes, missing: str) -> None:
+        self.widget.send({"sound": name, "missing": missing}, [data])
 
     def preview(self, event: AudioPreview) -> None:
         piece = {"instrument": event.instrument or "", "index": event.index, "type": event.mime_type}

@@ -23,6 +23,8 @@ def memory_now() -> str:
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         free, total = torch.cuda.mem_get_info()
         words += f" · GPU {_gigabytes(total - free)} of {_gigabytes(total)}"
+    elif torch is not None and torch.backends.mps.is_available():  # it shares the machine's memory
+        words += f" · Metal {_gigabytes(torch.mps.driver_allocated_memory())}"
     return words
 
 

@@ -1,30 +1,18 @@
 // The live panel's front end: draws one small view (see view_model.py) and sends clicks. It decides nothing, and sets
-// every word as text, because a story or a model may have written it.
+// every word as text, because a story or a model may have written it. A finished song's player is `player/player.js`.
+import { aboutList, button, make, mount, save, setText } from "../player/player.js";
+import { copyOf, fileName, kernelSounds } from "./kernel_sounds.js";
 
 const PATIENCE_MS = 2000; // a kernel that has nothing else to do answers a click in a tenth of it
 
-const make = (tag, className, attributes = {}) => {
-  const node = document.createElement(tag);
-  node.className = className;
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  return node;
-};
-
-// Sets only a text that differs: a screen reader reads out every text that is set.
-const setText = (node, text) => {
-  if (node.textContent !== text) node.textContent = text;
-  node.hidden = text === "";
-};
-
 const bar = (label) => {
   const row = make("div", "hl-row");
-  const name = make("span", "hl-name");
+  const name = make("span", "hl-name", {}, label);
   const track = make("div", "hl-track", {
     role: "progressbar", "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": "0",
   });
   const fill = make("div", "hl-fill");
   const note = make("span", "hl-note");
-  name.textContent = label;
   track.append(fill);
   row.append(name, track, note);
   const set = (percent, state, text, title = label) => {
@@ -38,20 +26,7 @@ const bar = (label) => {
   return { row, set };
 };
 
-const button = (text, className, click) => {
-  const node = make("button", `hl-button ${className}`, { type: "button" });
-  node.textContent = text;
-  node.addEventListener("click", click);
-  return node;
-};
-
 const blobUrl = (data, type) => URL.createObjectURL(new Blob([data], { type }));
-
-const save = (name, data) => {
-  const link = make("a", "", { href: blobUrl(data, "application/octet-stream"), download: name.split("/").pop() });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-};
 
 // Plays chunks of a song that is still being made, one after the other.
 const previewPlayer = () => {
@@ -94,17 +69,18 @@ const previewPlayer = () => {
 
 function render({ model, el }) {
   // The attribute keeps the page's shortcuts away: JupyterLab would take Enter on a button for "edit this cell".
-  const root = make("section", "hl-panel", { "aria-label": "Song", "data-lm-suppress-shortcuts": "true" });
-  const title = make("h3", "hl-title");
-  const facts = make("p", "hl-facts");
+  const root = make("section", "hl-panel", { role: "group", "aria-label": "Song", "data-lm-suppress-shortcuts": "true", tabindex: "-1" });
+  const title = make("h3", "hl-title", { dir: "auto" });
+  const status = make("p", "hl-status", { role: "status" });
+  const facts = make("p", "hl-facts", { dir: "auto" });
   const wishes = make("p", "hl-facts");
+  const heard = make("p", "hl-facts");
   const warnings = make("p", "hl-plan", { role: "note" });
   const shared = make("p", "hl-facts");
   const overall = bar("Song");
   overall.row.classList.add("hl-overall");
   const stages = [bar("Lyrics"), bar("Music")];
   const chips = make("ul", "hl-chips", { "aria-label": "Instruments" });
-  const status = make("p", "hl-status", { role: "status" });
   const numbers = make("p", "hl-numbers");
   const alert = make("p", "hl-error", { role: "alert" });
   const plan = make("p", "hl-plan");
@@ -112,12 +88,14 @@ function render({ model, el }) {
   const notice = make("p", "hl-error", { role: "alert" });
   const busy = make("p", "hl-plan", { role: "alert" });
   busy.hidden = true;
-  const lyrics = make("pre", "hl-lyrics", { tabindex: "0", "aria-label": "Lyrics" });
+  const lyrics = make("pre", "hl-lyrics", { dir: "auto" });
   const picture = make("img", "hl-picture");
-  const audio = make("audio", "hl-audio", { preload: "metadata", "aria-label": "The song" });
   const files = make("ul", "hl-files", { "aria-label": "Downloads" });
+  const about = make("div", "hl-about");
   const preview = previewPlayer();
+  const sounds = kernelSounds(model);
   const ask = (what, more = {}) => model.send({ ask: what, ...more });
+  let player = null;
   let waiting = 0;
   // Older kernels handle clicks only between cells. A cancel is sent again, at ever longer intervals, in case a broken
   // connection lost it: a second cancel does no harm.
@@ -136,24 +114,44 @@ function render({ model, el }) {
     ask(what);
     watchForAnswer(node, what, PATIENCE_MS);
   };
+  // The answer to "file" is the file, or a notice that says why there is none.
+  let expecting = 0;
+  const askForFile = (name) => {
+    clearTimeout(expecting);
+    expecting = setTimeout(() => setText(busy, `${name} has not come: the kernel is busy with a cell, or has ended. The song's folder has it.`), PATIENCE_MS);
+    ask("file", { name });
+  };
+  const heardOfFile = () => {
+    if (!expecting) return;
+    clearTimeout(expecting);
+    expecting = 0;
+    setText(busy, "");
+  };
   const release = (node) => {
     if (!node.disabled) return;
     node.disabled = false;
     setText(busy, "");
   };
-  const cancel = button("Cancel", "hl-cancel", () => click(cancel, "cancel"));
-  const retry = button("Retry", "hl-retry", () => click(retry, "retry"));
-  const progress = make("div", "hl-progress");
-  const buttons = make("div", "hl-buttons");
-  const words = make("div", "hl-words");
-  const song = make("div", "hl-song");
-  buttons.append(cancel, retry);
-  progress.append(overall.row, stages[0].row, stages[1].row, chips, status, numbers, alert, plan, connection, notice, buttons, busy);
-  words.append(title, facts, wishes, warnings, shared, lyrics);
-  song.append(picture, audio, preview.box, files);
-  root.append(progress, words, song);
+  const cancel = button("Cancel", "hl-button hl-cancel", () => click(cancel, "cancel"));
+  const retry = button("Retry", "hl-button hl-retry", () => click(retry, "retry"));
+  // Title and player on top; what the making showed folds away under them when the player is there.
+  const head = make("div", "hl-head", {}, title, status, facts);
+  const stage = make("div", "hl-stage");
+  const words = make("div", "hl-words", { tabindex: "0", role: "group", "aria-label": "Words" }, lyrics, wishes, heard, warnings, shared);
+  const buttons = make("div", "hl-buttons", {}, cancel, retry);
+  const alerts = make("div", "hl-alerts", {}, alert, plan, connection, notice, buttons, busy);
+  const made = make("details", "hl-made", { open: "" }, make("summary", "", {}, "How it was made, picture and files"),
+    overall.row, stages[0].row, stages[1].row, chips, numbers, preview.box, about, files, picture);
+  root.append(head, stage, words, alerts, made);
   el.classList.add("hl-container");
   el.append(root);
+
+  // What was laid out while the song was made keeps its height when it is done, so that the notebook doesn't jump.
+  const loosen = () => { root.style.minHeight = words.style.height = ""; };
+  const freeze = () => {
+    const heights = [root, words].map(({ offsetHeight }) => (offsetHeight ? `${offsetHeight}px` : ""));
+    [root.style.minHeight, words.style.height] = heights;
+  };
 
   const drawChips = (list) => {
     while (chips.children.length > list.length) chips.lastChild.remove();
@@ -170,17 +168,22 @@ function render({ model, el }) {
   const draw = () => {
     const view = model.get("view");
     if (!view.id) return;
+    const focused = root.contains(document.activeElement) ? document.activeElement : null;
+    if (view.status !== "completed") loosen();
+    else if (root.dataset.status && root.dataset.status !== "completed") freeze();
     root.dataset.status = view.status;
-    setText(title, view.title);
+    title.textContent = view.title;
+    title.hidden = false; // its line is kept free, so that nothing moves when it comes
     setText(facts, view.facts);
     setText(wishes, view.wishes ? `Wishes: ${view.wishes}` : "");
+    setText(heard, view.heard || "");
     setText(warnings, view.warnings || "");
     setText(shared, view.shared || "");
     const state = { completed: "done", failed: "stopped", cancelled: "stopped", pending: "waiting" }[view.status];
     overall.set(view.overall, state || "active", view.eta || `${Math.round(view.overall)} %`);
-    view.stages.forEach((stage, index) => {
-      const note = stage.step || (stage.state === "waiting" ? "" : `${Math.round(stage.percent)} %`);
-      stages[index].set(stage.percent, stage.state, note, stage.name);
+    view.stages.forEach((each, index) => {
+      const note = each.step || (each.state === "waiting" ? "" : `${Math.round(each.percent)} %`);
+      stages[index].set(each.percent, each.state, note, each.name);
     });
     drawChips(view.chips);
     setText(status, view.summary ? `${view.headline}: ${view.summary}` : view.headline);
@@ -189,68 +192,93 @@ function render({ model, el }) {
     setText(plan, view.plan);
     setText(connection, view.connection);
     setText(notice, view.notice);
-    const follow = lyrics.scrollTop + lyrics.clientHeight >= lyrics.scrollHeight - 4;
-    setText(lyrics, view.lyrics);
-    if (follow && view.status === "processing") lyrics.scrollTop = lyrics.scrollHeight;
+    const follow = words.scrollTop + words.clientHeight >= words.scrollHeight - 4;
+    setText(lyrics, player ? "" : view.lyrics);
+    if (follow && view.status === "processing") words.scrollTop = words.scrollHeight;
     cancel.hidden = !view.canCancel;
     retry.hidden = !view.canRetry;
+    if (view.notice) heardOfFile();
+    if (focused?.hidden) root.focus(); // until there is something else to press
     if (view.notice || !view.canCancel) release(cancel);
     if (view.notice || !view.canRetry) release(retry);
     if (view.status !== "processing") preview.clear();
   };
 
-  const showBytes = (node, data, type) => {
-    if (node.src) URL.revokeObjectURL(node.src);
-    node.hidden = !data || data.byteLength === 0;
-    if (node.hidden) node.removeAttribute("src");
-    else node.src = blobUrl(data, type);
-  };
-
   const drawPicture = () => {
-    showBytes(picture, model.get("picture"), "image/png");
-    picture.alt = `Waveform, sung lines and spectrogram of ${model.get("view").title || "the song"}`;
+    const data = model.get("picture");
+    if (picture.src) URL.revokeObjectURL(picture.src);
+    picture.hidden = !data || data.byteLength === 0;
+    if (picture.hidden) picture.removeAttribute("src");
+    else picture.src = blobUrl(data, "image/png");
+    picture.alt = model.get("view").picture || "";
   };
 
-  const drawAudio = () => {
-    showBytes(audio, model.get("audio"), "audio/mpeg");
-    audio.controls = !audio.hidden;
-    if (audio.hidden) delete root.dataset.song;
-    else root.dataset.song = "here";
+  const load = async (_take, file) => {
+    if (file !== "mix") return sounds.load(file);
+    const audio = model.get("audio");
+    return audio?.byteLength ? copyOf(audio) : sounds.load("song.flac"); // its copy is still being encoded
+  };
+
+  const unfold = () => {
+    player?.destroy();
+    player = null;
+    delete root.dataset.song;
+    made.open = true;
+    about.replaceChildren();
+  };
+
+  const drawPlayer = () => {
+    const song = model.get("song");
+    unfold();
+    if (song.seconds) {
+      const idle = document.activeElement === root;
+      root.dataset.song = "here";
+      made.open = false;
+      // What the sound doesn't follow is said among the words already.
+      player = mount(stage, { ...song, note: "" }, { load, title: 0, about: false, words, download: (_take, file) => ask("file", { name: file === "mix" ? "song.flac" : file }) });
+      about.replaceChildren(aboutList(song));
+      words.scrollTop = 0;
+      if (idle) stage.querySelector(".hp-play").focus();
+    }
+    draw();
   };
 
   const drawFiles = () => {
     const names = model.get("files");
     files.replaceChildren(...names.map((name) => {
-      const item = make("li", "");
-      const link = button(name.replace("stems/", ""), "hl-file", () => ask("file", { name }));
-      link.setAttribute("aria-label", `Download ${name}`);
-      item.append(link);
-      return item;
+      const link = button(name.replace("stems/", ""), "hl-button hl-file", () => askForFile(name), { "aria-label": `Download ${name}` });
+      return make("li", "", {}, link);
     }));
     files.hidden = names.length === 0;
   };
 
   const hear = (message, buffers) => {
-    if (message.file) save(message.file, buffers[0]);
+    if (message.file) {
+      heardOfFile();
+      save(fileName(model.get("song"), message.file), buffers[0]);
+    }
     if (message.preview) preview.add(message.preview, buffers[0]);
+    sounds.hear(message, buffers);
   };
 
   const listeners = {
     "change:view": draw,
     "change:picture": drawPicture,
-    "change:audio": drawAudio,
+    "change:song": drawPlayer,
     "change:files": drawFiles,
     "msg:custom": hear,
   };
   for (const [name, listener] of Object.entries(listeners)) model.on(name, listener);
-  [draw, drawPicture, drawAudio, drawFiles].forEach((each) => each());
+  window.addEventListener("resize", loosen);
+  [draw, drawPicture, drawPlayer, drawFiles].forEach((each) => each());
   return () => {
     for (const [name, listener] of Object.entries(listeners)) model.off(name, listener);
+    window.removeEventListener("resize", loosen);
     clearTimeout(waiting);
+    clearTimeout(expecting);
     preview.clear();
-    [picture, audio].forEach((node) => showBytes(node, null));
-    // The page keeps the element that it gave us, and a player keeps its audio until it loads another source.
-    audio.load();
+    player?.destroy();
+    if (picture.src) URL.revokeObjectURL(picture.src);
     root.remove();
   };
 }

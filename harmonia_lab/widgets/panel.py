@@ -2,43 +2,48 @@
 
 Owns what happens between an event source and a front end: which state is shown when, what a click does, and the plain
 summary that each cell with a panel also holds. `view_model.py` owns the words, `live.py` and `plain.py` the looks, and
-`throttle.py` how often a panel is drawn.
+`throttle.py` how often a panel is drawn. `frontend.py` decides which of them somebody can see.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import secrets
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import soundfile
-from IPython.display import display, publish_display_data
 
 from harmonia_lab.client.reconnect import Token
 from harmonia_lab.client.store import GenerationAccess, State
 from harmonia_lab.errors import ErrorCode, HarmoniaError, Refused
 from harmonia_lab.events.state import GenerationState
+from harmonia_lab.player.song import PlayerSong, missing_sound, song_in_folder, song_of_files
 from harmonia_lab.protocol.events import AudioPreview
 from harmonia_lab.protocol.models import ENDED, SongMetadata
-from harmonia_lab.widgets.event_sources import EventSource, ServerEvents
+from harmonia_lab.protocol.text import printable, printable_lines
+from harmonia_lab.waiting import wait_for
+from harmonia_lab.widgets.event_sources import SOCKET_PATH, EventSource, Files, ServerEvents
+from harmonia_lab.widgets.faces import PanelFrontend, make_frontend
 from harmonia_lab.widgets.finished import FinishedSong, load
-from harmonia_lab.widgets.frontend import has_live_frontend, in_kernel
+from harmonia_lab.widgets.frontend import has_live_frontend, in_kernel, installed
 from harmonia_lab.widgets.memory import memory_now
+from harmonia_lab.widgets.outputs import Still, display_object, folded, publish
 from harmonia_lab.widgets.summary import EMPTY, Bundle, bundles
 from harmonia_lab.widgets.throttle import HEARTBEAT_S, THROTTLE
 from harmonia_lab.widgets.view_model import TokenRate, View, view
 
-__all__ = ["Panel", "PanelFrontend"]
+__all__ = ["Panel", "settle_shown_panels"]
 
 POLL_S = 0.1
+
+SETTLE_S = 10.0
+"""Seconds that closing waits, at most, until the cells of an ended song hold its sound and picture."""
 
 KEPT_SONGS = 3
 """How many panels hold their song's sound and picture: the latest. An older one's cell shows its summary instead."""
@@ -49,24 +54,11 @@ REMOTE_MEMORY = "memory: that of another process, not seen from here"
 _panels_with_media: list[weakref.ref[Panel]] = []
 """The panels that hold a song's sound and picture, the latest last."""
 
+_shown_panels: weakref.WeakSet[Panel] = weakref.WeakSet()
+"""The panels that cells show."""
+
 _SONG_LOADER = ThreadPoolExecutor(1, "harmonia-summary")
 """Reads finished songs. One thread for all: each new thread would leave a heap of 1.5 MB behind."""
-
-_log = logging.getLogger(__name__)
-
-
-class PanelFrontend(Protocol):
-    """Shows a panel in a page. Called from any thread, by one at a time."""
-
-    widget: Any
-
-    def show(self, view: View) -> None: ...
-
-    def finish(self, song: FinishedSong) -> None: ...
-
-    def send_file(self, name: str, data: bytes) -> None: ...
-
-    def preview(self, event: AudioPreview) -> None: ...
 
 
 class Panel:
@@ -79,12 +71,16 @@ class Panel:
     step, and leaves the summary as the cell's output.
     """
 
-    def __init__(self, url: str, token: Token, generation_id: str, *, plain: bool = False) -> None:
-        """token: as for `Client.connect`. plain: use stock ipywidgets, for a page without anywidget.
+    def __init__(
+        self, url: str, token: Token, generation_id: str, *, path: str = SOCKET_PATH, plain: bool = False
+    ) -> None:
+        """token: as for `Client.connect`. url, path: as for `Client`; behind jupyter-server-proxy, the Jupyter server's
+        URL with its token in the query, and `/…/proxy/PORT/socket.io`. plain: use stock ipywidgets, for a page without
+        anywidget.
 
         Raises Disconnected if there is no server, Refused if the server refuses the token or the generation.
         """
-        self._open(ServerEvents(url, token, generation_id), plain)
+        self._open(ServerEvents(url, token, generation_id, path=path), plain)
 
     @classmethod
     def from_source(cls, source: EventSource, *, plain: bool = False) -> Self:
@@ -147,7 +143,7 @@ class Panel:
         """The ipywidget, to be put into other widgets."""
         with self._lock:
             if self._frontend is None:
-                self._frontend = _make_frontend(self._clicked, plain=self._plain)
+                self._frontend = make_frontend(self._clicked, plain=self._plain)
                 self._frontend.show(self.view)
                 self._frontend.finish(self._song)
             return self._frontend.widget
@@ -155,14 +151,16 @@ class Panel:
     def display(self) -> None:
         """Show the panel in the running cell."""
         if not in_kernel():
-            print(repr(self))  # noqa: T201 - the panel of a terminal
+            print(self._text())  # noqa: T201 - the panel of a terminal
             return
-        if not has_live_frontend():
-            self._print_until_settled()
+        if self.closed or not has_live_frontend():
+            if not self.closed:
+                self._print_until_settled()
             for bundle in self.summary():
                 _show(bundle)
             return
-        display(self.widget)  # type: ignore[no-untyped-call]  # IPython has no types here
+        display_object(self.widget)
+        _shown_panels.add(self)
         with self._lock:
             released = self._state.status == "completed" and not self._song.audio
             outputs = self.summary() if self.settled.is_set() and not released else (EMPTY, EMPTY)
@@ -174,20 +172,54 @@ class Panel:
     def _ipython_display_(self) -> None:
         self.display()
 
+    def _display_(self) -> Any:
+        """Return what marimo shows: the widget, where anywidget is installed; else the panel by its mimebundle."""
+        return self.widget if installed("anywidget") and not self.closed else Still(self._repr_mimebundle_())
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
+        """Return the panel as one output that doesn't move, for front ends without a display of their own."""
+        del include, exclude
+        self.settle()
+        return folded(*self.summary())
+
     def __repr__(self) -> str:
         shown = self.view
         return f"Panel({shown['id']}, {shown['status']}, {shown['overall']:g} %)"
+
+    def _text(self) -> str:
+        """Return what a terminal shows: how far the song is, or its words and where its file is."""
+        shown = self.view
+        if self.live:
+            words = (repr(self), shown["headline"], shown["eta"])
+            return printable(" · ".join(word for word in words if word))
+        text = printable_lines(self.summary()[0]["text/plain"])
+        path = self._state.song_path
+        return text if path is None else f"{text}\n\n{path}"
 
     def summary(self) -> tuple[Bundle, Bundle]:
         """Return two plain outputs of the song: its words with the sound, and its picture."""
         with self._lock:
             return bundles(self.view, self._song)
 
+    def settle(self, timeout_s: float = SETTLE_S) -> bool:
+        """Wait until the cells of a song that has ended hold its summary; return whether they do. A song that is still
+        being made isn't waited for."""
+        if self.closed or self._state.status not in ENDED:
+            return self.settled.is_set()
+        self.paint()  # the drawing that begins to load the song may not have had its turn
+        return wait_for(self.settled, timeout_s)
+
     def close(self) -> None:
-        """End the subscription, and remove the widget. Idempotent."""
+        """End the subscription, and remove the widget; the cells keep the song as it is now. Idempotent."""
+        if self.closed:
+            return
+        if self._cells:
+            self.settle()
         self._source.stop()
         with self._lock:
             self.live, self.closed = False, True
+            if not self.settled.is_set():
+                self._fill_cells()
             if self._frontend is not None:
                 self._frontend.widget.close()
 
@@ -227,7 +259,7 @@ class Panel:
             if self._frontend is not None:
                 self._frontend.show(self.view)
             job = self._state.job
-            if self.live or job is None or self._ended_job is job:
+            if self.live or self.closed or job is None or self._ended_job is job:
                 return
             self._ended_job = job
         # In another thread, because reading the song takes a while and this one draws all panels.
@@ -238,21 +270,36 @@ class Panel:
         song = FinishedSong()
         if self._state.status == "completed":
             try:
-                song = load(self._source.files())
+                files = self._source.files()
+                facts = self._player_song(files)
+                # The player is there before the copy of its sound is encoded: until then it asks for the song itself.
+                self._show_finished(job, FinishedSong(files, player=facts))
+                song = load(files, facts)
             except (HarmoniaError, OSError, soundfile.LibsndfileError) as error:
                 self._set_notice(f"The song's files cannot be shown. {error}")
         with self._lock:
-            if self._ended_job is not job:
+            if not self._show_finished(job, song):
                 return
-            self._song = song
-            if self._frontend is not None:
-                self._frontend.finish(song)
-            for cell in self._cells:
-                for output, bundle in zip(cell, self.summary(), strict=True):
-                    _show(bundle, output)
+            self._fill_cells()
             self.settled.set()
         if song.audio:
             _keep_media(self)
+
+    def _show_finished(self, job: object, song: FinishedSong) -> bool:
+        """Show `song`, unless a retry has begun. Return whether it is shown."""
+        with self._lock:
+            if self._ended_job is not job:
+                return False
+            self._song = song
+            if self._frontend is not None:
+                self._frontend.finish(song)
+            return True
+
+    def _fill_cells(self) -> None:
+        """Put the present summary into every cell."""
+        for cell in self._cells:
+            for output, bundle in zip(cell, self.summary(), strict=True):
+                _show(bundle, output)
 
     def release_media(self) -> None:
         """Free sound and picture; `display` loads them again."""
@@ -269,7 +316,8 @@ class Panel:
     def _run_command(self, what: str, name: str) -> None:
         self._set_notice("")
         commands: dict[str, Callable[[], None]] = {
-            "cancel": self._source.cancel, "retry": self._source.retry, "file": partial(self._send_file, name)
+            "cancel": self._source.cancel, "retry": self._source.retry, "file": partial(self._send_file, name),
+            "sound": partial(self._send_sound, name),
         }  # fmt: skip
         try:
             if what in commands:
@@ -277,14 +325,36 @@ class Panel:
         except (HarmoniaError, OSError) as error:
             self._set_notice(str(error))
 
-    def _send_file(self, name: str) -> None:
+    def _player_song(self, files: Files) -> PlayerSong:
+        if "song.flac" not in files:
+            return {}
+        folder = self._source.folder()
+        if folder is not None:
+            return song_in_folder(folder)
+        follows = None if self._state.song is None else self._state.song.follows
+        return song_of_files(self._state.id, self._state.metadata, follows, files)
+
+    def _read_file(self, name: str) -> bytes:
         read = self._song.files.get(name)
         if read is None:
             raise Refused("There is no such file.", code=ErrorCode.NOT_FOUND)
-        data = read()
+        return read()
+
+    def _send_file(self, name: str) -> None:
+        data = self._read_file(name)
         with self._lock:
             if self._frontend is not None:
                 self._frontend.send_file(name, data)
+
+    def _send_sound(self, name: str) -> None:
+        data, missing = b"", ""
+        try:
+            data = self._read_file(name)
+        except (HarmoniaError, OSError) as error:
+            missing = missing_sound(name, error)
+        with self._lock:
+            if self._frontend is not None:
+                self._frontend.send_sound(name, data, missing)
 
     def _set_notice(self, notice: str) -> None:
         with self._lock:
@@ -294,15 +364,22 @@ class Panel:
     # Without a front end
 
     def _print_until_settled(self) -> None:
-        """Wait for the end, and print one line on standard error for each new step."""
+        """Wait for the end, and print a line for each new step: on standard output, since notebooks show the other as
+        an error."""
         printed, settled = "", False
         while not settled:
             settled = self.settled.wait(POLL_S)
             shown = self.view
-            line = "".join(c for c in shown["headline"] if c.isprintable())
+            line = printable(shown["headline"])
             if line != printed:
-                print(f"{shown['overall']:3.0f} %  {line}", file=sys.stderr, flush=True)  # noqa: T201 - its purpose
+                print(f"{shown['overall']:3.0f} %  {line}", flush=True)  # noqa: T201 - its purpose
                 printed = line
+
+
+def settle_shown_panels() -> None:
+    """Wait until the cells of all ended songs hold their summaries, before what they are read from is closed."""
+    for panel in list(_shown_panels):
+        panel.settle()
 
 
 def _keep_media(panel: Panel) -> None:
@@ -322,21 +399,5 @@ def _show(bundle: Bundle, output: str | None = None) -> str:
     By that id a replacement reaches its own cell, whatever thread sends it and whatever cell runs.
     """
     display_id = output or secrets.token_hex(8)
-    publish_display_data(  # type: ignore[no-untyped-call]  # IPython has no types here
-        bundle, transient={"display_id": display_id}, update=output is not None
-    )
+    publish(bundle, display_id, update=output is not None)
     return display_id
-
-
-def _make_frontend(clicked: Callable[[str, str], None], *, plain: bool) -> PanelFrontend:
-    """Return the live front end if anywidget is installed, else the plain one."""
-    if not plain:
-        try:
-            from harmonia_lab.widgets.live import LiveFrontend  # noqa: PLC0415 - anywidget may be missing
-        except ImportError:
-            _log.info("anywidget is not installed: the panel is the plain one.")
-        else:
-            return LiveFrontend(clicked)
-    from harmonia_lab.widgets.plain import PlainFrontend  # noqa: PLC0415 - loaded only where it is used
-
-    return PlainFrontend(clicked)

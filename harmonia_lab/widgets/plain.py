@@ -46,7 +46,9 @@ class PlainFrontend:
         _set(self._status, value=" · ".join(word for word in words if word))
         _set(
             self._facts,
-            value=" · ".join(word for word in (view["title"], view["facts"], view["wishes"], view["shared"]) if word),
+            value=" · ".join(
+                word for word in (view["title"], view["facts"], view["wishes"], view["heard"], view["shared"]) if word
+            ),
         )
         problems = (view["error"], view["plan"], view["connection"], view["notice"], view["warnings"])
         _set(self._problem, value=" ".join(word for word in problems if word))
@@ -65,6 +67,9 @@ class PlainFrontend:
 
     def send_file(self, name: str, data: bytes) -> None:
         """Do nothing: no button here asks for a file."""
+
+    def send_sound(self, name: str, data: bytes, missing: str) -> None:
+        """Do nothing: the stock player has no stems."""
 
     def preview(self, event: AudioPreview) -> None:
         """Do nothing: the stock player can't append audio."""

@@ -1,15 +1,18 @@
 """A finished song as plain HTML and a PNG, which a page shows without a kernel and without JavaScript.
 
-Owns this markup, in which every word from a story or a model is escaped. Styles are inline, because an exported page
-doesn't load our style sheet.
+Owns this markup, in which every word from a story or a model is escaped. Where the page runs scripts,
+`player/summary.js` puts the player in the place of the plain sound; it comes with its style in each summary, because an
+exported page loads no other file.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 from html import escape
 from typing import Any
 
+from harmonia_lab.player.modules import PLAYER_JS, joined, style
 from harmonia_lab.widgets.finished import AUDIO_TYPE, FinishedSong
 from harmonia_lab.widgets.view_model import View
 
@@ -29,20 +32,29 @@ def bundles(view: View, song: FinishedSong) -> tuple[Bundle, Bundle]:
     words: Bundle = {"text/html": _html(view, song), "text/plain": _text(view)}
     if not song.small_picture:
         return words, EMPTY
-    alt = f"Waveform, sung lines and spectrogram of {view['title'] or 'the song'}"
-    return words, {"image/png": base64.b64encode(song.small_picture).decode(), "text/plain": alt}
+    return words, {"image/png": base64.b64encode(song.small_picture).decode(), "text/plain": view["picture"]}
 
 
 def _html(view: View, song: FinishedSong) -> str:
-    parts = [f'<div class="{CLASS}">']
+    playable = bool(song.audio and song.player)
+    # Stems would make the notebook's file five times as large.
+    facts = json.dumps(song.player | {"stems": []}, ensure_ascii=False, separators=(",", ":"))
+    # Between single quotes, JSON's double ones can stay, which saves a tenth of the value.
+    quoted = escape(facts).replace("&quot;", '"')
+    attribute = f" data-song='{quoted}'" if playable else ""
+    parts = [f'<div class="{CLASS}"{attribute}>']
     if view["title"]:
-        parts.append(f"<h3>{escape(view['title'])}</h3>")
-    parts.append(_table(view))
+        parts.append(f'<h3 dir="auto">{escape(view["title"])}</h3>')
     if song.audio:
         data = base64.b64encode(song.audio).decode()
         parts.append(f'<audio controls preload="metadata" src="data:{AUDIO_TYPE};base64,{data}"></audio>')
     if view["lyrics"]:
-        parts.append(f'<pre style="white-space: pre-wrap">{escape(view["lyrics"])}</pre>')
+        parts.append(f'<pre dir="auto" style="white-space: pre-wrap">{escape(view["lyrics"])}</pre>')
+    table = _table(view)
+    parts.append(f"<details><summary>How it was made</summary>{table}</details>" if song.audio else table)
+    if playable:
+        script = joined(PLAYER_JS.with_name("summary.js"))
+        parts.append(f'<style>{style()}</style><script type="module">{script}</script>')
     return "\n".join([*parts, "</div>"])
 
 
@@ -53,6 +65,7 @@ def _table(view: View) -> str:
         "Note": view["warnings"],
         "Status": view["headline"],
         "Length": view["summary"],
+        "Sound": view["heard"],
         "Instruments": ", ".join(chip["name"] for chip in view["chips"]),
         "Reason": view["error"],
         "Code": view["code"],
@@ -77,6 +90,7 @@ def _text(view: View) -> str:
         wishes,
         view["warnings"],
         view["summary"] or view["headline"],
+        view["heard"],
         view["error"],
         view["plan"],
     ]

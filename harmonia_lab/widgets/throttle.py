@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 import weakref
+from collections.abc import Iterable
 from typing import Protocol
 
 __all__ = ["HEARTBEAT_S", "RATE", "THROTTLE", "Throttle", "ThrottledView"]
@@ -56,13 +57,17 @@ class Throttle:
                     if not self._changed.wait(HEARTBEAT_S if beats else None):
                         self._marked.update(dict.fromkeys(view for view in self._known if view.live))
                 marked, self._marked = self._marked, {}
-            for view in marked:
-                try:
-                    view.paint()
-                except Exception:  # noqa: BLE001 - one broken view must not freeze the others
-                    _log.exception("A panel could not be drawn.")
+            _paint(marked)
             del marked  # or this thread would keep a view that nobody else refers to
             time.sleep(1 / RATE)
+
+
+def _paint(views: Iterable[ThrottledView]) -> None:
+    for view in views:
+        try:
+            view.paint()
+        except Exception:  # noqa: BLE001 - one broken view must not freeze the others
+            _log.exception("A panel could not be drawn.")
 
 
 THROTTLE = Throttle()

@@ -13,6 +13,7 @@ from harmonia_lab.errors import CODES, ErrorCode
 from harmonia_lab.events.state import Failure, GenerationState
 from harmonia_lab.protocol.events import PartialMetadata
 from harmonia_lab.protocol.models import ENDED, JobStatus, SongMetadata
+from harmonia_lab.protocol.sound import given_note
 
 __all__ = ["TokenRate", "View", "view"]
 
@@ -93,6 +94,8 @@ def view(
         "canCancel": controls and not ended,
         "canRetry": controls and status == "failed" and failure is not None and failure.error.recoverable,
         "summary": _summary(state),
+        "heard": _heard(state),
+        "picture": _picture(state),
     }
 
 
@@ -180,7 +183,7 @@ def _chips(state: GenerationState) -> list[dict[str, str]]:
 def _words(state: GenerationState) -> dict[str, str]:
     partial = state.writing.partial if state.writing is not None else None
     known: SongMetadata | PartialMetadata = state.metadata or partial or PartialMetadata()
-    facts = [known.genre or "", ", ".join(known.mood or [])]
+    facts = [_draft(state, known), known.genre or "", ", ".join(known.mood or [])]
     if isinstance(known, SongMetadata):
         facts += [f"{known.bpm} bpm", known.key]
     return {
@@ -190,6 +193,13 @@ def _words(state: GenerationState) -> dict[str, str]:
         "wishes": _wishes(known) if isinstance(known, SongMetadata) else "",
         "warnings": " ".join(known.warnings) if isinstance(known, SongMetadata) else "",
     }
+
+
+def _draft(state: GenerationState, known: SongMetadata | PartialMetadata) -> str:
+    """Return what says that the words may still change, or never were finished."""
+    if isinstance(known, SongMetadata) or not (known.title or known.lyrics):
+        return ""
+    return "Draft, never finished" if state.status in ENDED else "Draft, still being written"
 
 
 def _wishes(metadata: SongMetadata) -> str:
@@ -210,9 +220,11 @@ def _plan(state: GenerationState, failure: Failure | None) -> str:
     """Return how the failure is being recovered from, or what the user can do."""
     if failure is None or state.status == "pending":
         return ""
-    row = CODES[ErrorCode(failure.error.code)] if failure.error.code in CODES else None
+    row, told = CODES.get(ErrorCode(failure.error.code)) if failure.error.code in CODES else None, failure.error.details
     tried = row.recovery if row is not None else ""
     if state.status != "failed":
+        if state.status == "processing" and told and "action" in told:
+            return f"Trying by itself: {told['action']}"
         return f"Trying by itself: {tried}." if tried and state.status == "processing" else ""
     if not failure.error.recoverable:
         return "Trying again would fail again: change the request first."
@@ -226,6 +238,22 @@ def _summary(state: GenerationState) -> str:
         return ""
     took = (state.job.updated_at - state.job.created_at).total_seconds()
     return f"{state.song.duration:g} s of music, made in {took:.1f} s"
+
+
+def _heard(state: GenerationState) -> str:
+    """Return what was measured in the finished song beside what was asked, and what of the plan isn't in its sound."""
+    song, metadata = state.song, state.metadata
+    if state.status != "completed" or song is None or metadata is None:
+        return ""
+    measured = f"Heard: {song.measured.beside(metadata.bpm, metadata.key)}." if song.measured is not None else ""
+    return " ".join(filter(None, [measured, "" if song.follows is None else given_note(song.follows)]))
+
+
+def _picture(state: GenerationState) -> str:
+    """Return what the song's picture shows, for those who don't see it."""
+    of = (state.metadata.title if state.metadata is not None else "") or "the song"
+    sung = state.song is None or state.song.follows is None or "notes" in state.song.follows
+    return f"{'Waveform, sung lines' if sung else 'Waveform'} and spectrogram of {of}"
 
 
 def _eta(seconds: float | None) -> str:

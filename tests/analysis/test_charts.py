@@ -121,7 +121,7 @@ def test_the_chart_of_ratios_has_interval_level_n_and_each_block():
 def test_groups_of_numbers_are_named_with_their_unit():
     frame = frame_of([run(seconds_requested=10.0), run(seconds_requested=2.5), run()])
     (axes,) = charts.stage_latency(frame, by="seconds_requested").axes
-    assert [label.get_text().split("\n")[0] for label in axes.get_yticklabels()] == ["10 s", "2.5 s", "<NA>"]
+    assert [label.get_text().split("\n")[0] for label in axes.get_yticklabels()] == ["2.5 s", "10 s", "<NA>"]
 
 
 def test_the_real_time_factor_is_without_loading_and_one_is_marked():
@@ -189,3 +189,79 @@ def test_matplotlib_pandas_and_scipy_load_only_when_something_is_drawn_or_compar
     code = "import harmonia_lab.analysis.charts, harmonia_lab.analysis.compare, sys; "
     code += "assert not {'matplotlib', 'pandas', 'scipy'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+LONG = [f"facebook/musicgen-{size}-stereo-finetuned-on-{what}-2026" for size in ("small", "medium", "large")
+        for what in ("sea-shanties", "brass-bands", "string-quartets")]  # fmt: skip
+
+
+def overlapping(labels, figure):
+    """Pairs of labels that hide each other, measured as matplotlib draws them."""
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in labels if label.get_text()]
+    return [(one, other) for i, one in enumerate(boxes) for other in boxes[i + 1 :] if one.overlaps(other)]
+
+
+def frame_of_groups(count, **columns):
+    names = LONG if count == 9 else [f"model-{number}" for number in range(count)]
+    return frame_of([run(audio_model=name, **columns) for name in names for _ in range(2)])
+
+
+@pytest.mark.parametrize("draw", [charts.stage_latency, charts.spread, charts.real_time_factor])
+def test_nine_long_names_stay_legible_and_apart(draw):
+    figure = draw(frame_of_groups(9), by="audio_model")
+    axes = figure.axes[0]
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert overlapping(labels, figure) == []
+    legend = [text.get_text() for text in figure.legends[0].get_texts()] if figure.legends else []
+    assert len(set(legend)) == len(legend)
+    width = figure.bbox.width
+    assert all(text.get_window_extent().x0 >= 0 and text.get_window_extent().x1 <= width + 1
+               for each in figure.legends for text in each.get_texts())  # fmt: skip
+
+
+def test_no_two_of_nine_groups_look_alike():
+    from harmonia_lab.analysis.chart_style import styles
+
+    assert len(set(styles(24))) == 24
+    assert len({(colour, marker) for colour, marker, _ in styles(24)}) == 24
+
+
+@pytest.mark.parametrize("draw", [charts.stage_latency, charts.spread])
+def test_a_hundred_groups_are_drawn_as_far_as_there_is_room_and_the_rest_is_counted(draw):
+    figure = draw(frame_of_groups(100), by="audio_model")
+    assert "76 more groups not drawn: choose fewer" in texts(figure)
+    assert figure.get_figheight() < 14
+
+
+@pytest.mark.parametrize("draw", [charts.stage_latency, charts.spread])
+def test_one_run_and_a_hundred_are_both_drawn(draw, tmp_path):
+    for count in (1, 100):
+        draw(frame_of([run(total_s=6.0 + 0.01 * n) for n in range(count)])).savefig(tmp_path / "a.png")
+
+
+def test_numbers_are_in_numeric_order_also_as_text_and_what_is_missing_comes_last():
+    for values in ([100.0, 9.0, None, 30.0], ["100", "9", None, "30"]):
+        frame = pd.DataFrame({"group": values, "total_s": [1.0, 2.0, 3.0, 4.0]})
+        (axes,) = charts.spread(frame, by="group").axes
+        names = [label.get_text().split("\n")[0] for label in axes.get_xticklabels()]
+        assert names[:3] == ["9", "30", "100"]
+
+
+def test_zeros_are_drawn_and_short_times_have_a_unit_of_their_own():
+    (axes,) = charts.spread(frame_of([run(plan_s=0.0), run(plan_s=0.0)]), "plan_s").axes
+    assert axes.get_ylim()[1] > 0
+    (axes,) = charts.spread(frame_of([run(plan_s=0.02), run(plan_s=0.03)]), "plan_s").axes
+    assert axes.get_ylabel() == "plan_s, ms"
+    assert [point[1] for point in axes.collections[1].get_offsets()] == [20.0, 30.0]
+
+
+def test_a_forest_has_a_row_for_each_comparison_and_refuses_a_column_that_one_lacks():
+    frame = in_blocks()
+    a, b = (frame[frame["configuration"] == name] for name in "ab")
+    found = [compare(a, b, primary="cpu_s", names=("a", name)) for name in ("b", "a very long name " * 4)]
+    (axes,) = charts.forest(found).axes
+    assert [label.get_text().split("\n")[0] for label in axes.get_yticklabels()][1] == "b"
+    assert sum(len(line.get_xdata()) == 2 for line in axes.lines) >= 2
+    with pytest.raises(InvalidRequest, match="nothing_s"):
+        charts.forest(found, "nothing_s")

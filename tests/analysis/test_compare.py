@@ -96,9 +96,9 @@ def test_the_warm_up_of_a_study_is_the_rows_without_a_block():
     warm = pd.DataFrame([{**frame.iloc[0], "block": None, "cpu_s": 99.0}])
     a, b = sides(pd.concat([warm.assign(configuration="a"), warm.assign(configuration="b"), frame]))
     found = compare(a, b, ["cpu_s"])
-    assert found.ended["A"] == {"completed": 7, "warm-up": 1}
+    assert found.ended["a"] == {"completed": 7, "warm-up": 1}
     assert found.table.loc["cpu_s", ["n_a", "n_b"]].tolist() == [6, 6]
-    assert compare(a.drop(columns="block"), b, ["cpu_s"]).ended["A"] == {"completed": 7}
+    assert compare(a.drop(columns="block"), b, ["cpu_s"]).ended["a"] == {"completed": 7}
 
 
 def test_any_frame_with_the_columns_gives_what_the_logs_own_frame_gives(tmp_path):
@@ -241,7 +241,7 @@ def warnings_of(frame, **options):
 def test_spikes_of_one_side_are_a_warning():
     frame = study(blocks=10)
     b = frame.index[frame["configuration"] == "b"]
-    assert "B has 1 runs with a cpu_s far above its others" in warnings_of(
+    assert "b has 1 runs with a cpu_s far above its others" in warnings_of(
         frame.assign(cpu_s=frame["cpu_s"] * np.where(frame.index == b[4], 2, 1))
     )
     a = frame_of(rows(10, cpu_s=lambda i: 2.0 if i == 3 else 1 + i / 100))
@@ -271,7 +271,7 @@ def test_load_by_others_is_a_warning_where_the_log_has_it_and_advises_processor_
     busy = study(blocks=8, others_cpu_share=lambda name, block: 0.4 if name == "b" else 0.2, cores=lambda *_: 2,
                  cpu_steal_s=lambda *_: 0.4, cpu_pressure_share=lambda *_: 0.1)  # fmt: skip
     found = " ".join(compare(*sides(busy), ["total_s"]).warnings)
-    assert "Other programs used the machine's processors meanwhile (median: A 20%, B 40%)." in found
+    assert "Other programs used the machine's processors meanwhile (median: a 20%, b 40%)." in found
     assert "One side ran beside more" in found
     assert "hypervisor took processor time" in found
     assert "name a column of processor time" in found
@@ -283,7 +283,7 @@ def test_load_by_others_is_a_warning_where_the_log_has_it_and_advises_processor_
 def test_a_system_that_tells_only_its_load_average_is_a_warning_too():
     busy = study(blocks=8, load_1m=lambda *_: 3.0, cores=lambda *_: 2)
     [warning, advice] = compare(*sides(busy), ["total_s"]).warnings
-    assert warning == "More programs ran than the machine has cores (median load by core: A 1.5, B 1.5)."
+    assert warning == "More programs ran than the machine has cores (median load by core: a 1.5, b 1.5)."
     assert advice.startswith("total_s is wall time")
     assert compare(*sides(busy.assign(load_1m=0.5)), ["total_s"]).warnings == ()
 
@@ -378,3 +378,36 @@ def test_a_difference_planted_in_an_engine_comes_back_from_the_log_of_its_songs(
     assert (row["n_a"], row["n_b"]) == (5, 5)
     assert found.ended["B"] == {"completed": 5, "failed": 1}
     assert not any("differs" in warning for warning in found.warnings)
+
+
+def side(decoder, seconds, **columns):
+    settings = [{"decoder": decoder, "top_k": 250}] * len(seconds)
+    return pd.DataFrame({"audio_settings": settings, "audio_s": seconds, **columns})
+
+
+def test_sides_are_named_by_what_differs_and_the_better_one_is_said():
+    slow, quick = side("reference", [9.0, 9.1, 9.2, 9.05, 9.15]), side("fast", [1.0, 1.1, 1.05, 1.02, 1.01])
+    found = compare(slow, quick, ["audio_s"])
+    assert found.names == ("reference", "fast")
+    assert found.changed == "decoder: reference → fast"
+    assert "Compared: decoder: reference → fast." in str(found)
+    assert "differs: fast is better" in str(found)
+    assert compare(slow, quick, ["audio_s"], names=("old", "new")).names == ("old", "new")
+
+
+def test_of_a_rate_the_higher_side_is_better_and_equal_sides_are_a_and_b():
+    rates = [
+        pd.DataFrame({"tokens_per_second": [base, base + 0.1, base + 0.2, base + 0.05, base + 0.15]})
+        for base in (1.0, 9.0)
+    ]
+    found = compare(*rates, ["tokens_per_second"])
+    assert found.names == ("A", "B")
+    assert found.changed == ""
+    assert "differs: B is better" in str(found)
+
+
+def test_short_times_and_large_memory_are_told_in_their_units():
+    frames = [pd.DataFrame({"mix_s": [base] * 4, "audio_rss_peak_bytes": [20 * 2**30] * 4}) for base in (0.01, 0.02)]
+    found = compare(*frames, ["mix_s", "audio_rss_peak_bytes"])
+    assert "mix_s, ms" in str(found)
+    assert "audio_rss_peak_bytes, GiB" in str(found)

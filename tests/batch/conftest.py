@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 
 from harmonia_lab import Lab
+from harmonia_lab.generation.generation import TimeLimits
+from harmonia_lab.generation.recovery_plans import RecoveryLimits
 from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine, FakeMetadataEngine, FakeOllama
 
 
 def lab_in(folder, **engines):
+    """A lab where every failure is final at once."""
     engines = {"metadata": FakeMetadataEngine(), "audio": FakeAudioEngine()} | engines
-    return Lab(**engines, songs=folder / "songs", home=folder / "home")
+    limits = TimeLimits(recovery=RecoveryLimits(attempts=0))
+    return Lab(**engines, songs=folder / "songs", home=folder / "home", limits=limits)
 
 
 def row(**fields):

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from harmonia_lab.batch.pace import Pace, told
+from harmonia_lab.batch.pace import Pace
+from harmonia_lab.songs_handle import told
 
 NOW = datetime(2026, 1, 2, 23, 0, tzinfo=UTC)
 

@@ -258,3 +258,31 @@ def test_every_line_that_cannot_be_read_is_found_at_once(tmp_path):
     assert [row.line for row in rows if row.error and not row.unreadable] == [7]
     with pytest.raises(InvalidRequest, match="2 more rows can't be read"):
         refuse_unreadable(rows)
+
+
+def test_settings_of_the_audio_engine_are_columns_as_a_spreadsheet_writes_them(tmp_path):
+    text = (
+        "narrative;CFG coef;Top-K;two_step_cfg;negative prompt;melody;audio_options\n"
+        'A story.;2,5;50;yes;drums;sounds/a.wav;\nHome.;;;;;;"{""temperature"": 2, ""top_p"": ""0.5""}"\nAway.;;;;;;\n'
+    )
+    first, second, third = (row.request for row in read_rows(table(tmp_path, text)))
+    assert first.audio_options == {
+        "cfg_coef": 2.5, "top_k": 50, "two_step_cfg": True, "negative_prompt": "drums",
+        "melody": str(tmp_path / "sounds/a.wav"),
+    }  # fmt: skip
+    assert second.audio_options == {"temperature": 2.0, "top_p": 0.5}
+    assert third == SongRequest(narrative="Away.")
+
+
+def test_settings_of_a_row_are_checked_as_its_other_cells(tmp_path):
+    text = 'narrative,cfg_coef,audio_options\nA.,,[1]\nB.,,{\nC.,5,"{""cfg_coef"": 4}"\nD.,much,\n'
+    rows = read_rows(table(tmp_path, text))
+    assert [row.error and row.error.details["fields"] for row in rows] == [["audio_options"]] * 2 + [["cfg_coef"], None]
+    assert rows[3].request.audio_options == {"cfg_coef": "much"}  # for the engine to refuse
+
+
+def test_words_that_tables_have_for_other_things_are_no_settings(tmp_path):
+    text = "narrative,source,steps,audio_options.steps\nA.,Grimm,two,20\n"
+    (row,) = read_rows(table(tmp_path, text))
+    assert row.extra == {"source": "Grimm", "steps": "two"}
+    assert row.request.audio_options == {"steps": 20}

@@ -17,7 +17,8 @@ def test_songs_are_made_once_and_kept_at_the_next_run(lab, tmp_path):
     again = lab.batch(rows, tmp_path / "out", say=quiet)
     assert statuses(again) == ["kept"] * 3
     assert [o.song for o in again.outcomes] == [o.song for o in first.outcomes]
-    assert len(lab.log.rows()) == 3
+    assert [logged["batch_row"] for logged in lab.log.rows()] == [1, 2, 3]
+    assert len({logged["narrative_digest"] for logged in lab.log.rows()}) == 1
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == again.to_json()
     assert sorted(again.frame()["checksum"]) == sorted(o.song["checksum"] for o in first.outcomes)
 
@@ -167,3 +168,52 @@ def test_a_sweep_is_every_narrative_with_every_seed_and_engine_and_goes_on_when_
     assert statuses(again) == ["kept"] * 8
     with pytest.raises(InvalidRequest, match="no column 'secnds'"):
         lab.sweep("One.", secnds=1)
+
+
+def test_settings_of_a_row_make_another_song_and_bad_ones_are_found_before_the_first(lab, tmp_path):
+    rows = [row(seed=1), row(seed=1, audio_options={"pitch": 440}), row(seed=1, audio_options={"pitch": 5})]
+    rows += [row(seed=1, cfg_coef=5), row(seed=1, audio="sketch", prompt="rain"), row(seed=1, melody="gone.wav")]
+    lines = []
+    checked = lab.batch(rows, tmp_path / "out", check=True, say=lines.append)
+    assert statuses(checked) == ["waiting"] * 2 + ["failed"] * 4
+    assert [outcome.error.details["fields"][0] for outcome in checked.errors] == [
+        "pitch",
+        "cfg_coef",
+        "prompt",
+        "melody",
+    ]
+    assert "Engines that take it: diffusers, musicgen" in "\n".join(lines)
+    made = lab.batch(rows, tmp_path / "out", say=quiet)
+    assert statuses(made) == ["made"] * 2 + ["failed"] * 4
+    plain, higher = (outcome.song for outcome in made.outcomes[:2])
+    assert plain["checksum"] != higher["checksum"]
+    assert (plain["audioOptions"], higher["audioOptions"]) == (None, {"pitch": 440})
+    assert statuses(lab.batch(rows, tmp_path / "out", say=quiet))[:2] == ["kept"] * 2
+    assert "pitch 440" in (tmp_path / "out" / "listen.html").read_text()
+
+
+def test_a_named_rows_song_is_kept_as_long_as_its_settings_and_recordings_are_the_same(lab, tmp_path):
+    for place, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "tune.wav").write_bytes(content)
+
+    def status(place, pitch=440):
+        options = {"melody": str(tmp_path / place / "tune.wav"), "pitch": pitch}
+        table = [row(seed=1, name="mine", audio_options=options), row(seed=2, audio_options=options)]
+        return statuses(lab.batch(table, tmp_path / "out", say=quiet))
+
+    assert status("a") == ["made", "made"]
+    assert status("b") == ["kept", "kept"]  # the recording counts, not its place
+    assert status("c") == ["failed", "made"]
+    assert status("a", pitch=441) == ["failed", "made"]
+
+
+def test_a_sweep_makes_a_song_for_each_value_of_a_setting(lab, tmp_path):
+    found = lab.sweep(
+        "A story.", seeds=[1], seconds=1, prompt=["rain", "wind"], audio_options={"pitch": 300}, say=quiet
+    )
+    assert statuses(found) == ["made", "made"]
+    assert [o.row.request.audio_options for o in found.outcomes] == [
+        {"pitch": 300, "prompt": "rain"},
+        {"pitch": 300, "prompt": "wind"},
+    ]

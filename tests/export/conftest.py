@@ -27,6 +27,16 @@ def made_song(tmp_path_factory):
     return Path(song.directory)
 
 
+@pytest.fixture(scope="session")
+def text_model_song(tmp_path_factory):
+    """A song whose sound follows its plan's words alone: held tones of its own, 4 s."""
+    home = tmp_path_factory.mktemp("text-model")
+    engine = FakeAudioEngine(follows=("prompt", "tempo", "key"))
+    with Lab(metadata=FakeMetadataEngine(METADATA), audio=engine, songs=home / "songs", home=home) as lab:
+        song = lab.compose("A story.", seconds=4, seed=7, generation_id="gen-2", out=home / "mist", progress=False)
+    return Path(song.directory)
+
+
 @pytest.fixture
 def song(made_song, tmp_path):
     return Path(shutil.copytree(made_song, tmp_path / "sea"))

@@ -68,3 +68,11 @@ def test_hugging_face_datasets_loads_it(made_song, tmp_path, monkeypatch):
     for row, line in zip(rows, map(json.loads, written), strict=True):
         assert Path(row.pop("audio")["path"]).name == line.pop("file_name")
         assert row == line
+
+
+def test_a_row_says_what_the_sound_follows_and_what_was_measured(made_song, text_model_song, tmp_path):
+    rows = export_audiofolder([made_song, text_model_song, OLD], tmp_path / "set")
+    assert [row["follows"] for row in rows] == [["notes"], ["key", "prompt", "tempo"], None]
+    assert rows[1]["measured_key"] == read_record(text_model_song)["measured"]["key"]
+    assert rows[1]["measured_bpm"] is rows[2]["measured_key"] is None
+    assert "no words are sung unless" in (tmp_path / "set" / "README.md").read_text()

@@ -157,3 +157,36 @@ def test_an_audio_format_that_lacks_the_sample_rate_says_what_to_do(song, tmp_pa
         export_song(song, tmp_path / "out", ExportOptions(formats=("mp3",)))
     assert caught.value.code is ErrorCode.AUDIO_ERROR
     assert caught.value.hint == "Choose --format flac or wav."
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_tags_of_a_sound_that_follows_no_notes_hold_what_was_measured_and_no_lyrics(text_model_song, tmp_path, name):
+    done = export_song(text_model_song, tmp_path, ExportOptions(formats=(name,)))
+    other = {key: value[0] for key, value in TinyTag.get(done.files[0]).other.items()}
+    measured = read_record(text_model_song)["measured"]
+    assert measured["bpm"] is None
+    assert "bpm" not in other
+    assert "lyrics" not in other
+    assert other.get("initial_key") == (measured["key"] and _short(measured["key"]))
+    assert done.notes == ["The lyrics are not in the tags, since nobody sings them."]
+
+
+def _short(key):
+    tonic, mode = key.split()
+    return tonic + ("m" if mode == "minor" else "")
+
+
+def test_the_notes_that_nobody_plays_are_exported_as_the_plans(text_model_song, tmp_path):
+    done = export_song(text_model_song, tmp_path, ExportOptions(formats=(), midi=True))
+    assert [path.name for path in done.files] == ["mist-plan.mid"]
+    assert done.files[0].read_bytes() == (text_model_song / "plan.mid").read_bytes()
+    assert "notes that were planned" in done.notes[-1]
+
+
+def test_mixed_stems_of_a_sound_that_follows_no_sections_add_up_without_their_faders(text_model_song, tmp_path):
+    done = export_song(text_model_song, tmp_path, ExportOptions(formats=("wav",), stems=("mixed",)))
+    total = sum(soundfile.read(path)[0] for path in done.files if path.parent.name == "mist-stems-mixed")
+    song, _ = soundfile.read(text_model_song / "song.flac")
+    gain = 10 ** (read_record(text_model_song)["measurements"]["master_gain_db"] / 20)
+    quiet = np.abs(song) < 0.3 * np.abs(song).max()
+    assert np.abs(total * gain - song)[quiet].max() < 1e-3

@@ -180,3 +180,46 @@ def test_a_record_of_a_design_is_the_design_again_unless_an_engine_was_an_object
     assert from_record(json.loads(json.dumps(one.to_json())), {}) == one
     with pytest.raises(InvalidRequest, match="object"):
         from_record(design(configurations={"a": {}, "b": {"audio": object()}}).to_json(), {})
+
+
+def test_a_sweep_is_a_configuration_for_each_combination_of_values():
+    swept = {
+        "sweep": {"cfg_coef": [1.5, 3], "two_step_cfg": [True, False]},
+        "audio": "musicgen",
+        "audio_model": "small",
+    }
+    found = design_of({"stories": ["A story."], "primary": "cpu_s", **swept}, {"audio_settings": {"top_k": 5}})
+    assert list(found.configurations) == [
+        "cfg_coef 1.5, two_step_cfg True", "cfg_coef 1.5, two_step_cfg False",
+        "cfg_coef 3, two_step_cfg True", "cfg_coef 3, two_step_cfg False",
+    ]  # fmt: skip
+    assert found.configurations["cfg_coef 3, two_step_cfg False"] == {
+        "audio": "musicgen",
+        "audio_model": "small",
+        "audio_settings": {"cfg_coef": 3, "two_step_cfg": False},
+    }
+    assert from_record(found.to_json(), {}) == found
+
+
+@pytest.mark.parametrize(
+    ("sweep", "field"),
+    [
+        ({}, "sweep"), ([1, 2], "sweep"), ({"cfg_coef": 3}, "sweep.cfg_coef"), ({"cfg_coef": []}, "sweep.cfg_coef"),
+        ({"cfg_coef": [3, 3]}, "sweep"), ({"cfg_coef": [3]}, "configurations"),
+    ],
+)  # fmt: skip
+def test_a_sweep_that_compares_nothing_is_a_fault(sweep, field):
+    with pytest.raises(InvalidRequest) as caught:
+        design_of({"stories": ["A story."], "primary": "cpu_s", "sweep": sweep}, {})
+    assert field in {each["field"] for each in caught.value.details["errors"]}
+
+
+def test_a_sweep_beside_configurations_is_a_fault():
+    assert "sweep" in faults(sweep={"cfg_coef": [1, 2]})
+
+
+def test_a_story_can_have_settings_of_the_audio_engine_with_recordings_beside_the_design(tmp_path):
+    story = {"narrative": "A story.", "audio_options": {"cfg_coef": 4, "melody": "tune.wav"}}
+    given = {"stories": [story], "primary": "cpu_s", "configurations": {"a": {}, "b": {"audio": "sketch"}}}
+    found = design_of(given, {}, tmp_path)
+    assert found.stories[0].audio_options == {"cfg_coef": 4, "melody": str(tmp_path / "tune.wav")}

@@ -1,6 +1,8 @@
 """A study makes every song once, in the drawn order, whatever stopped it before; its rows say where they belong."""
 
 import _thread
+import base64
+import hashlib
 import json
 import shutil
 import warnings
@@ -12,6 +14,7 @@ from harmonia_lab.backends import local
 from harmonia_lab.errors import AudioError, ErrorCode, HarmoniaError, InvalidRequest, StorageError
 from harmonia_lab.storage import locked
 from harmonia_lab.study import StudyReport
+from harmonia_lab.study.folder import StudyFolder, StudyLog
 from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine, FakeMetadataEngine
 
 
@@ -99,6 +102,15 @@ def test_a_studys_folder_names_no_machine_and_no_folder_outside(study):
     assert f'"{logged[0]["host"]}"' not in text
     directories = [row["directory"] for row in report.folder.rows().rows() if row["block"]]
     assert all((report.folder.path / directory / "song.flac").exists() for directory in directories)
+
+
+def test_a_studys_rows_name_recordings_without_their_folders(tmp_path):
+    log = StudyLog(tmp_path / "runs.jsonl", StudyFolder(tmp_path / "study"), "s")
+    settings = {"melody": str(tmp_path / "tune.wav"), "prompt": "a/b", "top_k": 5}
+    log.append({"run_id": "1", "study": "s", "host": "h", "audio_settings": settings})
+    (row,) = StudyFolder(tmp_path / "study").rows().rows()
+    assert row["audio_settings"] == {"melody": "tune.wav", "prompt": "a/b", "top_k": 5}
+    assert log.rows()[0]["audio_settings"] == settings
 
 
 def test_the_folder_has_requests_packages_code_and_engines(study):
@@ -245,7 +257,7 @@ def test_lines_tell_how_far_it_is_and_how_long_it_will_take(study):
     drawn = [(block.number, name) for block in report.record.blocks for name in block.order]
     heads = [f"{number}/4  block {block}  {name}" for number, (block, name) in enumerate(drawn, 1)]
     assert [line.split(":")[0] for line in lines[-4:]] == heads
-    assert [" to go" in line for line in lines[-4:]] == [True, True, True, False]
+    assert ["left" in line for line in lines[-4:]] == [True, True, True, False]
 
 
 def test_a_study_made_again_says_which_songs_are_the_same_and_what_differs_around_it(study, copied):
@@ -279,7 +291,7 @@ def test_another_study_is_not_taken_for_the_same_one_again(tmp_path, study, copi
         StudyReport(copied)
 
 
-def test_the_page_is_one_file_without_scripts_and_shows_texts_as_text(study):
+def test_the_page_is_one_file_with_its_own_script_alone_and_shows_texts_as_text(study):
     report, _, _ = study
     page = report.folder.page.read_text()
     assert "a &lt;b&gt;study&lt;b&gt;" in page
@@ -288,6 +300,9 @@ def test_the_page_is_one_file_without_scripts_and_shows_texts_as_text(study):
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert page.count("data:image/svg+xml;base64,") >= 3
     assert "速い $x^2$" in page
-    assert page.count("<script") == page.count('<script type="application/json"') == 1
+    assert page.count("<script") - page.count('<script type="application/json"') == 1
+    script = page.partition('<script type="module">')[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'\">" in page
     data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
     assert len(data["rows"]) == 6

@@ -118,3 +118,17 @@ def test_the_models_of_an_ollama_server_can_be_chosen(tmp_path, monkeypatch):
             names = [value for _, value in lab.form().model.options]
     assert names[0] == ""
     assert len(names) > 1
+
+
+def test_settings_of_the_sound_are_folded_away_and_asked_for_when_they_are_filled_in(lab):
+    form = lab.form()
+    form.narrative.value = "A lighthouse."
+    assert form.sound.selected_index is None
+    form.options["prompt"].value, form.options["cfg_coef"].value = " rain ", "4.5"
+    assert form.request().audio_options == {"prompt": "rain", "cfg_coef": 4.5}
+    form.submit.click()
+    assert form.problem.value.startswith("The fake engine takes no cfg_coef")
+    form.options["cfg_coef"].value = ""
+    form.submit.click()
+    assert form.problem.value == ""
+    assert lab.journal.request(lab.journal.jobs()[0].id).audio_options == {"prompt": "rain"}

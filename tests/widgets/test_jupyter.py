@@ -4,6 +4,7 @@ HARMONIA_SCREENSHOTS=FOLDER keeps the pictures there (`docs` for the README's); 
 """
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -16,15 +17,15 @@ OVERALL = "() => document.querySelector('.hl-panel [role=progressbar]')?.getAttr
 WIDTH = "() => document.querySelector('.hl-panel .hl-fill')?.style.width"
 STATUS = "() => [...document.querySelectorAll('.hl-panel')].map((panel) => panel.dataset.status)"
 PLAY = """async () => {
-    const audio = document.querySelector('.hl-panel audio.hl-audio');
-    audio.muted = true;
-    await audio.play();
+    document.querySelector('.hl-panel .hp-play').click();
+    const page = globalThis[Symbol.for('harmonia.player')];
     const deadline = performance.now() + 60000;
-    while (audio.currentTime < 0.2 && performance.now() < deadline) await new Promise((ok) => setTimeout(ok, 50));
-    audio.pause();
-    const heard = [audio.currentTime, audio.duration];
-    audio.currentTime = 0;
-    audio.muted = false;
+    while (!(page.sounding?.position > 0.2) && performance.now() < deadline) {
+        await new Promise((ok) => setTimeout(ok, 50));
+    }
+    const heard = [page.sounding.position, page.sounding.tracks[0].sound.duration];
+    page.sounding.seek(0);
+    page.sounding.pause();
     return heard;
 }"""
 
@@ -54,14 +55,17 @@ def test_run_all_makes_a_song_with_bars_that_move_and_the_page_keeps_it(page, ad
     assert duration == pytest.approx(seconds, abs=1)
     status = page.locator(".hl-panel").first.get_by_role("status")
     assert status.inner_text().startswith(f"Done: {seconds} s of music")
-    assert page.evaluate("() => document.querySelector('.hl-panel img').naturalWidth") > 100
+    wait_for(page, "() => document.querySelector('.hl-panel img').naturalWidth > 100")  # it comes after the player
     # The same in the file, for pages without a kernel; beside the live panel it is not shown twice.
     assert page.locator(".hl-summary").first.is_hidden()
     assert page.locator(".jp-RenderedImage img").first.is_hidden()
+    page.get_by_text("How it was made").first.click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download song.mid").first.click()
+    assert re.fullmatch(r".+-seed-7-\w{8}\.mid", download.value.suggested_filename)
     assert Path(download.value.path()).read_bytes().startswith(b"MThd")
     until_status(page, "completed", "completed", "completed")
+    page.get_by_text("How it was made").first.click()
     page.mouse.move(0, 0)
     page.evaluate("() => document.querySelector('.hl-panel').scrollIntoView({ block: 'end' })")
     picture(page, "notebook.png", tmp_path)
@@ -131,3 +135,37 @@ def test_a_page_that_was_not_saved_and_a_kernel_that_restarts_lose_no_song(page,
     until_status(page, "processing")
     page.get_by_role("button", name="Cancel").click()
     until_status(page, "cancelled")
+
+
+BATCH = [
+    SLOW[0].replace("step_s=0.05, steps=4000", "step_s=0.05, steps=20"),
+    (
+        "rows = [{'narrative': 'A story.', 'seconds': 2, 'seed': seed} for seed in range(3)]\n"
+        "batch = lab.batch(rows, 'songs/night', wait=False)\nbatch"
+    ),
+]
+
+
+def test_a_batch_shows_its_rows_live_cancels_one_and_plays_another(page, address, folder, tmp_path):
+    write(folder / "batch.ipynb", BATCH)
+    notebook = Notebook(page, address, "batch.ipynb")
+    for index in (0, 1):
+        notebook.run_cell(index)
+    page.get_by_role("button", name="Cancel A story., row 3").click()
+    wait_for(page, "() => document.querySelectorAll('.hl-songs tr[data-status=made]').length === 2")
+    page.wait_for_selector(".hl-batch[data-state=done]")
+    statuses = "(rows) => rows.map((row) => row.dataset.status)"
+    assert page.locator(".hl-songs tbody tr").evaluate_all(statuses) == ["made", "made", "cancelled"]
+    assert page.get_by_role("button", name="Cancel").count() == 0
+    assert page.locator(".hl-curve polyline").first.get_attribute("points").count(",") > 1
+    assert page.locator(".hl-songs audio").count() == 0  # no sound before somebody asks for it
+    for number in (1, 2):
+        page.get_by_role("button", name=f"Play Harbour Light, row {number}").click()
+        wait_for(
+            page,
+            "(number) => { const row = document.querySelectorAll('.hl-songs tbody tr')[number - 1];"
+            " return row.querySelector('audio')?.duration > 1.9; }",
+            number,
+        )
+        assert page.locator(".hl-songs audio").count() == 1
+    picture(page, "batch.png", tmp_path)

@@ -113,7 +113,7 @@ def test_a_song_is_asked_for_on_the_form_and_followed_in_the_table(page, address
         notebook.run_cell(index)
     page.get_by_label("Story").fill("A lighthouse keeper's last night.")
     page.get_by_label("Seconds").fill("2")
-    page.get_by_label("Seed").fill("7")
+    page.get_by_role("textbox", name="Seed").fill("7")
     page.get_by_role("button", name="Write the words only").click()
     page.wait_for_selector("text=Make the music of these words")
     until_status(page, "cancelled")
@@ -123,9 +123,9 @@ def test_a_song_is_asked_for_on_the_form_and_followed_in_the_table(page, address
     until_status(page, "completed")
     assert page.locator(".hl-title").inner_text() == "Another Light"
     page.wait_for_selector(".hl-panel[data-song=here]")
-    rows = page.locator(".hl-monitor tbody tr")
-    wait_for(page, "() => document.querySelector('.hl-monitor tbody tr')?.dataset.status === 'completed'")
-    assert rows.locator("th").all_inner_texts()[0] == "Another Light"
+    rows = page.locator(".hl-songs tbody tr")
+    wait_for(page, "() => document.querySelector('.hl-songs tbody tr')?.dataset.status === 'completed'")
+    assert rows.locator(".hl-songs-title").all_inner_texts()[0] == "Another Light"
     assert rows.evaluate_all("(rows) => rows.map((row) => row.dataset.status)")[:2] == ["completed", "cancelled"]
     picture(page, "form.png", tmp_path)
 
@@ -159,4 +159,8 @@ def test_the_exported_page_shows_title_picture_and_sound_offline_and_without_jav
     page = browser.new_page(offline=True)
     page.goto((tmp_path / "run.html").as_uri(), wait_until="load")
     wait_for(page, "() => document.querySelector('.hl-summary audio').duration > 1.9")
+    assert page.get_by_role("heading", name="Harbour Light").count() == 1
+    assert not page.locator(".hl-summary audio").is_visible()
+    page.locator(".hl-summary").get_by_role("button", name="Play").click()
+    wait_for(page, "() => globalThis[Symbol.for('harmonia.player')].sounding?.position > 0.1")
     page.close()

@@ -39,7 +39,8 @@ def test_the_table_follows_every_song_newest_first(lab, gate):
     gate.set()
     done = until(monitor, "completed", "completed")
     assert [row["id"] for row in done] == [second.id, first.id]
-    assert {(row["title"], row["percent"], row["canCancel"]) for row in done} == {(METADATA.title, 100.0, False)}
+    assert {(row["title"], row["percent"]) for row in done} == {(METADATA.title, 100.0)}
+    assert [row["actions"] for row in done] == [["play", "open"]] * 2
     monitor.close()
     monitor.close()
 
@@ -69,3 +70,26 @@ def test_other_users_jobs_are_not_in_it(lab, gate):
     assert [row["status"] for row in everybodys.widget.view["rows"]] == ["completed"]
     own.close()
     everybodys.close()
+
+
+def test_songs_of_one_title_are_told_apart_by_id_seed_and_time(lab, gate):
+    gate.set()
+    jobs = [lab.submit("One.", seconds=1, seed=seed) for seed in (3, 4)]
+    monitor = lab.monitor()
+    shown = until(monitor, "completed", "completed")
+    assert [row["detail"] for row in shown] == [f"{jobs[1].id} · seed 4", f"{jobs[0].id} · seed 3"]
+    assert all(row["cells"][0] for row in shown)
+
+    sent = []
+    monitor.widget.send = lambda content, buffers: sent.append((content, buffers))
+    monitor.widget._handle_custom_msg({"ask": "play", "id": jobs[0].id}, [])
+    monitor.widget._handle_custom_msg({"ask": "open", "id": jobs[1].id}, [])
+    deadline = time.monotonic() + PATIENCE_S
+    while not (sent and monitor.opened):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    [(content, [sound])] = sent
+    assert content == {"play": jobs[0].id, "type": "audio/mpeg"}
+    assert len(sound) > 1000
+    assert monitor.opened.view["id"] == jobs[1].id
+    monitor.close()

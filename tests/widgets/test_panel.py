@@ -89,7 +89,7 @@ def test_a_click_that_comes_too_late_is_answered_on_the_panel(lab, gate):
 
 
 def test_after_a_failure_retry_makes_the_song_on_the_same_panel(lab, gate):
-    lab.metadata_engine.errors = [MetadataError("It went away.", code=ErrorCode.OLLAMA_UNAVAILABLE) for _ in range(2)]
+    lab.metadata_engine.errors = [MetadataError("It went away.", code=ErrorCode.METADATA_INVALID)]
     gate.set()
     panel = lab.submit("A story.", seconds=2).panel()
     assert drawn(panel, status="failed")["canRetry"]
@@ -148,7 +148,7 @@ def test_older_panels_free_sound_and_picture_and_load_them_again_when_shown(lab,
     shown = []
     monkeypatch.setattr("harmonia_lab.widgets.panel.in_kernel", lambda: True)
     monkeypatch.setattr("harmonia_lab.widgets.panel.has_live_frontend", lambda: True)
-    monkeypatch.setattr("harmonia_lab.widgets.panel.display", lambda widget: None)
+    monkeypatch.setattr("harmonia_lab.widgets.panel.display_object", lambda widget: None)
     monkeypatch.setattr("harmonia_lab.widgets.panel._show", lambda bundle, output=None: shown.append(bundle) or "id")
     first.display()
     while not any("<audio" in bundle.get("text/html", "") for bundle in shown):

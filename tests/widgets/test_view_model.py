@@ -10,6 +10,7 @@ from harmonia_lab.errors import ErrorCode, MetadataError
 from harmonia_lab.events.state import GenerationState
 from harmonia_lab.protocol import events as e
 from harmonia_lab.protocol.models import Share, Wish
+from harmonia_lab.protocol.sound import Measured
 from harmonia_lab.widgets.view_model import TokenRate, view
 from tests.events.stories import METADATA, OPTIONS, Teller, logged, told_live
 
@@ -196,3 +197,43 @@ def test_who_may_only_hear_it_sees_no_buttons_and_its_owner_sees_who_may():
     failed = watch(told_live(ending="failed"))[1].generations["g"]
     assert view(failed)["canRetry"] == view(failed, sharing=GenerationAccess("controller"))["canRetry"]
     assert not view(failed, sharing=GenerationAccess("viewer"))["canRetry"]
+
+
+def told_with(**heard):
+    """The last view of a song whose last event says this of its sound."""
+    events = [
+        each.model_copy(update=heard) if each.name == "audio-generation-complete" else each for each in told_live()
+    ]
+    return watch(events)[0][-1]
+
+
+def test_a_finished_song_says_what_is_heard_beside_what_was_asked():
+    assert told_with()["heard"] == ""  # by a version that didn't measure
+    shown = told_with(follows=["notes"], measured=Measured(bpm=45, key="C major"))
+    assert shown["heard"] == "Heard: about 45 bpm (half the asked 90), C major (asked C major)."
+    assert shown["picture"] == "Waveform, sung lines and spectrogram of T"
+
+
+def test_of_a_sound_that_follows_no_notes_the_panel_says_so():
+    shown = told_with(follows=["prompt"], measured=Measured())
+    assert "no clear beat (asked 90 bpm)" in shown["heard"]
+    assert "no words are sung" in shown["heard"]
+    assert shown["picture"] == "Waveform and spectrogram of T"
+
+
+def test_words_that_are_still_being_written_are_marked_as_a_draft_until_they_are_whole():
+    teller = Teller("g", 0, 0)
+    teller.stage_1(0)
+    write(teller, 1)
+    assert watch(live(teller))[0][-1]["facts"] == ""  # there are no words yet
+    write(teller, 2, title="A working title", genre="folk")
+    assert watch(live(teller))[0][-1]["facts"] == "Draft, still being written · folk"
+    assert "Draft" not in watch(told_live())[0][-1]["facts"]
+
+
+def test_words_that_a_cancel_left_unfinished_stay_a_draft():
+    teller = Teller("g", 0, 0)
+    teller.stage_1(0)
+    write(teller, 40, title="Low Tide", lyrics="The sea")
+    teller.end("cancelled")
+    assert watch(live(teller))[0][-1]["facts"] == "Draft, never finished"
