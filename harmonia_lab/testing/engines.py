@@ -6,15 +6,32 @@ in `engines/base.py`.
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from harmonia_lab.engines.base import AudioProgress, CancelToken, MetadataProgress, MetadataResult, Preview, Stem, Step
+from harmonia_lab.engines.base import (
+    AudioProgress,
+    CancelToken,
+    MetadataProgress,
+    MetadataResult,
+    Preview,
+    Remedy,
+    Stem,
+    Step,
+)
+from harmonia_lab.engines.song_options import recordings_in, song_option, song_options, with_song_options
+from harmonia_lab.errors import HarmoniaError, InvalidRequest
 from harmonia_lab.music.plan import Part, Plan
 from harmonia_lab.protocol.models import Instrument, SongMetadata, SongRequest
+from harmonia_lab.protocol.sound import Followed
+from harmonia_lab.storage import cached_digest
 
 __all__ = ["SONG_METADATA", "FakeAudioEngine", "FakeMetadataEngine"]
 
@@ -80,6 +97,19 @@ class FakeMetadataEngine:
         self.closed = True
 
 
+@dataclass(frozen=True)
+class FakeSettings:
+    """What one song can ask of a `FakeAudioEngine`. pitch: of its lowest tone, Hz; half of it with a melody."""
+
+    pitch: float = song_option(220.0, "hertz of the lowest tone", float)
+    prompt: str | None = song_option(None, "words that change nothing")
+    melody: Path | None = song_option(None, "a recording, of which only its being there counts", Path)
+
+    def __post_init__(self) -> None:
+        if not 20 <= self.pitch <= 2000:
+            raise InvalidRequest(f"pitch {self.pitch:g} is not in 20…2000.", details={"fields": ["pitch"]})
+
+
 class FakeAudioEngine:
     """Stage 2 without a sound bank: every part is a quiet tone of its own pitch.
 
@@ -90,26 +120,44 @@ class FakeAudioEngine:
     """Its songs are marked as tests in the run log."""
 
     name = "fake"
+    song_options = song_options(FakeSettings)
+    settings = FakeSettings()
+    recordings: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,
         *,
         errors: Sequence[Exception] = (),
+        remedies: Sequence[Remedy | None] = (),
         step_s: float = 0.0,
         ignores_cancel: bool = False,
         sample_rate: int = 32_000,
         uses_gpu: bool = False,
+        follows: Collection[Followed] = frozenset({"notes"}),
     ) -> None:
-        """errors: the first renderings raise these, each after its first part.
+        """errors: the first renderings raise these, each after its first part. remedies: what the engine does after
+        them; after another error nothing, so that it is final. follows: what it says that it follows.
 
         ignores_cancel: whether it ignores a cancel while it sleeps, like a call into a library that can't be
         interrupted.
         """
         self.rendered: list[str] = []
-        self.errors = list(errors)
+        self.errors, self.remedies = list(errors), list(remedies)
         self.step_s, self.ignores_cancel, self.sample_rate = step_s, ignores_cancel, sample_rate
         self.uses_gpu = uses_gpu
+        self.follows = frozenset(follows)
         self.closed = False
+
+    def for_song(self, options: Mapping[str, Any]) -> FakeAudioEngine:
+        """Return an engine with these settings; what this one rendered, and its errors, are that one's too."""
+        settings = with_song_options(self.settings, options)
+        for name, path in recordings_in(settings).items():
+            if not path.is_file():
+                raise InvalidRequest(f"The recording {path} does not exist.", details={"fields": [name]})
+        song = copy.copy(self)
+        song.settings = settings
+        song.recordings = {name: cached_digest(path) for name, path in recordings_in(settings).items()}
+        return song
 
     def prepare(self) -> None:
         pass
@@ -136,7 +184,8 @@ class FakeAudioEngine:
                 cancel.wait(self.step_s)
                 cancel.raise_if_cancelled()
             phase = seeds[part.name] % 628 / 100
-            tone = 0.1 * np.sin(2 * np.pi * 110 * (index + 2) * seconds + phase)
+            lowest = self.settings.pitch / (2 if self.settings.melody else 1)
+            tone = 0.1 * np.sin(np.pi * lowest * (index + 2) * seconds + phase)
             stem = Stem(part.name, part.instrument.role, tone[None].astype(np.float32), self.sample_rate)
             stems.append(stem)
             self.rendered.append(part.name)
@@ -149,8 +198,17 @@ class FakeAudioEngine:
         progress(AudioProgress(1.0, "Rendering instruments...", None, len(parts)))
         return stems
 
+    def recover(self, error: HarmoniaError, attempt: int, cancel: CancelToken) -> Remedy | None:
+        del error, attempt, cancel
+        return self.remedies.pop(0) if self.remedies else None
+
     def identity(self) -> dict[str, Any]:
-        return {"model": "tones", "licence": "none needed"}
+        chosen = {
+            name: value for name, value in asdict(self.settings).items() if value != getattr(FakeSettings(), name)
+        }
+        settings = {name: str(value) if isinstance(value, Path) else value for name, value in chosen.items()}
+        own = {"settings": settings, "recordings": dict(self.recordings)}
+        return {"model": "tones", "licence": "none needed", **{name: value for name, value in own.items() if value}}
 
     def record(self) -> dict[str, Any]:
         return self.identity()

@@ -16,6 +16,7 @@ in place of any server.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import re
@@ -36,8 +37,9 @@ Fault = Literal["hang", "stall", "reset", "cut", "error", "junk", "html", "html_
 """A failure of an answer.
 
 hang: the server never answers. html: a web page with status 200, as from a captive portal; html_502: with status 502,
-as from a proxy. The others come after half of a streamed answer. stall: the server sends nothing more. reset: it resets
-the connection. cut: it closes the connection, as if it was killed. error: an error line. junk: a line that isn't JSON.
+as from a proxy. The others come after half of a streamed answer, or another part of it (`Reply.fault_after`). stall:
+the server sends nothing more. reset: it resets the connection. cut: it closes the connection, as if it was killed.
+error: an error line. junk: a line that isn't JSON.
 """
 
 _PAGE = "<!DOCTYPE html><html><body><h1>Please sign in</h1></body></html>"
@@ -54,7 +56,9 @@ class Reply:
     text: streamed word by word (chunks are not tokens), or the list of its chunks. thinking: comes before it, as
     `message.thinking`, word by word; with it, the answer ends after `num_predict` chunks, thoughts included, as a
     server's does after as many tokens. load_s: seconds until the first line, sent as `load_duration`. first_token_s:
-    seconds until the first line, of reading the prompt. done_reason: `length` for a truncated answer.
+    seconds until the first line, of reading the prompt. piece_s: seconds before each later line, of writing it.
+    done_reason: `length` for a truncated answer. fault_after: the part of the answer that comes before the fault, 0…1;
+    at least one line.
     """
 
     text: str | list[str] = ""
@@ -62,7 +66,9 @@ class Reply:
     done_reason: str = "stop"
     load_s: float = 0.0
     first_token_s: float = 0.0
+    piece_s: float = 0.0
     fault: Fault | None = None
+    fault_after: float = 0.5
 
     def messages(self) -> list[dict[str, str]]:
         """Return the messages of a stream."""
@@ -207,7 +213,14 @@ class FakeOllama:
         await web.SockSite(runner, self._socket, ssl_context=self._tls).start()
         ready.set()
         await self._end.wait()
+        # Over TLS, a transport that is closed waits for its peer to agree, and would outlive this event loop.
+        open_now = [connection.transport for connection in runner.server.connections] if runner.server else []
         await runner.cleanup()
+        for transport in open_now:
+            if transport is not None:
+                with contextlib.suppress(AttributeError):  # Python 3.11.2's: one of TLS that has met its end already
+                    transport.abort()
+        await asyncio.sleep(0)  # the turn in which an aborted transport closes its socket
 
     @web.middleware
     async def _refuse(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -290,7 +303,8 @@ class FakeOllama:
         streamed = body.get("stream", True)
         lines: list[dict[str, Any]] = [base | {"message": message, "done": False} for message in messages]
         if reply.fault:
-            return await _fail(request, lines[: max(1, len(lines) // 2)] if streamed else [], reply.fault)
+            before = lines[: max(1, int(len(lines) * reply.fault_after))] if streamed else []
+            return await _fail(request, before, reply.fault, reply.piece_s)
         last = base | {
             "done": True,
             "done_reason": done_reason,
@@ -302,7 +316,7 @@ class FakeOllama:
             "eval_duration": 10_000_000,
         }
         lines = [*lines, last] if streamed else [last | {"message": _joined(messages)}]
-        return await _stream(request, lines) if streamed else web.json_response(lines[0])
+        return await _stream(request, lines, reply.piece_s) if streamed else web.json_response(lines[0])
 
     async def _record(self, request: web.Request) -> dict[str, Any]:
         """Add the request to `requests`. Return its body."""
@@ -333,15 +347,15 @@ class FakeOllama:
         }
 
 
-async def _fail(request: web.Request, half: list[dict[str, Any]], fault: Fault) -> web.StreamResponse:
-    """Send half of an answer, and then the fault."""
+async def _fail(request: web.Request, before: list[dict[str, Any]], fault: Fault, piece_s: float) -> web.StreamResponse:
+    """Send a part of an answer, and then the fault."""
     if fault in {"html", "html_502"}:
         return web.Response(text=_PAGE, content_type="text/html", status=200 if fault == "html" else 502)
     if fault == "hang":
         await asyncio.Event().wait()
-    if fault == "error" and not half:
+    if fault == "error" and not before:
         return _error(500, "the model's runner has stopped")
-    response = await _stream(request, half)
+    response = await _stream(request, before, piece_s)
     if fault == "stall":
         await asyncio.Event().wait()
     assert request.transport
@@ -356,10 +370,12 @@ async def _fail(request: web.Request, half: list[dict[str, Any]], fault: Fault) 
     return response
 
 
-async def _stream(request: web.Request, lines: list[dict[str, Any]]) -> web.StreamResponse:
+async def _stream(request: web.Request, lines: list[dict[str, Any]], piece_s: float = 0.0) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
-    for line in lines:
+    for number, line in enumerate(lines):
+        if number and piece_s:
+            await asyncio.sleep(piece_s)
         await response.write(json.dumps(line).encode() + b"\n")
     return response
 
