@@ -13,7 +13,7 @@ TRITON ?= yes
 # Whole files, in their order: by default, xdist keeps those with few tests for the end, which are the longest ones.
 TWO_WORKERS := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: song test stress security floor lab bench bench-fanout bench-kernel bench-worst bench-lyrics bench-songs bench-gpu-rehearsal setup clean
+.PHONY: song test page stress stress-arm security chaos soak floor lab bench bench-fanout bench-kernel bench-worst bench-lyrics bench-songs bench-gpu-rehearsal setup clean
 
 song: $(VENV)/.installed  ## make a song from a story
 	@$(BIN)/harmonia song "$(STORY)" --seconds 30 --seed 7
@@ -22,15 +22,29 @@ test: $(VENV)/.installed-test  ## all checks and tests: format, lint, types, imp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/systems/mypy.ini --platform darwin --cache-dir .mypy_cache/darwin
+	$(BIN)/mypy --config-file tests/systems/mypy.ini --platform win32 --cache-dir .mypy_cache/win32
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_WORKERS) $(PYTEST_ARGS)
+
+page: $(VENV)/.installed-test  ## build the page at a server's `/` from page/, with esbuild by npm
+	$(BIN)/python -m page.build
 
 stress: $(VENV)/.installed-test  ## what takes longer: more songs by the real model, 200 random cuts of the connection
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_WORKERS) -m stress $(PYTEST_ARGS)
 	HARMONIA_CUTS=200 $(BIN)/python -m pytest tests/client/test_cuts.py
 
+stress-arm:  ## make a song on Linux for Arm, emulated; needs root, debootstrap and qemu-user-static
+	STORY="$(STORY)" .ci/arm
+
 security: $(VENV)/.installed-test  ## ask a running server for everything, as everybody; writes docs/security.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.security
+
+chaos: $(VENV)/.installed-test  ## faults at random moments and crash points; writes docs/chaos.md; ARGS='--only disk --runs 5'
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(ARGS)
+
+soak: $(VENV)/.installed-test  ## half an hour of mixed load; writes docs/soak.md; ARGS='--minutes 2'
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak $(ARGS)
 
 lab: $(VENV)/.installed-lab  ## open JupyterLab on the first notebook; works as root too, as in a container
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS) \

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harmonia_lab.analysis.frames import BenchmarkLog
+from harmonia_lab.engines.process_tree import peak_rss_bytes
 from harmonia_lab.generation.progress import LEARNT_COLUMNS, LEARNT_ROWS
 from harmonia_lab.store.run_log import COLUMNS
 
@@ -46,8 +46,18 @@ def write_log(path: Path, rows: int) -> None:
         "audio_engine": "sketch", "audio_model": "TimGM6mb.sf2",
         "gpu_reason": "no engine on this machine uses torch; NVML: driver not loaded",
     }  # fmt: skip
-    without = {"error_code", "cancel_reason", "study", "block", "configuration", "torch", "audio_batch"}
-    with path.open("w") as file:
+    without = {
+        "error_code",
+        "cancel_reason",
+        "study",
+        "block",
+        "configuration",
+        "torch",
+        "audio_batch",
+        "worker",
+        "threads",
+    }
+    with path.open("w", encoding="utf-8") as file:
         for number in range(rows):
             row: dict[str, Any] = {}
             for name, column in COLUMNS.items():
@@ -91,7 +101,7 @@ def measure(path: Path, way: str) -> dict[str, float]:
 
 
 def _peak_mib() -> float:
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    return round(peak_rss_bytes() / 2**20, 1)
 
 
 def main() -> None:
@@ -110,14 +120,14 @@ def main() -> None:
         print(f"{options.rows} rows, {path.stat().st_size / 2**20:.0f} MiB")
         for way in WAYS:
             command = [sys.executable, "-m", "benchmarks.run_log", "--read", str(path), way]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
             figures[way] = json.loads(done.stdout)
             print(
                 f"{way:42}{figures[way]['cpu_s']:8.3f} s of processor time, peak {figures[way]['peak_mib']:.0f} MiB"
                 f" ({figures[way]['imports_mib']:.0f} of it before), {figures[way]['rows']} rows"
             )
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,9 +22,11 @@ __all__ = [
     "SongMetadata",
     "SongRequest",
     "__version__",
+    "accelerate",
 ]
 
 _HOMES = {
+    "accelerate": "harmonia_lab.audio_engines.musicgen.acceleration.accelerate",
     "BlockingClient": "harmonia_lab.client",
     "Client": "harmonia_lab.client",
     "Cancelled": "harmonia_lab.errors",
@@ -38,6 +40,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from harmonia_lab.audio_engines.musicgen.acceleration.accelerate import accelerate
     from harmonia_lab.client import BlockingClient, Client
     from harmonia_lab.errors import Cancelled, HarmoniaError
     from harmonia_lab.generation.handle import JobHandle
@@ -49,6 +52,16 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'harmonia_lab' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Register the magics `%song` and `%%song`: `%load_ext harmonia_lab`."""
+    importlib.import_module("harmonia_lab.magics").register(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Close what the magics have made: `%unload_ext harmonia_lab`."""
+    importlib.import_module("harmonia_lab.magics").unregister(shell)
 
 
 def __dir__() -> list[str]:

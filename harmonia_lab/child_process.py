@@ -20,9 +20,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
-from harmonia_lab.storage import package_environment
+from harmonia_lab.storage import package_environment, read_at
 
-__all__ = ["ChildProcess", "python_command"]
+__all__ = ["ChildProcess", "kill_tree", "own_group", "python_command"]
 
 LAST_LINES = 8
 """Lines of standard error that an error message quotes."""
@@ -36,12 +36,42 @@ def python_command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
+def own_group() -> dict[str, Any]:
+    """Return the arguments of `Popen` for a child in a group of its own: an interrupt at the terminal does not reach
+    it, and `kill_tree` finds what it started."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """Kill a child that has a group of its own, with everything that it started; return once it has ended."""
+    if sys.platform == "win32":
+        _kill_with_descendants(process.pid)
+    else:
+        # The whole group, which outlives a child that has ended. macOS refuses if all of it has exited.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _kill_with_descendants(pid: int) -> None:
+    """Kill a process and its descendants; those of a process that has ended already are not found."""
+    import psutil  # noqa: PLC0415 - needed on Windows alone, which has no groups to kill
+
+    with contextlib.suppress(psutil.Error):
+        parent = psutil.Process(pid)
+        for each in (*parent.children(recursive=True), parent):
+            with contextlib.suppress(psutil.Error):
+                each.kill()
+
+
 class ChildProcess:
     """A running child. `stdin` and `stdout` are its pipes, in bytes. Methods may be called from any thread.
 
-    environment: None is this process's, in which the child finds this package. new_session: an interrupt at the
-    terminal does not reach the child, and `kill` also kills what the child started. pass_fds: file descriptors that the
-    child inherits. output: False discards its standard output. Raises OSError if it can't be started.
+    environment: None is this process's, in which the child finds this package. new_session: as `own_group`. pass_fds:
+    file descriptors that the child inherits (not on Windows). output: False discards its standard output. Raises
+    OSError if it can't be started.
     """
 
     def __init__(
@@ -65,8 +95,8 @@ class ChildProcess:
                 stdout=subprocess.PIPE if output else subprocess.DEVNULL,
                 stderr=self._stderr,
                 env=package_environment() if environment is None else environment,
-                start_new_session=new_session,
                 pass_fds=pass_fds,
+                **(own_group() if new_session else {}),
             )
         except OSError:
             self._stderr.close()
@@ -92,7 +122,7 @@ class ChildProcess:
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Write one line of JSON. A child that has ended is no error here: the thread that reads its answer notices."""
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError, ValueError):  # ValueError: `close` has closed the pipe
             self.stdin.write(json.dumps(message).encode() + b"\n")
             self.stdin.flush()
 
@@ -104,14 +134,11 @@ class ChildProcess:
 
     def kill(self) -> None:
         """Kill the child, in a new session with everything that it started; return once it has ended."""
-        with contextlib.suppress(
-            ProcessLookupError, PermissionError
-        ):  # macOS raises the latter if the whole group has exited
-            if self._new_session:
-                os.killpg(self.pid, signal.SIGKILL)
-            else:
-                self._process.kill()
-        self._process.wait()
+        if self._new_session:
+            kill_tree(self._process)
+        else:
+            self._process.kill()
+            self._process.wait()
 
     def close_stdin(self) -> None:
         """Ask the child to end."""
@@ -147,7 +174,7 @@ class ChildProcess:
         return f"ended with status {status}." + (f" It said:\n{lines}" if lines else "")
 
     def _read_tail(self) -> list[str]:
-        # pread: the child writes at the offset that a seek here would move.
+        # Not by a seek: it would move the offset at which the child writes.
         size = os.fstat(self._stderr.fileno()).st_size
-        tail = os.pread(self._stderr.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+        tail = read_at(self._stderr.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
         return tail.decode("utf-8", "replace").strip().splitlines()[-LAST_LINES:]

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from harmonia_lab.engines.base import Renewable, fresh_engine
 from harmonia_lab.engines.spec import AudioEngineSpec, Claim, EngineSpec, Installation, MetadataEngineSpec
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
 from harmonia_lab.metadata_engines.stand_in import StandInEngine
@@ -25,6 +26,7 @@ __all__ = [
     "AUDIO_GROUP",
     "METADATA_GROUP",
     "AudioEngines",
+    "audio_engine_name",
     "audio_specs",
     "broken_engines",
     "check_metadata",
@@ -44,7 +46,7 @@ AUDIO_GROUP, METADATA_GROUP = "harmonia_lab.audio_engines", "harmonia_lab.metada
 in the packages of these names."""
 
 # Ours have no entry points, so that they also work from a checkout that is not installed.
-_OURS = {AUDIO_GROUP: ("sketch", "musicgen"), METADATA_GROUP: ("ollama", "embedded")}
+_OURS = {AUDIO_GROUP: ("sketch", "diffusers", "musicgen"), METADATA_GROUP: ("ollama", "embedded")}
 
 _log = logging.getLogger(__name__)
 Engine = TypeVar("Engine", "AudioEngine", "MetadataEngine")
@@ -80,6 +82,11 @@ def is_repeatable(metadata_engine: str) -> bool:
     """Return whether this engine writes the same bytes again, on the same machine."""
     spec = metadata_specs().get(metadata_engine)
     return spec is not None and spec.repeatable
+
+
+def audio_engine_name(audio: str, model: str | None, settings: Mapping[str, Any]) -> str:
+    """Return the name of the engine that `AudioEngines` chooses. Raises InvalidRequest."""
+    return _audio_spec(audio, model, settings).name
 
 
 def settings_to_json(audio: str, model: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,6 +197,18 @@ class AudioEngines:
                 return engine
         spec = audio_specs().get(name)
         return self.get(name) if spec is None else _made(spec, lambda: spec.from_record(recorded))
+
+    def renew(self, engine: AudioEngine) -> AudioEngine:
+        """Replace an engine in which a thread is stuck, and return the new one: made by the engine itself, or from its
+        description. An object that can do neither stays."""
+        spec = audio_specs().get(engine.name)
+        if isinstance(engine, Renewable) or spec is None:
+            renewed = fresh_engine(engine)
+        else:
+            renewed = _made(spec, lambda: spec.from_record(engine.identity()))
+        self._engines = {key: renewed if each is engine else each for key, each in self._engines.items()}
+        self.chosen = renewed if self.chosen is engine else self.chosen
+        return renewed
 
     def forget(self, engine: AudioEngine) -> None:
         """Close an engine that one song needed. The lab's own stays."""

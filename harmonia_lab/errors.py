@@ -14,8 +14,12 @@ Owns every code that a user, a log row or a client can see. `cli/` shows errors 
 
 from __future__ import annotations
 
+import os
+import traceback
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 __all__ = [
@@ -53,15 +57,18 @@ class ErrorCode(StrEnum):
     MUSICGEN_MEMORY = "MUSICGEN_MEMORY"
     STORAGE_FULL = "STORAGE_FULL"
     STORAGE_UNWRITABLE = "STORAGE_UNWRITABLE"
+    STORAGE_LOCKED = "STORAGE_LOCKED"
     RECORD_DAMAGED = "RECORD_DAMAGED"
     INVALID_PAYLOAD = "INVALID_PAYLOAD"
     NOT_FOUND = "NOT_FOUND"
     UNAUTHORIZED = "UNAUTHORIZED"
     QUEUE_FULL = "QUEUE_FULL"
     RATE_LIMITED = "RATE_LIMITED"
+    QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
     CANCEL_FAILED = "CANCEL_FAILED"
     NOT_RECOVERABLE = "NOT_RECOVERABLE"
     INTERRUPTED = "INTERRUPTED"
+    QUARANTINED = "QUARANTINED"
     NETWORK_TEMPORARY = "NETWORK_TEMPORARY"
     CANCELLED = "CANCELLED"
     INTERNAL = "INTERNAL"
@@ -73,7 +80,8 @@ class Code:
 
     meaning: what happened, in words for researchers.
     recoverable: whether the same request can succeed later, unchanged.
-    recovery: what is tried automatically before the error is final; empty if nothing is.
+    recovery: what is tried automatically before the error is final; empty if nothing is. `recovery_plans.py` in
+    `generation/` does it, and the engines.
     """
 
     meaning: str
@@ -85,20 +93,19 @@ CODES: dict[ErrorCode, Code] = {
     ErrorCode.OLLAMA_UNAVAILABLE: Code(
         "The language model's server does not answer, or went away.",
         True,
-        "reconnect once; the embedded server is restarted",
+        "up to three reconnects; the embedded server, and a service with a command for it, is restarted",
     ),
     ErrorCode.OLLAMA_TIMEOUT: Code(
         "The language model's server stopped answering in time.",
         True,
-        "reconnect once; the embedded server is restarted",
+        "up to three reconnects; the embedded server, and a service with a command for it, is restarted",
     ),
     ErrorCode.OLLAMA_MODEL_MISSING: Code("The language model is not installed on that server.", False),
     ErrorCode.OLLAMA_BUSY: Code(
         "The language model's server has too much to do.", True, "asked again when the server says, within a limit"
     ),
     ErrorCode.OLLAMA_SLOW: Code(
-        "The language model did not begin its answer in time, though its server works.",
-        True,
+        "The language model did not begin its answer in time, though its server works.", True, "asked once more"
     ),
     ErrorCode.OLLAMA_UNAUTHORIZED: Code("The language model's server wants a sign-in, a key or other rights.", False),
     ErrorCode.OLLAMA_SETTINGS: Code(
@@ -108,31 +115,59 @@ CODES: dict[ErrorCode, Code] = {
         "The language model's answers do not make valid song metadata.", True, "two repair rounds"
     ),
     ErrorCode.AUDIO_UNAVAILABLE: Code("The audio engine, or a file that it needs, is not installed.", False),
-    ErrorCode.AUDIO_ERROR: Code("The audio engine failed while it rendered.", True),
-    ErrorCode.AUDIO_TIMEOUT: Code("The audio engine took longer than its time limit.", True),
+    ErrorCode.AUDIO_ERROR: Code(
+        "The audio engine failed while it rendered.",
+        True,
+        "what isn't finished is rendered once more, by a renderer that is started again",
+    ),
+    ErrorCode.AUDIO_TIMEOUT: Code(
+        "The audio engine took longer than its time limit, and is not tried again by itself.", True
+    ),
     ErrorCode.MUSICGEN_UNAVAILABLE: Code(
         "MusicGen, its checkpoint or the device asked for is not there, or cannot be used.", False
     ),
-    ErrorCode.MUSICGEN_ERROR: Code("MusicGen failed while it generated.", True),
+    ErrorCode.MUSICGEN_ERROR: Code(
+        "MusicGen failed while it generated.", True, "once in a precision with more room, if its numbers overflowed"
+    ),
     ErrorCode.MUSICGEN_MEMORY: Code(
         "There is not enough memory for MusicGen.",
         True,
-        "memory is freed; then a smaller batch, a shorter window, and the CPU instead of a GPU are tried",
+        "memory is freed; then a smaller batch, a shorter window, the CPU instead of a GPU, and a smaller model where a"
+        " setting allows it are tried",
     ),
-    ErrorCode.STORAGE_FULL: Code("The disk is full.", True),
+    ErrorCode.STORAGE_FULL: Code(
+        "The disk is full.",
+        True,
+        "events and log rows are written when there is space; a song is tried once more after a second, if there is by"
+        " then",
+    ),
     ErrorCode.STORAGE_UNWRITABLE: Code("A file or folder cannot be written.", False),
+    ErrorCode.STORAGE_LOCKED: Code(
+        "Another program holds a lock on the journal.", True, "events and log rows are written when it lets go"
+    ),
     ErrorCode.RECORD_DAMAGED: Code("A song's record, run.json, cannot be read, or holds wrong types.", False),
     ErrorCode.INVALID_PAYLOAD: Code("The request has a value that cannot be used.", False),
     ErrorCode.NOT_FOUND: Code("There is no such file, song or record.", False),
     ErrorCode.UNAUTHORIZED: Code("The token is missing, bad or expired, or its user has no right to do this.", False),
     ErrorCode.QUEUE_FULL: Code("The server has as many songs waiting as it takes.", True),
     ErrorCode.RATE_LIMITED: Code("Too many messages in too short a time.", True),
+    ErrorCode.QUOTA_EXCEEDED: Code("The user has as many sounds on the server as it keeps for one user.", True),
     ErrorCode.CANCEL_FAILED: Code("The generation cannot be cancelled: it has ended, or does not exist.", False),
     ErrorCode.NOT_RECOVERABLE: Code(
         "The generation cannot be tried again: it has not failed, or would fail again.", False
     ),
-    ErrorCode.INTERRUPTED: Code("The process that made the song ended before the song was done.", True),
-    ErrorCode.NETWORK_TEMPORARY: Code("The server cannot be reached.", True, "reconnect, waiting longer each time"),
+    ErrorCode.INTERRUPTED: Code(
+        "The process that made the song ended before the song was done; a retry goes on with what was finished.", True
+    ),
+    ErrorCode.QUARANTINED: Code(
+        "The process that made the song died twice while it did: the song is tried again only when a person says so.",
+        False,
+    ),
+    ErrorCode.NETWORK_TEMPORARY: Code(
+        "A server, another machine's Ollama or a model hub cannot be reached.",
+        True,
+        "tried again after about 5 s, waiting longer each time",
+    ),
     ErrorCode.CANCELLED: Code("The generation was stopped before it was done.", True),
     ErrorCode.INTERNAL: Code("A defect in Harmonia Lab itself.", False),
 }
@@ -155,6 +190,7 @@ class HarmoniaError(Exception):
         self.code = code or self.default_code
         self.hint = hint
         self.details = details or {}
+        self._shown: TracebackType | None = None
 
     @property
     def recoverable(self) -> bool:
@@ -163,6 +199,18 @@ class HarmoniaError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".rstrip()
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that IPython shows: what happened, what to do, where in the user's code.
+
+        The whole traceback is shown when the error is shown again (`%tb`), with HARMONIA_DEBUG, and of a defect.
+        """
+        again = self._shown is not None and self._shown is self.__traceback__  # raised anew, it has another one
+        self._shown = self.__traceback__
+        if again or self.code == ErrorCode.INTERNAL or os.environ.get("HARMONIA_DEBUG"):
+            return "".join(traceback.format_exception(self)).splitlines()
+        lines = [f"{type(self).__name__} [{self.code}]: {self.message}", self.hint, _line_of_the_user(self)]
+        return [line for line in lines if line]
 
 
 class InvalidRequest(HarmoniaError):
@@ -201,12 +249,32 @@ class Cancelled(HarmoniaError):
         self.reason = reason
 
 
+_PACKAGE = str(Path(__file__).parent)
+
+
+def _line_of_the_user(error: BaseException) -> str:
+    """Return the line outside this package that led to `error`, and how to see more."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_PACKAGE)]
+    if not frames:
+        return ""
+    return f"In line {frames[-1].lineno}: {frames[-1].line}    (%tb shows the traceback)"
+
+
 _CODE_PREFIXES: dict[type[HarmoniaError], tuple[str, ...]] = {
     InvalidRequest: ("INVALID_PAYLOAD",),
     MetadataError: ("OLLAMA_", "METADATA_"),
     AudioError: ("AUDIO_", "MUSICGEN_"),
     StorageError: ("STORAGE_",),
-    Refused: ("UNAUTHORIZED", "NOT_FOUND", "RATE_LIMITED", "QUEUE_FULL", "CANCEL_FAILED", "NOT_RECOVERABLE"),
+    Refused: (
+        "UNAUTHORIZED",
+        "NOT_FOUND",
+        "RATE_LIMITED",
+        "QUOTA_EXCEEDED",
+        "QUEUE_FULL",
+        "CANCEL_FAILED",
+        "NOT_RECOVERABLE",
+        "QUARANTINED",
+    ),
 }
 
 

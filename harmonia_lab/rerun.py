@@ -17,6 +17,7 @@ from harmonia_lab.errors import ErrorCode, HarmoniaError
 from harmonia_lab.generation.artifacts import read_record
 from harmonia_lab.generation.handle import JobHandle
 from harmonia_lab.generation.verify import Verification, compare_records
+from harmonia_lab.protocol.counts import GIVEN
 from harmonia_lab.protocol.models import SongMetadata, SongRequest
 from harmonia_lab.store.run_log import RunLabels
 
@@ -40,9 +41,9 @@ def make_again(
     record = read_record(folder)
     recorded = record["engines"]["metadata"]["engine"]
     try:
-        request = SongRequest.model_validate(record["request"] | {"generationId": None})
+        request = SongRequest.model_validate(record["request"] | {"generationId": None}, context=GIVEN)
         if not is_repeatable(recorded) or recorded != metadata_engine().name:
-            metadata = SongMetadata.model_validate_json((folder / "metadata.json").read_bytes())
+            metadata = SongMetadata.model_validate_json((folder / "metadata.json").read_bytes(), context=GIVEN)
             request = request.model_copy(update={"metadata": metadata})
             if recorded != "given":
                 notes.append(f"Stage 1 ran on {recorded}, which can't be repeated to the byte; its metadata was taken.")

@@ -6,25 +6,28 @@ Owns the looks. It draws in the thread that waits for the job, from the job's la
 from __future__ import annotations
 
 import sys
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from harmonia_lab.generation.handle import JobHandle
 from harmonia_lab.protocol.events import AudioGenerationProgress, MetadataGenerationProgress, ProgressEvent
+from harmonia_lab.protocol.text import printable
 
 __all__ = ["watch"]
 
 REDRAW_S = 0.1
 
 
-def watch(job: JobHandle) -> None:
-    """Show the progress of `job` on standard error until the job has ended."""
-    console = Console(stderr=True)
+def watch(job: JobHandle, file: TextIO | None = None) -> None:
+    """Show the progress of `job` on `file`, by default standard error, until the job has ended."""
+    file = file or sys.stderr
+    console = Console(file=file)
     if console.is_terminal or console.is_jupyter:
         _bar(job, console)
     else:
-        _lines(job)
+        _lines(job, file)
 
 
 def _bar(job: JobHandle, console: Console) -> None:
@@ -47,13 +50,13 @@ def _bar(job: JobHandle, console: Console) -> None:
             progress.refresh()
 
 
-def _lines(job: JobHandle) -> None:
+def _lines(job: JobHandle, file: TextIO) -> None:
     shown, ended = 0, False
     while not ended:
         ended = job.wait(REDRAW_S)
         for event in job.milestones[shown:]:
             line = f"{event.overall_progress:3.0f} %  {_stage(event)}: {_status(event)}"
-            print(line, file=sys.stderr, flush=True)
+            print(line, file=file, flush=True)
             shown += 1
 
 
@@ -69,4 +72,4 @@ def _status(event: ProgressEvent) -> str:
     status = event.status
     if isinstance(event, AudioGenerationProgress) and event.current_instrument:
         status = f"{status} ({event.instruments_completed + 1} of {event.total_instruments})"
-    return "".join(c for c in status if c.isprintable())
+    return printable(status)

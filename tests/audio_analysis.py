@@ -4,8 +4,8 @@ import numpy as np
 import pyloudnorm
 from scipy.signal import resample_poly
 
-from benchmarks.songs import key
-from benchmarks.songs.tempo import estimate_tempo
+from harmonia_lab.audio_engines.listening import key
+from harmonia_lab.audio_engines.listening.tempo import estimate_tempo
 
 RATE = 24_000
 

@@ -42,6 +42,14 @@ def musicgen(checkpoint):
     return load
 
 
+@pytest.fixture(scope="session")
+def folders(checkpoint, tmp_path_factory):
+    """Tiny models in every layout: folders.audiocraft(size), folders.transformers(channels=2), …"""
+    from benchmarks.checkpoints.folders import Folders
+
+    return Folders(tmp_path_factory.mktemp("folders"), checkpoint)
+
+
 @pytest.fixture
 def patience(monkeypatch):
     """Our clients wait for an answer as long as a machine may need that is busy with other things."""

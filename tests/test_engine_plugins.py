@@ -124,7 +124,7 @@ def lab_of(tmp_path):
 
 
 def record_of(song):
-    return json.loads(Path(song.directory, "run.json").read_text())
+    return json.loads(Path(song.directory, "run.json").read_text(encoding="utf-8"))
 
 
 def test_a_song_is_made_by_it_recorded_and_made_again_from_the_record(install, lab_of):
@@ -145,7 +145,13 @@ def test_a_song_is_made_by_it_recorded_and_made_again_from_the_record(install, l
 def test_one_song_of_a_batch_and_of_the_form_can_have_it(install, lab_of, tmp_path):
     install()
     lab = lab_of(audio="sketch")
-    assert [name for name, _ in lab.form().audio.options] == ["the lab's own", "sketch", "musicgen", "beeps"]
+    assert [name for name, _ in lab.form().audio.options] == [
+        "the lab's own",
+        "sketch",
+        "diffusers",
+        "musicgen",
+        "beeps",
+    ]
     rows = [{"metadata": SONG_METADATA.to_wire(), "seconds": 2, "audio": name} for name in ("beeps", "beeps", "sketch")]
     report = lab.batch(rows, tmp_path / "batch", say=lambda line: None)
     assert [outcome.song["engines"]["audio"].split()[0] for outcome in report.outcomes] == ["beeps", "beeps", "sketch"]
@@ -215,7 +221,7 @@ def test_the_command_line_has_its_name_its_option_and_its_note(install, tmp_path
     harmonia = CommandLine(tmp_path)
     shown = " ".join(harmonia("song", "--help").stdout.decode().split())
     assert "--metadata {auto,ollama,embedded,haiku}" in shown
-    assert "--audio {auto,sketch,musicgen,beeps}" in shown
+    assert "--audio {auto,sketch,diffusers,musicgen,beeps}" in shown
     assert "Beeps': hertz, 100% exact" in shown
     story = ("song", "A story.", "--metadata", "haiku", "--audio", "beeps", "--seconds", "2")
     done = harmonia(*story, "--pitch", "880", "--json")

@@ -9,7 +9,9 @@ import pytest
 
 from harmonia_lab import Lab
 from harmonia_lab.errors import AudioError, Disconnected, ErrorCode, HarmoniaError, InvalidRequest
+from harmonia_lab.generation.generation import TimeLimits
 from harmonia_lab.generation.handle import JobHandle
+from harmonia_lab.generation.recovery_plans import RecoveryLimits
 from harmonia_lab.music.seeds import narrative_digest
 from harmonia_lab.protocol.models import Instrument, SongRequest
 from harmonia_lab.store.run_log import PURPOSES, RunLabels
@@ -77,9 +79,9 @@ def test_stage_2_runs_again_on_edited_metadata(lab):
     assert second.checksum != first.checksum
 
 
-def test_one_name_is_no_list_of_instruments(lab):
-    with pytest.raises(InvalidRequest, match="instruments input should be a valid list"):
-        lab.submit("A story.", instruments="piano")
+def test_one_name_of_an_instrument_is_one_instrument(lab):
+    song = lab.compose("A story.", seconds=1, instruments="piano", progress=False)
+    assert [each.name for each in lab.journal.request(song.generation_id).instruments] == ["piano"]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_one_name_is_no_list_of_instruments(lab):
     [
         ({"bpm": 9000}, "metadata.bpm input should be less than or equal to 220"),
         ({"bpm": "fast"}, "metadata.bpm input should be a valid integer"),
-        ({"lyrics": None}, "metadata.lyrics input should be a valid string"),
+        ({"lyrics": None}, "metadata.lyrics should be a string"),
         ({"key": "H"}, "metadata.key 'H' is no key"),
         ({"instruments": [Instrument.model_construct(name="kazoo", role="lead")]}, "no known instrument"),
     ],
@@ -118,7 +120,7 @@ def test_an_interrupt_while_waiting_cancels_the_song_and_gets_through(lab, monke
     started = threading.Event()
     lab.events.subscribe(lambda event: started.set())
 
-    def interrupted(job):
+    def interrupted(job, file):
         assert started.wait(30)
         raise KeyboardInterrupt
 
@@ -129,7 +131,7 @@ def test_an_interrupt_while_waiting_cancels_the_song_and_gets_through(lab, monke
 
 
 def test_an_interrupt_gets_through_also_if_the_song_cannot_be_cancelled(lab, monkeypatch):
-    def interrupted(job):
+    def interrupted(job, file):
         raise KeyboardInterrupt
 
     def unreachable(handle, grace_s):
@@ -168,7 +170,8 @@ def test_an_ollama_with_a_model_is_chosen(tmp_path, monkeypatch):
 
 
 def test_an_ollama_that_was_asked_for_and_is_down_is_an_error(tmp_path):
-    with pytest.raises(HarmoniaError) as caught, Lab(metadata="ollama", home=tmp_path) as lab:
+    limits = TimeLimits(recovery=RecoveryLimits(first_wait_s=0.05))
+    with pytest.raises(HarmoniaError) as caught, Lab(metadata="ollama", home=tmp_path, limits=limits) as lab:
         lab.compose("A story.", progress=False)
     assert caught.value.code is ErrorCode.OLLAMA_UNAVAILABLE
 
@@ -200,7 +203,9 @@ def test_labels_stand_in_each_row_of_a_song_also_when_it_is_tried_again(tmp_path
         lab.retry(job.id).result(60)
         lab.compose("Another.", seconds=1, progress=False)
         rows = lab.log.rows()
-        assert [tuple(row[name] for name in vars(labels)) for row in rows[:-1]] == [("study", "s1", 3, "fast")] * 2
+        assert [tuple(row[name] for name in vars(labels)) for row in rows[:-1]] == [
+            ("study", "s1", 3, "fast", None)
+        ] * 2
         assert rows[-1]["purpose"] == "test", "engines of harmonia_lab.testing made it"
         assert lab.log.frame()["generation_id"].tolist() == [job.id, job.id]
 

@@ -24,16 +24,18 @@ pytestmark = pytest.mark.filterwarnings("default")  # zmq's, papermill's and the
 
 @pytest.fixture(scope="module")
 def execute():
-    """execute(name, folder, **parameters): the outputs of each code cell, by the cell's id.
+    """execute(name, folder, also, **parameters): the outputs of each code cell, by the cell's id. also: variables of
+    the environment.
 
     The notebook finds an empty namespace, works in `folder`, and has its home there.
     """
     kernel = NotebookClient(nbformat.v4.new_notebook(), timeout=600, startup_timeout=600)
     with FakeOllama(lambda _: SONG_METADATA.model_dump_json(by_alias=True)) as ollama, kernel.setup_kernel():
 
-        def run(name, folder, **parameters):
+        def run(name, folder, *, also=None, **parameters):
             notebook = parameterize_notebook(load_notebook_node(str(FOLDER / f"{name}.ipynb")), parameters)
             environment = {"HARMONIA_HOME": str(folder / "home"), "OLLAMA_HOST": ollama.url, "HF_HUB_OFFLINE": "1"}
+            environment |= {"HARMONIA_SERVER": ""} | (also or {})
             start = f"%reset -f\nimport os\nos.chdir({str(folder)!r})\nos.environ.update({environment})"
             notebook.cells.insert(0, nbformat.v4.new_code_cell(start))
             kernel.nb = notebook
@@ -74,6 +76,9 @@ def test_the_first_notebook_makes_a_song_shows_it_and_makes_it_again(execute, tm
     # Nobody can see a widget there: none is made, and none is kept.
     assert not any("widget" in mime for output in outputs["song"] for mime in output.get("data", {}))
     assert outputs["repeat"][-1].data["text/plain"] == "(True, False)"
+    assert "<iframe" in shown(outputs["listen"], "text/html")
+    assert shown(outputs["tune"], "text/html").count("<audio") == 1
+    assert shown(outputs["asked"]) == "(84, ['piano', 'cello'])"
     assert "completed" in outputs["log"][-1].data["text/plain"]
 
 
@@ -85,6 +90,8 @@ def test_the_second_notebook_hears_every_event_and_replays_what_a_late_client_mi
     missed = ast.literal_eval(shown(cells["replay"]))
     assert missed == [(3, "audio-generation-started"), (4, "audio-generation-complete")]
     assert "<audio" in shown(cells["panel"], "text/html")
+    assert "<iframe" in shown(cells["listen"], "text/html")
+    assert SONG_METADATA.title in shown(cells["jobs"])
 
 
 def test_the_benchmark_notebook_draws_compares_and_exports(execute, tmp_path):
@@ -92,12 +99,19 @@ def test_the_benchmark_notebook_draws_compares_and_exports(execute, tmp_path):
         "03_benchmark", tmp_path, stories=[STORY], lengths=[2], rounds=1, metadata="ollama", decode_seconds=1,
         decode_blocks=1, clients=[2], out="made",
     )  # fmt: skip
-    for name in ("sweep", "length", "spread", "memory", "decode-blocks", "server"):
+    assert "1/1  lyrics" in shown(cells["sweep"])
+    for name in ("stages", "length", "spread", "memory", "decode-blocks", "server"):
         assert shown(cells[name], "image/png"), name
-    table = shown(cells["decode"], "text/html")
+    assert "GPU memory: " in shown(cells["memory"])
+    assert "3/3  block 1" in shown(cells["decode"])
+    for name in ("runs", "decode-runs"):
+        assert "data-runs='{" in shown(cells[name], "text/html"), name
+    table = shown(cells["compare"], "text/html")
     assert "steps_per_second" in table
     assert "fast: 1 completed; reference: 1 completed" in table
     assert "fast again" in shown(cells["equal"], "text/html")
+    assert "Acceleration of MusicGen: fast" in shown(cells["script"])
+    assert "the same sound" in shown(cells["script"])
     assert (tmp_path / "made" / "decoders" / "study.html").exists()
     assert (tmp_path / "made" / "log.parquet").exists()
     assert "completed" in shown(cells["export"])
@@ -110,6 +124,15 @@ def test_the_batch_notebook_makes_a_sweep_a_report_log_rows_and_a_listening_page
     assert shown(cells["log"], "text/html").count("sketch") == 1
     assert shown(cells["listen"], "text/html").count("<audio") == 1
     assert STORY in (tmp_path / "made" / "listen.html").read_text()
+
+
+def test_the_listening_notebook_makes_a_test_and_finds_what_simulated_listeners_prefer(execute, tmp_path):
+    cells = execute("05_listen", tmp_path, narrative=STORY, seeds=[1, 2], seconds=2, out="made", metadata="ollama")
+    assert "2 pairs and 2 attention checks of bpm 80, bpm 140" in shown(cells["test"])
+    assert "30 of 30 answer sets count" in shown(cells["answers"])
+    assert "bpm 140 over bpm 80" in shown(cells["answers"])
+    assert "/listen/" in shown(cells["serve"])
+    assert (tmp_path / "made" / "test.html").exists()
 
 
 def test_a_batch_notebook_with_a_bad_row_makes_the_rest_and_fails_at_its_end(execute, tmp_path):

@@ -45,5 +45,5 @@ def test_on_a_terminal_a_bar_moves_and_text_from_a_model_is_no_markup(tmp_path, 
     with lab:
         lab.compose("A story.", seconds=1)
     shown = screen.getvalue()
-    assert "[bold red]A[2J title[/]" in shown
+    assert "[bold red]A [2J title[/]" in shown
     assert "100%" in shown

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import random
 import shutil
 import tempfile
 from pathlib import Path
+
+import psutil
 
 from harmonia_lab import Lab
 from harmonia_lab.music.moods import suggest_features
@@ -82,7 +83,7 @@ def _song(lab: Lab, block: int) -> dict[str, object]:
         key=features.key,
         instruments=list(features.instruments),
     )
-    load = os.getloadavg()[0]
+    load = psutil.getloadavg()[0]
     lab.submit(metadata=metadata, seconds=draw.choice(LENGTHS_S), seed=draw.randrange(2**32)).result()
     row = lab.log.rows()[-1]
     shutil.rmtree(row["directory"])

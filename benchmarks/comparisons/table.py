@@ -1,6 +1,6 @@
-"""`table`: the figures that are kept in `results/`, and those of them that the README quotes.
+"""`table`: the figures that are kept in `results/`, and those of them that docs/batches.md quotes.
 
-Owns the layout. A test compares the README with `readme_rows`.
+Owns the layout. A test compares that page with `quoted_rows`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.comparisons.studies import PRIMARY
 
-__all__ = ["RESULTS", "configure", "read_simulations", "read_studies", "readme_rows", "report", "run"]
+__all__ = ["RESULTS", "configure", "quoted_rows", "read_simulations", "read_studies", "report", "run"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -21,12 +21,12 @@ Row = dict[str, Any]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--readme", action="store_true", help="only the rows that the README quotes")
+    parser.add_argument("--quoted", action="store_true", help="only the rows that docs/batches.md quotes")
 
 
 def run(options: argparse.Namespace) -> int:
     simulated, studies = read_simulations(), read_studies()
-    print("\n".join(readme_rows(simulated, studies)) if options.readme else report(simulated, studies))
+    print("\n".join(quoted_rows(simulated, studies)) if options.quoted else report(simulated, studies))
     return 0
 
 
@@ -52,8 +52,8 @@ def report(simulated: Sequence[Row], studies: Row) -> str:
     return "\n".join(f"{title}\n\n{chr(10).join(lines)}\n" for title, lines in parts)
 
 
-def readme_rows(simulated: Sequence[Row], studies: Row) -> list[str]:
-    """Return the rows of the README's table."""
+def quoted_rows(simulated: Sequence[Row], studies: Row) -> list[str]:
+    """Return the rows of that page's table."""
 
     def cells(part: str, method: str, figure: str, **where: Any) -> list[float]:
         chosen = [row for row in simulated if row["part"] == part and row["method"] == method]

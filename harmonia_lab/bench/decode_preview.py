@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from harmonia_lab.audio_engines.musicgen.encodec_stream import CodecStream
-from harmonia_lab.audio_engines.musicgen.rendering import PIECE
+from harmonia_lab.audio_engines.musicgen.stem_sound import PIECE
 from harmonia_lab.bench.decode_loops import random_codes
 
 __all__ = ["PreviewCost"]

@@ -38,7 +38,9 @@ def compare_tokens(
     seed: int = 0,
     theirs: Tensor | None = None,
 ) -> dict[str, Any]:
-    """Compare our loop with audiocraft's `MusicGen._generate_tokens`, from the same random stream.
+    """Compare our loop's rows with audiocraft's `MusicGen._generate_tokens` for each prompt alone.
+
+    Row r draws from a random stream of its own, of seed + r, in both.
 
     frames: of the piece, the prompt's included. window: frames of the model's window; None is the model's own (30 s). A
     longer piece is made in windows, each 3/5 of a window after the last. A shorter window exercises the same code,
@@ -56,26 +58,34 @@ def compare_tokens(
     window = window or round(musicgen.max_duration * musicgen.frame_rate)
     stride = 3 * window // 5
     prompt = random_codes(musicgen.lm, len(texts), prompt_frames, seed=1)
-    states: dict[int, Tensor] = {}
-    on_gpu = musicgen.device.type == "cuda"
+    generators = [torch.Generator(musicgen.device).manual_seed(seed + row) for row in range(len(texts))]
+    states: dict[int, list[Tensor]] = {}
 
     def conditions_at(start: int) -> list[Any]:
-        states[start] = torch.cuda.get_rng_state(musicgen.device) if on_gpu else torch.get_rng_state()
+        states[start] = [generator.get_state() for generator in generators]
         return list(attributes)
 
-    torch.manual_seed(seed)
     ours = generate_windows(
-        decoder, conditions_at, frames=frames, window=window, stride=stride, prompt=prompt, **_parameters(sampling)
+        decoder,
+        conditions_at,
+        frames=frames,
+        window=window,
+        stride=stride,
+        prompt=prompt,
+        generators=generators,
+        **_parameters(sampling),
     )
     differences: list[dict[str, Any]] = []
     for part in plan_windows(frames, window=window, stride=stride, prompt=prompt_frames):
         both = [codes[..., part.start : part.start + part.length] for codes in (theirs, ours)]
         diverged = {each["row"] for each in differences}
         differing = (both[0] != both[1]).flatten(1).any(1).nonzero()[:, 0].tolist()
-        rows = [row for row in differing if row not in diverged]
-        if rows:
-            found = _differences(musicgen, both, rows, attributes, part.known, sampling, states[part.start])
-            differences += [each | {"window_start": part.start} for each in found]
+        for row in differing:
+            if row not in diverged:
+                of_row = [codes[row : row + 1] for codes in both]
+                state = states[part.start][row]
+                found = _differences(musicgen, of_row, [attributes[row]], part.known, sampling, state)
+                differences += [each | {"row": row, "window_start": part.start} for each in found]
     return {
         "rows": len(texts),
         "frames": frames,
@@ -98,18 +108,21 @@ def reference_tokens(
     sampling: Sampling,
     seed: int = 0,
 ) -> Tensor:
-    """Return audiocraft's tokens [B, K, frames] for a piece as `compare_tokens` describes it."""
-    attributes, _ = musicgen._prepare_tokens_and_attributes(texts, None)  # noqa: SLF001
+    """Return audiocraft's tokens [B, K, frames] for a piece as `compare_tokens` describes it, each row made alone."""
     rate = musicgen.frame_rate
     window = window or round(musicgen.max_duration * rate)
     prompt = random_codes(musicgen.lm, len(texts), prompt_frames, seed=1)
     # audiocraft truncates seconds to frames. Half a frame more makes each length exact.
     lengths = {"max_duration": window, "duration": frames, "extend_stride": 3 * window // 5}
     seconds = {name: (length + 0.5) / rate for name, length in lengths.items()}
+    rows = []
     with replaced(musicgen, generation_params=_parameters(sampling), **seconds):
-        torch.manual_seed(seed)
-        tokens: Tensor = musicgen._generate_tokens(attributes, prompt)  # noqa: SLF001 - what `generate` calls
-    return tokens
+        for row, text in enumerate(texts):
+            attributes, _ = musicgen._prepare_tokens_and_attributes([text], None)  # noqa: SLF001
+            torch.manual_seed(seed + row)
+            # What `generate` calls.
+            rows.append(musicgen._generate_tokens(attributes, prompt[row : row + 1]))  # noqa: SLF001
+    return torch.cat(rows)
 
 
 def _parameters(sampling: Sampling) -> dict[str, Any]:
@@ -118,10 +131,14 @@ def _parameters(sampling: Sampling) -> dict[str, Any]:
 
 
 def compare_logits(musicgen: Any, decoder: Decoder, texts: list[str], *, frames: int) -> dict[str, float]:
-    """Compare both loops' logits for the same random codes. Errors are relative to the logits' standard deviation."""
+    """Compare both loops' logits for the same random codes, audiocraft's for each prompt alone.
+
+    Errors are relative to the logits' standard deviation.
+    """
     attributes, _ = musicgen._prepare_tokens_and_attributes(texts, None)  # noqa: SLF001
     codes = random_codes(musicgen.lm, len(texts), frames, seed=2)
-    theirs = reference_logits(musicgen, codes, attributes)  # [S - 1, B, K, card]
+    alone = [reference_logits(musicgen, codes[row : row + 1], [each]) for row, each in enumerate(attributes)]
+    theirs = torch.cat(alone, 1)  # [S - 1, B, K, card]
     ours = decoder.teacher_forced_logits(codes, attributes)
     deviation = float(theirs.std())
     return {
@@ -149,40 +166,33 @@ def reference_logits(musicgen: Any, codes: Tensor, attributes: list[Any]) -> Ten
 
 
 def _differences(
-    musicgen: Any,
-    both: list[Tensor],
-    rows: list[int],
-    attributes: list[Any],
-    known: int,
-    sampling: Sampling,
-    rng_state: Tensor,
+    musicgen: Any, both: list[Tensor], attributes: list[Any], known: int, sampling: Sampling, rng_state: Tensor
 ) -> Iterator[dict[str, Any]]:
-    """Yield the differences at the first differing step of each of `rows`, within one window.
+    """Yield the differences at the first differing step of one row, within one window.
 
-    both: theirs and ours, [B, K, T]. known: frames at the window's start that both loops were given.
+    both: theirs and ours, [1, K, T]. known: frames at the window's start that both loops were given.
 
     Up to that step both loops had the same input. margin: the larger of both tokens' distances from the choice by the
     reference's logits, computed in one pass. So neither loop's own logits are trusted.
     """
     lm = musicgen.lm
-    logits = reference_logits(musicgen, both[0], attributes)  # [S - 1, B, K, card]
-    sequences = [interleaved(lm, codes).permute(2, 0, 1) for codes in both]  # [S, B, K]
-    steps = {row: int((sequences[0] != sequences[1])[:, row].any(1).nonzero()[0]) for row in rows}
+    logits = reference_logits(musicgen, both[0], attributes)[:, 0]  # [S - 1, K, card]
+    sequences = [interleaved(lm, codes)[0].T for codes in both]  # [S, K]
+    step = int((sequences[0] != sequences[1]).any(1).nonzero()[0])
     first = lm.pattern_provider.get_pattern(both[0].shape[-1]).get_first_step_with_timesteps(known)
-    noise_at: dict[int, Tensor] = {}
+    drawn = None
     if not sampling.greedy:
         generator = torch.Generator(logits.device)
         generator.set_state(rng_state)
-        noise = Noise(generator, (logits.shape[1], logits.shape[2], logits.shape[3]), logits)
-        for step in range(first, max(steps.values()) + 1):
-            noise_at[step] = noise.draw().clone()
-    for row, step in steps.items():
-        choices = [tokens[step, row] for tokens in sequences]  # [K] each
-        for codebook in (choices[0] != choices[1]).nonzero()[:, 0].tolist():
-            drawn = noise_at[step][row, codebook] if noise_at else None
-            tokens = [int(each[codebook]) for each in choices]
-            margin = max(flip_margin(logits[step - 1, row, codebook], drawn, sampling, token) for token in tokens)
-            yield {"row": row, "step": step, "codebook": codebook, "tokens": tokens, "margin": margin}
+        noise = Noise([generator], (1, logits.shape[1], logits.shape[2]), logits)
+        for _ in range(first, step + 1):
+            drawn = noise.draw()[0]
+    choices = [tokens[step] for tokens in sequences]  # [K] each
+    for codebook in (choices[0] != choices[1]).nonzero()[:, 0].tolist():
+        own = drawn[codebook] if drawn is not None else None
+        tokens = [int(each[codebook]) for each in choices]
+        margin = max(flip_margin(logits[step - 1, codebook], own, sampling, token) for token in tokens)
+        yield {"step": step, "codebook": codebook, "tokens": tokens, "margin": margin}
 
 
 def interleaved(lm: Any, codes: Tensor) -> Tensor:

@@ -10,9 +10,14 @@ __all__ = ["table"]
 
 HEAD = (
     f"{'loop':<23}{'batch':>5}{'at':>6}{'ms/step':>9}{'(range)':>18}{'steps/s':>9}{'real time':>10}"
-    f"{'MB/step':>9}{'floor ms':>9}{'× floor':>8}{'× audiocraft':>21}{'× transformers':>21}"
+    f"{'MB/step':>9}{'GB/s':>7}{'G mul/s':>8}{'floor ms':>9}{'of':>11}{'× floor':>8}"
+    f"{'× audiocraft':>21}{'× transformers':>21}"
 )
-"""MB: 1e6 bytes. real time: seconds of generation per second of audio, for all prompts of a batch together."""
+"""MB: 1e6 bytes. real time: seconds of generation per second of audio, for all prompts of a batch together.
+
+GB/s, G mul/s: the bandwidth and the rate of multiply-adds (1e9 a second) measured beside the row, medians. of: the
+limit that is the floor.
+"""
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -21,21 +26,27 @@ def table(figures: dict[str, Any]) -> str:
     device = figures["device"] + (f" (driver {figures['driver']})" if figures["driver"] else "")
     lines.append(
         f"{device}; {figures['host']['cpu']}, {figures['threads']} threads; torch {figures['versions'].get('torch')}; "
-        f"n = {figures['rounds']} rounds; {figures['date']}"
+        f"{figures['date']}"
     )
     return "\n".join(lines)
 
 
 def _model(model: dict[str, Any]) -> list[str]:
     read = format_spread(model["bandwidth_gb_per_s"])
-    lines = [f"{model['model']}: {model['dtype']}, {model['steps']} steps a round, reading {read} GB/s", HEAD]
+    asked = f" of {model['rounds_asked']}" if model["rounds"] < model["rounds_asked"] else ""
+    how = f"{model['rounds']}{asked} rounds of {model['steps']} steps"
+    load = format_spread(model["load"])
+    lines = [f"{model['model']}: {model['dtype']}, {how}, reading {read} GB/s, load {load}", HEAD]
     for row in model["rows"]:
         step = row["step_ms"]
         spread = f"{step['min']:.2f}–{step['max']:.2f}"
+        rate = f"{row['multiply_adds_g_per_s']['median']:.1f}" if row["multiply_adds_g_per_s"] else ""
+        limit = "arithmetic" if (row["floor_arithmetic_ms"] or 0) > row["floor_bytes_ms"] else "bytes"
         lines.append(
             f"{row['loop']:<23}{row['batch']:>5}{row['position']:>6}{step['median']:>9.2f}{spread:>18}"
             f"{row['steps_per_s']:>9.1f}{row['real_time_factor']:>9.2f}×{row['bytes_per_step'] / 1e6:>9.1f}"
-            f"{row['floor_ms']:>9.2f}{row['times_floor']:>8.2f}"
+            f"{row['bandwidth_gb_per_s']['median']:>7.1f}{rate:>8}"
+            f"{row['floor_ms']:>9.2f}{limit:>11}{row['times_floor']:>8.2f}"
             f"{format_spread(row['faster_than_audiocraft']):>21}{format_spread(row['faster_than_transformers']):>21}"
         )
     return [*lines, "", *_quality(model), ""]

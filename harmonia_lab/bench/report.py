@@ -17,7 +17,7 @@ from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.generation.artifacts import package_versions
 from harmonia_lab.storage import storage_errors
 
-__all__ = ["check_file", "check_range", "circumstances", "format_spread", "publish", "spread"]
+__all__ = ["check_file", "check_range", "circumstances", "format_spread", "publish", "save", "spread"]
 
 
 def check_range(option: str, value: float, most: int) -> None:
@@ -43,11 +43,17 @@ def publish(figures: dict[str, Any], table: str, file: str | None) -> int:
     Raises StorageError.
     """
     print(table)
-    if file:
-        path = Path(file)
-        with storage_errors(path):
-            path.write_text(json.dumps(figures, indent=1) + "\n")
+    save(figures, file)
     return 0
+
+
+def save(figures: dict[str, Any], file: str | None) -> None:
+    """Write the figures to `file` as JSON, if one is given; the file is never half written. Raises StorageError."""
+    if file:
+        path, partial = Path(file), Path(f"{file}.partial")
+        with storage_errors(path):
+            partial.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+            partial.replace(path)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

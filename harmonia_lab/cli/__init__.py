@@ -94,18 +94,21 @@ def _show_error(error: HarmoniaError, *, as_json: bool) -> None:
         body: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
         print(json.dumps({"error": body | {"recoverable": error.recoverable, "details": error.details}}))
     else:
+        from harmonia_lab.protocol.text import printable_lines  # noqa: PLC0415
+
         hint = f"\n{error.hint}" if error.hint else ""
-        print(f"harmonia: {error.message} [{error.code}]{hint}", file=sys.stderr)
+        # A file's name, a model or another program may have words in it.
+        print(printable_lines(f"harmonia: {error.message} [{error.code}]{hint}"), file=sys.stderr)
 
 
 def _log_to_standard_error() -> None:
     """Send this package's log there. Other packages' loggers are left alone: some print warnings themselves."""
     import logging  # noqa: PLC0415 - an interrupt while this file is imported ends in a traceback: be quick
 
+    from harmonia_lab.cli.log_format import log_as  # noqa: PLC0415 - as above
+
+    log_as("text")
     ours = logging.getLogger("harmonia_lab")
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("harmonia: %(message)s"))
-    ours.addHandler(handler)
     ours.setLevel(logging.DEBUG if os.environ.get("HARMONIA_DEBUG") else logging.WARNING)
 
 
@@ -116,6 +119,8 @@ def _exit_cancelled() -> NoReturn:
 
 def exit_at_once(status: int) -> NoReturn:
     """End the process. A normal exit would join the threads of libraries, and keep the user waiting."""
+    if (liveness := sys.modules.get("harmonia_lab.store.process_liveness")) is not None:
+        liveness.leave()  # a song that is left unfinished has not taken the process down
     os._exit(_final(status))
 
 

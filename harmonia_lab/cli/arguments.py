@@ -1,25 +1,23 @@
 """The arguments of every command of `harmonia`.
 
-Owns names, help texts and defaults. The engines' names and options come from `engine_registry.py`. Imports nothing
-heavy, so that `--help` is quick.
+Owns names, help texts and defaults, but for those of the engines and their settings (`engine_arguments.py`). Imports
+nothing heavy, so that `--help` is quick.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from harmonia_lab._version import __version__
+from harmonia_lab.cli.clean_arguments import add_clean_arguments
+from harmonia_lab.cli.engine_arguments import add_cluster, add_engines, add_settings
 from harmonia_lab.cli.examples import EXAMPLES
+from harmonia_lab.cli.listen_arguments import add_listen_arguments
 
-__all__ = ["Parser", "UsageError", "lab_parameters", "make_full_parser", "make_parser"]
-
-_SETTINGS = ("metadata_settings", "audio_settings")
-"""Parameters of `Lab`. In the namespace of the options, an engine's setting has the name of one of them, a dot, and its
-own."""
+__all__ = ["Parser", "UsageError", "make_full_parser", "make_parser", "make_song_parser"]
 
 
 class UsageError(Exception):
@@ -72,15 +70,11 @@ def make_full_parser() -> argparse.ArgumentParser:
     return make_parser(list(_COMMANDS))
 
 
-def lab_parameters(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the parameters of `Lab` that `song` and `batch` were given."""
-    chosen = {name: getattr(options, name) for name in ("metadata", "model", "audio", "audio_model")}
-    settings: dict[str, dict[str, Any]] = {parameter: {} for parameter in _SETTINGS}
-    for option, value in vars(options).items():
-        parameter, dot, name = option.partition(".")
-        if dot and value is not None:
-            settings[parameter][name] = value
-    return chosen | settings
+def make_song_parser(prog: str) -> argparse.ArgumentParser:
+    """Return a parser of `song`'s arguments alone, for the notebook's magic. Its `parse_args` raises UsageError."""
+    parser = Parser(prog=prog, description="Make a song from the story in this cell.", formatter_class=_HelpFormatter)
+    _song(parser)
+    return parser
 
 
 def _song(command: Parser) -> None:
@@ -104,6 +98,7 @@ def _song(command: Parser) -> None:
     )
     command.add_argument("--from", dest="source", metavar="FILE", help="a metadata.json: skips the language model")
     command.add_argument("--out", metavar="DIR", help="the song's own folder (default: songs/<title>-<id>)")
+    _add_server(command)
     _add_song_options(command)
 
 
@@ -134,9 +129,12 @@ def _batch(command: Parser) -> None:
     )
     command.epilog = (
         "Run again, it goes on where it was stopped: songs that are made are kept. Columns: narrative, seconds, seed, "
-        "bpm, key, genre, instruments, language, wishes, model, metadata (a file), audio, audio_model, name (of the "
-        "song's folder); other columns go into report.json."
+        "bpm, key, genre, instruments, language, wishes, model, metadata (a file), audio, audio_model, audio_options "
+        "(JSON), name (of the song's folder), and the audio engine's settings by name, such as prompt or cfg_coef; "
+        "other columns go into report.json."
     )
+    _add_server(command)
+    add_cluster(command)
     _add_song_options(command)
 
 
@@ -151,6 +149,7 @@ def _study(command: Parser) -> None:
         "smallest_ratio, warm_up, order_seed, keep_loaded, keep_songs, name. The options below hold for all "
         "configurations that have no others."
     )
+    _add_server(command)
     _add_song_options(command)
 
 
@@ -171,15 +170,26 @@ def _serve(command: Parser) -> None:
     command.add_argument(
         "--insecure", action="store_true", default=None, help="let other machines reach it without TLS"
     )
+    command.add_argument(
+        "--redis",
+        metavar="URL",
+        help="share songs, limits and tokens with the other servers of this Redis (default: HARMONIA_REDIS, which no "
+        "list of processes shows)",
+    )
     audit = command.add_mutually_exclusive_group()
     audit.add_argument("--audit", metavar="FILE", help="where it logs who did what (default: audit.jsonl in the home)")
     audit.add_argument("--no-audit", dest="audit", action="store_false", help="log nothing")
     command.set_defaults(audit=None)
+    command.add_argument(
+        "--no-page", dest="page", action="store_false", default=None, help="answer / with no page for a browser"
+    )
     command.add_argument("--songs", metavar="DIR", help="the folder that songs go to (default songs)")
-    _add_engines(command, default=None)
+    add_engines(command, default=None)
+    add_cluster(command)
     command.add_argument(
         "--settings", metavar="FILE", help='JSON, {"lab": …, "server": …}: all else that can be set; - reads a line'
     )
+    command.add_argument("--log-format", choices=["text", "json"], help="of its log on standard error (default text)")
     command.add_argument("--attached", action="store_true", help="end when standard input closes")
     _add_json(command, "print one JSON object with its URL")
 
@@ -190,6 +200,13 @@ def _token(command: Parser) -> None:
     command.add_argument(
         "--ttl", type=float, default=3600.0, metavar="SECONDS", help="how long it works (default 3600)"
     )
+    command.add_argument(
+        "--link",
+        nargs="?",
+        const="",
+        metavar="URL",
+        help="print the link of the server's page with the token in it; URL: where the page is, if elsewhere",
+    )
     other = command.add_mutually_exclusive_group()
     other.add_argument("--revoke", action="store_true", help="print no token: revoke all that USER got before now")
     other.add_argument("--revoke-id", metavar="ID", help="revoke one token, by its id (see --json)")
@@ -199,6 +216,9 @@ def _token(command: Parser) -> None:
         help="make a new key; tokens and links of the present one work until the next --rotate",
     )
     command.add_argument("--settings", metavar="FILE", help="those of the server, where it was started with --settings")
+    command.add_argument(
+        "--redis", metavar="URL", help="revoke on all servers that share this Redis (default: HARMONIA_REDIS)"
+    )
     _add_json(command, "print one JSON object: the token, its id and its end")
 
 
@@ -263,6 +283,22 @@ def _export(command: Parser) -> None:
 
 def _doctor(command: Parser) -> None:
     _add_song_options(command)
+    command.add_argument("--url", help="look at a running server instead: connect as a client, and time it")
+    command.add_argument("--token", help="for --url (default: HARMONIA_TOKEN, which no list of processes shows)")
+    command.add_argument(
+        "--redis",
+        metavar="URL",
+        help="look at a Redis that servers share (alone: the address in HARMONIA_REDIS)",
+        nargs="?",
+        const="",
+    )
+    add_cluster(command, "look at a Dask cluster instead")
+
+
+def _models(command: Parser) -> None:
+    command.add_argument("folders", nargs="*", metavar="DIR", help="look there too (default: here, and models)")
+    command.add_argument("--fetch", metavar="NAME", help="download a MusicGen model, with all that it needs")
+    _add_json(command)
 
 
 def _bench(command: Parser) -> None:
@@ -282,9 +318,18 @@ def _bench(command: Parser) -> None:
     )
     decode.add_argument("--model", metavar="FOLDER", help="a checkpoint folder instead")
     decode.add_argument("--device", default="auto", help="auto (default: a GPU if there is one), cpu, cuda or cuda:N")
-    decode.add_argument("--positions", type=_numbers, default=[0, 1000], metavar="N,N", help="frames (default 0,1000)")
+    decode.add_argument(
+        "--positions",
+        type=_numbers,
+        default=[50, 1450],
+        metavar="N,N",
+        help="frames to start from (default 50,1450); from the second on with the first batch only",
+    )
     decode.add_argument("--batches", type=_numbers, default=[1, 4], metavar="N,N", help="prompts at once (default 1,4)")
-    decode.add_argument("--steps", type=int, help="steps that count in each run (default 12; on a GPU 192)")
+    decode.add_argument("--steps", type=int, help="steps that count in each run (default 8; on a GPU 192)")
+    decode.add_argument(
+        "--minutes", type=float, default=4.5, help="for each model; rounds that don't fit are left out (default 4.5)"
+    )
     cancel = subjects.add_parser(
         "cancel", help="the time from a client's cancel to the event that ends the song, in both stages"
     )
@@ -321,51 +366,22 @@ def _completion(command: Parser) -> None:
 
 def _add_song_options(command: Parser) -> None:
     _add_json(command)
-    _add_engines(command, default="auto")
-    _add_settings(command)
+    add_engines(command, default="auto")
+    add_settings(command)
+
+
+def _add_server(command: Parser) -> None:
+    command.add_argument(
+        "--server",
+        metavar="URL",
+        help="have the songs made by this server's engines (default: HARMONIA_SERVER; '' for this machine)",
+    )
+    command.add_argument("--token", help="for --server (default: HARMONIA_TOKEN, which no list of processes shows)")
+    command.add_argument("--ca", metavar="FILE", help="for --server: certificates to trust (default: HARMONIA_CA)")
 
 
 def _add_json(command: Parser, what: str = "print one JSON object") -> None:
     command.add_argument("--json", action="store_true", help=what)
-
-
-def _add_engines(command: Parser, default: str | None) -> None:
-    # Looking for other packages' engines takes 50 ms, which commands without engines need not wait.
-    from harmonia_lab.engine_registry import AUDIO_GROUP, METADATA_GROUP, audio_specs, engine_names  # noqa: PLC0415
-
-    described = "" if default else " (default auto)"
-    names = ("auto", *engine_names(METADATA_GROUP))
-    command.add_argument(
-        "--metadata", choices=names, default=default, help=f"the engine that writes the lyrics{described}"
-    )
-    command.add_argument(
-        "--metadata-model", dest="model", metavar="NAME", help="the language model, as its server names it"
-    )
-    names = ("auto", *engine_names(AUDIO_GROUP))
-    command.add_argument(
-        "--audio", choices=names, default=default, help=f"the engine that renders the music{described}"
-    )
-    models = "; ".join(spec.models for spec in audio_specs().values() if spec.models)
-    command.add_argument("--audio-model", metavar="NAME|FOLDER", help=models.replace("%", "%%"))
-
-
-def _add_settings(command: Parser) -> None:
-    """Add the engines' settings. An engine of another package can't replace an option of ours by its own."""
-    from harmonia_lab.engine_registry import audio_specs, metadata_specs  # noqa: PLC0415 - as in `_add_engines`
-
-    offered = [("metadata_settings", option) for spec in metadata_specs().values() for option in spec.options]
-    offered += [("audio_settings", option) for spec in audio_specs().values() for option in spec.options]
-    for parameter, option in offered:
-        with contextlib.suppress(argparse.ArgumentError):
-            command.add_argument(
-                option.flag or f"--{option.name.replace('_', '-')}",
-                action="append" if option.repeated else "store",
-                dest=f"{parameter}.{option.name}",
-                metavar=None if option.choices else option.metavar or option.name.upper(),
-                type=option.type,
-                choices=option.choices,
-                help=option.help.replace("%", "%%"),
-            )
 
 
 def _numbers(text: str) -> list[int]:
@@ -380,11 +396,14 @@ _COMMANDS: dict[str, tuple[Callable[[Parser], None], str]] = {
     "song": (_song, "make a song from a story, and print where it is"),
     "batch": (_batch, "make the songs of a table"),
     "study": (_study, "compare engines, models or settings by songs in drawn blocks"),
+    "listen": (add_listen_arguments, "make a blind listening test of songs, and say what its listeners answered"),
     "serve": (_serve, "let clients make songs over Socket.IO and HTTP, until it is stopped"),
     "token": (_token, "print a token with which a client connects as USER, or revoke tokens"),
     "verify": (_verify, "check a song's files against its record"),
+    "clean": (add_clean_arguments, "delete songs beyond the limits given, and what killed processes left"),
     "export": (_export, "write songs for other programs, with tags, stems, or as a data set"),
     "doctor": (_doctor, "list what is installed, how to install the rest, and whether a song can be made as asked"),
+    "models": (_models, "list the models that are here, what they can do and need, and how to get others"),
     "bench": (_bench, "measure this machine"),
     "protocol": (_protocol, "print the wire protocol, for other people's tools"),
     "setup": (_setup, "install what package metadata can't express"),

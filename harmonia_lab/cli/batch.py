@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harmonia_lab.batch import read_rows
 from harmonia_lab.batch.rows import refuse_unreadable
-from harmonia_lab.cli.arguments import lab_parameters
+from harmonia_lab.cli.engine_arguments import lab_parameters
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.lab import Lab
 

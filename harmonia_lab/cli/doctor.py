@@ -1,7 +1,7 @@
 """`harmonia doctor`: what is installed, what is missing, the command that mends it, and whether a song can be made.
 
 Owns the list of checks, and those of the machine and its folders. Each engine's checks are in its `spec.py`, that of
-packages in `requirements.py`. A check changes nothing.
+packages in `requirements.py`, those of a running server in `reach.py`. A check changes nothing.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 
 from harmonia_lab._version import __version__
-from harmonia_lab.cli.arguments import lab_parameters
+from harmonia_lab.cli.engine_arguments import lab_parameters
 from harmonia_lab.cli.installer import usual_installer
 from harmonia_lab.cli.requirements import Unmet, unmet_options, unmet_requirements
 from harmonia_lab.engine_registry import AudioEngines, audio_specs, broken_engines, choose_metadata, metadata_specs
 from harmonia_lab.engines.probes import git_commit, host
 from harmonia_lab.engines.spec import Check, EngineSpec, Verdict
 from harmonia_lab.errors import HarmoniaError
+from harmonia_lab.protocol.text import printable_lines
 from harmonia_lab.storage import home_folder
 
 __all__ = ["run"]
@@ -46,7 +47,20 @@ SMALLEST_FREE = 2**28
 
 
 def run(options: argparse.Namespace) -> int:
-    checks = _checks(lab_parameters(options))
+    if options.redis is not None:
+        from harmonia_lab.cli.shared import checks_of_redis  # noqa: PLC0415 - Redis loads where it is used
+
+        checks = checks_of_redis(options.redis or os.environ.get("HARMONIA_REDIS") or "")
+    elif options.url is not None:
+        from harmonia_lab.cli.reach import checks_of  # noqa: PLC0415 - the client loads where it is used
+
+        checks = checks_of(options.url, options.token or os.environ.get("HARMONIA_TOKEN"))
+    elif options.cluster is not None:
+        from harmonia_lab.cli.cluster_check import checks_of_cluster  # noqa: PLC0415 - as above
+
+        checks = checks_of_cluster(options.cluster, lab_parameters(options))
+    else:
+        checks = _checks(lab_parameters(options))
     ok = all(check.verdict != "missing" for check in checks)
     if options.json:
         print(json.dumps({"ok": ok, "checks": [asdict(check) for check in checks]}))
@@ -54,8 +68,9 @@ def run(options: argparse.Namespace) -> int:
         marks, arrow = (MARKS, "→") if _prints("✓✗–→") else (ASCII_MARKS, "->")
         for check in checks:
             mend = f"\n      {arrow} {check.mend}" if check.mend else ""
-            print(f"{marks[check.verdict]} {check.name:<18}{check.found}{mend}")
-        print(_summary(checks, marks["missing"]))
+            print(printable_lines(f"{marks[check.verdict]} {check.name:<18}{check.found}{mend}"))
+        if options.url is None and options.redis is None and options.cluster is None:
+            print(_summary(checks, marks["missing"]))
     return 0 if ok else 1
 
 
@@ -178,7 +193,9 @@ def _gpu() -> Check:
     if tool is None:
         return Check("GPU", "optional", "none found (no nvidia-smi); bigger models want one")
     try:
-        answer = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=DRIVER_S, check=False)
+        answer = subprocess.run(
+            [tool, "-L"], capture_output=True, encoding="utf-8", errors="replace", timeout=DRIVER_S, check=False
+        )
         said = (answer.stdout.strip() or answer.stderr.strip()).splitlines()
     except subprocess.TimeoutExpired:
         return Check("GPU", "optional", f"the NVIDIA driver doesn't answer within {DRIVER_S:.0f} s", f"run: {tool} -L")
@@ -203,7 +220,11 @@ def _fonts() -> Check:
 
 
 def _home() -> Check:
-    return _folder("state folder", home_folder(), "set HARMONIA_HOME to a folder that you can write")
+    try:
+        home = home_folder()
+    except HarmoniaError as error:
+        return Check("state folder", "missing", error.message, error.hint)
+    return _folder("state folder", home, "set HARMONIA_HOME to a folder that you can write")
 
 
 def _songs() -> Check:

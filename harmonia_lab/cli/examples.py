@@ -9,6 +9,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'harmonia song "A lighthouse keeper\'s last night" --seconds 30 --seed 7',
         "harmonia song - --genre jazz --bpm 96 --out night < story.txt",
         "harmonia song --from songs/the-lamp-keeper-1a2b3c4d/metadata.json --seed 8",
+        "harmonia song 'A letter home' --prompt 'slow felt piano, rain' --negative-prompt drums --cfg-coef 4",
     ),
     "batch": (
         "harmonia batch songs.csv --out night",
@@ -19,6 +20,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "harmonia study decoders.toml --check",
         "harmonia study decoders.toml --out decoders",
         "harmonia study --again decoders --out again",
+    ),
+    "listen": (
+        "harmonia listen decoders --kind pairs --out test.html",
+        "harmonia listen --key test.key.json --answers returned",
+        "harmonia listen night --kind scales --serve --title 'Which band?'",
+        "harmonia listen --test 1a2b3c4d5e6f --invite ann bob --url https://songs.example",
     ),
     "serve": (
         "harmonia serve --port 3333",
@@ -33,6 +40,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "harmonia verify songs/the-lamp-keeper-1a2b3c4d",
         "harmonia verify songs/the-lamp-keeper-1a2b3c4d --rerun --json",
     ),
+    "clean": (
+        "harmonia clean --dry-run --keep-days 90 --keep-bytes 20G",
+        "harmonia clean --lift-quarantine 1a2b3c4d5e6f",
+    ),
     "export": (
         "harmonia export songs/the-lamp-keeper-1a2b3c4d --format mp3 --midi --out for-ann",
         "harmonia export night --format audiofolder --out dataset",
@@ -40,6 +51,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "doctor": (
         "harmonia doctor",
         "harmonia doctor --metadata ollama --metadata-model llama3.2 --audio musicgen",
+    ),
+    "models": (
+        "harmonia models",
+        "harmonia models ~/checkpoints --json",
+        "harmonia models --fetch small",
     ),
     "bench": (
         "harmonia bench pipeline --runs 5 --json figures.json",

@@ -13,6 +13,7 @@ from harmonia_lab.errors import Cancelled, HarmoniaError, InvalidRequest
 from harmonia_lab.export.credentials import read_signer
 from harmonia_lab.export.song import ExportOptions, export_song
 from harmonia_lab.generation.verify import song_folders
+from harmonia_lab.protocol.text import printable, printable_lines
 
 __all__ = ["run"]
 
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
             if options.json:
                 print(json.dumps({"directory": str(song), "ok": True, "files": files, "notes": done.notes}), flush=True)
             else:
-                lines = [quoted(path) for path in done.files] + [f"  Note: {note}" for note in done.notes]
+                lines = [quoted(path) for path in done.files] + [f"  Note: {printable(note)}" for note in done.notes]
                 print("\n".join(lines), flush=True)
     return 1 if failed else 0
 
@@ -57,7 +58,8 @@ def _say_failed(song: Path, error: HarmoniaError, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"directory": str(song), "ok": False, "error": body}), flush=True)
     else:
-        print(f"Not exported: {quoted(song)}\n  {error.message} [{error.code}]\n  {error.hint}".rstrip(), flush=True)
+        text = f"Not exported: {quoted(song)}\n  {error.message} [{error.code}]\n  {error.hint}"
+        print(printable_lines(text).rstrip(), flush=True)
 
 
 def _dataset(songs: list[Path], formats: list[str], options: argparse.Namespace) -> int:
@@ -77,6 +79,9 @@ def _dataset(songs: list[Path], formats: list[str], options: argparse.Namespace)
     if options.json:
         print(json.dumps({"out": options.out, "songs": len(dataset), "notes": dataset.notes}))
     else:
-        lines = [f"{quoted(Path(options.out))}: {len(dataset)} songs", *(f"  Note: {note}" for note in dataset.notes)]
+        lines = [
+            f"{quoted(Path(options.out))}: {len(dataset)} songs",
+            *(f"  Note: {printable(note)}" for note in dataset.notes),
+        ]
         print("\n".join(lines))
     return 0

@@ -6,8 +6,10 @@ Owns which signals stop a command, and the handler that raises KeyboardInterrupt
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from types import FrameType
@@ -16,14 +18,18 @@ from typing import NoReturn
 __all__ = ["STOPS", "Interrupts", "handle"]
 
 AGAIN_S = 1.0
-STOPS = (signal.SIGTERM, signal.SIGHUP)
-"""How services and batch systems stop a process, and what a terminal sends that is closed."""
+STOPS: tuple[signal.Signals, ...] = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
+)
+"""How services and batch systems stop a process, and what a terminal sends that is closed: SIGHUP, or on Windows
+SIGBREAK, which is Ctrl-Break's too. (There, a closed terminal's processes are ended while they handle it: what is left
+is as after a kill, and children end by their standard input.)"""
 
 
 def handle(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], object]) -> None:
     """Let `handler` take these signals. One that hangs up stays ignored if it is: `nohup` did that."""
     for number in numbers:
-        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+        if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
 
 
@@ -47,4 +53,12 @@ class Interrupts:
 
     def _again(self) -> None:
         if not self._acknowledged.is_set():
-            os.kill(os.getpid(), signal.SIGINT)
+            _interrupt_main_thread()
+
+
+def _interrupt_main_thread() -> None:
+    """Interrupt the main thread, also in a call of the system, where that can be done."""
+    if sys.platform == "win32":
+        _thread.interrupt_main(signal.SIGINT)  # `os.kill` would end the process
+    else:
+        os.kill(os.getpid(), signal.SIGINT)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import subprocess
 import sys
 
@@ -46,7 +47,10 @@ def _install(installation: Installation) -> None:
         shown = installer.shown(arguments)
         print(f"Installing {installation.title}: {shown}", file=sys.stderr)
         command = installer.install(arguments)
-        status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False).returncode
+        # Old pips without `wheel` (Debian 12's) build a source archive the old way, whose metadata is no .dist-info.
+        environment = {**os.environ, "PIP_USE_PEP517": "1"}
+        run = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=environment, check=False)
+        status = run.returncode
         if status != 0:
             raise HarmoniaError(
                 f"{installation.title} could not be installed: {installer.name} ended with status {status}.",

@@ -12,29 +12,36 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from harmonia_lab.cli.arguments import lab_parameters
+from harmonia_lab.cli.engine_arguments import song_parameters
 from harmonia_lab.cli.interrupts import STOPS, Interrupts, handle
 from harmonia_lab.engine_registry import audio_specs, metadata_specs
 from harmonia_lab.engines.spec import EngineSpec
 from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest
 from harmonia_lab.generation.artifacts import read_record
 from harmonia_lab.lab import CANCEL_GRACE_S, Lab
-from harmonia_lab.protocol.models import MAX_NARRATIVE, Song, SongMetadata, check_contradictions, explain, parse_request
+from harmonia_lab.protocol.models import (
+    MAX_NARRATIVE,
+    Song,
+    SongMetadata,
+    SongRequest,
+    check_contradictions,
+    explain,
+    parse_request,
+)
+from harmonia_lab.protocol.sound import given_note
+from harmonia_lab.protocol.text import printable_lines
 from harmonia_lab.terminal import watch
 
-__all__ = ["run"]
+__all__ = ["request_of", "run", "summary"]
 
 
 def run(options: argparse.Namespace) -> int:
     interrupts = Interrupts()
     handle((signal.SIGINT, *STOPS), interrupts)
-    names = ("seconds", "seed", "bpm", "key", "genre", "instruments", "language", "wishes")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    given["metadata"] = _metadata(Path(options.source)) if options.source else None
-    given["narrative"] = _narrative(options.narrative)
+    engines, own = song_parameters(options)
     # Checked before any engine is looked for, so that the error for a mistyped key comes at once.
-    request = check_contradictions(parse_request(**given))
-    with Lab(**lab_parameters(options)) as lab:
+    request = request_of(options, _narrative(options.narrative), own)
+    with Lab(**engines) as lab:
         job = lab.submit_request(request, out=options.out)
         try:
             watch(job)
@@ -43,8 +50,19 @@ def run(options: argparse.Namespace) -> int:
             interrupts.acknowledge()
             job.stop(CANCEL_GRACE_S)
             raise
-    print(json.dumps(_summary(song), ensure_ascii=False) if options.json else _text(song, lab))
+    print(json.dumps(summary(song), ensure_ascii=False) if options.json else printable_lines(_text(song, lab)))
     return 0
+
+
+def request_of(options: argparse.Namespace, narrative: str, audio_options: Mapping[str, object]) -> SongRequest:
+    """Return what the options of `song` ask for. audio_options: the audio engine's settings for this song alone.
+
+    Raises HarmoniaError for values that can't be used.
+    """
+    names = ("seconds", "seed", "bpm", "key", "genre", "instruments", "language", "wishes")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    given["metadata"] = _metadata(Path(options.source)) if options.source else None
+    return check_contradictions(parse_request(narrative=narrative, audio_options=audio_options, **given))
 
 
 def _narrative(given: str | None) -> str:
@@ -68,7 +86,7 @@ def _metadata(path: Path) -> SongMetadata:
         raise InvalidRequest(f"{path} holds no song metadata: {explain(error)}") from None
 
 
-def _summary(song: Song) -> dict[str, object]:
+def summary(song: Song) -> dict[str, object]:
     """Return what `--json` prints: the song's figures, with the metadata that scripts need at the top level."""
     figures = song.to_wire()
     metadata = figures.pop("metadata")
@@ -95,6 +113,7 @@ def _text(song: Song, lab: Lab) -> str:
         metadata.title,
         f"{metadata.genre} · {', '.join(metadata.mood)} · {metadata.bpm} bpm · {metadata.key}",
         *_wishes(metadata),
+        *_heard(song),
         "",
         metadata.lyrics.strip() or "(instrumental)",
         "",
@@ -110,6 +129,13 @@ def _wishes(metadata: SongMetadata) -> list[str]:
     marks = {"followed": "", "overruled": " (overruled)", "impossible": " (can't be done)"}
     said = ", ".join(f"{wish.value}{marks[wish.outcome]}" for wish in metadata.wishes)
     return [*([f"wishes: {said}"] if said else []), *(f"note: {warning}" for warning in metadata.warnings)]
+
+
+def _heard(song: Song) -> list[str]:
+    """Return a line with what was measured in the sound, and one with what of the plan isn't in it."""
+    measured = [song.measured.beside(song.metadata.bpm, song.metadata.key)] if song.measured is not None else []
+    note = given_note(song.follows) if song.follows is not None else ""
+    return [*(f"heard: {words}" for words in measured), *([f"note: {note}"] if note else [])]
 
 
 def _notes(song: Song, lab: Lab) -> list[str]:

@@ -7,9 +7,10 @@ import json
 import sys
 from pathlib import Path
 
-from harmonia_lab.cli.arguments import lab_parameters
+from harmonia_lab.cli.engine_arguments import lab_parameters
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.lab import Lab
+from harmonia_lab.protocol.text import printable_lines
 from harmonia_lab.study.reading import read_design
 
 __all__ = ["run"]
@@ -38,8 +39,8 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(report.to_json() | ({"again": again.to_json()} if again else {}), ensure_ascii=False))
     else:
-        print(report)
+        print(printable_lines(str(report)))
         if again:
-            print(f"\n{again}")
+            print(printable_lines(f"\n{again}"))
         print(f"\n  page     {report.folder.page}\n  rows     {report.folder.rows_path}")
     return 1 if report.incomplete() else 0

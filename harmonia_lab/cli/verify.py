@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harmonia_lab.batch.report import printable
 from harmonia_lab.cli.quoting import quoted
 from harmonia_lab.errors import Cancelled, HarmoniaError
 from harmonia_lab.generation.artifacts import read_record
 from harmonia_lab.generation.verify import Finding, Verification, check_folder, song_folders
+from harmonia_lab.protocol.text import printable
 
 if TYPE_CHECKING:
     from harmonia_lab.lab import Lab

@@ -1,7 +1,6 @@
 """`EventLog`: numbers each event of a generation, adds the job events that it means, journals both, and hands them on.
 
-Owns that order, the numbers of both families, and what happens while the journal can't be written. `fanout.py` owns
-the subscribers.
+Owns that order, and the numbers of both families. `fanout.py` owns the subscribers.
 """
 
 from __future__ import annotations
@@ -30,7 +29,8 @@ class EventJournal(Protocol):
     """Keeps events: `store.journal.Journal`."""
 
     def record(self, *events: FamilyEvent) -> None:
-        """Keep events of one generation, all at once. Raises StorageError if they can't be kept."""
+        """Keep events of one generation, all at once. Raises StorageError once it is closed, and with the code
+        INTERRUPTED if another server has ended the generation."""
 
 
 class EventLog:
@@ -52,7 +52,6 @@ class EventLog:
         self._journal, self._listeners = journal, listeners
         self._lock = threading.RLock()
         self._announced = self._closed = False
-        self._unsaved: list[FamilyEvent] = []
         self._undelivered: deque[FamilyEvent] = deque()
         self._delivering = False
 
@@ -108,13 +107,13 @@ class EventLog:
 
     def _record(self, *events: FamilyEvent) -> None:
         try:
-            self._journal.record(*self._unsaved, *events)
-            self._unsaved = []
+            self._journal.record(*events)
         except StorageError as error:
-            # The song matters more than its replay. The next call keeps these events too.
-            if not self._unsaved:
-                _log.warning("Events can't be replayed for now. %s", error)
-            self._unsaved += [event for event in events if event.delivery == "lifecycle"]
+            _log.debug("Events of %s are not in the journal. %s", events[0].generation_id, error)
+            if error.code == ErrorCode.INTERRUPTED:  # another server has ended it, and whoever listens was told so
+                self._closed = True
+                return
+            # Else the process ends: the next one says how the song did.
         self._undelivered.extend(events)
 
     def _deliver(self) -> None:

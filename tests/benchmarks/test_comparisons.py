@@ -1,4 +1,4 @@
-"""The figures of comparisons that the README quotes are those that are kept, and the kept ones reach what they must."""
+"""The figures of comparisons that docs/batches.md quotes are those that are kept, and these reach what they must."""
 
 from pathlib import Path
 
@@ -17,10 +17,10 @@ def kept(part, method, **where):
     return [row for row in found if all(row[name] == value for name, value in where.items())]
 
 
-def test_the_readme_quotes_the_kept_figures():
-    text = (ROOT / "README.md").read_text()
-    for row in table.readme_rows(SIMULATED, STUDIES):
-        assert row in text, f"`python -m benchmarks.comparisons table --readme` prints:\n{row}"
+def test_the_docs_quote_the_kept_figures():
+    text = (ROOT / "docs" / "batches.md").read_text()
+    for row in table.quoted_rows(SIMULATED, STUDIES):
+        assert row in text, f"`python -m benchmarks.comparisons table --quoted` prints:\n{row}"
 
 
 def test_the_text_beside_the_figures_quotes_them_too():

@@ -78,3 +78,14 @@ def test_a_song_that_failed_is_a_row_of_the_table():
     text = ten.report([{"kind": "lofi", "error": "No model."}, made(ten.TEN[0])])
     assert "| lofi | 60 to 95 bpm, hip hop/electronic | No model. |" in text
     assert text.endswith("6 of 6 wishes are heard.")
+
+
+@pytest.mark.stress
+def test_the_meter_is_compared_with_the_plan_and_names_no_beat_in_noise(tmp_path, capsys):
+    out = tmp_path / "meter.json"
+    assert main(["meter", str(out), "--songs", "1", "--sounds", "1", "--seconds", "24"]) == 0
+    figures = json.loads(out.read_text())
+    assert {row["kind"] for row in figures["songs"]} == {"song", "clicks"}
+    assert all(row["tempo_ratio"] == pytest.approx(1, abs=0.04) for row in figures["songs"])
+    assert not any(row["bpm"] for row in figures["without"])
+    assert "| held chord | 1 | 0 | 1 |" in capsys.readouterr().out

@@ -5,8 +5,8 @@ import pytest
 
 from benchmarks.songs import levels, plans, table
 from benchmarks.songs.clicks import click_and_chords
-from benchmarks.songs.key import chroma, estimate_key
-from benchmarks.songs.tempo import GRID, estimate_tempo
+from harmonia_lab.audio_engines.listening.key import chroma, estimate_key
+from harmonia_lab.audio_engines.listening.tempo import GRID, estimate_tempo
 
 RATE = 24_000
 

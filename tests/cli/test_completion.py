@@ -44,7 +44,7 @@ def script(tmp_path_factory):
         (["song", "--metadata", "em"], ["embedded"]),
         (["song", "--audio-m"], ["--audio-model"]),
         (["bench", "de"], ["decode"]),
-        (["setup", ""], ["ollama", "embedded", "musicgen"][1:]),
+        (["setup", ""], ["embedded", "diffusers", "musicgen"]),
         (["verify", "fold"], ["folder"]),
     ],
 )

@@ -157,7 +157,7 @@ def test_the_doctor_says_who_would_write_the_words_or_why_nobody(asked, said, mo
     ("asked", "verdict", "said"),
     [
         ({}, "ok", "the offline sketch engine"),
-        ({"audio": "musicgen"}, "missing", "The weights of MusicGen small are not here"),
+        ({"audio": "musicgen"}, "missing", "MusicGen small is not on this machine"),
         ({"audio_model": "tiny"}, "missing", "no MusicGen model 'tiny'"),
         ({"audio": "sketch", "audio_model": "small"}, "missing", "The sketch engine has no model"),
     ],

@@ -119,3 +119,36 @@ def test_an_interrupt_ends_the_song_and_leaves_nothing_behind(harmonia, song, mo
     assert process.returncode == 130
     assert [row["status"] for row in harmonia.rows] == ["cancelled"]
     assert list(Path(harmonia.songs).glob("*")) == []
+
+
+def test_a_songs_own_settings_choose_the_engine_are_recorded_and_make_it_again(harmonia, song, model):
+    done = harmonia(
+        "song", "--from", "metadata.json", "--seed", "7", "--seconds", "1", "--audio-model", model, "--json",
+        "--prompt", "rain on a tin roof", "--negative-prompt", "drums", "--cfg-coef", "4.5", "--no-two-step-cfg",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    made = json.loads(done.stdout)
+    record = json.loads(Path(made["directory"], "run.json").read_text(encoding="utf-8"))
+    asked = {"prompt": "rain on a tin roof", "negative_prompt": "drums", "cfg_coef": 4.5, "two_step_cfg": False}
+    assert record["request"]["audioOptions"] == asked
+    assert record["engines"]["audio"]["settings"].items() >= asked.items()
+    assert record["engines"]["audio"]["prompts"] == {"mix": "rain on a tin roof"}
+    again = harmonia("verify", made["directory"], "--rerun", "--json")
+    assert again.returncode == 0, again.stdout.decode() + again.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--audio", "sketch", "--cfg-coef", "4"], "The sketch engine takes no cfg_coef"),
+        (["--cfg-coef", "99"], "Choose 0 to 30"),
+        (["--melody", "gone.wav"], "gone.wav does not exist"),
+        (["--top-k", "2.5"], "top-k"),
+    ],
+)
+def test_a_songs_own_settings_are_checked_before_the_words_are_written(harmonia, song, model, args, said):
+    engine = [] if "--audio" in args else ["--audio-model", model]
+    done = harmonia("song", "A story that nobody writes.", *engine, *args, "--json")
+    assert done.returncode == 2, done.stderr.decode()
+    assert said in json.loads(done.stdout)["error"]["message"] + json.loads(done.stdout)["error"]["hint"]
+    assert harmonia.rows == []

@@ -68,11 +68,14 @@ def test_uv_installs_where_there_is_no_pip(bare, beside):
 
 def test_pipx_installs_into_the_environment_that_it_made(bare):
     log = bare / "log"
-    program(bare / "programs", "pipx", f'echo "$@" >> {log}')
+    program(bare / "programs", "pipx", f'echo "PEP517=$PIP_USE_PEP517 $@" >> {log}')
     assert find_installer() is None or "uv" in find_installer().command[0]
     (bare / "the-lab" / "pipx_metadata.json").write_text("{}")
     setup._install(installation(log))
-    assert log.read_text().splitlines() == ["runpip the-lab install --no-deps a==1", "runpip the-lab install b>=2"]
+    assert log.read_text().splitlines() == [
+        "PEP517=1 runpip the-lab install --no-deps a==1",
+        "PEP517=1 runpip the-lab install b>=2",
+    ]
 
 
 @pytest.mark.parametrize(

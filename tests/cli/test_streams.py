@@ -102,7 +102,7 @@ def test_after_the_first_error_output_is_dropped_and_the_command_goes_on(pipe, c
     reader, writer = pipe
     os.close(reader)
     output = streams.Output(writer, "standard output")
-    with io.TextIOWrapper(io.BufferedWriter(output)) as text:
+    with io.TextIOWrapper(io.BufferedWriter(output), encoding="utf-8") as text:
         for _ in range(3):
             text.write("x" * 10_000)
             text.flush()
@@ -121,7 +121,7 @@ def test_a_pipe_that_another_program_made_non_blocking_is_waited_for(pipe):
 
     thread = threading.Thread(target=read)
     output = streams.Output(writer)
-    text = io.TextIOWrapper(io.BufferedWriter(output))
+    text = io.TextIOWrapper(io.BufferedWriter(output), encoding="utf-8")
     thread.start()
     text.write("x" * 1_000_000)
     text.flush()
@@ -132,7 +132,7 @@ def test_a_pipe_that_another_program_made_non_blocking_is_waited_for(pipe):
 
 def test_with_json_only_objects_reach_standard_output(pipe, capsys):
     reader, writer = pipe
-    text = io.TextIOWrapper(io.BufferedWriter(streams._ObjectsOnly(writer, "standard output")))
+    text = io.TextIOWrapper(io.BufferedWriter(streams._ObjectsOnly(writer, "standard output")), encoding="utf-8")
     print("loading the weights", file=text)
     print("50 %\r", end="", file=text)
     print(json.dumps({"ok": True, "story": STORY}), file=text)

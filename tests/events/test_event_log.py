@@ -2,13 +2,14 @@
 
 import contextlib
 import itertools
+import sqlite3
 import threading
 
 import pytest
 from hypothesis import given
 
 from harmonia_lab.client.store import State, Store, reduce
-from harmonia_lab.errors import AudioError, HarmoniaError, StorageError
+from harmonia_lab.errors import AudioError, HarmoniaError
 from harmonia_lab.events.event_log import TICKS_BEYOND_A_CRASH, EventLog
 from harmonia_lab.events.state import apply, new_state
 from harmonia_lab.generation.artifacts import SongFolder
@@ -18,6 +19,7 @@ from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.store.journal import Journal
 from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine
 from tests.events.stories import AUDIO_URL, METADATA, OPTIONS, Unkept, job, logged, request, story, told_live, views
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -46,25 +48,32 @@ def test_what_is_published_was_kept_before(journal):
     assert [(e.name, e.seq) for e in published] == [(e.name, e.seq) for e in told_live()]
 
 
-def test_a_journal_that_cannot_write_holds_up_nobody_and_catches_up(journal, monkeypatch, caplog):
+def test_a_journal_that_cannot_write_holds_up_nobody_and_catches_up(journal, caplog):
     journal.begin(job(), request())
     published = []
     log = EventLog(new_state(job(), request()), journal, published.append)
     log.queued(0, 1.0)
-    works = journal.record
-
-    def full(*events):
-        raise StorageError("The disk is full.")
-
     events = story()
-    monkeypatch.setattr(journal, "record", full)
-    for event in events[:-1]:
-        log(event)
-    assert kept(journal) == {("job", 1)}
-    monkeypatch.setattr(journal, "record", works)
-    log(events[-1])
-    assert kept(journal) == {(e.family, e.seq) for e in published if e.delivery == "lifecycle"}
-    assert len([record for record in caplog.records if "disk is full" in record.getMessage()]) == 1
+    with contextlib.closing(sqlite3.connect(journal.path)) as backup:
+        backup.execute("BEGIN IMMEDIATE")
+        for event in events:
+            log(event)
+        assert backup.execute("SELECT family, seq FROM events").fetchall() == [("job", 1)]
+        assert kept(journal) == {(e.family, e.seq) for e in published if e.delivery == "lifecycle"}
+        backup.rollback()
+    until(lambda: not journal.unwritten.has_events, "the events in the file")
+    with contextlib.closing(Journal(journal.path)) as other:
+        assert kept(other) == {(e.family, e.seq) for e in published if e.delivery == "lifecycle"}
+    assert len([record for record in caplog.records if "holds a lock" in record.getMessage()]) == 1
+
+
+def test_an_event_after_the_journal_was_closed_still_reaches_the_listeners(journal):
+    journal.begin(job(), request())
+    published = []
+    log = EventLog(new_state(job(), request()), journal, published.append)
+    journal.close()
+    log.queued(0, 1.0)
+    assert [event.name for event in published] == ["job:status"]
 
 
 def test_the_order_holds_when_the_queue_and_the_worker_speak_at_once(journal):
