@@ -1,12 +1,14 @@
 """The diffusers engine, on tiny random checkpoints of both pipelines' real classes."""
 
 import gc
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 
+from harmonia_lab import Lab
 from harmonia_lab.audio_engines.diffusers.engine import DiffusersEngine
 from harmonia_lab.audio_engines.diffusers.random_checkpoint import SHAPES, make_checkpoint
 from harmonia_lab.audio_engines.diffusers.settings import DiffusersSettings
@@ -15,10 +17,13 @@ from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, InvalidRequest
 from harmonia_lab.generation.artifacts import read_record
 from harmonia_lab.music.composing import compose
 from harmonia_lab.protocol.models import Instrument, SongMetadata
+from tests.cli.conftest import CommandLine
 from tests.generation.test_generation import Run
+from tests.waiting import PATIENCE_S
+from tests.widgets.test_panel import click, drawn
 
 pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.usefixtures("one_thread", "patience"),
     pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning"),  # torch's, on how diffusers builds its decoder
 ]
 
@@ -271,3 +276,39 @@ def test_what_a_pipeline_does_not_take_is_refused_before_anything_is_loaded(fold
         lab.for_song(options)
     assert caught.value.details["fields"][0] == field
     assert lab._model.pipeline is None
+
+
+def test_the_command_line_takes_the_folder_and_an_option_of_one_song(tmp_path, folder):
+    harmonia = CommandLine(tmp_path)
+    (tmp_path / "m.json").write_text(METADATA.model_dump_json(by_alias=True), encoding="utf-8")
+    done = harmonia(
+        *("song", "--from", "m.json", "--seconds", "1", "--seed", "3", "--json"),
+        *("--audio", "diffusers", "--audio-model", folder("acestep"), "--device", "cpu", "--steps", "2"),
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout)["title"] == METADATA.title
+    (row,) = harmonia.rows
+    assert (row["audio_engine"], row["audio_seconds"]) == ("diffusers", pytest.approx(1, abs=0.2))
+    assert row["audio_settings"]["steps"] == 2
+
+
+def test_a_panel_shows_its_progress_cancels_it_and_then_the_next_one(tmp_path, folder):
+    settings = {"device": "cpu", "steps": 200}
+    with Lab(
+        songs=tmp_path / "songs",
+        home=tmp_path / "home",
+        audio="diffusers",
+        audio_model=folder("acestep"),
+        audio_settings=settings,
+    ) as lab:
+        panel = lab.submit(metadata=METADATA, seconds=1, seed=3).panel()
+        shown = drawn(panel, status="processing", canCancel=True)
+        while not 0 < shown["stages"][-1]["percent"] < 100:
+            shown = drawn(panel, status="processing")
+        click(panel, "cancel")
+        drawn(panel, status="cancelled")
+        panel = lab.submit(metadata=METADATA, seconds=1, seed=3, audio_options={"steps": 2}).panel()
+        drawn(panel, status="completed")
+        assert panel.settled.wait(PATIENCE_S)
+        assert panel.widget.audio
+        assert panel.widget.files[0] == "song.flac"
