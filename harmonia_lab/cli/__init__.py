@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from harmonia_lab.cli import streams
 from harmonia_lab.cli.arguments import UsageError, make_parser
-from harmonia_lab.cli.interrupts import STOPS, handle
+from harmonia_lab.cli.interrupts import STOPS, handle, swallowed_raised_again
 
 if TYPE_CHECKING:
     import argparse
@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         streams.protect(objects_only=_wants_objects(given))
         handle(STOPS, signal.default_int_handler)  # they end a song as cleanly as an interrupt
-        status = _run_given(given)
+        with swallowed_raised_again():
+            status = _run_given(given)
     except KeyboardInterrupt:
         _exit_cancelled()
     except SystemExit as ended:  # argparse's, after --help or --version

@@ -1,23 +1,29 @@
 """Signals as interrupts that are not lost.
 
-Owns which signals stop a command, and the handler that raises KeyboardInterrupt until the command has acknowledged it
-(not how the command then ends).
+Owns which signals stop a command, the hook that raises a KeyboardInterrupt again which Python swallowed, and the
+handler that raises one until the command has acknowledged it (not how the command then ends).
 """
 
 from __future__ import annotations
 
 import _thread
+import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-__all__ = ["STOPS", "Interrupts", "handle"]
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
+__all__ = ["STOPS", "Interrupts", "handle", "swallowed_raised_again"]
 
 AGAIN_S = 1.0
+SWALLOWED_S = 0.05
 STOPS: tuple[signal.Signals, ...] = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
 )
@@ -33,18 +39,34 @@ def handle(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType 
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def swallowed_raised_again() -> Iterator[None]:
+    """Raise a KeyboardInterrupt again soon, where Python can only print it: inside a finaliser or a native callback."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: UnraisableHookArgs) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            _later(SWALLOWED_S, _interrupt_main_thread)  # not at once: the finaliser may still be running
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
 class Interrupts:
     """A signal handler. It raises KeyboardInterrupt, and again a second later, unless the command called `acknowledge`:
-    Python swallows an exception that is raised inside a finaliser or a native callback."""
+    native code may drop an exception without a word to anybody."""
 
     def __init__(self) -> None:
         self._acknowledged = threading.Event()
 
     def __call__(self, signum: int, frame: object) -> NoReturn:
         del signum, frame
-        again = threading.Timer(AGAIN_S, self._again)
-        again.daemon = True
-        again.start()
+        _later(AGAIN_S, self._again)
         raise KeyboardInterrupt
 
     def acknowledge(self) -> None:
@@ -54,6 +76,15 @@ class Interrupts:
     def _again(self) -> None:
         if not self._acknowledged.is_set():
             _interrupt_main_thread()
+
+
+def _later(seconds: float, call: Callable[[], None]) -> None:
+    # Not `threading.Timer`: the main thread, in whose middle this runs, may hold the lock that `Thread.start` takes.
+    def wait() -> None:
+        time.sleep(seconds)
+        call()
+
+    _thread.start_new_thread(wait, ())
 
 
 def _interrupt_main_thread() -> None:

@@ -1,13 +1,15 @@
 """An interrupt is raised until somebody hears it, and not while he puts things away."""
 
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from harmonia_lab.cli import interrupts
 from harmonia_lab.cli.interrupts import Interrupts
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -25,12 +27,48 @@ def test_an_interrupt_that_nobody_hears_is_raised_again(sent):
 
 
 def test_whoever_has_heard_it_is_left_alone_however_long_the_end_takes(sent):
-    mine, before = Interrupts(), set(threading.enumerate())
+    mine, asked = Interrupts(), threading.Event()
     with pytest.raises(KeyboardInterrupt):
         mine(signal.SIGINT, None)
     mine.acknowledge()
-    until(lambda: not set(threading.enumerate()) - before, "the end of the timer")
+    interrupts._later(2 * interrupts.AGAIN_S, asked.set)
+    assert asked.wait(PATIENCE_S)
     assert sent == []
+
+
+def test_an_interrupt_in_a_finaliser_is_not_lost():
+    program = """
+import os, signal, time
+from harmonia_lab.cli.interrupts import swallowed_raised_again
+
+class Finalised:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+
+try:
+    with swallowed_raised_again():
+        del (_ := [Finalised()])[0]
+        print("swallowed", flush=True)
+        time.sleep(300)
+except KeyboardInterrupt:
+    print("raised again")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
+    assert (done.stdout.split("\n"), done.stderr) == (["swallowed", "raised again", ""], "")
+
+
+def test_what_else_a_finaliser_cannot_raise_is_printed_as_ever(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+
+    class Finalised:
+        def __del__(self):
+            raise ValueError
+
+    with interrupts.swallowed_raised_again():
+        Finalised()
+    assert [each.exc_type for each in told] == [ValueError]
 
 
 @pytest.fixture
