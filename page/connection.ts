@@ -1,7 +1,8 @@
 // The connection: one socket, and the songs that the server tells it of.
 //
 // 1. `jobs:subscribe:user` lists the user's songs and tells of new ones. Those that others share with the user come from
-//    `GET /api/shared`, which is asked again now and then: the server tells only those who have joined a song.
+//    `GET /api/shared`, which is asked again at a `generation-shared` of an unknown song, and now and then: what is
+//    taken back is told only to those who have joined it.
 // 2. Each song that is being made is joined (`join-generation`), with `afterSeq`: the number of the last event that is
 //    known here. The server sends what is missing first, then what happens. The same after each cut, and in a gap.
 // 3. A token that ends is refused with a reason; what to do then is `main.ts`'s to say.
@@ -65,6 +66,7 @@ export class Connection {
     this.socket.on("generation-shared", ({ generationId, access }) => {
       const song = this.songs.get(generationId);
       if (song && access) song.access = access;
+      else if (access) void this.readShared();
       else this.songs.delete(generationId);
       this.tell();
     });

@@ -92,7 +92,8 @@ class Table:
 
     def to_html(self) -> str:
         """Return a table of class `harmonia-table` and a paragraph for each line beneath; without script and style."""
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self._head())
+        # Over the rows' names there is no heading: an empty one would be read out.
+        head = "".join(f"<th>{html.escape(cell)}</th>" if cell else "<td></td>" for cell in self._head())
         rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self._cells())
         body = "".join(f"<tr>{row}</tr>" for row in rows)
         notes = "".join(f"<p>{html.escape(line)}</p>" for line in self.beneath)

@@ -55,15 +55,16 @@ def once_a_page(path: Path) -> str:
     """Return an anywidget's module that runs the one at `path`, which the page keeps once for all widgets.
 
     A page never forgets a module, and anywidget makes one for each widget: with the code itself, each closed panel
-    would cost the page a fifth of a megabyte.
+    would cost the page a fifth of a megabyte. The code is a function's literal, which a page doesn't make before it
+    calls the function: the first widget alone does.
     """
     code = joined(path)
     key = json.dumps(f"harmonia.{hashlib.sha256(code.encode()).hexdigest()[:16]}")
     return (
         f"const key = Symbol.for({key});\n"
-        "const load = () => import(URL.createObjectURL(new Blob([CODE], { type: 'text/javascript' })));\n"
+        "const load = () => import(URL.createObjectURL(new Blob([code()], { type: 'text/javascript' })));\n"
         "export default { render: async (context) => (await (globalThis[key] ??= load())).default.render(context) };\n"
-        f"const CODE = {json.dumps(code)};\n"
+        f"const code = () => {json.dumps(code)};\n"
     )
 
 

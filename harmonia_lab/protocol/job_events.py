@@ -198,7 +198,8 @@ class TokenExpiring(WireEvent):
 
 
 class GenerationShared(WireEvent):
-    """Who may use a generation has changed. It goes to each connection that has joined the generation or its job."""
+    """Who may use a generation has changed. It goes to each connection that has joined the generation or its job, or
+    that follows the jobs of a user with whom it is shared."""
 
     name = "generation-shared"
     generation_id: Told

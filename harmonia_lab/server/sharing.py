@@ -129,7 +129,9 @@ class Sharing:
         generation_id = state.id
         self._delivery.invalidate_audiences(generation_id)
         news: dict[AccessRole | None, EncodedMessage] = {}
-        for client in self._rooms.members((f"generation-{generation_id}", f"job:{generation_id}")):
+        # With whom it is shared anew has not joined it yet, but may follow the own jobs.
+        listed = (f"user:{user}:jobs" for user in self._journal.shares.of(generation_id))
+        for client in self._rooms.members((f"generation-{generation_id}", f"job:{generation_id}", *listed)):
             role = self._access.role(state, client.identity)
             if role is None:
                 self._put_out(client, generation_id)

@@ -101,11 +101,12 @@ class BatchPanel:
             over = self._batch.over  # read first: what ends after that marks this panel again
             self._stale, stale = False, self._stale or over
             self._measure_memory(last=over)
-            if stale:
-                self.widget.view = {"columns": COLUMNS, **self._table()}
             running = self._batch.running
-            self.widget.now = _now(running) if running is not None else {}
-            self.widget.head = self._head(running)
+            with self.widget.hold_sync():  # one message
+                if stale:
+                    self.widget.view = {"columns": COLUMNS, **self._table()}
+                self.widget.now = _now(running) if running is not None else {}
+                self.widget.head = self._head(running)
             if over:
                 self.live = False
                 self._end_subscriptions()

@@ -16,8 +16,9 @@ const bar = (label) => {
   track.append(fill);
   row.append(name, track, note);
   const set = (percent, state, text, title = label) => {
-    track.setAttribute("aria-valuenow", String(Math.round(percent)));
-    track.setAttribute("aria-label", title);
+    const now = String(Math.round(percent));
+    if (track.getAttribute("aria-valuenow") !== now) track.setAttribute("aria-valuenow", now);
+    if (track.getAttribute("aria-label") !== title) track.setAttribute("aria-label", title);
     fill.style.width = `${percent}%`;
     row.dataset.state = state;
     if (name.textContent !== title) name.textContent = title;
@@ -172,7 +173,7 @@ function render({ model, el }) {
     if (view.status !== "completed") loosen();
     else if (root.dataset.status && root.dataset.status !== "completed") freeze();
     root.dataset.status = view.status;
-    title.textContent = view.title;
+    if (title.textContent !== view.title) title.textContent = view.title;
     title.hidden = false; // its line is kept free, so that nothing moves when it comes
     setText(facts, view.facts);
     setText(wishes, view.wishes ? `Wishes: ${view.wishes}` : "");
@@ -192,9 +193,12 @@ function render({ model, el }) {
     setText(plan, view.plan);
     setText(connection, view.connection);
     setText(notice, view.notice);
-    const follow = words.scrollTop + words.clientHeight >= words.scrollHeight - 4;
-    setText(lyrics, player ? "" : view.lyrics);
-    if (follow && view.status === "processing") words.scrollTop = words.scrollHeight;
+    const written = player ? "" : view.lyrics;
+    if (lyrics.textContent !== written) { // reading what is scrolled lays the page out: not at each drawing
+      const follow = words.scrollTop + words.clientHeight >= words.scrollHeight - 4;
+      setText(lyrics, written);
+      if (follow && view.status === "processing") words.scrollTop = words.scrollHeight;
+    }
     cancel.hidden = !view.canCancel;
     retry.hidden = !view.canRetry;
     if (view.notice) heardOfFile();
@@ -239,6 +243,10 @@ function render({ model, el }) {
       about.replaceChildren(aboutList(song));
       words.scrollTop = 0;
       if (idle) stage.querySelector(".hp-play").focus();
+    } else if (model.get("view").status === "completed") { // an older one, whose cell's summary has the player
+      root.dataset.song = "summary";
+      made.open = false;
+      loosen();
     }
     draw();
   };

@@ -19,9 +19,9 @@ const setText = (node, text) => {
 };
 
 const setBar = (bar, percent, name) => {
-  bar.max = 100;
-  bar.value = percent;
-  bar.setAttribute("aria-label", name);
+  if (bar.max !== 100) bar.max = 100;
+  if (bar.value !== percent) bar.value = percent;
+  if (bar.getAttribute("aria-label") !== name) bar.setAttribute("aria-label", name);
 };
 
 // One curve of memory: points are fractions of the highest one.
@@ -37,13 +37,14 @@ const curve = (parent) => {
     const most = Math.max(...points, 1);
     const step = points.length > 1 ? WIDTH / (points.length - 1) : 0;
     const at = (value, index) => `${(index * step).toFixed(1)},${((HEIGHT - 1) * (1 - value / most) + 0.5).toFixed(1)}`;
-    line.setAttribute("points", points.map(at).join(" "));
+    const drawn = points.map(at).join(" ");
+    if (line.getAttribute("points") !== drawn) line.setAttribute("points", drawn);
     svg.style.display = points.length > 1 ? "" : "none";
     setText(words, text);
   };
 };
 
-const drawHead = (parent, ask) => {
+const headOf = (parent, ask) => {
   const status = make("p", "hl-batch-status", parent);
   status.setAttribute("role", "status");
   const line = make("div", "hl-batch-bar", parent);
@@ -70,7 +71,7 @@ function render({ model, el }) {
   const ask = (name, id) => model.send({ ask: name, id });
   const root = make("div", "hl-songs", el);
   root.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes Enter on a button for "edit this cell"
-  const paintHead = drawHead(make("div", "hl-batch", root), ask);
+  const paintHead = headOf(make("div", "hl-batch", root), ask);
   const table = make("table", "", root);
   const caption = table.createCaption();
   caption.setAttribute("role", "status");
@@ -100,7 +101,8 @@ function render({ model, el }) {
         node.addEventListener("click", () => ask(name, song.id));
       }
       node.hidden = !shown;
-      node.setAttribute("aria-label", `${LABELS[name]} ${song.title}${song.detail ? `, ${song.detail}` : ""}`);
+      const label = `${LABELS[name]} ${song.title}${song.detail ? `, ${song.detail}` : ""}`;
+      if (node.getAttribute("aria-label") !== label) node.setAttribute("aria-label", label);
     }
   };
 
@@ -118,12 +120,27 @@ function render({ model, el }) {
     drawActions(cell(row, count), song);
   };
 
+  const drawHead = () => paintHead(model.get("head"));
+
+  // The song that is being made changes at each drawing, the other rows seldom.
+  let current = "";
+  const drawNow = () => {
+    const { rows = [], columns = [] } = model.get("view");
+    const now = model.get("now");
+    for (const song of rows) {
+      if (known.has(song.id) && [current, now.id].includes(song.id)) {
+        drawRow(known.get(song.id), song.id === now.id ? { ...song, ...now } : song, columns.length);
+      }
+    }
+    current = now.id;
+  };
+
   const draw = () => {
     const view = model.get("view");
     const now = model.get("now");
     const songs = (view.rows || []).map((song) => (song.id === now.id ? { ...song, ...now } : song));
     const columns = view.columns || [];
-    paintHead(model.get("head"));
+    current = now.id;
     setText(caption, view.notice || (songs.length ? "" : "No songs yet"));
     [...columns, "Actions"].forEach((name, index) => setText(cell(headings, index, "th"), name));
     const ids = new Set(songs.map((song) => song.id));
@@ -154,13 +171,12 @@ function render({ model, el }) {
     audio.play().catch(() => {}); // a page may forbid it; the player is there
   };
 
-  const traits = "change:view change:head change:now";
-  traits.split(" ").forEach((name) => model.on(name, draw));
-  model.on("msg:custom", receive);
+  const listeners = { "change:view": draw, "change:head": drawHead, "change:now": drawNow, "msg:custom": receive };
+  for (const [name, listener] of Object.entries(listeners)) model.on(name, listener);
+  drawHead();
   draw();
   return () => {
-    traits.split(" ").forEach((name) => model.off(name, draw));
-    model.off("msg:custom", receive);
+    for (const [name, listener] of Object.entries(listeners)) model.off(name, listener);
     stop();
   };
 }

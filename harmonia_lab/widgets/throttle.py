@@ -14,8 +14,8 @@ from typing import Protocol
 
 __all__ = ["HEARTBEAT_S", "RATE", "THROTTLE", "Throttle", "ThrottledView"]
 
-RATE = 10
-"""Drawings a second. A bar that moves ten times a second looks smooth; each drawing costs a message to the browser."""
+RATE = 5
+"""Drawings a second. Each costs a message to the browser, and the browser a layout of the page."""
 
 HEARTBEAT_S = 2.0
 """Seconds between drawings of a live view that no event changes: its memory reading is kept up to date."""

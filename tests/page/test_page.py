@@ -161,6 +161,20 @@ def test_what_others_share_is_live_too_and_goes_when_it_is_taken_back(site):
         page.get_by_text("No song yet.").wait_for()
 
 
+def test_what_is_shared_meanwhile_comes_by_the_servers_event(site):
+    context = site.browser.new_context()
+    context.add_init_script("globalThis.setInterval = () => 0")  # the page asks for nothing now and then
+    page = site.open(site.server.link("new"), context=context)
+    connected(page, "new")
+    page.get_by_text("No song yet.").wait_for()
+    site.gate.clear()
+    begin(site, "meanwhile")
+    site.lab.share("meanwhile", "new")
+    assert song(page, "processing", id="meanwhile").get_by_text("shared by ann").is_visible()
+    assert page.faults == []
+    context.close()
+
+
 def test_a_token_that_is_no_use_says_what_to_do_and_another_one_goes_on(site):
     page = site.open(f"{site.server.url}/")
     page.get_by_text("This page shows your songs once it has a token.").wait_for()

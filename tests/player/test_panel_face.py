@@ -114,6 +114,17 @@ def test_the_focus_stays_or_goes_from_a_button_that_is_gone_to_play(panel):
     assert page.get_by_role("slider", name="Position").get_attribute("aria-valuenow") == "8"
 
 
+def test_an_older_panel_that_has_freed_its_sound_stays_folded_and_leaves_the_words_to_the_summary(panel):
+    page = panel(body="<div class=jp-OutputArea><main></main></div>")
+    page.evaluate(FINISH)
+    page.evaluate("() => model.set({ song: {}, audio: null, picture: null })")
+    assert page.get_by_role("heading", name="A Small Boat").is_visible()
+    assert not page.get_by_role("progressbar", name="Song").is_visible()
+    assert not page.get_by_role("group", name="Words").is_visible()
+    page.get_by_text("How it was made").click()
+    assert page.get_by_role("progressbar", name="Song").is_visible()
+
+
 def test_the_mix_is_here_and_stems_come_from_the_kernel_when_they_are_asked_for(panel):
     page = panel()
     page.evaluate(FINISH)

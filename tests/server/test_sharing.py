@@ -200,6 +200,25 @@ def test_who_it_is_shared_with_hears_all_of_it_until_it_is_taken_back_and_then_n
         asyncio.run(main(server))
 
 
+def test_who_follows_the_own_jobs_hears_at_once_what_is_shared_and_nobody_else_does(tmp_path):
+    gate = threading.Event()
+
+    async def main(server):
+        async with Ear(server, "ann") as ann, Ear(server, "vic") as vic, Ear(server, "eve") as eve:
+            await ann.ask("start-generation", STORY | {"generationId": "g"})
+            for ear in (vic, eve):
+                assert (await ear.ask("jobs:subscribe:user"))["ok"]
+            await ann.ask("share-generation", {"generationId": "g", "userId": "vic"})
+            told = await vic.until("generation-shared")
+            assert (told["generationId"], told["access"], "shares" in told) == ("g", "viewer", False)
+            assert (await vic.ask("join-generation", "g"))["ok"]
+            assert (await eve.ask("join-generation", "g"))["error"]["code"] == "NOT_FOUND"  # and so all has come
+            assert eve.of("generation-shared") == []
+
+    with serving(tmp_path, metadata=Writer(gate=gate)) as server:
+        asyncio.run(main(server))
+
+
 def test_each_reader_gets_a_link_of_his_own_which_ends_when_it_is_taken_back(tmp_path):
     gate = threading.Event()
 
