@@ -22,6 +22,7 @@ __all__ = ["main"]
 
 HERE = Path(__file__).parents[1]
 WARM_UP = 2
+"""Rounds that don't count: the byte code is written in the first one."""
 
 CHILD = """
 import json, sys, threading, time
@@ -59,11 +60,12 @@ def main() -> int:
     check_file(options.json)
     trees = {"here": HERE, "other": Path(options.other).absolute()}
     samples: dict[str, list[dict[str, Any]]] = {name: [] for name in trees}
-    for number in range(-WARM_UP, options.rounds):
-        for name in sorted(trees, reverse=bool(number % 2)):
-            sample = _sample(trees[name])
-            if number >= 0:
-                samples[name].append(sample)
+    with tempfile.TemporaryDirectory(prefix="harmonia-bench-") as compiled:
+        for number in range(-WARM_UP, options.rounds):
+            for name in sorted(trees, reverse=bool(number % 2)):
+                sample = _sample(trees[name], compiled)
+                if number >= 0:
+                    samples[name].append(sample)
     rows = {name: {each: spread([one[each] for one in own]) for each in FIGURES} for name, own in samples.items()}
     ratios = {
         each: spread([one[each] / two[each] for one, two in zip(samples["here"], samples["other"], strict=True)])
@@ -80,9 +82,11 @@ def main() -> int:
     return publish(figures, "\n".join(lines), options.json)
 
 
-def _sample(tree: Path) -> dict[str, Any]:
+def _sample(tree: Path, compiled: str) -> dict[str, Any]:
+    """compiled: a folder for byte code, which an ordinary installation has beside its files."""
     with tempfile.TemporaryDirectory(prefix="harmonia-bench-") as folder:
-        environment = os.environ | {"PYTHONPATH": str(tree), "HARMONIA_SERVER": ""}
+        environment = os.environ | {"PYTHONPATH": str(tree), "HARMONIA_SERVER": "", "PYTHONPYCACHEPREFIX": compiled}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         command = [sys.executable, "-c", CHILD]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", check=True)
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
