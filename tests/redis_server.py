@@ -25,18 +25,27 @@ def free_port():
 
 
 class RedisServer:
-    """`url` works while it runs. folder: where its append-only file is."""
+    """`url` works while it runs. folder: where its append-only file is. tls: its certificate and key, if it speaks
+    TLS alone. by: those by which its clients say who they are."""
 
-    def __init__(self, folder, *options, fsync="always", password=None):
+    def __init__(self, folder, *options, fsync="always", password=None, tls=None, by=None):
         self.folder, self.port, self.password = folder, free_port(), password
         self.options = ["--appendonly", "yes", "--appendfsync", fsync, "--save", "", *options]
         if password is not None:
             self.options += ["--requirepass", password]
-        self.url = f"redis://{'' if password is None else f':{password}@'}127.0.0.1:{self.port}/0"
+        where = f"{'' if password is None else f':{password}@'}127.0.0.1:{self.port}/0"
+        self.url = f"redis://{where}" if tls is None else f"rediss://{where}?ssl_ca_certs={tls[0]}"
+        if by is not None:
+            self.url += f"&ssl_certfile={by[0]}&ssl_keyfile={by[1]}"
+        if tls is None:
+            self.options += ["--port", str(self.port)]
+        else:
+            files = ["--tls-cert-file", str(tls[0]), "--tls-key-file", str(tls[1]), "--tls-auth-clients", "no"]
+            self.options = ["--port", "0", "--tls-port", str(self.port), *files, *self.options]
         self.start()
 
     def start(self):
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        command = ["redis-server", "--bind", "127.0.0.1", "--dir", str(self.folder)]
         self.process = subprocess.Popen([*command, *self.options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until(self.answers, "a redis-server that answers")
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.server.children import Child, python_child
 from benchmarks.server.environment import allow_files, format_versions, server_versions
@@ -29,7 +29,7 @@ from harmonia_lab.engines.probes import host
 from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.protocol.codec import encode
 
-__all__ = ["measure", "run"]
+__all__ = ["measure", "run", "whole_turn"]
 
 SOCKET_IO = "4.8.4"
 DELIVERIES_PER_S = 5000
@@ -96,6 +96,12 @@ def _javascript() -> Child:
     return Child("JavaScript server", [*node_command(), str(script)], environment)
 
 
+class Measured(Protocol):
+    name: str
+
+    def turn(self, seconds: float) -> dict[str, Any]: ...
+
+
 class _MeasuredServer:
     """A server and its subscribers, both running."""
 
@@ -141,13 +147,13 @@ def _at(count: int, rounds: int) -> list[dict[str, Any]]:
             print(f"{count} subscribers: round {number + 1} of {rounds}", file=sys.stderr)
             shift = number % len(servers)  # no server always follows the same one
             for server in servers[shift:] + servers[:shift]:
-                turn, again = _whole_turn(server, TURN_S)
+                turn, again = whole_turn(server, TURN_S)
                 samples.setdefault(server.name, []).append(turn)
                 repeated[server.name] = repeated.get(server.name, 0) + again
     return [_row(name, count, samples) | {"turns_repeated": repeated[name]} for name in samples]
 
 
-def _whole_turn(server: _MeasuredServer, turn_s: float) -> tuple[dict[str, Any], int]:
+def whole_turn(server: Measured, turn_s: float) -> tuple[dict[str, Any], int]:
     """Return a turn in which everything arrived in order, and the number of turns before it in which it did not."""
     for attempt in range(ATTEMPTS):
         turn = server.turn(turn_s)

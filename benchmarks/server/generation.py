@@ -36,15 +36,16 @@ STORY = "A song that is never finished."
 
 
 @contextmanager
-def scratch_lab() -> Iterator[Lab]:
-    """Yield a lab in a temporary folder."""
+def scratch_lab(*, redis: str | None = None, steps: int = 5, step_s: float = 0.0) -> Iterator[Lab]:
+    """Yield a lab in a temporary folder. redis: shared with other servers. steps, step_s: of stage 1, seconds each."""
     # It takes a second to import, and the other servers of `make bench-fanout` don't need it.
     from harmonia_lab.lab import Lab  # noqa: PLC0415
     from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine  # noqa: PLC0415
 
+    engine = FakeMetadataEngine(steps=steps, step_s=step_s)
     with (
         tempfile.TemporaryDirectory(prefix="harmonia-bench-") as scratch,
-        Lab(metadata=FakeMetadataEngine(), audio=FakeAudioEngine(), songs=Path(scratch) / "songs", home=scratch) as lab,
+        Lab(metadata=engine, audio=FakeAudioEngine(), songs=Path(scratch) / "songs", home=scratch, redis=redis) as lab,
     ):
         yield lab
 

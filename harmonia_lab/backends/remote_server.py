@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,6 +98,13 @@ class RemoteServer:
             self._check(client.hello)
         except BaseException as error:
             client.disconnect()
+            if isinstance(error, Disconnected) and (why := self._distrust()):
+                raise InvalidRequest(
+                    f"The certificate of {self.url} is not trusted: {why}.",
+                    hint="Name the file of the authority that signed it, or of a certificate that signs itself: ca=,"
+                    " --ca or HARMONIA_CA.",
+                    details={"fields": ["ca"]},
+                ) from None
             if isinstance(error, HarmoniaError):
                 raise self.explained(error) from None
             raise
@@ -105,6 +113,19 @@ class RemoteServer:
         # A daemon: a program that ends without closing its lab must not wait for the network.
         self._reader = threading.Thread(target=self._read, args=(client, events), name="harmonia-remote", daemon=True)
         self._reader.start()
+
+    def _distrust(self) -> str:
+        """Return why the server's certificate isn't trusted, which Socket.IO's client doesn't say; "" if it is."""
+        if self._tls is None:
+            return ""
+        try:
+            self._http.get("/healthz", timeout=CONNECT_S)
+        except httpx.HTTPError as error:
+            why: BaseException | None = error
+            while why is not None and not isinstance(why, ssl.SSLCertVerificationError):
+                why = why.__cause__ or why.__context__
+            return "" if why is None else why.verify_message
+        return ""
 
     def explained(self, error: HarmoniaError) -> HarmoniaError:
         """Return the error of a connection, with what to do about it."""

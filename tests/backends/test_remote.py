@@ -32,6 +32,7 @@ from tests.client.conftest import patient  # noqa: F401 - for all of them
 from tests.generation.crashes import draw_nothing
 from tests.server.conftest import GENERATION, JOB, serving
 from tests.server.engines import METADATA, Player, Writer
+from tests.server.test_server_thread import make_certificate
 from tests.waiting import PATIENCE_S, until
 
 STORY = "A small boat goes home in the rain."
@@ -240,6 +241,53 @@ def test_no_server_and_another_program_are_told_at_once_without_the_token(tmp_pa
         assert "pass" not in str(error.value)
     with pytest.raises(InvalidRequest, match="cannot be used"):
         Lab(server="https://127.0.0.1:9", ca=tmp_path / "none.pem", **where)
+
+
+def test_a_server_whose_certificate_signs_itself_is_trusted_by_a_named_file_alone(tmp_path, monkeypatch):
+    certificate, key, another = (tmp_path / f"{name}.pem" for name in ("cert", "key", "another"))
+    make_certificate(another, key)
+    make_certificate(certificate, key)
+    with serving(tmp_path / "there", certificate=str(certificate), private_key=str(key), **FAST) as server:
+        assert server.url.startswith("https://")
+        with elsewhere(server, tmp_path / "here", ca=certificate) as lab:
+            song = lab.compose(STORY, seconds=1, progress=False)
+            there = server.lab.journal.state(song.generation_id).song_path.parent
+            assert contents(song.directory) == contents(there)
+        monkeypatch.setenv("HARMONIA_CA", str(certificate))
+        elsewhere(server, tmp_path / "here").close()
+        monkeypatch.delenv("HARMONIA_CA")
+        token = server.token("ann")
+        for ca in (another, None):
+            with pytest.raises(HarmoniaError, match="certificate") as error:
+                elsewhere(server, tmp_path / "here", ca=ca, token=token)
+            assert "HARMONIA_CA" in error.value.hint
+            assert token not in repr(error.value) + str(error.value)
+
+
+def test_a_study_is_made_there_and_its_rows_and_songs_are_here(lab, tmp_path):
+    design = {
+        "stories": [{"metadata": METADATA}],
+        "seeds": 2,
+        "lengths": [1],
+        "primary": "cpu_s",
+        "warm_up": 0,
+        "configurations": {"one": {}, "two": {}},
+    }
+    before = len(lab.there.journal.jobs(limit=1000))
+    report = lab.study(design, tmp_path / "out", say=lambda _: None, page=False)
+    rows = report.folder.rows().rows()
+    assert sorted((row["block"], row["configuration"], row["status"]) for row in rows) == [
+        (block, name, "completed") for block in (1, 2) for name in ("one", "two")
+    ]
+    assert len(lab.there.journal.jobs(limit=1000)) == before + 4
+    for row in rows:
+        assert lab.verify(tmp_path / "out" / row["directory"]).ok
+        (made,) = lab.there.log.of_generation(row["generation_id"])
+        assert (made["cpu_s"], made["study"]) == (row["cpu_s"], None)
+    assert lab.study(design, tmp_path / "out", say=lambda _: None, page=False).missing == ()
+    assert len(lab.there.journal.jobs(limit=1000)) == before + 4  # nothing was left to make
+    with pytest.raises(InvalidRequest, match="does not offer"):
+        lab.study(design | {"configurations": {"one": {}, "two": {"audio": "sketch"}}}, tmp_path / "other")
 
 
 def test_a_bad_or_missing_token_is_refused_with_the_remedy_and_never_shown(lab, tmp_path, monkeypatch):

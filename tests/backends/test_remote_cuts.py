@@ -23,11 +23,14 @@ from harmonia_lab.client import Backoff
 from harmonia_lab.errors import ErrorCode, HarmoniaError, Refused
 from harmonia_lab.generation.artifacts import SongFolder
 from harmonia_lab.protocol.models import SongRequest
+from harmonia_lab.server.server_thread import new_tokens
+from harmonia_lab.server.settings import ServerSettings
 from tests.backends.test_remote import FAST, STORY, _without_pictures, contents, elsewhere, lifecycle  # noqa: F401
 from tests.client.conftest import patient  # noqa: F401 - for all of them
 from tests.client.proxy import Proxy
 from tests.generation.crashes import die
 from tests.server.conftest import GENERATION, JOB, serving
+from tests.server.elsewhere import Elsewhere
 from tests.server.engines import Player, Writer
 from tests.waiting import PATIENCE_S, until
 
@@ -149,6 +152,37 @@ def test_a_lab_that_starts_again_follows_its_song_or_fetches_what_has_ended(tmp_
             known = again.journal.history(job.id)
             assert (lifecycle(known, "generation"), lifecycle(known, "job")) == (GENERATION, JOB)
             assert len(again.log.of_generation(job.id)) == 1
+
+
+def test_a_server_that_is_killed_in_mid_song_and_starts_again_ends_it_and_tries_it_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("harmonia_lab.backends.remote_server.BACKOFF", Backoff(0.005, 0.03))
+    folder, heard = tmp_path / "there", []
+    server = Elsewhere(folder, step_s=0.1)
+    port = int(server.url.rpartition(":")[2])
+    server.token = lambda user: new_tokens(ServerSettings(), folder / "home").issue(user).token
+    try:
+        with elsewhere(server, tmp_path / "here") as lab:
+            lab.events.subscribe(heard.append)
+            job = lab.submit(STORY, seconds=1)
+            until(lambda: any(event.delivery == "progress" for event in heard))
+            server.kill()
+            server = Elsewhere(folder, port=port)
+            with pytest.raises(HarmoniaError) as ended:
+                job.result(PATIENCE_S)
+            assert ended.value.code == ErrorCode.INTERRUPTED
+            assert lab.verify(lab.retry(job.id).result(PATIENCE_S).directory).ok
+            again = lab.submit(STORY, seconds=1)  # on the same connection
+            assert lab.verify(again.result(PATIENCE_S).directory).ok
+            kept = [event for event in heard if event.generation_id == job.id]
+            names = [name for name, _ in lifecycle(kept, "generation")]
+            assert names == ["metadata-generation-started", "generation-error", *(name for name, _ in GENERATION)]
+            for family in ("generation", "job"):
+                numbers = [seq for _, seq in lifecycle(kept, family)]
+                assert numbers == list(range(1, len(numbers) + 1))
+            ends = [(row["status"], row["error_code"]) for row in lab.log.of_generation(job.id)]
+            assert ends == [("failed", "INTERRUPTED"), ("completed", None)]
+    finally:
+        server.kill()
 
 
 def test_a_song_that_the_server_has_no_longer_ends_as_interrupted(tmp_path):

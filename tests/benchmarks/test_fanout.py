@@ -113,7 +113,7 @@ def test_a_turn_that_is_never_whole_is_an_error_not_a_figure():
             return {"missing": 3, "disordered": 0}
 
     with pytest.raises(HarmoniaError, match="3 deliveries are missing"):
-        fanout._whole_turn(Losing(), 0.1)
+        fanout.whole_turn(Losing(), 0.1)
 
 
 def test_the_light_client_is_let_in_only_with_a_token_and_hears_what_others_hear(tmp_path):

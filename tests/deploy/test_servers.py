@@ -3,13 +3,8 @@
 import asyncio
 import importlib.resources
 import json
-import os
 import re
-import shutil
-import ssl
-import subprocess
 from collections import Counter
-from pathlib import Path
 
 import aiohttp
 import jsonschema
@@ -17,66 +12,18 @@ import pytest
 import socketio
 import yaml
 
-from tests.redis_server import free_port, needs_redis, running_redis
+from tests.nginx import CONFIGURATION, Nginx, needs_nginx
+from tests.redis_server import needs_redis, running_redis
 from tests.server.engines import make_lab
-from tests.waiting import PATIENCE_S, until, until_so
+from tests.waiting import PATIENCE_S, until_so
 
-FOLDER = Path(__file__).parents[2] / "docs" / "deploy"
-NGINX = shutil.which("nginx")
-
-needs_nginx = pytest.mark.skipif(
-    NGINX is None and "CI" not in os.environ, reason="needs nginx: apt-get install nginx-light"
-)
-
-
-class Nginx:
-    """nginx with the tested file, on ports of its own. url: by TLS."""
-
-    def __init__(self, folder, ports):
-        self.folder, self.port = folder, free_port()
-        self.url = f"https://127.0.0.1:{self.port}"
-        made = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -addext subjectAltName=IP:127.0.0.1"
-        files = ["-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
-        subprocess.run([*made.split(), *files], check=True, capture_output=True)
-        self.trust = ssl.create_default_context(cafile=folder / "cert.pem")
-        text = (FOLDER / "nginx.conf").read_text()
-        for given, own in (
-            ("listen 80;", f"listen 127.0.0.1:{free_port()};"),
-            ("listen 443 ssl;", f"listen 127.0.0.1:{self.port} ssl;"),
-            ("/etc/harmonia/", f"{folder}/"),
-            ("/var/log/nginx/error.log", f"{folder}/error.log"),
-            ("127.0.0.1:3341", f"127.0.0.1:{ports[0]}"),
-            ("127.0.0.1:3342", f"127.0.0.1:{ports[1]}"),
-            ("worker_processes auto;", "worker_processes 2;\ndaemon off;\n" + f"pid {folder}/nginx.pid;"),
-            ("worker_rlimit_nofile 65536;", ""),
-            ("worker_connections 32768;", "worker_connections 1024;"),
-            ("http {", "http {" + "".join(f"{name}_temp_path {folder}/{name};" for name in BODIES)),
-        ):
-            assert given in text, given
-            text = text.replace(given, own)
-        (folder / "nginx.conf").write_text(text)
-        for file in ("key.pem", "cert.pem"):
-            (folder / file).chmod(0o644)
-
-    def __enter__(self):
-        command = [NGINX, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf")]
-        self.process = subprocess.Popen([*command, "-e", str(self.folder / "start.log")], stderr=subprocess.DEVNULL)
-        until((self.folder / "nginx.pid").exists, "nginx")
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait()
-
-
-BODIES = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+FOLDER = CONFIGURATION.parent
 
 
 @pytest.fixture
 def two(tmp_path):
     """Two servers behind nginx, and how many sockets each has."""
     (tmp_path / "redis").mkdir()
-    (tmp_path / "nginx").mkdir(mode=0o755)
     with (
         running_redis(tmp_path / "redis", fsync="no") as redis,
         make_lab(tmp_path / "a", redis=redis.url) as one,
@@ -88,9 +35,6 @@ def two(tmp_path):
             )
             for lab in (one, other)
         ]
-        for above in (tmp_path, *tmp_path.parents[:3]):  # nginx's workers are another user, who reads nothing there
-            if os.access(above, os.W_OK) and above != Path("/dev/shm"):
-                above.chmod(above.stat().st_mode | 0o011)
         with Nginx(tmp_path / "nginx", [server.local_url.rpartition(":")[2] for server in servers]) as nginx:
             nginx.servers = servers
             yield nginx

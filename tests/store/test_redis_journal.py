@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harmonia_lab.errors import ErrorCode, InvalidRequest, Refused, StorageError
+from harmonia_lab.errors import ErrorCode, HarmoniaError, InvalidRequest, Refused, StorageError
 from harmonia_lab.events.event_log import EventLog
 from harmonia_lab.events.state import new_state
 from harmonia_lab.generation.interrupted import end_interrupted
@@ -22,6 +22,7 @@ from harmonia_lab.store.shared.connection import RedisConnection, check_redis_ur
 from harmonia_lab.store.shared.redis_journal import RedisJournal
 from tests.events.stories import job, request, story, told_live
 from tests.redis_server import needs_redis, running_redis
+from tests.server.test_server_thread import make_certificate
 from tests.waiting import until
 
 pytestmark = needs_redis
@@ -403,6 +404,50 @@ def test_no_error_and_no_line_of_the_log_tells_a_password(tmp_path, caplog, user
     assert SECRET not in repr(RedisConnection(url))
 
 
+def test_over_tls_servers_share_a_journal_and_whoever_is_not_trusted_is_told_why(tmp_path, caplog):
+    caplog.set_level("DEBUG")
+    files = [tmp_path / f"{name}.pem" for name in ("cert", "key", "other", "other-key")]
+    make_certificate(*files[:2])
+    make_certificate(*files[2:])
+    for name in ("tls", "strict"):
+        (tmp_path / name).mkdir()
+    with (
+        running_redis(tmp_path / "tls", fsync="no", password=SECRET, tls=files[:2]) as guarded,
+        contextlib.closing(RedisJournal(guarded.url, tmp_path / "a")) as one,
+        contextlib.closing(RedisJournal(guarded.url, tmp_path / "b")) as other,
+    ):
+        heard = []
+        other.elsewhere_events.subscribe(heard.append)
+        one.begin(job(), request())
+        told = tell(one)
+        until(lambda: numbers(lifecycle(heard)) == numbers(told), "all events at the other server")
+        told = {}
+        mutual = ("--tls-auth-clients", "yes", "--tls-ca-cert-file", str(files[0]))
+        with running_redis(tmp_path / "strict", *mutual, password=SECRET, tls=files[:2], by=files[:2]) as strict:
+            for what, url in {
+                "another authority": guarded.url.replace("cert.pem", "other.pem"),
+                "the system's authorities": guarded.url.partition("?")[0],
+                "another password": guarded.url.replace(SECRET, SECRET[::-1]),
+                "no certificate of its own": strict.url.partition("&")[0],
+                "no such file": guarded.url.replace("cert.pem", "none.pem"),
+                "no certificate": guarded.url.replace("cert.pem", "key.pem"),
+            }.items():
+                with pytest.raises(HarmoniaError) as refused:
+                    RedisJournal(url, tmp_path / "home")
+                told[what] = f"{refused.value} {refused.value.hint}"
+                assert refused.value.__suppress_context__
+    for what in ("another authority", "the system's authorities"):
+        assert "is not trusted: self-signed certificate" in told[what]
+        assert "ssl_ca_certs=FILE" in told[what]
+    assert "refuses the user or the password" in told["another password"]
+    assert "TLS with rediss://127.0.0.1" in told["no certificate of its own"]
+    assert "ssl_certfile" in told["no certificate of its own"]
+    assert f"{tmp_path / 'none.pem'} cannot be used: No such file" in told["no such file"]
+    assert f"{files[1]} cannot be used" in told["no certificate"]
+    for secret in (SECRET, SECRET[::-1]):
+        assert secret not in f"{told} {caplog.text}"
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [
@@ -470,7 +515,7 @@ def test_what_a_damaged_or_newer_server_writes_there_hides_no_other_generation(r
     with shared_redis.client() as client:
         client.hset("harmonia:row:bad", "job", "{")
         client.publish(one.connection.volatile, "no JSON")
-        client.publish(one.connection.volatile, json.dumps({"from": "x", "event": ["from-tomorrow", {}]}))
+        client.publish(one.connection.volatile, "x " + json.dumps({"events": [["from-tomorrow", {}]]}))
     other._mirror.drop("bad")
     tell(one, generation_id="good")
     with pytest.raises(StorageError, match="generation bad is damaged"):

@@ -10,6 +10,7 @@ import asyncio
 import importlib.resources
 import json
 import logging
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
@@ -95,6 +96,18 @@ def _unusable(message: str, hint: str) -> InvalidRequest:
     return InvalidRequest(message, hint=hint, details={"fields": ["redis"]})
 
 
+def _check_trust(file: str | None) -> None:
+    """Raise InvalidRequest for certificates that can't be used: the client library says that Redis is away."""
+    try:
+        if file:
+            ssl.create_default_context(cafile=file)
+    except OSError as error:  # ssl.SSLError is one
+        raise _unusable(
+            f"The certificates in {file} cannot be used: {error.strerror or type(error).__name__}.",
+            "Name a PEM file of the authority that signed Redis's certificate.",
+        ) from None
+
+
 class RedisConnection:
     """Every method may be called from any thread, but none that asks Redis from an event loop."""
 
@@ -122,6 +135,7 @@ class RedisConnection:
         except (ValueError, TypeError):
             raise _unusable(f"The address {self.label} has an option that can't be used.", "Leave it out.") from None
         database = self.client.connection_pool.connection_kwargs.get("db", 0)
+        _check_trust(self.client.connection_pool.connection_kwargs.get("ssl_ca_certs"))
         self.hints = f"{PREFIX}{database}:hints"
         """The channel on which each change is announced: a hint to read, no more."""
         self.volatile = f"{PREFIX}{database}:volatile"
@@ -199,11 +213,24 @@ class RedisConnection:
             )
         if isinstance(error, errors.ReadOnlyError):
             return StorageError(f"{self.label} is a replica, which can't be written.", hint="Name the primary.")
+        if (fault := _tls_fault(error)) is not None:
+            return self._not_trusted(fault)
         if isinstance(error, errors.ConnectionError | errors.TimeoutError):  # busy loading is among them
             return self._away(type(error).__name__)
         return StorageError(
             f"{self.label} can't do what it is asked ({type(error).__name__}).",
             hint="Redis 6.2 or newer is needed, or what speaks its language whole; no Redis Cluster.",
+        )
+
+    def _not_trusted(self, fault: ssl.SSLError) -> StorageError:
+        if isinstance(fault, ssl.SSLCertVerificationError):
+            return StorageError(
+                f"The certificate of {self.label} is not trusted: {fault.verify_message}.",
+                hint="Name the file of the authority that signed it: rediss://…?ssl_ca_certs=FILE.",
+            )
+        return StorageError(
+            f"TLS with {self.label} fails ({fault.reason or type(fault).__name__}).",
+            hint="If it wants a certificate of its clients: rediss://…?ssl_certfile=FILE&ssl_keyfile=FILE.",
         )
 
     def _away(self, kind: str) -> StorageError:
@@ -244,6 +271,13 @@ class RedisConnection:
 
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+
+
+def _tls_fault(error: BaseException | None) -> ssl.SSLError | None:
+    """Return the error of TLS behind the client's own, which has only its words."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _runs_a_loop() -> bool:

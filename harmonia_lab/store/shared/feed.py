@@ -64,7 +64,8 @@ class Feed:
         self._looked_at = time.monotonic()
         self._changed = threading.Condition()
         self._progress: dict[Channel, FamilyEvent] = {}
-        self._messages: deque[dict[str, Any]] = deque(maxlen=PREVIEWS)
+        self._previews: deque[FamilyEvent] = deque(maxlen=PREVIEWS)
+        self._spent: list[Any] = []
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=work, name=f"harmonia-shared-{name}", daemon=True)
@@ -79,9 +80,7 @@ class Feed:
         with self._changed:
             self._changed.notify_all()
         with suppress(StorageError):  # so that the listener wakes
-            self._connection.read(
-                lambda client: client.publish(self._connection.volatile, json.dumps({"from": self._process}))
-            )
+            self._send("{}")
         for thread in self._threads:
             if thread is not threading.current_thread():
                 join(thread, STOP_S)
@@ -96,27 +95,36 @@ class Feed:
             if event.delivery == "progress":
                 self._progress[event.channel] = event
             else:
-                self._messages.append({"event": _to_json(event)})
+                self._previews.append(event)
             self._changed.notify_all()
 
     def tell_spent(self, spent: list[Any]) -> None:
         """Publish what clients of this server spent, as `on_spent` gets it."""
         with self._changed:
-            self._messages.append({"spent": spent})
+            self._spent += spent
             self._changed.notify_all()
 
     def _publish(self) -> None:
         while not self._stopping.wait(PUBLISH_S):
             with self._changed:
-                self._changed.wait_for(lambda: self._progress or self._messages or self._stopping.is_set())
-                messages = [{"event": _to_json(event)} for event in self._progress.values()] + list(self._messages)
+                self._changed.wait_for(
+                    lambda: self._progress or self._previews or self._spent or self._stopping.is_set()
+                )
+                progress, previews, spent = [*self._progress.values()], [*self._previews], [*self._spent]
                 self._progress.clear()
-                self._messages.clear()
-            texts = [json.dumps(message | {"from": self._process}, ensure_ascii=False) for message in messages]
+                self._previews.clear()
+                self._spent.clear()
+            message: dict[str, Any] = {"events": [_to_json(event) for event in progress + previews]}
+            if spent:
+                message["spent"] = spent
             try:
-                self._connection.read(lambda client: [client.publish(self._connection.volatile, one) for one in texts])  # noqa: B023 - called at once
+                self._send(json.dumps(message, ensure_ascii=False))
             except StorageError as error:
                 _log.debug("Progress was not told to other servers. %s", error)
+
+    def _send(self, message: str) -> None:
+        """Publish a message after this process's name, by which it knows its own without reading them."""
+        self._connection.read(lambda client: client.publish(self._connection.volatile, f"{self._process} {message}"))
 
     def _listen(self) -> None:
         client = self._connection.new_client(LISTEN_S)
@@ -172,14 +180,15 @@ class Feed:
             self._seen = max(self._seen, int(number))
 
     def _take_volatile(self, text: str) -> None:
+        process, _, found = text.partition(" ")
+        if process == self._process:
+            return
         try:
-            message = json.loads(text)
-            if message["from"] == self._process:
-                return
+            message = json.loads(found)
             if "spent" in message:
                 self.on_spent(message["spent"])
-            else:
-                self._heard(_from_json(*message["event"]))
+            for event in message["events"]:
+                self._heard(_from_json(*event))
         except (ValueError, LookupError, TypeError, HarmoniaError) as error:  # of a newer version
             _log.debug("What another server says is not understood: %s", type(error).__name__)
 
