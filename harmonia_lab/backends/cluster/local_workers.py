@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from multiprocessing import forkserver
 from typing import Any
 
 from harmonia_lab.engines.cores import usable_cores
@@ -25,11 +24,14 @@ PRELOADED = [
     "harmonia_lab.music.composing",
 ]
 METHOD = "distributed.worker.multiprocessing-method"
+LOST = "distributed.deploy.lost-worker-timeout"
 
 
 def start_local(number: int) -> Any:
     """Start workers, each a process with one song at a time. number: 0 chooses by the cores."""
     if sys.platform == "linux":
+        from multiprocessing import forkserver  # noqa: PLC0415 - not every system has it
+
         forkserver.set_forkserver_preload(PRELOADED)
         forkserver.ensure_running()  # before Dask is imported here: at the same time
     import dask.config  # noqa: PLC0415 - Dask loads where it is used
@@ -39,9 +41,18 @@ def start_local(number: int) -> Any:
         dask.config.set({METHOD: "forkserver"})
         # Dask would import pandas and more here, to have the same imported there.
         vars(utils)["_forkserver_preload_set"] = True
+
+    class Workers(LocalCluster):  # type: ignore[misc]
+        """Dask closes a nanny for good, without a word, that has no worker 15 s after one has died, as after two deaths
+        so far apart. A nanny that is left alone starts its worker again."""
+
+        def _update_worker_status(self, op: Any, msg: Any) -> None:
+            with dask.config.set({LOST: "1000 days"}):
+                super()._update_worker_status(op, msg)
+
     # As many threads as without a cluster, and no end of a worker at a share of the memory that a model needs.
     threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    return LocalCluster(
+    return Workers(
         n_workers=number or max(2, usable_cores() // 4),
         threads_per_worker=1,
         processes=True,

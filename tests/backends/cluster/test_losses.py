@@ -73,6 +73,20 @@ def test_a_song_that_takes_two_workers_down_is_quarantined(new_lab, noted, tmp_p
 
 
 @pytest.mark.stress
+def test_a_local_worker_comes_back_however_soon_dask_gives_it_up(new_lab, noted):
+    import dask
+
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1ms"}):
+        lab = new_lab(cluster="local:1", audio_settings={"step_s": 0.5}, limits=TimeLimits(no_worker_s=60.0))
+        for death in range(2):
+            job = lab.submit(**SONG | {"seed": death})
+            until(lambda count=2 * death + 1: len(noted("begun")) == count)
+            os.kill(pid_of(noted), signal.SIGKILL)
+            assert job.result(PATIENCE_S)
+    assert len({line[1] for line in noted("begun")}) == 3
+
+
+@pytest.mark.stress
 def test_a_paused_worker_is_given_up_and_its_late_words_are_refused(new_lab, noted, monkeypatch):
     monkeypatch.setattr("harmonia_lab.backends.cluster.task.SILENCE_S", 8.0)
     lab = new_lab(audio_settings={"step_s": 1.0})
