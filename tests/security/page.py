@@ -48,6 +48,23 @@ REDIS = """\
 tests/server/test_shared_servers.py hold each row.
 """
 
+CLUSTER = """\
+## The Dask cluster that makes songs
+
+| who | what happens |
+|---|---|
+| a lab with a `tcp://` scheduler elsewhere, also in a Client or Cluster object | refuses, and says what to do |
+| without the lab's secret at its port for workers, or with another one | is cut off, and hears nothing |
+| the same with the secret, but without a certificate of the cluster's authority | can't connect, where there is TLS |
+| a worker with a song that was given to another one | is told that it is over; nothing it says counts |
+| a worker that names files outside the song's folder | the song fails; nothing is written there |
+| whoever reads tasks, scheduler events, the dashboard's data and logs | sees no words of a song, nor its id |
+
+Whoever reaches a scheduler's port can run programs on every worker. What Dask has of a song is a random name, the lab's
+address and the lab's secret. [cluster.md](cluster.md#nobody-else) says more; tests/backends/cluster/test_security.py,
+test_wire.py and test_losses.py hold each row.
+"""
+
 
 def data_of(found):
     """Return what is committed of a run."""
@@ -80,4 +97,4 @@ def page(data):
     broken = sum(cell.broken for cell in found)
     end = f"{len(found)} cells, {broken} of them let somebody in or left a message unanswered."
     made = f"Python {data['host']['python']}; commit {data['commit']}; {data['date']}."
-    return f"{HEAD}\n{table(found)}\n\n{end}\n\n{made}\n\n{REDIS}"
+    return f"{HEAD}\n{table(found)}\n\n{end}\n\n{made}\n\n{REDIS}\n{CLUSTER}"

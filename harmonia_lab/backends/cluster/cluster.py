@@ -7,8 +7,9 @@ tasks; what is known of a song comes over the workers' own connections (`task.py
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
-import os
+import secrets
 import ssl
 import threading
 import time
@@ -21,15 +22,17 @@ from harmonia_lab.backends.cluster.address import (
     local_workers,
     named,
 )
+from harmonia_lab.backends.cluster.frames import SILENCE_S
 from harmonia_lab.backends.cluster.listener import Listener
+from harmonia_lab.backends.cluster.local_workers import start_local
 from harmonia_lab.backends.cluster.summary import facts_of, summary
-from harmonia_lab.engines.cores import usable_cores
 from harmonia_lab.errors import Disconnected, HarmoniaError, InvalidRequest
 
 __all__ = ["Cluster"]
 
 CONNECT_S = 10.0
 START_S = 60.0
+SEE_S = 0.2
 LOOK_S = 1.0
 """Seconds for which an answer of the scheduler about its workers holds."""
 
@@ -50,6 +53,9 @@ class Cluster:
         self._lock = threading.Lock()
         self._looked = float("-inf")
         self._workers: dict[str, Any] = {}
+        self._beats: dict[str, tuple[float, float]] = {}
+        """Of each worker, when the scheduler heard it last, by the scheduler's clock, and since when that holds, by
+        ours."""
         self._connected = False
         self._scheduler = ""
         """The id of the scheduler whose workers have the plugin."""
@@ -76,9 +82,19 @@ class Cluster:
 
     @property
     def slots(self) -> int:
-        """How many songs the cluster makes at once: the sum of its workers' places."""
-        resource = self.resource
-        return sum(int(worker["resources"].get(resource, 0)) for worker in self.workers().values()) if resource else 0
+        """How many songs the cluster makes at once: the sum of its workers' places. A silent worker has none."""
+        resource, silent = self.resource, self.silent
+        if resource is None:
+            return 0
+        found = self.workers().items()
+        return sum(int(worker["resources"].get(resource, 0)) for address, worker in found if address not in silent)
+
+    @property
+    def silent(self) -> frozenset[str]:
+        """Addresses of workers that the scheduler has not heard for `SILENCE_S`, such as stopped ones. Dask gives them
+        songs for five minutes still, since it takes a worker that says nothing for idle."""
+        workers, since = self.workers(), time.monotonic() - SILENCE_S
+        return frozenset(address for address in workers if self._beats[address][1] < since)
 
     @property
     def resource(self) -> str | None:
@@ -94,6 +110,8 @@ class Cluster:
         count = len(self.workers())
         if not self._connected:
             return f"The scheduler at {self.address} does not answer. Start it again; workers must be started, too."
+        if self.silent:
+            return f"The workers at {self.address} are not heard: {', '.join(sorted(self.silent))}. Are they stopped?"
         what = f"None of the {count} workers at {self.address} has" if count else f"{self.address} has no worker with"
         return f"{what} a place for songs. Start workers with it: dask worker {self.address} --resources song=1."
 
@@ -118,26 +136,35 @@ class Cluster:
                     self._install()
                     self._scheduler = found["id"]
                 self._workers, self._connected = dict(found["workers"]), True
+                self._note_beats()
             except Exception as error:  # noqa: BLE001 - whatever Dask raises, there is no answer
                 _log.debug("The scheduler does not answer: %s: %s", type(error).__name__, error)
                 self._workers, self._connected = {}, False
             self._looked = time.monotonic()
             return self._workers
 
+    def _note_beats(self) -> None:
+        now, before = time.monotonic(), self._beats
+        told = {address: float(worker["last_seen"]) for address, worker in self._workers.items()}
+        known = {address: before[address] for address in told if before.get(address, (None,))[0] == told[address]}
+        self._beats = {address: known.get(address, (seen, now)) for address, seen in told.items()}
+
     def submit(self, name: str, avoid: Collection[str] = ()) -> Any:
         """Have Dask place a task that claims the song of `name`. Return its future; None while that can't be done.
 
-        avoid: addresses of workers that aren't heard, which Dask may take for idle; used only where there is no other.
+        avoid: addresses of workers that aren't heard by the lab. They and silent ones are used only where there is no
+        other.
         """
         from harmonia_lab.backends.cluster.entry import make_song  # noqa: PLC0415 - as above
 
         resource = self.resource
         if resource is None:
             return None
+        avoided = self.silent.union(avoid)
         others = [
             address
             for address, worker in self.workers().items()
-            if address not in avoid and worker["resources"].get(resource)
+            if address not in avoided and worker["resources"].get(resource)
         ]
         try:
             return self._client.submit(
@@ -145,10 +172,10 @@ class Cluster:
                 name,
                 self.listener.address,
                 self.listener.secret,
-                key=f"harmonia-{name}",
+                key=f"harmonia-{name}-{secrets.token_hex(4)}",  # a task that was cancelled may live on
                 resources={resource: 1},
                 pure=False,
-                workers=others if avoid and others else None,
+                workers=others if avoided and others else None,
             )
         except Exception as error:  # noqa: BLE001 - as above
             _log.debug("Dask took no task: %s: %s", type(error).__name__, error)
@@ -158,6 +185,21 @@ class Cluster:
         """End a worker's process, whose nanny starts another."""
         with contextlib.suppress(Exception):
             self._client.restart_workers([worker], timeout=1, raise_for_error=False)
+
+    def see_end(self, task: Any, worker: str, within_s: float) -> None:
+        """Return at once; see to it that a cancelled task ends, if need be with its worker's process. task: Dask's
+        future, by which Dask knows meanwhile that the worker is at work."""
+
+        def watch() -> None:
+            deadline = time.monotonic() + within_s
+            while (runs := task.status == "pending") and time.monotonic() < deadline:
+                time.sleep(SEE_S)
+            if runs:
+                _log.warning("The worker %s did not stop within %g s of a cancel: it is ended.", worker, within_s)
+                self.restart(worker)
+            task.release()
+
+        threading.Thread(target=watch, name="harmonia-cancelled", daemon=True).start()
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """What each worker says that it is, by address: name, host, pid, GPU, threads, versions, …"""
@@ -186,11 +228,11 @@ class Cluster:
         self._started = None
 
     def _open(self, cluster: Any) -> str:
-        from distributed import Client  # noqa: PLC0415 - as above
-
         number = local_workers(cluster)
         if number is not None:
-            self._started = cluster = _start_local(number)
+            self._started = cluster = start_local(number)
+        from distributed import Client  # noqa: PLC0415 - as above
+
         address = named(cluster)
         check_address(address)
         if isinstance(cluster, Client):
@@ -252,29 +294,8 @@ class Cluster:
         return found
 
 
-def _start_local(number: int) -> Any:
-    """Start workers on this machine, each a process with one song at a time."""
-    from distributed import LocalCluster  # noqa: PLC0415 - as above
-
-    # As many threads as without a cluster, and no end of a worker at a share of the memory that a model needs.
-    threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    return LocalCluster(
-        n_workers=number or max(2, usable_cores() // 4),
-        threads_per_worker=1,
-        processes=True,
-        memory_limit=0,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        resources={"song": 1},
-        env={name: value for name, value in threads.items() if value is not None},
-        silence_logs=logging.ERROR,
-    )
-
-
 def _check_installed() -> None:
-    try:
-        import distributed  # noqa: F401, PLC0415 - as above
-    except ImportError:
+    if importlib.util.find_spec("distributed") is None:
         raise InvalidRequest(
             "Dask is not installed.", hint="pip install 'harmonia-lab[cluster]'", details={"fields": ["cluster"]}
-        ) from None
+        )

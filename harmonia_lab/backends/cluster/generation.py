@@ -66,7 +66,7 @@ class ClusterGeneration(Generation):
 
     def _try_once(self) -> Song:
         self._worker_row, self._worker_row_ended = {}, False
-        with ClusterTask(self._cluster, self._wait_s, self._unheard) as task:
+        with ClusterTask(self._cluster, self._wait_s, self._unheard, self._limits.unheard_s) as task:
             with self.cancel_token.on_cancel(lambda: task.cancel(self.cancel_token.reason)):
                 end = self._follow(task)
             kind = end["end"]
@@ -98,6 +98,8 @@ class ClusterGeneration(Generation):
                 self._write_piece(self._folder.finished, str(head["finished"]), int(head["offset"]), body)
             elif "archive" in head:
                 self._write_piece(self._archive.parent, self._archive.name, int(head["offset"]), body)
+            elif "late" in head:
+                self.cancel_token.cancel("timeout")
             elif "end" in head:
                 if head.get("stage") in ("metadata", "audio"):
                     self._stage = head["stage"]
@@ -136,12 +138,15 @@ class ClusterGeneration(Generation):
         return song, files
 
     def _probe(self) -> dict[str, str]:
-        """Write a file by which a worker sees that it has this machine's folder, and can put the song there itself."""
+        """Write a file by which a worker sees that it has this machine's folder, and can put the song and its finished
+        parts there itself."""
         content, probe = secrets.token_hex(16), self._archive.with_name("probe")
         with storage.storage_errors(probe):
             probe.parent.mkdir(mode=0o700, exist_ok=True)
             probe.write_text(content, encoding="ascii")
-        return {"probe": str(probe), "content": content, "archive": str(self._archive)}
+            self._folder.finished.mkdir(mode=0o700, exist_ok=True)
+        places = {"finished": str(self._folder.finished), "archive": str(self._archive)}
+        return {"probe": str(probe), "content": content, **places}
 
     def _take_event(self, head: Mapping[str, Any], body: bytes) -> None:
         payload = head["payload"] | ({"audio": body} if body else {})

@@ -6,6 +6,7 @@ a worker, by the key that they have:
     claim     who asks to make the song; the first on each connection, with `secret` and `name`, the task's
     event     name of an event, with `payload`; progress and previews are not acknowledged
     began     the row of an attempt that begins; row: of one that has ended
+    late      a stage that has reached its limit
     finished  a file that another attempt may use, in pieces; archive: the song's folder, the same way
     end       completed, failed, cancelled or interrupted: the last
 

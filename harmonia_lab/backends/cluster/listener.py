@@ -123,7 +123,8 @@ class Listener:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
         try:
-            await self._read(reader, writer)
+            with contextlib.suppress(asyncio.CancelledError):  # asyncio would write it to the log
+                await self._read(reader, writer)
         finally:
             self._open.discard(writer)
             writer.close()

@@ -27,6 +27,8 @@ from harmonia_lab.errors import AudioError, Cancelled, Disconnected, ErrorCode, 
 __all__ = ["ClusterTask", "Grant", "WorkerLost"]
 
 CHECK_S = 0.25
+HEARD_S = 0.1
+"""Seconds that a cancelled song waits for its worker's own end: a library that loads may hold the interpreter there."""
 CANCEL_S = 2.0
 """Seconds after which a cancelled song ends whose worker isn't connected."""
 SUBMITS = 3
@@ -55,13 +57,18 @@ class ClusterTask:
     """A context: the task is given to Dask by `messages`, and is over at its end. One thread reads the messages; `wake`
     and `cancel` may be called from any."""
 
-    def __init__(self, cluster: Cluster, wait_s: float, avoid: Collection[str] = ()) -> None:
+    def __init__(self, cluster: Cluster, wait_s: float, avoid: Collection[str] = (), unheard_s: float = 90.0) -> None:
         """wait_s: how long the song waits for a worker with a place, or for the scheduler. avoid: as
-        `Cluster.submit` has it."""
-        self._cluster, self._wait_s, self._avoid = cluster, wait_s, avoid
+        `Cluster.submit` has it. unheard_s: how long a worker may go on with a song that was cancelled."""
+        self._cluster, self._wait_s, self._avoid, self._unheard_s = cluster, wait_s, avoid, unheard_s
+        self._cancelled_at: float | None = None
+        self._left_behind = False
+        """Whether the song has ended, and its worker may not have stopped yet."""
         self._name = secrets.token_hex(8)
         self._future: Any = None
         self._submits = 0
+        self._silent: frozenset[str] = frozenset()
+        """Workers that were silent when Dask got the task."""
         self._waits_since = time.monotonic()
         self._connection: ConnectionEnd | None = None
         self._down_since = 0.0
@@ -81,7 +88,9 @@ class ClusterTask:
             self._connection.send({"ack": self._last})
             self._connection.send({"over": True})
             self._connection.close()
-        if self._future is not None:
+        if self._future is not None and self._left_behind:
+            self._cluster.see_end(self._future, str(self.worker.get("address")), self._unheard_s)
+        elif self._future is not None:
             with contextlib.suppress(Exception):  # Dask's client may be closed
                 self._future.cancel() if error is not None else self._future.release()
 
@@ -91,6 +100,7 @@ class ClusterTask:
 
     def cancel(self, reason: str) -> None:
         """Tell the worker, and wake the reader."""
+        self._cancelled_at = self._cancelled_at or time.monotonic()
         connection = self._connection
         if connection is not None:
             connection.send({"cancel": reason})
@@ -105,8 +115,9 @@ class ClusterTask:
         """
         self._submit()
         while True:
+            self._check_stopped(cancel)
             try:
-                connection, message = self._inbox.get(timeout=CHECK_S)
+                connection, message = self._inbox.get(timeout=HEARD_S if cancel.cancelled else CHECK_S)
             except queue.Empty:
                 self._check(cancel)
                 continue
@@ -130,6 +141,7 @@ class ClusterTask:
                     connection.send({"ack": number})
 
     def _submit(self) -> None:
+        self._silent = self._cluster.silent
         self._future = self._cluster.submit(self._name, self._avoid)
         self._submits += self._future is not None
 
@@ -165,6 +177,14 @@ class ClusterTask:
             self._connection.close()
             raise WorkerLost(self._worker_name, died=False)
 
+    def _check_stopped(self, cancel: CancelToken) -> None:
+        """Raise if a person's cancel was not answered in time. A stage that is too long has `unheard_s` for its end."""
+        if self._cancelled_at is None or self._connection is None or cancel.reason == "timeout":
+            return
+        if time.monotonic() - self._cancelled_at > HEARD_S:
+            self._left_behind = True
+            raise Cancelled
+
     def _check_waiting(self) -> None:
         """Give the task to Dask again, if it has lost it; raise if it can't be begun."""
         now = time.monotonic()
@@ -177,6 +197,9 @@ class ClusterTask:
                 hint="Is the same version of harmonia-lab installed on every worker? Their logs say more.",
             )
         if status in ("cancelled", "lost", "error", None) and self._cluster.slots:
+            self._submit()
+        elif status == "pending" and self._cluster.slots and self._cluster.silent - self._silent:
+            self._future.cancel()  # it may be one of these that Dask has given the task to
             self._submit()
         if self._cluster.slots:
             self._waits_since = now

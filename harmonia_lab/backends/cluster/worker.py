@@ -56,6 +56,8 @@ class SongOnWorker:
         self._folder: SongFolder | None = None
         self._sent: set[Path] = set()
         """Finished files that the lab has."""
+        self._shared: Mapping[str, str] | None = None
+        """The lab's own places for the song, by their paths, where they are here, too."""
         self._completed = -1
         hello = {"secret": secret, "name": name, "claim": worker_facts(plugin.worker)}
         self._line = WorkerLine(address, _tls(plugin.worker), hello, on_piece=self._take_piece, on_cancel=self.stop)
@@ -89,10 +91,11 @@ class SongOnWorker:
                     engine = engines.metadata.engine
                     self._line.send({"end": "described", "engine": engine.name, "model": engine.model})
                     return
+                self._shared = _found_here(go["shared"])
                 request = SongRequest.model_validate(go["request"], context=GIVEN)
                 audio = engines.audio.get(go["audio"], request.audio_model)
                 song = self._make(go, request, engines.metadata, audio)
-            self._hand_home(song, go["shared"])
+            self._hand_home(song)
         except Cancelled:
             self._say_stopped()
         except HarmoniaError as error:
@@ -134,7 +137,13 @@ class SongOnWorker:
             stopped = self._stopped
         if stopped:
             self.stop(stopped)
-        return generation.run()
+        with generation.cancel_token.on_cancel(self._say_late):
+            return generation.run()
+
+    def _say_late(self) -> None:
+        """Say that a stage has reached its limit: it may be stuck, and then only the lab can end it."""
+        if self._generation is not None and self._generation.cancel_token.reason == "timeout":
+            self._line.send({"late": self._stage})
 
     def _columns(self) -> dict[str, Any]:
         return {"worker": str(self._plugin.worker.name), "threads": threads()}
@@ -160,7 +169,9 @@ class SongOnWorker:
             if path.suffix == ".wav" and not path.with_name(f"{path.name}.sha256").exists():
                 continue
             self._sent.add(path)
-            self._send_file("finished", path.relative_to(finished).as_posix(), path)
+            name = path.relative_to(finished).as_posix()
+            if self._shared is None or not _link(path, Path(self._shared["finished"], name)):
+                self._send_file("finished", name, path)
 
     def _send_file(self, kind: str, name: str, path: Path) -> None:
         with path.open("rb") as file:
@@ -174,10 +185,10 @@ class SongOnWorker:
             if not data:
                 return
 
-    def _hand_home(self, song: Song, shared: Mapping[str, str]) -> None:
+    def _hand_home(self, song: Song) -> None:
         """Bring the song's folder home: by a folder that both machines have, else over the connection."""
         with song_archive(Path(song.directory)).open() as file:
-            if not _put(file, shared):
+            if self._shared is None or not _put(file, Path(self._shared["archive"])):
                 file.seek(0)
                 self._send_pieces("archive", "song.tar", file)
         self._line.send({"end": "completed", "title": song.metadata.title, "seconds": song.duration})
@@ -204,15 +215,36 @@ class SongOnWorker:
             file.write(data)
 
 
-def _put(file: BinaryIO, shared: Mapping[str, str]) -> bool:
-    """Write the file to the lab's place for it, if that is here, as a file of the lab's shows. Return whether it is
-    written; the lab compares the song with its record in any case."""
+def _found_here(shared: Mapping[str, str]) -> Mapping[str, str] | None:
+    """Return the lab's places for a song, if they are here, as a file of the lab's shows; else None."""
     try:
-        if Path(shared["probe"]).read_text(encoding="ascii") != shared["content"]:
-            return False
-        with Path(shared["archive"]).open("wb") as place:
-            shutil.copyfileobj(file, place, CHUNK_BYTES)
+        return shared if Path(shared["probe"]).read_text(encoding="ascii") == shared["content"] else None
     except (OSError, ValueError):
+        return None
+
+
+def _put(file: BinaryIO, place: Path) -> bool:
+    """Write the archive to the lab's place for it. Return whether it is written; the lab compares the song with its
+    record in any case."""
+    try:
+        with place.open("wb") as archive:
+            shutil.copyfileobj(file, archive, CHUNK_BYTES)
+    except OSError:
+        return False
+    return True
+
+
+def _link(path: Path, place: Path) -> bool:
+    """Give a finished file a second name in the lab's folder, or copy it. Return whether it is there, whole."""
+    arriving = place.with_name(f"{place.name}.arriving")
+    try:
+        place.parent.mkdir(mode=0o700, exist_ok=True)  # not its parents: a song that has ended has no folder
+        try:
+            arriving.hardlink_to(path)
+        except OSError:
+            shutil.copyfile(path, arriving)
+        arriving.replace(place)
+    except OSError:
         return False
     return True
 

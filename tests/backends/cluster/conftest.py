@@ -18,13 +18,14 @@ from harmonia_lab.testing import FakeAudioEngine
 
 class Tones(FakeAudioEngine):
     """Fake tones. Each part that is rendered, and each engine that is made, is a line of the file `log`. It kills its
-    process after a part while the file `die` is there. Both stand behind an @: workers compare no path of theirs."""
+    process after a part while the file `die` is there. Both stand behind an @: workers compare no path of theirs. For
+    `deaf_s` seconds, it hears no cancel."""
 
     name = "tones"
 
-    def __init__(self, step_s, log, die):
+    def __init__(self, step_s, log, die, deaf_s):
         super().__init__(step_s=step_s)
-        self.own = {"step_s": step_s, "log": log, "die": die}
+        self.own = {"step_s": step_s, "log": log, "die": die, "deaf_s": deaf_s}
         self.note("made", "")
 
     def note(self, what, of):
@@ -41,6 +42,7 @@ class Tones(FakeAudioEngine):
                 time.sleep(0.2)  # what is finished is on its way home
                 os.kill(os.getpid(), 9)
         self.note("begun", len(finished))
+        time.sleep(self.own["deaf_s"])
         return super().render(parts, plan, seeds, told, cancel, finished)
 
     def identity(self):
@@ -50,7 +52,7 @@ def make(model, settings):
     from harmonia_lab.backends.cluster import worker
 
     worker._draw_overview = lambda path, **picture: path.write_bytes(b"picture") and ""
-    return Tones(**{"step_s": 0.0, "log": "", "die": ""} | settings)
+    return Tones(**{"step_s": 0.0, "log": "", "die": "", "deaf_s": 0.0} | settings)
 
 AUDIO = AudioEngineSpec(
     name="tones",
@@ -60,6 +62,7 @@ AUDIO = AudioEngineSpec(
         EngineOption("step_s", "seconds of a part", type=float),
         EngineOption("log", "a file", type=str),
         EngineOption("die", "a file", type=str),
+        EngineOption("deaf_s", "seconds", type=float),
     ),
 )
 '''
@@ -88,17 +91,22 @@ def tones(tmp_path_factory):
 @pytest.fixture(scope="package")
 def workers(tones):
     """A cluster of two worker processes, for labs of several tests."""
+    import dask
     from distributed import LocalCluster
 
-    with LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=True,
-        memory_limit=0,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        resources={"song": 1},
-    ) as cluster:
+    patient = {"distributed.scheduler.worker-ttl": "1 hour"}  # what is mended is the lab's to mend
+    with (
+        dask.config.set(patient),
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=0,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            resources={"song": 1},
+        ) as cluster,
+    ):
         yield cluster
 
 

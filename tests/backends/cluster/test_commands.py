@@ -1,19 +1,14 @@
-"""`--cluster` on the command line and in a server's settings, and a cluster whose connections are encrypted."""
+"""`--cluster` on the command line and in a server's settings."""
 
 import json
-import socket
-import ssl
 
 import pytest
 
 from harmonia_lab import Lab
-from harmonia_lab.backends.cluster.frames import pack
 from harmonia_lab.backends.serve_settings import ServeSettings
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.testing import SONG_METADATA
-from tests.backends.cluster.conftest import SONG
 from tests.cli.conftest import CommandLine
-from tests.waiting import PATIENCE_S
 
 
 def table(folder, count):
@@ -59,37 +54,3 @@ def test_a_servers_settings_name_a_cluster(tmp_path):
         Lab(server="https://gpu.example", token="t", cluster="local", home=tmp_path)
     with pytest.raises(InvalidRequest, match="is no Dask cluster"):
         Lab(cluster=7, home=tmp_path)
-
-
-@pytest.mark.stress
-def test_a_cluster_with_tls_has_its_songs_over_tls_alone(tones, new_lab):
-    from distributed import LocalCluster
-    from distributed.security import Security
-
-    with LocalCluster(
-        n_workers=1,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        resources={"GPU": 1},
-        security=Security.temporary(),
-    ) as cluster:
-        assert cluster.scheduler_address.startswith("tls:")
-        lab = new_lab(cluster=cluster)
-        assert lab.cluster.resource == "GPU"
-        assert lab.submit(**SONG).result(PATIENCE_S)
-        listener = lab.cluster.listener
-        assert heard_without_certificate(listener.address, listener.secret) == b""
-
-
-def heard_without_certificate(address, secret):
-    """What somebody hears who knows the secret and speaks TLS, and has no certificate of the cluster's."""
-    trusting = ssl.create_default_context()
-    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-    try:
-        with socket.create_connection(address, 5) as plain, trusting.wrap_socket(plain) as line:
-            line.sendall(pack({"name": "x", "secret": secret, "claim": {}}))
-            return line.recv(1)
-    except OSError:
-        return b""

@@ -1,15 +1,14 @@
 """Workers, schedulers and labs that go in the middle of a song."""
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 
-import psutil
 import pytest
 
+from benchmarks.cluster.dask_processes import dask_processes
 from harmonia_lab.errors import AudioError, Disconnected, ErrorCode, HarmoniaError, InvalidRequest, Refused
 from harmonia_lab.generation.generation import TimeLimits
 from tests.backends.cluster.conftest import SONG
@@ -21,7 +20,11 @@ def pid_of(noted):
     return int(noted("begun")[-1][1])
 
 
-def test_a_killed_workers_song_is_made_elsewhere_with_what_was_finished(new_lab, noted, tmp_path):
+@pytest.mark.parametrize("home_by", ["folder", pytest.param("connection", marks=pytest.mark.stress)])
+def test_a_killed_workers_song_is_made_elsewhere_with_what_was_finished(new_lab, noted, tmp_path, monkeypatch, home_by):
+    if home_by == "connection":
+        elsewhere = dict.fromkeys(("probe", "content", "archive", "finished"), "/nowhere/else")
+        monkeypatch.setattr("harmonia_lab.backends.cluster.generation.ClusterGeneration._probe", lambda self: elsewhere)
     (tmp_path / "die").touch()
     lab = new_lab(audio_settings={"die": f"@{tmp_path / 'die'}"})
     heard = []
@@ -70,6 +73,20 @@ def test_a_song_that_takes_two_workers_down_is_quarantined(new_lab, noted, tmp_p
 
 
 @pytest.mark.stress
+def test_a_local_worker_comes_back_however_soon_dask_gives_it_up(new_lab, noted):
+    import dask
+
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1ms"}):
+        lab = new_lab(cluster="local:1", audio_settings={"step_s": 0.5}, limits=TimeLimits(no_worker_s=60.0))
+        for death in range(2):
+            job = lab.submit(**SONG | {"seed": death})
+            until(lambda count=2 * death + 1: len(noted("begun")) == count)
+            os.kill(pid_of(noted), signal.SIGKILL)
+            assert job.result(PATIENCE_S)
+    assert len({line[1] for line in noted("begun")}) == 3
+
+
+@pytest.mark.stress
 def test_a_paused_worker_is_given_up_and_its_late_words_are_refused(new_lab, noted, monkeypatch):
     monkeypatch.setattr("harmonia_lab.backends.cluster.task.SILENCE_S", 8.0)
     lab = new_lab(audio_settings={"step_s": 1.0})
@@ -84,6 +101,49 @@ def test_a_paused_worker_is_given_up_and_its_late_words_are_refused(new_lab, not
     assert job.result(PATIENCE_S)
     assert [event.name for event in job.events].count("audio-generation-complete") == 1
     assert pid_of(noted) != paused
+
+
+@pytest.mark.stress
+def test_a_worker_that_stays_paused_holds_up_nobody_elses_songs(new_lab, noted, monkeypatch):
+    """Dask takes it for idle, once the lab has given its song up, and would give it songs for five minutes."""
+    monkeypatch.setattr("harmonia_lab.backends.cluster.task.SILENCE_S", 5.0)
+    monkeypatch.setattr("harmonia_lab.backends.cluster.cluster.SILENCE_S", 5.0)
+    lab = new_lab(audio_settings={"step_s": 1.0})
+    first = lab.submit(**SONG)
+    until(lambda: noted("begun"))
+    paused = pid_of(noted)
+    os.kill(paused, signal.SIGSTOP)
+    try:
+        others = [lab.submit(**SONG | {"seed": seed}) for seed in range(6)]
+        assert all(job.result(PATIENCE_S) for job in [first, *others])
+        assert len(lab.cluster.silent) == 1
+        assert lab.songs_at_once == 1
+    finally:
+        os.kill(paused, signal.SIGCONT)
+    assert {int(line[1]) for line in noted("begun")[1:]}.isdisjoint({paused})
+    until(lambda: not lab.cluster.silent)
+    both = [lab.submit(**SONG | {"seed": seed}) for seed in range(4)]  # it takes songs again
+    assert all(job.result(PATIENCE_S) for job in both)
+    assert paused in {int(line[1]) for line in noted("begun")[-4:]}
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("why", ["cancelled", "too long"])
+def test_an_engine_that_does_not_stop_ends_with_its_process_and_the_next_song_is_made(new_lab, noted, why):
+    limits = TimeLimits(audio_s=3600.0 if why == "cancelled" else 1.0, unheard_s=2.0)
+    lab = new_lab(cluster="local:1", audio_settings={"deaf_s": 3600.0}, limits=limits)
+    job = lab.submit(**SONG)
+    until(lambda: noted("begun"))
+    if why == "cancelled":
+        job.cancel()
+    with pytest.raises(HarmoniaError) as raised:
+        job.result(PATIENCE_S)
+    assert raised.value.code == (ErrorCode.CANCELLED if why == "cancelled" else ErrorCode.AUDIO_TIMEOUT)
+    assert sum(event.ends for event in job.events) == 1
+    stuck = pid_of(noted)
+    quick = new_lab("quick", cluster=lab.cluster.client, limits=TimeLimits(no_worker_s=60.0))
+    assert quick.submit(**SONG).result(PATIENCE_S)
+    assert pid_of(noted) != stuck
 
 
 def test_without_a_worker_that_has_a_place_it_is_said_at_connect_and_the_song_ends(tones, tmp_path, new_lab, caplog):
@@ -127,78 +187,21 @@ def test_a_scheduler_that_is_not_there_is_said(new_lab, monkeypatch):
         new_lab(cluster="tcp://127.0.0.1:9")
 
 
-@contextlib.contextmanager
-def processes(folder, workers=1):
-    """A scheduler and workers as a person starts them; yields its address and its process."""
-    env = os.environ | {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "3s"}
-    port = _free_port()
-    address = f"tcp://127.0.0.1:{port}"
-    started = []
-
-    def start(*arguments):
-        with (folder / "dask.log").open("ab") as log:
-            started.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", *arguments],
-                    cwd=folder,
-                    env=env,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                )
-            )
-        return started[-1]
-
-    def scheduler():
-        return start("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
-
-    def worker():
-        options = ["--host", "127.0.0.1", "--nthreads", "1", "--memory-limit", "0", "--no-dashboard"]
-        return start("distributed.cli.dask_worker", address, *options, "--resources", "song=1")
-
-    try:
-        first = scheduler()
-        for _ in range(workers):
-            worker()
-        yield address, first, scheduler, worker
-    finally:
-        tree = [child for process in started for child in psutil.Process().children(recursive=True) if process]
-        for process in started:
-            process.terminate()
-        for process in started:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-            process.kill()
-            process.wait()
-        for child in tree:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-
-
-def _free_port():
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 @pytest.mark.stress
 def test_a_scheduler_that_dies_ends_its_songs_as_interrupted_and_the_lab_connects_again(new_lab, tmp_path, tones):
-    with processes(tmp_path) as (address, first, scheduler, worker):
-        lab = new_lab(cluster=address, audio_settings={"step_s": 300.0}, limits=TimeLimits(no_worker_s=60.0))
+    with dask_processes(tmp_path) as dask:
+        lab = new_lab(cluster=dask.address, audio_settings={"step_s": 300.0}, limits=TimeLimits(no_worker_s=60.0))
         job = lab.submit(**SONG)
         until(lambda: job.progress is not None)
-        first.kill()
-        first.wait()
+        dask.kill_scheduler()
         began = time.monotonic()
         with pytest.raises(HarmoniaError) as raised:
             job.result(PATIENCE_S)
         assert raised.value.code == ErrorCode.INTERRUPTED
         assert raised.value.recoverable
         assert time.monotonic() - began < 35  # a worker's own end comes after 30 s
-        scheduler()
-        worker()
+        dask.scheduler()
+        dask.worker()
         again = lab.submit(**SONG, audio="sketch")
         assert again.result(PATIENCE_S)
 
@@ -223,16 +226,16 @@ if __name__ == "__main__":
 @pytest.mark.stress
 def test_a_lab_that_dies_leaves_no_song_running_and_the_next_one_goes_on(new_lab, tmp_path, tones, noted):
     (tmp_path / "lab.py").write_text(LAB)
-    with processes(tmp_path) as (address, _, _, _):
+    with dask_processes(tmp_path) as dask:
         child = subprocess.Popen(
-            [sys.executable, str(tmp_path / "lab.py"), address, str(tmp_path)], stdout=subprocess.PIPE, text=True
+            [sys.executable, str(tmp_path / "lab.py"), dask.address, str(tmp_path)], stdout=subprocess.PIPE, text=True
         )
         assert child.stdout.readline() == "begun\n"
         child.kill()
         child.wait()
         child.stdout.close()
         began = time.monotonic()
-        lab = new_lab(".", cluster=address)
+        lab = new_lab(".", cluster=dask.address)
         assert lab.journal.state("left").failure.error.code == "INTERRUPTED"
         other = lab.submit(**SONG)  # has its turn once the worker has given the song up
         assert other.result(PATIENCE_S)

@@ -12,7 +12,7 @@ from harmonia_lab.backends.cluster.frames import CHUNK_BYTES
 from harmonia_lab.backends.remote_songs import unpack_into
 from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError, InvalidRequest
 from harmonia_lab.generation.artifacts import read_record
-from harmonia_lab.testing import SONG_METADATA, FakeAudioEngine
+from harmonia_lab.testing import FakeAudioEngine
 from tests.backends.cluster.conftest import SONG
 from tests.backends.conftest import LIFECYCLE
 from tests.waiting import PATIENCE_S, until
@@ -73,7 +73,7 @@ def test_songs_have_the_events_rows_and_bytes_that_they_have_without_a_cluster(n
 
 
 def test_a_song_comes_home_over_the_connection_where_no_folder_is_shared(new_lab, monkeypatch):
-    elsewhere = {"probe": "/nowhere/probe", "content": "c", "archive": "/nowhere/song.tar"}
+    elsewhere = {"probe": "/nowhere/probe", "content": "c", "archive": "/nowhere/song.tar", "finished": "/nowhere"}
     monkeypatch.setattr("harmonia_lab.backends.cluster.generation.ClusterGeneration._probe", lambda self: elsewhere)
     lab = new_lab()
     song = lab.submit(**SONG | {"seconds": 30}).result(PATIENCE_S)
@@ -147,24 +147,3 @@ def test_a_cancel_is_heard_in_mid_step_and_the_worker_takes_the_next_song(new_la
     quick = new_lab("quick")
     assert quick.submit(**SONG).result(PATIENCE_S)
     assert list((lab.songs).rglob("*.flac")) == []
-
-
-def test_no_words_of_a_song_are_in_what_dask_keeps(new_lab, workers):
-    lab = new_lab(audio_settings={"step_s": 60.0})
-    secret = SONG_METADATA.model_copy(update={"title": "Xylograph"})
-    job = lab.submit(**SONG | {"metadata": secret}, generation_id="xylo-1")
-    until(lambda: job.status == "processing")
-    kept = lab.cluster.client.run_on_scheduler(
-        lambda dask_scheduler: (
-            repr(
-                [(ts.key, ts.run_spec, ts.prefix, ts.annotations, ts.metadata) for ts in dask_scheduler.tasks.values()]
-            )
-            + repr(dask_scheduler.get_events())
-        )
-    )
-    job.cancel()
-    job.wait(PATIENCE_S)
-    assert "harmonia-" in kept
-    assert "Xylograph" not in kept
-    assert "xylo-1" not in kept
-    assert "lamp is burning" not in kept

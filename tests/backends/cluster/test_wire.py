@@ -23,7 +23,7 @@ from tests.waiting import PATIENCE_S, until
 class Threads:
     """Stands in for the cluster: a task is a thread of this process, with a line of its own to a real port."""
 
-    slots, connected, without_slots = 1, True, "there is no place"
+    slots, connected, without_slots, silent = 1, True, "there is no place", frozenset()
 
     def __init__(self, run, address=None):
         self.listener, self._run, self._address = Listener("127.0.0.1", None), run, address
@@ -31,6 +31,9 @@ class Threads:
 
     def workers(self, *, now=False):
         return {"here": {}}
+
+    def see_end(self, task, worker, within_s):
+        pass
 
     def submit(self, name, avoid=()):
         self.names.append(name)
