@@ -7,12 +7,10 @@ page is printed. The progress bar is in
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from harmonia_lab.errors import HarmoniaError
 from harmonia_lab.generation.handle import JobHandle
 from harmonia_lab.protocol.models import Song
 from harmonia_lab.widgets.frontend import has_live_frontend, in_kernel, in_marimo, running_cell
@@ -54,8 +52,7 @@ def wait_for(job: JobHandle, panel: Callable[[str], Panel], *, progress: bool) -
         job.wait()
         return job.result()
     except KeyboardInterrupt:
-        with contextlib.suppress(HarmoniaError):  # an isolated server may not answer
-            job.stop(CANCEL_GRACE_S)
+        job.stop(CANCEL_GRACE_S)
         raise
 
 

@@ -176,12 +176,16 @@ class JobHandle(ProcessBound):
     def stop(self, grace_s: float) -> bool:
         """Cancel, wait `grace_s` seconds, then end the job without its worker. Return whether it ended as cancelled.
 
-        For the moment before the process exits: a worker that is left behind may still hold memory.
+        For the moment before the process exits: a worker that is left behind may still hold memory. An error of the end
+        is logged alone: it would take the place of the interrupt that mostly asks for it.
         """
-        self.cancel()
-        if not self.wait(grace_s):
-            self._backend.abandon(self.id)
-        self.wait(5.0)
+        try:
+            self.cancel()
+            if not self.wait(grace_s):
+                self._backend.abandon(self.id)
+            self.wait(5.0)
+        except HarmoniaError as error:
+            _log.warning("Generation %s was not ended: %s", self.id, error)
         return self.status == "cancelled"
 
     def observe(self, event: FamilyEvent, *, resolve: bool = True) -> bool:

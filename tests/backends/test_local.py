@@ -15,7 +15,7 @@ from harmonia_lab.backends.base import JobOptions
 from harmonia_lab.backends.local import LocalBackend
 from harmonia_lab.backends.metadata_choice import MetadataChoice
 from harmonia_lab.engine_registry import AudioEngines
-from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError
+from harmonia_lab.errors import AudioError, Cancelled, ErrorCode, HarmoniaError, StorageError
 from harmonia_lab.events.fanout import Fanout
 from harmonia_lab.generation.artifacts import load_song
 from harmonia_lab.generation.generation import TimeLimits
@@ -203,6 +203,18 @@ def test_stopping_does_not_wait_for_a_worker_that_hears_nothing(backend):
     assert job.status == "cancelled"
     with pytest.raises(Cancelled):
         job.result(0)
+
+
+def test_an_end_that_fails_is_logged_and_takes_no_interrupts_place(backend, monkeypatch, caplog):
+    def refuse(_):
+        raise StorageError("The disk is full.")
+
+    job = submit(backend, slow())
+    with monkeypatch.context() as patched:
+        patched.setattr(job._backend, "cancel", refuse)
+        assert job.stop(0.05) is False
+    assert "The disk is full." in caplog.text
+    assert job.stop(5) is True
 
 
 class Heavy(FakeAudioEngine):
