@@ -134,12 +134,12 @@ def test_an_interrupt_gets_through_also_if_the_song_cannot_be_cancelled(lab, mon
     def interrupted(job, file):
         raise KeyboardInterrupt
 
-    def unreachable(handle, grace_s):
+    def unreachable(handle):
         raise Disconnected("The server does not answer.")
 
     monkeypatch.setattr("harmonia_lab.terminal.watch", interrupted)
     with monkeypatch.context() as patch:
-        patch.setattr(JobHandle, "stop", unreachable)
+        patch.setattr(JobHandle, "cancel", unreachable)
         with pytest.raises(KeyboardInterrupt):
             lab.compose("A story.", seconds=1)
 

@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import shutil
+import signal
 import warnings
 
 import pytest
@@ -149,6 +150,8 @@ def test_after_an_interrupt_the_same_call_goes_on_and_what_was_made_is_kept(tmp_
 
 
 def test_a_song_that_is_interrupted_is_cancelled_and_logged(tmp_path):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever an event loop of another test has left
+
     class Interrupting(FakeAudioEngine):
         def render(self, *arguments):
             _thread.interrupt_main()
