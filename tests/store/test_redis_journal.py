@@ -229,6 +229,10 @@ def test_of_two_that_end_a_generation_the_first_one_wins(redis_url, open_one, sh
         with pytest.raises(StorageError) as told:
             one.record(end, completed, status)
         assert told.value.code == ErrorCode.INTERRUPTED
+        until(lambda: one.state("g").status == "failed", "the feed to have heard of it")
+        with pytest.raises(StorageError) as told:
+            one.record(end, completed, status)
+        assert told.value.code == ErrorCode.INTERRUPTED
     ends = [event.name for event in other.replay("g", "generation") if event.ends]
     assert ends == (["audio-generation-complete"] if first == "one" else ["generation-error"])
 

@@ -82,6 +82,8 @@ class RedisJournal(RedisReading):
         """Called with the id of a song that this process makes, and that another server has ended."""
         self._mirror = Mirror()
         self._own: dict[str, _Own] = {}
+        self._lost: set[str] = set()
+        """Generations that were this process's, until another one took them over."""
         self._passed_on: OrderedDict[str, dict[Family, int]] = OrderedDict()
         self._acting_as: str | None = None
         with ExitStack() as undo:
@@ -146,6 +148,7 @@ class RedisJournal(RedisReading):
             )
         with self._lock:
             self._own[state.id] = _Own(None)
+            self._lost.discard(state.id)
         self.load(state.id)
 
     def begin_attempt(self, generation_id: str, row: Mapping[str, Any]) -> None:
@@ -154,7 +157,10 @@ class RedisJournal(RedisReading):
             raise self._fenced(generation_id)
 
     def record(self, *events: FamilyEvent) -> None:
-        super().record(*events)
+        with self._lock:
+            if events[0].generation_id in self._lost:  # the feed may have heard of it first
+                raise self._fenced(events[0].generation_id)
+            super().record(*events)
         for event in events:
             if event.delivery != "lifecycle":
                 self.feed.tell(event)
@@ -245,6 +251,7 @@ class RedisJournal(RedisReading):
 
     def _lose(self, generation_id: str) -> None:
         """Another process has this process's generation: stop writing it."""
+        self._lost.add(generation_id)
         self._own.pop(generation_id, None)
         self._live.pop(generation_id, None)
         self._mirror.drop(generation_id)
@@ -306,6 +313,7 @@ class RedisJournal(RedisReading):
             return None
         with self._lock:
             self._own[generation_id] = _Own(None)
+            self._lost.discard(generation_id)
             try:
                 state = self.load(generation_id).state
             except StorageError as damage:
@@ -322,6 +330,7 @@ class RedisJournal(RedisReading):
             self.connection.call("delete", 1, generation_id)
             for kept in (self._live, self._own):
                 kept.pop(generation_id, None)
+            self._lost.discard(generation_id)
             self._mirror.drop(generation_id)
 
     def unfinished(self) -> list[str]:
