@@ -203,7 +203,7 @@ def test_a_server_whose_song_was_taken_over_is_told_so_and_adds_nothing(redis_ur
     until(lambda: fail_interrupted(other) == ["g"], "the end by the other server")
     for event in rest:
         log(event)
-    assert lost.wait(10)
+    until(lost.is_set)
     assert lifecycle(heard) == before  # nobody heard what isn't in the journal
     assert other.state("g").status == "failed"
     until(lambda: one.state("g").status == "failed")
@@ -249,7 +249,9 @@ def test_nobody_takes_over_before_redis_has_been_up_for_a_lease(own_redis, open_
     with own_redis.client() as client:
         client.delete(*client.keys("harmonia:lease:*"))  # as all leases run out while Redis is away for long
         while time.monotonic() < started + 1.5:
-            assert fail_interrupted(other) == []
+            ended = fail_interrupted(other)
+            if time.monotonic() < started + 2.0:  # else this machine stood still meanwhile
+                assert ended == []
             time.sleep(0.1)
         until(lambda: fail_interrupted(other) == ["g"], "the end by the other server")
         assert client.info("server")["uptime_in_seconds"] >= 3
