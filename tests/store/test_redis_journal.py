@@ -358,8 +358,10 @@ def test_a_reserved_id_is_so_on_all_servers_for_its_time(redis_url, open_one):
     until(lambda: other.reserved_for("g", "bob", 60) == "bob")
 
 
-def test_a_failed_generation_is_tried_again_by_one_server_alone(redis_url, open_one):
+def test_a_failed_generation_is_tried_again_by_one_server_alone(redis_url, open_one, caplog):
     one, other = open_one(redis_url, "a"), open_one(redis_url, "b")
+    lost = []
+    one.on_lost = lost.append
     one.begin(job(), request())
     tell(one, "failed")
     state = until(lambda: (found := other.state("g")) and found.status == "failed" and found)
@@ -368,6 +370,8 @@ def test_a_failed_generation_is_tried_again_by_one_server_alone(redis_url, open_
         one.reopen(state, {"attempt": 2})
     assert caught.value.code == ErrorCode.NOT_RECOVERABLE
     assert (one.last_attempt("g"), one.holder("g")) == ({"attempt": 2}, (other.process, other.process))
+    until(lambda: one._copy("g").process == other.process, "the feed to have heard of it")
+    assert (lost, caplog.text) == ([], "")
 
 
 def test_old_generations_go_by_age_and_number_with_all_their_keys(redis_url, open_one, shared_redis):

@@ -252,9 +252,11 @@ class RedisJournal(RedisReading):
     def _lose(self, generation_id: str) -> None:
         """Another process has this process's generation: stop writing it."""
         self._lost.add(generation_id)
-        self._own.pop(generation_id, None)
+        own = self._own.pop(generation_id, None)
         self._live.pop(generation_id, None)
         self._mirror.drop(generation_id)
+        if own is not None and own.ended_at is not None:
+            return  # it had ended here, and is tried again elsewhere
         _log.warning(
             "Generation %s was taken over by another server while this one was not to be heard.", generation_id
         )
