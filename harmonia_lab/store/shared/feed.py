@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, StorageError
-from harmonia_lab.protocol.codec import decode_event, encode
+from harmonia_lab.protocol.event_codec import decode_event, encode
 from harmonia_lab.protocol.events import AudioPreview, Channel, FamilyEvent
 from harmonia_lab.store.shared.connection import PREFIX, RedisConnection
 from harmonia_lab.store.shared.mirror import Mirror
