@@ -139,7 +139,7 @@ class RedisConnection:
         self.hints = f"{PREFIX}{database}:hints"
         """The channel on which each change is announced: a hint to read, no more."""
         self.volatile = f"{PREFIX}{database}:volatile"
-        """The channel of what may be lost: progress, previews, spent tokens of rate limits."""
+        """Head of the servers' channels of what may be lost: progress, previews, spent tokens of rate limits."""
         text = importlib.resources.files(__package__).joinpath("scripts.lua").read_text(encoding="utf-8")
         self._script = self.client.register_script(text)
 
