@@ -497,6 +497,27 @@ def test_over_tls_servers_share_a_journal_and_whoever_is_not_trusted_is_told_why
         assert secret not in f"{told} {caplog.text}"
 
 
+def test_an_address_with_the_other_scheme_than_its_port_speaks_is_told_so(tmp_path, caplog):
+    caplog.set_level("DEBUG")
+    files = [tmp_path / f"{name}.pem" for name in ("cert", "key")]
+    make_certificate(*files)
+    for name in ("tls", "plain"):
+        (tmp_path / name).mkdir()
+    with (
+        running_redis(tmp_path / "tls", fsync="no", password=SECRET, tls=files) as guarded,
+        running_redis(tmp_path / "plain", fsync="no", password=SECRET) as plain,
+    ):
+        wrong = (guarded.url.partition("?")[0].replace("rediss:", "redis:"), plain.url.replace("redis:", "rediss:"))
+        told = []
+        for url in wrong:
+            with pytest.raises(StorageError) as refused:
+                RedisJournal(url, tmp_path / "home")
+            told.append(f"{refused.value} {refused.value.hint}")
+    assert "speaks TLS. Write rediss://" in told[0]
+    assert "speaks no TLS. Name its TLS port" in told[1]
+    assert SECRET not in f"{told} {caplog.text}"
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [
