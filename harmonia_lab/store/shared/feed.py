@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, StorageError
 from harmonia_lab.protocol.event_codec import decode_event, encode
@@ -25,6 +25,9 @@ from harmonia_lab.protocol.events import AudioPreview, Channel, FamilyEvent
 from harmonia_lab.store.shared.connection import PREFIX, RedisConnection
 from harmonia_lab.store.shared.mirror import Mirror
 from harmonia_lab.waiting import join
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 __all__ = ["Feed"]
 
@@ -147,13 +150,15 @@ class Feed:
     def _send(self, messages: dict[str, dict[str, Any]]) -> None:
         """messages: by the server that gets it."""
 
-        def publish(pipeline: Any) -> None:
+        def publish(client: Redis) -> None:
+            pipeline = client.pipeline(transaction=False)
             for other, message in messages.items():
                 text = json.dumps({"from": self._process} | message, ensure_ascii=False)
                 pipeline.publish(f"{self._connection.volatile}:{other}", text)
+            pipeline.execute()
 
         if messages:
-            self._connection.read_together(publish)
+            self._connection.read(publish)
 
     def _find_others(self) -> list[str]:
         """Return the servers that listen now. Raise StorageError."""
