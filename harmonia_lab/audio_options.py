@@ -6,7 +6,6 @@ makes of an option is its own (`engines/base.py`: `TakesSongOptions`).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,5 +111,7 @@ def _who_takes(name: str) -> str:
     if takers:
         return f"Engines that take it: {', '.join(takers)}. Choose one (audio={takers[-1]!r}), or leave {name} out."
     known = known_options()
+    import difflib  # noqa: PLC0415 - for an error's words alone
+
     near = difflib.get_close_matches(name, known, 1)
     return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."

@@ -6,6 +6,7 @@ backend (`backends/`) makes the songs. `lab.py` builds tables, studies, servers 
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import threading
@@ -29,8 +30,6 @@ from harmonia_lab.generation.handle import JobHandle, QueueLimits
 from harmonia_lab.generation.interrupted import PROCESS_ENDS, end_interrupted
 from harmonia_lab.generation.retention import Retention
 from harmonia_lab.lab_engines import LabEngines
-from harmonia_lab.listening.home import ListeningHome
-from harmonia_lab.metadata_engines.wishes import with_wished_length
 from harmonia_lab.parameters import as_names, as_value
 from harmonia_lab.process_bound import ProcessBound
 from harmonia_lab.protocol.events import FamilyEvent
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from harmonia_lab.backends.remote import RemoteBackend
     from harmonia_lab.backends.remote_address import RemoteAddress
     from harmonia_lab.backends.shared import SharedBackend
+    from harmonia_lab.listening.home import ListeningHome
     from harmonia_lab.songs_handle import SongsHandle
     from harmonia_lab.store.shared.redis_journal import RedisJournal
     from harmonia_lab.widgets.panel import Panel
@@ -123,7 +123,6 @@ class LabCore(LabEngines, ProcessBound):
         self.metrics = Metrics()
         self.events.subscribe(self.metrics)
         self.sounds = Sounds(self.home / "sounds")
-        self.listening = ListeningHome(self.home / "listening")
         self._lock = threading.RLock()
         self._journal: JournalCore | None = None
         self._caretaker: Caretaker | None = None
@@ -228,6 +227,13 @@ class LabCore(LabEngines, ProcessBound):
             on_row=self.metrics.attempt,
         )
 
+    @functools.cached_property
+    def listening(self) -> ListeningHome:
+        """The listening tests that this home's servers serve."""
+        from harmonia_lab.listening.home import ListeningHome  # noqa: PLC0415 - few labs serve one
+
+        return ListeningHome(self.home / "listening")
+
     @property
     def songs_at_once(self) -> int:
         """How many of its songs are made at once: on a cluster, as many as that has places for, else one."""
@@ -310,7 +316,11 @@ class LabCore(LabEngines, ProcessBound):
         if backend is self._local and request.metadata is None:
             self._metadata.engine  # noqa: B018 - looked for before the backend locks itself: a server may be slow
         options = JobOptions(audio, out, user, limits, labels or self.labels, replaces)
-        return backend.submit(with_wished_length(request), options)
+        if "seconds" not in request.model_fields_set:
+            from harmonia_lab.metadata_engines.wishes import with_wished_length  # noqa: PLC0415 - 20 ms
+
+            request = with_wished_length(request)
+        return backend.submit(request, options)
 
     def cancel(self, generation_id: str) -> None:
         """Ask a song to stop. Do nothing if that was asked before.

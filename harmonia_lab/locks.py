@@ -1,7 +1,7 @@
 """Locks that the system releases when their process ends, however it ends: none is ever stale, on any system.
 
 Owns how a lock is taken and waited for, and where the lock of a file lies that others read meanwhile (not what it
-protects). `filelock` takes it: flock(2) on Linux and macOS, LockFileEx on Windows.
+protects): flock(2) on Linux and macOS; on Windows LockFileEx, by `filelock`.
 
 On Windows a lock keeps everybody else from the byte that it lies on, the file's first one; a file that is open can't be
 moved there, and a folder can't be locked. So the lock of such a file or folder is that of a file beside it there.
@@ -20,7 +20,7 @@ from harmonia_lab.file_names import beside
 __all__ = ["guarding", "held", "lock", "lock_folder"]
 
 POLL_S = 0.002
-"""Between two tries of one that waits: a row of the run log takes its lock for a few milliseconds."""
+"""Between two tries of one that waits, on Windows: a row of the run log takes its lock for a few milliseconds."""
 
 
 def lock(descriptor: int, *, wait: bool = True) -> bool:
@@ -28,9 +28,24 @@ def lock(descriptor: int, *, wait: bool = True) -> bool:
 
     It is released when the descriptor closes. Raises OSError where the file system has no locks.
     """
-    from filelock import lock_descriptor  # noqa: PLC0415 - some 20 ms, and few commands lock anything
+    return _take(descriptor, wait)
 
-    return lock_descriptor(descriptor, blocking=wait, poll_interval=POLL_S)
+
+if sys.platform == "win32":
+
+    def _take(descriptor: int, wait: bool) -> bool:
+        from filelock import lock_descriptor  # noqa: PLC0415 - some 20 ms, and few commands lock anything
+
+        return lock_descriptor(descriptor, blocking=wait, poll_interval=POLL_S)
+else:
+    import fcntl
+
+    def _take(descriptor: int, wait: bool) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        return True
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from benchmarks.server.javascript import installed_packages, node_command
 from harmonia_lab.bench.report import check_range, format_spread, publish, spread
 from harmonia_lab.engines.probes import host
 from harmonia_lab.errors import HarmoniaError
-from harmonia_lab.protocol.codec import encode
+from harmonia_lab.protocol.event_codec import encode
 
 __all__ = ["measure", "run", "whole_turn"]
 

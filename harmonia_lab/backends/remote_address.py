@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import logging
 import os
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from harmonia_lab.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["CA", "SERVER", "TOKEN", "RemoteAddress", "ServerToken", "remote_address"]
 
@@ -49,6 +51,8 @@ class RemoteAddress:
         """What is trusted; None without TLS. Raises InvalidRequest for a `ca` that can't be used."""
         if not self.url.startswith("https:"):
             return None
+        import ssl  # noqa: PLC0415 - 5 ms, and few labs are elsewhere
+
         try:
             return ssl.create_default_context(cafile=None if self.ca is None else str(self.ca))
         except (OSError, ssl.SSLError) as error:

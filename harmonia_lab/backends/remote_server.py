@@ -20,8 +20,8 @@ import httpx
 from harmonia_lab.backends.remote_address import RemoteAddress
 from harmonia_lab.client import Backoff, BlockingClient
 from harmonia_lab.errors import Disconnected, ErrorCode, HarmoniaError, InvalidRequest, Refused, error_of
-from harmonia_lab.protocol.commands import PROTOCOL_VERSION
 from harmonia_lab.protocol.events import FamilyEvent, ServerHello
+from harmonia_lab.protocol.wire_model import PROTOCOL_VERSION
 from harmonia_lab.storage import cached_digest, storage_errors
 from harmonia_lab.waiting import join
 

@@ -82,9 +82,15 @@ class SharedBackend:
             )
         limits = options.limits
         handle = JobHandle(self, generation_id, self._journal.state(generation_id), self._panel)
-        end = self._journal.elsewhere_events.subscribe(
+        unsubscribe = self._journal.elsewhere_events.subscribe(
             lambda event: event.generation_id == generation_id and handle.observe(event)
         )
+        self._journal.followed.add(generation_id)
+
+        def end() -> None:
+            unsubscribe()
+            self._journal.followed.discard(generation_id)
+
         handle.when_done(end)
         try:
             self._ask(generation_id, "retry", limits=None if limits is None else [limits.total, limits.per_user])

@@ -24,8 +24,8 @@ from pydantic import ValidationError
 from socketio.exceptions import SocketIOError
 
 from harmonia_lab.errors import Disconnected, HarmoniaError, InvalidRequest, error_of
-from harmonia_lab.protocol.codec import decode_event
 from harmonia_lab.protocol.commands import Ack, ErrorAck, WireCommand
+from harmonia_lab.protocol.event_codec import decode_event
 from harmonia_lab.protocol.events import ErrorInfo, ServerEvent
 
 __all__ = ["Connection", "ServerAddress", "close_socket", "fail_future"]

@@ -69,21 +69,17 @@ def git_commit() -> str | None:
     if not (root / ".git").exists():
         return None
 
-    def git(*args: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(root), *args],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=5,
-            check=True,
-        )
-        return done.stdout.strip()
-
+    # One command tells both: a process's first event waits for it.
+    command = ["git", "-C", str(root), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
+    lines = done.stdout.splitlines()
+    commit = next((line.split()[2] for line in lines if line.startswith("# branch.oid ")), "(initial)")
+    if commit == "(initial)":
+        return None
+    return commit + ("+" if any(not line.startswith("#") for line in lines) else "")
 
 
 def cpu_seconds() -> float:

@@ -6,7 +6,6 @@ are checked by the settings themselves when they are made. Imports nothing heavy
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, fields, replace
 from pathlib import Path
@@ -86,6 +85,8 @@ def checked_values(known: Sequence[EngineOption], options: Mapping[str, Any]) ->
     values: dict[str, Any] = {}
     for name, value in options.items():
         if name not in by_name:
+            import difflib  # noqa: PLC0415 - for an error's words alone
+
             near = difflib.get_close_matches(name, by_name, 1)
             raise InvalidRequest(
                 f"No song can have its own {name}.",

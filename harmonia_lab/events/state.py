@@ -15,7 +15,6 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from harmonia_lab.errors import CODES, ErrorCode
-from harmonia_lab.protocol.commands import LastProgress, Snapshot
 from harmonia_lab.protocol.events import (
     AudioGenerationComplete,
     AudioGenerationProgress,
@@ -38,6 +37,7 @@ from harmonia_lab.protocol.events import (
     StageName,
 )
 from harmonia_lab.protocol.models import Instrument, Job, JobProgress, JobResult, JobStatus, SongMetadata, SongRequest
+from harmonia_lab.protocol.snapshot import LastProgress, Snapshot
 
 __all__ = ["ActiveStage", "Cursor", "Failure", "GenerationState", "apply", "new_state"]
 

@@ -6,7 +6,6 @@ Owns how a job's events become its status, its song or its error, and how caller
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import threading
@@ -147,6 +146,8 @@ class JobHandle(ProcessBound):
         return self._wait_async().__await__()
 
     async def _wait_async(self) -> Song:
+        import asyncio  # noqa: PLC0415 - 40 ms, for those alone who await
+
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from harmonia_lab.engines.base import MetadataEngine, MetadataProgress, MetadataResult
 from harmonia_lab.generation.attempt import Attempt
-from harmonia_lab.metadata_engines.wishes import understand
 from harmonia_lab.music.seeds import derive_seed, narrative_digest
 from harmonia_lab.protocol.events import MetadataGenerationComplete, MetadataGenerationProgress, PartialMetadata
 
@@ -40,6 +39,8 @@ def run_metadata(attempt: Attempt, engine: MetadataEngine) -> MetadataResult:
                 partial=PartialMetadata.model_validate(dict(progress.partial)) if progress.partial else None,
             )
         )
+
+    from harmonia_lab.metadata_engines.wishes import understand  # noqa: PLC0415 - loads with the first song
 
     asked = understand(attempt.request)
     if asked.status:

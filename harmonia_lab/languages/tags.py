@@ -5,7 +5,6 @@ Owns the table of the languages that a request can name.
 
 from __future__ import annotations
 
-import difflib
 import re
 
 __all__ = ["language_name", "language_tag", "nearest_names", "primary"]
@@ -59,6 +58,8 @@ def language_tag(text: str) -> str | None:
 
 def nearest_names(text: str) -> list[str]:
     """Return up to three names of languages that are spelled like `text`, or else three examples."""
+    import difflib  # noqa: PLC0415 - for an error's words alone
+
     near = difflib.get_close_matches(text.casefold(), _TAGS, 3, 0.6)
     return list(dict.fromkeys(language_name(_TAGS[name]) for name in near)) or ["English", "Spanish", "Japanese"]
 

@@ -1,7 +1,7 @@
-"""Convert between a message on the wire (a name and plain JSON values) and its model.
+"""Convert a client's message (a name and plain JSON values) into its command, and an error into its acknowledgement.
 
-Owns the validation of untrusted input: whatever a client sends becomes a `Command` or raises `InvalidRequest`, never
-another error. Framing and sending are left to Socket.IO.
+`event_codec.py` has the events. Owns the validation of untrusted input: whatever a client sends becomes a `Command` or
+raises `InvalidRequest`, never another error. Framing and sending are left to Socket.IO.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from pydantic import ValidationError
 
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
 from harmonia_lab.protocol.commands import COMMANDS, Command, ErrorAck
-from harmonia_lab.protocol.counts import GIVEN
-from harmonia_lab.protocol.events import EVENTS, ErrorInfo, ServerEvent, WireEvent
+from harmonia_lab.protocol.events import ErrorInfo
 from harmonia_lab.protocol.models import MAX_FINDINGS, explain
 
-__all__ = ["MAX_VALUES", "check_text", "decode", "decode_event", "encode", "error_ack"]
+__all__ = ["MAX_VALUES", "check_text", "decode", "error_ack"]
 
 MAX_VALUES = 2000
 """Values in a command's payload. The largest command, a song with given metadata, has some 300."""
@@ -28,11 +27,6 @@ MAX_ITEM = 4000
 
 _STRUCTURE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[,\[{]', re.DOTALL)
 """Matches a whole string, or what stands before a value."""
-
-
-def encode(event: WireEvent) -> tuple[str, dict[str, Any]]:
-    """Return (wire name, payload). The payload is plain JSON values, but for `audio-preview`'s bytes."""
-    return event.name, event.to_wire()
 
 
 def decode(name: str, *arguments: object) -> Command:
@@ -56,17 +50,6 @@ def decode(name: str, *arguments: object) -> Command:
     except ValidationError as error:
         fields = [".".join(map(str, item["loc"])) for item in error.errors(include_url=False)[:MAX_FINDINGS]]
         raise InvalidRequest(f"{name}: {explain(error)}", details={"fields": fields}) from None
-
-
-def decode_event(name: str, payload: object) -> ServerEvent:
-    """Return a server's event, for a client. Raises InvalidRequest, also for an event of a newer protocol."""
-    model = EVENTS.get(name)
-    if model is None:
-        raise InvalidRequest(f"There is no event {name[:80]!r} in this version of the protocol.")
-    try:
-        return cast("ServerEvent", model.model_validate(payload, context=GIVEN))
-    except ValidationError as error:
-        raise InvalidRequest(f"{name}: {explain(error)}") from None
 
 
 def check_text(text: str) -> None:

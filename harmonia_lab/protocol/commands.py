@@ -1,6 +1,6 @@
 """Client → server: every command that a client may send, as one closed union (`Command`), and its acknowledgement.
 
-Owns the names on the wire, the payloads, the acknowledgements, and the protocol's version. Which client may send which
+Owns the names on the wire, the payloads and the acknowledgements. Which client may send which
 command is decided in `server/auth.py` and `server/rooms.py`; `server/gateway.py` carries the commands out.
 
 A command may come with an acknowledgement callback; the answer is the command's `ack`, or `ErrorAck`. Each field is
@@ -14,16 +14,11 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import Field, model_validator
 
 from harmonia_lab.protocol.events import (
-    AudioGenerationProgress,
     ErrorInfo,
-    MetadataGenerationProgress,
-    StageName,
 )
 from harmonia_lab.protocol.models import (
-    AccessRole,
     GenerationId,
     Job,
-    JobStatus,
     Share,
     ShareRole,
     SongRequest,
@@ -31,11 +26,11 @@ from harmonia_lab.protocol.models import (
     UserName,
     WireModel,
 )
+from harmonia_lab.protocol.snapshot import Snapshot
 from harmonia_lab.protocol.text import ONE_LINE, Told
 
 __all__ = [
     "COMMANDS",
-    "PROTOCOL_VERSION",
     "Ack",
     "CancelGeneration",
     "Command",
@@ -46,14 +41,12 @@ __all__ = [
     "JobsCommand",
     "JoinAck",
     "JoinGeneration",
-    "LastProgress",
     "LeaveGeneration",
     "RefreshAck",
     "RefreshToken",
     "RetryGeneration",
     "ShareAck",
     "ShareGeneration",
-    "Snapshot",
     "StartAck",
     "StartGeneration",
     "SubscribeAdminJobs",
@@ -66,43 +59,8 @@ __all__ = [
     "WireCommand",
 ]
 
-PROTOCOL_VERSION = "1.4"
-"""major.minor. An addition that old clients can ignore increments the minor number, any other change the major."""
-
 Seq = Annotated[int, Field(ge=0, le=2**53 - 1, strict=True)]
 """Up to the largest integer that a JavaScript number holds exactly."""
-
-
-class LastProgress(WireModel):
-    """The latest progress event."""
-
-    event: Literal["metadata-generation-progress", "audio-generation-progress"]
-    """The event's name."""
-    data: MetadataGenerationProgress | AudioGenerationProgress
-    """The event's payload."""
-
-
-class Snapshot(WireModel):
-    """The state of a generation."""
-
-    generation_id: Told
-    """The generation's id."""
-    status: JobStatus
-    """The current status."""
-    stage: StageName
-    """The current stage."""
-    seq: int
-    """The number of the last lifecycle event of the generation family."""
-    job_seq: int
-    """The number of the last lifecycle event of the job family."""
-    job: Job
-    """The job as it is now."""
-    progress: LastProgress | None = None
-    """The latest progress event; absent before the first."""
-    access: AccessRole | None = None
-    """As what the receiver may use the generation; absent from servers that know no shares."""
-    shares: list[Share] | None = None
-    """With whom it is shared; for its owner and admins only."""
 
 
 class Ack(WireModel):

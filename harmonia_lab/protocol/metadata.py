@@ -6,7 +6,6 @@ Owns ranges, units, validation and normalisation of these. Each field is describ
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -191,6 +190,8 @@ class SongMetadata(EditedModel):
 def instrument_name(value: str) -> str:
     found = find_instrument(value) if len(value) <= MAX_NAME else None
     if found is None:
+        import difflib  # noqa: PLC0415 - for an error's words alone
+
         near = difflib.get_close_matches(value[:MAX_NAME].lower(), INSTRUMENTS, 3, 0.5)
         raise ValueError(
             f"{value[:40]!r} is no known instrument. {'Nearest' if near else 'Known'}: {', '.join(near or INSTRUMENTS)}"

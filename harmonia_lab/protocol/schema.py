@@ -18,15 +18,16 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
 from harmonia_lab.errors import CODES
-from harmonia_lab.protocol import commands, events, job_events, metadata, models, sound
-from harmonia_lab.protocol.commands import COMMANDS, PROTOCOL_VERSION, ErrorAck
+from harmonia_lab.protocol import commands, events, job_events, metadata, models, snapshot, sound
+from harmonia_lab.protocol.commands import COMMANDS, ErrorAck
 from harmonia_lab.protocol.events import EVENTS
+from harmonia_lab.protocol.wire_model import PROTOCOL_VERSION
 
 __all__ = ["REF", "describe"]
 
 REF = "#/components/schemas/"
 
-_MODULES = (sound, metadata, models, job_events, events, commands)
+_MODULES = (sound, metadata, models, job_events, events, snapshot, commands)
 """Where the protocol's models are defined."""
 
 Schema = dict[str, Any]

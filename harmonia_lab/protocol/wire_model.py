@@ -1,6 +1,6 @@
 """The base of all models of the protocol, moments as the wire has them, and pydantic's findings in words for users.
 
-Owns the names on the wire (camelCase; Python attributes are snake_case).
+Owns the names on the wire (camelCase; Python attributes are snake_case), and the protocol's version.
 """
 
 from __future__ import annotations
@@ -11,7 +11,19 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-__all__ = ["MAX_FINDINGS", "EditedModel", "Timestamp", "WireModel", "explain", "iso_time", "utc_now"]
+__all__ = [
+    "MAX_FINDINGS",
+    "PROTOCOL_VERSION",
+    "EditedModel",
+    "Timestamp",
+    "WireModel",
+    "explain",
+    "iso_time",
+    "utc_now",
+]
+
+PROTOCOL_VERSION = "1.4"
+"""major.minor. An addition that old clients can ignore increments the minor number, any other change the major."""
 
 MAX_FINDINGS = 5
 """Faults that one error message names, at most."""

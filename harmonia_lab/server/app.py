@@ -13,6 +13,7 @@ from functools import partial
 from aiohttp import web
 
 from harmonia_lab.errors import InvalidRequest
+from harmonia_lab.protocol.events import rooms_of
 from harmonia_lab.server.audit import Audit, AuditLog
 from harmonia_lab.server.auth import Tokens
 from harmonia_lab.server.client_address import ClientAddresses
@@ -67,7 +68,7 @@ class App:
         self._sockets = SocketServer(settings, addresses, lab.metrics, self._origins)
         self._webhook = Webhook(settings.webhook, partial(lab.metrics.count, "webhook_calls_total"))
         self._health = Health(lab, self._connections.descriptors)
-        rooms = Rooms()
+        self._rooms = rooms = Rooms()
         expiry = RoomExpiry(rooms, kept_s=settings.room_kept_s, failed_kept_s=settings.failed_room_kept_s)
         self._delivery = Delivery(
             wire=self._sockets.wire, rooms=rooms, journal=lab.journal, metrics=lab.metrics, urls=urls, expiry=expiry
@@ -144,8 +145,11 @@ class App:
         buckets = {"costs": gateway.costs, "starts": gateway.starts, "shares": gateway.sharing.changes}
         rates = SharedRates(shared.feed, buckets | {"calls": api.calls, "uploads": api.sounds.uploads})
         rates.start()
+        everything = shared.wanted
+        shared.wanted = lambda event, owner: self._rooms.occupied(rooms_of(event, owner))
         shared.lease.tell(url=self.gateway.url)
-        return [rates.stop, shared.elsewhere_events.subscribe(bridge)]
+        wants_everything = partial(setattr, shared, "wanted", everything)
+        return [rates.stop, wants_everything, shared.elsewhere_events.subscribe(bridge)]
 
     def _observed(self, bridge: ThreadBridge) -> Callable[[], Iterable[MetricFamily]]:
         return observe(

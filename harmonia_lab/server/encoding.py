@@ -15,7 +15,7 @@ from typing import Any
 import engineio
 import socketio
 
-from harmonia_lab.protocol.codec import encode
+from harmonia_lab.protocol.event_codec import encode
 from harmonia_lab.protocol.events import AudioPreview, WireEvent
 from harmonia_lab.protocol.models import WireModel
 

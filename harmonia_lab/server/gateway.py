@@ -21,6 +21,7 @@ from harmonia_lab.log_context import about
 from harmonia_lab.protocol import commands, events
 from harmonia_lab.protocol.codec import decode
 from harmonia_lab.protocol.models import Job, SongRequest, check_contradictions
+from harmonia_lab.server.ahead import until_known
 from harmonia_lab.server.audit import Audit
 from harmonia_lab.server.auth import Identity, Tokens
 from harmonia_lab.server.client_address import ClientAddresses
@@ -192,11 +193,10 @@ class Gateway(Sessions):
 
     async def _join(self, client: ConnectedClient, command: commands.JoinGeneration) -> commands.JoinAck:
         generation_id = command.generation_id
-        await self.load(client.identity, generation_id)
-        await self.access.ask_others(generation_id, client.identity.user, reserve=True)
-        self.access.require_or_reserve(generation_id, client.identity)
+        channel = events.Channel("generation", generation_id)
+        await self._admit(client, channel, command.after_seq)
         self._rooms.enter(client, f"generation-{generation_id}")
-        replayed = await self._replay(client, events.Channel("generation", generation_id), command.after_seq)
+        replayed = await self._replay(client, channel, command.after_seq)
         state = self._lab.journal.state(generation_id)
         self._expiry.joined(generation_id, state)
         snapshot = None
@@ -263,11 +263,10 @@ class Gateway(Sessions):
         return await self.sharing.unshare(command, client.identity)
 
     async def _subscribe_job(self, client: ConnectedClient, command: commands.SubscribeJob) -> commands.JobAck:
-        await self.load(client.identity, command.job_id)
-        await self.access.ask_others(command.job_id, client.identity.user, reserve=True)
-        self.access.require_or_reserve(command.job_id, client.identity)
+        channel = events.Channel("job", command.job_id)
+        await self._admit(client, channel, command.after_seq)
         self._rooms.enter(client, f"job:{command.job_id}")
-        await self._replay(client, events.Channel("job", command.job_id), command.after_seq)
+        await self._replay(client, channel, command.after_seq)
         return self._job_ack(client, command.job_id)
 
     async def _unsubscribe_job(self, client: ConnectedClient, command: commands.UnsubscribeJob) -> commands.JobAck:
@@ -318,6 +317,16 @@ class Gateway(Sessions):
         if not journal.is_at_hand(generation_id):
             await self.slots.read(identity.user, journal.state, generation_id)
             self._tokens.check_not_revoked(identity)
+
+    async def _admit(self, client: ConnectedClient, channel: events.Channel, after_seq: int | None) -> None:
+        """Raise Refused if the client may not hear the channel; return once what it has of it is known here."""
+        user, generation_id = client.identity.user, channel.generation_id
+        await self.load(client.identity, generation_id)
+        await self.access.ask_others(generation_id, user, reserve=True)
+        self.access.require_or_reserve(generation_id, client.identity)
+        if after_seq is not None and self._lab.shared is not None:
+            await until_known(self._lab.journal, channel, after_seq)
+            self.access.require_or_reserve(generation_id, client.identity)  # it may have been taken back meanwhile
 
     async def _replay(self, client: ConnectedClient, channel: events.Channel, after_seq: int | None) -> int:
         """Send the lifecycle events after `after_seq`, or those that the socket was not sent. Return how many.

@@ -65,6 +65,10 @@ class Rooms:
         for room in list(client.rooms):
             self.leave(client, room)
 
+    def occupied(self, rooms: Iterable[str]) -> bool:
+        """Return whether a client is in any of `rooms`. Any thread may call this."""
+        return any(room in self._members for room in rooms)
+
     def members(self, rooms: Iterable[str]) -> set[ConnectedClient]:
         """Return the clients that are in any of `rooms`."""
         found: set[ConnectedClient] = set()

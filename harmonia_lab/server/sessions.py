@@ -19,7 +19,7 @@ from aiohttp import web
 from socketio.exceptions import ConnectionRefusedError as HandshakeRefused
 
 from harmonia_lab.errors import Refused
-from harmonia_lab.protocol import commands, events
+from harmonia_lab.protocol import events, wire_model
 from harmonia_lab.server.audit import Audit
 from harmonia_lab.server.auth import Identity, Tokens
 from harmonia_lab.server.client_address import ClientAddresses
@@ -131,7 +131,7 @@ class Sessions:
             return
         client.hello_sent = True
         user = events.User(id=client.identity.user, roles=list(client.identity.roles))
-        hello = events.ServerHello(protocol_version=commands.PROTOCOL_VERSION, features=FEATURES, user=user)
+        hello = events.ServerHello(protocol_version=wire_model.PROTOCOL_VERSION, features=FEATURES, user=user)
         self._delivery.send_direct(client, hello)
         self._schedule_expiry(client)
 

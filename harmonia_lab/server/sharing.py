@@ -15,9 +15,10 @@ from aiohttp import web
 
 from harmonia_lab.errors import HarmoniaError, InvalidRequest, Refused
 from harmonia_lab.events.state import GenerationState
-from harmonia_lab.protocol.commands import ShareAck, ShareGeneration, Snapshot, UnshareGeneration
+from harmonia_lab.protocol.commands import ShareAck, ShareGeneration, UnshareGeneration
 from harmonia_lab.protocol.events import FAMILIES, Channel, GenerationShared
 from harmonia_lab.protocol.models import AccessRole, Share, ShareRole
+from harmonia_lab.protocol.snapshot import Snapshot
 from harmonia_lab.server.auth import Identity
 from harmonia_lab.server.connected_client import ConnectedClient
 from harmonia_lab.server.delivery import Delivery

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, cast
 
 from harmonia_lab.errors import InvalidRequest, StorageError
 from harmonia_lab.events.state import GenerationState, apply, new_state
-from harmonia_lab.protocol.codec import decode_event, encode
 from harmonia_lab.protocol.counts import GIVEN
+from harmonia_lab.protocol.event_codec import decode_event, encode
 from harmonia_lab.protocol.events import FamilyEvent, MetadataGenerationProgress, linked
 from harmonia_lab.protocol.models import Job, SongRequest, iso_time
 from harmonia_lab.store.elsewhere import ELSEWHERE_TABLES

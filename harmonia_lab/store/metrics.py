@@ -22,8 +22,8 @@ from typing import Any, Self
 
 from harmonia_lab._version import __version__
 from harmonia_lab.errors import CODES
-from harmonia_lab.protocol.commands import PROTOCOL_VERSION
 from harmonia_lab.protocol.events import AudioPreview, FamilyEvent, GenerationError, JobStatusEvent
+from harmonia_lab.protocol.wire_model import PROTOCOL_VERSION
 from harmonia_lab.store.exposition import CONTENT_TYPE, Histogram, MetricFamily, Sample, counts, gauge, label, text_of
 
 __all__ = ["CONTENT_TYPE", "LATENCY_BUCKETS_S", "STAGE_BUCKETS_S", "Metrics", "Readings"]

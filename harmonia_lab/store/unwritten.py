@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from harmonia_lab.errors import StorageError
-from harmonia_lab.protocol.codec import decode_event, encode
+from harmonia_lab.protocol.event_codec import decode_event, encode
 from harmonia_lab.protocol.events import Family, FamilyEvent
 from harmonia_lab.store.reserve import Reserve
 from harmonia_lab.store.run_log import RunLog

@@ -10,7 +10,7 @@ import threading
 
 from harmonia_lab import Lab
 from harmonia_lab.errors import AudioError, HarmoniaError, MetadataError
-from harmonia_lab.protocol.codec import encode
+from harmonia_lab.protocol.event_codec import encode
 from harmonia_lab.protocol.events import linked
 from harmonia_lab.protocol.models import SongRequest
 from tests.chaos import invariants

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harmonia_lab.generation.verify import check_folder
-from harmonia_lab.protocol.codec import decode_event, encode
+from harmonia_lab.protocol.event_codec import decode_event, encode
 from harmonia_lab.protocol.events import linked
 
 LONGEST_S = 300.0

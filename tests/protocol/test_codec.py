@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harmonia_lab.errors import CODES, ErrorCode, InvalidRequest, Refused
-from harmonia_lab.protocol.codec import decode, decode_event, encode, error_ack
+from harmonia_lab.protocol.codec import decode, error_ack
 from harmonia_lab.protocol.commands import COMMANDS
+from harmonia_lab.protocol.event_codec import decode_event, encode
 from tests.protocol.test_events import EXAMPLES
 
 JSON = st.recursive(

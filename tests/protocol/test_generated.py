@@ -10,11 +10,12 @@ import pytest
 from benchmarks.server.javascript import node_command
 from harmonia_lab.errors import CODES
 from harmonia_lab.protocol.asyncapi import asyncapi_document
-from harmonia_lab.protocol.commands import COMMANDS, PROTOCOL_VERSION
+from harmonia_lab.protocol.commands import COMMANDS
 from harmonia_lab.protocol.events import EVENTS
 from harmonia_lab.protocol.markdown import markdown_page
 from harmonia_lab.protocol.schema import describe
 from harmonia_lab.protocol.typescript import typescript_module
+from harmonia_lab.protocol.wire_model import PROTOCOL_VERSION
 
 PROXIED = Path(__file__).parents[1] / "server" / "proxied_client.mts"
 

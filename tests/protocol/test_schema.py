@@ -6,9 +6,11 @@ import jsonschema
 import pytest
 
 from harmonia_lab.errors import CODES, InvalidRequest
-from harmonia_lab.protocol.codec import decode, encode, error_ack
-from harmonia_lab.protocol.commands import COMMANDS, JobsAck, JoinAck, LastProgress, Snapshot
+from harmonia_lab.protocol.codec import decode, error_ack
+from harmonia_lab.protocol.commands import COMMANDS, JobsAck, JoinAck
+from harmonia_lab.protocol.event_codec import encode
 from harmonia_lab.protocol.schema import describe
+from harmonia_lab.protocol.snapshot import LastProgress, Snapshot
 from tests.protocol.test_events import EXAMPLES, JOB
 
 PROTOCOL = describe()

@@ -9,8 +9,9 @@ from pydantic.fields import FieldInfo
 
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.protocol import commands, events, job_events, metadata, models
-from harmonia_lab.protocol.codec import decode, decode_event
+from harmonia_lab.protocol.codec import decode
 from harmonia_lab.protocol.counts import GIVEN
+from harmonia_lab.protocol.event_codec import decode_event
 from harmonia_lab.protocol.models import Share, SongMetadata, parse_request
 from harmonia_lab.protocol.text import LINES, ONE_LINE, LocalPath, Told, UserName
 from harmonia_lab.protocol.wire_model import WireModel

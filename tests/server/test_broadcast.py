@@ -11,7 +11,7 @@ import socketio
 from engineio.async_socket import AsyncSocket
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
-from harmonia_lab.protocol.codec import encode
+from harmonia_lab.protocol.event_codec import encode
 from harmonia_lab.server import broadcast, encoding
 from harmonia_lab.server.broadcast import IdleQueue, Wire, is_tested_engineio
 from harmonia_lab.server.connected_client import ConnectedClient

@@ -11,7 +11,8 @@ import pytest
 from harmonia_lab.errors import AudioError, ErrorCode, InvalidRequest, StorageError
 from harmonia_lab.events.state import new_state
 from harmonia_lab.protocol import metadata as words_of_metadata
-from harmonia_lab.protocol.codec import MAX_VALUES, check_text, decode, decode_event, encode
+from harmonia_lab.protocol.codec import MAX_VALUES, check_text, decode
+from harmonia_lab.protocol.event_codec import decode_event, encode
 from harmonia_lab.protocol.events import ErrorInfo, MetadataGenerationComplete
 from harmonia_lab.protocol.models import Job, JobResult, SongRequest, utc_now
 from harmonia_lab.server import job_lists

@@ -12,6 +12,7 @@ import pytest
 
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.generation.handle import QueueLimits
+from harmonia_lab.server import ahead
 from harmonia_lab.server.settings import RateLimits
 from harmonia_lab.store.shared import lease
 from harmonia_lab.store.shared.connection import RedisConnection
@@ -127,6 +128,47 @@ async def test_a_client_moves_to_the_other_server_and_gets_what_it_missed(url, s
         await ann.until("audio-generation-complete")
         assert ann.lifecycle() == GENERATION[after:]
     assert held_up == []
+
+
+@in_a_loop
+async def test_a_client_that_is_ahead_of_the_other_server_is_sent_nothing_twice(url, start, held_up):
+    gate = threading.Event()
+    one, other = start("a", url, audio=Player(gate=gate)), start("b", url)
+    async with Ear(one) as ann, Ear(other) as far, Ear(other) as knowing:
+        generation_id = (await ann.ask("start-generation", REQUEST))["generationId"]
+        await ann.until("audio-generation-started")
+        await until_so(lambda: other.lab.journal.is_at_hand(generation_id))
+        await far.ask("join-generation", {"generationId": generation_id})
+        has_all = {"generationId": generation_id, "afterSeq": GENERATION[-1][1]}
+        joining = asyncio.create_task(knowing.ask("join-generation", has_all))
+        await asyncio.sleep(0.2)
+        gate.set()
+        assert (await joining)["replayed"] == 0
+        await far.until("audio-generation-complete")
+        assert far.lifecycle() == GENERATION
+        assert knowing.lifecycle() == []
+    assert held_up == []
+
+
+def known_to(server, generation_id):
+    """Return the number of the last lifecycle event of the generation family that the server knows."""
+    at_hand = server.lab.journal.is_at_hand(generation_id)
+    return server.lab.journal.state(generation_id).generation_cursor.seq if at_hand else 0
+
+
+@in_a_loop
+async def test_a_client_that_names_a_number_which_never_comes_is_sent_what_comes(url, start, monkeypatch):
+    monkeypatch.setattr(ahead, "AHEAD_S", 0.2)
+    gate = threading.Event()
+    one, other = start("a", url, audio=Player(gate=gate)), start("b", url)
+    async with Ear(one) as ann, Ear(other) as knowing:
+        generation_id = (await ann.ask("start-generation", REQUEST))["generationId"]
+        await ann.until("audio-generation-started")
+        await until_so(lambda: known_to(other, generation_id) == GENERATION[-2][1])
+        await knowing.ask("join-generation", {"generationId": generation_id, "afterSeq": 1000})
+        gate.set()
+        await knowing.until("audio-generation-complete")
+        assert knowing.lifecycle() == GENERATION[-1:]
 
 
 @in_a_loop

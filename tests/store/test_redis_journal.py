@@ -125,6 +125,51 @@ def test_progress_comes_over_as_the_latest_and_never_after_what_followed_it(redi
     until(lambda: other.state("g").rendering == last)
 
 
+def published(shared_redis):
+    """Return how many messages were published so far, hints apart, which the script publishes."""
+    with shared_redis.client() as client:
+        return client.info("commandstats").get("cmdstat_publish", {"calls": 0})["calls"] - hints_of(client)
+
+
+def hints_of(client):
+    return int(client.get("harmonia:change") or 0)
+
+
+def test_a_server_that_is_alone_tells_nobody_of_progress(redis_url, open_one, shared_redis):
+    one = open_one(redis_url, "a")
+    until(lambda: not one.feed._others, "the servers of earlier tests to be gone")
+    one.begin(job(), request())
+    before = published(shared_redis)
+    for event in told_live("g", "in stage 2", ticks=5):
+        one.record(event)
+        time.sleep(0.03)
+    assert published(shared_redis) == before
+
+
+def test_a_server_where_nobody_follows_a_song_is_told_of_it_once_a_second(redis_url, open_one):
+    one, other = open_one(redis_url, "a"), open_one(redis_url, "b")
+    heard, followed = [], False
+    other.elsewhere_events.subscribe(heard.append)
+    other.wanted = lambda event, owner: followed and (event.generation_id, owner) == ("g", "ann")
+    one.begin(job(), request())
+    begun = time.monotonic()
+    *events, last = told_live("g", "in stage 2", ticks=30)
+    for event in events:
+        one.record(event)
+        time.sleep(0.03)
+    seconds = time.monotonic() - begun
+    until(lambda: numbers(lifecycle(heard)) == numbers(lifecycle(events)), "lifecycle events come all the same")
+    told = [event for event in events if event.delivery == "progress"]
+    some = [event for event in heard if event.delivery == "progress"]
+    assert len(told) >= 30
+    assert 1 <= len(some) <= 6 * (seconds + 1)  # two channels, and what was on its way meanwhile
+    followed = True
+    until(lambda: all(moment <= time.monotonic() for moment in one.feed._quiet.values()), "the end of the silence")
+    one.record(last)
+    until(lambda: last in heard, "progress, now that somebody follows")
+    assert all(moment <= time.monotonic() for moment in one.feed._quiet.values())
+
+
 def test_a_server_that_was_cut_off_from_the_hints_reads_what_it_missed(redis_url, open_one, shared_redis):
     one, other = open_one(redis_url, "a"), open_one(redis_url, "b")
     heard = []
@@ -458,6 +503,27 @@ def test_over_tls_servers_share_a_journal_and_whoever_is_not_trusted_is_told_why
         assert secret not in f"{told} {caplog.text}"
 
 
+def test_an_address_with_the_other_scheme_than_its_port_speaks_is_told_so(tmp_path, caplog):
+    caplog.set_level("DEBUG")
+    files = [tmp_path / f"{name}.pem" for name in ("cert", "key")]
+    make_certificate(*files)
+    for name in ("tls", "plain"):
+        (tmp_path / name).mkdir()
+    with (
+        running_redis(tmp_path / "tls", fsync="no", password=SECRET, tls=files) as guarded,
+        running_redis(tmp_path / "plain", fsync="no", password=SECRET) as plain,
+    ):
+        wrong = (guarded.url.partition("?")[0].replace("rediss:", "redis:"), plain.url.replace("redis:", "rediss:"))
+        told = []
+        for url in wrong:
+            with pytest.raises(StorageError) as refused:
+                RedisJournal(url, tmp_path / "home")
+            told.append(f"{refused.value} {refused.value.hint}")
+    assert "speaks TLS. Write rediss://" in told[0]
+    assert "speaks no TLS. Name its TLS port" in told[1]
+    assert SECRET not in f"{told} {caplog.text}"
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [
@@ -524,8 +590,9 @@ def test_what_a_damaged_or_newer_server_writes_there_hides_no_other_generation(r
         one.begin(job(name), request())
     with shared_redis.client() as client:
         client.hset("harmonia:row:bad", "job", "{")
-        client.publish(one.connection.volatile, "no JSON")
-        client.publish(one.connection.volatile, "x " + json.dumps({"events": [["from-tomorrow", {}]]}))
+        channel = f"{other.connection.volatile}:{other.process}"
+        tomorrow = {"from": one.process, "events": [["from-tomorrow", {}]]}
+        assert [client.publish(channel, text) for text in ("no JSON", "[]", json.dumps(tomorrow))] == [1, 1, 1]
     other._mirror.drop("bad")
     tell(one, generation_id="good")
     with pytest.raises(StorageError, match="generation bad is damaged"):

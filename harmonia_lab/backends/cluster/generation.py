@@ -22,7 +22,7 @@ from harmonia_lab.errors import Cancelled, ErrorCode, HarmoniaError, StorageErro
 from harmonia_lab.generation.generation import Generation
 from harmonia_lab.generation.interrupted import interrupted_error, quarantine_error
 from harmonia_lab.generation.recovery_plans import Retry, recovery_event
-from harmonia_lab.protocol.codec import decode_event
+from harmonia_lab.protocol.event_codec import decode_event
 from harmonia_lab.protocol.events import AudioGenerationStarted, Event, MetadataGenerationStarted
 from harmonia_lab.protocol.models import Song
 from harmonia_lab.store.run_log import COLUMNS

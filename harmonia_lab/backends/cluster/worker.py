@@ -26,8 +26,8 @@ from harmonia_lab.errors import Cancelled, ErrorCode, HarmoniaError
 from harmonia_lab.generation.artifacts import SongFolder
 from harmonia_lab.generation.generation import Generation, TimeLimits
 from harmonia_lab.generation.recovery_plans import RecoveryLimits
-from harmonia_lab.protocol.codec import encode
 from harmonia_lab.protocol.counts import GIVEN
+from harmonia_lab.protocol.event_codec import encode
 from harmonia_lab.protocol.events import AudioGenerationProgress, Event, GenerationTimeout
 from harmonia_lab.protocol.models import Song, SongRequest
 from harmonia_lab.server.archives import song_archive

@@ -7,12 +7,13 @@ are refused. `scripts.lua` has what changes data there; the modules beside this 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.resources
 import json
 import logging
+import socket
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -129,6 +130,8 @@ class RedisConnection:
                 details={"fields": ["redis"]},
             ) from None
         self._errors, self._closed = redis.exceptions, False
+        self._answered = False
+        """Whether Redis has ever answered: until then, a wrong scheme is thought of."""
         self._url = checked
         try:
             self.client = self.new_client(ANSWER_S)
@@ -139,7 +142,7 @@ class RedisConnection:
         self.hints = f"{PREFIX}{database}:hints"
         """The channel on which each change is announced: a hint to read, no more."""
         self.volatile = f"{PREFIX}{database}:volatile"
-        """The channel of what may be lost: progress, previews, spent tokens of rate limits."""
+        """Head of the servers' channels of what may be lost: progress, previews, spent tokens of rate limits."""
         text = importlib.resources.files(__package__).joinpath("scripts.lua").read_text(encoding="utf-8")
         self._script = self.client.register_script(text)
 
@@ -183,7 +186,7 @@ class RedisConnection:
         """Return what Redis says about itself."""
         return dict(self.read(lambda client: client.info()))
 
-    @contextmanager
+    @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
         """Turn the client's errors into a StorageError. Their texts are left out: they may repeat a command."""
         if _runs_a_loop():
@@ -192,6 +195,7 @@ class RedisConnection:
             raise StorageError(f"The journal at {self.label} is closed.")
         try:
             yield
+            self._answered = True
         except self._errors.RedisError as error:
             raise self._storage_error(error) from None
         except OSError as error:
@@ -213,10 +217,10 @@ class RedisConnection:
             )
         if isinstance(error, errors.ReadOnlyError):
             return StorageError(f"{self.label} is a replica, which can't be written.", hint="Name the primary.")
-        if (fault := _tls_fault(error)) is not None:
-            return self._not_trusted(fault)
-        if isinstance(error, errors.ConnectionError | errors.TimeoutError):  # busy loading is among them
-            return self._away(type(error).__name__)
+        fault = _tls_fault(error)
+        if fault is not None or isinstance(error, errors.ConnectionError | errors.TimeoutError):  # also busy loading
+            mistaken = None if self._answered else self._wrong_scheme()
+            return mistaken or (self._not_trusted(fault) if fault is not None else self._away(type(error).__name__))
         return StorageError(
             f"{self.label} can't do what it is asked ({type(error).__name__}).",
             hint="Redis 6.2 or newer is needed, or what speaks its language whole; no Redis Cluster.",
@@ -232,6 +236,24 @@ class RedisConnection:
             f"TLS with {self.label} fails ({fault.reason or type(fault).__name__}).",
             hint="If it wants a certificate of its clients: rediss://…?ssl_certfile=FILE&ssl_keyfile=FILE.",
         )
+
+    def _wrong_scheme(self) -> StorageError | None:
+        """Return the error of an address whose scheme isn't what its port speaks; None if that can't be seen."""
+        where = self.client.connection_pool.connection_kwargs
+        if "host" not in where:
+            return None
+        address = (where["host"], int(where.get("port", 6379)))
+        if self._url.startswith("rediss:"):
+            if _speaks_plainly(address):
+                return StorageError(
+                    f"{self.label} speaks no TLS.",
+                    hint="Name its TLS port (tls-port), or write redis:// for one of this machine.",
+                )
+        elif _speaks_tls(address):
+            return StorageError(
+                f"{self.label} speaks TLS.", hint="Write rediss://…, with ?ssl_ca_certs=FILE for an authority of yours."
+            )
+        return None
 
     def _away(self, kind: str) -> StorageError:
         return StorageError(
@@ -278,6 +300,28 @@ def _tls_fault(error: BaseException | None) -> ssl.SSLError | None:
     while error is not None and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
     return error
+
+
+def _speaks_plainly(address: tuple[str, int]) -> bool:
+    """Return whether a Redis answers there without TLS, if only that a password is missing."""
+    with contextlib.suppress(OSError), socket.create_connection(address, CONNECT_S) as there:
+        there.settimeout(CONNECT_S)
+        there.sendall(b"PING\r\n")
+        return there.recv(5)[:1] in (b"+", b"-")
+    return False
+
+
+def _speaks_tls(address: tuple[str, int]) -> bool:
+    """Return whether TLS is spoken there. Nothing is sent in it, so nobody need be trusted."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(address, CONNECT_S) as there,
+        context.wrap_socket(there),
+    ):
+        return True
+    return False
 
 
 def _runs_a_loop() -> bool:

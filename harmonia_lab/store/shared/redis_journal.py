@@ -78,6 +78,10 @@ class RedisJournal(RedisReading):
         self.connection = RedisConnection(url)
         self.elsewhere_events = Fanout()
         """Passes on what other servers' songs do, as `Lab.events` does with this process's."""
+        self.wanted: Callable[[FamilyEvent, str], bool] = lambda _event, _owner: True
+        """Whether anybody here follows an event of another server's song; with its owner. The server sets it."""
+        self.followed: set[str] = set()
+        """Ids of other servers' songs that somebody follows here, whatever `wanted` says."""
         self.on_lost: Callable[[str], object] = lambda _: None
         """Called with the id of a song that this process makes, and that another server has ended."""
         self._mirror = Mirror()
@@ -102,7 +106,7 @@ class RedisJournal(RedisReading):
             self.elsewhere = NowhereElse()
             self.lease = Lease(self.connection, liveness, about or {}, self._returned, self._forget_ended)
             undo.callback(self.lease.stop)
-            self.feed = Feed(self.connection, self.process, self._mirror, self._catch_up, self._heard)
+            self.feed = Feed(self.connection, self.process, self._mirror, self._catch_up, self._heard, self._is_wanted)
             undo.callback(self.feed.stop)
             with suppress(StorageError):
                 self.prune(KEPT_GENERATIONS)
@@ -387,6 +391,12 @@ class RedisJournal(RedisReading):
             state = apply(copy.state, event)
             self._mirror.put(event.generation_id, Copy(copy.number, state, copy.process, copy.events, copy.shares))
         self.elsewhere_events(event)
+
+    def _is_wanted(self, event: FamilyEvent) -> bool:
+        if event.generation_id in self.followed:
+            return True
+        copy = self._mirror.get(event.generation_id)
+        return copy is not None and copy.state is not None and self.wanted(event, copy.state.owner)
 
     def close(self) -> None:
         self.feed.stop()  # before the lock is held, which it may wait for

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from harmonia_lab.events.state import GenerationState
-from harmonia_lab.protocol.codec import encode
+from harmonia_lab.protocol.event_codec import encode
 from harmonia_lab.protocol.events import FAMILIES, Family, FamilyEvent, linked
 from harmonia_lab.protocol.models import Job, ShareRole
 from harmonia_lab.store.journal_rows import dump, event_of, job_of, place_of, stored_state
