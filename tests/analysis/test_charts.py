@@ -6,11 +6,14 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 
 from harmonia_lab import Lab
 from harmonia_lab.analysis import charts
+from harmonia_lab.analysis.chart_style import styles
 from harmonia_lab.analysis.compare import compare
 from harmonia_lab.analysis.frames import frame_of
+from harmonia_lab.analysis.run_points import run_points
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
 from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine
 
@@ -101,6 +104,18 @@ def test_runs_of_a_block_are_joined_and_every_run_is_a_point():
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a\nn = 12", "b\nn = 12"]
     with pytest.raises(InvalidRequest, match="no blocks"):
         charts.blocks(FRAME, by="audio_engine")
+
+
+def test_a_configuration_has_the_colour_and_the_marker_that_the_interactive_chart_gives_its_number(tmp_path):
+    frame = in_blocks().assign(audio_rss_peak_bytes=None)
+    warm_up = frame[frame["configuration"] == "b"].head(1).assign(block=None)  # comes first, and is no run of a block
+    both = pd.concat([warm_up, frame])
+    points = run_points(both, "cpu_s", "configuration", tmp_path)
+    assert points.values["groups"] == ["b", "a"]  # noqa: PD011 - no frame's
+    (axes,) = charts.blocks(both, "cpu_s").axes
+    drawn = [tuple(each.get_facecolor()[0][:3]) for each in axes.collections]
+    assert drawn == [to_rgb(colour) for colour, _, _ in styles(2)]
+    assert [label.get_text().split("\n")[0] for label in axes.get_xticklabels()] == ["b", "a"]
 
 
 def test_the_chart_of_ratios_has_interval_level_n_and_each_block():
