@@ -1,5 +1,6 @@
 """Charts say what the log says: figures read back from what was drawn."""
 
+import base64
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ from matplotlib.colors import to_rgb
 
 from harmonia_lab import Lab
 from harmonia_lab.analysis import charts
-from harmonia_lab.analysis.chart_style import styles
+from harmonia_lab.analysis.chart_style import GREY, INK, styles
 from harmonia_lab.analysis.compare import compare
 from harmonia_lab.analysis.frames import frame_of
 from harmonia_lab.analysis.run_points import run_points
@@ -236,8 +237,6 @@ def test_nine_long_names_stay_legible_and_apart(draw):
 
 
 def test_no_two_of_nine_groups_look_alike():
-    from harmonia_lab.analysis.chart_style import styles
-
     assert len(set(styles(24))) == 24
     assert len({(colour, marker) for colour, marker, _ in styles(24)}) == 24
 
@@ -280,3 +279,28 @@ def test_a_forest_has_a_row_for_each_comparison_and_refuses_a_column_that_one_la
     assert sum(len(line.get_xdata()) == 2 for line in axes.lines) >= 2
     with pytest.raises(InvalidRequest, match="nothing_s"):
         charts.forest(found, "nothing_s")
+
+
+def luminance(colour):
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour]
+    return float(np.dot((0.2126, 0.7152, 0.0722), linear))
+
+
+def contrast(one, other):
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+HUE_ROTATE = [[-0.574, 1.430, 0.144], [0.426, 0.430, 0.144], [0.426, 1.430, -0.856]]
+"""`hue-rotate(180deg)`, as CSS's Filter Effects define it."""
+
+
+def test_a_dark_page_turns_a_chart_around_and_its_words_stand_out_on_both_grounds():
+    bundle = charts.blocks(in_blocks(), "cpu_s")._repr_mimebundle_()
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+    assert "invert(1) hue-rotate(180deg)" in bundle["text/html"]
+    assert 'alt="Chart: cpu_s, s"' in bundle["text/html"]
+    for ink in (INK, GREY):
+        assert contrast(to_rgb(ink), (1, 1, 1)) >= 4.5
+        dark = np.clip(np.dot(HUE_ROTATE, 1 - np.array(to_rgb(ink))), 0, 1)
+        assert contrast(dark, (0, 0, 0)) >= 4.5
