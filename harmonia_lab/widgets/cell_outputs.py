@@ -21,12 +21,12 @@ class CellView(Protocol):
 
 
 @dataclass
-class _Run:
+class _CellRun:
     request: str
     views: weakref.WeakSet[CellView]
 
 
-_runs: dict[str, _Run] = {}
+_runs: dict[str, _CellRun] = {}
 """The latest run of each cell that showed a view."""
 
 
@@ -39,7 +39,7 @@ def shown_in_cell(view: CellView) -> None:
     if earlier is not None and earlier.request == request:
         earlier.views.add(view)
         return
-    _runs[cell] = _Run(request, weakref.WeakSet([view]))
+    _runs[cell] = _CellRun(request, weakref.WeakSet([view]))
     for left in [] if earlier is None else list(earlier.views):
         if not any(left in run.views for run in _runs.values()):
             left.left_page()
