@@ -38,9 +38,9 @@ def without_math(text: str) -> str:
 
 
 def new_figure(height_in: float, *, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure  # noqa: PLC0415 - takes half a second, which other commands need not wait for
+    from harmonia_lab.analysis.chart_figure import Chart  # noqa: PLC0415 - takes half a second, which others need not
 
-    figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, layout="constrained")
+    figure = Chart(figsize=(WIDTH_IN, height_in), dpi=DPI, layout="constrained")
     return figure, list(figure.subplots(1, columns, sharey=True, squeeze=False)[0])
 
 

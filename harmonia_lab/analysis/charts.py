@@ -222,9 +222,16 @@ def blocks(frame: pd.DataFrame, column: str = "total_s", by: str = "configuratio
     if "block" not in runs or runs["block"].isna().all():
         raise InvalidRequest("These rows have no blocks.", hint="Draw rows of a study, or `charts.spread`.")
     values = numbers(runs, column)
-    runs = runs[runs["block"].notna() & (values > 0)]
     figure, (axes,) = new_figure(3.6)
-    groups = say_left_out(figure, groups_of(runs, by))
+    # Over all runs, so that a group has the colour that `lab.chart` gives it.
+    every = say_left_out(figure, groups_of(runs, by))
+    runs = runs[runs["block"].notna() & (values > 0)]
+    known = [
+        (name, group[group.index.isin(runs.index)], look)
+        for (name, group), look in zip(every, styles(len(every)), strict=True)
+    ]
+    groups = [(name, group) for name, group, _ in known if len(group)]
+    looks = [look for _, group, look in known if len(group)]
     scale, unit = units_for_people(unit_of(runs, column), _typical(runs, column))
     if not groups:
         return say_no_runs(figure, axes)
@@ -235,7 +242,7 @@ def blocks(frame: pd.DataFrame, column: str = "total_s", by: str = "configuratio
         axes.plot(
             *np.array([(place, value * scale) for place, value in places]).T, color=FAINT, linewidth=1.0, zorder=1
         )
-    for position, ((_, group), (colour, marker, _)) in enumerate(zip(groups, styles(len(groups)), strict=True)):
+    for position, ((_, group), (colour, marker, _)) in enumerate(zip(groups, looks, strict=True)):
         own = numbers(group, column) * scale
         axes.scatter(np.full(len(own), position), own, s=22, color=colour, marker=marker, zorder=3, alpha=0.8)
         mean = float(np.exp(np.log(own).mean()))

@@ -33,6 +33,9 @@ class BatchWatch:
     def row_ended(self, index: int, outcome: Outcome) -> None:
         """The report has `outcome` from now on."""
 
+    def noted(self, note: str) -> None:
+        """note: what is being done beside the songs; "" when it is done."""
+
     def is_cancelled(self, _index: int) -> bool:
         """Return whether this row's song is not wanted any more."""
         return False
@@ -49,6 +52,7 @@ class BatchHandle(SongsHandle[BatchReport], BatchWatch):
         self._run = run
         self._report: BatchReport | None = None
         self._peaks: dict[int, tuple[int | None, int | None]] = {}
+        self._note = ""
 
     def _make(self) -> BatchReport:
         self._report = self._run(self)
@@ -80,6 +84,11 @@ class BatchHandle(SongsHandle[BatchReport], BatchWatch):
         """Why the batch ended before its last row; "" where it didn't."""
         return str(self.report.stopped or "")
 
+    @property
+    def note(self) -> str:
+        """Which sounds are being encoded, if any are."""
+        return self._note
+
     def __repr__(self) -> str:
         return f"BatchHandle({self.report.out}, {self.state}, {self.done} of {self.total})"
 
@@ -98,6 +107,10 @@ class BatchHandle(SongsHandle[BatchReport], BatchWatch):
             self._jobs.pop(index, None)
             if peaks is not None:
                 self._peaks[index] = peaks
+        self._tell()
+
+    def noted(self, note: str) -> None:
+        self._note = note
         self._tell()
 
     def _progress(self, index: int) -> SongProgress:

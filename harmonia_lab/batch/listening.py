@@ -5,30 +5,38 @@ Owns which songs of a batch stand side by side, and what is said of each; the pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from harmonia_lab.batch.report import BatchReport, Outcome
 from harmonia_lab.errors import HarmoniaError
-from harmonia_lab.player.page import ListeningGroup, ListeningSong, write_listening_page
+from harmonia_lab.player.page import ListeningGroup, ListeningSong, SoundCopies, write_listening_page
 from harmonia_lab.player.song import files_of, song_in_folder
 from harmonia_lab.protocol.sound import Measured
 
-__all__ = ["write_page"]
+__all__ = ["encode_sounds", "write_page"]
 
 OWN_METADATA = "Metadata of one's own"
 """The heading of songs without a narrative."""
 
 
-def write_page(report: BatchReport) -> None:
-    """Write `listen.html` in the batch's folder. Raises StorageError.
+def encode_sounds(report: BatchReport, song: Mapping[str, Any], copies: SoundCopies) -> None:
+    """Encode a song's sounds for the page, when it is made: all songs' sounds at the end would be a long silence."""
+    if (listening := _song(report, song)) is not None:
+        copies.add(listening)
+
+
+def write_page(
+    report: BatchReport, copies: SoundCopies | None = None, tell: Callable[[int], None] | None = None
+) -> None:
+    """Write `listen.html` in the batch's folder. copies, tell: as `write_listening_page` has them. Raises StorageError.
 
     An interrupted batch gets none: a person who pressed Ctrl+C doesn't wait for sounds to be encoded, and the next run
     writes it.
     """
     if report.state == "interrupted":
         return
-    write_listening_page(report.out / "listen.html", _groups(report), "Variants side by side")
+    write_listening_page(report.out / "listen.html", _groups(report), "Variants side by side", copies, tell)
 
 
 def _groups(report: BatchReport) -> list[ListeningGroup]:

@@ -231,7 +231,9 @@ class BatchReport:
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """Return the report as notebooks show it."""
         del include, exclude
-        return {"text/plain": str(self), "text/html": f"<pre>{escape(str(self))}</pre>"}
+        text = escape(str(self)).replace("/", "/<wbr>")  # lines break at separators; JupyterLab's style would anywhere
+        html = f'<pre style="white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere">{text}</pre>'
+        return {"text/plain": str(self), "text/html": html}
 
 
 def read_report(out: Path | str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import json
 import re
 from pathlib import Path
 
-__all__ = ["PLAYER_CSS", "PLAYER_JS", "joined", "once_a_page", "runs_style", "style"]
+__all__ = ["PLAYER_CSS", "PLAYER_JS", "joined", "once_a_page", "runs_style", "script", "style"]
 
 PLAYER_JS = Path(__file__).with_name("player.js")
 PLAYER_CSS = Path(__file__).with_name("player.css")
@@ -20,6 +20,7 @@ RUNS_CSS = Path(__file__).with_name("runs.css")
 """Of the chart of runs, which has a player."""
 
 _IMPORT = re.compile(r'^import \{[^}]*\} from "(\.[^"]*)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(async )?(const|class|function))", re.MULTILINE)
 _NO_CODE = re.compile(r"^[ ]+|^[ ]*//.*\n|^\n", re.MULTILINE)
 """Indentation, and lines that hold a comment alone: a third of what each notebook cell with a song would hold."""
 
@@ -52,20 +53,30 @@ def _without_comments(code: str) -> str:
 
 @functools.cache
 def once_a_page(path: Path) -> str:
-    """Return an anywidget's module that runs the one at `path`, which the page keeps once for all widgets.
+    """Return an anywidget's module that runs `joined(path)`, the widget's trait `_code`, once for all of a page.
 
-    A page never forgets a module, and anywidget makes one for each widget: with the code itself, each closed panel
-    would cost the page a fifth of a megabyte. The code is a function's literal, which a page doesn't make before it
-    calls the function: the first widget alone does.
+    A page never forgets a module, and anywidget makes one for each widget: with the code in it, each closed panel would
+    cost the page a fifth of a megabyte. A trait goes with its widget.
     """
-    code = joined(path)
-    key = json.dumps(f"harmonia.{hashlib.sha256(code.encode()).hexdigest()[:16]}")
     return (
-        f"const key = Symbol.for({key});\n"
-        "const load = () => import(URL.createObjectURL(new Blob([code()], { type: 'text/javascript' })));\n"
-        "export default { render: async (context) => (await (globalThis[key] ??= load())).default.render(context) };\n"
-        f"const code = () => {json.dumps(code)};\n"
+        f"const key = Symbol.for({_key(joined(path))});\n"
+        "const load = (code) => import(URL.createObjectURL(new Blob([code], { type: 'text/javascript' })));\n"
+        "export default { render: async (context) =>\n"
+        "(await (globalThis[key] ??= load(context.model.get('_code')))).default.render(context) };\n"
     )
+
+
+@functools.cache
+def script(path: Path) -> str:
+    """Return the module at `path` as a classic script, for outputs of cells: each output brings it, and a page runs the
+    first one's function for all of them. A page never forgets a module, not even one that stands in an output.
+    """
+    code = _EXPORT.sub("", joined(path))
+    return f"(globalThis[Symbol.for({_key(code)})] ??= () => {{\n'use strict';\n{code}}})();\n"
+
+
+def _key(code: str) -> str:
+    return json.dumps(f"harmonia.{hashlib.sha256(code.encode()).hexdigest()[:16]}")
 
 
 @functools.cache

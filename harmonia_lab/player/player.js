@@ -18,7 +18,7 @@ export const make = (tag, className = "", attributes = {}, ...children) => {
 // Sets only a text that differs: a screen reader reads out every text that is set.
 export const setText = (node, text) => {
   if (node.textContent !== text) node.textContent = text;
-  node.hidden = text === "";
+  if (node.hidden !== (text === "")) node.hidden = text === "";
 };
 
 export const button = (text, className, click, attributes = {}) => {

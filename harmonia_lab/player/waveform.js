@@ -18,6 +18,24 @@ export const sectionColour = (song, section) => {
   return `var(--hp-s${names.indexOf(section.name) % 6})`;
 };
 
+// The page's theme is watched once, and the watch refers to no waveform, nor to the module of a cell's summary: nobody
+// is told when a page clears a cell.
+const watchTheme = () => {
+  const drawn = new Set();
+  const drawAll = () => drawn.forEach((each) => {
+    const waveform = each.deref();
+    if (waveform) waveform.draw();
+    else drawn.delete(each);
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  // JupyterLab gives the page no width while it changes its theme.
+  const theme = new MutationObserver(() => setTimeout(drawAll, 200));
+  const attributeFilter = ["data-jp-theme-light", "data-jp-theme-name", "data-theme", "class"];
+  for (const node of [document.documentElement, document.body]) theme.observe(node, { attributes: true, attributeFilter });
+  return drawn;
+};
+const followTheme = (waveform) => (globalThis[Symbol.for("harmonia.drawn")] ??= watchTheme()).add(new WeakRef(waveform));
+
 export class Waveform {
   // box: an empty element. seconds: the bar's length, which may be longer than the song. seek: called with a position.
   constructor(box, seconds, seek) {
@@ -46,11 +64,7 @@ export class Waveform {
     // A widget is rendered before it is on the page, where nothing has a width or a colour: the first call draws.
     this.size = new ResizeObserver(() => this.draw());
     this.size.observe(box);
-    // JupyterLab gives the page no width while it changes its theme.
-    this.theme = new MutationObserver(() => setTimeout(() => this.draw(), 200));
-    const attributeFilter = ["data-jp-theme-light", "data-jp-theme-name", "data-theme", "class"];
-    for (const node of [document.documentElement, document.body]) this.theme.observe(node, { attributes: true, attributeFilter });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw(), { signal });
+    followTheme(this);
   }
 
   show(song) {
@@ -99,6 +113,5 @@ export class Waveform {
   destroy() {
     this.life.abort();
     this.size.disconnect();
-    this.theme.disconnect();
   }
 }

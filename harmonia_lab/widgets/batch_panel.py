@@ -17,6 +17,7 @@ from harmonia_lab.errors import ErrorCode, Refused
 from harmonia_lab.events.fanout import Fanout
 from harmonia_lab.protocol.events import FamilyEvent
 from harmonia_lab.songs_handle import SongProgress, SongsHandle
+from harmonia_lab.widgets.cell_outputs import shown_in_cell
 from harmonia_lab.widgets.frontend import has_live_frontend, in_kernel, installed
 from harmonia_lab.widgets.outputs import display_object
 from harmonia_lab.widgets.throttle import HEARTBEAT_S, THROTTLE
@@ -44,7 +45,9 @@ def present_batch(batch: SongsHandle[Any], events: Fanout) -> Any:
     if not shows_batches():
         batch.wait()  # it prints its lines meanwhile
         return {"text/plain": str(batch.report)}
-    return _panel_of(batch, events).widget._repr_mimebundle_()
+    panel = _panel_of(batch, events)
+    shown_in_cell(panel)
+    return panel.widget._repr_mimebundle_()
 
 
 def watch_batch(batch: SongsHandle[Any], events: Fanout) -> Any:
@@ -52,7 +55,9 @@ def watch_batch(batch: SongsHandle[Any], events: Fanout) -> Any:
 
     An interrupt cancels the batch, and is raised again. Raises what ended the batch.
     """
-    display_object(_panel_of(batch, events).widget)
+    panel = _panel_of(batch, events)
+    display_object(panel.widget)
+    shown_in_cell(panel)
     try:
         return batch.result()
     except KeyboardInterrupt:
@@ -118,6 +123,11 @@ class BatchPanel:
             self.live = False
             self.widget.close()
         self._batch.panel = None
+
+    def left_page(self) -> None:
+        """Close the panel of a batch that is over; one that is being made may be open in another tab."""
+        if self._batch.over:
+            self.close()
 
     def _end_subscriptions(self) -> None:
         for unsubscribe in self._unsubscribe:

@@ -20,6 +20,7 @@ import psutil
 from harmonia_lab.errors import ErrorCode, HarmoniaError
 
 __all__ = [
+    "cell_id",
     "check_installed",
     "has_live_frontend",
     "in_kernel",
@@ -70,6 +71,12 @@ def running_cell() -> str:
     return "" if kernel is None else str(_request_header(kernel).get("msg_id", ""))
 
 
+def cell_id() -> str:
+    """Return the id that the running cell has in its notebook; "" where the page doesn't send it."""
+    kernel = _kernel()
+    return "" if kernel is None else str(_request(kernel).get("metadata", {}).get("cellId", ""))
+
+
 def serves_pages(command_line: Sequence[str]) -> bool:
     """Return whether a process with this command line shows the cells that it runs in pages.
 
@@ -106,13 +113,17 @@ def _kernel() -> Any:
 
 
 def _request_header(kernel: Any) -> dict[str, Any]:
-    """Return the header of the request that runs the present cell; empty where there is none."""
+    header = _request(kernel).get("header", {})
+    return dict(header) if header else {}
+
+
+def _request(kernel: Any) -> dict[str, Any]:
+    """Return the request that runs the present cell; empty where there is none."""
     try:
         request = kernel.get_parent("shell")
     except (AttributeError, TypeError):  # a kernel that isn't ipykernel's
         request = getattr(kernel, "_parent_header", None)
-    header = (request or {}).get("header", {})
-    return dict(header) if header else {}
+    return dict(request or {})
 
 
 def _command_line(pid: int) -> list[str]:

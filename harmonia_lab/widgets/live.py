@@ -10,28 +10,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import traitlets
 
-from harmonia_lab.player.modules import once_a_page, style
+from harmonia_lab.player.modules import joined, once_a_page, style
 from harmonia_lab.protocol.events import AudioPreview
 from harmonia_lab.widgets.comm_routing import use_requested_subshell
 from harmonia_lab.widgets.finished import FinishedSong
+from harmonia_lab.widgets.page_widget import PageWidget
 from harmonia_lab.widgets.view_model import View
 
 __all__ = ["LiveFrontend"]
 
+_SCRIPT = Path(__file__).with_name("panel.js")
 
-class _Live(anywidget.AnyWidget):
+
+class _Live(PageWidget):
     """view: what `view_model.view` returns. song: what `player.song` says of it. audio: MP3. picture: PNG. files: names
     of files that can be downloaded.
-
-    The source is given as text: of a path, anywidget makes an object that refers to every widget of the class for ever
-    (its issue #929).
     """
 
-    _esm = once_a_page(Path(__file__).with_name("panel.js"))
+    _esm = once_a_page(_SCRIPT)
+    _code = traitlets.Unicode(joined(_SCRIPT)).tag(sync=True)
     _css = Path(__file__).with_name("panel.css").read_text(encoding="utf-8") + style()
+    large = ("audio", "picture")
     view = traitlets.Dict().tag(sync=True)
     song = traitlets.Dict().tag(sync=True)
     audio = traitlets.Bytes().tag(sync=True)

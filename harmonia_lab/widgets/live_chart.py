@@ -7,21 +7,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import anywidget
 import traitlets
 
-from harmonia_lab.player.modules import once_a_page, runs_style
+from harmonia_lab.player.modules import joined, once_a_page, runs_style
+from harmonia_lab.widgets.page_widget import PageWidget
 
 __all__ = ["LiveChart"]
+
+_SCRIPT = Path(__file__).with_name("runs.js")
 
 STILL_IS_HIDDEN = ".jp-OutputArea:has(.hl-runs) .jp-OutputArea-child:has(.hl-runs-still) { display: none; }"
 """The cell's still chart shows the same."""
 
 
-class LiveChart(anywidget.AnyWidget):
+class LiveChart(PageWidget):
     """runs: what `analysis.run_points.run_points` says."""
 
-    _esm = once_a_page(Path(__file__).with_name("runs.js"))
+    _esm = once_a_page(_SCRIPT)
+    _code = traitlets.Unicode(joined(_SCRIPT)).tag(sync=True)
     _css = f"{runs_style()}\n{STILL_IS_HIDDEN}\n.hl-runs {{ padding: 0.3rem 0.5rem; }}"
     runs = traitlets.Dict().tag(sync=True)
 

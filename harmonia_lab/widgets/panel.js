@@ -1,6 +1,7 @@
 // The live panel's front end: draws one small view (see view_model.py) and sends clicks. It decides nothing, and sets
 // every word as text, because a story or a model may have written it. A finished song's player is `player/player.js`.
 import { aboutList, button, make, mount, save, setText } from "../player/player.js";
+import { drawNoMore, drawSoon, hide, mark } from "./frame.js";
 import { copyOf, fileName, kernelSounds } from "./kernel_sounds.js";
 
 const PATIENCE_MS = 2000; // a kernel that has nothing else to do answers a click in a tenth of it
@@ -19,8 +20,8 @@ const bar = (label) => {
     const now = String(Math.round(percent));
     if (track.getAttribute("aria-valuenow") !== now) track.setAttribute("aria-valuenow", now);
     if (track.getAttribute("aria-label") !== title) track.setAttribute("aria-label", title);
-    fill.style.width = `${percent}%`;
-    row.dataset.state = state;
+    if (fill.style.width !== `${percent}%`) fill.style.width = `${percent}%`;
+    mark(row, "state", state);
     if (name.textContent !== title) name.textContent = title;
     if (note.textContent !== text) note.textContent = text;
   };
@@ -158,12 +159,13 @@ function render({ model, el }) {
     while (chips.children.length > list.length) chips.lastChild.remove();
     list.forEach((chip, index) => {
       const node = chips.children[index] || chips.appendChild(make("li", "hl-chip"));
-      node.dataset.state = chip.state;
+      mark(node, "state", chip.state);
       const text = chip.role && chip.role !== chip.name ? `${chip.name} · ${chip.role}` : chip.name;
       if (node.textContent !== text) node.textContent = text;
-      node.title = `${chip.name}, ${chip.role}: ${chip.state}`;
+      const told = `${chip.name}, ${chip.role}: ${chip.state}`;
+      if (node.title !== told) node.title = told;
     });
-    chips.hidden = list.length === 0;
+    hide(chips, list.length === 0);
   };
 
   const draw = () => {
@@ -172,9 +174,9 @@ function render({ model, el }) {
     const focused = root.contains(document.activeElement) ? document.activeElement : null;
     if (view.status !== "completed") loosen();
     else if (root.dataset.status && root.dataset.status !== "completed") freeze();
-    root.dataset.status = view.status;
+    mark(root, "status", view.status);
     if (title.textContent !== view.title) title.textContent = view.title;
-    title.hidden = false; // its line is kept free, so that nothing moves when it comes
+    hide(title, false); // its line is kept free, so that nothing moves when it comes
     setText(facts, view.facts);
     setText(wishes, view.wishes ? `Wishes: ${view.wishes}` : "");
     setText(heard, view.heard || "");
@@ -199,8 +201,8 @@ function render({ model, el }) {
       setText(lyrics, written);
       if (follow && view.status === "processing") words.scrollTop = words.scrollHeight;
     }
-    cancel.hidden = !view.canCancel;
-    retry.hidden = !view.canRetry;
+    hide(cancel, !view.canCancel);
+    hide(retry, !view.canRetry);
     if (view.notice) heardOfFile();
     if (focused?.hidden) root.focus(); // until there is something else to press
     if (view.notice || !view.canCancel) release(cancel);
@@ -232,6 +234,7 @@ function render({ model, el }) {
   };
 
   const drawPlayer = () => {
+    draw(); // the heights before the player are kept
     const song = model.get("song");
     unfold();
     if (song.seconds) {
@@ -270,7 +273,7 @@ function render({ model, el }) {
   };
 
   const listeners = {
-    "change:view": draw,
+    "change:view": () => drawSoon(draw),
     "change:picture": drawPicture,
     "change:song": drawPlayer,
     "change:files": drawFiles,
@@ -282,6 +285,7 @@ function render({ model, el }) {
   return () => {
     for (const [name, listener] of Object.entries(listeners)) model.off(name, listener);
     window.removeEventListener("resize", loosen);
+    drawNoMore(draw);
     clearTimeout(waiting);
     clearTimeout(expecting);
     preview.clear();

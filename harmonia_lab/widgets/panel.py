@@ -28,6 +28,7 @@ from harmonia_lab.protocol.events import AudioPreview
 from harmonia_lab.protocol.models import ENDED, SongMetadata
 from harmonia_lab.protocol.text import printable, printable_lines
 from harmonia_lab.waiting import wait_for
+from harmonia_lab.widgets.cell_outputs import shown_in_cell
 from harmonia_lab.widgets.event_sources import SOCKET_PATH, EventSource, Files, ServerEvents
 from harmonia_lab.widgets.faces import PanelFrontend, make_frontend
 from harmonia_lab.widgets.finished import FinishedSong, load
@@ -103,6 +104,9 @@ class Panel:
         self._song = FinishedSong()
         self._cells: list[tuple[str, str]] = []
         """Display ids of the two outputs that hold the summary, for each cell."""
+        self._embedded = False
+        """Whether the widget was asked for, and so may be within another one."""
+        self._on_page = True
         self.settled = threading.Event()
         """Set while the generation has ended and every cell holds its summary."""
         self.live = True
@@ -141,6 +145,10 @@ class Panel:
     @property
     def widget(self) -> Any:
         """The ipywidget, to be put into other widgets."""
+        self._embedded = True
+        return self._make_widget()
+
+    def _make_widget(self) -> Any:
         with self._lock:
             if self._frontend is None:
                 self._frontend = make_frontend(self._clicked, plain=self._plain)
@@ -159,13 +167,18 @@ class Panel:
             for bundle in self.summary():
                 _show(bundle)
             return
-        display_object(self.widget)
+        with self._lock:
+            self._on_page = True
+            widget = self._make_widget()
+        display_object(widget)
         _shown_panels.add(self)
+        shown_in_cell(self)
         with self._lock:
             released = self._state.status == "completed" and not self._song.audio
             outputs = self.summary() if self.settled.is_set() and not released else (EMPTY, EMPTY)
             self._cells.append((_show(outputs[0]), _show(outputs[1])))
             if self.settled.is_set() and released:
+                self.settled.clear()
                 self._ended_job = None  # so that the next drawing loads the song again
                 THROTTLE.mark(self)
 
@@ -222,6 +235,19 @@ class Panel:
                 self._fill_cells()
             if self._frontend is not None:
                 self._frontend.widget.close()
+
+    def left_page(self) -> None:
+        """Close the widget of a song that has ended; one that is being made may be open in another tab."""
+        with self._lock:
+            self._on_page = False
+            self._cells.clear()
+            if self.settled.is_set():
+                self._free_widget()
+
+    def _free_widget(self) -> None:
+        if self._frontend is not None and not self._embedded:
+            self._frontend.widget.close()
+            self._frontend, self._song = None, FinishedSong(self._song.files)
 
     def refresh(self) -> None:
         """Have the panel drawn: something has changed that no event tells."""
@@ -281,7 +307,11 @@ class Panel:
             if not self._show_finished(job, song):
                 return
             self._fill_cells()
+            if not self._on_page:
+                self._free_widget()
             self.settled.set()
+            if not self._on_page:
+                return
         if song.audio:
             _keep_media(self)
 

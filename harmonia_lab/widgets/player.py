@@ -11,21 +11,24 @@ from html import escape
 from pathlib import Path
 from typing import Any, Protocol
 
-import anywidget
 import traitlets
 
 from harmonia_lab.errors import ErrorCode, HarmoniaError, Refused
 from harmonia_lab.generation.artifacts import read_record
-from harmonia_lab.player.modules import once_a_page, style
+from harmonia_lab.player.modules import joined, once_a_page, style
 from harmonia_lab.player.page import ListeningGroup, ListeningSong, listening_page, write_listening_page
 from harmonia_lab.player.song import files_of, missing_sound, song_in_folder
 from harmonia_lab.protocol.models import Song
 from harmonia_lab.store.journal_core import JournalCore
+from harmonia_lab.widgets.cell_outputs import shown_in_cell
 from harmonia_lab.widgets.comm_routing import use_requested_subshell
 from harmonia_lab.widgets.frontend import has_live_frontend
 from harmonia_lab.widgets.outputs import Still, display_object
+from harmonia_lab.widgets.page_widget import PageWidget
 
 __all__ = ["SongPlayer", "SongSource", "folder_of"]
+
+_SCRIPT = Path(__file__).with_name("listen.js")
 
 STATIC_HEIGHT = 460
 """Pixels of the frame in a page without a kernel."""
@@ -59,10 +62,11 @@ def folder_of(song: SongSource, journal: JournalCore) -> Path:
     return state.song_path.parent
 
 
-class _Player(anywidget.AnyWidget):
+class _Player(PageWidget):
     """songs: what `player.song.song_in_folder` says of each."""
 
-    _esm = once_a_page(Path(__file__).with_name("listen.js"))
+    _esm = once_a_page(_SCRIPT)
+    _code = traitlets.Unicode(joined(_SCRIPT)).tag(sync=True)
     _css = style()
     songs = traitlets.List(traitlets.Dict()).tag(sync=True)
 
@@ -80,10 +84,16 @@ class SongPlayer:
         self._folders = list(folders)
         self._files = [files_of(folder) for folder in folders]
         self._widget: _Player | None = None
+        self._embedded = False
+        """Whether the widget was asked for, and so may be within another one."""
 
     @property
     def widget(self) -> Any:
         """The ipywidget, to be put into other widgets."""
+        self._embedded = True
+        return self._make_widget()
+
+    def _make_widget(self) -> _Player:
         if self._widget is None:
             self._widget = _Player(songs=self.songs)
             use_requested_subshell(self._widget)
@@ -104,12 +114,19 @@ class SongPlayer:
         if self._widget is not None:
             self._widget.close()
 
+    def left_page(self) -> None:
+        """Close the widget. It is made anew when the player is shown again."""
+        if not self._embedded:
+            self.close()
+            self._widget = None
+
     def __repr__(self) -> str:
         return f"SongPlayer({', '.join(str(folder) for folder in self._folders)})"
 
     def _ipython_display_(self) -> None:
         if has_live_frontend():
-            display_object(self.widget)
+            display_object(self._make_widget())
+            shown_in_cell(self)
             return
         page = listening_page(self._groups(), "Listening", stems=False)
         frame = (
@@ -137,4 +154,5 @@ class SongPlayer:
             missing = "There is no such sound."
         except (HarmoniaError, OSError) as error:
             missing = missing_sound(file, error)
-        self.widget.send({"sound": name, "missing": missing}, [data])
+        if self._widget is not None:
+            self._widget.send({"sound": name, "missing": missing}, [data])

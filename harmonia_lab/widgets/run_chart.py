@@ -18,9 +18,10 @@ import soundfile
 
 from harmonia_lab.analysis.run_points import RunPoints
 from harmonia_lab.errors import HarmoniaError
-from harmonia_lab.player.modules import PLAYER_JS, joined, runs_style
+from harmonia_lab.player.modules import PLAYER_JS, runs_style, script
 from harmonia_lab.player.song import missing_sound
 from harmonia_lab.player.sound import listening_copy
+from harmonia_lab.widgets.cell_outputs import shown_in_cell
 from harmonia_lab.widgets.comm_routing import use_requested_subshell
 from harmonia_lab.widgets.frontend import has_live_frontend, in_kernel, installed
 from harmonia_lab.widgets.outputs import Still, display_object
@@ -42,10 +43,16 @@ class RunChart:
     def __init__(self, points: RunPoints) -> None:
         self._points = points
         self._widget: Any = None
+        self._embedded = False
+        """Whether the widget was asked for, and so may be within another one."""
 
     @property
     def widget(self) -> Any:
         """The ipywidget, to be put into other widgets."""
+        self._embedded = True
+        return self._make_widget()
+
+    def _make_widget(self) -> Any:
         if self._widget is None:
             from harmonia_lab.widgets.live_chart import LiveChart  # noqa: PLC0415 - the still one needs no anywidget
 
@@ -59,6 +66,12 @@ class RunChart:
         if self._widget is not None:
             self._widget.close()
 
+    def left_page(self) -> None:
+        """Close the widget. It is made anew when the chart is shown again."""
+        if not self._embedded:
+            self.close()
+            self._widget = None
+
     def __repr__(self) -> str:
         values = self._points.values
         return f"RunChart({len(values['runs'])} runs of {', '.join(values['groups'])})"
@@ -68,7 +81,8 @@ class RunChart:
             display_object(Still({"text/plain": repr(self)}))
             return
         if has_live_frontend() and installed("anywidget"):
-            display_object(self.widget)
+            display_object(self._make_widget())
+            shown_in_cell(self)
         display_object(Still(self._repr_mimebundle_()))
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
@@ -76,10 +90,10 @@ class RunChart:
         del include, exclude
         values, told = self._values_with_sounds(), escape(repr(self))
         quoted = escape(json.dumps(values, ensure_ascii=False, separators=(",", ":"))).replace("&quot;", '"')
-        script = joined(PLAYER_JS.with_name("runs_page.js"))
+        code = script(PLAYER_JS.with_name("runs_page.js"))
         html = (
             f"<div class=\"{CLASS}\" data-runs='{quoted}'><p>{told}: this page may run no script.</p></div>"
-            f'<style>{runs_style()}</style><script type="module">{script}</script>'
+            f"<style>{runs_style()}</style><script>{code}</script>"
         )
         return {"text/html": html, "text/plain": repr(self)}
 
@@ -127,4 +141,5 @@ class RunChart:
             missing = "There is no such song."
         except (HarmoniaError, OSError, soundfile.LibsndfileError) as error:
             missing = missing_sound("song.flac", error)
-        self.widget.send({"sound": name, "missing": missing}, [data])
+        if self._widget is not None:
+            self._widget.send({"sound": name, "missing": missing}, [data])

@@ -1,5 +1,7 @@
 // The table of songs: draws the head and the rows, sets every word as text, sends clicks, and plays one song at a time.
 
+import { drawNoMore, drawSoon, hide, mark } from "./frame.js";
+
 const LABELS = { cancel: "Cancel", retry: "Retry", play: "Play", open: "Open" };
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 240;
@@ -39,7 +41,8 @@ const curve = (parent) => {
     const at = (value, index) => `${(index * step).toFixed(1)},${((HEIGHT - 1) * (1 - value / most) + 0.5).toFixed(1)}`;
     const drawn = points.map(at).join(" ");
     if (line.getAttribute("points") !== drawn) line.setAttribute("points", drawn);
-    svg.style.display = points.length > 1 ? "" : "none";
+    const shown = points.length > 1 ? "" : "none";
+    if (svg.style.display !== shown) svg.style.display = shown;
     setText(words, text);
   };
 };
@@ -56,13 +59,13 @@ const headOf = (parent, ask) => {
   cancel.addEventListener("click", () => ask("cancelAll", ""));
   const curves = [curve(parent), curve(parent)];
   return (head) => {
-    parent.hidden = !head.headline;
+    hide(parent, !head.headline);
     if (parent.hidden) return;
-    parent.dataset.state = head.state;
+    mark(parent, "state", head.state);
     setText(status, head.headline);
     setBar(bar, head.percent, "Progress of all songs");
     setText(left, head.left);
-    cancel.hidden = !head.canCancel;
+    hide(cancel, !head.canCancel);
     [head.memory, head.gpu].forEach((memory, index) => curves[index](memory));
   };
 };
@@ -100,16 +103,16 @@ function render({ model, el }) {
         node.textContent = LABELS[name];
         node.addEventListener("click", () => ask(name, song.id));
       }
-      node.hidden = !shown;
+      hide(node, !shown);
       const label = `${LABELS[name]} ${song.title}${song.detail ? `, ${song.detail}` : ""}`;
       if (node.getAttribute("aria-label") !== label) node.setAttribute("aria-label", label);
     }
   };
 
   const drawRow = (row, song, count) => {
-    row.dataset.status = song.status;
+    mark(row, "status", song.status);
     const head = cell(row, 0, "th");
-    head.scope = "row";
+    if (head.scope !== "row") head.scope = "row";
     setText(head.children[0] || make("span", "hl-songs-title", head), song.title);
     setText(head.children[1] || make("small", "", head), song.detail);
     setText(cell(row, 1), song.status);
@@ -171,12 +174,15 @@ function render({ model, el }) {
     audio.play().catch(() => {}); // a page may forbid it; the player is there
   };
 
-  const listeners = { "change:view": draw, "change:head": drawHead, "change:now": drawNow, "msg:custom": receive };
+  const draws = { "change:view": draw, "change:head": drawHead, "change:now": drawNow };
+  const listeners = { "msg:custom": receive };
+  for (const [name, each] of Object.entries(draws)) listeners[name] = () => drawSoon(each);
   for (const [name, listener] of Object.entries(listeners)) model.on(name, listener);
   drawHead();
   draw();
   return () => {
     for (const [name, listener] of Object.entries(listeners)) model.off(name, listener);
+    Object.values(draws).forEach(drawNoMore);
     stop();
   };
 }

@@ -12,15 +12,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import soundfile
 import traitlets
 
 from harmonia_lab.errors import HarmoniaError
+from harmonia_lab.player.modules import joined, once_a_page
 from harmonia_lab.widgets.comm_routing import use_requested_subshell
 from harmonia_lab.widgets.finished import AUDIO_TYPE, listening_copy
+from harmonia_lab.widgets.page_widget import PageWidget
 
 __all__ = ["Commands", "SongTable"]
+
+_SCRIPT = Path(__file__).with_name("song_table.js")
 
 Commands = Mapping[str, Callable[[str], object]]
 """The name of a click → what it does, by the row's id. Raises HarmoniaError or OSError where it can't be done."""
@@ -28,7 +31,7 @@ Commands = Mapping[str, Callable[[str], object]]
 _log = logging.getLogger(__name__)
 
 
-class SongTable(anywidget.AnyWidget):
+class SongTable(PageWidget):
     """view: {columns, rows, notice}. head: what stands above the table; empty: nothing. now: the values of the row that
     changes most, in place of those in `view`: {id, title, percent, step}.
 
@@ -36,8 +39,8 @@ class SongTable(anywidget.AnyWidget):
     HTML.
     """
 
-    # As text: of a path, anywidget makes an object that refers to every widget of the class for ever (its issue #929).
-    _esm = Path(__file__).with_name("song_table.js").read_text(encoding="utf-8")
+    _esm = once_a_page(_SCRIPT)
+    _code = traitlets.Unicode(joined(_SCRIPT)).tag(sync=True)
     _css = Path(__file__).with_name("song_table.css").read_text(encoding="utf-8")
     view = traitlets.Dict().tag(sync=True)
     head = traitlets.Dict().tag(sync=True)

@@ -12,7 +12,7 @@ import json
 from html import escape
 from typing import Any
 
-from harmonia_lab.player.modules import PLAYER_JS, joined, style
+from harmonia_lab.player.modules import PLAYER_JS, script, style
 from harmonia_lab.widgets.finished import AUDIO_TYPE, FinishedSong
 from harmonia_lab.widgets.view_model import View
 
@@ -53,8 +53,8 @@ def _html(view: View, song: FinishedSong) -> str:
     table = _table(view)
     parts.append(f"<details><summary>How it was made</summary>{table}</details>" if song.audio else table)
     if playable:
-        script = joined(PLAYER_JS.with_name("summary.js"))
-        parts.append(f'<style>{style()}</style><script type="module">{script}</script>')
+        code = script(PLAYER_JS.with_name("summary.js"))
+        parts.append(f"<style>{style()}</style><script>{code}</script>")
     return "\n".join([*parts, "</div>"])
 
 

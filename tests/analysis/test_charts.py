@@ -1,16 +1,20 @@
 """Charts say what the log says: figures read back from what was drawn."""
 
+import base64
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 
 from harmonia_lab import Lab
 from harmonia_lab.analysis import charts
+from harmonia_lab.analysis.chart_style import GREY, INK, styles
 from harmonia_lab.analysis.compare import compare
 from harmonia_lab.analysis.frames import frame_of
+from harmonia_lab.analysis.run_points import run_points
 from harmonia_lab.errors import HarmoniaError, InvalidRequest
 from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine
 
@@ -101,6 +105,18 @@ def test_runs_of_a_block_are_joined_and_every_run_is_a_point():
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a\nn = 12", "b\nn = 12"]
     with pytest.raises(InvalidRequest, match="no blocks"):
         charts.blocks(FRAME, by="audio_engine")
+
+
+def test_a_configuration_has_the_colour_and_the_marker_that_the_interactive_chart_gives_its_number(tmp_path):
+    frame = in_blocks().assign(audio_rss_peak_bytes=None)
+    warm_up = frame[frame["configuration"] == "b"].head(1).assign(block=None)  # comes first, and is no run of a block
+    both = pd.concat([warm_up, frame])
+    points = run_points(both, "cpu_s", "configuration", tmp_path)
+    assert points.values["groups"] == ["b", "a"]  # noqa: PD011 - no frame's
+    (axes,) = charts.blocks(both, "cpu_s").axes
+    drawn = [tuple(each.get_facecolor()[0][:3]) for each in axes.collections]
+    assert drawn == [to_rgb(colour) for colour, _, _ in styles(2)]
+    assert [label.get_text().split("\n")[0] for label in axes.get_xticklabels()] == ["b", "a"]
 
 
 def test_the_chart_of_ratios_has_interval_level_n_and_each_block():
@@ -221,8 +237,6 @@ def test_nine_long_names_stay_legible_and_apart(draw):
 
 
 def test_no_two_of_nine_groups_look_alike():
-    from harmonia_lab.analysis.chart_style import styles
-
     assert len(set(styles(24))) == 24
     assert len({(colour, marker) for colour, marker, _ in styles(24)}) == 24
 
@@ -265,3 +279,28 @@ def test_a_forest_has_a_row_for_each_comparison_and_refuses_a_column_that_one_la
     assert sum(len(line.get_xdata()) == 2 for line in axes.lines) >= 2
     with pytest.raises(InvalidRequest, match="nothing_s"):
         charts.forest(found, "nothing_s")
+
+
+def luminance(colour):
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour]
+    return float(np.dot((0.2126, 0.7152, 0.0722), linear))
+
+
+def contrast(one, other):
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+HUE_ROTATE = [[-0.574, 1.430, 0.144], [0.426, 0.430, 0.144], [0.426, 1.430, -0.856]]
+"""`hue-rotate(180deg)`, as CSS's Filter Effects define it."""
+
+
+def test_a_dark_page_turns_a_chart_around_and_its_words_stand_out_on_both_grounds():
+    bundle = charts.blocks(in_blocks(), "cpu_s")._repr_mimebundle_()
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+    assert "invert(1) hue-rotate(180deg)" in bundle["text/html"]
+    assert 'alt="Chart: cpu_s, s"' in bundle["text/html"]
+    for ink in (INK, GREY):
+        assert contrast(to_rgb(ink), (1, 1, 1)) >= 4.5
+        dark = np.clip(np.dot(HUE_ROTATE, 1 - np.array(to_rgb(ink))), 0, 1)
+        assert contrast(dark, (0, 0, 0)) >= 4.5

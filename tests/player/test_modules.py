@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 import harmonia_lab
-from harmonia_lab.player.modules import PLAYER_JS, joined, once_a_page
+from harmonia_lab.player.modules import PLAYER_JS, joined, once_a_page, script
 
 PACKAGE = PLAYER_JS.parents[1]
 SOURCES = [path for path in PACKAGE.rglob("*.js") if path.parent.name != "page_files"]
@@ -48,8 +48,19 @@ def test_no_template_spans_lines_whose_indentation_joining_would_take_away():
                 assert line.count("`") % 2 == 0, (path, line)
 
 
-def test_a_page_gets_the_code_of_all_its_panels_once(tmp_path):
+def test_a_widgets_module_is_small_since_a_page_never_forgets_it():
     text = once_a_page(ENTRIES[-1])
     assert "Symbol.for" in text
-    assert len(text) < 1.1 * len(joined(ENTRIES[-1])) + 1000
+    assert len(text) < 500
     assert harmonia_lab.__file__ not in text
+
+
+@pytest.mark.parametrize("name", ["summary.js", "runs_page.js"])
+def test_the_script_of_an_output_is_no_module(name, tmp_path):
+    code = script(PLAYER_JS.with_name(name))
+    assert not re.search(r"^(import|export) ", code, re.MULTILINE)
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("there is no Node.js on this machine")
+    (tmp_path / "script.cjs").write_text(code, encoding="utf-8")
+    subprocess.run([node, "--check", tmp_path / "script.cjs"], check=True)

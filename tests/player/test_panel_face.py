@@ -72,6 +72,7 @@ def panel(serve, tmp_path):
         page.set_viewport_size({"width": width, "height": 700})
         page.evaluate(MODEL)
         page.evaluate("() => model.set({ view: given.running })")
+        page.wait_for_selector(".hl-panel[data-status=processing]")
         return page
 
     return panel

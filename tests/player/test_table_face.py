@@ -90,6 +90,7 @@ def test_it_has_no_violations_and_cuts_nothing(table, axe, tmp_path, width, sche
     assert_nothing_is_cut(page)
     picture(page, f"batch-{scheme}-{width}.png", tmp_path)
     page.evaluate("(head) => model.set({ head })", HEAD | {"state": "stopped", "canCancel": False, "left": ""})
+    page.wait_for_selector(".hl-batch[data-state=stopped]")
     assert violations(page, axe) == {}
 
 
@@ -111,6 +112,7 @@ def test_keys_alone_cancel_one_all_and_play_and_a_row_that_changes_keeps_the_foc
     )
     page.keyboard.press("Enter")
     page.evaluate("(now) => model.set({ now })", {"id": "3", "title": "Harbour Light", "percent": 55, "step": "Mixing"})
+    page.wait_for_selector("[aria-label^='Cancel Harbour Light']")
     assert page.evaluate("() => document.activeElement.getAttribute('aria-label')").startswith("Cancel Harbour Light")
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")

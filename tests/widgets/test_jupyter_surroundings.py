@@ -19,9 +19,9 @@ def test_a_panel_and_a_lab_that_are_closed_right_after_the_end_leave_sound_and_p
     write(folder / "closed.ipynb", cells)
     notebook = Notebook(page, address, "closed.ipynb")
     notebook.run_all()
-    page.wait_for_selector(".hl-summary audio")
+    page.locator(".hl-summary").get_by_role("button", name="Play", exact=True).wait_for()
     wait_for(page, "() => !document.querySelector('.hl-panel')")
-    assert page.locator(".hl-summary audio").first.is_visible()
+    wait_for(page, "() => document.querySelector('.hl-summary audio').duration > 0.9")
     assert page.locator(".jp-RenderedImage img").first.is_visible()
 
 
@@ -42,5 +42,6 @@ def test_a_download_that_no_kernel_answers_says_so(page, address, folder):
     notebook.run_all()
     page.wait_for_selector(".hl-panel[data-song=here]")
     page.evaluate(f"() => {KERNEL}.shutdown()")
+    page.get_by_text("How it was made").first.click()  # the list of files is folded away
     page.get_by_role("button", name="Download song.flac").click()
     page.get_by_text("song.flac has not come").wait_for()

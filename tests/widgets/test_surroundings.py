@@ -14,6 +14,7 @@ from harmonia_lab.protocol.models import Song
 from harmonia_lab.widgets import faces, frontend, monitor, panel, replaced
 from harmonia_lab.widgets.event_sources import reached
 from harmonia_lab.widgets.live import LiveFrontend
+from harmonia_lab.widgets.page_widget import PageWidget
 from harmonia_lab.widgets.panel import Panel
 from harmonia_lab.widgets.songs import song_bundle, song_text
 from tests.server.engines import METADATA, Player, Writer, make_lab
@@ -131,8 +132,10 @@ def test_closed_widgets_are_freed(lab, gate):
 
 def test_no_widget_is_made_of_files():
     """anywidget keeps every widget of such a class alive: manzt/anywidget#929."""
-    classes = [each for each in anywidget.AnyWidget.__subclasses__() if each.__module__.startswith("harmonia_lab")]
+    classes = [each for each in PageWidget.__subclasses__() if each.__module__.startswith("harmonia_lab")]
     assert len(classes) >= 2
+    others = anywidget.AnyWidget.__subclasses__()
+    assert [each for each in others if each.__module__.startswith("harmonia_lab")] == [PageWidget]
     for each in classes:
         assert isinstance(each._esm, str)
         assert isinstance(each._css, str)
