@@ -5,7 +5,9 @@ Owns which songs of a batch stand side by side, and what is said of each; the pa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from harmonia_lab.batch.report import BatchReport, Outcome
@@ -38,10 +40,11 @@ def _groups(report: BatchReport) -> list[ListeningGroup]:
         if outcome.same_as is None and outcome.row.request is not None and outcome.song:
             groups.setdefault(outcome.row.request.narrative, []).append(outcome)
     found = []
-    for narrative, outcomes in groups.items():
-        songs = [song for outcome in outcomes if (song := _song(report, outcome.song)) is not None]
-        if songs:
-            found.append(ListeningGroup(narrative or OWN_METADATA, songs))
+    with ThreadPoolExecutor(os.cpu_count(), "harmonia-listen") as pool:  # each song's sound is read for its waveform
+        for narrative, outcomes in groups.items():
+            read = pool.map(lambda outcome: _song(report, outcome.song), outcomes)
+            if songs := [song for song in read if song is not None]:
+                found.append(ListeningGroup(narrative or OWN_METADATA, songs))
     return found
 
 

@@ -11,8 +11,9 @@ import base64
 import hashlib
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -195,11 +196,15 @@ def _wanted(groups: Sequence[ListeningGroup], *, stems: bool) -> list[_WantedSou
 
 def _encoded(wanted: Sequence[_WantedSound]) -> Iterator[tuple[_SoundPlace, _Sound]]:
     """Yield each sound, encoded by all cores, in order."""
+    coming: deque[tuple[_SoundPlace, Future[_Sound]]] = deque()
     with ThreadPoolExecutor(_AT_ONCE, "harmonia-listen") as pool:
-        for start in range(0, len(wanted), 4 * _AT_ONCE):  # a few at a time: not all sounds are in memory at once
-            some = wanted[start : start + 4 * _AT_ONCE]
-            for (number, _, file), sound in zip(some, pool.map(_encode, some), strict=True):
-                yield (number, file), sound
+        for number, song, file in wanted:
+            coming.append(((number, file), pool.submit(_encode, (number, song, file))))
+            if len(coming) == 4 * _AT_ONCE:  # a few at a time: not all sounds are in memory at once
+                place, sound = coming.popleft()
+                yield place, sound.result()
+        for place, sound in coming:
+            yield place, sound.result()
 
 
 def _encode(wanted: _WantedSound) -> _Sound:
