@@ -14,10 +14,13 @@ from harmonia_lab.generation.handle import JobHandle, QueueLimits
 from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.store.run_log import A_SONG, RunLabels
 
-__all__ = ["LOCAL_USER", "Backend", "JobOptions"]
+__all__ = ["LOCAL_USER", "SONGS_AHEAD", "Backend", "JobOptions"]
 
 LOCAL_USER = "local"
 """The owner of songs that this process asks for itself."""
+SONGS_AHEAD = 2
+"""Songs beyond those that are made at once which have their turn already, where several are made at once: they take
+the places of songs whose folders are still on their way home, and songs of equal length end two at a time."""
 
 
 @dataclass(frozen=True)

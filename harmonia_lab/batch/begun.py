@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harmonia_lab.analysis.frames import BenchmarkLog
+from harmonia_lab.backends.base import SONGS_AHEAD
 from harmonia_lab.batch.handle import BatchWatch
 from harmonia_lab.batch.identity import EngineNames
 from harmonia_lab.batch.plan import BatchPlan
@@ -85,8 +86,8 @@ class BegunSongs:
         return job or self._begin(index)
 
     def begin_after(self, index: int) -> None:
-        """Begin songs of rows after `index`, where the lab makes several at once, and one more, which takes the next
-        place. Cancel those that are not wanted any more."""
+        """Begin songs of rows after `index`, where the lab makes several at once, and `SONGS_AHEAD` more, which take
+        the next places. Cancel those that are not wanted any more."""
         most = self._lab.songs_at_once
         if most == 1 or self._watch.stopped:
             return
@@ -95,7 +96,7 @@ class BegunSongs:
                 job.cancel()
         begun = 1 + sum(isinstance(job, JobHandle) and not job.done for job in self._ahead.values())
         for later, task in self._plan.tasks.items():
-            if begun > most:
+            if begun >= most + SONGS_AHEAD:
                 return
             if later <= index or later in self.ids or self._watch.is_cancelled(later) or any(leftovers(task.folder)):
                 continue  # leftovers may be a whole song: they are looked at in the row's turn

@@ -5,38 +5,34 @@ Owns which songs of a batch stand side by side, and what is said of each; the pa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from harmonia_lab.batch.report import BatchReport, Outcome
 from harmonia_lab.errors import HarmoniaError
-from harmonia_lab.player.page import ListeningGroup, ListeningSong, SoundCopies, write_listening_page
+from harmonia_lab.player.page import ListeningGroup, ListeningSong, write_listening_page
 from harmonia_lab.player.song import files_of, song_in_folder
 from harmonia_lab.protocol.sound import Measured
 
-__all__ = ["encode_sounds", "write_page"]
+__all__ = ["write_page"]
 
 OWN_METADATA = "Metadata of one's own"
 """The heading of songs without a narrative."""
 
 
-def encode_sounds(report: BatchReport, song: Mapping[str, Any], copies: SoundCopies) -> None:
-    """Encode a song's sounds for the page, when it is made: all songs' sounds at the end would be a long silence."""
-    if (listening := _song(report, song)) is not None:
-        copies.add(listening)
+def write_page(report: BatchReport, tell: Callable[[int], object] = lambda _: None) -> None:
+    """Write `listen.html` in the batch's folder. tell: as `write_listening_page` has it. Raises StorageError.
 
-
-def write_page(
-    report: BatchReport, copies: SoundCopies | None = None, tell: Callable[[int], None] | None = None
-) -> None:
-    """Write `listen.html` in the batch's folder. copies, tell: as `write_listening_page` has them. Raises StorageError.
+    It is written when all songs are made: sounds that were encoded meanwhile would be in the songs' figures.
 
     An interrupted batch gets none: a person who pressed Ctrl+C doesn't wait for sounds to be encoded, and the next run
     writes it.
     """
     if report.state == "interrupted":
         return
-    write_listening_page(report.out / "listen.html", _groups(report), "Variants side by side", copies, tell)
+    write_listening_page(report.out / "listen.html", _groups(report), "Variants side by side", tell)
 
 
 def _groups(report: BatchReport) -> list[ListeningGroup]:
@@ -46,10 +42,11 @@ def _groups(report: BatchReport) -> list[ListeningGroup]:
         if outcome.same_as is None and outcome.row.request is not None and outcome.song:
             groups.setdefault(outcome.row.request.narrative, []).append(outcome)
     found = []
-    for narrative, outcomes in groups.items():
-        songs = [song for outcome in outcomes if (song := _song(report, outcome.song)) is not None]
-        if songs:
-            found.append(ListeningGroup(narrative or OWN_METADATA, songs))
+    with ThreadPoolExecutor(os.cpu_count(), "harmonia-listen") as pool:  # each song's sound is read for its waveform
+        for narrative, outcomes in groups.items():
+            read = pool.map(lambda outcome: _song(report, outcome.song), outcomes)
+            if songs := [song for song in read if song is not None]:
+                found.append(ListeningGroup(narrative or OWN_METADATA, songs))
     return found
 
 

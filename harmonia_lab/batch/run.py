@@ -22,7 +22,7 @@ from harmonia_lab.batch.begun import BatchLab, BegunSongs
 from harmonia_lab.batch.handle import BatchWatch
 from harmonia_lab.batch.identity import digest_of
 from harmonia_lab.batch.lines import preview, song_line
-from harmonia_lab.batch.listening import encode_sounds, write_page
+from harmonia_lab.batch.listening import write_page
 from harmonia_lab.batch.plan import BatchPlan, Task, is_song_of
 from harmonia_lab.batch.report import BatchReport, Outcome, Writer
 from harmonia_lab.batch.rows import Row, read_rows, refuse_unreadable, rows_of
@@ -38,7 +38,6 @@ from harmonia_lab.errors import (
     error_of,
 )
 from harmonia_lab.generation.handle import JobHandle
-from harmonia_lab.player.page import SoundCopies
 from harmonia_lab.protocol.events import MetadataGenerationComplete
 from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.protocol.text import printable
@@ -173,7 +172,6 @@ class _Night:
         self._songs = BegunSongs(lab, plan, options.require, watch, self._seconds_left)
         self._failures: list[HarmoniaError] = []
         """Of the latest songs in a row, all with one code."""
-        self._copies = SoundCopies()
 
     def run(self) -> BatchReport:
         """Make what is to be made. An interrupt cancels the song that is being made, and is raised again."""
@@ -187,7 +185,6 @@ class _Night:
             for index in range(len(self._outcomes)):
                 self._outcomes[index] = self._end(index)
                 self._watch.row_ended(index, self._outcomes[index])
-                self._encode_sounds(self._outcomes[index])
                 if self._must_stop(index):
                     break
                 report.write_if_due()
@@ -200,20 +197,13 @@ class _Night:
             report.unwritten = None
             try:
                 report.write()
-                write_page(report, self._copies, self._tell_encoding)
+                write_page(report, self._tell_encoding)
             except StorageError as error:
                 report.unwritten = error
         return report
 
-    def _encode_sounds(self, outcome: Outcome) -> None:
-        if outcome.status != "made" or outcome.same_as is not None or self._watch.stopped:
-            return
-        self._watch.noted("encoding its sounds for listen.html")
-        encode_sounds(self._report, outcome.song, self._copies)
-        self._watch.noted("")
-
     def _tell_encoding(self, sounds: int) -> None:
-        told = f"encoding {sounds} more sounds for listen.html"
+        told = f"encoding {sounds} sounds for listen.html"
         self._print_line(told)
         self._watch.noted(told)
 

@@ -11,8 +11,9 @@ import base64
 import hashlib
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -31,7 +32,6 @@ __all__ = [
     "ListeningGroup",
     "ListeningSong",
     "PageSounds",
-    "SoundCopies",
     "has_digest",
     "json_in_page",
     "listening_page",
@@ -111,60 +111,31 @@ class ListeningGroup:
     songs: Sequence[ListeningSong]
 
 
-class SoundCopies:
-    """Encoded sounds of songs whose page is written later: at most as many as one file holds."""
-
-    def __init__(self) -> None:
-        self._sounds: dict[tuple[str, str], _Sound] = {}
-        """By the song's checksum and the sound's file."""
-        self._bytes, self._stems_s = 0, 0.0
-
-    def add(self, song: ListeningSong) -> None:
-        """Encode a song's sounds, those that its page will hold. A sound that can't be read is left to the page."""
-        self._stems_s += len(song.facts["stems"]) * song.facts["seconds"]
-        if not song.checksum or self._bytes > ONE_FILE_BYTES:
-            return
-        wanted = _wanted([ListeningGroup("", [song])], stems=self._stems_s <= STEMS_S)
-        for (_, file), sound in _encoded(wanted, self):
-            if sound.base64:
-                self._sounds[song.checksum, file] = sound
-                self._bytes += len(sound.base64)
-
-    def find(self, song: ListeningSong, file: str) -> _Sound | None:
-        return self._sounds.get((song.checksum, file))
-
-
 def write_listening_page(
     path: Path,
     groups: Sequence[ListeningGroup],
     heading: str = "Listening",
-    copies: SoundCopies | None = None,
-    tell: Callable[[int], None] | None = None,
+    tell: Callable[[int], object] = lambda _: None,
 ) -> None:
     """Write the page, and above `ONE_FILE_BYTES` a folder beside it for its sounds. Raises StorageError.
 
-    A page that holds the same songs already stays as it is. copies: sounds that are encoded already. tell: called with
-    the number of sounds that are to be encoded yet, which takes 0.2 s each.
+    A page that holds the same songs already stays as it is. tell: called with the number of sounds that are to be
+    encoded, which takes some 0.2 s of a core each.
     """
-    copies = copies or SoundCopies()
     stems = sum(len(s.facts["stems"]) * s.facts["seconds"] for group in groups for s in group.songs) <= STEMS_S
     digest = _digest(groups, heading)
     if has_digest(path, digest):
         return
     wanted = _wanted(groups, stems=stems)
-    missing = sum(copies.find(song, file) is None for _, song, file in wanted)
-    if missing and tell is not None:
-        tell(missing)
-    sounds, beside = _placed(path, wanted, copies)
+    tell(len(wanted))
+    sounds, beside = _placed(path, wanted)
     page = _page(groups, heading, sounds, digest, beside=beside, stems=stems)
     replace_bytes(path, page.encode("utf-8", "replace"))
 
 
 def listening_page(groups: Sequence[ListeningGroup], heading: str = "Listening", *, stems: bool = True) -> str:
     """Return the page as text that holds all its sounds, however large."""
-    return _page(
-        groups, heading, dict(_encoded(_wanted(groups, stems=stems), SoundCopies())), "", beside=False, stems=stems
-    )
+    return _page(groups, heading, dict(_encoded(_wanted(groups, stems=stems))), "", beside=False, stems=stems)
 
 
 @dataclass(frozen=True)
@@ -185,8 +156,7 @@ def sounds_of_page(path: Path, songs: Sequence[ListeningSong]) -> PageSounds:
 
     Raises StorageError.
     """
-    wanted = [(number, song, "mix") for number, song in enumerate(songs)]
-    sounds, beside = _placed(path, wanted, SoundCopies())
+    sounds, beside = _placed(path, [(number, song, "mix") for number, song in enumerate(songs)])
     found = [
         _for_script(song.facts, {"mix": sounds[number, "mix"]}, number, stems=False)
         for number, song in enumerate(songs)
@@ -214,15 +184,15 @@ class _Sound:
     missing: str = ""
 
 
-def _placed(path: Path, wanted: Sequence[_WantedSound], copies: SoundCopies) -> tuple[dict[_SoundPlace, _Sound], bool]:
+def _placed(path: Path, wanted: Sequence[_WantedSound]) -> tuple[dict[_SoundPlace, _Sound], bool]:
     """Return the sounds of a page, and whether they were written beside it."""
     sounds: dict[_SoundPlace, _Sound] = {}
     beside = sum(song.facts["seconds"] for _, song, _ in wanted) * LEAST_BYTES_S > ONE_FILE_BYTES
     if not beside:
-        sounds = dict(_encoded(wanted, copies))
+        sounds = dict(_encoded(wanted))
         beside = sum(len(sound.base64) for sound in sounds.values()) > ONE_FILE_BYTES
     if beside:
-        sounds = _written(_folder(path), sounds.items() if sounds else _encoded(wanted, copies))
+        sounds = _written(_folder(path), sounds.items() if sounds else _encoded(wanted))
     return sounds, beside
 
 
@@ -232,18 +202,17 @@ def _wanted(groups: Sequence[ListeningGroup], *, stems: bool) -> list[_WantedSou
     return [(number, song, file) for number, song in songs for file in song.files if stems or file == "mix"]
 
 
-def _encoded(wanted: Sequence[_WantedSound], copies: SoundCopies) -> Iterator[tuple[_SoundPlace, _Sound]]:
-    """Yield each sound, in order, from `copies` or encoded by all cores."""
-
-    def sound_of(one: _WantedSound) -> _Sound:
-        _, song, file = one
-        return copies.find(song, file) or _encode(one)
-
+def _encoded(wanted: Sequence[_WantedSound]) -> Iterator[tuple[_SoundPlace, _Sound]]:
+    """Yield each sound, encoded by all cores, in order."""
+    coming: deque[tuple[_SoundPlace, Future[_Sound]]] = deque()
     with ThreadPoolExecutor(_AT_ONCE, "harmonia-listen") as pool:
-        for start in range(0, len(wanted), 4 * _AT_ONCE):  # a few at a time: not all sounds are in memory at once
-            some = wanted[start : start + 4 * _AT_ONCE]
-            for (number, _, file), sound in zip(some, pool.map(sound_of, some), strict=True):
-                yield (number, file), sound
+        for number, song, file in wanted:
+            coming.append(((number, file), pool.submit(_encode, (number, song, file))))
+            if len(coming) == 4 * _AT_ONCE:  # a few at a time: not all sounds are in memory at once
+                place, sound = coming.popleft()
+                yield place, sound.result()
+        for place, sound in coming:
+            yield place, sound.result()
 
 
 def _encode(wanted: _WantedSound) -> _Sound:

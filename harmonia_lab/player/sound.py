@@ -58,7 +58,7 @@ def waveform(flac: Path | BinaryIO, columns: int = COLUMNS) -> Waveform:
         for block in source.blocks(BLOCK, dtype="float32", always_2d=True):
             first, last = np.searchsorted(starts, [done + 1, done + len(block)])
             begins = np.maximum(starts[first - 1 : last] - done, 0)
-            loudest = np.maximum.reduceat(np.abs(block).max(axis=1), begins)
+            loudest = np.max([np.maximum.reduceat(np.abs(channel), begins) for channel in block.T], axis=0)
             peaks[first - 1 : last] = np.maximum(peaks[first - 1 : last], loudest)
             done += len(block)
     scaled = peaks / (peaks.max() or 1) * 255

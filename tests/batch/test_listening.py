@@ -4,12 +4,11 @@ import json
 import re
 
 from harmonia_lab.batch.handle import BatchWatch
-from harmonia_lab.batch.listening import encode_sounds, write_page
+from harmonia_lab.batch.listening import write_page
 from harmonia_lab.batch.report import BatchReport, Outcome
 from harmonia_lab.batch.rows import Row
 from harmonia_lab.batch.run import BatchOptions, run_batch
 from harmonia_lab.lab import Lab
-from harmonia_lab.player.page import SoundCopies
 from harmonia_lab.protocol.models import SongRequest
 from harmonia_lab.testing import FakeAudioEngine, FakeMetadataEngine
 from tests.player.songs import make_song
@@ -82,35 +81,24 @@ def test_the_measured_stands_beside_the_asked_and_the_folder_is_named_from_the_b
     assert ["Folder", "a folder #1"] in heard["about"]
 
 
-def test_sounds_that_were_encoded_when_their_song_was_made_are_not_encoded_again(tmp_path):
-    made, copies, told = report(tmp_path, song(tmp_path, 1), song(tmp_path, 2)), SoundCopies(), []
-    encode_sounds(made, made.outcomes[0].song, copies)
-    write_page(made, copies, told.append)
-    assert told == [1]  # the mix of the other song
-    with_copies = (tmp_path / "listen.html").read_text(encoding="utf-8")
-    (tmp_path / "listen.html").unlink()
-    write_page(made)
-    assert (tmp_path / "listen.html").read_text(encoding="utf-8") == with_copies
-
-
-def test_a_batch_says_while_it_encodes_and_at_the_end_nothing_is_left_to_encode(tmp_path):
+def test_a_batch_says_at_its_end_how_many_sounds_it_encodes_and_nothing_of_a_page_that_holds_them(tmp_path):
     lines, heard = [], []
+
+    class Watch(BatchWatch):
+        def row_ended(self, index, outcome):
+            heard.append(outcome.status)
+
+        def noted(self, note):
+            heard.append(note)
+
+    def run(out):
+        heard.clear()
+        run_batch(lab, rows, out, BatchOptions(), say=lines.append, watch=Watch())
+
     with Lab(metadata=FakeMetadataEngine(), audio=FakeAudioEngine(), songs=tmp_path, home=tmp_path / "home") as lab:
-
-        class Watch(BatchWatch):
-            def row_ended(self, index, outcome):
-                heard.append(outcome.status)
-
-            def noted(self, note):
-                heard.append(note)
-
         rows = [{"narrative": "A story.", "seconds": 1, "seed": seed} for seed in range(2)]
-        run_batch(lab, rows, tmp_path / "out", BatchOptions(), say=lines.append, watch=Watch())
-        encoding = "encoding its sounds for listen.html"
-        assert heard == ["made", encoding, "", "made", encoding, ""]
-        assert not any("encoding" in line for line in lines)
-        (tmp_path / "out" / "listen.html").unlink()
-        run_batch(lab, rows, tmp_path / "out", BatchOptions(), say=lines.append, watch=Watch())
-    assert sum("encoding" in line for line in lines) == 1
-    assert heard[-3:-1] == ["kept", "kept"]
-    assert heard[-1] == "encoding 6 more sounds for listen.html"  # two mixes, four stems
+        run(tmp_path / "out")
+        assert heard == ["made", "made", lines[-1]]
+        assert re.fullmatch(r"encoding \d+ sounds for listen.html", lines[-1])
+        run(tmp_path / "out")
+        assert heard == ["kept", "kept"]

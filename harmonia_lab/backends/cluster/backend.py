@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from harmonia_lab.backends.base import JobOptions
+from harmonia_lab.backends.base import SONGS_AHEAD, JobOptions
 from harmonia_lab.backends.cluster.cluster import Cluster
 from harmonia_lab.backends.cluster.generation import ClusterGeneration
 from harmonia_lab.backends.cluster.paths import paths_in
@@ -38,7 +38,7 @@ class DaskBackend(LocalBackend):
         """engines: from `plain_engines`. The others: as `LocalBackend` has them."""
         self.cluster = cluster
         self._engines = engines
-        super().__init__(**arguments, ahead=1)
+        super().__init__(**arguments, ahead=SONGS_AHEAD)
 
     def _width(self) -> int:
         return max(1, self.cluster.slots)

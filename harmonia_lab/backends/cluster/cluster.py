@@ -23,6 +23,7 @@ from harmonia_lab.backends.cluster.address import (
     named,
 )
 from harmonia_lab.backends.cluster.frames import SILENCE_S
+from harmonia_lab.backends.cluster.greeting import check_answer
 from harmonia_lab.backends.cluster.listener import Listener
 from harmonia_lab.backends.cluster.local_workers import start_local
 from harmonia_lab.backends.cluster.summary import facts_of, summary
@@ -230,7 +231,14 @@ class Cluster:
     def _open(self, cluster: Any) -> str:
         number = local_workers(cluster)
         if number is not None:
-            self._started = cluster = start_local(number)
+            try:
+                self._started = cluster = start_local(number)
+            except Exception as error:  # whatever Dask raises
+                raise HarmoniaError(
+                    f"The worker processes did not start: {type(error).__name__}: {error}",
+                    hint='In a script, Lab(cluster="local") belongs under if __name__ == "__main__":, since each worker'
+                    " process imports the script. Else, what the processes have written says more.",
+                ) from error
         from distributed import Client  # noqa: PLC0415 - as above
 
         address = named(cluster)
@@ -244,7 +252,7 @@ class Cluster:
             self._client = self._connect(address)
         except (OSError, TimeoutError, ValueError) as error:
             raise Disconnected(
-                f"No Dask scheduler answers at {address}: {error}.",
+                f"No Dask scheduler answers at {address}: {str(error).rstrip('.')}.",
                 hint=f"Is it running? `harmonia doctor --cluster {address}` looks step by step.",
             ) from None
         return address
@@ -252,6 +260,8 @@ class Cluster:
     def _connect(self, address: str) -> Any:
         from distributed import Client  # noqa: PLC0415 - as above
 
+        if self._started is None:
+            check_answer(address, self._security, CONNECT_S)
         return Client(address, timeout=CONNECT_S, security=self._security, set_as_default=False, direct_to_workers=True)
 
     def _restore(self) -> None:

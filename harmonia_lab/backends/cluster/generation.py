@@ -66,16 +66,19 @@ class ClusterGeneration(Generation):
 
     def _try_once(self) -> Song:
         self._worker_row, self._worker_row_ended = {}, False
-        with ClusterTask(self._cluster, self._wait_s, self._unheard, self._limits.unheard_s) as task:
-            with self.cancel_token.on_cancel(lambda: task.cancel(self.cancel_token.reason)):
-                end = self._follow(task)
-            kind = end["end"]
-            if kind == "completed":
-                self.cancel_token.raise_if_cancelled()
-                unpack_into(self._archive, self.id, self._folder)
-                storage.remove_tree(self._folder.finished)
-                storage.remove_tree(self._archive.parent)
-                return self._complete(str(end["title"]), float(end["seconds"]))
+        with (
+            ClusterTask(self._cluster, self._wait_s, self._unheard, self._limits.unheard_s) as task,
+            self.cancel_token.on_cancel(lambda: task.cancel(self.cancel_token.reason)),
+        ):
+            end = self._follow(task)
+        # From here on the worker is free for its next song: all that is needed of it is in the lab's folder.
+        kind = end["end"]
+        if kind == "completed":
+            self.cancel_token.raise_if_cancelled()
+            unpack_into(self._archive, self.id, self._folder)
+            storage.remove_tree(self._folder.finished)
+            storage.remove_tree(self._archive.parent)
+            return self._complete(str(end["title"]), float(end["seconds"]))
         if kind == "cancelled":
             raise self._stopped(str(end.get("reason")))
         told = end["error"]

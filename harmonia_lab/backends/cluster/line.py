@@ -3,7 +3,8 @@
 Owns one thread with an event loop, what was sent and not acknowledged yet, and how long a lab may be away. Messages of
 a worker, by the key that they have:
 
-    claim     who asks to make the song; the first on each connection, with `secret` and `name`, the task's
+    claim     who asks to make the song (`begun`: has it, with its files); the first on each connection, with `secret`
+              and `name`, the task's
     event     name of an event, with `payload`; progress and previews are not acknowledged
     began     the row of an attempt that begins; row: of one that has ended
     late      a stage that has reached its limit
@@ -13,7 +14,7 @@ a worker, by the key that they have:
 All but progress and previews have a number `n`, and are sent again on the next connection until the lab has
 acknowledged them. Of the lab:
 
-    go        the song; then `piece`s of files that it needs, then `begin`
+    go        the song; then `piece`s of files that it needs, then `begin`; again after a cut before that
     wait      another claim is heard still; over: there is nothing to make, or not any more
     again     the last number that it has, on a later connection
     ack       a number; cancel: a reason
@@ -53,12 +54,12 @@ class WorkerLine:
         tls: ssl.SSLContext | None,
         hello: Mapping[str, Any],
         *,
-        on_piece: Callable[[str, bytes], None],
+        on_piece: Callable[[str, int, bytes], None],
         on_cancel: Callable[[str], None],
     ) -> None:
         """hello: secret, name, and as `claim` what the worker is. on_piece: gets the name of a file that the lab sends,
-        and its next bytes. on_cancel: gets the reason; "lost" where the lab is gone, or has given the song to another
-        worker. Both are called in the line's thread, and must be quick."""
+        an offset, and the bytes from there; 0 begins the file anew. on_cancel: gets the reason; "lost" where the lab is
+        gone, or has given the song to another worker. Both are called in the line's thread, and must be quick."""
         self._address, self._tls = address, tls
         self._hello = dict(hello) | {"claim": dict(hello["claim"]) | {"process": secrets.token_hex(8)}}
         self._on_piece, self._on_cancel = on_piece, on_cancel
@@ -144,7 +145,7 @@ class WorkerLine:
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> float:
         """Return when the lab was heard last."""
-        writer.write(pack(self._hello))
+        writer.write(self._claim())
         sending = asyncio.create_task(self._beat(writer))
         heard = time.monotonic()
         try:
@@ -165,17 +166,20 @@ class WorkerLine:
                 await sending
         return heard
 
+    def _claim(self) -> bytes:
+        return pack(self._hello | {"claim": self._hello["claim"] | {"begun": self._answered}})
+
     def _take(self, message: Frame, writer: asyncio.StreamWriter) -> bool:
         """Do what a message says. Return whether the lab takes messages from now on."""
         head, body = message
         if "over" in head:
             self._end("lost")
         elif "wait" in head:
-            self._loop.call_later(WAIT_S, writer.write, pack(self._hello))
+            self._loop.call_later(WAIT_S, writer.write, self._claim())
         elif "go" in head:
             self._go = head["go"]
         elif "piece" in head:
-            self._on_piece(str(head["piece"]), body)
+            self._on_piece(str(head["piece"]), int(head["offset"]), body)
         elif "cancel" in head:
             self._on_cancel(str(head["cancel"]))
         elif "ack" in head:

@@ -25,6 +25,13 @@ PRELOADED = [
 ]
 METHOD = "distributed.worker.multiprocessing-method"
 LOST = "distributed.deploy.lost-worker-timeout"
+WATCHED = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+}
+"""Dask looks at the stacks of its threads a hundred times a second, and at its loops fifty times, for pictures on a
+dashboard. Workers that share a machine with the lab have no time for that."""
 
 
 def start_local(number: int) -> Any:
@@ -52,14 +59,15 @@ def start_local(number: int) -> Any:
 
     # As many threads as without a cluster, and no end of a worker at a share of the memory that a model needs.
     threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    return Workers(
-        n_workers=number or max(2, usable_cores() // 4),
-        threads_per_worker=1,
-        processes=True,
-        memory_limit=0,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        resources={"song": 1},
-        env={name: value for name, value in threads.items() if value is not None},
-        silence_logs=logging.ERROR,
-    )
+    with dask.config.set(WATCHED):  # a nanny takes it along for its workers
+        return Workers(
+            n_workers=number or max(2, usable_cores() // 4),
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=0,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            resources={"song": 1},
+            env={name: value for name, value in threads.items() if value is not None},
+            silence_logs=logging.ERROR,
+        )

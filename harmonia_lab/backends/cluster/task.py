@@ -12,7 +12,7 @@ import logging
 import queue
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -150,14 +150,13 @@ class ClusterTask:
         if self._process is None:
             self._check_version(worker)
             self._process, self._connection, self.worker = process, connection, worker
-            song, files = grant(worker)
-            connection.send({"go": song})
-            for name, content in files:
-                _send_file(connection, name, content)
-            connection.send({"begin": True})
+            _give(connection, *grant(worker))
         elif process == self._process:
             self._connection = connection
-            connection.send({"again": self._last})
+            if worker.get("begun"):
+                connection.send({"again": self._last})
+            else:  # the connection was cut before the song was there, with its files
+                _give(connection, *grant(worker))
         elif self._connection is not None and time.monotonic() - self._connection.heard < SILENCE_S:
             connection.send({"wait": True})
             return
@@ -236,11 +235,20 @@ class ClusterTask:
         return f"{self.worker.get('worker')} ({self.worker.get('host')})"
 
 
+def _give(connection: ConnectionEnd, song: Mapping[str, Any], files: Sequence[tuple[str, Path | bytes]]) -> None:
+    connection.send({"go": song})
+    for name, content in files:
+        _send_file(connection, name, content)
+    connection.send({"begin": True})
+
+
 def _send_file(connection: ConnectionEnd, name: str, content: Path | bytes) -> None:
     if isinstance(content, bytes):
-        connection.send({"piece": name}, content)
+        connection.send({"piece": name, "offset": 0}, content)
         return
     with content.open("rb") as file:
-        connection.send({"piece": name})  # an empty file comes, too
+        connection.send({"piece": name, "offset": 0})  # an empty file comes, too
+        offset = 0
         while data := file.read(CHUNK_BYTES):
-            connection.send({"piece": name}, data)
+            connection.send({"piece": name, "offset": offset}, data)
+            offset += len(data)

@@ -207,11 +207,11 @@ class SongOnWorker:
     def _stage(self) -> str:
         return self._generation.stage if self._generation is not None else "unknown"
 
-    def _take_piece(self, name: str, data: bytes) -> None:
+    def _take_piece(self, name: str, offset: int, data: bytes) -> None:
         """Write a piece of a file that the lab sends, in the line's thread. The lab's names are its own."""
         path = self._work / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
+        with path.open("ab" if offset else "wb") as file:
             file.write(data)
 
 

@@ -1,9 +1,12 @@
 """Workers, schedulers and labs that go in the middle of a song."""
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -185,6 +188,27 @@ def test_a_scheduler_that_is_not_there_is_said(new_lab, monkeypatch):
     monkeypatch.setattr("harmonia_lab.backends.cluster.cluster.CONNECT_S", 0.5)
     with pytest.raises(Disconnected, match="No Dask scheduler answers"):
         new_lab(cluster="tcp://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("greeting", "said"), [(b"", "not said within 0.5 s that it is"), (b"+PONG\r\n" * 9, "is no Dask scheduler")]
+)
+def test_a_port_that_is_no_schedulers_holds_up_nobody(new_lab, monkeypatch, greeting, said):
+    monkeypatch.setattr("harmonia_lab.backends.cluster.cluster.CONNECT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def greet():
+            with contextlib.suppress(OSError):  # the test has ended
+                while True:
+                    connections.append(other.accept()[0])
+                    connections[-1].sendall(greeting)
+
+        connections = []
+        threading.Thread(target=greet, daemon=True).start()
+        with pytest.raises(Disconnected, match=said):
+            new_lab(cluster=f"tcp://127.0.0.1:{other.getsockname()[1]}")
+    for connection in connections:
+        connection.close()
 
 
 @pytest.mark.stress

@@ -48,7 +48,7 @@ class Threads:
             self._address or self.listener.address,
             None,
             hello,
-            on_piece=lambda name, data: pieces.__setitem__(name, pieces.get(name, b"") + data),
+            on_piece=lambda name, at, data: pieces.__setitem__(name, pieces[name] + data if at else data),
             on_cancel=cancels.append,
         )
         line.cancels, line.pieces = cancels, pieces
@@ -136,6 +136,34 @@ def test_a_line_that_is_cut_again_and_again_loses_nothing_and_doubles_nothing(th
         cutting.join()
         assert numbers(got, "life") == list(range(300))
         assert proxy.made > 5
+
+
+def test_a_cut_before_the_song_has_come_gives_it_again_from_the_start(threads, tmp_path):
+    (tmp_path / "long").write_bytes(bytes(3_000_000))
+    cluster = threads(sends(3))
+    times, got = [], []
+
+    class Files(list):
+        def __iter__(self):
+            for file in super().__iter__():
+                yield file
+                if len(times) == 2:
+                    task._connection.close()  # some of the files are there
+
+    def grant(_worker):
+        times.append(1)
+        if len(times) == 1:
+            task._connection.close()
+        return {"song": 1}, Files([("long", tmp_path / "long"), ("short", b"words")])
+
+    with ClusterTask(cluster, 5.0) as task:
+        for head, _ in task.messages(grant, CancelToken()):
+            got.append(head)
+            if "end" in head:
+                break
+    assert len(times) == 3
+    assert [head.get("number") for head in got if head.get("event") == "life"] == [0, 1, 2]
+    assert cluster.lines[0].pieces == {"long": bytes(3_000_000), "short": b"words"}
 
 
 def test_a_cancel_is_heard_on_the_line_and_before_a_claim_ends_the_wait(threads):
