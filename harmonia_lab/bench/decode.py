@@ -32,7 +32,7 @@ from harmonia_lab.audio_engines.musicgen.decoder import Decoder
 from harmonia_lab.audio_engines.musicgen.lm_weights import compute_dtype
 from harmonia_lab.audio_engines.musicgen.memory import free_memory
 from harmonia_lab.audio_engines.musicgen.models import resolve_device, set_precision
-from harmonia_lab.audio_engines.musicgen.packed_weights import Packing
+from harmonia_lab.audio_engines.musicgen.packed_weights import Packing, exact_packing
 from harmonia_lab.audio_engines.musicgen.random_checkpoint import build_model
 from harmonia_lab.audio_engines.musicgen.sampling import Sampling
 from harmonia_lab.bench.decode_limits import Work, bandwidth, multiply_add_rate
@@ -303,7 +303,8 @@ def _loops(musicgen: Any) -> list[Loop]:
     loops.append(DecoderLoop("fast", musicgen, Decoder(lm, "fast")))
     if musicgen.device.type == "cpu":
         # The packing for a checkpoint whose weights aren't float16 numbers.
-        loops.append(DecoderLoop("fast, float32 weights", musicgen, Decoder(lm, "fast", packing="onednn")))
+        packing = exact_packing(lm.transformer.layers[0].linear1.weight.detach() * (1 + 2**-20))
+        loops.append(DecoderLoop("fast, float32 weights", musicgen, Decoder(lm, "fast", packing=packing)))
         loops.append(DecoderLoop("int8", musicgen, Decoder(lm, "int8")))
     return loops
 

@@ -87,7 +87,8 @@ class DecoderLoop:
     def __init__(self, name: str, musicgen: Any, decoder: Decoder) -> None:
         self.name, self.decoder, self._musicgen = name, decoder, musicgen
         layers, heads = matrix_elements(musicgen.lm)
-        size: dict[Packing, int] = {"half": 2, "int8": 1, "onednn": 4, "dense": compute_dtype(musicgen.lm).itemsize}
+        dense = compute_dtype(musicgen.lm).itemsize
+        size: dict[Packing, int] = {"half_rows": 2, "half": 2, "int8": 1, "float_rows": 4, "onednn": 4, "dense": dense}
         packed = [packing for packing in size if packing in decoder.packings]
         exact: Packing = next((packing for packing in packed if packing != "int8"), "dense")
         self.packing = "int8" if "int8" in packed else exact

@@ -20,11 +20,13 @@ itself. So a row is what it would be alone, but for the order of the sums in a p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - everybody's name for it
 from torch import Tensor
 
+from harmonia_lab.audio_engines.musicgen.compiled_products import own_threads
 from harmonia_lab.audio_engines.musicgen.conditions import Aligned, Conditions
 from harmonia_lab.audio_engines.musicgen.kv_cache import KVCache, attend_to_cache
 from harmonia_lab.audio_engines.musicgen.lm_weights import Layer, Norm, Weights
@@ -191,9 +193,10 @@ class ForwardPass:
     def step(self, x: Tensor, at: int, table: Tensor) -> Tensor:
         """Run all layers for position `at`. x: [R, d] → float32 [R, d], normalised. table: as for `prefill`."""
         x = x + (table[at] if len(self._begins) == 1 else table[at - self.begins])
-        for layer, cache, text in zip(self.weights.layers, self.caches, self.text, strict=True):
-            x = step_layer(x, layer, cache, text, at, self._begins, self._text_begins)
-        return normalise(x, self.weights.norm, torch.float32)
+        with own_threads() if self.weights.compiled else nullcontext():
+            for layer, cache, text in zip(self.weights.layers, self.caches, self.text, strict=True):
+                x = step_layer(x, layer, cache, text, at, self._begins, self._text_begins)
+            return normalise(x, self.weights.norm, torch.float32)
 
 
 def _groups(begins: Sequence[int], prompts: int) -> Begins:

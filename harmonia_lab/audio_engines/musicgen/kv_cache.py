@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - everybody's name for it
 from torch import Tensor
 
+from harmonia_lab.audio_engines.musicgen.compiled_products import attended_by_program, takes_attention
 from harmonia_lab.audio_engines.musicgen.lm_weights import compute_dtype
 
 __all__ = ["KVCache", "attend_to_cache", "cache_bytes"]
@@ -62,6 +63,8 @@ def attend_to_cache(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def _attend_by_products(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    if takes_attention() and query.dtype == keys.dtype == torch.float32:
+        return attended_by_program(query, keys, values)
     scaled = query.flatten(0, 1) * query.shape[3] ** -0.5  # [R · H, 1, D]
     weights = torch.softmax(torch.bmm(scaled, keys.flatten(0, 1).transpose(1, 2)), -1)  # [R · H, 1, T]
     return torch.bmm(weights, values.flatten(0, 1)).view(query.shape)

@@ -61,13 +61,15 @@ class Weights:
     """All weights that a step reads.
 
     packings: the number of matrices by packing, such as {"half": 145}. dtype: of the matrices; the embeddings are
-    float32. gelu: whether the activation of the feed-forward blocks is torch's GELU.
+    float32. gelu: whether the activation of the feed-forward blocks is torch's GELU. compiled: whether a step has
+    products of `compiled_products.py`.
     """
 
     def __init__(self, lm: Any, packing: Packing | None = None) -> None:
         """packing: None is the fastest exact one for each matrix. The heads are never rounded to 8 bits."""
         self.packings: dict[str, int] = {}
         self.layers = [self._layer(layer, packing) for layer in lm.transformer.layers]
+        self.compiled = not self.packings.keys().isdisjoint(("half_rows", "float_rows"))
         self.dtype = compute_dtype(lm)
         self.dense_heads = torch.cat([head.weight.detach() for head in lm.linears]).to(self.dtype)  # [K · card, d]
         # [R, d] → [R, K · card]

@@ -20,6 +20,8 @@ HEADS, CODEBOOKS, CARD, STEPS = 2, 4, 512, 24
 class TinyWeights:
     """What `lm_weights.Weights` has, at random."""
 
+    compiled = False
+
     def __init__(self, dim, layers, dtype):
         generator = torch.Generator().manual_seed(1)
 
