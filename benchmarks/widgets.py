@@ -5,6 +5,7 @@ Owns the method and the table. One page of 1280 × 700 pixels and one kernel:
 - *Load*: a song that reports 50 events a second, with a draft of its words, runs as a batch's only row. Its panel and
   the batch's are shown for some seconds and closed for as long, in turn and in alternating order. What they cost is the
   difference of the processor time of the kernel, of Chromium's renderer, and of the processes between them.
+- *The floor*: in the same page, one bar whose width a script sets as often as a panel is drawn, without a kernel.
 - *The end*: ten songs of 30 s by the sketch engine, in a cell each, then ten more in one cell that is run again. From
   the event that ends a song until the page has its player's button; whether that is in the window, unscrolled; by how
   much the cell's height changes. After each song, the page's JavaScript heap after a forced garbage collection.
@@ -28,6 +29,7 @@ from typing import Any
 import psutil
 
 from harmonia_lab.bench.report import check_file, check_range, circumstances, save, spread
+from harmonia_lab.widgets.throttle import RATE
 from tests.widgets.lab import Notebook, chromium, jupyter_lab, write
 
 EVENTS_PER_S = 50
@@ -102,6 +104,17 @@ WATCH = """([index, earlier]) => {
     look();
 }"""
 
+BAR = """(drawings_per_s) => {
+    const track = document.createElement('div');
+    track.style.cssText = 'height: 10px; contain: strict; background: silver';
+    const fill = track.appendChild(document.createElement('div'));
+    fill.style.cssText = 'height: 100%; width: 0; background: blue';
+    document.querySelector('.jp-Notebook .jp-CodeCell').append(track);
+    let count = 0;
+    const timer = setInterval(() => { fill.style.width = `${(count++ % 500) / 5}%`; }, 1000 / drawings_per_s);
+    globalThis.stopBar = () => { clearInterval(timer); track.remove(); };
+}"""
+
 CENTRE = """(index) => {
     const content = window.jupyterapp.shell.currentWidget.content;
     content.activeCellIndex = index;
@@ -144,6 +157,7 @@ def measure_load(notebook: Any, browser: Any, *, rounds: int, seconds: float) ->
     processes = Processes(pid, browser)
     costs: dict[str, list[float]] = {}
     hidden: dict[str, list[float]] = {}
+    floor: dict[str, list[float]] = {}
     shown = False
 
     def turn(show: bool) -> dict[str, float]:
@@ -163,12 +177,20 @@ def measure_load(notebook: Any, browser: Any, *, rounds: int, seconds: float) ->
         after, took = processes.seconds(), time.monotonic() - began
         return {name: 100 * (after[name] - before[name]) / took for name in before}
 
+    def bar() -> dict[str, float]:
+        notebook.page.evaluate(BAR, RATE)
+        cost = turn(False)
+        notebook.page.evaluate("() => stopBar()")
+        return cost
+
     first = float(notebook.execute("print(len(progress), time.time())").split()[1])
     for number in range(rounds):
         turns = {show: turn(show) for show in ((False, True) if number % 2 == 0 else (True, False))}
         for name in turns[True]:
             costs.setdefault(name, []).append(turns[True][name] - turns[False][name])
             hidden.setdefault(name, []).append(turns[False][name])
+        for name, percent in bar().items():
+            floor.setdefault(name, []).append(percent - turns[False][name])
     count, last = notebook.execute(f"print(sum(at > {first} for at in progress), time.time())").split()
     notebook.execute("batch.cancel(); batch.wait(); lab.close()")
     return {
@@ -176,6 +198,7 @@ def measure_load(notebook: Any, browser: Any, *, rounds: int, seconds: float) ->
         "seconds_of_a_turn": seconds,
         "events_per_s": int(count) / (float(last) - first),
         "percent_of_a_core": {name: spread(values) | {"of_rounds": values} for name, values in costs.items()},
+        "one_bar": {name: spread(values) | {"of_rounds": values} for name, values in floor.items()},
         "without_panels": {name: spread(values) for name, values in hidden.items()},
     }
 
@@ -272,7 +295,8 @@ def table(figures: dict[str, Any]) -> str:
     for name, cost in load["percent_of_a_core"].items():
         without = load["without_panels"][name]["median"]
         lines.append(
-            f"  {name:15} {cost['median']:5.2f} ({cost['min']:.2f} to {cost['max']:.2f}), without them {without:.2f}"
+            f"  {name:15} {cost['median']:5.2f} ({cost['min']:.2f} to {cost['max']:.2f}), without them {without:.2f},"
+            f" one bar {load['one_bar'][name]['median']:.2f}"
         )
     for name, words in (("cells", "in a cell each"), ("one_cell", "in one cell, again and again")):
         found = figures[name]

@@ -105,6 +105,8 @@ class Lab(LabTables):
         would have to use an engine that is an object; MetadataError if stage 1's engine isn't available; RuntimeError
         once the lab is closed.
         """
+        # Beside a busy cell, each file that an import reads waits 5 ms: so a client's first song imports no wishes.
+        import harmonia_lab.metadata_engines.wishes  # noqa: F401, PLC0415
         from harmonia_lab.server.server_thread import Server, ServerSettings  # noqa: PLC0415 - socketio loads where it is used
 
         self.check_process()

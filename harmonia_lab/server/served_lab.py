@@ -32,7 +32,9 @@ class ServedLab(Protocol):
     events: Fanout
     metrics: Metrics
     sounds: Sounds
-    listening: ListeningHome
+
+    @property
+    def listening(self) -> ListeningHome: ...
 
     @property
     def log(self) -> RunLog: ...

@@ -16,9 +16,11 @@ from benchmarks.server.javascript import node_command
 from harmonia_lab import BlockingClient, HarmoniaError
 from harmonia_lab.errors import InvalidRequest
 from harmonia_lab.widgets.panel import Panel
+from tests.page.conftest import connected, song
 from tests.server.conftest import GENERATION
 from tests.server.engines import make_lab
 from tests.waiting import PATIENCE_S, until
+from tests.widgets.lab import chromium
 
 pytestmark = pytest.mark.usefixtures("patience")
 
@@ -33,6 +35,7 @@ class Proxied:
     origin: str
     path: str
     token: str
+    link: str
 
     @property
     def url(self):
@@ -94,7 +97,7 @@ def proxied(jupyter, tmp_path):
             except InvalidRequest as error:  # another process was faster
                 if "is taken" not in error.message:
                     raise
-        yield Proxied(jupyter, f"{prefix}/socket.io", server.token("ann"))
+        yield Proxied(jupyter, f"{prefix}/socket.io", server.token("ann"), server.link("ann"))
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
@@ -172,3 +175,31 @@ def test_neither_token_replaces_the_other(proxied):
         assert "/login" in answer.url
     with urllib.request.urlopen(f"{address}?token={JUPYTER_TOKEN}", timeout=PATIENCE_S) as answer:
         assert answer.url.startswith(address)
+
+
+PLAYING = "() => globalThis[Symbol.for('harmonia.player')].sounding?.position > 0"
+
+
+@pytest.mark.stress
+def test_the_page_starts_a_song_plays_it_and_saves_it_through_the_proxy(proxied):
+    """For somebody who is signed in to Jupyter by its cookie."""
+    with chromium() as browser:
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE_S * 1000)  # against hangs alone
+        faults = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(f"{proxied.origin}{BASE}login?token={JUPYTER_TOKEN}")
+        page.goto(proxied.link)
+        connected(page)
+        assert page.url == proxied.link.partition("#")[0]
+        page.get_by_label("Story", exact=True).fill("A small boat goes home.")
+        page.get_by_label("Seconds", exact=True).fill("2")
+        page.get_by_role("button", name="Make a song").click()
+        card = song(page, "completed")
+        card.get_by_role("slider").wait_for()
+        card.get_by_role("button", name="Play").click()
+        page.wait_for_function(PLAYING)
+        with page.expect_download() as saved:
+            card.get_by_role("button", name="Download", exact=True).click()
+        assert Path(saved.value.path()).read_bytes().startswith(b"fLaC")
+        assert faults == []
