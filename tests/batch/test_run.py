@@ -92,8 +92,9 @@ def test_a_line_is_said_for_each_stage(lab, tmp_path):
         ["1/3", "music"],
         ["2/3", "the"],
         ["3/3", "failed"],
+        ["encoding", "3"],
     ]
-    assert "[INVALID_PAYLOAD] bpm" in lines[-1]
+    assert "[INVALID_PAYLOAD] bpm" in lines[-2]
     lab.batch([row(seed=1)], tmp_path / "out", say=lines.append)
     assert lines[-1].split()[:2] == ["1/1", "kept"]
 

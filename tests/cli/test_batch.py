@@ -76,7 +76,7 @@ def test_a_person_reads_a_table_and_where_to_listen_and_a_clean_batch_exits_0(ha
         assert part in text
     lines = done.stderr.decode().splitlines()
     assert lines[0] == "2 rows: 2 songs to make, 0 kept, 0 with errors"
-    assert [line.split()[:2] for line in lines[1:]] == [["1/2", "music"], ["2/2", "music"]]
+    assert [line.split()[:2] for line in lines[1:]] == [["1/2", "music"], ["2/2", "music"], ["encoding", "6"]]
 
 
 @pytest.mark.parametrize(

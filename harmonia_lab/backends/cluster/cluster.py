@@ -32,7 +32,6 @@ from harmonia_lab.errors import Disconnected, HarmoniaError, InvalidRequest
 __all__ = ["Cluster"]
 
 CONNECT_S = 10.0
-START_S = 60.0
 SEE_S = 0.2
 LOOK_S = 1.0
 """Seconds for which an answer of the scheduler about its workers holds."""
@@ -80,6 +79,12 @@ class Cluster:
         """Whether the scheduler answers, as of `workers`."""
         self.workers()
         return self._connected
+
+    @property
+    def scheduler(self) -> str:
+        """The id of the scheduler, as of `workers`; another one after it was started again."""
+        self.workers()
+        return self._scheduler
 
     @property
     def slots(self) -> int:

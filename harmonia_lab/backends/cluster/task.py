@@ -69,6 +69,8 @@ class ClusterTask:
         self._submits = 0
         self._silent: frozenset[str] = frozenset()
         """Workers that were silent when Dask got the task."""
+        self._scheduler = ""
+        """The id of the scheduler that got the task."""
         self._waits_since = time.monotonic()
         self._connection: ConnectionEnd | None = None
         self._down_since = 0.0
@@ -141,7 +143,7 @@ class ClusterTask:
                     connection.send({"ack": number})
 
     def _submit(self) -> None:
-        self._silent = self._cluster.silent
+        self._silent, self._scheduler = self._cluster.silent, self._cluster.scheduler
         self._future = self._cluster.submit(self._name, self._avoid)
         self._submits += self._future is not None
 
@@ -197,8 +199,8 @@ class ClusterTask:
             )
         if status in ("cancelled", "lost", "error", None) and self._cluster.slots:
             self._submit()
-        elif status == "pending" and self._cluster.slots and self._cluster.silent - self._silent:
-            self._future.cancel()  # it may be one of these that Dask has given the task to
+        elif status == "pending" and self._cluster.slots and self._was_given_away:
+            self._future.cancel()
             self._submit()
         if self._cluster.slots:
             self._waits_since = now
@@ -207,6 +209,12 @@ class ClusterTask:
             if not self._cluster.connected:
                 raise Disconnected(why)
             raise AudioError(why, code=ErrorCode.AUDIO_UNAVAILABLE)
+
+    @property
+    def _was_given_away(self) -> bool:
+        """Whether Dask may have given the task to a worker that has become silent, or it was a scheduler's that has
+        died, of whose tasks the one in its place knows nothing."""
+        return bool(self._cluster.silent - self._silent) or self._cluster.scheduler != self._scheduler
 
     def _check_cut(self, cancel: CancelToken) -> None:
         """Raise if the worker that isn't connected is gone, or has been away for too long."""

@@ -24,6 +24,7 @@ class Threads:
     """Stands in for the cluster: a task is a thread of this process, with a line of its own to a real port."""
 
     slots, connected, without_slots, silent = 1, True, "there is no place", frozenset()
+    scheduler = "the first"
 
     def __init__(self, run, address=None):
         self.listener, self._run, self._address = Listener("127.0.0.1", None), run, address
@@ -215,6 +216,27 @@ def test_a_second_claim_waits_for_the_first_one_and_ends_its_task_when_that_is_g
     until(lambda: cluster.lines[1]._over)  # nothing is left to make
     cluster.start(cluster.names[0])  # nor for one that comes later
     until(lambda: cluster.lines[2]._over)
+
+
+def test_a_task_that_a_dead_scheduler_had_is_given_to_the_one_in_its_place(threads):
+    def run(line):
+        line.claim()
+        line.send({"end": "done"})
+        line.finish()
+
+    cluster = threads(run)
+    start = cluster.start
+    cluster.start = lambda name: start(name) if len(cluster.names) > 1 else None  # the first one's task is lost
+    with ClusterTask(cluster, 60) as task:
+        messages = task.messages(lambda _: ({}, ()), CancelToken())
+        found = []
+        reader = threading.Thread(target=lambda: found.append(next(messages)))
+        reader.start()
+        until(lambda: cluster.names, "the first task")
+        cluster.scheduler = "the second"
+        reader.join(PATIENCE_S)
+    assert len(cluster.names) == 2
+    assert found[0][0]["end"] == "done"
 
 
 def test_a_worker_of_another_version_makes_nothing(threads):
